@@ -1,0 +1,126 @@
+"""Examples on disk: one parquet file a split, in the hub's format (`load_dataset("parquet", …)` reads it too)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, Image, List, Value
+from PIL import Image as PILImage
+
+from medstudy import datasets
+from medstudy.errors import DataError, ImageError
+from medstudy.progress import track
+from medstudy.records import SPLITS, Example, Question
+
+_TEXT = Value("string")
+_QUESTION = {
+    "id": _TEXT,
+    "text": _TEXT,
+    "answer": _TEXT,
+    "kind": _TEXT,
+    "task": _TEXT,
+    "options": List(_TEXT),
+    "detail_px": Value("float64"),
+    "cell_line": _TEXT,
+    "localizations": List(_TEXT),
+}
+_ABOUT = [field.name for field in fields(Example) if field.name not in ("image", "questions")]
+FEATURES = Features(
+    {"image": Image(), "questions": List(_QUESTION)}
+    | {name: Value("bool") if name == "render" else _TEXT for name in _ABOUT}
+)
+
+
+def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
+    """Write every split of a data set to `folder` and return its table of questions (see `questions`).
+
+    Each image is decoded on the way, so that an unreadable one stops the study before anything is trained.
+    Raises DataError for an empty split, a repeated image id, a group in two splits, or a question without an answer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for split in SPLITS:
+        examples = list(track(datasets.load(params, split), f"{params.name} {split}", unit="image"))
+        _check(examples, params.name, split)
+        write(examples, folder / f"{split}.parquet")
+        tables.append(questions(examples))
+    table = pd.concat(tables, ignore_index=True)
+    leaked = table.groupby("group")["split"].nunique()
+    if (leaked > 1).any():
+        raise DataError(
+            f"No group may stand in two splits, but {list(leaked[leaked > 1].index[:5])} of {params.name} do. "
+            "Split by group."
+        )
+    table.to_parquet(folder / "questions.parquet")
+    return table
+
+
+def write(examples: Iterable[Example], file: Path) -> None:
+    """One row an image: PNG bytes, tags, and the list of its questions."""
+    rows = [{"image": {"bytes": _png(example.image), "path": None}} | _about(example) for example in examples]
+    Dataset.from_list(rows, features=FEATURES).to_parquet(file)
+
+
+def read(folder: Path, split: str) -> list[Example]:
+    """The examples of one split. Raises DataError or ImageError naming the file and the image."""
+    file = folder / f"{split}.parquet"
+    if not file.is_file():
+        raise DataError(f"A built data set has {split}.parquet, but there is none in {folder}. Run its data job again.")
+    return [_example(row) for row in pq.read_table(file).to_pylist()]
+
+
+def questions(examples: Iterable[Example]) -> pd.DataFrame:
+    """One row a question: its tags and the native height and width of its image; no pixels."""
+    rows = []
+    for example in examples:
+        about = {name: getattr(example, name) for name in _ABOUT}
+        about |= {"height": example.image.height, "width": example.image.width}
+        for question in example.questions:
+            asked = asdict(question)
+            rows.append(about | {"question_id": asked.pop("id"), "question": asked.pop("text")} | asked)
+    return pd.DataFrame(rows).astype({"detail_px": float})
+
+
+def _about(example: Example) -> dict:
+    return {name: getattr(example, name) for name in _ABOUT} | {
+        "questions": [asdict(question) for question in example.questions]
+    }
+
+
+def _png(image: PILImage.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _example(row: dict) -> Example:
+    try:
+        image = PILImage.open(io.BytesIO(row["image"]["bytes"]))
+        image.load()
+    except (OSError, TypeError) as error:
+        raise ImageError(f"Image {row['image_id']} of {row['dataset']} cannot be read: {error}. Build it again.") from error
+    asked = [
+        Question(**question | {"options": tuple(question["options"]), "localizations": tuple(question["localizations"])})
+        for question in row["questions"]
+    ]
+    return Example(image=image, questions=tuple(asked), **{name: row[name] for name in _ABOUT})
+
+
+def _check(examples: list[Example], name: str, split: str) -> None:
+    if not examples:
+        raise DataError(f"Every split needs an image, but {split} of {name} is empty. Raise its size in the params.")
+    ids = pd.Series([example.image_id for example in examples])
+    if ids.duplicated().any():
+        raise DataError(f"Image ids must be unique, but {ids[ids.duplicated()].iloc[0]!r} repeats in {name} {split}.")
+    for example in examples:
+        for question in example.questions:
+            if not question.answer.strip() or not question.text.strip():
+                raise DataError(
+                    f"A question needs a text and an answer, but {question.id!r} of image {example.image_id} "
+                    f"({name} {split}) has {question.text!r} and {question.answer!r}. Remove or answer it."
+                )

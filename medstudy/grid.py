@@ -1,0 +1,158 @@
+"""A study's params -> the jobs that make it. A job's folder is named by the hash of all that its result depends on.
+
+data ─► train ─► evaluate ─► scores ─► claims ─► figures. The hash covers the job's parameters, the hashes of the
+jobs it needs, the notebook, and the library files of its stage: editing a figure never retrains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from medstudy import datasets, paths
+from medstudy.errors import ParamsError, RunError
+from medstudy.params import Study
+
+NOTEBOOK = {
+    "data": "01_data",
+    "train": "02_train",
+    "evaluate": "03_evaluate",
+    "scores": "04_scores",
+    "claims": "05_claims",
+    "figures": "06_figures",
+}
+_MODEL_CODE = ("resolution.py", "views.py", "prefix.py", "models/*.py", "datasets/store.py")
+SOURCES = {
+    "data": ("records.py", "datasets/store.py"),
+    "train": (*_MODEL_CODE, "training.py", "cost.py"),
+    "evaluate": (*_MODEL_CODE, "evaluation.py"),
+    "scores": ("scoring.py",),
+    "claims": ("claims.py", "statistics.py"),
+    "figures": ("figures/*.py", "tables/*.py", "statistics.py"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to run: `python -m medstudy notebook NOTEBOOK --out DIR -p study … -p run NAME`."""
+
+    stage: str
+    name: str
+    dir: Path
+    needs: tuple[str, ...]
+    notebook: str
+    parameters: dict
+    identity: str
+
+    @property
+    def record(self) -> Path:
+        return self.dir / paths.RECORD
+
+    @property
+    def done(self) -> bool:
+        return self.record.is_file()
+
+
+def plan(study: Study) -> list[Job]:
+    """Every job of the study, each after the ones that it needs."""
+    jobs: dict[str, Job] = {}
+
+    def add(stage: str, name: str, needs: Iterable[str], **parameters) -> str:
+        needs = tuple(needs)
+        known = {need: jobs[need].identity for need in needs}
+        identity = _hash({"stage": stage, "needs": known, "code": _code(stage)} | parameters)
+        folder = study.runs / f"{name}-{identity[:12]}"
+        jobs[name] = Job(stage, name, folder, needs, NOTEBOOK[stage], parameters, identity)
+        return name
+
+    data = [
+        add("data", f"data-{one.name}", (), data=one.model_dump(mode="json"), version=datasets.version(one))
+        for one in study.datasets
+    ]
+    common = {"model": study.model.model_dump(), "weights": _weights(study), "interpolation": study.interpolation}
+    evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0])]
+    for regime in study.regimes:
+        for seed in study.seeds:
+            train = add(
+                "train",
+                f"train-{regime.label}-s{seed}",
+                data,
+                label=regime.label,
+                regime=regime.model_dump(),
+                seed=seed,
+                training=study.training.model_dump(),
+                **common,
+            )
+            evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
+    scores = add("scores", "scores", evaluations)
+    claims = add("claims", "claims", [scores], low=study.low, intervals=study.intervals.model_dump())
+    add("figures", "figures", [*data, scores, claims], study=study.model_dump(mode="json", exclude={"root"}))
+    return list(jobs.values())
+
+
+def job(study: Study, name: str) -> Job:
+    """One job by name. Raises ParamsError with the names that there are."""
+    jobs = {item.name: item for item in plan(study)}
+    if name not in jobs:
+        raise ParamsError(f"A run of {study.study} is one of {', '.join(jobs)}; got {name!r}.")
+    return jobs[name]
+
+
+def needed(study: Study, item: Job, stage: str) -> list[Job]:
+    """The complete jobs of one stage that `item` stands on. Raises RunError when one has not run."""
+    jobs = [job(study, name) for name in item.needs if name.split("-")[0] == stage]
+    for upstream in jobs:
+        if not upstream.done:
+            raise RunError(
+                f"{item.name} needs {upstream.name}, which is not complete: {upstream.record} is missing. "
+                f"Run the study, or that job alone, first."
+            )
+    return jobs
+
+
+def gather(jobs: Iterable[Job], file: str) -> pd.DataFrame:
+    """One parquet file of several runs, as one table."""
+    return pd.concat([pd.read_parquet(item.dir / file) for item in jobs], ignore_index=True)
+
+
+def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, seed: int) -> str:
+    views = study.controls.views if regime == study.controls.of else ()
+    return add(
+        "evaluate",
+        f"evaluate-{regime}-s{seed}",
+        needs,
+        regime=regime,
+        seed=seed,
+        study=study.study,
+        inference=[rung.model_dump() for rung in study.inference],
+        controls=[view.model_dump() for view in views],
+        evaluation=study.evaluation.model_dump(),
+        **common,
+    )
+
+
+def _hash(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@cache
+def _code(stage: str) -> str:
+    """Hash of the stage's library files and notebook."""
+    files = [file for pattern in SOURCES[stage] for file in sorted(paths.PACKAGE.glob(pattern))]
+    if stage == "data":
+        files += sorted(file for file in paths.PACKAGE.glob("datasets/**/*.py"))
+    files.append(paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb")
+    return _hash({str(file.relative_to(paths.ROOT)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()})
+
+
+def _weights(study: Study) -> str:
+    """Identity of the model to start from: the hash of its weights when it is a folder, else id and revision."""
+    folder = paths.BASE if study.model.id == "base" else Path(study.model.id)
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return _hash({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})

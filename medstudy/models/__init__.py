@@ -1,0 +1,18 @@
+"""Model families by name: what "resolution" means there, how a policy is imposed, what the prompt looks like."""
+
+from __future__ import annotations
+
+from medstudy.errors import ModelError
+from medstudy.models import qwen2_vl
+
+REGISTRY = {"qwen2_vl": qwen2_vl.Qwen2VL}
+
+
+def load(model, checkpoint=None):
+    """A family's model and processor from a hub id or folder (`medstudy.params.Model`).
+
+    checkpoint: a folder of this study's own training; it replaces the weights and keeps the family.
+    """
+    if model.family not in REGISTRY:
+        raise ModelError(f"A model family is one of {sorted(REGISTRY)}, got {model.family!r}.")
+    return REGISTRY[model.family].load(model, checkpoint)

@@ -1,0 +1,156 @@
+"""A study's parameters: strict, frozen, complete. An unknown name is an error, and every default is visible here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import model_validator
+
+from medstudy import paths
+from medstudy.datasets import Params as DataParams
+from medstudy.errors import ParamsError
+from medstudy.resolution import Control, Single, Training
+
+
+class _Params(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Model(_Params):
+    """A checkpoint by hub id, folder, or "base" for the stand-in that ships with the package."""
+
+    id: str = "base"
+    revision: str | None = None
+    family: Literal["qwen2_vl"] = "qwen2_vl"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class Optimisation(_Params):
+    """How every regime is trained; the same for all, so that resolution is the only difference."""
+
+    epochs: PositiveInt
+    images_per_step: PositiveInt = 8
+    learning_rate: PositiveFloat
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)  # share of all steps
+    clip: PositiveFloat = 1.0  # gradient norm
+    validations: PositiveInt = 8  # evenly spaced, on the val split, at the regime's own policy
+    checkpoint_seconds: PositiveInt = 60
+
+
+class Decoding(_Params):
+    """Greedy generation."""
+
+    max_new_tokens: PositiveInt = 128
+    images_per_batch: PositiveInt = 8
+
+
+class Controls(_Params):
+    """Views that tell where an effect comes from; asked of the models of one regime, `of`."""
+
+    of: str = "native"
+    views: tuple[Control, ...] = ()
+
+
+class Intervals(_Params):
+    """Resampling of images and seeds."""
+
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: PositiveInt = 2000
+    seed: NonNegativeInt = 0
+
+
+class Study(_Params):
+    """One study: data sets × regimes × seeds, each evaluated at every rung of the inference ladder."""
+
+    study: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    datasets: tuple[DataParams, ...] = Field(min_length=1)
+    model: Model = Model()
+    regimes: tuple[Training, ...] = Field(min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    inference: tuple[Single, ...] = Field(min_length=1)
+    controls: Controls = Controls()
+    low: str  # label of the low-resolution regime that native is compared with
+    interpolation: Literal["bicubic", "lanczos", "bilinear"] = "bicubic"
+    training: Optimisation
+    evaluation: Decoding = Decoding()
+    intervals: Intervals = Intervals()
+    root: Path = paths.ROOT  # runs/ and figures/ are written under it
+
+    @model_validator(mode="after")
+    def _labels(self) -> Study:
+        for what, labels in (
+            ("regimes", [regime.label for regime in self.regimes]),
+            ("inference", [rung.label for rung in self.inference]),
+            ("controls", [view.label for view in self.controls.views]),
+            ("seeds", list(self.seeds)),
+            ("datasets", [dataset.name for dataset in self.datasets]),
+        ):
+            if len(set(labels)) != len(labels):
+                raise ValueError(f"{what} must differ from each other, got {labels}")
+        regimes = [regime.label for regime in self.regimes]
+        for name, label in (("low", self.low), *([("controls.of", self.controls.of)] if self.controls.views else [])):
+            if label not in regimes:
+                raise ValueError(f"{name} must name one of the regimes {regimes}, got {label!r}")
+        return self
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures" / self.study
+
+    def policy(self, label: str):
+        """The regime, rung or control of that label."""
+        known = {policy.label: policy for policy in (*self.controls.views, *self.inference, *self.regimes)}
+        return known[label]
+
+
+def load(path: str | Path) -> Study:
+    """Read params/NAME.yaml. Raises ParamsError that names every wrong entry, what arrived and what is valid."""
+    file = paths.resolve(path)
+    if not file.is_file():
+        raise ParamsError(f"A study is a yaml file, but there is none at {path}. See params/ for the ones that ship.")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} must be valid yaml: {error}") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path} must hold `name: value` lines, got {type(content).__name__}.")
+    return parse(content, str(path))
+
+
+def parse(content: dict, origin: str = "params") -> Study:
+    """Validate a mapping as a study; see `load`."""
+    import json
+
+    try:
+        return Study.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise ParamsError(f"{origin} is not a valid study:\n{_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    return "\n".join(_line(entry) for entry in error.errors(include_url=False))
+
+
+def _line(entry: dict) -> str:
+    where = ".".join(map(str, entry["loc"])) or "study"
+    if entry["type"] == "extra_forbidden":
+        return f"  {where}: no such parameter; valid names here: {', '.join(_names(entry['loc']))}"
+    return f"  {where}: {entry['msg']} (got {entry.get('input')!r})"
+
+
+def _names(location: tuple) -> list[str]:
+    """The valid field names at the place where an unknown one arrived."""
+    model: object = Study
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        inner = getattr(field, "annotation", None)
+        model = inner if hasattr(inner, "model_fields") else model
+    return sorted(getattr(model, "model_fields", {}))

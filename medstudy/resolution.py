@@ -1,0 +1,346 @@
+"""Resolution policies: (height, width) -> what is shown. Pure integers, no pixels, no model.
+
+A policy says what happens to an image before the model's processor sees it. `plan` turns a policy and a native
+size into one or more `Shown`, whose sizes are multiples of the family's `factor` (28 for Qwen2-VL: patch 14,
+merge 2), so that the processor has nothing left to resize. Labels are what records and figures carry.
+
+The size arithmetic is Qwen2-VL's `smart_resize`, written with integer square roots:
+https://github.com/huggingface/transformers/blob/main/src/transformers/models/qwen2_vl/image_processing_qwen2_vl.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from math import isqrt, sqrt
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from medstudy.errors import ResolutionError
+
+MAX_ASPECT = 200
+
+
+class Size(NamedTuple):
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+
+class Geometry(NamedTuple):
+    """What a model family's sizes are made of: pixels a side of one visual token, and the fewest pixels shown."""
+
+    factor: int
+    min_pixels: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One view of an image: resize to each of `steps` in turn, then centre on a canvas of `size`.
+
+    label: the single policy that made it ("fixed-84" also inside a mixed regime). visual_tokens: size in tokens,
+    0 when no image is shown.
+    """
+
+    label: str
+    steps: tuple[Size, ...]
+    size: Size
+    visual_tokens: int
+
+
+class _Policy(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def label(self) -> str:
+        return self.policy
+
+
+class Native(_Policy):
+    """No upscaling, and no downscaling up to a stated cap in pixels."""
+
+    policy: Literal["native"] = "native"
+    max_pixels: PositiveInt
+
+    @property
+    def budget(self) -> int:
+        return self.max_pixels
+
+    def shown(self, size: Size, geometry: Geometry) -> Shown:
+        fitted = fit_budget(size, self.max_pixels, geometry)
+        return _shown(self.label, (fitted,), fitted, geometry)
+
+
+class Fixed(_Policy):
+    """At most side² pixels. budget: aspect kept. square: stretched. pad: aspect kept, centred on a square canvas."""
+
+    policy: Literal["fixed"] = "fixed"
+    side: PositiveInt
+    mode: Literal["budget", "square", "pad"] = "budget"
+
+    @property
+    def label(self) -> str:
+        return f"{'fixed' if self.mode == 'budget' else self.mode}-{self.side}"
+
+    @property
+    def budget(self) -> int:
+        return self.side**2
+
+    def shown(self, size: Size, geometry: Geometry) -> Shown:
+        if self.mode == "budget":
+            fitted = fit_budget(size, self.budget, geometry)
+            return _shown(self.label, (fitted,), fitted, geometry)
+        canvas = _square(self.side, geometry)
+        inner = canvas if self.mode == "square" else _inside(size, canvas)
+        return _shown(self.label, (inner,), canvas, geometry)
+
+
+Single = Annotated[Native | Fixed, Field(discriminator="policy")]
+
+
+class Mixed(_Policy):
+    """One of `choices` drawn for every sample and epoch, with `weights`."""
+
+    policy: Literal["mixed"] = "mixed"
+    choices: tuple[Single, ...] = Field(min_length=2)
+    weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_weight_a_choice(self) -> Mixed:
+        if self.weights and len(self.weights) != len(self.choices):
+            raise ValueError(f"mixed needs one weight a choice: {len(self.choices)} choices, {len(self.weights)} weights")
+        return self
+
+    @property
+    def budget(self) -> int:
+        return max(choice.budget for choice in self.choices)
+
+
+class Add(_Policy):
+    """Every sample at native resolution, and each of `variants` of it as well."""
+
+    policy: Literal["add"] = "add"
+    native: Native
+    variants: tuple[Fixed, ...] = Field(min_length=1)
+
+    @property
+    def label(self) -> str:
+        return "-".join(["add", *(str(variant.side) for variant in self.variants)])
+
+    @property
+    def budget(self) -> int:
+        return self.native.budget
+
+
+class Curriculum(_Policy):
+    """From low to high: training is cut into equal parts, one a stage."""
+
+    policy: Literal["curriculum"] = "curriculum"
+    stages: tuple[Single, ...] = Field(min_length=2)
+
+    @property
+    def budget(self) -> int:
+        return max(stage.budget for stage in self.stages)
+
+
+class DownUp(_Policy):
+    """Control: brought down to at most side² pixels and back to the native policy's size, so to its token count."""
+
+    policy: Literal["down_up"] = "down_up"
+    side: PositiveInt
+    native: Native
+
+    @property
+    def label(self) -> str:
+        return f"down_up-{self.side}"
+
+    @property
+    def budget(self) -> int:
+        return self.native.budget
+
+    def shown(self, size: Size, geometry: Geometry) -> Shown:
+        low = fit_budget(size, self.side**2, geometry)
+        high = fit_budget(size, self.native.max_pixels, geometry)
+        return _shown(self.label, (low, high), high, geometry)
+
+
+class Blind(_Policy):
+    """Control: no image, the question alone."""
+
+    policy: Literal["blind"] = "blind"
+
+    @property
+    def budget(self) -> int:
+        return 0
+
+    def shown(self, size: Size, geometry: Geometry) -> Shown:
+        return Shown(self.label, (), Size(0, 0), 0)
+
+
+class Shuffled(_Policy):
+    """Control: the image of another item, shown at native resolution."""
+
+    policy: Literal["shuffled"] = "shuffled"
+    native: Native
+
+    @property
+    def budget(self) -> int:
+        return self.native.budget
+
+    def shown(self, size: Size, geometry: Geometry) -> Shown:
+        fitted = fit_budget(size, self.native.max_pixels, geometry)
+        return _shown(self.label, (fitted,), fitted, geometry)
+
+
+Training = Annotated[Native | Fixed | Mixed | Add | Curriculum, Field(discriminator="policy")]
+Control = Annotated[DownUp | Blind | Shuffled, Field(discriminator="policy")]
+
+
+def plan(policy: Training | Control, size: Size, geometry: Geometry, draw: float = 0.0, progress: float = 0.0):
+    """The views of one image under a policy: a tuple of `Shown`, one for every policy but `add`.
+
+    draw: uniform in [0, 1), used by `mixed` (see `uniform`); progress: share of training done, used by `curriculum`.
+    """
+    if isinstance(policy, Mixed):
+        return plan(_drawn(policy, draw), size, geometry)
+    if isinstance(policy, Curriculum):
+        stage = min(int(progress * len(policy.stages)), len(policy.stages) - 1)
+        return plan(policy.stages[stage], size, geometry)
+    if isinstance(policy, Add):
+        return tuple(single.shown(size, geometry) for single in (policy.native, *policy.variants))
+    return (policy.shown(size, geometry),)
+
+
+def trained_on(policy: Training) -> frozenset[str]:
+    """Labels of the single policies that a regime trains on; inference at any other is a mismatch."""
+    if isinstance(policy, Mixed):
+        return frozenset(choice.label for choice in policy.choices)
+    if isinstance(policy, Curriculum):
+        return frozenset(stage.label for stage in policy.stages)
+    if isinstance(policy, Add):
+        return frozenset(single.label for single in (policy.native, *policy.variants))
+    return frozenset([policy.label])
+
+
+def uniform(*key: object) -> float:
+    """A number in [0, 1) that depends on the key alone: the same on every machine, in every process, after a resume."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def fit_budget(size: Size, max_pixels: int, geometry: Geometry) -> Size:
+    """The nearest multiples of the factor with at most `max_pixels`, aspect kept; never more than rounding enlarges.
+
+    Raises ResolutionError for an empty image, an aspect ratio above 200, or a budget below one visual token.
+    """
+    factor, min_pixels = geometry
+    _check(size, max_pixels, geometry)
+    height, width = (max(factor, _round(side, factor)) for side in size)
+    if height * width > max_pixels:
+        height, width = _floor_to(size, max_pixels, factor)
+    elif height * width < min_pixels:
+        height, width = _ceil_to(size, min_pixels, factor)
+    return Size(height, width)
+
+
+def visual_tokens(size: Size, geometry: Geometry) -> int:
+    """Tokens that the language model sees for an image shown at `size`."""
+    return (size.height // geometry.factor) * (size.width // geometry.factor)
+
+
+def scale(original: Size, shown: Size) -> float:
+    """Linear scale at which an image is shown: 1 is native, 0.25 a quarter a side, 0 no image."""
+    return sqrt(shown.pixels / original.pixels)
+
+
+def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geometry) -> None:
+    """Raise ResolutionError when a fixed policy would change no image at all: it is native under another name."""
+    if not isinstance(policy, Fixed) or not sizes:
+        return
+    native = Native(max_pixels=max(size.pixels for size in sizes) + geometry.factor**2 * 64)
+    if all(policy.shown(size, geometry).size == native.shown(size, geometry).size for size in sizes):
+        largest = max(sizes, key=lambda size: size.pixels)
+        raise ResolutionError(
+            f"Policy {policy.label} must change at least one image, but all {len(sizes)} images already fit in "
+            f"{policy.budget} pixels (the largest is {largest.height}x{largest.width}). Use a smaller side, or drop it."
+        )
+
+
+def _shown(label: str, steps: tuple[Size, ...], size: Size, geometry: Geometry) -> Shown:
+    return Shown(label, steps, size, visual_tokens(size, geometry))
+
+
+def _drawn(policy: Mixed, draw: float) -> Single:
+    weights = policy.weights or (1.0,) * len(policy.choices)
+    edge = draw * sum(weights)
+    for choice, weight in zip(policy.choices, weights, strict=True):
+        edge -= weight
+        if edge < 0:
+            return choice
+    return policy.choices[-1]
+
+
+def _square(side: int, geometry: Geometry) -> Size:
+    snapped = side // geometry.factor * geometry.factor
+    if snapped < geometry.factor:
+        raise ResolutionError(f"A side must hold one visual token ({geometry.factor} px), got {side}. Raise the side.")
+    return Size(snapped, snapped)
+
+
+def _inside(size: Size, canvas: Size) -> Size:
+    """The largest size with the aspect of `size` inside a square canvas; never enlarged."""
+    longest = max(size)
+    if longest <= canvas.height:
+        return size
+    return Size(*(max(1, (2 * side * canvas.height + longest) // (2 * longest)) for side in size))
+
+
+def _check(size: Size, max_pixels: int, geometry: Geometry) -> None:
+    if min(size) < 1:
+        raise ResolutionError(f"An image needs at least 1x1 pixels, got {size.height}x{size.width}. Remove this row.")
+    if max(size) > MAX_ASPECT * min(size):
+        raise ResolutionError(
+            f"The aspect ratio must be at most {MAX_ASPECT}, got {size.height}x{size.width}. Crop or tile the image."
+        )
+    if max_pixels < geometry.factor**2:
+        raise ResolutionError(
+            f"A pixel budget must hold one visual token ({geometry.factor}² = {geometry.factor**2} pixels), "
+            f"got {max_pixels}. Raise the budget."
+        )
+
+
+def _round(side: int, factor: int) -> int:
+    """Nearest multiple of the factor, halves to even, as Python's round does."""
+    whole, rest = divmod(side, factor)
+    return (whole + (2 * rest > factor or (2 * rest == factor and whole % 2 == 1))) * factor
+
+
+def _floor_to(size: Size, pixels: int, factor: int) -> tuple[int, int]:
+    """floor(side / sqrt(h w / pixels) / factor) * factor for both sides, without floating point.
+
+    A side too short for one token is given one; the other then takes what the budget leaves, which smart_resize
+    does not do: it lets an extreme aspect ratio exceed its budget.
+    """
+    height, width = size
+    tall = isqrt(height * pixels // (width * factor**2))
+    wide = isqrt(width * pixels // (height * factor**2))
+    most = pixels // factor**2
+    return (min(max(1, tall), most) * factor, min(max(1, wide), most) * factor)
+
+
+def _ceil_to(size: Size, pixels: int, factor: int) -> tuple[int, int]:
+    height, width = size
+
+    def ceil_root(numerator: int, denominator: int) -> int:
+        return isqrt(max(0, -(-numerator // denominator) - 1)) + 1
+
+    return (
+        ceil_root(height * pixels, width * factor**2) * factor,
+        ceil_root(width * pixels, height * factor**2) * factor,
+    )

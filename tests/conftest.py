@@ -1,0 +1,49 @@
+"""Shared: a very small Qwen2-VL saved in the hub's format, and a few examples made on the spot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medstudy import models
+from medstudy.models import standin
+from medstudy.params import Model
+from medstudy.records import Example, Question
+
+torch.set_num_threads(1)
+
+TEXTS = ["Is there a dot?", "Where is the dot?", "Which colour is shown? A. red B. blue", "yes", "no", "upper left"]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Params of an untrained Qwen2-VL with the family's geometry and a width of 64."""
+    folder = tmp_path_factory.mktemp("model")
+    standin.build(TEXTS * 20, folder, 400, width=64, layers=2, vision_width=48, vision_layers=2)
+    return Model(id=str(folder))
+
+
+@pytest.fixture(scope="session")
+def family(tiny_model):
+    return models.load(tiny_model)
+
+
+def make_example(index: int, size: tuple[int, int], split: str = "train") -> Example:
+    """A noise image of (height, width) with a closed, an open and a multiple-choice question."""
+    pixels = np.random.default_rng([7, index]).integers(0, 256, (*size, 3), dtype=np.uint8)
+    questions = (
+        Question("dot", "Is there a dot?", "yes" if index % 2 else "no", "closed", "dot", detail_px=3.0),
+        Question("where", "Where is the dot?", "upper left", "open", "dot", detail_px=3.0),
+        Question("colour", "Which colour is shown?", "AB"[index % 2], "choice", "colour", options=("red", "blue")),
+    )
+    name = f"{split}-{index}"
+    return Example(
+        name, Image.fromarray(pixels), questions, "made", split, name, "made", "none", "none", True, "test", "CC0-1.0"
+    )
+
+
+@pytest.fixture(scope="session")
+def examples():
+    return [make_example(index, size) for index, size in enumerate([(56, 84), (112, 112), (140, 196), (90, 60)])]
