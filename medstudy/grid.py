@@ -28,13 +28,14 @@ NOTEBOOK = {
     "figures": "06_figures",
 }
 _MODEL_CODE = ("resolution.py", "views.py", "prefix.py", "models/*.py", "datasets/store.py")
+_STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 SOURCES = {
-    "data": ("records.py", "datasets/store.py"),
+    "data": ("records.py", "images.py", "datasets/**/*.py"),
     "train": (*_MODEL_CODE, "training.py", "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py"),
-    "scores": ("scoring.py",),
-    "claims": ("claims.py", "statistics.py"),
-    "figures": ("figures/*.py", "tables/*.py", "statistics.py"),
+    "scores": ("scoring.py", "metrics.py"),
+    "claims": ("claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
+    "figures": ("gallery.py", "figures/*.py", "tables/*.py", *_STATISTICS),
 }
 
 
@@ -145,8 +146,6 @@ def _hash(content: dict) -> str:
 def _code(stage: str) -> str:
     """Hash of the stage's library files and notebook."""
     files = [file for pattern in SOURCES[stage] for file in sorted(paths.PACKAGE.glob(pattern))]
-    if stage == "data":
-        files += sorted(file for file in paths.PACKAGE.glob("datasets/**/*.py"))
     files.append(paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb")
     return _hash({str(file.relative_to(paths.ROOT)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()})
 

@@ -118,6 +118,8 @@ def _check(examples: list[Example], name: str, split: str) -> None:
     if ids.duplicated().any():
         raise DataError(f"Image ids must be unique, but {ids[ids.duplicated()].iloc[0]!r} repeats in {name} {split}.")
     for example in examples:
+        if example.split != split:
+            raise DataError(f"Image {example.image_id} came with {name} {split} but says that it is of {example.split}.")
         for question in example.questions:
             if not question.answer.strip() or not question.text.strip():
                 raise DataError(

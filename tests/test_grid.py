@@ -1,0 +1,83 @@
+"""The grid: every combination once, in order, and named by all that its result depends on."""
+
+import pytest
+import yaml
+
+from medstudy import grid, params, paths
+from medstudy.errors import ParamsError, RunError
+
+TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
+
+
+def _plan(tmp_path, **changes):
+    return {job.name: job for job in grid.plan(params.parse(TINY | {"root": str(tmp_path)} | changes))}
+
+
+def _changed(before, after):
+    return {name for name in before if before[name].identity != after[name].identity}
+
+
+def test_the_grid_is_regimes_by_seeds_with_the_base_beside(tmp_path):
+    jobs = _plan(tmp_path)
+    trained = {name for name in jobs if name.startswith("train-")}
+    assert trained == {f"train-{regime}-s{seed}" for regime in ("native", "fixed-84", "mixed") for seed in (0, 1)}
+    evaluated = {name for name in jobs if name.startswith("evaluate-")}
+    assert evaluated == {name.replace("train", "evaluate") for name in trained} | {"evaluate-base-s0"}
+    assert {job.stage for job in jobs.values()} == set(grid.NOTEBOOK)
+
+
+def test_every_job_comes_after_the_ones_it_needs(tmp_path):
+    seen = set()
+    for job in _plan(tmp_path).values():
+        assert set(job.needs) <= seen
+        seen.add(job.name)
+
+
+def test_every_notebook_exists(tmp_path):
+    assert all((paths.NOTEBOOKS / f"{job.notebook}.ipynb").is_file() for job in _plan(tmp_path).values())
+
+
+def test_a_new_seed_adds_runs_and_changes_none(tmp_path):
+    before, after = _plan(tmp_path), _plan(tmp_path, seeds=[0, 1, 2])
+    changed = _changed(before, after)
+    assert changed == {"scores", "claims", "figures"}
+    assert len(set(after) - set(before)) == 6
+
+
+def test_the_learning_rate_changes_training_and_what_follows_only(tmp_path):
+    after = _plan(tmp_path, training=TINY["training"] | {"learning_rate": 0.9})
+    changed = _changed(_plan(tmp_path), after)
+    assert "data-phantom" not in changed and "evaluate-base-s0" not in changed
+    assert {"train-native-s0", "evaluate-mixed-s1", "scores", "figures"} <= changed
+
+
+def test_more_resamples_never_retrain(tmp_path):
+    after = _plan(tmp_path, intervals={"confidence": 0.95, "resamples": 51, "seed": 0})
+    assert _changed(_plan(tmp_path), after) == {"claims", "figures"}
+
+
+def test_the_root_is_no_part_of_the_identity(tmp_path):
+    assert not _changed(_plan(tmp_path / "a"), _plan(tmp_path / "b"))
+
+
+def test_library_code_counts_by_stage(tmp_path, monkeypatch):
+    before = _plan(tmp_path)
+    for stage, kept in (("figures", {"data", "train", "evaluate", "scores", "claims"}), ("scores", {"data", "train"})):
+        monkeypatch.setattr(grid, "_code", lambda of, stage=stage, real=grid._code: "new" if of == stage else real(of))
+        changed = {before[name].stage for name in _changed(before, _plan(tmp_path))}
+        assert stage in changed and not changed & kept
+        monkeypatch.undo()
+
+
+def test_every_library_file_that_a_stage_names_exists():
+    for patterns in grid.SOURCES.values():
+        for pattern in patterns:
+            assert list(paths.PACKAGE.glob(pattern)), pattern
+
+
+def test_an_unknown_run_and_a_missing_upstream_are_explained(tmp_path):
+    study = params.parse(TINY | {"root": str(tmp_path)})
+    with pytest.raises(ParamsError, match="is one of data-phantom"):
+        grid.job(study, "train-native-s9")
+    with pytest.raises(RunError, match="needs train-native-s0, which is not complete"):
+        grid.needed(study, grid.job(study, "evaluate-native-s0"), "train")
