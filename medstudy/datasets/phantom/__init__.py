@@ -1,0 +1,106 @@
+"""The phantom: procedural biomedical images in which the size of the detail that decides each answer is known.
+
+Four families mirror those of the paper: radiology, pathology, subcellular, cytology. Every image first gets a
+plan (what it shows: answers and detail sizes), then is drawn from it. Image i of a family and split depends on
+(seed, split, family, i) alone, so that any one can be made again without the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
+
+from medstudy.datasets.phantom import cytology, noise, pathology, radiology, subcellular
+from medstudy.errors import DataError
+from medstudy.records import SPLITS, Example
+
+VERSION = "1"
+FAMILIES = {"radiology": radiology, "pathology": pathology, "subcellular": subcellular, "cytology": cytology}
+Family = Literal["radiology", "pathology", "subcellular", "cytology"]
+
+
+class Params(BaseModel):
+    """How many images each split has in all; the families take turns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Literal["phantom"] = "phantom"
+    train: NonNegativeInt = 480
+    val: NonNegativeInt = 80
+    test: NonNegativeInt = 320
+    seed: NonNegativeInt = 0
+    families: tuple[Family, ...] = Field(default=tuple(FAMILIES), min_length=1)
+
+    @field_validator("families")
+    @classmethod
+    def _different(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(families)) != len(families):
+            raise ValueError(f"each family may be named once, got {families}")
+        return families
+
+
+def load(params: Params, split: str) -> Iterator[Example]:
+    """The examples of one split, families interleaved. Raises DataError for a split that does not exist."""
+    if split not in SPLITS:
+        raise DataError(f"A split is one of {', '.join(SPLITS)}; got {split!r}.")
+    families = params.families
+    return (
+        example(params.seed, split, families[i % len(families)], i // len(families))
+        for i in range(getattr(params, split))
+    )
+
+
+def scene(seed: int, split: str, family: str, index: int):
+    """What image `index` of a family shows (its plan), without drawing it."""
+    return _scene(seed, split, family, index)[0]
+
+
+def example(seed: int, split: str, family: str, index: int) -> Example:
+    """Image `index` (from 0) of one family and split, with its questions."""
+    shown, render = _scene(seed, split, family, index)
+    image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
+    return Example(
+        image_id=image_id,
+        image=Image.fromarray(shown.render(render)),
+        questions=shown.questions(),
+        dataset="phantom",
+        split=split,
+        group=image_id,
+        family=family,
+        modality=shown.modality,
+        anatomy=shown.anatomy,
+        render=True,
+        source=f"phantom {VERSION}",
+        license="CC0-1.0",
+    )
+
+
+def _scene(seed: int, split: str, family: str, index: int):
+    plan, render = noise.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
+    return FAMILIES[family].plan(plan), render
+
+
+def fingerprint(made: Example, cells: int = 8, levels: int = 16) -> str:
+    """SHA-256 of the questions and of an 8 x 8 thumbnail in 16 levels.
+
+    Coarse on purpose: another FFT or SIMD rounds a few pixels in a million to the neighbouring grey value.
+    """
+    thumbnail = np.floor(_means(made.image, cells) * levels / 256).astype(np.uint8)
+    content = json.dumps([made.image.size, [asdict(q) for q in made.questions]], sort_keys=True)
+    return hashlib.sha256(content.encode() + thumbnail.tobytes()).hexdigest()
+
+
+def _means(image: Image.Image, cells: int) -> np.ndarray:
+    """Mean colour [cells, cells, 3] of a grid of equal blocks."""
+    pixels = np.asarray(image, np.float64)
+    rows, columns = (np.linspace(0, n, cells + 1).astype(int)[:-1] for n in pixels.shape[:2])
+    sums = np.add.reduceat(np.add.reduceat(pixels, rows, 0), columns, 1)
+    counts = np.add.reduceat(np.add.reduceat(np.ones(pixels.shape[:2]), rows, 0), columns, 1)
+    return sums / counts[..., None]
