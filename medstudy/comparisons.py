@@ -1,0 +1,170 @@
+"""Two conditions compared over the same questions: differences, interactions, ratios, Holm's correction.
+
+The intervals are those of `medstudy.intervals`: images and training seeds are both random. A difference is
+taken question by question and seed by seed first, so what two conditions share cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_effectsize
+
+from medstudy.errors import DataError
+from medstudy.intervals import QUESTION, coded, spread, wilson
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean score of a minus that of b over the same questions; `effect` is Cohen's h of the two means.
+
+    h = 2 asin(sqrt(mean_a)) - 2 asin(sqrt(mean_b)); about 0.2 is small, 0.5 medium, 0.8 large.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    effect: float
+    mean_a: float
+    mean_b: float
+    n_questions: int
+    n_images: int
+    n_seeds: int
+
+
+@dataclass(frozen=True)
+class RelativeChange:
+    """mean_a / mean_b - 1 with its interval; NaN, with `note` saying why, when mean_b is 0."""
+
+    estimate: float
+    low: float
+    high: float
+    n_questions: int
+    n_images: int
+    n_seeds: int
+    note: str = ""
+
+
+def pairs(a: pd.DataFrame, b: pd.DataFrame, value: str = "score") -> pd.DataFrame:
+    """One row a question and seed: columns image, run, question (codes), a, b, and the tags of a.
+
+    Seeds are paired by number over the seeds that both have. A condition with one seed where the other has
+    several, such as the base model, is held against each of them. Anything else that does not match raises.
+    """
+    a, b = _same_seeds(a[a[value].notna()], b[b[value].notna()])
+    key = [*QUESTION, "seed"] + (["model"] if "model" in a and a["model"].nunique() > 1 else [])
+    for name, side in (("a", a), ("b", b)):
+        if side.duplicated(key).any():
+            raise DataError(f"condition {name} has several rows for one question and seed: select one "
+                            "regime, one inference policy and one control first")
+    both = a.merge(b[[*key, value]], on=key, suffixes=("", "_b"))
+    if not len(both) == len(a) == len(b):
+        raise DataError(f"paired conditions answer the same questions; a has {len(a)} answers, b {len(b)}, "
+                        f"in common {len(both)}")
+    rows = coded(both, value)
+    return rows.assign(a=rows["value"], b=rows[f"{value}_b"].astype(float))
+
+
+def _same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    of_a, of_b = a["seed"].unique(), b["seed"].unique()
+    if len(of_b) == 1 < len(of_a):
+        b = pd.concat([b.assign(seed=seed) for seed in of_a])
+    if len(of_a) == 1 < len(of_b):
+        a = pd.concat([a.assign(seed=seed) for seed in of_b])
+    common = set(a["seed"]) & set(b["seed"])
+    if not common:
+        raise DataError(f"paired conditions need a training seed in common; a has {sorted(of_a)}, b has "
+                        f"{sorted(of_b)}: run the missing seeds")
+    return a[a["seed"].isin(common)], b[b["seed"].isin(common)]
+
+
+def paired_difference(a: pd.DataFrame, b: pd.DataFrame, value: str = "score", level: float = 0.95,
+                      macro: str | None = None) -> Difference:
+    """a minus b over the same questions, clustered by image and seed, with a two-sided p of no difference.
+
+    With `macro` (a column such as "task") every value of it weighs the same, however many questions it has.
+    Where the differences do not vary, the width is Wilson's for 0 events in as many image clusters.
+    """
+    rows = pairs(a, b, value)
+    weight = 1 / rows.groupby(macro)["a"].transform("size") if macro else pd.Series(1.0, rows.index)
+    weight = weight / weight.sum()
+    mean_a, mean_b = float((weight * rows["a"]).sum()), float((weight * rows["b"]).sum())
+    influence = weight * (rows["a"] - rows["b"] - mean_a + mean_b)
+    effect = float(proportion_effectsize(min(1.0, mean_a), min(1.0, mean_b)))
+    return _difference(rows, influence, mean_a, mean_b, level, effect, bound=1.0)
+
+
+def contrast(a: pd.DataFrame, b: pd.DataFrame, column: str, first: str, second: str, value: str = "score",
+             level: float = 0.95) -> Difference:
+    """(a - b) where `column` is `first`, minus (a - b) where it is `second`: an interaction, in one interval.
+
+    mean_a and mean_b of the result are the two differences; `effect` does not apply and is NaN.
+    """
+    rows = pairs(a, b, value)
+    rows = rows[rows[column].isin([first, second])]
+    if rows[column].nunique() != 2:
+        raise DataError(f"a contrast needs rows of both {column} = {first!r} and {second!r}; got only "
+                        f"{sorted(rows[column].astype(str).unique())}")
+    gain, cell = rows["a"] - rows["b"], rows[column].astype(str)
+    means, counts = gain.groupby(cell).mean(), cell.value_counts()
+    influence = cell.map({first: 1.0, second: -1.0}) * (gain - cell.map(means)) / cell.map(counts)
+    nan = float("nan")
+    return _difference(rows, influence, float(means[first]), float(means[second]), level, nan, bound=2.0)
+
+
+def _difference(rows, influence, mean_a, mean_b, level, effect, bound) -> Difference:
+    sizes = spread(rows["image"].to_numpy(), rows["run"].to_numpy(), influence.to_numpy())
+    estimate, margin = mean_a - mean_b, sizes.margin(1 - level)
+    low, high = max(-bound, estimate - margin), min(bound, estimate + margin)
+    return Difference(estimate, low, high, sizes.p_value(estimate), effect, mean_a, mean_b,
+                      rows["question"].nunique(), sizes.n_images, sizes.n_seeds)
+
+
+def differences(a: pd.DataFrame, b: pd.DataFrame, by: Sequence[str], value: str = "score",
+                level: float = 0.95) -> pd.DataFrame:
+    """`paired_difference` in every cell of `by`, with Holm's p over the family of cells and its size."""
+    by = list(by)
+    right = dict(list(b.groupby(by, sort=True, observed=True)))
+    out = []
+    for key, part in a.groupby(by, sort=True, observed=True):
+        if key not in right:
+            raise DataError(f"condition b has no rows where {by} is {key}: compare what both have answered")
+        cell = paired_difference(part, right[key], value, level)
+        out.append(dict(zip(by, key, strict=True)) | asdict(cell))
+    table = pd.DataFrame(out)
+    return table.assign(**holm(table["p"])[["p_holm", "family_size"]])
+
+
+def relative_change(a: pd.DataFrame, b: pd.DataFrame, value: str = "score",
+                    level: float = 0.95) -> RelativeChange:
+    """mean(a) / mean(b) - 1 over the same questions: the log ratio's interval (delta method), as a ratio.
+
+    When a is all wrong the log is undefined: the upper end is then Wilson's for a, over mean(b).
+    """
+    rows = pairs(a, b, value)
+    counts = rows["question"].nunique(), rows["image"].nunique(), rows["run"].nunique()
+    mean_a, mean_b = float(rows["a"].mean()), float(rows["b"].mean())
+    if mean_b == 0:
+        return RelativeChange(np.nan, np.nan, np.nan, *counts, note="the score to compare with is 0")
+    ratio = mean_a / mean_b
+    influence = (rows["a"] / max(mean_a, 1e-300) - rows["b"] / mean_b).to_numpy() / len(rows)
+    sizes = spread(rows["image"].to_numpy(), rows["run"].to_numpy(), influence)
+    if mean_a == 0:
+        top = wilson(0.0, sizes.n_images, stats.norm.ppf((1 + level) / 2))[1]
+        return RelativeChange(-1.0, -1.0, top / mean_b - 1, *counts)
+    margin = sizes.margin(1 - level)
+    low, high = (float(ratio * np.exp(m) - 1) for m in (-margin, margin))
+    return RelativeChange(ratio - 1, low, high, *counts)
+
+
+def holm(p: pd.Series | dict) -> pd.DataFrame:
+    """Holm's step-down p values; columns p, p_holm, family_size, one row a test, in the order given."""
+    p = pd.Series(p, dtype=float)
+    adjusted = multipletests(p.to_numpy(), method="holm")[1] if len(p) else []
+    return pd.DataFrame({"p": p, "p_holm": adjusted, "family_size": len(p)}, index=p.index)

@@ -1,0 +1,169 @@
+"""The single scores: one prediction and its reference in, numbers in [0, 1] out.
+
+`author_*` follow the public evaluation code of the paper's first author (Qwen2-VL fine-tuned and scored on
+VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets), oddities kept: each docstring names them.
+`llava_med_*` follow https://github.com/microsoft/LLaVA-Med (`llava/eval/run_eval.py` and `eval_metrics`).
+The others are standard scores, given beside them so that the oddities can be told from the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+
+NUMBERS = dict(zip("none zero one two three four five six seven eight nine ten".split(),
+                   "0 0 1 2 3 4 5 6 7 8 9 10".split(), strict=True))
+ARTICLES = frozenset(("a", "an", "the"))
+PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+_DIGIT_COMMA = re.compile(r"\d,\d")
+_LONE_PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+_LETTER = re.compile(r"\W*([A-Za-z])(?:\s*$|\s*[.):,;])")
+
+
+def normalise(text: str) -> list[str]:
+    """The words of a text as VQA evaluations normalise them (https://visualqa.org/evaluation.html).
+
+    Lower case; number words become digits; articles go; a punctuation mark that touches a space anywhere in
+    the text (or in a text with a comma inside a number) is deleted everywhere, any other becomes a space;
+    periods go unless beside a digit. Departure: the table of contractions (dont -> don't) is left out.
+    """
+    deletes_all = _DIGIT_COMMA.search(text) is not None
+    out = text
+    for mark in PUNCTUATION:
+        if mark in text:
+            touches = f"{mark} " in text or f" {mark}" in text
+            out = out.replace(mark, "" if deletes_all or touches else " ")
+    words = (NUMBERS.get(word, word) for word in _LONE_PERIOD.sub("", out).lower().split())
+    return [word for word in words if word not in ARTICLES]
+
+
+def _contains_phrase(text: str, phrase: str) -> bool:
+    """Whether the phrase's words stand in the text in this order, as whole words."""
+    words, wanted = _WORD.findall(text.lower()), _WORD.findall(phrase.lower())
+    return bool(wanted) and f" {' '.join(wanted)} " in f" {' '.join(words)} "
+
+
+def names(text: str, name: str) -> bool:
+    """Whether the name stands in the text, case-insensitively, as a part of a word too (the author's)."""
+    return name.lower() in text.lower()
+
+
+# Closed questions
+
+def author_closed(prediction: str, answer: str) -> float:
+    """1 when the answer (yes or no) is a substring of the lower-cased prediction, as "no" is of "normal"."""
+    return float(answer.lower() in prediction.lower())
+
+
+def strict_closed(prediction: str, answer: str) -> float:
+    """1 when the answer stands as a word and its opposite does not: "yes and no" is wrong for both."""
+    found = {"yes", "no"}.intersection(_WORD.findall(prediction.lower()))
+    return float(found == {answer.lower()})
+
+
+def llava_med_closed(prediction: str, answer: str) -> float:
+    """LLaVA-Med: 0 unless "yes" or "no" stands in the normalised prediction, else substring.
+
+    For yes/no answers it equals `author_closed` but for normalisation ("none" becomes "0").
+    """
+    text = " ".join(normalise(prediction))
+    return float(("yes" in text or "no" in text) and " ".join(normalise(answer)) in text)
+
+
+# Open questions
+
+def author_words(prediction: str, answer: str) -> tuple[float, float, float]:
+    """Precision, recall, F1 over normalised words, as LLaVA-Med and the author compute them.
+
+    Oddity kept: a shared word counts as often as it stands in the *prediction*, so repeating it raises recall
+    (prediction "liver liver", answer "liver spleen": 2 / 3). All 0 when either side is empty.
+    """
+    said, true = Counter(normalise(prediction)), Counter(normalise(answer))
+    shared = sum(count for word, count in said.items() if word in true)
+    missed = sum(count for word, count in true.items() if word not in said)
+    return _precision_recall_f1(shared, sum(said.values()), shared + missed)
+
+
+def multiset_words(prediction: str, answer: str) -> tuple[float, float, float]:
+    """Precision, recall, F1 over multisets of normalised words (as SQuAD does, arXiv 1606.05250)."""
+    said, true = Counter(normalise(prediction)), Counter(normalise(answer))
+    return _precision_recall_f1((said & true).total(), said.total(), true.total())
+
+
+def _precision_recall_f1(shared: int, said: int, true: int) -> tuple[float, float, float]:
+    if not shared:
+        return 0.0, 0.0, 0.0
+    precision, recall = shared / said, shared / true
+    return precision, recall, 2 * precision * recall / (precision + recall)
+
+
+def exact_match(prediction: str, answer: str) -> float:
+    """1 when both texts have the same normalised words in the same order; 0 for a blank prediction."""
+    said = normalise(prediction)
+    return float(bool(said) and said == normalise(answer))
+
+
+def llava_med_exact_match(prediction: str, answer: str) -> float:
+    """LLaVA-Med's "exact match": distinct shared words / words of the prediction. No exact match at all."""
+    said = normalise(prediction)
+    return len(set(said) & set(normalise(answer))) / len(said) if said else 0.0
+
+
+# Choice and class
+
+def author_choice(prediction: str, answer: str) -> float:
+    """1 when the first character, upper case, is the letter: "Benign" counts as B, " B" as wrong."""
+    return float(prediction[:1].upper() == answer)
+
+
+def strict_choice(prediction: str, answer: str) -> float:
+    """1 when the prediction starts with the letter standing alone: "B", "(b)", "B. left"; not "Benign"."""
+    found = _LETTER.match(prediction)
+    return float(found is not None and found[1].upper() == answer)
+
+
+def author_class(prediction: str, answer: str) -> float:
+    """1 when the lower-cased prediction contains the answer: "normal" is found in "abnormal"."""
+    return float(answer.lower() in prediction.lower())
+
+
+def strict_class(prediction: str, answer: str, classes: tuple[str, ...]) -> float:
+    """1 when the answer, as whole words, is the only known class named; a name inside a longer one is not."""
+    named = [c for c in classes if _contains_phrase(prediction, c)]
+    longest = [c for c in named if not any(c != other and _contains_phrase(other, c) for other in named)]
+    return float(longest == [answer])
+
+
+# Descriptions
+
+def first_cell_line(text: str, known: tuple[str, ...]) -> str | None:
+    """The author's: the first known name, in the list's order, that stands in the text, case-insensitively.
+
+    Oddity kept: "HEK293" is found in "HEK293T". The order of the author's list is not public: ours is sorted.
+    """
+    return next((name for name in known if names(text, name)), None)
+
+
+def description(text: str, cell_line: str | None, localizations: tuple[str, ...],
+                known_lines: tuple[str, ...], known_places: tuple[str, ...]
+                ) -> tuple[float, float, float, float]:
+    """Author's cell-line hit and localization recall, then strict cell line and localization F1.
+
+    The author's recall is the share of the true localizations found as substrings, so naming all of them
+    pays; the strict F1 (whole words, longest names only) charges for the wrong ones. The author reports
+    recall as a macro mean over a test set: `scoring.macro_localization_recall`. NaN without a reference.
+    """
+    hit = strict_line = recall = strict_f1 = np.nan
+    if cell_line:
+        hit = float(first_cell_line(text, known_lines) == cell_line)
+        strict_line = strict_class(text, cell_line, known_lines)
+    if localizations:
+        recall = sum(names(text, name) for name in localizations) / len(localizations)
+        said = {name for name in known_places if _contains_phrase(text, name)}
+        said = {s for s in said if not any(s != other and _contains_phrase(other, s) for other in said)}
+        shared = len(said & set(localizations))
+        strict_f1 = _precision_recall_f1(shared, len(said), len(set(localizations)))[2]
+    return hit, recall, strict_line, strict_f1

@@ -1,0 +1,177 @@
+"""Scores of predictions: the paper's first author's, bug for bug, beside the standard ones.
+
+`score` turns predictions into scores, one row a question; every metric lies in [0, 1] and is NaN only where
+it does not apply. A blank prediction scores 0. The single scores are pure functions in `medstudy.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from medstudy import metrics
+from medstudy.errors import DataError
+
+METRICS = ("score", "author", "strict", "precision", "recall", "f1", "strict_precision", "strict_recall",
+           "strict_f1", "exact", "llava_med", "cell_line_hit", "localization_recall", "strict_cell_line",
+           "strict_localization_f1")
+NEEDED = ("dataset", "image_id", "question_id", "kind", "answer", "raw_text", "detail_px")
+LEFT_OUT = ("prompt", "options")
+
+
+def score(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Every prediction row with its metrics, `chance` (uniform guessing) and `level` (fine or coarse).
+
+    `score` is what every pooled figure shows: strict yes/no for closed questions, the author's score for all
+    others. Known cell lines, localizations and classes are those of the references of the same data set.
+    """
+    _check(predictions)
+    out = predictions.drop(columns=[c for c in LEFT_OUT if c in predictions]).reset_index(drop=True)
+    source = predictions.reset_index(drop=True)
+    source["raw_text"] = _texts(source["raw_text"])
+    parts = [_SCORERS[kind](rows) for kind, rows in source.groupby("kind", sort=False)]
+    columns = pd.concat(parts) if parts else pd.DataFrame(columns=[*METRICS, "chance"], dtype=float)
+    columns = columns.reindex(index=out.index, columns=[*METRICS, "chance"])
+    level = np.where(out["detail_px"].isna(), "coarse", "fine")
+    return pd.concat([out, columns], axis=1).assign(level=level)
+
+
+def _check(predictions: pd.DataFrame) -> None:
+    missing = [c for c in NEEDED if c not in predictions]
+    if missing:
+        raise DataError(f"predictions need the columns {', '.join(NEEDED)}; missing: {', '.join(missing)}")
+    unknown = set(predictions["kind"]) - set(_SCORERS)
+    if unknown:
+        raise DataError(f"a question's kind is one of {', '.join(_SCORERS)}; got {sorted(map(str, unknown))}")
+    blank = _texts(predictions["answer"]).str.strip() == ""
+    if blank.any():
+        first = predictions.loc[blank.idxmax()]
+        raise DataError(f"every question needs a reference answer; {int(blank.sum())} have none; first "
+                        f"{first['question_id']} of {first['image_id']} in {first['dataset']}: leave it out")
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """The texts of a column, with "" for what is missing."""
+    return column.astype(object).where(column.notna(), "").astype(str)
+
+
+def _map(function: Callable, *columns) -> np.ndarray:
+    """`function` over rows, computed once for every distinct row: models repeat themselves."""
+    rows = list(zip(*columns, strict=True))
+    table = {row: function(*row) for row in set(rows)}
+    return np.array([table[row] for row in rows], dtype=float)
+
+
+def _closed(rows: pd.DataFrame) -> pd.DataFrame:
+    answers = rows["answer"].str.lower()
+    if not answers.isin(["yes", "no"]).all():
+        wrong = answers[~answers.isin(["yes", "no"])].iloc[0]
+        raise DataError(f"the answer of a closed question is yes or no; got {wrong!r}: make it open or class")
+    author = _map(metrics.author_closed, rows["raw_text"], answers)
+    strict = _map(metrics.strict_closed, rows["raw_text"], answers)
+    llava_med = _map(metrics.llava_med_closed, rows["raw_text"], answers)
+    return _frame(rows, score=strict, author=author, strict=strict, llava_med=llava_med, chance=0.5)
+
+
+def _open(rows: pd.DataFrame) -> pd.DataFrame:
+    pair = rows["raw_text"], rows["answer"]
+    author = _map(metrics.author_words, *pair)
+    strict = _map(metrics.multiset_words, *pair)
+    return _frame(rows, score=author[:, 1], author=author[:, 1], strict=strict[:, 1], precision=author[:, 0],
+                  recall=author[:, 1], f1=author[:, 2], strict_precision=strict[:, 0],
+                  strict_recall=strict[:, 1], strict_f1=strict[:, 2], exact=_map(metrics.exact_match, *pair),
+                  llava_med=_map(metrics.llava_med_exact_match, *pair), chance=0.0)
+
+
+def _choice(rows: pd.DataFrame) -> pd.DataFrame:
+    author = _map(metrics.author_choice, rows["raw_text"], rows["answer"])
+    strict = _map(metrics.strict_choice, rows["raw_text"], rows["answer"])
+    options = rows["options"].map(len) if "options" in rows else pd.Series(0, rows.index)
+    chance = 1 / options.where(options > 0)
+    return _frame(rows, score=author, author=author, strict=strict, chance=chance)
+
+
+def _class(rows: pd.DataFrame) -> pd.DataFrame:
+    parts = []
+    for _, same in rows.groupby(["dataset", "question_id"], sort=False):
+        classes = tuple(sorted(same["answer"].unique()))
+        author = _map(metrics.author_class, same["raw_text"], same["answer"])
+        strict = _map(lambda text, answer, known=classes: metrics.strict_class(text, answer, known),
+                      same["raw_text"], same["answer"])
+        exact = _map(metrics.exact_match, same["raw_text"], same["answer"])
+        parts.append(_frame(same, score=author, author=author, strict=strict, exact=exact,
+                            chance=1 / len(classes)))
+    return pd.concat(parts)
+
+
+def _description(rows: pd.DataFrame) -> pd.DataFrame:
+    places = rows["localizations"].map(lambda names: tuple(names) if np.ndim(names) else ())
+    lines = rows["cell_line"].astype(object).where(rows["cell_line"].notna(), None)
+    if (lines.isna() & (places.map(len) == 0)).any():
+        raise DataError("a description's reference needs a cell line or localizations; a row has neither")
+    parts = []
+    for _, same in rows.groupby("dataset", sort=False):
+        known_lines = tuple(sorted(lines[same.index].dropna().unique()))
+        known_places = tuple(sorted({name for names in places[same.index] for name in names}))
+        four = _map(lambda text, line, names, ks=known_lines, ps=known_places:
+                    metrics.description(text, line, names, ks, ps),
+                    same["raw_text"], lines[same.index], places[same.index])
+        author, strict = _row_mean(four[:, :2]), _row_mean(four[:, 2:])
+        parts.append(_frame(same, score=author, author=author, strict=strict, cell_line_hit=four[:, 0],
+                            localization_recall=four[:, 1], strict_cell_line=four[:, 2],
+                            strict_localization_f1=four[:, 3], chance=0.0))
+    return pd.concat(parts)
+
+
+def _row_mean(columns: np.ndarray) -> np.ndarray:
+    """Mean over what applies; `_description` has made sure that something does."""
+    return np.nanmean(columns, axis=1)
+
+
+def _frame(rows: pd.DataFrame, **columns) -> pd.DataFrame:
+    return pd.DataFrame({name: np.asarray(values, dtype=float) if np.ndim(values) else values
+                         for name, values in columns.items()}, index=rows.index)
+
+
+_SCORERS = {"closed": _closed, "open": _open, "choice": _choice, "class": _class, "description": _description}
+
+
+# Scores of a whole group of rows
+
+def macro_localization_recall(rows: pd.DataFrame) -> float:
+    """The author's: the mean over localizations of the share of its true rows that name it.
+
+    `rows` are description rows of predictions or scores (raw_text, localizations). A localization is named
+    when it stands in the lower-cased text, as a part of a word too. NaN when no row has a localization.
+    """
+    exploded = rows[["raw_text", "localizations"]].explode("localizations").dropna(subset=["localizations"])
+    if exploded.empty:
+        return float("nan")
+    named = _map(metrics.names, _texts(exploded["raw_text"]), exploded["localizations"])
+    return float(pd.Series(named).groupby(exploded["localizations"].to_numpy()).mean().mean())
+
+
+def set_accuracy(scores: pd.DataFrame, by: list[str], value: str = "score") -> float:
+    """The share of sets, say all questions of an image, in which every answer is right: guessing pays less.
+
+    As in MediConfusion and ProbMed, where a set is a pair of questions made to be told apart.
+    """
+    return float((scores.groupby(by, sort=False)[value].min() >= 1).mean())
+
+
+def author_table(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The numbers the author reports, one row a cell of `by`; NaN where a cell has no such question."""
+    def cell(rows: pd.DataFrame) -> pd.Series:
+        of = {kind: rows[rows["kind"] == kind] for kind in _SCORERS}
+        return pd.Series({
+            "closed_accuracy": of["closed"]["author"].mean(), "open_recall": of["open"]["recall"].mean(),
+            "open_f1": of["open"]["f1"].mean(), "letter_accuracy": of["choice"]["author"].mean(),
+            "class_accuracy": of["class"]["author"].mean(),
+            "cell_line_recall": of["description"]["cell_line_hit"].mean(),
+            "localization_macro_recall": macro_localization_recall(of["description"])})
+    rows = {key: cell(part) for key, part in scores.groupby(by, sort=True)}
+    table = pd.DataFrame(rows).T
+    table.index = pd.MultiIndex.from_tuples(rows, names=by)
+    return table.reset_index()

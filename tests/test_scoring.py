@@ -1,0 +1,194 @@
+"""Golden cases of every score, oddities included."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medstudy import metrics, scoring
+from medstudy.errors import DataError
+from tests.synthetic import predictions
+
+KNOWN_LINES = ("A-431", "HEK293", "HEK293T", "HeLa")
+KNOWN_PLACES = ("Nucleoli", "Nucleoli fibrillar center", "Nucleoplasm", "Cytosol")
+
+
+@pytest.mark.parametrize("text, answer, author, strict, llava_med", [
+    ("Yes", "yes", 1, 1, 1),
+    ("No.", "no", 1, 1, 1),
+    ("The chest is normal", "no", 1, 0, 1),  # the oddity: "no" inside "normal"
+    ("I do not know", "no", 1, 0, 1),
+    ("yes and no", "yes", 1, 0, 1),
+    ("yes and no", "no", 1, 0, 1),
+    ("none", "no", 1, 0, 0),  # LLaVA-Med normalises "none" to "0"
+    ("No, there is a mass", "yes", 0, 0, 0),
+    ("The eyes", "yes", 1, 0, 1),
+    ("", "no", 0, 0, 0),
+])
+def test_closed(text, answer, author, strict, llava_med):
+    assert metrics.author_closed(text, answer) == author
+    assert metrics.strict_closed(text, answer) == strict
+    assert metrics.llava_med_closed(text, answer) == llava_med
+
+
+@pytest.mark.parametrize("text, words", [
+    ("The left lung.", ["left", "lung"]),
+    ("Two nodules, one large", ["2", "nodules", "1", "large"]),
+    ("T2-weighted", ["t2", "weighted"]),
+    ("left- and right-sided", ["left", "and", "rightsided"]),  # a mark touching a space goes everywhere
+    ("3.5 cm", ["3.5", "cm"]),
+    ("1,000 cells/field", ["1000", "cellsfield"]),  # so does every mark beside a comma in a number
+    ("", []),
+])
+def test_normalise(text, words):
+    assert metrics.normalise(text) == words
+
+
+@pytest.mark.parametrize("text, answer, author, multiset", [
+    ("left lung", "the left lung", (1, 1, 1), (1, 1, 1)),
+    ("liver", "liver spleen", (1, 1 / 2, 2 / 3), (1, 1 / 2, 2 / 3)),
+    ("liver liver", "liver spleen", (1, 2 / 3, 4 / 5), (1 / 2, 1 / 2, 1 / 2)),  # repetition raises recall
+    ("liver liver heart", "liver spleen", (2 / 3, 2 / 3, 2 / 3), (1 / 3, 1 / 2, 2 / 5)),
+    ("liver", "liver liver spleen", (1, 1 / 2, 2 / 3), (1, 1 / 3, 1 / 2)),
+    ("heart", "liver", (0, 0, 0), (0, 0, 0)),
+    ("", "liver", (0, 0, 0), (0, 0, 0)),
+    ("the", "liver", (0, 0, 0), (0, 0, 0)),  # only an article: nothing is left
+])
+def test_words(text, answer, author, multiset):
+    assert metrics.author_words(text, answer) == pytest.approx(author)
+    assert metrics.multiset_words(text, answer) == pytest.approx(multiset)
+
+
+@pytest.mark.parametrize("text, answer, exact, llava_med", [
+    ("The liver", "liver", 1, 1),
+    ("liver on the left", "left liver", 0, 2 / 3),
+    ("liver liver", "liver", 0, 1 / 2),
+    ("", "liver", 0, 0),
+])
+def test_exact_match(text, answer, exact, llava_med):
+    assert metrics.exact_match(text, answer) == exact
+    assert metrics.llava_med_exact_match(text, answer) == pytest.approx(llava_med)
+
+
+@pytest.mark.parametrize("text, author, strict", [
+    ("B", 1, 1), ("b", 1, 1), ("B. left", 1, 1), ("b) left", 1, 1), (" B", 0, 1), ("(B)", 0, 1),
+    ("Benign", 1, 0), ("B left", 1, 0), ("The answer is B", 0, 0), ("C", 0, 0), ("", 0, 0),
+])
+def test_choice(text, author, strict):
+    assert metrics.author_choice(text, "B") == author
+    assert metrics.strict_choice(text, "B") == strict
+
+
+@pytest.mark.parametrize("text, answer, author, strict", [
+    ("Normal.", "normal", 1, 1),
+    ("abnormal", "normal", 1, 0),  # containment finds it, whole words do not
+    ("normal or cancer", "normal", 1, 0),  # naming every class does not pay
+    ("high grade cancer", "cancer", 1, 0),  # a name inside a longer class name is that class
+    ("high grade cancer", "high grade cancer", 1, 1),
+    ("", "normal", 0, 0),
+])
+def test_class(text, answer, author, strict):
+    classes = ("normal", "abnormal", "cancer", "high grade cancer")
+    assert metrics.author_class(text, answer) == author
+    assert metrics.strict_class(text, answer, classes) == strict
+
+
+@pytest.mark.parametrize("text, line, places, expected", [
+    ("HeLa cells, nucleoplasm", "HeLa", ("Nucleoplasm",), (1, 1, 1, 1)),
+    ("hek293t cells", "HEK293T", (), (0, np.nan, 1, np.nan)),  # "HEK293" is found first, inside
+    ("HeLa and A-431", "HeLa", (), (0, np.nan, 0, np.nan)),  # the first of the list, not of the text
+    ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # naming all pays
+    ("nucleoli fibrillar center", None, ("Nucleoli",), (np.nan, 1, np.nan, 0)),
+    ("cytosol", None, ("Cytosol", "Nucleoplasm"), (np.nan, 1 / 2, np.nan, 2 / 3)),
+    ("", "HeLa", ("Cytosol",), (0, 0, 0, 0)),
+])
+def test_description(text, line, places, expected):
+    found = metrics.description(text, line, places, KNOWN_LINES, KNOWN_PLACES)
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_macro_recall_weighs_every_localization_the_same():
+    rows = pd.DataFrame({
+        "raw_text": ["cytosol", "cytosol", "", "cytosol and nucleoplasm"],
+        "localizations": [["Cytosol"], ["Cytosol"], ["Cytosol"], ["Nucleoplasm", "Cytosol"]]})
+    assert scoring.macro_localization_recall(rows) == pytest.approx((3 / 4 + 1) / 2)
+    assert np.isnan(scoring.macro_localization_recall(rows.iloc[:0]))
+
+
+def row(**changes):
+    base = dict(dataset="d", image_id="i", question_id="q", kind="closed", answer="yes", raw_text="yes",
+                detail_px=np.nan, options=[], cell_line=None, localizations=[], prompt="p")
+    return base | changes
+
+
+def test_score_takes_each_kind_by_its_rule_and_keeps_the_rows():
+    rows = [row(answer="no", raw_text="normal", detail_px=3.0),
+            row(kind="choice", answer="B", raw_text="Benign", options=["x", "y", "z", "w"]),
+            row(kind="open", answer="liver spleen", raw_text="liver liver"),
+            row(kind="class", answer="low", raw_text="slow"),
+            row(kind="class", answer="high", raw_text="high"),
+            row(kind="description", cell_line="HeLa", localizations=["Cytosol"], raw_text="HeLa")]
+    scores = scoring.score(pd.DataFrame(rows, index=[5, 5, 7, 8, 9, 1]))
+    assert scores["score"].tolist() == pytest.approx([0, 1, 2 / 3, 1, 1, 1 / 2])
+    assert scores["author"].tolist() == pytest.approx([1, 1, 2 / 3, 1, 1, 1 / 2])
+    assert scores["strict"].tolist() == pytest.approx([0, 0, 1 / 2, 0, 1, 1 / 2])
+    assert scores["chance"].tolist() == pytest.approx([0.5, 0.25, 0, 0.5, 0.5, 0])
+    assert scores["level"].tolist() == ["fine"] + ["coarse"] * 5
+    assert scores["raw_text"].tolist() == [r["raw_text"] for r in rows]
+    assert not {"prompt", "options"} & set(scores)
+
+
+def test_blank_predictions_score_zero_not_nan():
+    frame = predictions(n_images=8, seeds=1, rungs=("native",), controls=())
+    for blank in ("", None, np.nan):
+        scores = scoring.score(frame.assign(raw_text=blank))
+        assert (scores[["score", "author", "strict"]] == 0).all(axis=None)
+
+
+def test_scores_survive_parquet_and_stay_in_range(tmp_path):
+    frame = predictions(n_images=8, seeds=1)
+    frame.to_parquet(tmp_path / "p.parquet")
+    here, back = scoring.score(frame), scoring.score(pd.read_parquet(tmp_path / "p.parquet"))
+    pd.testing.assert_frame_equal(here[[*scoring.METRICS, "chance"]], back[[*scoring.METRICS, "chance"]])
+    values = here[list(scoring.METRICS)].stack().dropna()
+    assert values.between(0, 1).all() and here[["score", "author", "strict"]].notna().all(axis=None)
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(kind="essay"), "kind"),
+    (dict(answer=" "), "reference answer"),
+    (dict(answer="left"), "yes or no"),
+    (dict(kind="description", answer="-"), "neither"),
+])
+def test_malformed_references_stop_with_a_message(changes, message):
+    with pytest.raises(DataError, match=message):
+        scoring.score(pd.DataFrame([row(), row(**changes)]))
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(DataError, match="raw_text"):
+        scoring.score(pd.DataFrame([row()]).drop(columns="raw_text"))
+
+
+def test_set_accuracy_counts_only_sets_all_right():
+    scores = pd.DataFrame({"image_id": ["a", "a", "b", "b"], "score": [1, 1, 1, 0]})
+    assert scoring.set_accuracy(scores, ["image_id"]) == 0.5
+
+
+def test_author_table_reports_each_kind_from_its_own_rows():
+    scores = scoring.score(predictions(n_images=40, seeds=2, rungs=("native",), controls=()))
+    table = scoring.author_table(scores, ["regime", "inference"]).set_index("regime")
+    native = scores[scores["regime"] == "native"]
+    assert table.loc["native", "closed_accuracy"] == native.loc[native["kind"] == "closed", "author"].mean()
+    assert table.loc["native", "open_f1"] == native.loc[native["kind"] == "open", "f1"].mean()
+    assert table.notna().all(axis=None)
+
+
+def test_a_million_rows_are_scored_in_seconds():
+    frame = predictions(n_images=80)
+    frame = pd.concat([frame] * 7, ignore_index=True)
+    frame["raw_text"] += pd.Series(np.arange(len(frame))).astype(str).radd(" ")  # no text repeats
+    start = time.process_time()
+    scoring.score(frame)
+    assert (time.process_time() - start) / len(frame) * 1e6 < 60
