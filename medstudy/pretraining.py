@@ -1,4 +1,7 @@
-"""How the base checkpoint was made: a stand-in pre-trained at low resolution on the general procedural corpus."""
+"""How the base checkpoint was made: a stand-in pre-trained at low resolution on the general procedural corpus.
+
+Two stages: the vision tower alone (`medstudy.vision_pretraining`), then the whole model on questions and answers.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,22 @@ from typing import Literal
 import pandas as pd
 import torch
 import yaml
-from pydantic import PositiveInt, ValidationError
+from pydantic import PositiveFloat, PositiveInt, ValidationError
 
-from medstudy import models, paths, training
+from medstudy import models, paths, training, vision_pretraining
 from medstudy.datasets import general
 from medstudy.errors import ParamsError
 from medstudy.models import standin
 from medstudy.params import Model, Optimisation, _Params
 from medstudy.resolution import Fixed, Size
+
+
+class Vision(_Params):
+    """The first stage, on the vision tower alone."""
+
+    images: PositiveInt
+    images_per_step: PositiveInt
+    learning_rate: PositiveFloat
 
 
 class Base(_Params):
@@ -32,6 +43,7 @@ class Base(_Params):
     images: PositiveInt
     val_images: PositiveInt
     side: PositiveInt  # images are shown at no more than side² pixels
+    vision: Vision
     training: Optimisation
 
 
@@ -70,10 +82,9 @@ def pretrain(base: Base, folder: Path, threads: int = 1, workers: int = 1) -> pd
     """Build the stand-in, train it, and write it to `folder` in the hub's format; returns the log of the steps."""
     torch.set_num_threads(threads)
     scratch = paths.scratch(folder)
-    start = scratch / "untrained"
-    if not (start / "config.json").is_file():
-        sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
-        standin.build(general.vocabulary(), start, base.vocabulary, base.seed, **sizes)
+    start = scratch / "seeing"
+    if not start.is_dir():
+        _teach_to_see(base, start, scratch / "untrained", workers)
     family = models.load(Model(id=str(start)))
     corpus, validation = (
         Corpus(family, split, images, base) for split, images in (("train", base.images), ("val", base.val_images))
@@ -82,3 +93,15 @@ def pretrain(base: Base, folder: Path, threads: int = 1, workers: int = 1) -> pd
     training.save(family, folder, {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed})
     log.to_csv(folder / "training.csv", index=False)
     return log
+
+
+def _teach_to_see(base: Base, folder: Path, untrained: Path, workers: int) -> None:
+    """Build the stand-in and train its vision tower."""
+    sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
+    standin.build(general.vocabulary(), untrained, base.vocabulary, base.seed, **sizes)
+    family = models.load(Model(id=str(untrained)))
+    stage = base.vision
+    losses = vision_pretraining.pretrain(
+        family, base.seed, stage.images, stage.images_per_step, stage.learning_rate, workers
+    )
+    training.save(family, folder, {"stage": "vision", "loss": sum(losses[-50:]) / len(losses[-50:])})
