@@ -1,0 +1,35 @@
+# make study   the whole study, offline: installs into .venv, runs params/offline.yaml, prints the claims
+# make test    lint, notebooks without outputs, and the tests
+# make lab     JupyterLab on the notebooks
+# make lock    solve requirements.lock anew from pyproject.toml
+# Another Python (3.11 to 3.13): make study PYTHON=python3.12
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+STUDY ?= params/offline.yaml
+BIN := .venv/bin
+STRIP := $(BIN)/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets"
+
+.PHONY: study test lab lock install clean
+
+study: install
+	@$(BIN)/python -m medstudy run $(STUDY)
+
+test: install
+	@$(BIN)/ruff check .
+	@$(STRIP) --verify notebooks/*.ipynb
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lab: install
+	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+install:
+	@workflow/install.sh $(PYTHON)
+
+lock: install
+	$(BIN)/uv pip compile --system-certs --universal --generate-hashes --python-version 3.11 --no-header \
+		--no-emit-index-url --extra lab --extra test pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv runs .snakemake

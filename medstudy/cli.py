@@ -1,0 +1,135 @@
+"""The command line: thin wrappers over the library's functions. Exit status 2 is an error with one clear message."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from medstudy import __version__
+from medstudy.errors import MedstudyError, ParamsError
+
+EXAMPLES = """examples:
+  python -m medstudy run params/offline.yaml              make everything that is missing, then print the claims
+  python -m medstudy run params/offline.yaml --dry-run    what would be made, without making it
+  python -m medstudy status params/offline.yaml           which jobs are done, running, failed
+  python -m medstudy report params/offline.yaml           the claims again, and where the figures are
+  python -m medstudy verify params/offline.yaml           do files and claims still follow from the records?
+  python -m medstudy doctor                               what is installed, device, attention kernel, and why
+  python -m medstudy notebook 02_train --out runs/by-hand -p study params/tiny.yaml -p run train-native-s0
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except MedstudyError as error:
+        print(f"medstudy: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("medstudy: stopped. Start it again, and it goes on where it was.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        "python -m medstudy",
+        description="At which image resolution should a biomedical multimodal model be trained, and at which run?",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--version", action="version", version=f"medstudy {__version__}")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    run_ = _command(commands, "run", _run, "make everything of a study that is missing, then print the claims")
+    run_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
+    run_.add_argument("--dry-run", action="store_true", help="only say what would be made")
+    _command(commands, "status", _status, "which jobs are done, running, failed or waiting, and how long they took")
+    _command(commands, "report", _report, "print the claims and where the figures are")
+    _command(commands, "verify", _verify, "recompute the hash of every recorded file, and the claims")
+    _command(commands, "doctor", _doctor, "what is installed, which device and attention kernel, and why", study=False)
+    notebook_ = _command(commands, "notebook", _notebook, "run one notebook with checked parameters", study=False)
+    notebook_.add_argument("name", help="file name in notebooks/, as 02_train")
+    notebook_.add_argument("--out", type=Path, required=True, help="the run's folder; the executed notebook ends there")
+    notebook_.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
+    return made
+
+
+def _command(commands, name: str, function, text: str, study: bool = True) -> argparse.ArgumentParser:
+    made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    made.set_defaults(command=function)
+    if study:
+        made.add_argument("study", help="the study's params file, as params/offline.yaml")
+    return made
+
+
+def _run(options: argparse.Namespace) -> None:
+    from medstudy import params, report, workflow
+
+    console = Console()
+    study = params.load(options.study)
+    cores = options.cores or workflow.cores()
+    if options.dry_run:
+        workflow.preview(study, console)
+        return
+    workflow.run(study, options.study, cores, console)
+    report.finish(study)
+    report.show(study, console)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from medstudy import grid, params, provenance, workflow
+
+    table = Table("job", "state", "seconds", "newest line of its log")
+    for job in grid.plan(params.load(options.study)):
+        state = workflow.state(job)
+        seconds = f"{provenance.read(job)['seconds']:.1f}" if state == "done" else ""
+        newest = workflow.last_line(job) if state in ("running", "failed") else ""
+        table.add_row(job.name, state, seconds, escape(newest))
+    Console().print(table)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from medstudy import params, report
+
+    report.show(params.load(options.study), Console())
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from medstudy import params, verify
+
+    study = params.load(options.study)
+    count = verify.verify(study)
+    print(f"{study.study}: all {count} recorded files are unchanged, and claims.csv follows from the predictions.")
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from medstudy import doctor
+
+    table = Table("what", "found", "why")
+    for finding in doctor.examine():
+        table.add_row(*map(escape, finding))
+    Console().print(table)
+
+
+def _notebook(options: argparse.Namespace) -> None:
+    from medstudy import notebook
+
+    names = [name for name, _ in options.p]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise ParamsError(f"A parameter is given once, got more of {', '.join(sorted(repeated))}.")
+    print(notebook.execute(options.name, options.out.resolve(), dict(options.p)))
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number of at least 1 is needed, got {text!r}")
+    return int(text)

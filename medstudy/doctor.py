@@ -1,0 +1,84 @@
+"""What is installed, on which device a study will run, which attention kernel it will use, and why."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from importlib import metadata
+from typing import NamedTuple
+
+import psutil
+
+from medstudy import paths, provenance, workflow
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    what: str
+    found: str
+    why: str = ""
+
+
+def examine() -> list[Finding]:
+    """Every finding, in reading order. Imports torch; starts nothing and asks no hub."""
+    return [*_software(), *_hardware(), _device(), *_attention(), _hub(), _base()]
+
+
+def _software() -> list[Finding]:
+    found = [Finding(name, version) for name, version in provenance.versions().items()]
+    tools = [Finding(name, metadata.version(name)) for name in ("papermill", "snakemake")]
+    return [*found, *tools]
+
+
+def _hardware() -> list[Finding]:
+    memory = psutil.virtual_memory()
+    return [
+        Finding("machine", f"{platform.system()} {platform.machine()}"),
+        Finding("cores", str(workflow.cores()), "a job takes one; `run --cores` says how many run at once"),
+        Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"),
+        Finding("disk", f"{psutil.disk_usage(str(paths.ROOT)).free / 2**30:.0f} GiB free", f"at {paths.ROOT}"),
+    ]
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        return Finding("device", f"cuda: {card.name}, {card.total_memory / 2**30:.0f} GiB", "torch sees a CUDA device")
+    reason = "torch is built without CUDA" if torch.version.cuda is None else "no NVIDIA driver or card was found"
+    return Finding("device", "cpu", reason)
+
+
+def _attention() -> list[Finding]:
+    """The kernel in use, and what there is besides it."""
+    import torch
+
+    used = Finding("attention", "sdpa", "a row's branches share one image, which takes a mask that only sdpa accepts")
+    varlen = importlib.util.find_spec("torch.nn.attention.varlen") is not None
+    flash = importlib.util.find_spec("flash_attn") is not None
+    cuda = torch.cuda.is_available()
+    return [
+        used,
+        Finding("flash-attn 2", f"{metadata.version('flash-attn')}, not used" if flash else "not installed",
+                "" if flash else "optional, needs an NVIDIA card: pip install --no-build-isolation 'medstudy[flash]'"),
+        Finding("torch varlen", "there, not used" if varlen and cuda else "not usable",
+                "" if varlen and cuda else "it needs a CUDA device"),
+    ]  # fmt: skip
+
+
+def _hub() -> Finding:
+    from huggingface_hub import constants
+
+    state = "offline" if constants.HF_HUB_OFFLINE else "reachable when a model id asks for it"
+    return Finding("model hub", state, "the offline studies need none")
+
+
+def _base() -> Finding:
+    weights = list(paths.BASE.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in weights) / 2**20
+    if not weights:
+        return Finding("base model", "missing", f"no weights in {paths.BASE}: install the package again")
+    return Finding("base model", f"{size:.1f} MB", os.path.relpath(paths.BASE, paths.ROOT))

@@ -1,0 +1,138 @@
+"""What every figure and table is made from, and the few selections that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from medstudy.figures import style
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """All that a study's report reads. Every table may be empty: what it would show is then listed as not run.
+
+    `scores` is `scoring.score(predictions)`; `training` is training.parquet; `examples` has one row a question;
+    `claims` is claims.csv; `images` maps image_id to the original RGB image, only those that may be rendered;
+    `study` holds facts of the study, each optional: name, low (the regime that native is compared with),
+    resamples (bootstrap), level (of intervals), parameters (of the model), seed, not_run (texts), versions.
+    """
+
+    scores: pd.DataFrame
+    training: pd.DataFrame = field(default_factory=pd.DataFrame)
+    examples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    claims: pd.DataFrame = field(default_factory=pd.DataFrame)
+    images: Mapping[str, Image.Image] = field(default_factory=dict)
+    study: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def resamples(self) -> int:
+        """Bootstrap resamples behind the intervals that are bootstrapped."""
+        return int(self.study.get("resamples", 2000))
+
+    @property
+    def level(self) -> float:
+        """Confidence level of every interval."""
+        return float(self.study.get("level", 0.95))
+
+    @property
+    def low(self) -> str | None:
+        """The low-resolution regime that native is compared with; by default the lowest fixed one."""
+        fixed = [r for r in regimes(self.scores) if r.startswith("fixed-")]
+        return self.study.get("low") or (fixed[0] if fixed else None)
+
+
+def tested(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the test split."""
+    return scores[scores["split"] == "test"]
+
+
+def plain(scores: pd.DataFrame) -> pd.DataFrame:
+    """The test rows without controls: each image shown as its inference policy says."""
+    return scores[(scores["split"] == "test") & (scores["control"] == "none")]
+
+
+def cell(scores: pd.DataFrame, regime: str, inference: str) -> pd.DataFrame:
+    """The plain rows of one regime at one inference policy; empty when it was not run."""
+    rows = plain(scores)
+    return rows[(rows["regime"] == regime) & (rows["inference"] == inference)]
+
+
+def ladder(scores: pd.DataFrame) -> list[str]:
+    """Inference policies from the smallest pixel budget to the largest (native last)."""
+    rungs = scores[["inference", "budget_pixels"]].drop_duplicates("inference")
+    return rungs.sort_values(["budget_pixels", "inference"])["inference"].tolist()
+
+
+def aligned_policy(regime: str, policies: list[str]) -> str:
+    """The inference policy that matches a training policy: itself when it is a rung, else native."""
+    return regime if regime in policies else "native"
+
+
+def aligned(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `plain(scores)` where each regime is evaluated at the policy that matches its training."""
+    rows = plain(scores)
+    policies = ladder(rows)
+    target = rows["regime"].map({r: aligned_policy(r, policies) for r in rows["regime"].unique()})
+    return rows[rows["inference"] == target]
+
+
+def datasets(table: pd.DataFrame) -> list[str]:
+    """Data sets in the order of every figure: the phantom first, then real images by name."""
+    return sorted(table["dataset"].unique(), key=lambda name: (name != "phantom", name))
+
+
+def regimes(table: pd.DataFrame) -> list[str]:
+    """Regimes present, in the order of every legend."""
+    return style.regime_order(table["regime"])
+
+
+def shown_sizes(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Per group: `side_px`, the geometric mean of sqrt(shown height x width), and `tokens`, mean visual tokens.
+
+    Each image counts once, however many questions it has.
+    """
+    once = scores.drop_duplicates([*by, "image_id"])
+    log_side = 0.5 * np.log(once["shown_height"].clip(lower=1) * once["shown_width"].clip(lower=1))
+    sized = once.assign(side_px=log_side)
+    table = sized.groupby(by, observed=True).agg(
+        side_px=("side_px", "mean"), tokens=("visual_tokens", "mean")
+    )
+    return table.assign(side_px=np.exp(table["side_px"])).reset_index()
+
+
+def count_words(scores: pd.DataFrame) -> str:
+    """n of a caption, data set by data set: questions, images, independent groups of images, seeds."""
+    return "; ".join(f"{name}: {_count(scores[scores['dataset'] == name])}" for name in datasets(scores))
+
+
+def _count(rows: pd.DataFrame) -> str:
+    questions = len(rows[["image_id", "question_id"]].drop_duplicates())
+    images, groups = rows["image_id"].nunique(), rows["group"].nunique()
+    seeds = rows.loc[rows["regime"] != "base", "seed"].nunique()
+    within = f" in {groups} independent groups" if groups < images else ""
+    return f"{questions} questions about {images} images{within}, {plural(seeds, 'training seed')}"
+
+
+def plural(n: int, noun: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def interval_words(study: StudyData) -> str:
+    """What the whiskers of a mean are; one sentence for every caption."""
+    seeds = plain(study.scores)["seed"].nunique()
+    factors = (
+        "image groups and training seeds, both as random factors" if seeds > 1 else "image groups (one seed)"
+    )
+    return f"{study.level:.0%} intervals for a mean, over {factors}"
+
+
+def join(names: list[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

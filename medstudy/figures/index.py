@@ -1,0 +1,250 @@
+"""The page that puts a study's figures and tables in order: figures/STUDY/README.md, read on a code-hosting site."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from medstudy import figures, tables
+from medstudy.figures import data, saving, style
+from medstudy.figures.data import StudyData, join, plural
+
+QUESTION = (
+    "At which image resolution should a biomedical multimodal model be trained, and at which should it be "
+    "run? Models are commonly fed images brought down to a small fixed size, while the detail that "
+    "decides a biomedical question may be a few pixels wide. The study asks what native resolution gains, "
+    "what a mismatch between training and inference costs, and whether training at mixed resolutions "
+    "avoids the choice. It tests, in a small model, the claims of arXiv 2510.18304 "
+    '("The Impact of Image Resolution on Biomedical Multimodal Large Language Models").'
+)
+REGIMES = {
+    "native": "every image at its own size, up to a stated cap",
+    "fixed": "every image brought down to at most that many pixels, aspect ratio kept",
+    "square": "every image stretched to that square",
+    "pad": "every image brought down, aspect ratio kept, and padded to that square",
+    "mixed": "one of several resolutions, native among them, drawn for each sample and epoch",
+    "add": "every native sample and, beside it, a low-resolution variant of it",
+    "curriculum": "low resolution first, then higher, native last",
+    "base": "not fine-tuned",
+}
+CONTROLS = {
+    "down_up": "down_up (details removed, token count kept)",
+    "blind": "blind (no image)",
+    "shuffled": "shuffled (another item's image)",
+}
+
+
+def write(study: StudyData, out_dir: str | Path) -> Path:
+    """Write out_dir/README.md from the figures and tables that stand in `out_dir`; returns its path."""
+    out = Path(out_dir)
+    parts = [
+        f"# {study.study.get('name', 'study')}: resolution in training and at inference",
+        _section("Question", QUESTION),
+        _section("Method in short", method(study)),
+        _section("Claims and verdicts", _claims(study)),
+        _section("Figures", _figures(out)),
+        _section("Tables", _tables(out)),
+        _section("What this does not show", _bullets(limits(study))),
+        _section(
+            "Not run", _bullets(not_run(study, out)) or "Everything that the study format knows was run."
+        ),
+        _section("Provenance", _bullets(provenance(study))),
+    ]
+    path = out / "README.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}"
+
+
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def method(study: StudyData) -> str:
+    """What was trained on what, and what was asked: with the numbers of this study."""
+    rows = data.plain(study.scores)
+    names = data.regimes(rows)
+    seeds = rows.loc[rows["regime"] != "base", "seed"].nunique()
+    fine = rows.drop_duplicates(["dataset", "image_id", "question_id"])["level"].eq("fine").mean()
+    kinds = [f"**{style.regime_label(name)}**: {_regime(name)}" for name in names]
+    return "\n\n".join([
+        f"{_model(study)} It is fine-tuned once for each training regime and seed "
+        f"({plural(len(names), 'regime')}, {plural(seeds, 'training seed')}), with everything but "
+        f"resolution equal. {_training_images(study)}",
+        "Training regimes:\n\n" + _bullets(kinds),
+        "Every trained model then answers every test question at every rung of an inference ladder; what "
+        "an image really costs there, on average:",
+        _ladder(rows),
+        f"Test set: {data.count_words(rows)}. {fine:.0%} of the questions are *fine*: the size of the "
+        "smallest feature that decides them is known, in native pixels. The others are *coarse*: controls "
+        "that no resolution should change. Answers are generated greedily and scored. Intervals are "
+        f"{study.level:.0%} and treat images and training seeds as random; comparisons are paired question "
+        "by question; families of tests are corrected after Holm. No figure pools procedural and real images; "
+        "what a claim rests on stands with its verdict.",
+        _asked_controls(study),
+    ])  # fmt: skip
+
+
+def _model(study: StudyData) -> str:
+    name, parameters = study.study.get("model", "A small Qwen2-VL"), study.study.get("parameters")
+    size = f" ({parameters / 1e6:.1f} million parameters)" if parameters else ""
+    return (
+        f"The model is {name}{size}."
+        if "model" in study.study
+        else f"{name}{size}, pre-trained at low resolution."
+    )
+
+
+def _training_images(study: StudyData) -> str:
+    if study.examples.empty:
+        return ""
+    train = study.examples[study.examples["split"] == "train"]
+    return (
+        "Training images: "
+        + join([f"{n} {d}" for d, n in train.groupby("dataset")["image_id"].nunique().items()])
+        + "."
+    )
+
+
+def _regime(name: str) -> str:
+    kind = name if style.rung(name) is None else name.rsplit("-", 1)[0]
+    return REGIMES.get(kind, "see its params")
+
+
+def _ladder(rows: pd.DataFrame) -> str:
+    sizes = data.shown_sizes(rows, ["dataset", "inference"])
+    wide = sizes.assign(
+        cell=[f"{s:.0f}² px, {t:.0f} tokens" for s, t in zip(sizes["side_px"], sizes["tokens"], strict=True)]
+    )
+    table = wide.pivot(index="inference", columns="dataset", values="cell").reindex(data.ladder(rows))
+    table = table[data.datasets(rows)].reset_index().rename(columns={"inference": "shown at"})
+    return saving.markdown(table.assign(**{"shown at": table["shown at"].map(style.rung_label)}))
+
+
+def _asked_controls(study: StudyData) -> str:
+    present = [
+        words for name, words in CONTROLS.items() if (data.tested(study.scores)["control"] == name).any()
+    ]
+    return f"Controls: {join(present)}." if present else "No controls were run."
+
+
+def _claims(study: StudyData) -> str:
+    if study.claims.empty:
+        return "No claims were tested."
+    table = tables.claims.build(study)
+    short = table[["id", "claim", "source_value", "estimate", "estimate_low", "estimate_high", "verdict"]]
+    short = short.rename(
+        columns={
+            "source_value": "source",
+            "estimate": "ours",
+            "estimate_low": "ours_low",
+            "estimate_high": "ours_high",
+        }
+    )
+    reasons = "\n".join(f"- **{row.id}** ({row.verdict}). {row.why}" for row in table.itertuples())
+    why = f"<details><summary>Why: each verdict with its rule and its n</summary>\n\n{reasons}\n\n</details>"
+    return f"{tables.claims.caption(table, study)}\n\n{saving.markdown(short)}\n\n{why}"
+
+
+def _figures(out: Path) -> str:
+    shown = [
+        _figure(out, entry) for entry in figures.REGISTRY.values() if (out / f"{entry.name}.png").is_file()
+    ]
+    return "\n\n".join(shown) or "None was drawn."
+
+
+def _figure(out: Path, entry: figures.Entry) -> str:
+    number = int(entry.name[:2])
+    caption = _body(out / f"{entry.name}.md")
+    files = f"[PDF]({entry.name}.pdf) · [data (CSV)]({entry.name}.csv)"
+    return f"### Figure {number}. {entry.title}\n\n![{entry.title}]({entry.name}.png)\n\n{caption}\n\n{files}"
+
+
+def _body(path: Path) -> str:
+    """A caption file without its title."""
+    return re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8")).strip()
+
+
+def _tables(out: Path) -> str:
+    names = [entry for entry in tables.REGISTRY.values() if (out / "tables" / f"{entry.name}.md").is_file()]
+    return "\n\n".join(_table(out, entry) for entry in names) or "None was written."
+
+
+def _table(out: Path, entry: tables.Entry) -> str:
+    caption, _, rows = _body(out / "tables" / f"{entry.name}.md").partition("\n\n")
+    link = f"[CSV](tables/{entry.name}.csv)"
+    folded = f"<details><summary>Show the table</summary>\n\n{rows}\n\n</details>"
+    return f"### Table {int(entry.name[:2])}. {entry.title}\n\n{caption}\n\n{folded}\n\n{link}"
+
+
+def limits(study: StudyData) -> list[str]:
+    """What a reader must not conclude."""
+    rows = data.plain(study.scores)
+    seeds = rows.loc[rows["regime"] != "base", "seed"].nunique()
+    lines = [
+        f"Nothing about the paper's own models or data sets. {_model(study)} The claims are quoted from "
+        "second-hand sources, as the paper's full text was not at hand.",
+        "Nothing about patients: no image or answer here is clinical evidence.",
+        f"Not what happens to other training runs in general: {plural(seeds, 'seed')} a regime, one "
+        "learning rate and one number of epochs for all. Regimes saw the same images, not the same number "
+        "of visual tokens (see the figure of training cost).",
+    ]
+    if "phantom" in set(rows["dataset"]):
+        lines.append(
+            "How large a gain from resolution is in practice. The phantom is procedural: the sizes of its "
+            "deciding details were fixed by design, so its effects show direction and mechanism, not "
+            "magnitude elsewhere."
+        )
+    real = [name for name in data.datasets(rows) if name != "phantom"]
+    lines += [f"Much about {name} by itself: {_small(rows[rows['dataset'] == name])}." for name in real]
+    return lines
+
+
+def _small(rows: pd.DataFrame) -> str:
+    images, groups = rows["image_id"].nunique(), rows["group"].nunique()
+    return f"it has {plural(images, 'test image')} from {plural(groups, 'independent source')}"
+
+
+def not_run(study: StudyData, out: Path) -> list[str]:
+    """Regimes, controls, claims, figures and tables that this study lacks."""
+    rows = data.tested(study.scores)
+    kinds = {name if style.rung(name) is None else name.rsplit("-", 1)[0] for name in rows["regime"]}
+    lines = [f"Training regime {kind}: {words}." for kind, words in REGIMES.items() if kind not in kinds]
+    lines += [f"Control {words}." for name, words in CONTROLS.items() if not (rows["control"] == name).any()]
+    if not study.claims.empty:
+        left = study.claims[study.claims["verdict"] == "not run"]
+        lines += [f"Claim {row.id}: {row.why}" for row in left.itertuples()]
+    lines += [
+        f"Figure: {e.title}." for e in figures.REGISTRY.values() if not (out / f"{e.name}.png").is_file()
+    ]
+    lines += [
+        f"Table: {e.title}."
+        for e in tables.REGISTRY.values()
+        if not (out / "tables" / f"{e.name}.md").is_file()
+    ]
+    return lines + [str(line) for line in study.study.get("not_run", ())]
+
+
+def provenance(study: StudyData) -> list[str]:
+    """What made these results."""
+    facts = study.study
+    lines = [
+        f"Study: `{facts.get('name', 'study')}`"
+        + (f", made by `{facts['command']}`" if "command" in facts else "")
+    ]
+    models = study.scores[["model", "model_revision"]].drop_duplicates().itertuples(index=False)
+    lines += [f"Model: `{model}`, revision `{revision}`" for model, revision in models]
+    lines += [f"{name}: {version}" for name, version in dict(facts.get("data_versions", {})).items()]
+    versions = dict(facts.get("versions", {}))
+    if versions:
+        lines.append("Software: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    lines.append(
+        "Every figure is drawn from the CSV beside it; `claims.csv` and `timing.csv` hold verdicts and run times."
+    )
+    return lines

@@ -1,0 +1,91 @@
+"""The train x inference grid task by task: one panel a regime, one row a task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medstudy.figures import data, style
+from medstudy.figures.data import StudyData
+from medstudy.statistics import summarise
+
+TITLE = "Training against inference resolution, task by task"
+COLUMNS = ["dataset", "level", "task", "regime", "inference", "budget_pixels", "estimate", "low", "high",
+           "n_questions", "n_images", "n_seeds"]  # fmt: skip
+PANELS = 3  # regimes side by side: native, the low one and mixed where they were run
+
+
+def build(study: StudyData) -> pd.DataFrame:
+    """One row a data set x level x task x regime x inference policy: `summarise`, of at most three regimes."""
+    rows = data.plain(study.scores)
+    wanted = [r for r in ("native", study.low, "mixed") if r in set(rows["regime"])]
+    rows = rows[rows["regime"].isin(wanted or data.regimes(rows)[:PANELS])]
+    if rows.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    by = ["dataset", "level", "task", "regime", "inference", "budget_pixels"]
+    return summarise(rows, by, level=study.level)[COLUMNS]
+
+
+def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
+    """A panel a regime; rows are tasks (data set by data set, fine above coarse), columns inference policies."""
+    regimes, lines = data.regimes(table), _lines(table)
+    fig = fig or style.new_figure(style.DOUBLE, 0.8 + 0.23 * len(lines))
+    axes = fig.subplots(1, len(regimes), squeeze=False, sharey=True)[0]
+    for ax, regime in zip(axes, regimes, strict=True):
+        image = _panel(ax, table[table["regime"] == regime], lines, data.ladder(table))
+        ax.set_title(f"trained at {style.regime_label(regime)}", fontsize=7.5, loc="left")
+    labels = [task or f"{name}, {level}" for name, level, task in lines]
+    axes[0].set_yticks(range(len(lines)), labels, fontsize=6.5)
+    for label, (*_, task) in zip(axes[0].get_yticklabels(), lines, strict=True):
+        label.set_fontweight("normal" if task else "bold")
+    fig.supxlabel("shown at (inference)", fontsize=8)
+    bar = fig.colorbar(image, ax=axes, shrink=0.4, aspect=30, pad=0.01, label="score, %")
+    style.percent_axis(bar.ax.yaxis)
+    return fig
+
+
+def _lines(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(data set, level, task) from top to bottom; a line without a task is the heading of the lines below it."""
+    keys = set(table[["dataset", "level", "task"]].itertuples(index=False, name=None))
+    keys |= {(name, level, "") for name, level, _ in keys}
+    order = data.datasets(table)
+    return sorted(keys, key=lambda key: (order.index(key[0]), key[1] == "coarse", key[2]))
+
+
+def _panel(ax, part: pd.DataFrame, lines: list[tuple[str, str, str]], policies: list[str]):
+    wide = part.set_index(["dataset", "level", "task", "inference"])
+    index = pd.MultiIndex.from_tuples([(*line, policy) for line in lines for policy in policies])
+    cells = (
+        wide[["estimate", "low", "high"]].reindex(index).to_numpy(float).reshape(len(lines), len(policies), 3)
+    )
+    image = ax.imshow(cells[..., 0], cmap=style.SEQUENTIAL, aspect="auto", vmin=0, vmax=1)
+    for (y, x), value in np.ndenumerate(cells[..., 0]):
+        if not np.isnan(value):
+            margin = (cells[y, x, 2] - cells[y, x, 1]) / 2
+            ink = {"ha": "center", "color": "white" if value < 0.5 else "black"}
+            ax.text(x, y + 0.03, f"{100 * value:.0f}", fontsize=7, va="bottom", **ink)
+            ax.text(x, y + 0.05, f"±{100 * margin:.0f}", fontsize=5.5, va="top", **ink)
+    ax.set_xticks(range(len(policies)), [style.rung_label(p) for p in policies], fontsize=6.5)
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return image
+
+
+def caption(table: pd.DataFrame, study: StudyData) -> str:
+    """What is drawn, n, and how to read it."""
+    rows = data.plain(study.scores)
+    n = len(table[["dataset", "level", "task"]].drop_duplicates())
+    left = data.join([style.regime_label(r) for r in data.regimes(rows) if r not in set(table["regime"])])
+    half = (table["high"] - table["low"]) / 2
+    return (
+        "**Question.** Which tasks suffer from a mismatch? **Method.** As in the figure before, but task "
+        f"by task: the mean score in % of {n} tasks for every training regime (panel) at every inference "
+        f"policy (column). **n.** {data.count_words(rows)}; {table['n_questions'].min()} to "
+        f"{table['n_questions'].max()} questions a task. ± is half the width of "
+        f"{data.interval_words(study)}: at this size ±{100 * half.min():.0f} to ±{100 * half.max():.0f} "
+        "points, so that single cells mean little. **How to read it.** Compare a row across panels (what "
+        "training changes) and along a panel (what inference changes). Fine tasks stand above coarse ones."
+        + (f" Regimes not drawn here, but in the figure before: {left}." if left else "")
+    )

@@ -1,0 +1,75 @@
+"""Write a figure as PDF, PNG, source CSV and caption: the same bytes for the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medstudy.figures import style
+
+SUFFIXES = (".pdf", ".png", ".csv", ".md")
+
+
+def save(
+    figure: Figure, table: pd.DataFrame, title: str, caption: str, out_dir: Path, name: str
+) -> list[Path]:
+    """Write `name`.pdf, .png, .csv (exactly what is drawn) and .md (the caption) into `out_dir`.
+
+    No dates are written, so the same data give the same bytes.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    paths = [out_dir / f"{name}{suffix}" for suffix in SUFFIXES]
+    with style.context():
+        figure.savefig(paths[0], metadata={"CreationDate": None, "ModDate": None, "Title": title})
+        figure.savefig(paths[1], dpi=style.PNG_DPI, metadata={"Software": None})
+    write_csv(table, paths[2])
+    paths[3].write_text(f"# {title}\n\n{caption}\n", encoding="utf-8")
+    return paths
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """A table as CSV with six significant digits, Unix line ends and no index."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A DataFrame as a Markdown table: x, x_low, x_high become one column "x [low, high]"; missing is an en dash.
+
+    One decimal for per cent and points (by the column's name), two for other fractions.
+    """
+    folded = pd.DataFrame({name: _column(table, name) for name in table.columns if not _is_end(table, name)})
+    numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in folded]
+    head = [_row(list(folded.columns)), _row(["---:" if number else "---" for number in numeric])]
+    return "\n".join(head + [_row(cells) for cells in folded.itertuples(index=False)])
+
+
+def _is_end(table: pd.DataFrame, name: str) -> bool:
+    return name.endswith(("_low", "_high")) and name.rsplit("_", 1)[0] in table
+
+
+def _column(table: pd.DataFrame, name: str) -> list[str]:
+    digits = 1 if "_pct" in name or "_points" in name else 2
+    if f"{name}_low" not in table:
+        return [_cell(value, name, digits) for value in table[name]]
+    ends = zip(*(table[c] for c in (name, f"{name}_low", f"{name}_high")), strict=True)
+    return [
+        "–" if pd.isna(x) else f"{x:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        for x, low, high in ends
+    ]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: object, name: str, digits: int) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "–"
+    if name in ("p", "p_holm"):
+        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

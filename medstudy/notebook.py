@@ -1,0 +1,211 @@
+"""Run one notebook of a study, with parameters that are checked before anything starts (papermill only warns).
+
+A run's live files stand under runs/logs/NAME/ while it works: `notebook.ipynb`, `log.txt`, and `lock`, which is held
+as long as the process lives, so that a killed run is never taken for a running one.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from filelock import FileLock, Timeout
+
+from medstudy import errors, paths
+from medstudy.errors import ParamsError, RunError
+
+TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+LOCK_SECONDS = 10  # a job that is being stopped lets go within this
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line `name: type = default  # help` of a notebook's parameters cell."""
+
+    name: str
+    type: type
+    default: str | int | float | bool
+    help: str
+
+
+def declared(notebook: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook, read from its cell tagged `parameters`. Raises ParamsError on anything else."""
+    cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if "parameters" in _tags(cell)]
+    if len(cells) != 1:
+        raise ParamsError(f"{notebook.name} must have one cell tagged `parameters`, got {len(cells)}.")
+    lines = cells[0].source.splitlines()
+    nodes = ast.parse(cells[0].source).body
+    return {name: value for name, value in (_parameter(notebook, node, lines) for node in nodes)}
+
+
+def checked(notebook: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The values, with text from a command line read as the declared type. Raises ParamsError naming every mistake."""
+    known = declared(notebook)
+    wrong = [_unknown(name, known) for name in values if name not in known]
+    typed = {name: _read(value, known[name].type) for name, value in values.items() if name in known}
+    kinds = {name: known[name].type for name in typed}
+    wrong += [_mistyped(name, value, kinds[name]) for name, value in typed.items() if not _is(value, kinds[name])]
+    if wrong:
+        raise ParamsError(f"{notebook.stem}: " + "; ".join(wrong))
+    return typed
+
+
+def check(namespace: dict[str, Any]) -> None:
+    """Inside a notebook, right after the parameters: `check(globals())`. Raises ParamsError.
+
+    Covers a bare `papermill notebooks/… -p name value` and a slip made by hand in JupyterLab, where nothing checked
+    the parameters from outside: every name that papermill injected must be declared, and every value has its type.
+    """
+    known = {name: _annotated(kind) for name, kind in namespace.get("__annotations__", {}).items()}
+    wrong = [_unknown(name, known) for name in _injected(namespace.get("In", [])) if name not in known]
+    wrong += [_mistyped(name, namespace[name], kind) for name, kind in known.items() if not _is(namespace[name], kind)]
+    if wrong:
+        raise ParamsError("; ".join(wrong))
+
+
+def logs(run: Path) -> Path:
+    """Where a run (its folder under runs/) keeps its log and its notebook while it works."""
+    return run.parent / "logs" / run.name
+
+
+def running(run: Path) -> bool:
+    """Whether a living process works on this run now."""
+    lock = logs(run) / "lock"
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def execute(name: str, run: Path, values: dict[str, Any]) -> Path:
+    """Run notebooks/NAME.ipynb and return the executed notebook, moved into `run` when the notebook has made it.
+
+    Raises ParamsError before a kernel starts, RunError when the run is already at work or its kernel dies, and the
+    notebook's own error when that is one of medstudy's.
+    """
+    source = _source(name)
+    folder = logs(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(run), open(folder / "log.txt", "w", encoding="utf-8") as log:
+        try:
+            _papermill(source, folder / "notebook.ipynb", checked(source, values), log)
+        except errors.MedstudyError as error:
+            log.write(f"\n{type(error).__name__}: {error}\n")
+            raise
+    if not run.is_dir():
+        return folder / "notebook.ipynb"
+    return Path(shutil.move(folder / "notebook.ipynb", run / "notebook.ipynb"))
+
+
+def _papermill(source: Path, target: Path, values: dict[str, Any], log) -> None:
+    from nbclient.exceptions import DeadKernelError
+    from papermill import execute_notebook
+    from papermill.exceptions import PapermillExecutionError
+    try:
+        with tempfile.TemporaryDirectory(prefix="medstudy-") as sockets:
+            execute_notebook(
+                source, target, values, cwd=paths.ROOT, config=_ipc(sockets), coalesce_streams=True,
+                kernel_name="python3", progress_bar=False, stdout_file=log, stderr_file=log,
+            )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise _cause(source, error, log) from None
+    except DeadKernelError:
+        raise RunError(
+            f"The kernel of {source.stem} died without an error. It was killed, most often for want of memory: "
+            "free some, or run fewer jobs at once (--cores 1)."
+        ) from None
+
+
+def _ipc(folder: str):
+    """Kernel sockets in a folder of their own: on TCP kernels race for ports, and the default IPC names are shared."""
+    from traitlets.config import Config
+
+    sockets = {"transport": "ipc", "ip": f"{folder}/kernel"}
+    return Config({"KernelManager": sockets, "AsyncKernelManager": sockets})
+
+
+def _cause(source: Path, error, log) -> errors.MedstudyError:
+    """The notebook's own error when it is one of ours; otherwise a RunError with the traceback in the log."""
+    kind = getattr(errors, error.ename, None)
+    if isinstance(kind, type) and issubclass(kind, errors.MedstudyError):
+        return kind(error.evalue)
+    log.write("\n" + ANSI.sub("", "\n".join(error.traceback)) + "\n")
+    return RunError(f"{source.stem} stopped in cell {error.exec_count} with {error.ename}: {error.evalue}")
+
+
+@contextmanager
+def _alone(run: Path):
+    try:
+        with FileLock(logs(run) / "lock", timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise RunError(f"{run.name} is already being made by another process; wait for it or end that one.") from None
+
+
+def _source(name: str) -> Path:
+    source = paths.NOTEBOOKS / f"{name.removesuffix('.ipynb')}.ipynb"
+    if not source.is_file():
+        names = ", ".join(sorted(file.stem for file in paths.NOTEBOOKS.glob("*.ipynb")))
+        raise ParamsError(f"There is no notebook {name!r}; there are: {names}.")
+    return source
+
+
+def _tags(cell) -> list[str]:
+    return cell.get("metadata", {}).get("tags", [])
+
+
+def _parameter(notebook: Path, node: ast.stmt, lines: list[str]) -> tuple[str, Parameter]:
+    rule = f"{notebook.name}: a parameter is a line `name: type = literal  # help` of type {', '.join(TYPES)}"
+    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+        raise ParamsError(f"{rule}, got {lines[node.lineno - 1]!r}.")
+    kind = TYPES.get(ast.unparse(node.annotation))
+    try:
+        default = ast.literal_eval(node.value)
+    except (ValueError, TypeError):
+        kind = None
+    if kind is None or not _is(default, kind):
+        raise ParamsError(f"{rule}, got {lines[node.lineno - 1]!r}.")
+    text = lines[node.end_lineno - 1][node.end_col_offset :]
+    return node.target.id, Parameter(node.target.id, kind, default, text.partition("#")[2].strip())
+
+
+def _read(value: Any, kind: type) -> Any:
+    """Text from a command line as the declared type, or unchanged when it is not of that type."""
+    if not isinstance(value, str) or kind is str:
+        return value
+    read = yaml.safe_load(value)
+    return float(read) if kind is float and type(read) is int else read
+
+
+def _is(value: Any, kind: type) -> bool:
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _annotated(kind: Any) -> type:
+    return TYPES[kind] if isinstance(kind, str) else kind
+
+
+def _injected(cells: list[str]) -> list[str]:
+    """The names that papermill set, from the last executed cell that opens as its injected one does."""
+    cell = next((cell for cell in reversed(cells) if cell.startswith("# Parameters\n")), "")
+    return [target.id for node in ast.parse(cell).body for target in node.targets]
+
+
+def _unknown(name: str, known: dict) -> str:
+    return f"there is no parameter {name!r}; there are: {', '.join(known)}"
+
+
+def _mistyped(name: str, value: Any, kind: type) -> str:
+    return f"{name} must be {kind.__name__}, got {type(value).__name__} {value!r}"

@@ -1,0 +1,87 @@
+"""What made a run, and what it made: record.json, written last, so that a folder that has it is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import medstudy
+from medstudy import paths
+from medstudy.errors import RunError
+from medstudy.params import Study
+
+PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "pillow", "scipy", "statsmodels", "matplotlib")
+
+
+@contextmanager
+def recorded(study: Study, job, also: Path | None = None) -> Iterator[None]:
+    """Do a job's work inside: its folder is made empty before, and gets its record after, when nothing was raised.
+
+    also: a second folder that this job fills anew (figures/STUDY), its files recorded with the run's.
+    """
+    for folder in filter(None, (job.dir, also)):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    started, clock = datetime.now(UTC), time.perf_counter()
+    yield
+    content = {
+        "run": job.dir.name,
+        "stage": job.stage,
+        "name": job.name,
+        "study": study.study,
+        "identity": job.identity,
+        "parameters": job.parameters,
+        "needs": list(job.needs),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 3),
+        "peak_memory_mb": round(_peak_memory() / 2**20),
+        "versions": versions(),
+        "files": hashes(study, filter(None, (job.dir, also))),
+    }
+    with paths.atomic(job.record) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    shutil.rmtree(paths.scratch(job.dir), ignore_errors=True)
+
+
+def read(job) -> dict:
+    """The record of a complete run. Raises RunError when there is none or it is not readable."""
+    try:
+        return json.loads(job.record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{job.name} has not run: there is no {job.record}. Run the study first.") from None
+    except json.JSONDecodeError as error:
+        raise RunError(f"{job.record} must be json, but {error}. Delete it, and the run is made again.") from None
+
+
+def hashes(study: Study, folders: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of every file of the folders, by path relative to the study's root."""
+    files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(study.root)): sha256(file) for file in files}
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Python, medstudy and the libraries that results depend on."""
+    return {"python": platform.python_version(), "medstudy": medstudy.__version__} | {
+        name: metadata.version(name) for name in PACKAGES
+    }
+
+
+def _peak_memory() -> int:
+    """Peak resident memory of this process in bytes (ru_maxrss counts kilobytes, on macOS bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

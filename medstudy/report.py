@@ -1,0 +1,159 @@
+"""What a study's figures are made from, how long it took, and the claims as they end on the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from safetensors import safe_open
+
+from medstudy import claims, datasets, figures, grid, paths, provenance, tables, workflow
+from medstudy.datasets import store
+from medstudy.errors import RunError
+from medstudy.figures import Rendered, StudyData, index
+from medstudy.params import Study
+
+INSTALLED = paths.ROOT / ".venv" / "install.json"  # written by the Makefile
+COLUMNS = {"id": "id", "claim": "claim", "source_value": "source", "estimate": "ours", "verdict": "verdict"}
+
+
+def study_data(study: Study) -> StudyData:
+    """Everything that the figures and tables read. Raises RunError naming a job that is not complete."""
+    stages = by_stage(study)
+    images = {
+        example.image_id: example.image
+        for job in complete(stages["data"])
+        for example in store.read(job.dir, "test")
+        if example.render
+    }
+    return StudyData(
+        scores=grid.gather(complete(stages["scores"]), "scores.parquet"),
+        training=grid.gather(complete(stages["train"]), "training.parquet"),
+        examples=grid.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
+        claims=pd.read_csv(claims_file(study)),
+        images=images,
+        study=_facts(study, stages["train"][0]),
+    )
+
+
+def _facts(study: Study, trained: grid.Job) -> dict:
+    """The study in words and numbers, for captions and the index."""
+    return {
+        "name": study.study,
+        "command": f"python -m medstudy run params/{study.study}.yaml",
+        "low": study.low,
+        "resamples": study.intervals.resamples,
+        "level": study.intervals.confidence,
+        "seed": study.intervals.seed,
+        "parameters": sum(parameters(file) for file in (trained.dir / "checkpoint").glob("*.safetensors")),
+        "data_versions": {one.name: f"version {datasets.version(one)}" for one in study.datasets},
+        "versions": provenance.versions(),
+    } | ({} if study.model.id == "base" else {"model": study.model.id})
+
+
+def parameters(file: Path) -> int:
+    """The number of weights in a safetensors file, from its header."""
+    with safe_open(file, framework="np") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+
+
+def claims_file(study: Study) -> Path:
+    """claims.csv of the study's claims job."""
+    return complete(by_stage(study)["claims"])[0].dir / "claims.csv"
+
+
+def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+    """The claims table from scores and the study's training logs."""
+    stages = by_stage(study)
+    training = grid.gather(complete(stages["train"]), "training.parquet")
+    return claims.claims_table(
+        scores, training, low=study.low, level=study.intervals.confidence, seed=study.intervals.seed
+    )
+
+
+def render(study: Study) -> list[Rendered]:
+    """Draw every figure and table into figures/STUDY, with claims.csv and the index; returns them in order."""
+    data = study_data(study)
+    drawn = [*figures.render_all(data, study.figures), *tables.render_all(data, study.figures)]
+    shutil.copyfile(claims_file(study), study.figures / "claims.csv")
+    index.write(data, study.figures)
+    return drawn
+
+
+def by_stage(study: Study) -> dict[str, list[grid.Job]]:
+    """The jobs of the study by stage."""
+    jobs = grid.plan(study)
+    return {stage: [job for job in jobs if job.stage == stage] for stage in grid.NOTEBOOK}
+
+
+def complete(jobs: list[grid.Job]) -> list[grid.Job]:
+    """The same jobs. Raises RunError naming the first that is not complete."""
+    for job in jobs:
+        if not job.done:
+            raise RunError(f"{job.name} is not complete: there is no {job.record}. Run the study first.")
+    return jobs
+
+
+def timing(study: Study) -> pd.DataFrame:
+    """stage, seconds: installation, the work of each stage summed over its jobs (which run side by side), and the
+    wall clock from the first job to the last."""
+    rows = [("install", json.loads(INSTALLED.read_text())["seconds"])] if INSTALLED.is_file() else []
+    rows += [(stage, sum(provenance.read(job)["seconds"] for job in jobs)) for stage, jobs in by_stage(study).items()]
+    wall = workflow.wall_seconds(study)
+    rows += [("wall clock", wall)] if wall is not None else []
+    return pd.DataFrame(rows, columns=["stage", "seconds"]).round(1)
+
+
+def finish(study: Study) -> Path:
+    """Write timing.csv beside the figures, when every job is complete."""
+    for jobs in by_stage(study).values():
+        complete(jobs)
+    file = study.figures / "timing.csv"
+    with paths.atomic(file) as temporary:
+        timing(study).to_csv(temporary, index=False, lineterminator="\n")
+    return file
+
+
+def show(study: Study, console: Console) -> None:
+    """Print the claims, the time, and where to look. Raises RunError when the study has not run."""
+    file = study.figures / "claims.csv"
+    if not file.is_file():
+        raise RunError(f"{study.study} has no claims yet: there is no {file}. Run the study first.")
+    console.print(claims_table(pd.read_csv(file), study.intervals.confidence))
+    times = study.figures / "timing.csv"
+    if times.is_file():
+        console.print(_sentence(pd.read_csv(times)), highlight=False)
+    console.print(f"Why: {file}", highlight=False, soft_wrap=True)
+    console.print(f"Read on: {study.figures / 'README.md'}", highlight=False, soft_wrap=True)
+
+
+def claims_table(claims: pd.DataFrame, confidence: float) -> Table:
+    """claims.csv for a terminal: one row a claim, our estimate with its interval."""
+    table = Table(title=f"Claims, with {100 * confidence:g} % intervals", title_justify="left", show_lines=True)
+    for column, heading in COLUMNS.items():
+        table.add_column(heading, no_wrap=column in ("id", "verdict"), min_width=16 if column == "estimate" else None)
+    for row in claims.to_dict("records"):
+        row["estimate"] = _interval(row)
+        table.add_row(*[_text(row.get(column)) for column in COLUMNS])
+    return table
+
+
+def _interval(row: dict) -> str:
+    if pd.isna(row["estimate"]):
+        return "–"
+    return f"{row['estimate']:+.3g}\n[{row['low']:+.3g}, {row['high']:+.3g}]"
+
+
+def _text(value) -> str:
+    return "–" if pd.isna(value) else str(value)
+
+
+def _sentence(times: pd.DataFrame) -> str:
+    seconds = dict(zip(times["stage"], times["seconds"], strict=True))
+    parts = [f"{what} {seconds[what] / 60:.1f} min" for what in ("install", "wall clock") if what in seconds]
+    return "Time: " + ", ".join(parts) + "."

@@ -1,0 +1,70 @@
+"""The tables in reading order. Each is one module: TITLE, `build(study) -> DataFrame` (units in the column names) and
+`caption(table, study)`.
+
+    tables.render_all(StudyData(scores=...), "figures/offline")   # writes figures/offline/tables/NN_name.{csv,md}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+
+from medstudy.errors import ParamsError
+from medstudy.figures import Rendered, StudyData, saving
+from medstudy.tables import (
+    author_scores,
+    claims,
+    data_sets,
+    main_results,
+    mismatch,
+    mixed,
+    robustness,
+    seeds_and_tests,
+)
+
+__all__ = ["REGISTRY", "Entry", "render", "render_all"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table by its numbered name."""
+
+    name: str
+    title: str
+    build: Callable[[StudyData], pd.DataFrame]
+    caption: Callable[[pd.DataFrame, StudyData], str]
+
+
+def _entry(number: int, module: ModuleType) -> Entry:
+    name = f"{number:02d}_{module.__name__.rsplit('.', 1)[-1]}"
+    return Entry(name, module.TITLE, module.build, module.caption)
+
+
+_ORDER = (data_sets, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims)
+REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
+
+
+def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
+    """Write out_dir/tables/NAME.csv and .md. Raises ParamsError for a name that is not registered."""
+    if name not in REGISTRY:
+        raise ParamsError(
+            f"A table is named by its number and file, got {name!r}. Choose from {', '.join(REGISTRY)}."
+        )
+    entry = REGISTRY[name]
+    table = entry.build(study)
+    if table.empty:
+        return Rendered(name, entry.title, missing="the study has no rows for it")
+    caption = entry.caption(table, study)
+    files = [Path(out_dir) / "tables" / f"{name}{suffix}" for suffix in (".csv", ".md")]
+    saving.write_csv(table, files[0])
+    files[1].write_text(f"# {entry.title}\n\n{caption}\n\n{saving.markdown(table)}\n", encoding="utf-8")
+    return Rendered(name, entry.title, caption, tuple(files))
+
+
+def render_all(study: StudyData, out_dir: str | Path) -> list[Rendered]:
+    """Every table in reading order."""
+    return [render(name, study, out_dir) for name in REGISTRY]

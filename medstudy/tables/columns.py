@@ -1,0 +1,26 @@
+"""Columns that tables share: an estimate with its interval in per cent or points, named with its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+COUNTS = {"n_questions": "questions", "n_images": "images", "n_seeds": "seeds"}
+
+
+def percent(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """estimate, low, high (shares) as `name`, `name`_low, `name`_high in per cent (or points); counts renamed."""
+    ends = {"estimate": name, "low": f"{name}_low", "high": f"{name}_high"}
+    scaled = table.assign(**{column: 100 * table[column] for column in ends})
+    return scaled.rename(columns=ends | COUNTS)
+
+
+def triple(found, name: str) -> dict[str, float]:
+    """The same of one Interval, Difference or RelativeChange, as entries of a row."""
+    return {name: 100 * found.estimate, f"{name}_low": 100 * found.low, f"{name}_high": 100 * found.high}
+
+
+def frame(rows: list[Mapping]) -> pd.DataFrame:
+    """Rows of a table; a DataFrame without rows or columns when there are none."""
+    return pd.DataFrame(rows)

@@ -1,0 +1,47 @@
+"""Check a finished study: every recorded file still has its hash, and the claims follow from the predictions."""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import zip_longest
+from pathlib import Path
+
+from medstudy import grid, provenance, report, scoring
+from medstudy.errors import RunError
+from medstudy.figures import saving
+from medstudy.params import Study
+
+
+def verify(study: Study) -> int:
+    """The number of files that were checked. Raises RunError that lists every difference."""
+    jobs = grid.plan(study)
+    wrong = [f"{job.name} has not run" for job in jobs if not job.done]
+    checked = 0
+    for job in filter(lambda job: job.done, jobs):
+        files = provenance.read(job)["files"]
+        checked += len(files)
+        wrong += [problem for name, digest in files.items() if (problem := _compare(study, name, digest))]
+    if not wrong:
+        wrong = _claims(study)
+    if wrong:
+        raise RunError(f"{study.study} is not what its records say:\n" + "\n".join(f"  {line}" for line in wrong))
+    return checked
+
+
+def _compare(study: Study, name: str, digest: str) -> str | None:
+    file = study.root / name
+    if not file.is_file():
+        return f"{name} is missing"
+    return None if provenance.sha256(file) == digest else f"{name} has changed"
+
+
+def _claims(study: Study) -> list[str]:
+    """Recompute claims.csv from the predictions, and say which rows differ from the one beside the figures."""
+    stages = report.by_stage(study)
+    scores = scoring.score(grid.gather(stages["evaluate"], "predictions.parquet"))
+    there = (study.figures / "claims.csv").read_text(encoding="utf-8").splitlines()
+    with tempfile.TemporaryDirectory() as folder:
+        saving.write_csv(report.claims_of(study, scores), Path(folder) / "claims.csv")
+        again = (Path(folder) / "claims.csv").read_text(encoding="utf-8").splitlines()
+    differ = [(old, new) for old, new in zip_longest(there, again, fillvalue="nothing") if old != new]
+    return [f"claims.csv says {old!r}, its predictions say {new!r}" for old, new in differ]

@@ -1,0 +1,51 @@
+"""The page that puts a study in order."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from medstudy import figures, tables
+from medstudy.figures import index
+from tests.figures.study import study
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    out = tmp_path_factory.mktemp("figures")
+    small = study()
+    figures.render_all(small, out, only=["01_native_sizes", "06_resolution_curves"])
+    tables.render_all(small, out)
+    return index.write(small, out)
+
+
+def test_every_link_and_picture_exists(page):
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text())
+    assert len(links) >= 2 * 3 + len(tables.REGISTRY)
+    assert all((page.parent / link).is_file() for link in links)
+
+
+def test_it_is_read_in_order(page):
+    headings = re.findall(r"^## (.*)$", page.read_text(), flags=re.M)
+    assert headings == ["Question", "Method in short", "Claims and verdicts", "Figures", "Tables",
+                        "What this does not show", "Not run", "Provenance"]  # fmt: skip
+
+
+def test_it_says_what_was_not_run(page):
+    left = page.read_text().split("## Not run")[1]
+    assert "curriculum" in left and "Claim C3b" in left and "Blind and shuffled baselines" in left
+    assert "Control blind" not in left
+
+
+def test_its_numbers_are_those_of_the_study(page):
+    text, small = page.read_text(), study()
+    images = small.scores.query("dataset == 'phantom'")["image_id"].nunique()
+    assert f"about {images} images" in text and "1.5 million parameters" in text
+    first = small.claims.iloc[0]
+    assert f"{first['estimate']:.2f} [{first['low']:.2f}, {first['high']:.2f}] | {first['verdict']}" in text
+
+
+def test_it_is_the_same_bytes_when_written_again(page):
+    before = page.read_bytes()
+    assert index.write(study(), page.parent).read_bytes() == before

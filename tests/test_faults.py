@@ -1,0 +1,122 @@
+"""What goes wrong, goes wrong early, with one message; what is killed, ends the same when it is started again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import pandas as pd
+import psutil
+import pytest
+
+from medstudy import grid, notebook, params, paths, workflow
+from medstudy.errors import ModelError
+from tests.studies import kill_tree, medstudy, start, write_study
+
+pytestmark = pytest.mark.xdist_group("faults")
+SMALL = {
+    "datasets": [{"name": "phantom", "train": 8, "val": 4, "test": 8, "seed": 1}],
+    "regimes": [{"policy": "native", "max_pixels": 200704}, {"policy": "fixed", "side": 84}],
+    "training": {
+        "epochs": 40, "images_per_step": 2, "learning_rate": 0.0005, "validations": 2, "checkpoint_seconds": 1
+    },
+}  # fmt: skip
+TRAIN, EVALUATE = "train-native-s0", "evaluate-native-s0"
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A study whose data, one training and its evaluation ran without a fault."""
+    file = write_study(tmp_path_factory.mktemp("straight"), **SMALL)
+    for name in ("data-phantom", TRAIN, EVALUATE):
+        done = medstudy(*alone(file, name))
+        assert done.returncode == 0, done.stderr
+    return params.load(file)
+
+
+def alone(file, name: str) -> list:
+    """Arguments of one job."""
+    job = grid.job(params.load(file), name)
+    return ["notebook", job.notebook, "--out", job.dir, "-p", "study", file, "-p", "run", name]
+
+
+def kill_when(condition, process) -> None:
+    """SIGKILL to the process and its kernel, once `condition()`; fails when it ended before."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    kill_tree(process)
+
+
+def test_killed_in_training_and_in_evaluation_it_ends_the_same(straight, tmp_path):
+    file = write_study(tmp_path, **SMALL)
+    study = params.load(file)
+    data, train, evaluate = (grid.job(study, name) for name in ("data-phantom", TRAIN, EVALUATE))
+    shutil.copytree(grid.job(straight, "data-phantom").dir, data.dir)
+
+    kill_when((paths.scratch(train.dir) / "resume.pt").exists, start(*alone(file, TRAIN)))
+    assert not train.done
+    assert medstudy(*alone(file, TRAIN)).returncode == 0
+    weights = "checkpoint/model.safetensors"
+    assert (train.dir / weights).read_bytes() == (grid.job(straight, TRAIN).dir / weights).read_bytes()
+    logs = [pd.read_parquet(grid.job(one, TRAIN).dir / "training.parquet") for one in (study, straight)]
+    pd.testing.assert_frame_equal(*[log.drop(columns="seconds") for log in logs])
+
+    scratch = paths.scratch(evaluate.dir)
+    kill_when(lambda: any(scratch.glob("*.parquet")), start(*alone(file, EVALUATE)))
+    assert not evaluate.done
+    assert medstudy(*alone(file, EVALUATE)).returncode == 0
+    pd.testing.assert_frame_equal(
+        *[pd.read_parquet(grid.job(one, EVALUATE).dir / "predictions.parquet") for one in (study, straight)]
+    )
+
+
+def test_a_kernel_does_not_outlive_its_killed_run(tmp_path):
+    file = write_study(tmp_path, **SMALL)
+    job = grid.job(params.load(file), "data-phantom")
+    process = start(*alone(file, "data-phantom"))
+    while not (kernels := psutil.Process(process.pid).children(recursive=True)):
+        time.sleep(0.05)
+    assert notebook.running(job.dir)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(kernels, timeout=60)
+    assert not alive and not notebook.running(job.dir)
+    assert workflow.state(job) == "failed"
+
+
+def test_a_killed_kernel_is_one_message(tmp_path):
+    file = write_study(tmp_path, **SMALL)
+    process = start(*alone(file, "data-phantom"))
+    while not (kernels := psutil.Process(process.pid).children(recursive=True)):
+        time.sleep(0.05)
+    time.sleep(1)
+    for kernel in kernels:
+        kernel.kill()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "died" in said and "Traceback" not in said
+
+
+def test_a_missing_model_stops_before_anything_is_made(tmp_path):
+    study = params.load(write_study(tmp_path, model={"id": str(tmp_path / "nowhere")}))
+    with pytest.raises(ModelError, match="there is no \\*.safetensors in .*nowhere"):
+        workflow.run(study, "unused", 1, console=None)
+    assert not study.runs.exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "unreadable"])
+def test_a_bad_image_stops_the_study_before_training(damage, tmp_path):
+    """In a copy of the package, one bundled image is deleted or cut short."""
+    for name in ("medstudy", "notebooks", "params", "workflow"):
+        shutil.copytree(paths.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    image = min(path for path in (tmp_path / "medstudy/datasets/atlas_data").rglob("*") if path.suffix in IMAGES)
+    image.unlink() if damage == "missing" else image.write_bytes(image.read_bytes()[:200])
+    file = write_study(tmp_path, datasets=[{"name": "atlas"}])
+    done = medstudy("run", file, root=tmp_path)
+    assert done.returncode == 2
+    assert "data-atlas" in done.stderr and image.name in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "runs").glob("train-*")) and not list((tmp_path / "runs/logs").glob("train-*"))
+
+
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")

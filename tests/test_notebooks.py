@@ -1,0 +1,123 @@
+"""The notebooks: committed without outputs, with a parameters cell that is checked from outside and from inside."""
+
+from __future__ import annotations
+
+import ast
+
+import nbformat
+import pytest
+
+from medstudy import grid, notebook, params, paths
+from medstudy.errors import ParamsError, RunError
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+TRAIN = paths.NOTEBOOKS / "02_train.ipynb"
+
+
+def cells_of(file, kind: str) -> list:
+    return [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == kind]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda file: file.stem)
+def file(request):
+    return request.param
+
+
+def test_committed_without_outputs_and_valid(file):
+    nbformat.validate(nbformat.read(file, as_version=4))
+    for cell in cells_of(file, "code"):
+        assert cell.outputs == [] and cell.execution_count is None
+
+
+def test_opens_with_title_and_purpose_then_parameters_then_the_check(file):
+    cells = nbformat.read(file, as_version=4).cells
+    title, purpose = cells[0].source.splitlines()[:2]
+    assert title.startswith("# ") and len(purpose) > 20
+    assert cells[1].metadata["tags"] == ["parameters"]
+    assert "check(globals())" in cells[2].source
+
+
+def test_cells_are_short_and_define_nothing(file):
+    for cell in cells_of(file, "code"):
+        assert len(cell.source.splitlines()) <= 12
+        defined = (ast.FunctionDef, ast.ClassDef, ast.Lambda)
+        assert not any(isinstance(node, defined) for node in ast.walk(ast.parse(cell.source)))
+
+
+def test_every_parameter_has_a_literal_default_and_a_help(file):
+    declared = notebook.declared(file)
+    assert declared and all(parameter.help for parameter in declared.values())
+
+
+def test_every_stage_has_a_notebook_whose_defaults_are_a_job_of_the_tiny_study():
+    jobs = {job.name: job for job in grid.plan(params.load("params/tiny.yaml"))}
+    for name in grid.NOTEBOOK.values():
+        defaults = notebook.declared(paths.NOTEBOOKS / f"{name}.ipynb")
+        assert defaults["study"].default == "params/tiny.yaml"
+        assert jobs[defaults["run"].default].notebook == name
+
+
+def test_values_from_a_command_line_are_read_as_the_declared_type():
+    read = notebook.checked(paths.NOTEBOOKS / "00_base.ipynb", {"threads": "2", "out": "7"})
+    assert read == {"threads": 2, "out": "7"}
+
+
+def test_unknown_and_mistyped_parameters_are_all_named():
+    base = paths.NOTEBOOKS / "00_base.ipynb"
+    with pytest.raises(ParamsError, match=r"no parameter 'thread'; there are: params, out, threads") as error:
+        notebook.checked(base, {"thread": 2, "threads": "two"})
+    assert "threads must be int, got str 'two'" in str(error.value)
+    with pytest.raises(ParamsError, match="threads must be int, got bool True"):
+        notebook.checked(base, {"threads": True})
+
+
+def test_a_wrong_parameter_stops_before_a_kernel_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "_papermill", lambda *_: pytest.fail("a kernel was started"))
+    with pytest.raises(ParamsError, match="no parameter 'sede'"):
+        notebook.execute("02_train", tmp_path / "run", {"sede": "1"})
+    assert "no parameter 'sede'" in (tmp_path / "logs" / "run" / "log.txt").read_text()
+    with pytest.raises(ParamsError, match="no notebook '2_train'; there are: 00_base, 01_data"):
+        notebook.execute("2_train", tmp_path / "run", {})
+
+
+@pytest.mark.parametrize(
+    "cell", ["a = 1  # no type", "a: int = 1 + 1  # derived", "a: list = []  # a type", "import os", "a: int = '1'"]
+)
+def test_a_parameters_cell_holds_typed_literals_only(tmp_path, cell):
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell, metadata={"tags": ["parameters"]})])
+    nbformat.write(made, tmp_path / "one.ipynb")
+    with pytest.raises(ParamsError, match="a parameter is a line"):
+        notebook.declared(tmp_path / "one.ipynb")
+
+
+def test_check_inside_a_notebook_knows_what_papermill_injected():
+    namespace = {"study": "a.yaml", "seed": 3, "__annotations__": {"study": str, "seed": "int"}, "later": object()}
+    notebook.check(namespace | {"In": ["", "study: str = 'b'", "# Parameters\nstudy = 'a.yaml'\n", "check(globals())"]})
+    with pytest.raises(ParamsError, match="no parameter 'sede'; there are: study, seed"):
+        notebook.check(namespace | {"In": ["", "# Parameters\nsede = 3\n"]})
+    with pytest.raises(ParamsError, match="seed must be int, got str '3'"):
+        notebook.check(namespace | {"seed": "3"})
+
+
+def test_bare_papermill_is_stopped_by_the_notebook_itself(tmp_path):
+    """papermill only warns of an unknown parameter and passes `-p seed 1` on as it likes."""
+    from papermill import execute_notebook
+    from papermill.exceptions import PapermillExecutionError
+
+    with pytest.raises(PapermillExecutionError, match="no parameter 'sede'") as error:
+        execute_notebook(
+            TRAIN, tmp_path / "out.ipynb", {"sede": 1}, cwd=paths.ROOT, progress_bar=False, kernel_name="python3"
+        )
+    assert error.value.ename == "ParamsError"
+
+
+def test_a_run_is_made_by_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "LOCK_SECONDS", 0.1)
+    run = tmp_path / "run"
+    notebook.logs(run).mkdir(parents=True)
+    assert not notebook.running(run)
+    with notebook._alone(run):
+        assert notebook.running(run)
+        with pytest.raises(RunError, match="already being made by another process"):
+            notebook.execute("02_train", run, {})
+    assert not notebook.running(run)
