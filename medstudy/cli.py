@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
     run_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
     run_.add_argument("--dry-run", action="store_true", help="only say what would be made")
     _command(commands, "status", _status, "which jobs are done, running, failed or waiting, and how long they took")
-    _command(commands, "report", _report, "print the claims and where the figures are")
+    report_ = _command(commands, "report", _report, "print the claims and where the figures are")
+    report_.add_argument("--readme", action="store_true", help="also write the results into README.md")
     _command(commands, "verify", _verify, "recompute the hash of every recorded file, and the claims")
     _command(commands, "doctor", _doctor, "what is installed, which device and attention kernel, and why", study=False)
     notebook_ = _command(commands, "notebook", _notebook, "run one notebook with checked parameters", study=False)
@@ -97,9 +98,12 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from medstudy import params, report
+    from medstudy import params, readme, report
 
-    report.show(params.load(options.study), Console())
+    study = params.load(options.study)
+    report.show(study, Console())
+    if options.readme:
+        print(f"Written: {readme.update(study)}")
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -7,7 +7,6 @@ tokens are those of one-by-one `generate` (a test holds them together).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -82,7 +81,9 @@ def predict(family, examples: Sequence[Example], policy, study: Study, line=None
 
 
 @torch.inference_mode()
-def answer(family, seen: list[tuple[Example, Example, Shown]], interpolation: str, max_new_tokens: int) -> list[list[str]]:
+def answer(
+    family, seen: list[tuple[Example, Example, Shown]], interpolation: str, max_new_tokens: int
+) -> list[list[str]]:
     """Greedy answers to all questions of a batch of images; `seen` holds (example asked, example shown, view)."""
     items = [prefix.row(family, asked.questions, shown, answered=False) for asked, _, shown in seen]
     cache, mask, after = _prefill(family, items, seen, interpolation)

@@ -147,7 +147,13 @@ def _code(stage: str) -> str:
     """Hash of the stage's library files and notebook."""
     files = [file for pattern in SOURCES[stage] for file in sorted(paths.PACKAGE.glob(pattern))]
     files.append(paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb")
-    return _hash({str(file.relative_to(paths.ROOT)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()})
+    return _hash(
+        {
+            file.relative_to(paths.ROOT).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in files
+            if file.is_file()
+        }
+    )
 
 
 def _weights(study: Study) -> str:

@@ -46,7 +46,7 @@ def collate(family, rows: list[Row]) -> dict[str, torch.Tensor]:
     """Pad rows to one batch.
 
     input_ids [B, S]; position_ids [3, B, S]; attention_mask [B, 1, S, S] bool, True where a query may look;
-    targets [B, S]: the token that each position should predict, -100 elsewhere; question [B, S]: its branch, -1 elsewhere.
+    targets [B, S]: the token that each position should predict, -100 elsewhere; question [B, S]: its branch, else -1.
     """
     size, length = len(rows), max(map(len, rows))
     ids = torch.full((size, length), family.processor.tokenizer.pad_token_id)
@@ -64,7 +64,8 @@ def collate(family, rows: list[Row]) -> dict[str, torch.Tensor]:
             targets[index, start - 1 : end - 1] = tokens[start:end]
             question[index, start - 1 : end - 1] = number
     mask |= torch.eye(length, dtype=torch.bool)  # padding looks at itself: no empty softmax
-    return {"input_ids": ids, "position_ids": positions, "attention_mask": mask, "targets": targets, "question": question}
+    inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
+    return inputs | {"targets": targets, "question": question}
 
 
 def allowed(branch: torch.Tensor) -> torch.Tensor:

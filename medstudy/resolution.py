@@ -114,7 +114,7 @@ class Mixed(_Policy):
     @model_validator(mode="after")
     def _one_weight_a_choice(self) -> Mixed:
         if self.weights and len(self.weights) != len(self.choices):
-            raise ValueError(f"mixed needs one weight a choice: {len(self.choices)} choices, {len(self.weights)} weights")
+            raise ValueError(f"mixed needs one weight a choice: {len(self.choices)} choices, got {len(self.weights)}")
         return self
 
     @property

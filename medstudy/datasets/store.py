@@ -103,9 +103,11 @@ def _example(row: dict) -> Example:
         image = PILImage.open(io.BytesIO(row["image"]["bytes"]))
         image.load()
     except (OSError, TypeError) as error:
-        raise ImageError(f"Image {row['image_id']} of {row['dataset']} cannot be read: {error}. Build it again.") from error
+        raise ImageError(
+            f"Image {row['image_id']} of {row['dataset']} cannot be read: {error}. Build it again."
+        ) from error
     asked = [
-        Question(**question | {"options": tuple(question["options"]), "localizations": tuple(question["localizations"])})
+        Question(**question | {name: tuple(question[name]) for name in ("options", "localizations")})
         for question in row["questions"]
     ]
     return Example(image=image, questions=tuple(asked), **{name: row[name] for name in _ABOUT})
@@ -119,7 +121,7 @@ def _check(examples: list[Example], name: str, split: str) -> None:
         raise DataError(f"Image ids must be unique, but {ids[ids.duplicated()].iloc[0]!r} repeats in {name} {split}.")
     for example in examples:
         if example.split != split:
-            raise DataError(f"Image {example.image_id} came with {name} {split} but says that it is of {example.split}.")
+            raise DataError(f"Image {example.image_id} of {name} {split} says that it is of {example.split}.")
         for question in example.questions:
             if not question.answer.strip() or not question.text.strip():
                 raise DataError(

@@ -147,7 +147,9 @@ def rung_axis(ax, sizes) -> None:
     apart = np.diff(places, prepend=-np.inf) > 0.05 * np.ptp(places)
     groups = [part for _, part in sizes.groupby(np.cumsum(apart))]
     ax.set_xscale("log", base=2)
-    ax.set_xticks([part["side_px"].iloc[0] for part in groups], [_tick(part) for part in groups], fontsize=6.3)
+    ax.set_xticks(
+        [part["side_px"].iloc[0] for part in groups], [_tick(part) for part in groups], fontsize=6.3
+    )
     ax.xaxis.set_minor_locator(NullLocator())
     if len(groups[-1]) > 1:  # close to its neighbour, and with room on its right
         ax.get_xticklabels()[-1].set_horizontalalignment("left")

@@ -17,6 +17,7 @@ from medstudy.records import LETTERS
 
 TITLE = "The same image at every rung, with every regime's answer"
 PANELS = 5  # rungs drawn; more do not fit a page
+HEADING = 0.32  # inches, two lines
 WIDTH = 17  # characters of an answer
 IMAGES = 6  # rows drawn, the phantom's families first
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS,
@@ -96,28 +97,31 @@ def draw(table: pd.DataFrame, images: Mapping[str, Image.Image], fig: Figure | N
         for name in data.datasets(table)
     )
     regimes = data.regimes(table)
-    height = 1.62 + 0.135 * len(regimes)
-    fig = fig or style.new_figure(style.DOUBLE, 0.3 + height * len(questions))
-    ratios = [0.3, *[height] * len(questions)]
-    top, *bands = fig.subfigures(1 + len(questions), 1, height_ratios=ratios)
-    handles = [Line2D([], [], linestyle="", label=f"trained at {style.regime_label(r)}", **style.regime_style(r))
-               for r in regimes]  # fmt: skip
+    height = 1.42 + 0.135 * len(regimes)
+    fig = fig or style.new_figure(style.DOUBLE, HEADING + (HEADING + height) * len(questions))
+    top, *bands = fig.subfigures(
+        1 + 2 * len(questions), 1, height_ratios=[HEADING, *[HEADING, height] * len(questions)]
+    )
+    handles = [
+        Line2D([], [], linestyle="", label=f"trained at {style.regime_label(r)}", **style.regime_style(r))
+        for r in regimes
+    ]
     top.legend(handles=handles, loc="center", ncols=min(3, len(handles)))
-    for band, question in zip(bands, questions.itertuples(), strict=True):
+    for heading, band, question in zip(bands[::2], bands[1::2], questions.itertuples(), strict=True):
+        heading.text(0.01, 0.5, _heading(question), va="center", fontsize=7.5)
         axes = band.subplots(1, len(policies), squeeze=False)[0]
         rows = table[
             (table["image_id"] == question.image_id) & (table["question_id"] == question.question_id)
         ]
         for ax, policy in zip(axes, policies, strict=True):
             _panel(ax, rows[rows["inference"] == policy], images[question.image_id], regimes)
-        band.suptitle(_heading(question), x=0.01, ha="left", fontsize=7.5)
     return fig
 
 
 def _heading(question) -> str:
     detail = "coarse" if pd.isna(question.detail_px) else f"deciding detail {question.detail_px:.3g} px"
     words = f"{question.dataset}, {question.family} ({detail}): {question.question} Reference: {question.reference}"
-    return "\n".join(textwrap.wrap(words, 120))
+    return "\n".join(textwrap.wrap(words, 120, max_lines=2, placeholder="…"))
 
 
 def _panel(ax, rows: pd.DataFrame, image: Image.Image, regimes: list[str]) -> None:

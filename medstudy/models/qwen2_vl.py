@@ -55,15 +55,20 @@ class Qwen2VL:
                 **options,
             )
         except (OSError, ValueError) as error:
-            raise ModelError(f"A model is a hub id, a folder or \"base\", but {source!r} cannot be loaded: {error}") from error
+            raise ModelError(
+                f"A model is a hub id, a folder or \"base\", but {source!r} cannot be loaded: {error}"
+            ) from error
         if model.config.model_type != cls.name:
-            raise ModelError(f"Family {cls.name} needs its own checkpoints, got a {model.config.model_type} in {source!r}.")
+            raise ModelError(
+                f"Family {cls.name} needs its own checkpoints, got a {model.config.model_type} in {source!r}."
+            )
         return cls(model.eval(), processor, _revision(source, model))
 
     @property
     def geometry(self) -> Geometry:
         vision = self.model.config.vision_config
-        return Geometry(vision.patch_size * vision.spatial_merge_size, vision.patch_size**2 * vision.spatial_merge_size**2)
+        factor = vision.patch_size * vision.spatial_merge_size
+        return Geometry(factor, min_pixels=factor**2)
 
     @property
     def end(self) -> int:

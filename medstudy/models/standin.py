@@ -85,7 +85,7 @@ def tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2TokenizerFast:
     return made
 
 
-def config(tokens: Qwen2TokenizerFast, width: int = 128, layers: int = 3, vision_width: int = 96, vision_layers: int = 3):
+def config(tokens: Qwen2TokenizerFast, width: int, layers: int, vision_width: int, vision_layers: int):
     """A small Qwen2-VL configuration for that tokenizer."""
     heads = width // 32
     ids = {name: tokens.convert_tokens_to_ids(name) for name in SPECIAL}

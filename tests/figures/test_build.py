@@ -44,7 +44,9 @@ def test_aligned_is_the_rung_of_training_and_native_for_mixed(small):
 
 
 def test_the_ladder_goes_from_the_smallest_budget_to_native(small):
-    assert data.ladder(data.plain(small.scores)) == [f"fixed-{r}" for r in (56, 84, 112, 168, 224)] + ["native"]
+    assert data.ladder(data.plain(small.scores)) == [f"fixed-{r}" for r in (56, 84, 112, 168, 224)] + [
+        "native"
+    ]
 
 
 def test_shown_sizes_count_an_image_once_however_many_questions_it_has():
@@ -139,13 +141,17 @@ def test_a_fit_is_drawn_through_the_threshold_that_is_given(small):
 
 
 def test_information_loss_keeps_the_native_token_count_in_down_up(small):
-    table = information_loss.build(small).query("dataset == 'phantom' and level == 'fine'").set_index("inference")
+    table = (
+        information_loss.build(small).query("dataset == 'phantom' and level == 'fine'").set_index("inference")
+    )
     assert set(table.index) == {"native", "down_up-84", "fixed-84"}
     assert set(table["regime"]) == {"native"}
 
 
 def test_strata_are_thirds_of_each_data_set(small):
-    table = size_strata.build(small).query("dataset == 'phantom' and level == 'coarse' and regime == 'native'")
+    table = size_strata.build(small).query(
+        "dataset == 'phantom' and level == 'coarse' and regime == 'native'"
+    )
     assert table["order"].tolist() == [0, 1, 2]
     assert table["n_images"].max() - table["n_images"].min() <= 2
 

@@ -44,13 +44,21 @@ def test_regime_labels(regime, label):
 
 def test_regimes_stand_in_one_order_whatever_order_they_come_in():
     assert style.regime_order(reversed(REGIMES)) == REGIMES
-    assert style.regime_order(["fixed-168", "fixed-84", "fixed-1000"]) == ["fixed-84", "fixed-168", "fixed-1000"]
+    assert style.regime_order(["fixed-168", "fixed-84", "fixed-1000"]) == [
+        "fixed-84",
+        "fixed-168",
+        "fixed-1000",
+    ]
 
 
 def test_rungs_that_all_but_coincide_share_a_tick():
     with style.context():
         ax = style.new_figure(3, 2).subplots()
-        sizes = {"inference": ["fixed-56", "fixed-224", "native"], "side_px": [56, 200, 201], "tokens": [4, 39, 39.2]}
+        sizes = {
+            "inference": ["fixed-56", "fixed-224", "native"],
+            "side_px": [56, 200, 201],
+            "tokens": [4, 39, 39.2],
+        }
         style.rung_axis(ax, pd.DataFrame(sizes))
     assert [label.get_text() for label in ax.get_xticklabels()] == ["56²\n4", "224²\nnative\n39"]
 

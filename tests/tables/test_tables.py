@@ -34,7 +34,9 @@ def test_data_sets_count_images_once_and_questions_each(small):
     row = data_sets.build(small).query("dataset == 'phantom' and family == 'radiology'").iloc[0]
     rows = small.examples.query("dataset == 'phantom' and family == 'radiology' and split == 'test'")
     assert row["images_test"] == rows["image_id"].nunique() and row["questions_test"] == len(rows)
-    assert row["images_val"] == 0 and row["fine_share_pct"] == pytest.approx(100 * rows["detail_px"].notna().mean())
+    assert row["images_val"] == 0 and row["fine_share_pct"] == pytest.approx(
+        100 * rows["detail_px"].notna().mean()
+    )
 
 
 def test_main_results_are_the_author_s_and_the_strict_mean_at_aligned_inference(small, phantom):
@@ -48,7 +50,11 @@ def test_main_results_are_the_author_s_and_the_strict_mean_at_aligned_inference(
 
 
 def test_author_s_metrics_are_those_of_scoring(small, phantom):
-    row = author_scores.build(small).query("dataset == 'phantom' and regime == 'mixed' and inference == 'native'").iloc[0]
+    row = (
+        author_scores.build(small)
+        .query("dataset == 'phantom' and regime == 'mixed' and inference == 'native'")
+        .iloc[0]
+    )
     rows = data.cell(phantom, "mixed", "native").query("kind == 'description'")
     expected = 100 * scoring.macro_localization_recall(rows)
     assert row["localization_macro_recall_pct"] == pytest.approx(expected)
@@ -66,7 +72,10 @@ def test_mismatch_compares_a_model_with_itself_at_home(small, phantom):
 
 def test_mixed_stands_against_the_aligned_model_on_the_same_pixels(small, phantom):
     table = mixed.build(small).query("dataset == 'phantom'").set_index("trained")
-    difference = data.cell(phantom, "mixed", "fixed-84")["score"].mean() - data.cell(phantom, "fixed-84", "fixed-84")["score"].mean()
+    difference = (
+        data.cell(phantom, "mixed", "fixed-84")["score"].mean()
+        - data.cell(phantom, "fixed-84", "fixed-84")["score"].mean()
+    )
     assert table.loc["mixed", "minus_aligned_low_points"] == pytest.approx(100 * difference)
     assert pd.isna(table.loc["native", "minus_aligned_native_points"])
     assert table.loc["native", "flops_pct_of_native"] == 100
@@ -83,7 +92,11 @@ def test_every_seed_s_difference_averages_to_the_difference(small):
 
 
 def test_robustness_is_over_the_ladder_without_controls(small, phantom):
-    row = robustness.build(small).query("dataset == 'phantom' and regime == 'native' and measure == 'ACE'").iloc[0]
+    row = (
+        robustness.build(small)
+        .query("dataset == 'phantom' and regime == 'native' and measure == 'ACE'")
+        .iloc[0]
+    )
     rows = data.plain(phantom).query("regime == 'native'")
     curve = rows.groupby("budget_pixels")["score"].mean().to_numpy()
     assert row["value"] == pytest.approx(statistics.ace(curve))
