@@ -19,11 +19,12 @@ import nbformat
 import yaml
 from filelock import FileLock, Timeout
 
-from medstudy import errors, paths
+from medstudy import errors, paths, warm
 from medstudy.errors import ParamsError, RunError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 LOCK_SECONDS = 10  # a job that is being stopped lets go within this
+START_SECONDS = 600  # a kernel on a busy machine
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -100,7 +101,7 @@ def execute(name: str, run: Path, values: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(run), open(folder / "log.txt", "w", encoding="utf-8") as log:
         try:
-            _papermill(source, folder / "notebook.ipynb", checked(source, values), log)
+            _papermill(source, folder / "notebook.ipynb", checked(source, values), log, warm.find(run.parent))
         except errors.MedstudyError as error:
             log.write(f"\n{type(error).__name__}: {error}\n")
             raise
@@ -109,15 +110,18 @@ def execute(name: str, run: Path, values: dict[str, Any]) -> Path:
     return Path(shutil.move(folder / "notebook.ipynb", run / "notebook.ipynb"))
 
 
-def _papermill(source: Path, target: Path, values: dict[str, Any], log) -> None:
+def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: str | None) -> None:
     from nbclient.exceptions import DeadKernelError
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
+
+    options = {"kernel_manager_class": warm.manager(server)} if server else {}
     try:
         with tempfile.TemporaryDirectory(prefix="medstudy-") as sockets:
             execute_notebook(
                 source, target, values, cwd=paths.ROOT, config=_ipc(sockets), coalesce_streams=True,
                 kernel_name="python3", progress_bar=False, stdout_file=log, stderr_file=log,
+                start_timeout=START_SECONDS, **options,
             )  # fmt: skip
     except PapermillExecutionError as error:
         raise _cause(source, error, log) from None

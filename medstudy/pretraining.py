@@ -1,6 +1,7 @@
 """How the base checkpoint was made: a stand-in pre-trained at low resolution on the general procedural corpus.
 
-Two stages: the vision tower alone (`medstudy.vision_pretraining`), then the whole model on questions and answers.
+Two stages: the vision tower alone (`medstudy.vision_pretraining`; optional), then the whole model on questions and
+answers.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Base(_Params):
     images: PositiveInt
     val_images: PositiveInt
     side: PositiveInt  # images are shown at no more than side² pixels
-    vision: Vision
+    vision: Vision | None  # null: the tower starts untrained
     training: Optimisation
 
 
@@ -96,11 +97,13 @@ def pretrain(base: Base, folder: Path, threads: int = 1, workers: int = 1) -> pd
 
 
 def _teach_to_see(base: Base, folder: Path, untrained: Path, workers: int) -> None:
-    """Build the stand-in and train its vision tower."""
+    """Build the stand-in and, when asked, train its vision tower."""
     sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
     standin.build(general.vocabulary(), untrained, base.vocabulary, base.seed, **sizes)
-    family = models.load(Model(id=str(untrained)))
-    stage = base.vision
+    family, stage = models.load(Model(id=str(untrained))), base.vision
+    if stage is None:
+        training.save(family, folder, {"stage": "untrained"})
+        return
     losses = vision_pretraining.pretrain(
         family, base.seed, stage.images, stage.images_per_step, stage.learning_rate, workers
     )

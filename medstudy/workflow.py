@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from medstudy import grid, notebook, paths, provenance
+from medstudy import grid, notebook, paths, provenance, warm
 from medstudy.errors import ModelError, RunError
 from medstudy.params import Study
 
@@ -55,17 +55,22 @@ def run(study: Study, file: str, cores: int, console: Console) -> None:
             console.print(f"{study.study}: all {len(jobs)} jobs are done.", highlight=False)
             return
         log = snakemake_log(study)
-        with open(log, "w", encoding="utf-8") as stream:
+        with warm.server(study.runs) if _many(jobs) else nullcontext(), open(log, "w", encoding="utf-8") as stream:
             # Snakemake holds the lock as well: should this process be killed, the next one waits for it to end.
             options = {"stdout": stream, "stderr": subprocess.STDOUT, "pass_fds": (lock,)}
             process = subprocess.Popen(command(study, file, cores), **options)
-        try:
-            _watch(study, jobs, lambda: process.poll() is None, console)
-        finally:
-            _stop(process)
+            try:
+                _watch(study, jobs, lambda: process.poll() is None, console)
+            finally:
+                _stop(process)
     missing = [job for job in jobs if not job.done]
     if missing:
         raise RunError(_why(study, file, missing, log))
+
+
+def _many(jobs: list[grid.Job]) -> bool:
+    """Whether enough jobs with a model are missing to make a server of warm kernels worth its start."""
+    return sum(job.stage in ("train", "evaluate") and not job.done for job in jobs) > 2
 
 
 def check_model(study: Study) -> None:

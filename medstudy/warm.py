@@ -1,0 +1,131 @@
+"""Warm kernels: one process imports torch and transformers once, and the kernels of a run are forked from it.
+
+Those imports take 10 to 20 s of a core, as long as a small job's own work, and a study has dozens of jobs. A server
+that is not there changes nothing but the time: a notebook then starts its kernel in the ordinary way.
+
+    workflow.run ─► server(runs) ─► serve: import, then fork a kernel for every connection
+    notebook.execute ─► manager(socket): what jupyter takes for the kernel is `attach`, a process that lives exactly as
+                        long as the forked kernel, and whose death ends that
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medstudy import paths
+
+PRELOAD = (
+    "medstudy.training",
+    "medstudy.evaluation",
+    "transformers.models.qwen2_vl.modeling_qwen2_vl",
+    "ipykernel.kernelapp",
+)
+POINTER = "warm.socket"  # in runs/logs/: a file that holds the socket's path, which must be short
+
+
+@contextmanager
+def server(runs: Path) -> Iterator[None]:
+    """A server for the kernels of every notebook under `runs`, as long as the block lasts."""
+    pointer = runs / "logs" / POINTER
+    with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(runs / "logs" / "warm.txt", "w") as log:
+        address = f"{folder}/warm"
+        command = [sys.executable, "-m", "medstudy.warm", "serve", address]
+        process = subprocess.Popen(command, cwd=paths.ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        pointer.write_text(address, encoding="utf-8")
+        try:
+            yield
+        finally:
+            pointer.unlink(missing_ok=True)
+            process.terminate()
+            process.wait()
+
+
+def find(runs: Path) -> str | None:
+    """The socket of a server that listens for these runs, if there is one."""
+    try:
+        address = (runs / "logs" / POINTER).read_text(encoding="utf-8")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(address)
+    except OSError:
+        return None
+    return address
+
+
+def manager(address: str) -> type:
+    """A jupyter kernel manager that gets its kernels from the server at `address`."""
+    from jupyter_client import AsyncKernelManager
+
+    class WarmKernelManager(AsyncKernelManager):
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            return [sys.executable, "-m", "medstudy.warm", "attach", address, os.path.realpath(self.connection_file)]
+
+    return WarmKernelManager
+
+
+def serve(address: str) -> None:
+    """Listen, import, and fork a kernel for every connection, until the parent process ends."""
+    parent = os.getppid()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        listener.settimeout(1)
+        for name in PRELOAD:
+            importlib.import_module(name)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended kernels leave no zombies
+        while os.getppid() == parent:
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                continue
+            if os.fork() == 0:
+                listener.close()
+                _kernel(connection)
+            connection.close()
+
+
+def attach(address: str, connection_file: str) -> None:
+    """Ask for a kernel in this folder, and stay until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        connection.sendall(json.dumps([os.getcwd(), connection_file]).encode() + b"\n")
+        while connection.recv(1):
+            pass
+
+
+def _kernel(connection: socket.socket) -> None:
+    """In the forked process: be the kernel, until it is shut down or the other side is gone. Does not return."""
+    request = connection.makefile().readline()
+    if not request:  # somebody only looked whether we are there
+        os._exit(0)
+    folder, connection_file = json.loads(request)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    os.chdir(folder)
+    threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+    try:
+        from ipykernel.kernelapp import launch_new_instance
+
+        launch_new_instance(argv=["-f", connection_file])
+    finally:
+        os._exit(0)
+
+
+def _end_with(connection: socket.socket) -> None:
+    connection.recv(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    {"serve": serve, "attach": attach}[sys.argv[1]](*sys.argv[2:])
