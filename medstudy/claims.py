@@ -142,3 +142,14 @@ def claims_table(scores: pd.DataFrame, training: pd.DataFrame | None = None, **n
     """Every claim with its verdict; `names` are fields of `verdicts.Study`, such as low="fixed-84"."""
     study = Study(scores, training, **names)
     return pd.DataFrame([asdict(test(study)) for test in CLAIMS], columns=COLUMNS)
+
+
+def by_data_set(
+    scores: pd.DataFrame, training: pd.DataFrame | None, order: tuple[str, ...], **names
+) -> pd.DataFrame:
+    """`claims_table` for each data set in turn, never pooled; those after the first have ids such as "C1/atlas"."""
+    tables = []
+    for place, dataset in enumerate(order):
+        table = claims_table(scores[scores["dataset"] == dataset], training, **names)
+        tables.append(table if place == 0 else table.assign(id=table["id"] + f"/{dataset}"))
+    return pd.concat(tables, ignore_index=True)

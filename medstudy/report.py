@@ -68,12 +68,11 @@ def claims_file(study: Study) -> Path:
 
 
 def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
-    """The claims table from scores and the study's training logs."""
+    """The claims of each data set of the study, from scores and the training logs."""
     stages = by_stage(study)
     training = grid.gather(complete(stages["train"]), "training.parquet")
-    return claims.claims_table(
-        scores, training, low=study.low, level=study.intervals.confidence, seed=study.intervals.seed
-    )
+    names = {"low": study.low, "level": study.intervals.confidence, "seed": study.intervals.seed}
+    return claims.by_data_set(scores, training, tuple(one.name for one in study.datasets), **names)
 
 
 def render(study: Study) -> list[Rendered]:

@@ -120,3 +120,12 @@ def test_the_table_is_the_same_twice_and_in_any_row_order(scores, table):
 def test_a_verdict_is_what_the_rule_says(scores, numbers, verdict):
     made = claim("X", "text", "value")(lambda study: Finding(*numbers, "why"))
     assert made(Study(scores)).verdict == verdict
+
+
+def test_data_sets_are_never_pooled():
+    made = scoring.score(predictions(n_images=40))
+    both = pd.concat([made.assign(dataset="phantom"), made.assign(dataset="atlas", score=0.0)])
+    alone = claims.claims_table(made.assign(dataset="phantom"))
+    table = claims.by_data_set(both, None, ("phantom", "atlas"))
+    pd.testing.assert_frame_equal(table.head(len(alone)), alone)
+    assert table["id"].is_unique and table["id"].iloc[len(alone)] == alone["id"].iloc[0] + "/atlas"

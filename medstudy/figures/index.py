@@ -85,8 +85,8 @@ def method(study: StudyData) -> str:
         "smallest feature that decides them is known, in native pixels. The others are *coarse*: controls "
         "that no resolution should change. Answers are generated greedily and scored. Intervals are "
         f"{study.level:.0%} and treat images and training seeds as random; comparisons are paired question "
-        "by question; families of tests are corrected after Holm. No figure pools procedural and real images; "
-        "what a claim rests on stands with its verdict.",
+        "by question; families of tests are corrected after Holm. Procedural and real images are never "
+        "pooled: figures keep them apart, and every claim is tested on each.",
         _asked_controls(study),
     ])  # fmt: skip
 
