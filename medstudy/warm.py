@@ -41,7 +41,8 @@ def server(runs: Path) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(runs / "logs" / "warm.txt", "w") as log:
         address = f"{folder}/warm"
         command = [sys.executable, "-m", "medstudy.warm", "serve", address]
-        process = subprocess.Popen(command, cwd=paths.ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}  # ipykernel says how to connect by hand
+        process = subprocess.Popen(command, cwd=paths.ROOT, stderr=log, **quiet)
         pointer.write_text(address, encoding="utf-8")
         try:
             yield

@@ -40,7 +40,7 @@ def kill_tree(process: subprocess.Popen) -> None:
 def medstudy(*arguments: str | Path, root: Path = paths.ROOT) -> subprocess.CompletedProcess:
     """`python -m medstudy …` to its end."""
     process = start(*arguments, root=root)
-    out, err = process.communicate(timeout=540)
+    out, err = process.communicate(timeout=1200)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

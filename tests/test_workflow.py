@@ -31,7 +31,7 @@ def finished(tmp_path_factory):
     return study, file, done.stdout
 
 
-def wait_for(true, process: subprocess.Popen, seconds: float = 400) -> None:
+def wait_for(true, process: subprocess.Popen, seconds: float = 900) -> None:
     """Until `true()`; fails when the process ends before."""
     end = time.monotonic() + seconds
     while not true():

@@ -1,0 +1,113 @@
+"""Warm kernels: forked from a server, ended with the process that asked for them, and never needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from medstudy import paths, warm
+
+LIGHT = """
+import sys
+from medstudy import warm
+
+warm.PRELOAD = ("ipykernel.kernelapp", "colorsys")
+warm.serve(sys.argv[1])
+"""
+PRELOADED = """
+import importlib, threading
+from medstudy import warm
+
+for name in warm.PRELOAD:
+    importlib.import_module(name)
+print(threading.active_count())
+"""
+
+
+@pytest.fixture
+def address(tmp_path):
+    """A server that imports little."""
+    made = tmp_path / "s"
+    process = subprocess.Popen([sys.executable, "-c", LIGHT, str(made)], cwd=paths.ROOT)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / warm.POINTER).write_text(str(made))
+    until(lambda: warm.find(tmp_path))
+    yield str(made)
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def kernel(address, monkeypatch):
+    """(manager, client) of a warm kernel."""
+    from jupyter_client import KernelManager
+
+    monkeypatch.setattr("jupyter_client.AsyncKernelManager", KernelManager)  # the same class without asyncio
+    manager = warm.manager(address)(kernel_name="python3")
+    manager.start_kernel(cwd=str(paths.PACKAGE), env=os.environ | {"PYTHONPATH": str(paths.ROOT)})
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=120)
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def until(true, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def said(client, code: str) -> str:
+    """What a cell prints."""
+    texts: list[str] = []
+    client.execute_interactive(
+        code, timeout=60, output_hook=lambda message: texts.append(message["content"].get("text", ""))
+    )
+    return "".join(texts).strip()
+
+
+def test_a_kernel_has_the_imports_the_folder_and_a_process_of_its_own(kernel):
+    _, client = kernel
+    code = "import os, sys; print(os.getpid(), 'colorsys' in sys.modules, os.getcwd())"
+    pid, imported, folder = said(client, code).split()
+    assert imported == "True" and folder == str(paths.PACKAGE) and int(pid) != os.getpid()
+
+
+def test_child_processes_of_a_kernel_report_their_exit_status(kernel):
+    _, client = kernel
+    assert said(client, "import subprocess; print(subprocess.run(['false']).returncode)") == "1"
+
+
+def test_a_kernel_ends_with_the_process_that_asked_for_it(kernel):
+    manager, client = kernel
+    pid = int(said(client, "import os; print(os.getpid())"))
+    psutil.Process(manager.provisioner.process.pid).kill()
+    until(lambda: not psutil.pid_exists(pid))
+
+
+def test_a_killed_kernel_is_seen_as_dead(kernel):
+    manager, client = kernel
+    psutil.Process(int(said(client, "import os; print(os.getpid())"))).kill()
+    until(lambda: not manager.is_alive())
+
+
+def test_without_a_server_there_is_nothing_to_find(tmp_path):
+    assert warm.find(tmp_path) is None
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / warm.POINTER).write_text(str(tmp_path / "gone"))
+    assert warm.find(tmp_path) is None
+
+
+def test_preloading_starts_no_thread():
+    """A fork keeps only the thread that forks: any other that were alive would leave its locks held for ever."""
+    command = [sys.executable, "-c", PRELOADED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT, check=True)
+    assert done.stdout.strip() == "1"
