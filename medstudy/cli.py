@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         options.command(options)
     except MedstudyError as error:
@@ -131,6 +133,11 @@ def _notebook(options: argparse.Namespace) -> None:
     if repeated:
         raise ParamsError(f"A parameter is given once, got more of {', '.join(sorted(repeated))}.")
     print(notebook.execute(options.name, options.out.resolve(), dict(options.p)))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Being told to end is as good as Ctrl-C: what we started is ended too."""
+    raise KeyboardInterrupt
 
 
 def _positive(text: str) -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,6 @@ from medstudy import errors, paths, warm
 from medstudy.errors import ParamsError, RunError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
-LOCK_SECONDS = 10  # a job that is being stopped lets go within this
 START_SECONDS = 600  # a kernel on a busy machine
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -93,13 +94,16 @@ def running(run: Path) -> bool:
 def execute(name: str, run: Path, values: dict[str, Any]) -> Path:
     """Run notebooks/NAME.ipynb and return the executed notebook, moved into `run` when the notebook has made it.
 
-    Raises ParamsError before a kernel starts, RunError when the run is already at work or its kernel dies, and the
-    notebook's own error when that is one of medstudy's.
+    While another process makes the same run, waits for it, and takes its result when that is complete. Raises
+    ParamsError before a kernel starts, RunError when the kernel dies, and the notebook's own error when that is one of
+    medstudy's.
     """
     source = _source(name)
     folder = logs(run)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(run), open(folder / "log.txt", "w", encoding="utf-8") as log:
+    with _alone(run) as waited, open(folder / "log.txt", "a" if waited else "w", encoding="utf-8") as log:
+        if waited and (run / paths.RECORD).is_file():
+            return run / "notebook.ipynb"
         try:
             _papermill(source, folder / "notebook.ipynb", checked(source, values), log, warm.find(run.parent))
         except errors.MedstudyError as error:
@@ -150,12 +154,20 @@ def _cause(source: Path, error, log) -> errors.MedstudyError:
 
 
 @contextmanager
-def _alone(run: Path):
+def _alone(run: Path) -> Iterator[bool]:
+    """Hold the lock on one run; yields whether another process held it first."""
+    lock = FileLock(logs(run) / "lock")
     try:
-        with FileLock(logs(run) / "lock", timeout=LOCK_SECONDS):
-            yield
+        lock.acquire(timeout=0)
+        waited = False
     except Timeout:
-        raise RunError(f"{run.name} is already being made by another process; wait for it or end that one.") from None
+        print(f"{run.name} is being made by another process; waiting for it.", file=sys.stderr, flush=True)
+        lock.acquire()
+        waited = True
+    try:
+        yield waited
+    finally:
+        lock.release()
 
 
 def _source(name: str) -> Path:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -96,12 +97,13 @@ def serve(address: str) -> None:
 
 
 def attach(address: str, connection_file: str) -> None:
-    """Ask for a kernel in this folder, and stay until it ends."""
+    """Ask for a kernel in this folder, and stay until it ends or our parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
         connection.sendall(json.dumps([os.getcwd(), connection_file]).encode() + b"\n")
-        while connection.recv(1):
+        while os.getppid() == parent and not select.select([connection], [], [], 1)[0]:
             pass
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +25,8 @@ from medstudy.errors import ModelError, RunError
 from medstudy.params import Study
 
 POLL_SECONDS = 1.0
+STOP_SECONDS = 20
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOG_LINES = 12
 
 
@@ -48,7 +52,7 @@ def run(study: Study, file: str, cores: int, console: Console) -> None:
     Killed and started again, it goes on where it was. Started twice, the second waits for the first.
     """
     check_model(study)
-    with _lock(study, console) as lock:
+    with _lock(study, console):
         jobs = grid.plan(study)
         forget_damaged(study, jobs)
         if all(job.done for job in jobs):
@@ -56,9 +60,8 @@ def run(study: Study, file: str, cores: int, console: Console) -> None:
             return
         log = snakemake_log(study)
         with warm.server(study.runs) if _many(jobs) else nullcontext(), open(log, "w", encoding="utf-8") as stream:
-            # Snakemake holds the lock as well: should this process be killed, the next one waits for it to end.
-            options = {"stdout": stream, "stderr": subprocess.STDOUT, "pass_fds": (lock,)}
-            process = subprocess.Popen(command(study, file, cores), **options)
+            options = {"start_new_session": True, "preexec_fn": _end_with_parent}
+            process = subprocess.Popen(command(study, file, cores), stdout=stream, stderr=stream, **options)
             try:
                 _watch(study, jobs, lambda: process.poll() is None, console)
             finally:
@@ -151,10 +154,24 @@ def _progress(jobs: list[grid.Job], finished: int, elapsed: float) -> Text:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """End Snakemake when we are interrupted; it ends its jobs."""
-    if process.poll() is None:
-        process.terminate()
-        process.wait()
+    """When we are interrupted, end Snakemake and its jobs: politely, then by force."""
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGINT, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(STOP_SECONDS)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def _end_with_parent() -> None:
+    """In Snakemake's process, before it starts: let it be killed with us, so that no second one works beside the next.
+
+    Its running jobs end by themselves; the next run waits for each and takes its result.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _why(study: Study, file: str, missing: list[grid.Job], log: Path) -> str:
@@ -176,15 +193,15 @@ def alone(job: grid.Job, file: str) -> str:
 
 
 @contextmanager
-def _lock(study: Study, console: Console) -> Iterator[int]:
-    """Hold the one lock on the study's runs; yields its file descriptor. Waits, and says so, while another holds it."""
+def _lock(study: Study, console: Console) -> Iterator[None]:
+    """Hold the one lock on the study's runs. Waits, and says so, while another process holds it."""
     file = study.runs / "logs" / "run.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "w", encoding="utf-8") as stream:
         if not _taken(stream):
             console.print(f"Another process is at work under {study.runs}; waiting for it to end.", highlight=False)
             _watch(study, grid.plan(study), lambda: not _taken(stream), console)
-        yield stream.fileno()
+        yield
 
 
 def _taken(stream) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
 
 from medstudy import grid, notebook, params, paths
-from medstudy.errors import ParamsError, RunError
+from medstudy.errors import ParamsError
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 TRAIN = paths.NOTEBOOKS / "02_train.ipynb"
@@ -111,13 +113,19 @@ def test_bare_papermill_is_stopped_by_the_notebook_itself(tmp_path):
     assert error.value.ename == "ParamsError"
 
 
-def test_a_run_is_made_by_one_process_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(notebook, "LOCK_SECONDS", 0.1)
+def test_a_run_is_made_by_one_process_at_a_time_and_the_other_takes_its_result(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(notebook, "_papermill", lambda *_: pytest.fail("the run was made twice"))
     run = tmp_path / "run"
+    run.mkdir()
     notebook.logs(run).mkdir(parents=True)
     assert not notebook.running(run)
-    with notebook._alone(run):
-        assert notebook.running(run)
-        with pytest.raises(RunError, match="already being made by another process"):
-            notebook.execute("02_train", run, {})
+    with ThreadPoolExecutor() as pool:
+        with notebook._alone(run) as waited:
+            assert not waited and notebook.running(run)
+            other = pool.submit(notebook.execute, "02_train", run, {})
+            while "waiting for it" not in capfd.readouterr().err:
+                time.sleep(0.01)
+            assert not other.done()
+            (run / "record.json").write_text("{}")
+        assert other.result(timeout=30) == run / "notebook.ipynb"
     assert not notebook.running(run)

@@ -8,7 +8,7 @@ import yaml
 from medstudy import params, paths
 from medstudy.errors import ParamsError
 
-STUDIES = sorted(file for file in (paths.ROOT / "params").glob("*.yaml") if file.stem != "base")
+STUDIES = sorted(file for file in (paths.ROOT / "params").glob("*.yaml") if not file.stem.startswith("base"))
 TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
 
 

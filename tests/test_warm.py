@@ -19,6 +19,12 @@ from medstudy import warm
 warm.PRELOAD = ("ipykernel.kernelapp", "colorsys")
 warm.serve(sys.argv[1])
 """
+ASK = """
+import subprocess, sys
+
+print(subprocess.Popen([sys.executable, "-m", "medstudy.warm", "attach", *sys.argv[1:]]).pid, flush=True)
+sys.stdin.read()
+"""
 PRELOADED = """
 import importlib, threading
 from medstudy import warm
@@ -65,6 +71,11 @@ def until(true, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def gone(pid: int) -> bool:
+    """Whether a process has ended, waited for or not."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def said(client, code: str) -> str:
     """What a cell prints."""
     texts: list[str] = []
@@ -90,7 +101,20 @@ def test_a_kernel_ends_with_the_process_that_asked_for_it(kernel):
     manager, client = kernel
     pid = int(said(client, "import os; print(os.getpid())"))
     psutil.Process(manager.provisioner.process.pid).kill()
-    until(lambda: not psutil.pid_exists(pid))
+    until(lambda: gone(pid))
+
+
+def test_a_kernel_ends_when_its_notebooks_process_is_killed(address, tmp_path):
+    """Nobody is left to close the connection in an orderly way."""
+    asked = subprocess.Popen(
+        [sys.executable, "-c", ASK, address, str(tmp_path / "kernel.json")], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, cwd=paths.ROOT,
+    )
+    attached = int(asked.stdout.readline())
+    until((tmp_path / "kernel.json").exists)
+    asked.kill()
+    asked.wait()
+    until(lambda: gone(attached))
 
 
 def test_a_killed_kernel_is_seen_as_dead(kernel):
