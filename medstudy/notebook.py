@@ -115,7 +115,6 @@ def execute(name: str, run: Path, values: dict[str, Any]) -> Path:
 
 
 def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: str | None) -> None:
-    from nbclient.exceptions import DeadKernelError
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
@@ -129,7 +128,9 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
             )  # fmt: skip
     except PapermillExecutionError as error:
         raise _cause(source, error, log) from None
-    except DeadKernelError:
+    except RuntimeError as error:  # nbclient's DeadKernelError, and jupyter's when it died while it started
+        if "Kernel died" not in str(error):
+            raise
         raise RunError(
             f"The kernel of {source.stem} died without an error. It was killed, most often for want of memory: "
             "free some, or run fewer jobs at once (--cores 1)."

@@ -87,13 +87,14 @@ def test_a_kernel_does_not_outlive_its_killed_run(tmp_path):
 
 def test_a_killed_kernel_is_one_message(tmp_path):
     file = write_study(tmp_path, **SMALL)
+    folder = grid.job(params.load(file), "data-phantom").dir
     process = start(*alone(file, "data-phantom"))
-    while not (kernels := psutil.Process(process.pid).children(recursive=True)):
-        time.sleep(0.05)
-    time.sleep(1)
+    while not folder.exists():
+        time.sleep(0.02)
+    kernels = psutil.Process(process.pid).children(recursive=True)
     for kernel in kernels:
         kernel.kill()
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "died" in said and "Traceback" not in said
 
