@@ -24,20 +24,28 @@ def forward_flops(config, work: Workload) -> float:
     return sum(vision_flops(config, patches) for patches in work.patches) + language_flops(config, work)
 
 
-def training_flops(config, work: Workload) -> float:
-    """Operations of one training step's forward and backward pass over `work`."""
-    return 3 * forward_flops(config, work)
+def training_flops(config, work: Workload, frozen_tower: bool = False) -> float:
+    """Operations of one training step's forward and backward pass over `work`; a frozen tower has no backward pass."""
+    backward = 2 * forward_flops(config, work)
+    spared = 2 * sum(tower_flops(config, patches) for patches in work.patches) if frozen_tower else 0
+    return forward_flops(config, work) + backward - spared
 
 
 def vision_flops(config, patches: int) -> float:
-    """Patch embedding, the blocks (full attention within an image), and the merger of one image."""
+    """The tower and the merger on one image."""
+    vision = config.vision_config
+    merged = vision.embed_dim * vision.spatial_merge_size**2
+    merger = 2 * (patches // vision.spatial_merge_size**2) * (merged**2 + merged * vision.hidden_size)
+    return tower_flops(config, patches) + merger
+
+
+def tower_flops(config, patches: int) -> float:
+    """Patch embedding and the blocks (full attention within an image) on one image."""
     vision = config.vision_config
     width, hidden = vision.embed_dim, int(vision.embed_dim * vision.mlp_ratio)
     patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    merged = vision.embed_dim * vision.spatial_merge_size**2
     block = 2 * patches * (4 * width**2 + 2 * width * hidden) + 4 * patches**2 * width
-    merger = 2 * (patches // vision.spatial_merge_size**2) * (merged**2 + merged * vision.hidden_size)
-    return vision.depth * block + 2 * patches * patch * width + merger
+    return vision.depth * block + 2 * patches * patch * width
 
 
 def language_flops(config, work: Workload) -> float:

@@ -31,7 +31,7 @@ _MODEL_CODE = ("resolution.py", "views.py", "prefix.py", "models/*.py", "dataset
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 SOURCES = {
     "data": ("records.py", "images.py", "datasets/**/*.py"),
-    "train": (*_MODEL_CODE, "training.py", "cost.py"),
+    "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py"),
     "scores": ("scoring.py", "metrics.py"),
     "claims": ("claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),

@@ -40,6 +40,8 @@ class Optimisation(_Params):
     """How every regime is trained; the same for all, so that resolution is the only difference."""
 
     epochs: PositiveInt
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    freeze_vision_tower: bool = False  # train the merger and the language model only
     images_per_step: PositiveInt = 8
     learning_rate: PositiveFloat
     weight_decay: float = Field(default=0.01, ge=0)

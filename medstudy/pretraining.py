@@ -6,6 +6,8 @@ answers.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,22 +15,23 @@ from typing import Literal
 import pandas as pd
 import torch
 import yaml
-from pydantic import PositiveFloat, PositiveInt, ValidationError
+from accelerate import PartialState
+from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
 from medstudy import models, paths, training, vision_pretraining
 from medstudy.datasets import general
-from medstudy.errors import ParamsError
+from medstudy.errors import ParamsError, RunError
 from medstudy.models import standin
 from medstudy.params import Model, Optimisation, _Params
 from medstudy.resolution import Fixed, Size
+from medstudy.vision_pretraining import Scenes
 
 
 class Vision(_Params):
     """The first stage, on the vision tower alone."""
 
     images: PositiveInt
-    images_per_step: PositiveInt
-    learning_rate: PositiveFloat
+    training: Optimisation
 
 
 class Base(_Params):
@@ -42,6 +45,7 @@ class Base(_Params):
     vision_width: PositiveInt
     vision_layers: PositiveInt
     images: PositiveInt
+    plain: NonNegativeInt  # of the images, the first ones: one thing at a time, no choices
     val_images: PositiveInt
     side: PositiveInt  # images are shown at no more than side² pixels
     vision: Vision | None  # null: the tower starts untrained
@@ -50,12 +54,15 @@ class Base(_Params):
 
 @dataclass(frozen=True)
 class Corpus:
-    """General images never seen twice: step k shows images k·n … (k+1)·n of the split."""
+    """General images never seen twice: step k shows images k·n … (k+1)·n of the split, this process its share."""
 
     family: object
     split: str
     images: int
+    plain: int
     params: Base
+    rank: int = 0
+    ranks: int = 1
 
     def __len__(self) -> int:
         return -(-self.images // self.params.training.images_per_step)
@@ -64,8 +71,8 @@ class Corpus:
         size = self.params.training.images_per_step
         policy = Fixed(side=self.params.side)
         seen = []
-        for index in range(step * size, min(self.images, (step + 1) * size)):
-            example = general.example(self.params.seed, self.split, index)
+        for index in range(step * size, min(self.images, (step + 1) * size))[self.rank :: self.ranks]:
+            example = general.example(self.params.seed, self.split, index, plain=index < self.plain)
             view = policy.shown(Size(example.image.height, example.image.width), self.family.geometry)
             seen.append((example, view))
         return training.micros(self.family, seen, "bicubic")
@@ -79,32 +86,56 @@ def load(path: str | Path) -> Base:
         raise ParamsError(f"{path} is not a valid base: {error}") from None
 
 
-def pretrain(base: Base, folder: Path, threads: int = 1, workers: int = 1) -> pd.DataFrame:
-    """Build the stand-in, train it, and write it to `folder` in the hub's format; returns the log of the steps."""
-    torch.set_num_threads(threads)
-    scratch = paths.scratch(folder)
+def launch(path: str | Path, folder: Path, processes: int) -> pd.DataFrame:
+    """`pretrain` in that many processes by torchrun; returns the log of the steps. Raises RunError."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [*torchrun, "--module", "medstudy.pretraining", str(path), str(folder)]
+    with subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        for line in run.stdout:
+            print(line, end="")
+    if run.returncode:
+        raise RunError(f"Pre-training must end with code 0, but ended with {run.returncode}: {' '.join(command)}")
+    return pd.read_csv(folder / "training.csv")
+
+
+def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
+    """Build the stand-in, train it, and write it with the log of its steps to `folder` in the hub's format."""
+    torch.set_num_threads(1)
+    state, scratch = PartialState(cpu=not torch.cuda.is_available()), paths.scratch(folder)
+    share = {"rank": state.process_index, "ranks": state.num_processes}
     start = scratch / "seeing"
     if not start.is_dir():
-        _teach_to_see(base, start, scratch / "untrained", workers)
+        _teach_to_see(base, start, scratch / "untrained", workers, share)
     family = models.load(Model(id=str(start)))
-    corpus, validation = (
-        Corpus(family, split, images, base) for split, images in (("train", base.images), ("val", base.val_images))
-    )
-    log = training.fit(family, corpus, validation, base.training, base.seed, scratch, "pretrain", workers)
-    training.save(family, folder, {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed})
-    log.to_csv(folder / "training.csv", index=False)
-    return log
+    corpus = Corpus(family, "train", base.images, base.plain, base, **share)
+    validation = Corpus(family, "val", base.val_images, 0, base, **share)
+    log = training.fit(family.model, corpus, validation, base.training, base.seed, scratch, "pretrain", workers)
+    if state.is_main_process:
+        stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}
+        training.save(family, folder, stamp)
+        log.to_csv(folder / "training.csv", index=False)
+    state.wait_for_everyone()
 
 
-def _teach_to_see(base: Base, folder: Path, untrained: Path, workers: int) -> None:
+def _teach_to_see(base: Base, folder: Path, untrained: Path, workers: int, share: dict[str, int]) -> None:
     """Build the stand-in and, when asked, train its vision tower."""
-    sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
-    standin.build(general.vocabulary(), untrained, base.vocabulary, base.seed, **sizes)
-    family, stage = models.load(Model(id=str(untrained))), base.vision
-    if stage is None:
-        training.save(family, folder, {"stage": "untrained"})
-        return
-    losses = vision_pretraining.pretrain(
-        family, base.seed, stage.images, stage.images_per_step, stage.learning_rate, workers
-    )
-    training.save(family, folder, {"stage": "vision", "loss": sum(losses[-50:]) / len(losses[-50:])})
+    state, stage = PartialState(), base.vision
+    if state.is_main_process:
+        sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
+        standin.build(general.vocabulary(), untrained, base.vocabulary, base.seed, **sizes)
+    state.wait_for_everyone()
+    family, stamp = models.load(Model(id=str(untrained))), {"stage": "untrained"}
+    if stage is not None:
+        torch.manual_seed(base.seed)
+        scenes = Scenes(family, base.seed, stage.images, stage.training.images_per_step, **share)
+        scratch, loss = folder.parent / "vision", vision_pretraining.loss_of
+        seer = vision_pretraining.Seer(family)
+        log = training.fit(seer, scenes, None, stage.training, base.seed, scratch, "vision", workers, loss)
+        stamp = {"stage": "vision", "loss": float(log["loss"].tail(50).mean())}
+    if state.is_main_process:
+        training.save(family, folder, stamp)
+    state.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    pretrain(load(sys.argv[1]), Path(sys.argv[2]))

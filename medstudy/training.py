@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,7 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from medstudy import cost, models, paths, prefix, views
+from medstudy import cost, models, optimizers, paths, prefix, views
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.params import Optimisation, Study
@@ -49,6 +49,9 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, step: int) -> list[Micro]: ...
+
+
+Loss = Callable[[torch.nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,14 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     check_effect(policy, [_size(example) for example in data["train"]], family.geometry)
     options = study.training
+    if options.freeze_vision_tower:
+        family.freeze_tower()
     batches = FineTuning(
         family, data["train"], policy, study.interpolation, options.images_per_step, options.epochs, seed
     )
     validation = FineTuning(family, data["val"], policy, study.interpolation, options.images_per_step, 1, seed)
     scratch = paths.scratch(job.dir)
-    log = fit(family, batches, validation, options, seed, scratch, job.name if progress else None)
+    log = fit(family.model, batches, validation, options, seed, scratch, job.name if progress else None)
     log = log.assign(run_id=job.dir.name, regime=policy.label, seed=seed)
     save(family, job.dir / "checkpoint", {"regime": policy.label, "policy": policy.model_dump(), "seed": seed,
                                           "interpolation": study.interpolation, "started_from": family.revision})
@@ -112,33 +117,40 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     return log
 
 
-def fit(family, batches: Batches, validation: Batches | None, options: Optimisation, seed: int, scratch: Path,
-        name: str | None = None, workers: int = 0) -> pd.DataFrame:  # fmt: skip
-    """The loop: AdamW, linear warm-up and cosine decay, clipped gradients; one log row a step."""
+def fit(model, batches: Batches, validation: Batches | None, options: Optimisation, seed: int, scratch: Path,
+        name: str | None = None, workers: int = 0, loss: Loss | None = None) -> pd.DataFrame:  # fmt: skip
+    """The loop: linear warm-up and cosine decay, clipped gradients; one log row a step.
+
+    `loss(model, inputs)` is a sum over questions (`loss_of` unless given). Under `accelerate launch` every process
+    brings its own share of each step in `batches`, and gradients are those of the whole step.
+    """
     torch.manual_seed(seed)
-    accelerator = Accelerator()
-    model = family.model
-    optimizer = torch.optim.AdamW(_groups(model, options.weight_decay), lr=options.learning_rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(len(batches), options.warmup))
-    model, optimizer = accelerator.prepare(model, optimizer)
+    accelerator, loss = Accelerator(), loss or loss_of
+    model = model.to(accelerator.device)
+    chosen = optimizers.build(model, options)
+    schedules = [optimizers.schedule(optimizer, len(batches), options.warmup) for optimizer in chosen]
     resume = Resume(scratch / "resume.pt", options.checkpoint_seconds)
-    log = resume.load(model, optimizer, schedule)
+    log = resume.load(model, chosen, schedules)
     steps = range(len(log), len(batches))
     validate_at = set(np.linspace(0, len(batches) - 1, options.validations).round().astype(int).tolist())
     loader = DataLoader(batches, sampler=steps, batch_size=None, num_workers=workers)
-    line = bar(name, "step", len(batches), len(log)) if name else None
+    line = bar(name, "step", len(batches), len(log)) if name and accelerator.is_main_process else None
     for step, micro_batches in zip(steps, loader, strict=True):
         started = time.perf_counter()
-        loss = _step(model, micro_batches, optimizer, schedule, accelerator, options.clip)
-        if not math.isfinite(loss):
-            raise RunError(f"The loss must stay finite, but it is {loss} at step {step}. Lower the learning rate.")
-        log.append(_entry(log, step, loss, micro_batches, time.perf_counter() - started))
+        held = _held(micro_batches, accelerator)
+        mean = _step(model, micro_batches, held["questions"], loss, accelerator, options.clip)
+        if not math.isfinite(mean):
+            raise RunError(f"The loss must stay finite, but it is {mean} at step {step}. Lower the learning rate.")
+        for part in (*chosen, *schedules):
+            part.step()
+        log.append(_entry(log, step, mean, held, time.perf_counter() - started))
         if validation is not None and step in validate_at:
-            log[-1]["val_loss"] = evaluate_loss(model, validation, accelerator.device)
+            log[-1]["val_loss"] = evaluate_loss(model, validation, accelerator, loss)
         if line is not None:
-            line.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            line.set_postfix(loss=f"{mean:.3f}", refresh=False)
             line.update()
-        resume.save_when_due(model, optimizer, schedule, log)
+        if accelerator.is_main_process:
+            resume.save_when_due(model, chosen, schedules, log)
     if line is not None:
         line.close()
     model.eval()
@@ -158,16 +170,17 @@ def loss_of(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return (losses / counts[which]).sum()
 
 
-def evaluate_loss(model, validation: Batches, device: torch.device) -> float:
+def evaluate_loss(model, validation: Batches, accelerator: Accelerator, loss: Loss = loss_of) -> float:
     """Mean loss a question over the validation split."""
     model.eval()
     total = questions = 0.0
     with torch.inference_mode():
         for step in range(len(validation)):
             for micro in validation[step]:
-                total += float(loss_of(model, _to(micro.inputs, device)))
+                total += float(loss(model, _to(micro.inputs, accelerator.device)))
                 questions += micro.questions
     model.train()
+    total, questions = _sum(torch.tensor([total, questions], dtype=torch.float64), accelerator).tolist()
     return total / questions
 
 
@@ -216,19 +229,19 @@ class Resume:
     def __init__(self, file: Path, seconds: float):
         self.file, self.seconds, self.saved = file, seconds, time.monotonic()
 
-    def load(self, model, optimizer, schedule) -> list[dict]:
+    def load(self, model, optimizers: list, schedules: list) -> list[dict]:
         if not self.file.is_file():
             return []
         state = torch.load(self.file, weights_only=True, map_location="cpu")
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        for part, saved in zip((*optimizers, *schedules), state["parts"], strict=True):
+            part.load_state_dict(saved)
         return state["log"]
 
-    def save_when_due(self, model, optimizer, schedule, log: list[dict]) -> None:
+    def save_when_due(self, model, optimizers: list, schedules: list, log: list[dict]) -> None:
         if time.monotonic() - self.saved < self.seconds:
             return
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+        state = {"model": model.state_dict(), "parts": [part.state_dict() for part in (*optimizers, *schedules)]}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(f".{os.getpid()}")
         torch.save(state | {"log": log}, temporary)
@@ -236,19 +249,37 @@ class Resume:
         self.saved = time.monotonic()
 
 
-def _step(model, micro_batches: list[Micro], optimizer, schedule, accelerator, clip: float) -> float:
+def _step(model, micro_batches: list[Micro], questions: float, loss: Loss, accelerator, clip: float) -> float:
+    """Gradients of the mean loss a question over all processes' shares of a step, clipped; returns that mean."""
     model.train()
-    questions = sum(micro.questions for micro in micro_batches)
+    model.zero_grad()
     total = 0.0
     for micro in micro_batches:
-        loss = loss_of(model, _to(micro.inputs, accelerator.device)) / questions
-        accelerator.backward(loss)
-        total += float(loss.detach())
-    accelerator.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    schedule.step()
-    optimizer.zero_grad()
+        part = loss(model, _to(micro.inputs, accelerator.device)) / questions
+        part.backward()
+        total += float(part.detach())
+    if accelerator.num_processes > 1:
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p) if p.grad is None and p.requires_grad else p.grad
+        grads = [p.grad for p in model.parameters() if p.requires_grad]
+        flat = torch.cat([grad.flatten() for grad in grads] + [torch.tensor([total], device=accelerator.device)])
+        *parts, whole = _sum(flat, accelerator).split([*(grad.numel() for grad in grads), 1])
+        for grad, part in zip(grads, parts, strict=True):
+            grad.copy_(part.view_as(grad))
+        total = float(whole)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     return total
+
+
+def _held(micro_batches: list[Micro], accelerator: Accelerator) -> dict[str, float]:
+    """What a step holds in all processes."""
+    names = ("questions", "images", "visual_tokens", "flops")
+    local = torch.tensor([sum(getattr(m, name) for m in micro_batches) for name in names], dtype=torch.float64)
+    return dict(zip(names, _sum(local, accelerator).tolist(), strict=True))
+
+
+def _sum(local: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
+    return accelerator.reduce(local.to(accelerator.device), "sum") if accelerator.num_processes > 1 else local
 
 
 def _micro(family, group: list, interpolation: str) -> Micro:
@@ -259,7 +290,8 @@ def _micro(family, group: list, interpolation: str) -> Micro:
         pixels = [views.render(example.image, shown, interpolation) for example, shown in images]
         inputs |= family.pixels(pixels, [shown.size for _, shown in images])
     tokens = sum(shown.visual_tokens for _, shown in images)
-    flops = sum(cost.training_flops(family.model.config, workload(row)) for row in rows)
+    frozen = not any(p.requires_grad for p in family.tower)
+    flops = sum(cost.training_flops(family.model.config, workload(row), frozen) for row in rows)
     return Micro(inputs, sum(len(row.branches) for row in rows), len(group), tokens, flops)
 
 
@@ -272,35 +304,17 @@ def workload(row: prefix.Row) -> cost.Workload:
     return cost.Workload(patches, len(row), pairs, answers)
 
 
-def _entry(log: list[dict], step: int, loss: float, micro_batches: list[Micro], seconds: float) -> dict:
+def _entry(log: list[dict], step: int, loss: float, held: dict[str, float], seconds: float) -> dict:
     last = log[-1] if log else {"images_seen": 0, "visual_tokens": 0, "seconds": 0.0, "flops": 0.0}
     return {
         "step": step,
-        "images_seen": last["images_seen"] + sum(micro.images for micro in micro_batches),
+        "images_seen": last["images_seen"] + int(held["images"]),
         "loss": loss,
         "val_loss": math.nan,
-        "visual_tokens": last["visual_tokens"] + sum(micro.visual_tokens for micro in micro_batches),
+        "visual_tokens": last["visual_tokens"] + int(held["visual_tokens"]),
         "seconds": last["seconds"] + seconds,
-        "flops": last["flops"] + sum(micro.flops for micro in micro_batches),
+        "flops": last["flops"] + held["flops"],
     }
-
-
-def _groups(model, weight_decay: float) -> list[dict]:
-    """Weight decay for matrices, none for norms and biases."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
-def _warm_cosine(steps: int, warmup: float):
-    rise = max(1, round(warmup * steps))
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-    return factor
 
 
 def _size(example: Example) -> Size:

@@ -15,12 +15,11 @@ from random import Random
 import numpy as np
 import torch
 from scipy import ndimage
-from torch.utils.data import DataLoader
 
 from medstudy.datasets import general
 from medstudy.datasets.general.words import SHAPES
-from medstudy.progress import bar
 from medstudy.resolution import Size
+from medstudy.training import Micro
 
 SCALES = (0.8, 1.2, 1.8, 2.7, 4.0, 6.0)  # px, of the blobs
 EDGES = (1.0, 2.5)  # px, of the gradients
@@ -29,24 +28,29 @@ LOCAL = 4 + 2 * len(SCALES) + 3 * len(EDGES)  # numbers that describe a token
 
 @dataclass(frozen=True)
 class Scenes:
-    """Batch k holds images k·n … (k+1)·n of the corpus: pixels, grids and the targets of every visual token."""
+    """Step k holds images k·n … (k+1)·n of the corpus: pixels, grids and the targets of every visual token.
+
+    `rank` of `ranks`: which of them this process takes.
+    """
 
     family: object
     seed: int
     images: int
     per_step: int
+    rank: int = 0
+    ranks: int = 1
 
     def __len__(self) -> int:
         return self.images // self.per_step
 
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        made = [self._one(index) for index in range(step * self.per_step, (step + 1) * self.per_step)]
+    def __getitem__(self, step: int) -> list[Micro]:
+        made = [self._one(i) for i in range(step * self.per_step, (step + 1) * self.per_step)[self.rank :: self.ranks]]
         arrays = [array for array, _ in made]
         inputs = self.family.pixels(arrays, [Size(*array.shape[:2]) for array in arrays])
         factor = self.family.geometry.factor
-        local = [describe(array, factor) for array in arrays]
-        shapes = [centres(scene, factor) for _, scene in made]
-        return inputs | {"local": torch.cat(local), "shapes": torch.cat(shapes)}
+        local = torch.cat([describe(array, factor) for array in arrays])
+        shapes = torch.cat([centres(scene, factor) for _, scene in made])
+        return [Micro(inputs | {"local": local, "shapes": shapes}, len(made), len(made), len(shapes), 0.0)]
 
     def _one(self, index: int):
         rng = Random(f"vision/{self.seed}/{index}")
@@ -76,31 +80,22 @@ def centres(scene, factor: int) -> torch.Tensor:
     return grid.flatten()
 
 
-def pretrain(family, seed: int, images: int, per_step: int, learning_rate: float, workers: int) -> list[float]:
-    """Train `family.model.model.visual` in place; returns the loss of every step."""
-    torch.manual_seed(seed)
-    visual = family.model.model.visual.train()
-    head = torch.nn.Linear(family.model.config.vision_config.hidden_size, LOCAL + len(SHAPES) + 1)
-    parameters = [*visual.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    scenes = Scenes(family, seed, images, per_step)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=len(scenes), pct_start=0.05)
-    losses, line = [], bar("vision", "step", len(scenes))
-    for batch in DataLoader(scenes, batch_size=None, shuffle=False, num_workers=workers):
-        seen = visual(batch["pixel_values"], grid_thw=batch["image_grid_thw"]).pooler_output
-        local, shapes = head(seen).split([LOCAL, len(SHAPES) + 1], 1)
-        loss = torch.nn.functional.smooth_l1_loss(local, batch["local"], beta=0.2) * 5
-        loss = loss + 0.3 * torch.nn.functional.cross_entropy(shapes, batch["shapes"])
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        line.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
-        line.update()
-    line.close()
-    return losses
+class Seer(torch.nn.Module):
+    """A vision tower with the head that is thrown away."""
+
+    def __init__(self, family):
+        super().__init__()
+        self.visual = family.model.model.visual
+        self.head = torch.nn.Linear(family.model.config.text_config.hidden_size, LOCAL + len(SHAPES) + 1)
+
+
+def loss_of(seer: Seer, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean loss over the visual tokens, times the number of images."""
+    seen = seer.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"]).pooler_output
+    local, shapes = seer.head(seen).split([LOCAL, len(SHAPES) + 1], 1)
+    loss = torch.nn.functional.smooth_l1_loss(local, inputs["local"], beta=0.2) * 5
+    loss = loss + 0.3 * torch.nn.functional.cross_entropy(shapes, inputs["shapes"])
+    return loss * len(inputs["image_grid_thw"])
 
 
 def _pool(plane: np.ndarray, factor: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medstudy import cost, prefix, training
+from medstudy import cost, models, prefix, training
 from medstudy.resolution import Blind, Native, Size, plan
 
 
@@ -37,3 +37,18 @@ def test_native_at_the_papers_size_costs_as_known():
         (72 * 72,), prefix_tokens + 10 * branch, prefix_tokens**2 // 2 + 10 * branch * prefix_tokens, 10 * 5
     )
     assert cost.training_flops(config, work) / 800e12 * 1e3 == pytest.approx(64.5, rel=0.1)
+
+
+def test_a_frozen_tower_costs_what_torch_counts(tiny_model, examples):
+    family, example = models.load(tiny_model), examples[2]
+    family.freeze_tower()
+    view = plan(Native(max_pixels=10**6), Size(example.image.height, example.image.width), family.geometry)[0]
+    (micro,) = training.micros(family, [(example, view)], "bicubic")
+    with FlopCounterMode(display=False) as counter:
+        training.loss_of(family.model, micro.inputs).backward()
+    work = training.workload(prefix.row(family, example.questions, view, answered=True))
+    dense = cost.Workload(work.patches, work.tokens, work.tokens**2, work.answers)
+    frozen = cost.training_flops(family.model.config, dense, frozen_tower=True)
+    assert frozen == pytest.approx(counter.get_total_flops(), rel=0.1)
+    assert frozen < 0.95 * cost.training_flops(family.model.config, dense)
+    assert micro.flops == pytest.approx(cost.training_flops(family.model.config, work, frozen_tower=True))

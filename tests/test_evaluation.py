@@ -21,7 +21,7 @@ def trained(tiny_model, examples, tmp_path_factory):
     family = models.load(tiny_model)
     options = Optimisation(epochs=60, images_per_step=2, learning_rate=3e-3, validations=1)
     batches = training.FineTuning(family, examples, NATIVE, "bicubic", 2, 60, 0)
-    training.fit(family, batches, None, options, 0, tmp_path_factory.mktemp("scratch"))
+    training.fit(family.model, batches, None, options, 0, tmp_path_factory.mktemp("scratch"))
     return family
 
 

@@ -60,17 +60,17 @@ def test_every_stage_has_a_notebook_whose_defaults_are_a_job_of_the_tiny_study()
 
 
 def test_values_from_a_command_line_are_read_as_the_declared_type():
-    read = notebook.checked(paths.NOTEBOOKS / "00_base.ipynb", {"threads": "2", "out": "7"})
-    assert read == {"threads": 2, "out": "7"}
+    read = notebook.checked(paths.NOTEBOOKS / "00_base.ipynb", {"processes": "2", "out": "7"})
+    assert read == {"processes": 2, "out": "7"}
 
 
 def test_unknown_and_mistyped_parameters_are_all_named():
     base = paths.NOTEBOOKS / "00_base.ipynb"
-    with pytest.raises(ParamsError, match=r"no parameter 'thread'; there are: params, out, threads") as error:
-        notebook.checked(base, {"thread": 2, "threads": "two"})
-    assert "threads must be int, got str 'two'" in str(error.value)
-    with pytest.raises(ParamsError, match="threads must be int, got bool True"):
-        notebook.checked(base, {"threads": True})
+    with pytest.raises(ParamsError, match=r"no parameter 'process'; there are: params, out, processes") as error:
+        notebook.checked(base, {"process": 2, "processes": "two"})
+    assert "processes must be int, got str 'two'" in str(error.value)
+    with pytest.raises(ParamsError, match="processes must be int, got bool True"):
+        notebook.checked(base, {"processes": True})
 
 
 def test_a_wrong_parameter_stops_before_a_kernel_starts(tmp_path, monkeypatch):

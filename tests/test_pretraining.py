@@ -1,14 +1,19 @@
 """The base's recipe: targets of the vision stage, the corpus, and both stages on a toy scale."""
 
 import json
+from random import Random
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 
-from medstudy import models, paths, pretraining, vision_pretraining
-from medstudy.errors import ParamsError
+from medstudy import models, paths, pretraining, training, vision_pretraining
+from medstudy.datasets import general
+from medstudy.datasets.general.words import SHAPES
+from medstudy.errors import ParamsError, RunError
+from medstudy.models import standin
 from medstudy.params import Model
 
 BASE = yaml.safe_load((paths.ROOT / "params" / "base.yaml").read_text())
@@ -39,11 +44,6 @@ def test_targets_tell_colour_contrast_and_edge_direction():
 
 
 def test_centres_mark_the_token_of_every_shape():
-    from random import Random
-
-    from medstudy.datasets import general
-    from medstudy.datasets.general.words import SHAPES
-
     for seed in range(30):
         scene = general.compose(Random(seed))
         grid = vision_pretraining.centres(scene, 28)
@@ -54,16 +54,17 @@ def test_centres_mark_the_token_of_every_shape():
 
 @pytest.fixture(scope="module")
 def small():
-    training = BASE["training"] | {"images_per_step": 4, "validations": 2}
-    vision = {"images": 64, "images_per_step": 8, "learning_rate": 0.003}
+    optimisation = BASE["training"] | {"images_per_step": 4, "validations": 2}
+    vision = {"images": 64, "training": BASE["vision"]["training"] | {"images_per_step": 8}}
     sizes = {"vocabulary": 500, "width": 64, "layers": 1, "vision_width": 48, "vision_layers": 1}
     return pretraining.Base.model_validate(
-        BASE | sizes | {"images": 8, "val_images": 4, "vision": vision, "training": training}
+        BASE | sizes | {"images": 8, "plain": 4, "val_images": 4, "vision": vision, "training": optimisation}
     )
 
 
 def test_both_stages_make_a_checkpoint_that_loads(small, tmp_path):
-    log = pretraining.pretrain(small, tmp_path / "base", workers=0)
+    pretraining.pretrain(small, tmp_path / "base", workers=0)
+    log = pd.read_csv(tmp_path / "base" / "training.csv")
     assert log["images_seen"].tolist() == [4, 8] and log["val_loss"].notna().all()
     stamp = json.loads((tmp_path / "base" / "medstudy.json").read_text())
     assert stamp["policy"] == {"policy": "fixed", "side": 112, "mode": "budget"}
@@ -71,21 +72,39 @@ def test_both_stages_make_a_checkpoint_that_loads(small, tmp_path):
     assert family.geometry == (28, 784)
 
 
-def test_the_vision_stage_learns(small, tmp_path):
-    from medstudy.datasets import general
-    from medstudy.models import standin
+def test_two_processes_train_what_one_does(small, tmp_path):
+    """Each brings half of every step; the gradients are those of the whole step."""
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(small.model_dump(mode="json")))
+    pretraining.pretrain(small, tmp_path / "one", workers=0)
+    log = pretraining.launch(tmp_path / "base.yaml", tmp_path / "two", 2)
+    alone = pd.read_csv(tmp_path / "one" / "training.csv")
+    same = ["step", "images_seen", "visual_tokens"]
+    pd.testing.assert_frame_equal(log[same], alone[same])
+    assert log["loss"].tolist() == pytest.approx(alone["loss"].tolist(), rel=1e-4)
+    assert log["val_loss"].tolist() == pytest.approx(alone["val_loss"].tolist(), rel=1e-4)
 
-    folder = standin.build(general.vocabulary(), tmp_path, 500, width=64, layers=1, vision_width=48, vision_layers=1)
-    losses = vision_pretraining.pretrain(models.load(Model(id=str(folder))), 0, 320, 8, 3e-3, workers=0)
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+def test_a_failed_process_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="must end with code 0"):
+        pretraining.launch(tmp_path / "none.yaml", tmp_path / "base", 1)
+
+
+def test_the_vision_stage_learns(small, tmp_path):
+    family = _untrained(tmp_path)
+    options = small.vision.training
+    scenes = vision_pretraining.Scenes(family, 0, 320, options.images_per_step)
+    seer = vision_pretraining.Seer(family)
+    log = training.fit(seer, scenes, None, options, 0, tmp_path, loss=vision_pretraining.loss_of)
+    assert log["loss"].tail(5).mean() < 0.7 * log["loss"].head(5).mean()
+
+
+def _untrained(folder):
+    sizes = {"width": 64, "layers": 1, "vision_width": 48, "vision_layers": 1}
+    return models.load(Model(id=str(standin.build(general.vocabulary(), folder, 500, **sizes))))
 
 
 def test_the_corpus_never_repeats_an_image(small, tmp_path):
-    from medstudy.datasets import general
-    from medstudy.models import standin
-
-    folder = standin.build(general.vocabulary(), tmp_path, 500, width=64, layers=1, vision_width=48, vision_layers=1)
-    corpus = pretraining.Corpus(models.load(Model(id=str(folder))), "train", 8, small)
+    corpus = pretraining.Corpus(_untrained(tmp_path), "train", 8, 4, small)
     first, second = corpus[0], corpus[1]
     assert len(corpus) == 2
     assert not torch.equal(first[0].inputs["pixel_values"][:1], second[0].inputs["pixel_values"][:1])

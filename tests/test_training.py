@@ -40,15 +40,16 @@ class Killed:
         return self.inner[step]
 
 
-def test_resumed_equals_uninterrupted_to_the_bit(tiny_model, examples, tmp_path):
-    options = replace_options(checkpoint_seconds=0)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_equals_uninterrupted_to_the_bit(tiny_model, examples, tmp_path, optimizer):
+    options = replace_options(checkpoint_seconds=0, optimizer=optimizer)
     whole = models.load(tiny_model)
-    log = training.fit(whole, _batches(whole, examples, NATIVE), None, options, 0, tmp_path / "a")
+    log = training.fit(whole.model, _batches(whole, examples, NATIVE), None, options, 0, tmp_path / "a")
     parts = models.load(tiny_model)
     with pytest.raises(KeyboardInterrupt):
-        training.fit(parts, Killed(_batches(parts, examples, NATIVE), 3), None, options, 0, tmp_path / "b")
+        training.fit(parts.model, Killed(_batches(parts, examples, NATIVE), 3), None, options, 0, tmp_path / "b")
     again = models.load(tiny_model)
-    resumed = training.fit(again, _batches(again, examples, NATIVE), None, options, 0, tmp_path / "b")
+    resumed = training.fit(again.model, _batches(again, examples, NATIVE), None, options, 0, tmp_path / "b")
     assert torch.equal(_weights(whole), _weights(again))
     assert not torch.equal(_weights(whole), _weights(models.load(tiny_model)))
     pd.testing.assert_frame_equal(log.drop(columns="seconds"), resumed.drop(columns="seconds"))
@@ -63,7 +64,7 @@ def test_another_seed_trains_another_model(tiny_model, examples, tmp_path):
     made = []
     for seed in (0, 1):
         family = models.load(tiny_model)
-        training.fit(family, _batches(family, examples, NATIVE, seed), None, OPTIONS, seed, tmp_path / str(seed))
+        training.fit(family.model, _batches(family, examples, NATIVE, seed), None, OPTIONS, seed, tmp_path / str(seed))
         made.append(_weights(family))
     assert not torch.equal(*made)
 
@@ -72,7 +73,7 @@ def test_training_learns_the_answers(tiny_model, examples, tmp_path):
     family = models.load(tiny_model)
     options = OPTIONS.model_copy(update={"epochs": 20, "learning_rate": 3e-3})
     batches = replace(_batches(family, examples, Fixed(side=56)), epochs=20)
-    log = training.fit(family, batches, None, options, 0, tmp_path)
+    log = training.fit(family.model, batches, None, options, 0, tmp_path)
     assert log["loss"].iloc[-1] < 0.5 * log["loss"].iloc[0]
 
 
@@ -81,7 +82,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, examples, tmp_path)
     with torch.no_grad():
         next(family.model.parameters()).fill_(float("nan"))
     with pytest.raises(RunError, match="must stay finite"):
-        training.fit(family, _batches(family, examples, NATIVE), None, OPTIONS, 0, tmp_path)
+        training.fit(family.model, _batches(family, examples, NATIVE), None, OPTIONS, 0, tmp_path)
 
 
 def test_an_epoch_sees_every_image_once_in_another_order(family, examples):
@@ -138,3 +139,12 @@ def test_a_saved_checkpoint_loads_again_with_its_stamp(family, tiny_model, tmp_p
     loaded = models.load(tiny_model, tmp_path / "checkpoint")
     assert torch.equal(_weights(family), _weights(loaded))
     assert '"regime": "native"' in (tmp_path / "checkpoint" / "medstudy.json").read_text()
+
+
+def test_a_frozen_tower_stays_as_it_was_and_the_rest_learns(tiny_model, examples, tmp_path):
+    family, before = models.load(tiny_model), models.load(tiny_model)
+    family.freeze_tower()
+    training.fit(family.model, _batches(family, examples, NATIVE), None, OPTIONS, 0, tmp_path)
+    assert all(torch.equal(*pair) for pair in zip(family.tower, before.tower, strict=True))
+    merger = family.model.model.visual.merger.ln_q.weight
+    assert not torch.equal(merger, before.model.model.visual.merger.ln_q.weight)

@@ -133,6 +133,12 @@ def interval_words(study: StudyData) -> str:
     return f"{study.level:.0%} intervals for a mean, over {factors}"
 
 
+def estimate_words(table: pd.DataFrame) -> list[str]:
+    """ "61±5" a row: the estimate and half the width of its interval, in %."""
+    half = (table["high"] - table["low"]) / 2
+    return [f"{100 * value:.0f}±{100 * margin:.0f}" for value, margin in zip(table["estimate"], half, strict=True)]
+
+
 def join(names: list[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 
 from medstudy.figures import data, style
@@ -70,21 +71,17 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def _panel(ax, rows: pd.DataFrame, x: str) -> None:
+    looks = {style.regime_label(r): style.regime_style(r) for r in data.regimes(rows)}
     unit = 1e6 if x == "visual_tokens" else 1
-    for regime in data.regimes(rows):
-        look = style.regime_style(regime)
-        for seed, line in rows[rows["regime"] == regime].groupby("seed"):
-            mean = seed == "mean"
-            ax.plot(
-                line[x] / unit,
-                line["value"],
-                color=look["color"],
-                marker=look["marker"] if mean else None,
-                markevery=max(1, len(line) // 8),
-                linewidth=1.5 if mean else 0.5,
-                alpha=1 if mean else 0.45,
-                label=style.regime_label(regime) if mean else None,
-            )
+    rows = rows.assign(regime=rows["regime"].map(style.regime_label), **{x: rows[x] / unit})
+    mean = rows["seed"] == "mean"
+    line = {"x": x, "y": "value", "hue": "regime", "hue_order": list(looks), "estimator": None, "ax": ax,
+            "palette": {name: look["color"] for name, look in looks.items()}}  # fmt: skip
+    seaborn.lineplot(rows[~mean], units="seed", linewidth=0.5, alpha=0.45, legend=False, **line)
+    marked = {"style": "regime", "markers": {name: look["marker"] for name, look in looks.items()}, "dashes": False}
+    points = rows[mean].groupby("regime").size().max()
+    seaborn.lineplot(rows[mean], markevery=max(1, points // 8), markeredgewidth=0, linewidth=1.5, **marked, **line)
+    ax.legend_.remove()
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 
 from medstudy.figures import data, style
@@ -30,13 +30,13 @@ def build(study: StudyData) -> pd.DataFrame:
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """A panel a regime; rows are tasks (data set by data set, fine above coarse), columns inference policies."""
     regimes, lines = data.regimes(table), _lines(table)
-    fig = fig or style.new_figure(style.DOUBLE, 0.8 + 0.23 * len(lines))
+    fig = fig or style.new_figure(style.DOUBLE, 0.8 + 0.15 * len(lines))
     axes = fig.subplots(1, len(regimes), squeeze=False, sharey=True)[0]
     for ax, regime in zip(axes, regimes, strict=True):
         image = _panel(ax, table[table["regime"] == regime], lines, data.ladder(table))
         ax.set_title(f"trained at {style.regime_label(regime)}", fontsize=7.5, loc="left")
     labels = [task or f"{name}, {level}" for name, level, task in lines]
-    axes[0].set_yticks(range(len(lines)), labels, fontsize=6.5)
+    axes[0].set_yticks([y + 0.5 for y in range(len(lines))], labels, fontsize=6.5)
     for label, (*_, task) in zip(axes[0].get_yticklabels(), lines, strict=True):
         label.set_fontweight("normal" if task else "bold")
     fig.supxlabel("shown at (inference)", fontsize=8)
@@ -54,23 +54,17 @@ def _lines(table: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 
 def _panel(ax, part: pd.DataFrame, lines: list[tuple[str, str, str]], policies: list[str]):
-    wide = part.set_index(["dataset", "level", "task", "inference"])
-    index = pd.MultiIndex.from_tuples([(*line, policy) for line in lines for policy in policies])
-    cells = (
-        wide[["estimate", "low", "high"]].reindex(index).to_numpy(float).reshape(len(lines), len(policies), 3)
-    )
-    image = ax.imshow(cells[..., 0], cmap=style.SEQUENTIAL, aspect="auto", vmin=0, vmax=1)
-    for (y, x), value in np.ndenumerate(cells[..., 0]):
-        if not np.isnan(value):
-            margin = (cells[y, x, 2] - cells[y, x, 1]) / 2
-            ink = {"ha": "center", "color": "white" if value < 0.5 else "black"}
-            ax.text(x, y + 0.03, f"{100 * value:.0f}", fontsize=7, va="bottom", **ink)
-            ax.text(x, y + 0.05, f"±{100 * margin:.0f}", fontsize=5.5, va="top", **ink)
-    ax.set_xticks(range(len(policies)), [style.rung_label(p) for p in policies], fontsize=6.5)
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return image
+    named = part.assign(text=data.estimate_words(part)).set_index(["dataset", "level", "task", "inference"])
+    cells = named[["estimate", "text"]].unstack("inference")
+    grid, text = (cells[name].reindex(index=pd.MultiIndex.from_tuples(lines), columns=policies)
+                  for name in ("estimate", "text"))  # fmt: skip
+    seaborn.heatmap(
+        grid.astype(float), ax=ax, annot=text, fmt="", annot_kws={"fontsize": 5.5}, cbar=False, vmin=0, vmax=1,
+        cmap=style.SEQUENTIAL, xticklabels=[style.rung_label(p) for p in policies], yticklabels=False,
+    )  # fmt: skip
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(length=0, labelsize=6, rotation=0)
+    return ax.collections[0]
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:

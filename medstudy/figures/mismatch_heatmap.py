@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -58,42 +58,24 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 def heatmap(ax, part: pd.DataFrame, regimes: list[str], policies: list[str], scale: pd.Series):
     """One grid of cells, coloured over the range of `scale`; cells trained and run at the same rung are framed."""
-    grid = part.pivot(index="regime", columns="inference", values="estimate").reindex(
-        index=regimes, columns=policies
-    )
-    half = part.assign(half=(part["high"] - part["low"]) / 2).pivot(
-        index="regime", columns="inference", values="half"
-    )
-    image = ax.imshow(grid, cmap=style.SEQUENTIAL, aspect="auto", vmin=scale.min(), vmax=scale.max())
-    middle = (scale.min() + scale.max()) / 2
-    for (y, x), value in np.ndenumerate(grid.to_numpy(float)):
-        if np.isnan(value):
-            continue
-        margin = 100 * half.loc[regimes[y], policies[x]]
-        ink = "white" if value < middle else "black"
-        weight = "bold" if regimes[y] == policies[x] else "normal"
-        ax.text(
-            x,
-            y,
-            f"{100 * value:.0f}±{margin:.0f}",
-            ha="center",
-            va="center",
-            fontsize=6.5,
-            color=ink,
-            fontweight=weight,
-        )
-        if regimes[y] == policies[x]:
-            ax.add_patch(_frame(x, y))
-    ax.set_xticks(range(len(policies)), [style.rung_label(p) for p in policies])
-    ax.set_yticks(range(len(regimes)), [style.regime_label(r) for r in regimes])
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return image
+    cells = part.assign(text=data.estimate_words(part)).pivot(index="regime", columns="inference")
+    grid, text = (cells[name].reindex(index=regimes, columns=policies) for name in ("estimate", "text"))
+    seaborn.heatmap(
+        grid.astype(float), ax=ax, annot=text, fmt="", annot_kws={"fontsize": 6.5}, cbar=False,
+        cmap=style.SEQUENTIAL, vmin=scale.min(), vmax=scale.max(),
+        xticklabels=[style.rung_label(p) for p in policies], yticklabels=[style.regime_label(r) for r in regimes],
+    )  # fmt: skip
+    for y, regime in enumerate(regimes):
+        if regime in policies:
+            ax.add_patch(_frame(policies.index(regime), y))
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(length=0, axis="both", rotation=0)
+    return ax.collections[0]
 
 
 def _frame(x: int, y: int):
-    return Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, fill=False, edgecolor=style.VERMILLION, linewidth=1.4)
+    look = {"fill": False, "edgecolor": style.VERMILLION, "linewidth": 1.4}
+    return Rectangle((x + 0.03, y + 0.06), 0.94, 0.88, **look)
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:

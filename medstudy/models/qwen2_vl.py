@@ -79,6 +79,17 @@ class Qwen2VL:
     def image_token(self) -> int:
         return self.model.config.image_token_id
 
+    @property
+    def tower(self) -> list[torch.nn.Parameter]:
+        """The vision tower's parameters, without the merger that maps its features to the language model."""
+        visual = self.model.model.visual
+        return [*visual.patch_embed.parameters(), *visual.blocks.parameters()]
+
+    def freeze_tower(self) -> None:
+        """Train the merger and the language model only, as is usual when a Qwen2-VL is fine-tuned."""
+        for parameter in self.tower:
+            parameter.requires_grad_(False)
+
     def prompt(self, question: Question, image: bool = True) -> str:
         """The chat template's text up to the answer, with one image placeholder (none when blind)."""
         content = [{"type": "text", "text": user_text(question)}]

@@ -23,7 +23,7 @@ from medstudy.records import SPLITS, Example
 
 __all__ = ["VERSION", "Params", "example", "load", "vocabulary"]
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Params(BaseModel):
@@ -43,15 +43,15 @@ def load(params: Params, split: str) -> Iterator[Example]:
     return (example(params.seed, split, index) for index in range(getattr(params, split)))
 
 
-def example(seed: int, split: str, i: int) -> Example:
-    """Image `i` of a split with its 4 or 5 questions, from (seed, split, i) alone."""
+def example(seed: int, split: str, i: int, plain: bool = False) -> Example:
+    """Image `i` of a split with its 4 or 5 questions, from (seed, split, i) alone; `plain`: one thing at a time."""
     _check(split)
     rng = Random(f"general/{seed}/{split}/{i}")
-    scene = compose(rng)
+    scene = compose(rng, plain)
     image_id = f"general-{seed}-{split}-{i:06d}"
     image = render(scene, np.random.default_rng(rng.getrandbits(64)))
     return Example(
-        image_id, image, questions(scene, rng), dataset="general", split=split, group=image_id,
+        image_id, image, questions(scene, rng, plain), dataset="general", split=split, group=image_id,
         family="general", modality="synthetic", anatomy="none", render=True,
         source=f"medstudy general generator {VERSION}", license="CC0-1.0",
     )  # fmt: skip

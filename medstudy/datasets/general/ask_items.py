@@ -54,7 +54,7 @@ def _colour_present(scene: Scene, rng: Random) -> Question | None:
     )
 
 
-@writes("position", 3.0)
+@writes("position", 0.7)
 def _relation(scene: Scene, rng: Random) -> Question | None:
     pool = unique(scene, lambda item: item.name)
     if len(pool) < 2:
@@ -100,7 +100,7 @@ def _at(scene: Scene, rng: Random) -> Question | None:
     return name_it(key, "position", answer, words, rng, quadrant=scene.quadrant(item.x, item.y))
 
 
-@writes("comparison")
+@writes("comparison", 0.5)
 def _same(scene: Scene, rng: Random) -> Question | None:
     """Are all alike? Yes is the more frequent answer of small scenes: some of those are passed over."""
     if len(scene.items) < 2:
@@ -126,7 +126,7 @@ def _shape(scene: Scene, rng: Random) -> Question | None:
     return name_it("shape", "shape", item.shape, SHAPES, rng, colour=item.colour) if item else None
 
 
-@writes("comparison", 6.0)
+@writes("comparison", 1.5)
 def _extreme(scene: Scene, rng: Random) -> Question | None:
     """The colour or kind of the largest shape, or the kind of the smallest, where no other comes near it."""
     ranked = sorted(scene.items, key=lambda item: -item.radius)
@@ -144,7 +144,7 @@ def _extreme(scene: Scene, rng: Random) -> Question | None:
     return name_it(key, "comparison", answer, pool, rng)
 
 
-@writes("comparison", 6.0)
+@writes("comparison", 0.7)
 def _larger(scene: Scene, rng: Random) -> Question | None:
     pool = unique(scene, lambda item: item.name)
     pairs = [(p.name, q.name) for p in pool for q in pool if p.radius > CLEARLY * q.radius]
@@ -155,7 +155,7 @@ def _larger(scene: Scene, rng: Random) -> Question | None:
     return name_it("larger", "comparison", answer, (first, second), rng, item=first, other=second)
 
 
-@writes("count", 3.0)
+@writes("count", 2.0)
 def _count(scene: Scene, rng: Random) -> Question | None:
     """Of all shapes, of one kind or of one colour; larger numbers are preferred, as they are rarer."""
     if not scene.items and rng.random() > 0.15:

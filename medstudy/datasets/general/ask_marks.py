@@ -187,19 +187,20 @@ def _background_tone(scene: Scene, rng: Random) -> Question | None:
     return name_it("background_tone", "colour", tone, tuple(TONES), rng) if tone else None
 
 
-@writes("description")
+@writes("description", 6.0)
 def _description(scene: Scene, rng: Random) -> Question:
     return Question("description", ask("description", rng), describe(scene), "description", "description")
 
 
 def describe(scene: Scene) -> str:
-    """One sentence: what stands in the image, then its background."""
+    """One sentence: what stands where in the image, then its background."""
     counts = Counter(item.name for item in scene.items)
-    nouns = [_several(number, name) for name, number in counts.most_common()]
+    nouns = [_placed(scene, number, name, [item for item in scene.items if item.name == name])
+             for name, number in counts.most_common()]  # fmt: skip
     if len(counts) > 3:
         nouns = [_several(len(scene.items), "shape")]
     if scene.dots:
-        nouns.append(_several(len(scene.dots), f"small {scene.marks.colour} dot"))
+        nouns.append(_placed(scene, len(scene.dots), f"small {scene.marks.colour} dot", scene.dots))
     if scene.lines:
         nouns.append(_several(len(scene.lines), f"{scene.line_direction} {scene.marks.colour} line"))
     if scene.word:
@@ -208,6 +209,12 @@ def describe(scene: Scene) -> str:
     ground = a(f"{TEXTURES[scene.texture]} {scene.background} background.")
     listed = " and ".join(filter(None, (", ".join(nouns[:-1]), *nouns[-1:])))
     return sentence(f"{listed} on {ground}" if nouns else ground)
+
+
+def _placed(scene: Scene, number: int, noun: str, things) -> str:
+    """The noun with its number, and with its quadrant when all lie in one."""
+    spots = {scene.quadrant(thing.x, thing.y) for thing in things}
+    return _several(number, noun) + (f" in the {spots.pop()}" if len(spots) == 1 else "")
 
 
 def _several(number: int, noun: str) -> str:

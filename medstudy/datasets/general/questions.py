@@ -29,14 +29,14 @@ def writes(topic: str, weight: float = 1.0) -> Callable[[Writer], Writer]:
     return register
 
 
-def questions(scene: Scene, rng: Random) -> tuple[Question, ...]:
-    """4 or 5 different questions, drawn by weight without replacement."""
+def questions(scene: Scene, rng: Random, plain: bool = False) -> tuple[Question, ...]:
+    """4 or 5 different questions, drawn by weight without replacement; no choices when `plain`."""
     focus, wanted, chosen = FOCUS.get(scene.recipe), rng.choice((4, 5)), []
     keys = {name: rng.random() ** (1 / (weight * (BOOST if topic == focus else 1.0)))
             for name, (topic, weight, _) in WRITERS.items()}  # fmt: skip
     for name in sorted(keys, key=keys.get, reverse=True):
         question = WRITERS[name][2](scene, rng)
-        if question:
+        if question and not (plain and question.options):
             chosen.append(question)
         if len(chosen) == wanted:
             break

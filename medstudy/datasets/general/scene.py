@@ -89,6 +89,14 @@ RECIPES = {
     "texture": Recipe(0.08, tuple(TEXTURES), (0, 1), amplitude=(14.0, 40.0)),
 }
 
+EVEN = ("smooth",)
+PLAIN_RECIPES = {  # one thing at a time, easily seen: what a curriculum begins with
+    "shapes": Recipe(0.45, EVEN, (1, 2)),
+    "dots": Recipe(0.25, (*EVEN, "fine grain"), (0, 1), shapes=("circle", "square", "ellipse"), extra="dots"),
+    "lines": Recipe(0.10, EVEN, (0, 0), extra="lines"),
+    "texture": Recipe(0.20, tuple(TEXTURES), (0, 0), amplitude=(14.0, 40.0)),
+}
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -116,10 +124,11 @@ class Scene:
         return QUADRANTS[2 * (y > self.height / 2) + (x > self.width / 2)]
 
 
-def compose(rng: Random) -> Scene:
+def compose(rng: Random, plain: bool = False) -> Scene:
     """A random scene: recipe, canvas, background, items, then the recipe's dots, lines or word."""
-    name = rng.choices(list(RECIPES), [recipe.weight for recipe in RECIPES.values()])[0]
-    recipe, (height, width) = RECIPES[name], _size(rng)
+    recipes = PLAIN_RECIPES if plain else RECIPES
+    name = rng.choices(list(recipes), [recipe.weight for recipe in recipes.values()])[0]
+    recipe, (height, width) = recipes[name], _size(rng, 9 if plain else 16 if rng.random() < 0.9 else 25)
     gray, texture = rng.random() < GRAY_SHARE, rng.choice(recipe.textures)
     background = rng.choice(("gray", "gray", "white", "black") if gray else list(BACKGROUNDS))
     base = _jitter(BACKGROUNDS[background], rng, 10, gray)
@@ -143,9 +152,8 @@ def compose(rng: Random) -> Scene:
     )  # fmt: skip
 
 
-def _size(rng: Random) -> tuple[int, int]:
-    """Height and width, 56..168 px: at most 16 tokens nine times in ten, at most 25 else."""
-    limit = 16 if rng.random() < 0.9 else 25
+def _size(rng: Random, limit: int) -> tuple[int, int]:
+    """Height and width, 56..168 px, of at most `limit` tokens."""
     while True:
         rows, columns = rng.choice(SIDES_IN_TOKENS), rng.choice(SIDES_IN_TOKENS)
         if rows * columns <= limit and max(rows, columns) <= ASPECT * min(rows, columns):
