@@ -80,8 +80,9 @@ def test_two_processes_train_what_one_does(small, tmp_path):
     alone = pd.read_csv(tmp_path / "one" / "training.csv")
     same = ["step", "images_seen", "visual_tokens"]
     pd.testing.assert_frame_equal(log[same], alone[same])
-    assert log["loss"].tolist() == pytest.approx(alone["loss"].tolist(), rel=1e-4)
-    assert log["val_loss"].tolist() == pytest.approx(alone["val_loss"].tolist(), rel=1e-4)
+    assert log["loss"][0] == pytest.approx(alone["loss"][0], rel=1e-6)
+    later = ["loss", "val_loss"]  # Muon works in bfloat16: the last bits of a gradient count
+    np.testing.assert_allclose(log[later], alone[later], rtol=2e-3)
 
 
 def test_a_failed_process_is_an_error(tmp_path):
