@@ -18,7 +18,7 @@ SMALL = {
     "datasets": [{"name": "phantom", "train": 8, "val": 4, "test": 8, "seed": 1}],
     "regimes": [{"policy": "native", "max_pixels": 200704}, {"policy": "fixed", "side": 84}],
     "training": {
-        "epochs": 40, "images_per_step": 2, "learning_rate": 0.0005, "validations": 2, "checkpoint_seconds": 1
+        "epochs": 20, "images_per_step": 2, "learning_rate": 0.0005, "validations": 2, "checkpoint_seconds": 1
     },
 }  # fmt: skip
 TRAIN, EVALUATE = "train-native-s0", "evaluate-native-s0"
