@@ -59,8 +59,8 @@ def _panel(ax, part: pd.DataFrame, lines: list[tuple[str, str, str]], policies: 
     grid, text = (cells[name].reindex(index=pd.MultiIndex.from_tuples(lines), columns=policies)
                   for name in ("estimate", "text"))  # fmt: skip
     seaborn.heatmap(
-        grid.astype(float), ax=ax, annot=text, fmt="", annot_kws={"fontsize": 5.5}, cbar=False, vmin=0, vmax=1, linewidths=0.6,
-        cmap=style.SEQUENTIAL, xticklabels=[style.rung_label(p) for p in policies], yticklabels=False,
+        grid.astype(float), ax=ax, annot=text, fmt="", annot_kws={"fontsize": 5.5}, cbar=False, vmin=0, vmax=1,
+        linewidths=0.6, cmap=style.SEQUENTIAL, xticklabels=[style.rung_label(p) for p in policies], yticklabels=False,
     )  # fmt: skip
     ax.grid(False)
     ax.set(xlabel="", ylabel="")
