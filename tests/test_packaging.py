@@ -55,7 +55,8 @@ def test_every_locked_package_has_hashes_and_none_an_address():
     blocks = re.split(r"\n(?=[A-Za-z0-9])", LOCK)
     assert len(blocks) > 100
     assert all("--hash=sha256:" in block for block in blocks)
-    assert not re.search(r"https?://|file://|--(extra-)?index-url|--find-links|/opt/|/home/|/root/", LOCK)
+    assert "/" not in LOCK  # neither an address nor a path
+    assert not re.search(r"--(extra-)?index-url|--find-links", LOCK)
 
 
 def test_environment_yml_says_what_pyproject_says():

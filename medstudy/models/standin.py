@@ -1,4 +1,4 @@
-"""The stand-in: a Qwen2-VL of about 1.5 M parameters, built from the real transformers classes.
+"""The stand-in: a Qwen2-VL of about 1.4 M parameters, built from the real transformers classes.
 
 It has the family's geometry (patch 14, merge 2: 28x28 px a visual token), chat template, special tokens and M-RoPE,
 so that everything that holds for it holds for the 2B and 7B models; only widths, depths and vocabulary are small.
