@@ -26,9 +26,8 @@ def forward_flops(config, work: Workload) -> float:
 
 def training_flops(config, work: Workload, frozen_tower: bool = False) -> float:
     """Operations of one training step's forward and backward pass over `work`; a frozen tower has no backward pass."""
-    backward = 2 * forward_flops(config, work)
     spared = 2 * sum(tower_flops(config, patches) for patches in work.patches) if frozen_tower else 0
-    return forward_flops(config, work) + backward - spared
+    return 3 * forward_flops(config, work) - spared
 
 
 def vision_flops(config, patches: int) -> float:

@@ -1,7 +1,7 @@
 """AdamW, or Muon for the matrices inside the network with AdamW for the rest, by one learning rate.
 
 Muon (https://kellerjordan.github.io/posts/muon/; torch.optim.Muon) with the scale of Moonlight
-(https://arxiv.org/abs/2502.16982), at which AdamW's learning rates hold. It learns from about a fifth of the images.
+(https://arxiv.org/abs/2502.16982), at which AdamW's learning rates hold. LOG.md has what it saves here.
 """
 
 from __future__ import annotations

@@ -57,12 +57,14 @@ class Corpus:
     """General images never seen twice: step k shows images k·n … (k+1)·n of the split, this process its share."""
 
     family: object
-    split: str
-    images: int
-    plain: int
+    split: Literal["train", "val"]
     params: Base
     rank: int = 0
     ranks: int = 1
+
+    @property
+    def images(self) -> int:
+        return self.params.images if self.split == "train" else self.params.val_images
 
     def __len__(self) -> int:
         return -(-self.images // self.params.training.images_per_step)
@@ -72,7 +74,8 @@ class Corpus:
         policy = Fixed(side=self.params.side)
         seen = []
         for index in range(step * size, min(self.images, (step + 1) * size))[self.rank :: self.ranks]:
-            example = general.example(self.params.seed, self.split, index, plain=index < self.plain)
+            plain = self.split == "train" and index < self.params.plain
+            example = general.example(self.params.seed, self.split, index, plain)
             view = policy.shown(Size(example.image.height, example.image.width), self.family.geometry)
             seen.append((example, view))
         return training.micros(self.family, seen, "bicubic")
@@ -107,8 +110,7 @@ def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
     if not start.is_dir():
         _teach_to_see(base, start, scratch / "untrained", workers, share)
     family = models.load(Model(id=str(start)))
-    corpus = Corpus(family, "train", base.images, base.plain, base, **share)
-    validation = Corpus(family, "val", base.val_images, 0, base, **share)
+    corpus, validation = (Corpus(family, split, base, **share) for split in ("train", "val"))
     log = training.fit(family.model, corpus, validation, base.training, base.seed, scratch, "pretrain", workers)
     if state.is_main_process:
         stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}

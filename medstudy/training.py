@@ -117,15 +117,28 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     return log
 
 
+def loss_of(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Sum over the questions of a batch of each question's mean cross-entropy over its answer tokens."""
+    inputs = dict(inputs)
+    targets, question = inputs.pop("targets"), inputs.pop("question")
+    hidden = model.model(**inputs, use_cache=False).last_hidden_state
+    at = targets != -100
+    losses = torch.nn.functional.cross_entropy(model.lm_head(hidden[at]).float(), targets[at], reduction="none")
+    row = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)
+    which = (row * (question.max() + 1) + question)[at]
+    counts = torch.bincount(which)
+    return (losses / counts[which]).sum()
+
+
 def fit(model, batches: Batches, validation: Batches | None, options: Optimisation, seed: int, scratch: Path,
-        name: str | None = None, workers: int = 0, loss: Loss | None = None) -> pd.DataFrame:  # fmt: skip
+        name: str | None = None, workers: int = 0, loss: Loss = loss_of) -> pd.DataFrame:  # fmt: skip
     """The loop: linear warm-up and cosine decay, clipped gradients; one log row a step.
 
-    `loss(model, inputs)` is a sum over questions (`loss_of` unless given). Under `accelerate launch` every process
-    brings its own share of each step in `batches`, and gradients are those of the whole step.
+    `loss(model, inputs)` is a sum over questions. Under torchrun every process brings its own share of each step in
+    `batches`, and gradients are those of the whole step.
     """
     torch.manual_seed(seed)
-    accelerator, loss = Accelerator(), loss or loss_of
+    accelerator = Accelerator()
     model = model.to(accelerator.device)
     chosen = optimizers.build(model, options)
     schedules = [optimizers.schedule(optimizer, len(batches), options.warmup) for optimizer in chosen]
@@ -155,19 +168,6 @@ def fit(model, batches: Batches, validation: Batches | None, options: Optimisati
         line.close()
     model.eval()
     return pd.DataFrame(log)
-
-
-def loss_of(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Sum over the questions of a batch of each question's mean cross-entropy over its answer tokens."""
-    inputs = dict(inputs)
-    targets, question = inputs.pop("targets"), inputs.pop("question")
-    hidden = model.model(**inputs, use_cache=False).last_hidden_state
-    at = targets != -100
-    losses = torch.nn.functional.cross_entropy(model.lm_head(hidden[at]).float(), targets[at], reduction="none")
-    row = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)
-    which = (row * (question.max() + 1) + question)[at]
-    counts = torch.bincount(which)
-    return (losses / counts[which]).sum()
 
 
 def evaluate_loss(model, validation: Batches, accelerator: Accelerator, loss: Loss = loss_of) -> float:

@@ -106,7 +106,7 @@ def _untrained(folder):
 
 
 def test_the_corpus_never_repeats_an_image(small, tmp_path):
-    corpus = pretraining.Corpus(_untrained(tmp_path), "train", 8, 4, small)
+    corpus = pretraining.Corpus(_untrained(tmp_path), "train", small)
     first, second = corpus[0], corpus[1]
     assert len(corpus) == 2
     assert not torch.equal(first[0].inputs["pixel_values"][:1], second[0].inputs["pixel_values"][:1])

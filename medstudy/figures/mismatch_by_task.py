@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-import seaborn
 from matplotlib.figure import Figure
 
 from medstudy.figures import data, style
@@ -58,14 +57,10 @@ def _panel(ax, part: pd.DataFrame, lines: list[tuple[str, str, str]], policies: 
     cells = named[["estimate", "text"]].unstack("inference")
     grid, text = (cells[name].reindex(index=pd.MultiIndex.from_tuples(lines), columns=policies)
                   for name in ("estimate", "text"))  # fmt: skip
-    seaborn.heatmap(
-        grid.astype(float), ax=ax, annot=text, fmt="", annot_kws={"fontsize": 5.5}, cbar=False, vmin=0, vmax=1,
-        linewidths=0.6, cmap=style.SEQUENTIAL, xticklabels=[style.rung_label(p) for p in policies], yticklabels=False,
-    )  # fmt: skip
+    image = style.heatmap(ax, grid, text, 0, 1, 5.5, linewidths=0.6, yticklabels=False)
     ax.grid(False)
-    ax.set(xlabel="", ylabel="")
-    ax.tick_params(length=0, labelsize=6, rotation=0)
-    return ax.collections[0]
+    ax.tick_params(labelsize=6)
+    return image
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-import seaborn
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -60,17 +59,12 @@ def heatmap(ax, part: pd.DataFrame, regimes: list[str], policies: list[str], sca
     """One grid of cells, coloured over the range of `scale`; cells trained and run at the same rung are framed."""
     cells = part.assign(text=data.estimate_words(part)).pivot(index="regime", columns="inference")
     grid, text = (cells[name].reindex(index=regimes, columns=policies) for name in ("estimate", "text"))
-    seaborn.heatmap(
-        grid.astype(float), ax=ax, annot=text, fmt="", annot_kws={"fontsize": 6.5}, cbar=False,
-        cmap=style.SEQUENTIAL, vmin=scale.min(), vmax=scale.max(),
-        xticklabels=[style.rung_label(p) for p in policies], yticklabels=[style.regime_label(r) for r in regimes],
-    )  # fmt: skip
+    labels = [style.regime_label(r) for r in regimes]
+    image = style.heatmap(ax, grid, text, scale.min(), scale.max(), 6.5, yticklabels=labels)
     for y, regime in enumerate(regimes):
         if regime in policies:
             ax.add_patch(_frame(policies.index(regime), y))
-    ax.set(xlabel="", ylabel="")
-    ax.tick_params(length=0, axis="both", rotation=0)
-    return ax.collections[0]
+    return image
 
 
 def _frame(x: int, y: int):

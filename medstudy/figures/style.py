@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 
 import matplotlib
 import numpy as np
+import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -158,6 +160,20 @@ def rung_axis(ax, sizes) -> None:
 def _tick(part) -> str:
     names = [rung_label(policy) for policy in part["inference"]]
     return "\n".join([*names, " ".join(dict.fromkeys(f"{tokens:.0f}" for tokens in part["tokens"]))])
+
+
+def heatmap(ax, grid: pd.DataFrame, text: pd.DataFrame, low: float, high: float, fontsize: float, **look):
+    """Cells coloured from `low` to `high` with `text` in them, policies across; returns what a colour bar needs.
+
+    `look` goes to seaborn.heatmap.
+    """
+    seaborn.heatmap(
+        grid.astype(float), ax=ax, annot=text, fmt="", annot_kws={"fontsize": fontsize}, cbar=False, cmap=SEQUENTIAL,
+        vmin=low, vmax=high, xticklabels=[rung_label(policy) for policy in grid.columns], **look,
+    )  # fmt: skip
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(length=0, rotation=0)
+    return ax.collections[0]
 
 
 def regime_legend(fig: Figure, regimes: list[str], columns: int = 6) -> None:

@@ -96,6 +96,7 @@ PLAIN_RECIPES = {  # one thing at a time, easily seen: what a curriculum begins 
     "lines": Recipe(0.10, EVEN, (0, 0), extra="lines"),
     "texture": Recipe(0.20, tuple(TEXTURES), (0, 0), amplitude=(14.0, 40.0)),
 }
+PLAIN_TOKENS = 9  # at most, of a plain canvas
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def compose(rng: Random, plain: bool = False) -> Scene:
     """A random scene: recipe, canvas, background, items, then the recipe's dots, lines or word."""
     recipes = PLAIN_RECIPES if plain else RECIPES
     name = rng.choices(list(recipes), [recipe.weight for recipe in recipes.values()])[0]
-    recipe, (height, width) = recipes[name], _size(rng, 9 if plain else 16 if rng.random() < 0.9 else 25)
+    recipe, (height, width) = recipes[name], _size(rng, PLAIN_TOKENS if plain else _tokens(rng))
     gray, texture = rng.random() < GRAY_SHARE, rng.choice(recipe.textures)
     background = rng.choice(("gray", "gray", "white", "black") if gray else list(BACKGROUNDS))
     base = _jitter(BACKGROUNDS[background], rng, 10, gray)
@@ -150,6 +151,11 @@ def compose(rng: Random, plain: bool = False) -> Scene:
         word=rng.choice((rng.choice(WORDS), rng.choice(LETTERS))) if recipe.extra == "word" else "",
         capitals=rng.random() < 0.5,
     )  # fmt: skip
+
+
+def _tokens(rng: Random) -> int:
+    """At most 16 nine times in ten, at most 25 else."""
+    return 16 if rng.random() < 0.9 else 25
 
 
 def _size(rng: Random, limit: int) -> tuple[int, int]:
