@@ -2,7 +2,7 @@
 
 What holds for the stand-in's model and data says nothing about the paper's own models. Estimates are
 percentage points (points) or per cent of the score compared with (%), as each claim states. The claims of our
-own, O1 to O6, stand in `medstudy.own_claims`; `claims_table` gives them all.
+own, O1 to O7, stand in `medstudy.own_claims`; `claims_table` gives them all.
 """
 
 from __future__ import annotations

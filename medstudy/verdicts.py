@@ -68,9 +68,14 @@ class Study:
         return self.test[self.test["control"] == "none"]
 
     @property
+    def side(self) -> str:
+        """The side of the low policy's pixel budget: "84" of "fixed-84"."""
+        return self.low.split("-")[-1]
+
+    @property
     def add(self) -> str:
         """The regime that keeps every native sample and adds a low-resolution variant."""
-        return f"add-{self.low.split('-')[-1]}"
+        return f"add-{self.side}"
 
     def cell(self, regime: str, inference: str) -> pd.DataFrame:
         """The scores of one regime at one inference policy."""

@@ -44,7 +44,7 @@ def test_sources_are_quoted_as_they_state_it(table):
 
 def test_known_effects_are_found(table):
     verdicts = table["verdict"]
-    assert (verdicts[["C1", "C2", "O1", "O3", "O4", "O5", "O6"]] == "reproduced").all()
+    assert (verdicts[["C1", "C2", "O1", "O3", "O4", "O5", "O6", "O7"]] == "reproduced").all()
     assert table.loc["O2", "low"] < 0 < table.loc["O2", "high"]
     assert table.loc["C2", "why"].startswith("In the stand-in the worst of")
     assert "Per task" in table.loc["C1", "why"] and "Holm over 10 tasks" in table.loc["C1", "why"]
@@ -54,7 +54,7 @@ def test_absent_effects_are_not_found():
     none = Effects(acuity_px=dict.fromkeys([*WITH_ADD, "fixed-84"], 0.05), mismatch_loss=0, seed_sd=0.02)
     flat = scoring.score(predictions(n_images=160, regimes=WITH_ADD, effects=none, seed=3))
     table = claims.claims_table(flat, training(WITH_ADD)).set_index("id")
-    assert (table.loc[["C1", "C2", "O1", "O3", "O4", "O5"], "verdict"] != "reproduced").all()
+    assert (table.loc[["C1", "C2", "O1", "O3", "O4", "O5", "O7"], "verdict"] != "reproduced").all()
     assert table.loc["C1b", "verdict"] == "not reproduced"
     assert table.loc["C3", "low"] < 1 and table.loc["C3b", "verdict"] == "reproduced"
 
@@ -69,9 +69,11 @@ def test_added_cost_beyond_five_per_cent_does_not_pass_for_five(scores):
 @pytest.mark.parametrize("spoil, not_run", [
     (lambda s: s[s["regime"] != "add-84"], {"C3b"}),
     (lambda s: s[s["regime"] != "mixed"], {"C3", "O5"}),
-    (lambda s: s[s["control"] == "none"], {"O6"}),
+    (lambda s: s[s["control"] == "none"], {"O6", "O7"}),
+    (lambda s: s[s["inference"] != "down_up-84"], {"O7"}),
     (lambda s: s[s["level"] == "fine"], {"O2", "O3"}),
-    (lambda s: s[s["inference"] != "native"], {"C1", "C1b", "C3", "C3b", "O1", "O2", "O3", "O4", "O5", "O6"}),
+    (lambda s: s[s["inference"] != "native"],
+     {"C1", "C1b", "C3", "C3b", "O1", "O2", "O3", "O4", "O5", "O6", "O7"}),
 ])
 def test_what_is_missing_is_not_run_and_says_what_it_needs(scores, spoil, not_run):
     table = claims.claims_table(spoil(scores), training(WITH_ADD)).set_index("id")
@@ -107,7 +109,7 @@ def test_the_table_is_the_same_twice_and_in_any_row_order(scores, table):
     again = claims.claims_table(scores.sample(frac=1, random_state=2), training(WITH_ADD))
     again, table = again.set_index("id"), table.set_index("id")
     assert (again["verdict"] == table["verdict"]).all()
-    close = ["C1", "C1b", "C3", "C3b", "O1", "O2", "O3", "O5", "O6"]
+    close = ["C1", "C1b", "C3", "C3b", "O1", "O2", "O3", "O5", "O6", "O7"]
     np.testing.assert_allclose(again.loc[close, "low"], table.loc[close, "low"])
     pd.testing.assert_frame_equal(claims.claims_table(scores), claims.claims_table(scores))
 
