@@ -74,6 +74,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
         for ax in column[len(families[name]) :]:
             ax.set_axis_off()
         _label(column, name, marks, len(families[name]))
+    axes[0, 0].set_ylim(0, 1.05 * bins["share"].max())
     fig.supxlabel("native side √(height × width), px", fontsize=8)
     fig.supylabel("share of the family's images, %", fontsize=8)
     return fig
@@ -82,7 +83,6 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 def _panel(ax, rows: pd.DataFrame, marks: pd.DataFrame) -> None:
     ax.stairs(rows["share"], [*rows["low_px"], rows["high_px"].iloc[-1]], fill=True, color=style.SKY)
     ax.set_xscale("log", base=2)
-    ax.set_ylim(0, None)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=2))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=None))
     for side in marks["low_px"]:

@@ -17,7 +17,7 @@ from medstudy.records import LETTERS
 
 TITLE = "The same image at every rung, with every regime's answer"
 PANELS = 5  # rungs drawn; more do not fit a page
-HEADING = 0.32  # inches, two lines
+LEGEND, HEADING = 0.45, 0.32  # inches, two lines each
 WIDTH = 17  # characters of an answer
 IMAGES = 6  # rows drawn, the phantom's families first
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS,
@@ -98,15 +98,15 @@ def draw(table: pd.DataFrame, images: Mapping[str, Image.Image], fig: Figure | N
     )
     regimes = data.regimes(table)
     height = 1.42 + 0.135 * len(regimes)
-    fig = fig or style.new_figure(style.DOUBLE, HEADING + (HEADING + height) * len(questions))
+    fig = fig or style.new_figure(style.DOUBLE, LEGEND + (HEADING + height) * len(questions))
     top, *bands = fig.subfigures(
-        1 + 2 * len(questions), 1, height_ratios=[HEADING, *[HEADING, height] * len(questions)]
+        1 + 2 * len(questions), 1, height_ratios=[LEGEND, *[HEADING, height] * len(questions)]
     )
     handles = [
-        Line2D([], [], linestyle="", label=f"trained at {style.regime_label(r)}", **style.regime_style(r))
+        Line2D([], [], linestyle="", label=style.regime_label(r), **style.regime_style(r))
         for r in regimes
     ]
-    top.legend(handles=handles, loc="center", ncols=min(3, len(handles)))
+    top.legend(handles=handles, loc="center", ncols=min(6, len(handles)), title="answers of models trained at")
     for heading, band, question in zip(bands[::2], bands[1::2], questions.itertuples(), strict=True):
         heading.text(0.01, 0.5, _heading(question), va="center", fontsize=7.5)
         axes = band.subplots(1, len(policies), squeeze=False)[0]

@@ -84,6 +84,13 @@ def test_no_text_leaves_the_page(drawn, name):
     assert not outside
 
 
+def test_every_bar_of_the_native_sizes_stays_inside_its_panel(drawn):
+    table, figure = drawn["01_native_sizes"]
+    highest = table.loc[table["family"] != "budget", "share"].max()
+    tops = [ax.get_ylim()[1] for ax in figure.axes]
+    assert min(tops) >= highest > 0.5 * max(tops)
+
+
 def test_a_curve_a_regime_with_one_point_a_rung(drawn):
     table, figure = drawn["06_resolution_curves"]
     for ax in figure.axes:
