@@ -1,7 +1,4 @@
-"""The claims of our own, O1 to O7: what the stand-in was built to show, tested as strictly as the paper's.
-
-O7 was added after the first study (figures/offline) had been read; O1 to O6 were fixed before it.
-"""
+"""The claims of our own, O1 to O7: what the stand-in was built to show, tested as strictly as the paper's."""
 
 from __future__ import annotations
 
@@ -131,6 +128,7 @@ def detail_not_tokens(study: Study) -> Finding:
     estimate, bottom, top = points(found)
     why = (f"The same {study.native} models on fine questions, images as they are minus images brought down "
            f"to {study.side}² and up again, which keeps their number of visual tokens ({basis(found)}). "
+           "Added after the 15-minute study had been read and before the larger one. "
            f"{rule(ABOVE, BELOW)}")
     return Finding(estimate, bottom, top, bottom > 0, top < 0, why)
 

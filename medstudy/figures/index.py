@@ -27,7 +27,7 @@ REGIMES = {
     "mixed": "one of several resolutions, native among them, drawn for each sample and epoch",
     "add": "every native sample and, beside it, a low-resolution variant of it",
     "curriculum": "low resolution first, then higher, native last",
-    "base": "not fine-tuned",
+    "base": "the model as it comes, for comparison",
 }
 CONTROLS = {
     "down_up": "down_up (details removed, token count kept)",
@@ -70,15 +70,16 @@ def method(study: StudyData) -> str:
     """What was trained on what, and what was asked: with the numbers of this study."""
     rows = data.plain(study.scores)
     names = data.regimes(rows)
+    trained = [name for name in names if name != "base"]
     seeds = rows.loc[rows["regime"] != "base", "seed"].nunique()
     fine = rows.drop_duplicates(["dataset", "image_id", "question_id"])["level"].eq("fine").mean()
     kinds = [f"**{style.regime_label(name)}**: {_regime(name)}" for name in names]
     return "\n\n".join([
         f"{_model(study)} It is fine-tuned once for each training regime and seed "
-        f"({plural(len(names), 'regime')}, {plural(seeds, 'training seed')}), with everything but "
+        f"({plural(len(trained), 'regime')}, {plural(seeds, 'training seed')}), with everything but "
         f"resolution equal. {_training_images(study)}",
         "Training regimes:\n\n" + _bullets(kinds),
-        "Every trained model then answers every test question at every rung of an inference ladder; what "
+        "Every model then answers every test question at every rung of an inference ladder; what "
         "an image really costs there, on average:",
         _ladder(rows),
         f"Test set: {data.count_words(rows)}. {fine:.0%} of the questions are *fine*: the size of the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,13 @@ def test_its_numbers_are_those_of_the_study(page):
     assert f"about {images} images" in text and "1.5 million parameters" in text
     first = small.claims.iloc[0]
     assert f"{first['estimate']:.2f} [{first['low']:.2f}, {first['high']:.2f}] | {first['verdict']}" in text
+
+
+def test_the_model_as_it_comes_is_no_training_regime():
+    small = study()
+    scores = small.scores.replace({"regime": {"fixed-84": "base"}})
+    assert "(2 regimes, " in index.method(replace(small, scores=scores))
+    assert "(3 regimes, " in index.method(small)
 
 
 def test_it_is_the_same_bytes_when_written_again(page):
