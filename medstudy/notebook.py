@@ -7,6 +7,7 @@ as long as the process lives, so that a killed run is never taken for a running 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import sys
@@ -135,6 +136,19 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
             f"The kernel of {source.stem} died without an error. It was killed, most often for want of memory: "
             "free some, or run fewer jobs at once (--cores 1)."
         ) from None
+    finally:
+        if target.is_file():
+            _forget_places(target)
+
+
+def _forget_places(file: Path) -> None:
+    """In an executed notebook the repository becomes `.` and the home folder `~`: it may be shown to others."""
+    text = file.read_text(encoding="utf-8")
+    for place, short in ((paths.ROOT, "."), (Path.home(), "~")):
+        if len(place.parts) > 1:
+            written = re.escape(json.dumps(str(place), ensure_ascii=False)[1:-1])
+            text = re.sub(rf"{written}(?![\w.-])", short, text)
+    file.write_text(text, encoding="utf-8")
 
 
 def _ipc(folder: str):

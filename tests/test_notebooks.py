@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -111,6 +112,17 @@ def test_bare_papermill_is_stopped_by_the_notebook_itself(tmp_path):
             TRAIN, tmp_path / "out.ipynb", {"sede": 1}, cwd=paths.ROOT, progress_bar=False, kernel_name="python3"
         )
     assert error.value.ename == "ParamsError"
+
+
+def test_an_executed_notebook_says_neither_where_the_repository_nor_where_home_is(tmp_path):
+    said = f"{paths.ROOT}/params/a.yaml, {paths.ROOT}-other/b, {Path.home()}/.cache, File \x1b[32m{paths.ROOT}\x1b[0m"
+    output = nbformat.v4.new_output("stream", text=said)
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[output])])
+    nbformat.write(made, tmp_path / "one.ipynb")
+    notebook._forget_places(tmp_path / "one.ipynb")
+    read = nbformat.read(tmp_path / "one.ipynb", as_version=4).cells[0].outputs[0].text
+    other = f"{paths.ROOT}-other".replace(f"{Path.home()}/", "~/")
+    assert read == f"./params/a.yaml, {other}/b, ~/.cache, File \x1b[32m.\x1b[0m"
 
 
 def test_a_run_is_made_by_one_process_at_a_time_and_the_other_takes_its_result(tmp_path, monkeypatch, capfd):

@@ -45,6 +45,7 @@ def test_every_job_is_done_and_its_notebook_executed(finished):
     jobs = grid.plan(study)
     assert {job.notebook for job in jobs} == set(grid.NOTEBOOK.values())
     for job in jobs:
+        assert f"{paths.ROOT}/" not in (job.dir / "notebook.ipynb").read_text()
         cells = nbformat.read(job.dir / "notebook.ipynb", as_version=4).cells
         code = [cell for cell in cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in code)
