@@ -103,15 +103,27 @@ def _over_ladder(study: Study, regime: str) -> pd.DataFrame:
 @claim("O6", "Ours: the native model needs the image (points over the same model shown none)", OURS)
 def beats_blind(study: Study) -> Finding:
     """Aligned native minus the blind control."""
-    aligned = study.aligned(study.native)
-    blind = study.test[(study.test["control"] == "blind") & (study.test["regime"] == study.native)]
-    if blind.empty:
-        raise NotRun("needs the blind control")
-    found = paired_difference(aligned, blind, level=study.level)
+    found = _over_blind(study)
     estimate, bottom, top = points(found)
     why = (f"Aligned {study.native} minus the same models shown no image ({basis(found)}). "
            f"{rule(ABOVE, BELOW)}")
     return Finding(estimate, bottom, top, bottom > 0, top < 0, why)
+
+
+def _over_blind(study: Study) -> Difference:
+    aligned = study.aligned(study.native)
+    blind = study.test[(study.test["control"] == "blind") & (study.test["regime"] == study.native)]
+    if blind.empty:
+        raise NotRun("needs the blind control")
+    return paired_difference(aligned, blind, level=study.level)
+
+
+def looks(study: Study) -> bool:
+    """Whether native models use the image: False only where O6 was run and its interval is not above 0."""
+    try:
+        return bool(_over_blind(study).low > 0)
+    except NotRun:
+        return True
 
 
 @claim("O7", "Ours: fine questions are lost with the detail, not only with the tokens (points over the same "
