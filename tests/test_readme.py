@@ -13,7 +13,7 @@ README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_results_in_the_readme_are_those_of_the_committed_study():
     shown = README.split(readme.BEGIN)[1].split(readme.END)[0].strip()
-    assert shown == readme.results(paths.ROOT / "figures" / "offline", paths.ROOT)
+    assert shown == readme.results(paths.ROOT / "figures" / "offline-full", paths.ROOT)
 
 
 def test_every_relative_link_exists():
@@ -31,11 +31,11 @@ def test_update_replaces_the_results_and_nothing_else(tmp_path):
     copy = tmp_path / "README.md"
     shutil.copy(paths.ROOT / "README.md", copy)
     copy.write_text(README.replace(readme.BEGIN, readme.BEGIN + "\nstale", 1), encoding="utf-8")
-    readme.update(params.load("params/offline.yaml"), copy)
+    readme.update(params.load("params/offline-full.yaml"), copy)
     assert copy.read_text(encoding="utf-8") == README
 
 
 def test_a_readme_without_marks_is_explained(tmp_path):
     (tmp_path / "README.md").write_text("no marks")
     with pytest.raises(RunError, match="needs one"):
-        readme.update(params.load("params/offline.yaml"), tmp_path / "README.md")
+        readme.update(params.load("params/offline-full.yaml"), tmp_path / "README.md")
