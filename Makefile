@@ -19,7 +19,7 @@ study: install
 test: install
 	@$(BIN)/ruff check .
 	@$(STRIP) --verify notebooks/*.ipynb
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: install
 	@$(BIN)/jupyter lab --notebook-dir notebooks

@@ -21,8 +21,8 @@ SMALLEST_GAIN, MEAN_GAIN = 0.54, 12.7  # %, as C1 and C1b give them
 WORST_LOSS, MIXED_LOSS = 48.7, 1.0  # %, as C2 and C3 give them
 ADDED_SHARE, ADDED_COST = 92.0, 5.0  # %, as C3b gives them
 NEGLIGIBLE = 1.0  # %: a smaller loss counts as none
-BLIND = (" No verdict: the native models cannot be told from the same models shown no image (O6), so keeping "
-         "their score says nothing.")
+BLIND = (" No verdict: the native models cannot be told from the same models shown no image (O6), so their "
+         "gains and losses say nothing.")
 
 
 @claim("C1", "Native-resolution training and inference beat fixed low resolution across tasks (points)",
@@ -60,7 +60,12 @@ def native_beats_low_on_average(study: Study) -> Finding:
            "one counts points and the other relative change. In the stand-in, every task weighing the same "
            f"({basis(found)}), the interval {'holds' if holds else 'excludes'} +12.7. "
            + rule("the interval holds +12.7 and excludes 0", "it excludes +12.7"))
-    return Finding(estimate, bottom, top, holds and bottom > 0, not holds, why)
+    return _if_looking(study, Finding(estimate, bottom, top, holds and bottom > 0, not holds, why))
+
+
+def _if_looking(study: Study, found: Finding) -> Finding:
+    """The finding, without a verdict where the native models do not use the image."""
+    return found if own_claims.looks(study) else replace(found, yes=False, no=False, why=found.why + BLIND)
 
 
 @claim("C2", "A mismatch between training and inference resolution degrades performance (worst change, %)",
@@ -109,13 +114,8 @@ def mixed_recovers(study: Study) -> Finding:
     return _if_looking(study, Finding(estimate, bottom, top, top <= MIXED_LOSS, bottom > MIXED_LOSS, why))
 
 
-def _if_looking(study: Study, found: Finding) -> Finding:
-    """The finding, without a verdict where the native models do not use the image."""
-    return found if own_claims.looks(study) else replace(found, yes=False, no=False, why=found.why + BLIND)
-
-
 @claim("C3b", "Low-resolution variants added to native training keep its performance at little cost (share "
-       "of the native score, %)", "92 % of native performance for +5 % training cost")
+       "of the native score, %; cost in visual tokens)", "92 % of native performance for +5 % training cost")
 def added_variants(study: Study) -> Finding:
     """The share of the native score that the add regime reaches, with its added training cost."""
     change = relative_change(study.cell(study.add, study.native), study.aligned(study.native),

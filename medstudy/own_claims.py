@@ -126,9 +126,9 @@ def looks(study: Study) -> bool:
         return True
 
 
-@claim("O7", "Ours: fine questions are lost with the detail, not only with the tokens (points over the same "
+@claim("O7", "Ours: native models use detail finer than the low resolution on fine questions (points over the same "
        "images brought down and up again)", OURS)
-def detail_not_tokens(study: Study) -> Finding:
+def uses_finer_detail(study: Study) -> Finding:
     """Native models on fine questions: native images minus those down to the low side and up again."""
     aligned = study.aligned(study.native)
     label = f"down_up-{study.side}"
@@ -146,4 +146,4 @@ def detail_not_tokens(study: Study) -> Finding:
 
 
 CLAIMS = (fine_gain, coarse_unchanged, fine_over_coarse, mismatch_on_the_same_pixels, mixed_over_the_ladder,
-          beats_blind, detail_not_tokens)
+          beats_blind, uses_finer_detail)

@@ -51,6 +51,7 @@ def _facts(study: Study, trained: grid.Job) -> dict:
         "level": study.intervals.confidence,
         "seed": study.intervals.seed,
         "parameters": sum(parameters(file) for file in (trained.dir / "checkpoint").glob("*.safetensors")),
+        "training": study.training.model_dump(),
         "data_versions": {one.name: f"version {datasets.version(one)}" for one in study.datasets},
         "versions": provenance.versions(),
     } | ({} if study.model.id == "base" else {"model": study.model.id})

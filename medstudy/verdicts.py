@@ -1,6 +1,6 @@
 """What a claim under test is made of: the study it is tested in, its finding, its verdict.
 
-A verdict comes from the interval alone, by a rule that was fixed before the data and stands in `why`. With
+A verdict comes from the interval alone, by the rule that stands in `why`. With
 one training seed no verdict is given: the interval then leaves out training noise.
 """
 
@@ -129,7 +129,7 @@ def rule(yes: str, no: str) -> str:
 def basis(found) -> str:
     """What an estimate rests on, in words."""
     seeds = "1 seed" if found.n_seeds == 1 else f"{found.n_seeds} seeds"
-    return f"{found.n_questions} questions, {found.n_images} images, {seeds}"
+    return f"{found.n_questions} questions, {found.n_images} independent images, {seeds}"
 
 
 def points(found) -> tuple[float, float, float]:

@@ -13,7 +13,6 @@ from medstudy import grid, notebook, params, paths, workflow
 from medstudy.errors import ModelError
 from tests.studies import kill_tree, medstudy, start, write_study
 
-pytestmark = pytest.mark.xdist_group("faults")
 SMALL = {
     "datasets": [{"name": "phantom", "train": 8, "val": 4, "test": 8, "seed": 1}],
     "regimes": [{"policy": "native", "max_pixels": 200704}, {"policy": "fixed", "side": 84}],

@@ -14,8 +14,6 @@ import pytest
 from medstudy import grid, params, paths, workflow
 from tests.studies import kill_tree, medstudy, start, write_study
 
-pytestmark = pytest.mark.xdist_group("tiny")
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

@@ -96,6 +96,6 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         + (f"Not run: {data.join(missing)}. " if missing else "")
         + f"**n.** {data.count_words(rows)}. Bars are {data.interval_words(study)}. **How to read it.** The "
         "distance from 'no image' to 'its own image' is what seeing is worth; a task where they coincide says nothing "
-        "about resolution. Grey bars are uniform guessing over the possible answers; 'no image' may lie "
-        "above them where answers are not equally frequent."
+        "about resolution. Grey ticks are uniform guessing over the possible answers, 0 for open ones; 'no image' "
+        "may lie above them, where answers are not equally frequent or few answers occur: compare with it first."
     )

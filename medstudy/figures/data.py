@@ -20,7 +20,8 @@ class StudyData:
     `scores` is `scoring.score(predictions)`; `training` is training.parquet; `examples` has one row a question;
     `claims` is claims.csv; `images` maps image_id to the original RGB image, only those that may be rendered;
     `study` holds facts of the study, each optional: name, low (the regime that native is compared with),
-    resamples (bootstrap), level (of intervals), parameters (of the model), seed, not_run (texts), versions.
+    resamples (bootstrap), level (of intervals), parameters (of the model), training (its settings), seed, not_run
+    (texts), versions.
     """
 
     scores: pd.DataFrame

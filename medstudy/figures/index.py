@@ -77,7 +77,7 @@ def method(study: StudyData) -> str:
     return "\n\n".join([
         f"{_model(study)} It is fine-tuned once for each training regime and seed "
         f"({plural(len(trained), 'regime')}, {plural(seeds, 'training seed')}), with everything but "
-        f"resolution equal. {_training_images(study)}",
+        f"resolution equal. {_training_images(study)} {_training(study)}".rstrip(),
         "Training regimes:\n\n" + _bullets(kinds),
         "Every model then answers every test question at every rung of an inference ladder; what "
         "an image really costs there, on average:",
@@ -86,7 +86,8 @@ def method(study: StudyData) -> str:
         "smallest feature that decides them is known, in native pixels. The others are *coarse*: controls "
         "that no resolution should change. Answers are generated greedily and scored. Intervals are "
         f"{study.level:.0%} and treat images and training seeds as random; comparisons are paired question "
-        "by question; families of tests are corrected after Holm. Procedural and real images are never "
+        "by question; families of tests are corrected after Holm. *Aligned* means run at the resolution of the "
+        "training, the *stand-in* is this model on these data. Procedural and real images are never "
         "pooled: figures keep them apart, and every claim is tested on each.",
         _asked_controls(study),
     ])  # fmt: skip
@@ -110,6 +111,17 @@ def _training_images(study: StudyData) -> str:
         "Training images: "
         + join([f"{n} {d}" for d, n in train.groupby("dataset")["image_id"].nunique().items()])
         + "."
+    )
+
+
+def _training(study: StudyData) -> str:
+    if "training" not in study.study:
+        return ""
+    options = study.study["training"]
+    tower = "frozen" if options["freeze_vision_tower"] else "trained too"
+    return (
+        f"{plural(options['epochs'], 'epoch')} of {options['images_per_step']} images a step, optimizer "
+        f"{options['optimizer']}, peak learning rate {options['learning_rate']:g}; the vision tower is {tower}."
     )
 
 
@@ -193,8 +205,8 @@ def limits(study: StudyData) -> list[str]:
         "second-hand sources, as the paper's full text was not at hand.",
         "Nothing about patients: no image or answer here is clinical evidence.",
         f"Not what happens to other training runs in general: {plural(seeds, 'seed')} a regime, one "
-        "learning rate and one number of epochs for all. Regimes saw the same images, not the same number "
-        "of visual tokens (see the figure of training cost).",
+        "learning rate and one number of epochs for all. Regimes are compared after the same images, neither "
+        "after the same number of visual tokens (see the figure of training cost) nor at convergence.",
     ]
     if "phantom" in set(rows["dataset"]):
         lines.append(
@@ -232,6 +244,17 @@ def not_run(study: StudyData, out: Path) -> list[str]:
     return lines + [str(line) for line in study.study.get("not_run", ())]
 
 
+def _models(scores: pd.DataFrame) -> str:
+    """Every checkpoint that answered, folded."""
+    each = scores.drop_duplicates(["model", "model_revision", "regime", "seed"])
+    lines = [
+        f"  - {row.regime}, seed {row.seed}: `{row.model}`, revision `{row.model_revision}`"
+        for row in each.itertuples()
+    ]
+    title = plural(len(lines), "checkpoint")
+    return "\n".join([f"<details><summary>{title}</summary>", "", *lines, "", "  </details>"])
+
+
 def provenance(study: StudyData) -> list[str]:
     """What made these results."""
     facts = study.study
@@ -239,8 +262,7 @@ def provenance(study: StudyData) -> list[str]:
         f"Study: `{facts.get('name', 'study')}`"
         + (f", made by `{facts['command']}`" if "command" in facts else "")
     ]
-    models = study.scores[["model", "model_revision"]].drop_duplicates().itertuples(index=False)
-    lines += [f"Model: `{model}`, revision `{revision}`" for model, revision in models]
+    lines += [_models(study.scores)]
     lines += [f"{name}: {version}" for name, version in dict(facts.get("data_versions", {})).items()]
     versions = dict(facts.get("versions", {}))
     if versions:

@@ -95,9 +95,10 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "**Question.** Does a low pixel budget hurt because details are gone, or because there are fewer "
         f"visual tokens? **Method.** The models trained at {trained} are shown each image at native size, "
         "brought down to a budget (fewer pixels and tokens), and brought down and up again to its native "
-        f"size (details gone, native token count kept). **n.** {data.count_words(rows)}. Bars are "
+        f"size (fine details gone, native token count kept). **n.** {data.count_words(rows)}. Bars are "
         f"{data.interval_words(study)}; the blue band repeats the native one. **How to read it.** From "
-        "native to 'down and up again' is the loss of information; from there to 'down' is what the "
-        "smaller token count, and a scale that the model was not trained at, add. Mean visual tokens of "
+        "native to 'down and up again' is what these models lose with the detail, which is no proof of what could be "
+        "lost; from there to 'down' is what the smaller token count, and a scale that the model was not trained at, "
+        "add. Mean visual tokens of "
         "an image stand in brackets."
     )

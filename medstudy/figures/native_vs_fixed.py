@@ -134,5 +134,6 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "factors. **How to read it.** Right of 0 native is better. Fine questions hang on a small detail, "
         "coarse ones are controls that resolution should leave alone; large markers pool all tasks of a "
         f"level. All tasks, points: {results}. After Holm's correction within each data set and "
-        f"comparison, {sure} of {len(tasks)} task differences exclude 0."
+        f"comparison, {sure} of {len(tasks)} task differences exclude 0. A gain may start below guessing: the "
+        "figure of the controls shows what each task's score is worth."
     )

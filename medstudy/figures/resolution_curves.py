@@ -75,6 +75,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "at which images are really shown (log scale), labelled with the rung's pixel budget and the mean "
         f"visual tokens of an image. **n.** {data.count_words(rows)} ({levels}). Bands are "
         f"{data.interval_words(study)}. **How to read it.** Large black-edged points: trained and run at "
-        "the same rung. The dotted line is uniform guessing. A flat line is a model that does not care; "
-        "on coarse questions every line should be flat."
+        "the same rung. The dotted line is uniform guessing (open answers count as 0). A flat line is a "
+        "model that does not care. By design coarse questions can be answered at every rung, so where a line "
+        "falls on them it shows mismatch."
     )

@@ -15,7 +15,7 @@ from medstudy.figures import acuity, data, style
 from medstudy.figures.data import StudyData
 from medstudy.records import LETTERS
 
-TITLE = "The same image at every rung, with every regime's answer"
+TITLE = "The same image from low to native resolution, with every regime's answer"
 PANELS = 5  # rungs drawn; more do not fit a page
 LEGEND, HEADING = 0.45, 0.32  # inches, two lines each
 WIDTH = 17  # characters of an answer
@@ -166,9 +166,10 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     n = table[["image_id", "question_id"]].drop_duplicates()
     return (
-        "**Question.** What is left of an image at each rung, and does the answer follow? **Method.** One "
-        "test image a family, the one whose short-answer fine question hangs on a detail nearest to the "
-        "family's median size; it was chosen without looking at any answer. Pixels are drawn as the model "
+        "**Question.** What is left of an image at a rung, and does the answer follow? **Method.** One "
+        f"test image for each of {n['image_id'].nunique()} families, at up to {PANELS} rungs: the image whose "
+        "short-answer fine question hangs on a detail nearest to the family's median size (a coarse question where "
+        "it has no such fine one), chosen without looking at any answer. Pixels are drawn as the model "
         "gets them, enlarged without smoothing, at the native aspect ratio; the model's grid rounds both "
         f"sides to whole visual tokens, so at the lowest rungs pixels are not square. **n.** {len(n)} "
         f"images, one question each, {data.plural(table['seeds'].max(), 'seed')} a regime: illustrations, "

@@ -24,6 +24,7 @@ from medstudy.tables import (
     mixed,
     robustness,
     seeds_and_tests,
+    tasks,
 )
 
 __all__ = ["REGISTRY", "Entry", "render", "render_all"]
@@ -44,7 +45,7 @@ def _entry(number: int, module: ModuleType) -> Entry:
     return Entry(name, module.TITLE, module.build, module.caption)
 
 
-_ORDER = (data_sets, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims)
+_ORDER = (data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims)
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 
 

@@ -23,6 +23,8 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     return (
         "The paper's claims as second-hand sources give them (C) and our own (O), tested in this study's "
         "stand-in: what holds here says nothing about the paper's own models. Units as each claim states; "
-        f"in brackets {study.level:.0%} intervals. Verdicts follow from the interval by a rule fixed "
-        f"before the data: {counts}."
+        f"in brackets {study.level:.0%} intervals. Verdicts follow from the interval by the rule stated with each: "
+        f"{counts}. Rules were fixed before the data, with two exceptions, made after the first results had been "
+        "seen: O7 was added, and C1b, C3 and C3b give no verdict where the native models cannot be told from the "
+        "same models shown no image (O6)."
     )

@@ -54,6 +54,17 @@ def test_the_model_as_it_comes_is_no_training_regime():
     assert "(3 regimes, " in index.method(small)
 
 
+def test_it_says_how_the_models_were_trained_and_names_every_checkpoint():
+    small = study()
+    options = {"epochs": 3, "images_per_step": 4, "optimizer": "muon", "learning_rate": 0.004,
+               "freeze_vision_tower": True}  # fmt: skip
+    said = index.method(replace(small, study=small.study | {"training": options}))
+    assert "3 epochs of 4 images a step, optimizer muon, peak learning rate 0.004; the vision tower is frozen." in said
+    listed = "\n".join(index.provenance(small))
+    checkpoints = small.scores[["regime", "seed"]].drop_duplicates()
+    assert f"{len(checkpoints)} checkpoints" in listed and listed.count("revision `") == len(checkpoints)
+
+
 def test_it_is_the_same_bytes_when_written_again(page):
     before = page.read_bytes()
     assert index.write(study(), page.parent).read_bytes() == before

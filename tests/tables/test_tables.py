@@ -16,6 +16,7 @@ from medstudy.tables import (
     mixed,
     robustness,
     seeds_and_tests,
+    tasks,
 )
 from tests.figures.study import study
 
@@ -37,6 +38,16 @@ def test_data_sets_count_images_once_and_questions_each(small):
     assert row["images_val"] == 0 and row["fine_share_pct"] == pytest.approx(
         100 * rows["detail_px"].notna().mean()
     )
+
+
+def test_tasks_show_the_options_of_a_choice_and_the_answers_of_the_others(small):
+    table = tasks.build(small).query("dataset == 'phantom'").set_index(["task", "kind"])
+    assert table.loc[("stain", "choice"), "answers"] == "left, lower, right, upper"
+    assert table.loc[("mitosis", "closed"), "answers"] == "no, yes"
+    assert table.loc[("anatomy", "open"), "answers"] == "left lung, liver, right kidney"
+    assert table.loc[("mitosis", "closed"), "level"] == "fine" and table.loc[("stain", "choice"), "level"] == "coarse"
+    rows = small.examples.query("dataset == 'phantom' and split == 'test' and task == 'mitosis' and kind == 'closed'")
+    assert table.loc[("mitosis", "closed"), "questions"] == len(rows)
 
 
 def test_main_results_are_the_author_s_and_the_strict_mean_at_aligned_inference(small, phantom):
@@ -115,9 +126,9 @@ def test_every_table_is_written_as_numbers_and_as_markdown(small, tmp_path):
 def test_tables_without_rows_say_so_instead_of_failing(small, tmp_path):
     one = small.scores.query("regime == 'native' and inference == 'native' and control == 'none'")
     missing = {item.name[3:] for item in tables.render_all(StudyData(one), tmp_path) if item.missing}
-    assert missing == {"data_sets", "mismatch", "robustness", "seeds_and_tests", "claims"}
+    assert missing == {"data_sets", "tasks", "mismatch", "robustness", "seeds_and_tests", "claims"}
 
 
 def test_an_unknown_table_is_an_error_that_lists_the_known():
-    with pytest.raises(ParamsError, match="02_main_results"):
+    with pytest.raises(ParamsError, match="03_main_results"):
         tables.render("results", StudyData(None), ".")
