@@ -59,13 +59,13 @@ def test_absent_effects_are_not_found():
     assert table.loc["C3", "low"] < 1 and table.loc["C3b", "verdict"] == "reproduced"
 
 
-def test_keeping_the_score_of_models_that_do_not_look_is_no_finding(scores):
+def test_what_models_that_do_not_look_gain_or_keep_is_no_finding(scores):
     native = (scores["regime"] == "native") & (scores["inference"] == "native")
     blind = scores[native].assign(inference="blind", control="blind")
     unseeing = pd.concat([scores[scores["control"] != "blind"], blind])
     table = claims.claims_table(unseeing, training(WITH_ADD)).set_index("id")
-    assert (table.loc[["C3", "C3b"], "verdict"] == "inconclusive").all()
-    assert table.loc[["C3", "C3b"], "why"].str.contains("says nothing").all()
+    assert (table.loc[["C1b", "C3", "C3b"], "verdict"] == "inconclusive").all()
+    assert table.loc[["C1b", "C3", "C3b"], "why"].str.contains("say nothing").all()
 
 
 def test_added_cost_beyond_five_per_cent_does_not_pass_for_five(scores):
