@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from medstudy import grid, notebook, params, paths
+from medstudy import grid, models, notebook, params, paths
 from medstudy.errors import ParamsError
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
@@ -123,6 +123,15 @@ def test_an_executed_notebook_says_neither_where_the_repository_nor_where_home_i
     read = nbformat.read(tmp_path / "one.ipynb", as_version=4).cells[0].outputs[0].text
     other = f"{paths.ROOT}-other".replace(f"{Path.home()}/", "~/")
     assert read == f"./params/a.yaml, {other}/b, ~/.cache, File \x1b[32m.\x1b[0m"
+
+
+def test_the_base_notebook_makes_a_checkpoint_that_loads(tmp_path):
+    """Executed with its defaults; the notebooks of a study are executed in test_workflow."""
+    made = notebook.execute("00_base", tmp_path / "run", {"out": str(tmp_path / "base")})
+    cells = [cell for cell in nbformat.read(made, as_version=4).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells) and any("image/png" in str(cell.outputs) for cell in cells)
+    assert models.load(params.Model(id=str(tmp_path / "base"))).revision
+    assert len((tmp_path / "base" / "training.csv").read_text().splitlines()) == 1 + 16 // 8  # images a step
 
 
 def test_a_run_is_made_by_one_process_at_a_time_and_the_other_takes_its_result(tmp_path, monkeypatch, capfd):
