@@ -147,7 +147,7 @@ def _forget_places(file: Path) -> None:
     for place, short in ((paths.ROOT, "."), (Path.home(), "~")):
         if len(place.parts) > 1:
             written = re.escape(json.dumps(str(place), ensure_ascii=False)[1:-1])
-            text = re.sub(rf"{written}(?![\w.-])", short, text)
+            text = re.sub(rf"{written}(?![\w-])", short, text)
     file.write_text(text, encoding="utf-8")
 
 

@@ -115,14 +115,18 @@ def test_bare_papermill_is_stopped_by_the_notebook_itself(tmp_path):
 
 
 def test_an_executed_notebook_says_neither_where_the_repository_nor_where_home_is(tmp_path):
-    said = f"{paths.ROOT}/params/a.yaml, {paths.ROOT}-other/b, {Path.home()}/.cache, File \x1b[32m{paths.ROOT}\x1b[0m"
+    home = Path.home()
+    said = (
+        f"{paths.ROOT}/params/a.yaml, {paths.ROOT}-other/b, {home}/.cache, in {home}. File "
+        f"\x1b[32m{paths.ROOT}\x1b[0m"
+    )
     output = nbformat.v4.new_output("stream", text=said)
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[output])])
     nbformat.write(made, tmp_path / "one.ipynb")
     notebook._forget_places(tmp_path / "one.ipynb")
     read = nbformat.read(tmp_path / "one.ipynb", as_version=4).cells[0].outputs[0].text
-    other = f"{paths.ROOT}-other".replace(f"{Path.home()}/", "~/")
-    assert read == f"./params/a.yaml, {other}/b, ~/.cache, File \x1b[32m.\x1b[0m"
+    other = f"{paths.ROOT}-other".replace(f"{home}/", "~/")
+    assert read == f"./params/a.yaml, {other}/b, ~/.cache, in ~. File \x1b[32m.\x1b[0m"
 
 
 def test_the_base_notebook_makes_a_checkpoint_that_loads(tmp_path):
