@@ -17,10 +17,13 @@ ABOVE, BELOW = "the interval is above 0", "it is below 0"
 def fine_gain(study: Study) -> Finding:
     """Aligned native minus aligned low over fine questions."""
     found = _at_level(study, "fine")
-    estimate, bottom, top = points(found)
-    why = (f"Aligned {study.native} minus aligned {study.low} over fine questions ({basis(found)}), Cohen's "
-           f"h {found.effect:.2f}. {rule(ABOVE, BELOW)}")
-    return Finding(estimate, bottom, top, bottom > 0, top < 0, why)
+    return _gain(found, f"Aligned {study.native} minus aligned {study.low} over fine questions ({basis(found)}), "
+                 f"Cohen's h {found.effect:.2f}.")
+
+
+def _gain(found, words: str) -> Finding:
+    """The finding that a difference is above 0."""
+    return Finding(*points(found), found.low > 0, found.high < 0, f"{words} {rule(ABOVE, BELOW)}")
 
 
 @claim("O2", "Ours: coarse questions do not change with resolution (points)", OURS)
@@ -50,10 +53,8 @@ def fine_over_coarse(study: Study) -> Finding:
     if native["level"].nunique() < 2:
         raise NotRun("needs fine and coarse questions")
     found = contrast(native, low, "level", "fine", "coarse", level=study.level)
-    estimate, bottom, top = points(found)
-    why = (f"The gain is {100 * found.mean_a:+.1f} points on fine and {100 * found.mean_b:+.1f} on coarse "
-           f"questions; their difference in one interval ({basis(found)}). {rule(ABOVE, BELOW)}")
-    return Finding(estimate, bottom, top, bottom > 0, top < 0, why)
+    return _gain(found, f"The gain is {100 * found.mean_a:+.1f} points on fine and {100 * found.mean_b:+.1f} on coarse "
+                 f"questions; their difference in one interval ({basis(found)}).")
 
 
 @claim("O4", "Ours: on the same pixels, models trained at another resolution do worse (the worse of two, "
@@ -87,10 +88,8 @@ def mixed_over_the_ladder(study: Study) -> Finding:
     """Each question's score averaged over the rungs, mixed minus native training."""
     mixed, native = (_over_ladder(study, regime) for regime in (study.mixed, study.native))
     found = paired_difference(mixed, native, level=study.level)
-    estimate, bottom, top = points(found)
-    why = (f"{study.mixed} minus {study.native} training, each question's score averaged over all "
-           f"{study.ladder['inference'].nunique()} rungs ({basis(found)}). {rule(ABOVE, BELOW)}")
-    return Finding(estimate, bottom, top, bottom > 0, top < 0, why)
+    return _gain(found, f"{study.mixed} minus {study.native} training, each question's score averaged over all "
+                 f"{study.ladder['inference'].nunique()} rungs ({basis(found)}).")
 
 
 def _over_ladder(study: Study, regime: str) -> pd.DataFrame:
@@ -104,10 +103,7 @@ def _over_ladder(study: Study, regime: str) -> pd.DataFrame:
 def beats_blind(study: Study) -> Finding:
     """Aligned native minus the blind control."""
     found = _over_blind(study)
-    estimate, bottom, top = points(found)
-    why = (f"Aligned {study.native} minus the same models shown no image ({basis(found)}). "
-           f"{rule(ABOVE, BELOW)}")
-    return Finding(estimate, bottom, top, bottom > 0, top < 0, why)
+    return _gain(found, f"Aligned {study.native} minus the same models shown no image ({basis(found)}).")
 
 
 def _over_blind(study: Study) -> Difference:
@@ -137,12 +133,9 @@ def uses_finer_detail(study: Study) -> Finding:
     if control.empty:
         raise NotRun(f"needs the control {label} and fine questions")
     found = paired_difference(aligned[aligned["level"] == "fine"], control, level=study.level)
-    estimate, bottom, top = points(found)
-    why = (f"The same {study.native} models on fine questions, images as they are minus images brought down "
-           f"to {study.side}² and up again, which keeps their number of visual tokens ({basis(found)}). "
-           "Added after the 15-minute study had been read and before the larger one. "
-           f"{rule(ABOVE, BELOW)}")
-    return Finding(estimate, bottom, top, bottom > 0, top < 0, why)
+    return _gain(found, f"The same {study.native} models on fine questions, images as they are minus images brought "
+                 f"down to {study.side}² and up again, which keeps their number of visual tokens ({basis(found)}). "
+                 "Added after the 15-minute study had been read and before the larger one.")
 
 
 CLAIMS = (fine_gain, coarse_unchanged, fine_over_coarse, mismatch_on_the_same_pixels, mixed_over_the_ladder,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from medstudy.figures import data
+
 COUNTS = {"n_questions": "questions", "n_images": "images", "n_seeds": "seeds"}
 
 
@@ -24,3 +26,9 @@ def triple(found, name: str) -> dict[str, float]:
 def frame(rows: list[Mapping]) -> pd.DataFrame:
     """Rows of a table; a DataFrame without rows or columns when there are none."""
     return pd.DataFrame(rows)
+
+
+def by_dataset(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows data set by data set, in the order of every figure; otherwise as they stand."""
+    order = {name: i for i, name in enumerate(data.datasets(table))}
+    return table.sort_values("dataset", key=lambda column: column.map(order), kind="stable", ignore_index=True)

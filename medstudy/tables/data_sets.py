@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from medstudy.figures import data
 from medstudy.figures.data import StudyData
 from medstudy.tables import columns
 
@@ -19,8 +18,7 @@ def build(study: StudyData) -> pd.DataFrame:
         return pd.DataFrame()
     cells = study.examples.groupby(["dataset", "family"])
     table = columns.frame([{"dataset": d, "family": f} | _row(part) for (d, f), part in cells])
-    order = {name: i for i, name in enumerate(data.datasets(table))}
-    return table.sort_values("dataset", key=lambda c: c.map(order), kind="stable", ignore_index=True)
+    return columns.by_dataset(table)
 
 
 def _row(rows: pd.DataFrame) -> dict:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from medstudy.figures import data
 from medstudy.figures.data import StudyData
+from medstudy.tables import columns
 
 TITLE = "Tasks"
 ANSWERS = 6  # listed; of more, the first and how many there are
@@ -18,10 +18,7 @@ def build(study: StudyData) -> pd.DataFrame:
     test = study.examples[study.examples["split"] == "test"]
     by = ["dataset", "family", "task", "kind"]
     rows = [dict(zip(by, key, strict=True)) | _row(part) for key, part in test.groupby(by)]
-    order = {name: i for i, name in enumerate(data.datasets(test))}
-    return pd.DataFrame(rows).sort_values(
-        "dataset", key=lambda column: column.map(order), kind="stable", ignore_index=True
-    )
+    return columns.by_dataset(columns.frame(rows))
 
 
 def _row(rows: pd.DataFrame) -> dict:
