@@ -10,6 +10,26 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A model's sizes, as its family reads them from the configuration; weights are numbers of multiply-adds."""
+
+    blocks: int  # of the vision tower
+    block_weights: int  # of one block, a patch
+    width: int  # of the tower's attention
+    patch_weights: int  # of the patch embedding, a patch
+    merge: int  # patches a visual token
+    merger_weights: int  # of all mergers, a visual token
+    layers: int  # of the language model
+    layer_weights: int  # of one layer, a token
+    attention: int  # query heads x head width
+    keys: int  # key heads x head width
+    hidden: int
+    vocabulary: int
+    windowed_blocks: int = 0  # of the tower's blocks, those that attend within windows
+    window: int = 0  # patches of a full window
+
+
+@dataclass(frozen=True)
 class Workload:
     """One row: `patches` of each of its images, tokens of the row, allowed query-key pairs, answer tokens."""
 
@@ -19,39 +39,67 @@ class Workload:
     answers: int
 
 
-def forward_flops(config, work: Workload) -> float:
-    """Operations of one forward pass of a Qwen2-VL over `work`."""
-    return sum(vision_flops(config, patches) for patches in work.patches) + language_flops(config, work)
+def forward_flops(shape: Shape, work: Workload) -> float:
+    """Operations of one forward pass over `work`."""
+    return sum(vision_flops(shape, patches) for patches in work.patches) + language_flops(shape, work)
 
 
-def training_flops(config, work: Workload, frozen_tower: bool = False) -> float:
-    """Operations of one training step's forward and backward pass over `work`; a frozen tower has no backward pass."""
-    spared = 2 * sum(tower_flops(config, patches) for patches in work.patches) if frozen_tower else 0
-    return 3 * forward_flops(config, work) - spared
+@dataclass(frozen=True)
+class Trained:
+    """Which parts of a model have weights to train; a part without them still passes gradients to what is below it."""
+
+    tower: bool = True
+    merger: bool = True
+    language: bool = True  # its own weights, not adapters beside them
+
+    @classmethod
+    def of(cls, model) -> Trained:
+        """As a model's parameters require gradients."""
+        wanted = {"tower": False, "merger": False, "language": False}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "lora_" not in name:
+                part = "language" if "visual." not in name else "merger" if "merger" in name else "tower"
+                wanted[part] = True
+        return cls(**wanted)
 
 
-def vision_flops(config, patches: int) -> float:
-    """The tower and the merger on one image."""
-    vision = config.vision_config
-    merged = vision.embed_dim * vision.spatial_merge_size**2
-    merger = 2 * (patches // vision.spatial_merge_size**2) * (merged**2 + merged * vision.hidden_size)
-    return tower_flops(config, patches) + merger
+ALL = Trained()
 
 
-def tower_flops(config, patches: int) -> float:
-    """Patch embedding and the blocks (full attention within an image) on one image."""
-    vision = config.vision_config
-    width, hidden = vision.embed_dim, int(vision.embed_dim * vision.mlp_ratio)
-    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    block = 2 * patches * (4 * width**2 + 2 * width * hidden) + 4 * patches**2 * width
-    return vision.depth * block + 2 * patches * patch * width
+def training_flops(shape: Shape, work: Workload, trained: Trained = ALL, tower: bool = True) -> float:
+    """Operations of one training step's forward and backward pass over `work`.
+
+    tower: whether the tower runs at all (False: its features come from the disk). Attention has no weights: it costs
+    twice its forward pass backwards. The adapters of LoRA are left out: below 1 %.
+    """
+    towers = sum(tower_flops(shape, patches) for patches in work.patches)
+    mergers = sum(merger_flops(shape, patches) for patches in work.patches)
+    attention = 4 * shape.layers * work.pairs * shape.attention
+    weights = language_flops(shape, work) - attention
+    total = weights * (3 if trained.language else 2) + 3 * attention
+    if trained.tower:
+        return total + 3 * (towers + mergers)
+    return total + mergers * (3 if trained.merger else 1) + towers * tower
 
 
-def language_flops(config, work: Workload) -> float:
-    """The decoder's blocks over the row, its attention over the allowed pairs, and the head at the answers."""
-    text = config.text_config
-    width, head = text.hidden_size, text.hidden_size // text.num_attention_heads
-    kept = head * text.num_key_value_heads
-    weights = 2 * width**2 + 2 * width * kept + 3 * width * text.intermediate_size
-    layers = text.num_hidden_layers
-    return layers * (2 * work.tokens * weights + 4 * work.pairs * width) + 2 * work.answers * width * text.vocab_size
+def vision_flops(shape: Shape, patches: int) -> float:
+    """The tower and the mergers on one image."""
+    return tower_flops(shape, patches) + merger_flops(shape, patches)
+
+
+def merger_flops(shape: Shape, patches: int) -> float:
+    """The mergers on one image."""
+    return 2 * (patches // shape.merge) * shape.merger_weights
+
+
+def tower_flops(shape: Shape, patches: int) -> float:
+    """Patch embedding and the blocks on one image."""
+    full = shape.blocks - shape.windowed_blocks
+    pairs = full * patches**2 + shape.windowed_blocks * patches * min(patches, shape.window)
+    return 2 * patches * (shape.patch_weights + shape.blocks * shape.block_weights) + 4 * pairs * shape.width
+
+
+def language_flops(shape: Shape, work: Workload) -> float:
+    """The decoder's layers over the row, its attention over the allowed pairs, and the head at the answers."""
+    layer = 2 * work.tokens * shape.layer_weights + 4 * work.pairs * shape.attention
+    return shape.layers * layer + 2 * work.answers * shape.hidden * shape.vocabulary

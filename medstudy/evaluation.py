@@ -1,24 +1,30 @@
 """Evaluation: a trained model at every rung of the inference ladder, by greedy generation in the author's prompt.
 
-Each image is encoded once a rung: its prefix is cached and all its questions are decoded from it together. The
+Each image is encoded once a rung: its prefix is cached once and all its questions are decoded from it together. The
 tokens are those of one-by-one `generate` (a test holds them together).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 
 import pandas as pd
 import torch
+from torch.utils.data import DataLoader
 from transformers import DynamicCache
 
-from medstudy import models, prefix, views
+from medstudy import models, packing, prefix
+from medstudy.batches import name_of, size_of
 from medstudy.datasets import store
 from medstudy.errors import ResolutionError
-from medstudy.params import Study
+from medstudy.params import Decoding, Study
 from medstudy.progress import bar
-from medstudy.records import Example
-from medstudy.resolution import Geometry, Shown, Size, plan, scale, trained_on
+from medstudy.records import LETTERS, Example, Question
+from medstudy.resolution import Geometry, Shown, plan, scale, trained_on
+from medstudy.supply import Supply
 
 
 def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
@@ -34,13 +40,14 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
     family = models.load(study.model, trained[0].dir / "checkpoint" if trained else None)
     folders = [item.dir for item in grid.needed(study, job, "data")]
     examples = [example for folder in folders for example in store.read(folder, "test")]
+    supply = Supply.of(study, family, frozen=study.training.freeze_vision_tower or study.training.lora is not None)
     policies = [*study.inference, *(study.controls.views if job.parameters["controls"] else ())]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None
     parts = []
     for policy in policies:
         part = paths.scratch(job.dir) / f"{policy.label}.parquet"
         if not part.is_file():
-            frame = predict(family, examples, policy, study, line)
+            frame = predict(family, examples, policy, study, line, supply)
             with paths.atomic(part) as temporary:
                 frame.to_parquet(temporary)
         elif line is not None:
@@ -63,93 +70,140 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
     return predictions
 
 
-def predict(family, examples: Sequence[Example], policy, study: Study, line=None) -> pd.DataFrame:
+def predict(family, examples: Sequence[Example], policy, study: Study, line=None, supply=None) -> pd.DataFrame:
     """One row a question: the record of what was shown, what was asked and what came back."""
+    supply = supply or Supply(family, study.interpolation)
     sources = _swapped(examples) if policy.policy == "shuffled" else list(examples)
-    shown = [plan(policy, Size(one.image.height, one.image.width), family.geometry)[0] for one in sources]
+    shown = [plan(policy, size_of(one), family.geometry)[0] for one in sources]
     _check(policy, sources, shown, family.geometry)
     rows: list[dict] = []
-    order = sorted(range(len(examples)), key=lambda index: (shown[index].visual_tokens, index))
-    for batch in _chunks(order, study.evaluation.images_per_batch):
-        seen = [(examples[index], sources[index], shown[index]) for index in batch]
-        texts = answer(family, seen, study.interpolation, study.evaluation.max_new_tokens)
-        for (example, source, view), answers in zip(seen, texts, strict=True):
-            rows += _rows(family, example, source, view, answers, policy, study.interpolation)
-        if line is not None:
-            line.update(len(batch))
+    for index, (said, scored) in answers(supply, examples, sources, shown, study.evaluation, study.workers, line):
+        rows += _rows(family, examples[index], sources[index], shown[index], said, scored, policy, study)
     return pd.DataFrame(rows).sort_values(["dataset", "image_id", "question_id"], ignore_index=True)
 
 
+@dataclass(frozen=True)
+class Passes:
+    """Forward passes over images with all their questions, and where asked all their options; each computable alone."""
+
+    supply: Supply
+    examples: Sequence[Example]
+    sources: Sequence[Example]  # whose image is shown
+    shown: Sequence[Shown]
+    options: Decoding
+
+    @cached_property
+    def groups(self) -> list[list[int]]:
+        """The images of each pass, by index. Raises ResolutionError naming one that fits in none."""
+        rows = [self.row(index) for index in range(len(self.examples))]
+        lengths = [len(asked) + (len(scored) if scored else 0) for asked, scored in rows]
+        labels = [name_of(one, view) for one, view in zip(self.sources, self.shown, strict=True)]
+        return packing.fill(lengths, self.options.tokens_per_pass, labels)
+
+    def row(self, index: int) -> tuple[prefix.Row, prefix.Row | None]:
+        """An image's questions up to where an answer starts, and the options of its choices as answers."""
+        family, questions = self.supply.family, self.examples[index].questions
+        asked = prefix.row(family, questions, self.shown[index], answered=False)
+        offered = options_of(questions) if self.options.option_likelihoods else ()
+        return asked, prefix.row(family, offered, self.shown[index], answered=True) if offered else None
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, number: int) -> tuple[list[int], prefix.Packed, prefix.Packed | None, list[torch.Tensor]]:
+        """The images of a pass, their packed questions, their packed options, and their pixels or features."""
+        family, group = self.supply.family, self.groups[number]
+        asked, scored = zip(*(self.row(index) for index in group), strict=True)
+        offered = prefix.pack(family, [row or _without(other) for row, other in zip(scored, asked, strict=True)])
+        views = [(self.sources[index].image, self.shown[index]) for index in group]
+        images = [self.supply(image, view) for image, view in views if view.visual_tokens]
+        return group, prefix.pack(family, asked), offered if any(scored) else None, images
+
+
+def options_of(questions: Sequence[Question]) -> tuple[Question, ...]:
+    """Each option of each choice, as a question with that letter as its answer."""
+    return tuple(
+        replace(question, answer=letter)
+        for question in questions
+        for letter, _ in zip(LETTERS, question.options, strict=False)
+    )
+
+
 @torch.inference_mode()
-def answer(
-    family, seen: list[tuple[Example, Example, Shown]], interpolation: str, max_new_tokens: int
-) -> list[list[str]]:
-    """Greedy answers to all questions of a batch of images; `seen` holds (example asked, example shown, view)."""
-    items = [prefix.row(family, asked.questions, shown, answered=False) for asked, _, shown in seen]
-    cache, mask, after = _prefill(family, items, seen, interpolation)
-    branches = [branch for item in items for branch in item.branches]
-    counts = torch.tensor([len(item.branches) for item in items])
-    cache.batch_select_indices(torch.arange(len(items)).repeat_interleave(counts))
-    mask, after = mask.repeat_interleave(counts, 0), after.repeat_interleave(counts, 0)
-    produced = _decode(family, cache, mask, after, branches, max_new_tokens)
-    texts = iter([family.text(tokens) for tokens in produced])
-    return [[next(texts) for _ in item.branches] for item in items]
+def answers(supply: Supply, examples, sources, shown, options: Decoding, workers: int = 0, line=None):
+    """Yield (index of the example, (greedy answer of each question, log-likelihoods of its options)), pass by pass.
+
+    The next passes' images are read while the model works. Options that are not scored have an empty list.
+    """
+    family = supply.family
+    passes = Passes(supply, examples, sources, shown, options)
+    if workers:
+        supply.prepare(zip(sources, shown, strict=True))
+    loader = DataLoader(passes, batch_size=None, num_workers=workers, collate_fn=_same)
+    for group, asked, offered, images in loader:
+        seen = supply.see(images, asked.grids.to(family.model.device))
+        texts = iter([family.text(tokens) for tokens in decode(family, asked, seen, options.max_new_tokens)])
+        scores = iter(likelihoods(family, offered, seen).tolist()) if offered is not None else iter(())
+        for index in group:
+            questions = examples[index].questions
+            said = [next(texts) for _ in questions]
+            scored = [list(islice(scores, len(question.options))) for question in questions]
+            yield index, (said, scored)
+        if line is not None:
+            line.update(len(group))
 
 
-def _prefill(family, items: list[prefix.Row], seen, interpolation: str):
-    """Encode the prefixes, padded on the left: cache, mask [B, P], and the position [B] that follows each prefix."""
-    length = max(len(item.prefix) for item in items)
-    ids = torch.full((len(items), length), family.processor.tokenizer.pad_token_id)
-    positions = torch.zeros((3, len(items), length), dtype=torch.long)
-    mask = torch.zeros((len(items), length), dtype=torch.long)
-    for index, item in enumerate(items):
-        start = length - len(item.prefix)
-        ids[index, start:] = torch.tensor(item.prefix)
-        positions[:, index, start:] = family.positions(item.prefix, item.grid)
-        mask[index, start:] = 1
-    inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
-    pictured = [(source, shown) for _, source, shown in seen if shown.visual_tokens]
-    if pictured:
-        arrays = [views.render(source.image, shown, interpolation) for source, shown in pictured]
-        inputs |= family.pixels(arrays, [shown.size for _, shown in pictured])
-    cache = DynamicCache(config=family.model.config)
-    family.model.model(**_to(inputs, family.model.device), past_key_values=cache, use_cache=True)
-    return cache, mask, positions.amax((0, 2)) + 1
+def decode(family, packed: prefix.Packed, seen, limit: int) -> list[list[int]]:
+    """The most likely tokens of every branch of a packed row, up to its end or `limit`.
 
-
-def _decode(family, cache, mask, after, branches: list[list[int]], limit: int) -> list[list[int]]:
-    """Feed every branch (padded on the left), then take the most likely token until each has ended."""
-    device, length = family.model.device, max(map(len, branches))
-    pad = family.processor.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (length - len(branch)) + branch for branch in branches])
-    own = torch.tensor([[0] * (length - len(branch)) + [1] * len(branch) for branch in branches])
-    positions = (after[:, None] + own.cumsum(1) - 1).clamp(min=0)
-    mask = torch.cat([mask, own], 1)
+    One pass fills a cache in which the prefix stands once; then all branches advance together, each new token looking
+    at its image's prefix and at its own branch.
+    """
+    model, plan_ = family.model, packed.plan
+    packed = packed.to(model.device)
+    cache = DynamicCache(config=model.config)
+    hidden = family.hidden(packed, seen, cache)[packed.last]
+    image, branch = (part.to(model.device) for part in (plan_.image, plan_.branch))
+    images, branches = image[packed.last], torch.arange(len(packed.last), device=model.device)
+    positions = packed.positions[:, 0, packed.last] + 1
     produced: list[list[int]] = [[] for _ in branches]
-    open_branches = torch.ones(len(branches), dtype=torch.bool)
-    for _ in range(limit):
-        hidden = family.model.model(
-            input_ids=ids.to(device),
-            position_ids=positions.expand(3, -1, -1).to(device),
-            attention_mask=mask.to(device),
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
-        token = family.model.lm_head(hidden).argmax(-1).cpu()
-        open_branches &= token != family.end
-        for index in open_branches.nonzero().flatten().tolist():
-            produced[index].append(int(token[index]))
-        if not open_branches.any():
+    for left in reversed(range(limit)):
+        tokens = model.lm_head(hidden).argmax(-1)
+        going = tokens != family.end
+        tokens, images, branches, positions = tokens[going], images[going], branches[going], positions[:, going]
+        for number, token in zip(branches.tolist(), tokens.tolist(), strict=True):
+            produced[number].append(token)
+        if not left or not len(tokens):
             break
-        ids, positions = token[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, torch.ones((len(branches), 1), dtype=mask.dtype)], 1)
+        image, branch = torch.cat([image, images]), torch.cat([branch, branches])
+        mask = (images[:, None] == image) & ((branch == -1) | (branches[:, None] == branch))
+        hidden = family.advance(tokens[None], positions[:, None], mask[None, None], cache)
+        positions = positions + 1
     return produced
 
 
-def _rows(family, example: Example, source: Example, view: Shown, answers: list[str], policy, interpolation: str):
-    original = Size(source.image.height, source.image.width)
+def likelihoods(family, packed: prefix.Packed, seen) -> torch.Tensor:
+    """[Q] log-likelihood of each branch's answer, its end included."""
+    packed = packed.to(family.model.device)
+    hidden = family.hidden(packed, seen)
+    scores = family.model.lm_head(hidden[packed.at]).float().log_softmax(-1)
+    picked = scores.gather(1, packed.targets[:, None])[:, 0]
+    return torch.zeros(len(packed.last), device=picked.device).index_add_(0, packed.question, picked)
+
+
+def _without(row: prefix.Row) -> prefix.Row:
+    """A row's prefix alone."""
+    return replace(row, branches=[], answers=[])
+
+
+def _same(content):
+    return content
+
+
+def _rows(family, example: Example, source: Example, view: Shown, said, scored, policy, study: Study):
+    original = size_of(source)
     control = policy.policy if policy.policy in ("down_up", "blind", "shuffled") else "none"
-    for question, text in zip(example.questions, answers, strict=True):
+    for question, text, scores in zip(example.questions, said, scored, strict=True):
         yield {
             "inference": policy.label, "control": control, "budget_pixels": policy.budget,
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
@@ -160,8 +214,9 @@ def _rows(family, example: Example, source: Example, view: Shown, answers: list[
             "detail_px": float("nan") if question.detail_px is None else question.detail_px,
             "height": original.height, "width": original.width,
             "shown_height": view.size.height, "shown_width": view.size.width, "visual_tokens": view.visual_tokens,
-            "scale": scale(original, view.size), "interpolation": interpolation,
-            "prompt": family.prompt(question, view.visual_tokens > 0), "raw_text": text, "render": example.render,
+            "scale": scale(original, view.size), "interpolation": study.interpolation,
+            "prompt": family.prompt(question, view.visual_tokens > 0), "raw_text": text,
+            "option_log_likelihoods": scores, "render": example.render,
         }  # fmt: skip
 
 
@@ -182,12 +237,3 @@ def _check(policy, examples: Sequence[Example], shown: list[Shown], geometry: Ge
                 f"Policy {policy.label} allows {policy.budget} pixels, but image {example.image_id} is shown at "
                 f"{view.size.height}x{view.size.width}. This is a bug in the policy; report it."
             )
-
-
-def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _to(inputs: dict[str, torch.Tensor], device) -> dict[str, torch.Tensor]:
-    return {name: tensor.to(device) for name, tensor in inputs.items()}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from medstudy.pictures import pil
 from medstudy.records import Example
 
 
@@ -21,7 +22,7 @@ def draw(examples: Iterable[Example], columns: int = 4) -> Figure | None:
         axis.set_axis_off()
     for row, examples_of_family in zip(axes, chosen.values(), strict=True):
         for axis, example in zip(row, examples_of_family, strict=False):
-            axis.imshow(example.image, interpolation="none")
+            axis.imshow(pil(example.image), interpolation="none")
             axis.set_title(_title(example), fontsize=7, loc="left")
     figure.tight_layout()
     return figure

@@ -32,8 +32,16 @@ class Model(_Params):
 
     id: str = "base"
     revision: str | None = None
-    family: Literal["qwen2_vl"] = "qwen2_vl"
+    family: Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl"] = "qwen2_vl"
     dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class Lora(_Params):
+    """Adapters beside the language model's matrices of these names; nothing else is trained."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Optimisation(_Params):
@@ -41,7 +49,10 @@ class Optimisation(_Params):
 
     epochs: PositiveInt
     optimizer: Literal["adamw", "muon"] = "adamw"
+    lora: Lora | None = None  # null: full fine-tuning
     freeze_vision_tower: bool = False  # train the merger and the language model only
+    cache_features: bool = True  # keep what a frozen tower makes of each image on the disk
+    tokens_per_pass: PositiveInt = 8192  # of a forward pass: keeps memory flat whatever the policy
     images_per_step: PositiveInt = 8
     learning_rate: PositiveFloat
     weight_decay: float = Field(default=0.01, ge=0)
@@ -55,7 +66,8 @@ class Decoding(_Params):
     """Greedy generation."""
 
     max_new_tokens: PositiveInt = 128
-    images_per_batch: PositiveInt = 8
+    tokens_per_pass: PositiveInt = 8192  # of a forward pass: images with their questions are packed into it
+    option_likelihoods: bool = False  # also record the log-likelihood of each option of a choice
 
 
 class Controls(_Params):
@@ -87,6 +99,7 @@ class Study(_Params):
     interpolation: Literal["bicubic", "lanczos", "bilinear"] = "bicubic"
     training: Optimisation
     evaluation: Decoding = Decoding()
+    workers: NonNegativeInt = 0  # processes a job that read and resize images ahead of the model
     intervals: Intervals = Intervals()
     root: Path = paths.ROOT  # runs/ and figures/ are written under it
 

@@ -1,16 +1,18 @@
 """One image, many questions, one row: a shared prefix and a branch a question.
 
-A row is [system, image | question 1, answer 1 | question 2, answer 2 | …]. Every branch attends to the prefix and to
-itself, never to another branch, and continues the prefix's positions: the losses are those of separate sequences,
-and the image is encoded once. This is the reference form: boolean mask, scaled-dot-product attention.
+An image's tokens are [system, image | question 1, answer 1 | question 2, answer 2 | …]. Every branch attends to the
+prefix and to itself, never to another branch, and continues the prefix's positions: the losses are those of separate
+sequences, and the image is encoded once. Several images are packed into one row without padding: first all their
+prefixes, then all their branches (`medstudy.attention` has the plan and the kernels).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from medstudy.attention import Plan
 from medstudy.records import Question
 from medstudy.resolution import Shown
 
@@ -22,10 +24,36 @@ class Row:
     prefix: list[int]
     branches: list[list[int]]
     answers: list[int]
-    grid: torch.Tensor | None  # [3] patches: time, height, width; None without an image
+    grids: torch.Tensor  # [images, 3] patches of each image of the prefix: time, height, width
 
     def __len__(self) -> int:
         return len(self.prefix) + sum(map(len, self.branches))
+
+    @property
+    def patches(self) -> tuple[int, ...]:
+        return tuple(self.grids.prod(1).tolist())
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed row of S tokens, Q branches and A answer tokens.
+
+    ids [1, S]; positions [3, 1, S] (or [1, S]); at [A]: the place that predicts each answer token; targets [A]: that
+    token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3] patches.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    plan: Plan
+    at: torch.Tensor
+    targets: torch.Tensor
+    question: torch.Tensor
+    last: torch.Tensor
+    grids: torch.Tensor
+
+    def to(self, device: torch.device) -> Packed:
+        moved = {name: part.to(device, non_blocking=True) for name, part in vars(self).items() if name != "plan"}
+        return replace(self, **moved)
 
 
 def row(family, questions: tuple[Question, ...], shown: Shown, answered: bool) -> Row:
@@ -38,40 +66,34 @@ def row(family, questions: tuple[Question, ...], shown: Shown, answered: bool) -
         prefix=_expanded(prompts[0][:shared], family.image_token, shown.visual_tokens),
         branches=[prompt[shared:] + answer for prompt, answer in zip(prompts, answers, strict=True)],
         answers=[len(prompt) - shared for prompt in prompts],
-        grid=_grid(family, shown) if image else None,
+        grids=family.grid(shown.size) if image else torch.zeros((0, 3), dtype=torch.long),
     )
 
 
-def collate(family, rows: list[Row]) -> dict[str, torch.Tensor]:
-    """Pad rows to one batch.
-
-    input_ids [B, S]; position_ids [3, B, S]; attention_mask [B, 1, S, S] bool, True where a query may look;
-    targets [B, S]: the token that each position should predict, -100 elsewhere; question [B, S]: its branch, else -1.
-    """
-    size, length = len(rows), max(map(len, rows))
-    ids = torch.full((size, length), family.processor.tokenizer.pad_token_id)
-    positions = torch.zeros((3, size, length), dtype=torch.long)
-    mask = torch.zeros((size, 1, length, length), dtype=torch.bool)
-    targets = torch.full((size, length), -100)
-    question = torch.full((size, length), -1)
-    for index, item in enumerate(rows):
-        tokens = torch.tensor(item.prefix + [token for branch in item.branches for token in branch])
-        branch = _branch_of(item)
-        ids[index, : len(item)] = tokens
-        positions[:, index, : len(item)] = _positions(family, item)
-        mask[index, 0, : len(item), : len(item)] = allowed(branch)
-        for number, (start, end) in enumerate(_answer_spans(item)):
-            targets[index, start - 1 : end - 1] = tokens[start:end]
-            question[index, start - 1 : end - 1] = number
-    mask |= torch.eye(length, dtype=torch.bool)  # padding looks at itself: no empty softmax
-    inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
-    return inputs | {"targets": targets, "question": question}
-
-
-def allowed(branch: torch.Tensor) -> torch.Tensor:
-    """[S] branch of each token (-1: prefix) -> [S, S] bool: causal, and the key in the prefix or in the same branch."""
-    order = torch.arange(len(branch))
-    return (order[:, None] >= order) & ((branch[None] == -1) | (branch[:, None] == branch[None]))
+def pack(family, rows: list[Row]) -> Packed:
+    """Several images' rows as one row: no padding, no token of one image visible to another."""
+    plan = Plan(tuple(len(item.prefix) for item in rows), tuple(tuple(map(len, item.branches)) for item in rows))
+    branches = [branch for item in rows for branch in item.branches]
+    answers = [answer for item in rows for answer in item.answers]
+    prefixes = [family.positions(item.prefix, item.grids) for item in rows]
+    after = [int(part.max()) + 1 for part, item in zip(prefixes, rows, strict=True) for _ in item.branches]
+    axes = prefixes[0].shape[0]
+    places = [torch.arange(s, s + len(b)).expand(axes, -1) for s, b in zip(after, branches, strict=True)]
+    ids = torch.tensor([token for part in [*(item.prefix for item in rows), *branches] for token in part])
+    ends = plan.shared + torch.tensor([len(branch) for branch in branches], dtype=torch.long).cumsum(0)
+    spans = [range(int(end) - len(b) + a, int(end)) for end, b, a in zip(ends, branches, answers, strict=True)]
+    answer = torch.tensor([place for span in spans for place in span], dtype=torch.long)
+    counts = torch.tensor([len(span) for span in spans], dtype=torch.long)
+    return Packed(
+        ids=ids[None],
+        positions=torch.cat([*prefixes, *places], 1)[:, None],
+        plan=plan,
+        at=answer - 1,
+        targets=ids[answer],
+        question=torch.repeat_interleave(torch.arange(len(branches)), counts),
+        last=ends - 1,
+        grids=torch.cat([item.grids for item in rows]),
+    )
 
 
 _NOTHING = Question(id="", text="", answer="", kind="open", task="")
@@ -87,28 +109,3 @@ def _shared(sequences: list[list[int]]) -> int:
 
 def _expanded(prefix: list[int], image_token: int, count: int) -> list[int]:
     return [token for item in prefix for token in ([item] * count if item == image_token else [item])]
-
-
-def _grid(family, shown: Shown) -> torch.Tensor:
-    patch = family.model.config.vision_config.patch_size
-    return torch.tensor([1, shown.size.height // patch, shown.size.width // patch])
-
-
-def _branch_of(item: Row) -> torch.Tensor:
-    lengths = [len(item.prefix), *map(len, item.branches)]
-    return torch.repeat_interleave(torch.arange(-1, len(item.branches)), torch.tensor(lengths))
-
-
-def _positions(family, item: Row) -> torch.Tensor:
-    prefix = family.positions(item.prefix, item.grid)
-    start = int(prefix.max()) + 1
-    branches = [torch.arange(start, start + len(branch)).expand(3, -1) for branch in item.branches]
-    return torch.cat([prefix, *branches], dim=1)
-
-
-def _answer_spans(item: Row) -> list[tuple[int, int]]:
-    start, spans = len(item.prefix), []
-    for branch, answer in zip(item.branches, item.answers, strict=True):
-        spans.append((start + answer, start + len(branch)))
-        start += len(branch)
-    return spans

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +19,13 @@ import yaml
 from accelerate import PartialState
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
-from medstudy import models, paths, training, vision_pretraining
+from medstudy import batches, models, paths, training, vision_pretraining
 from medstudy.datasets import general
 from medstudy.errors import ParamsError, RunError
 from medstudy.models import standin
 from medstudy.params import Model, Optimisation, _Params
 from medstudy.resolution import Fixed, Size
+from medstudy.supply import Supply
 from medstudy.vision_pretraining import Scenes
 
 
@@ -63,13 +65,17 @@ class Corpus:
     ranks: int = 1
 
     @property
+    def supply(self) -> Supply:
+        return Supply(self.family, "bicubic")
+
+    @property
     def images(self) -> int:
         return self.params.images if self.split == "train" else self.params.val_images
 
     def __len__(self) -> int:
         return -(-self.images // self.params.training.images_per_step)
 
-    def __getitem__(self, step: int) -> list[training.Micro]:
+    def __getitem__(self, step: int) -> list[batches.Micro]:
         size = self.params.training.images_per_step
         policy = Fixed(side=self.params.side)
         seen = []
@@ -78,7 +84,7 @@ class Corpus:
             example = general.example(self.params.seed, self.split, index, plain)
             view = policy.shown(Size(example.image.height, example.image.width), self.family.geometry)
             seen.append((example, view))
-        return training.micros(self.family, seen, "bicubic")
+        return batches.micros(self.supply, seen, self.params.training.tokens_per_pass)
 
 
 def load(path: str | Path) -> Base:
@@ -111,7 +117,8 @@ def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
         _teach_to_see(base, start, scratch / "untrained", workers, share)
     family = models.load(Model(id=str(start)))
     corpus, validation = (Corpus(family, split, base, **share) for split in ("train", "val"))
-    log = training.fit(family.model, corpus, validation, base.training, base.seed, scratch, "pretrain", workers)
+    loss = partial(training.loss_of, corpus.supply)
+    log = training.fit(family.model, corpus, validation, base.training, base.seed, scratch, loss, "pretrain", workers)
     if state.is_main_process:
         stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}
         training.save(family, folder, stamp)
@@ -130,9 +137,9 @@ def _teach_to_see(base: Base, folder: Path, untrained: Path, workers: int, share
     if stage is not None:
         torch.manual_seed(base.seed)
         scenes = Scenes(family, base.seed, stage.images, stage.training.images_per_step, **share)
-        scratch, loss = folder.parent / "vision", vision_pretraining.loss_of
-        seer = vision_pretraining.Seer(family)
-        log = training.fit(seer, scenes, None, stage.training, base.seed, scratch, "vision", workers, loss)
+        seer, scratch = vision_pretraining.Seer(family), folder.parent / "vision"
+        loss = partial(vision_pretraining.loss_of, seer)
+        log = training.fit(seer, scenes, None, stage.training, base.seed, scratch, loss, "vision", workers)
         stamp = {"stage": "vision", "loss": float(log["loss"].tail(50).mean())}
     if state.is_main_process:
         training.save(family, folder, stamp)

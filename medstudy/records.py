@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from medstudy.pictures import Picture
+
 KINDS = ("closed", "open", "choice", "description", "class")
 SPLITS = ("train", "val", "test")
 LETTERS = "ABCDEFGHIJ"
@@ -32,10 +34,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Example:
-    """One image (RGB) with its questions. Examples that are not independent share a `group`."""
+    """One image with its questions. Examples that are not independent share a `group`.
+
+    A builder yields RGB PIL images, `store.read` pictures that are decoded when looked at (`pictures.pil`).
+    """
 
     image_id: str
-    image: Image.Image
+    image: Image.Image | Picture
     questions: tuple[Question, ...]
     dataset: str
     split: str

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from medstudy.batches import Micro
 from medstudy.datasets import general
 from medstudy.datasets.general.words import SHAPES
 from medstudy.resolution import Size
-from medstudy.training import Micro
 
 SCALES = (0.8, 1.2, 1.8, 2.7, 4.0, 6.0)  # px, of the blobs
 EDGES = (1.0, 2.5)  # px, of the gradients
@@ -46,7 +46,9 @@ class Scenes:
     def __getitem__(self, step: int) -> list[Micro]:
         made = [self._one(i) for i in range(step * self.per_step, (step + 1) * self.per_step)[self.rank :: self.ranks]]
         arrays = [array for array, _ in made]
-        inputs = self.family.pixels(arrays, [Size(*array.shape[:2]) for array in arrays])
+        pixels = torch.cat([self.family.patches(torch.from_numpy(array.copy())) for array in arrays])
+        grids = torch.cat([self.family.grid(Size(*array.shape[:2])) for array in arrays])
+        inputs = {"pixel_values": pixels, "image_grid_thw": grids}
         factor = self.family.geometry.factor
         local = torch.cat([describe(array, factor) for array in arrays])
         shapes = torch.cat([centres(scene, factor) for _, scene in made])

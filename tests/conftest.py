@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,9 @@ from PIL import Image
 from medstudy import models
 from medstudy.models import standin
 from medstudy.params import Model
+from medstudy.pictures import Picture
 from medstudy.records import Example, Question
+from tests import families
 
 torch.set_num_threads(1)
 
@@ -30,6 +35,13 @@ def family(tiny_model):
     return models.load(tiny_model)
 
 
+@pytest.fixture(scope="session")
+def checkpoints(tiny_model, tmp_path_factory):
+    """Folders of a very small checkpoint of every family."""
+    made = {name: build(TEXTS * 20, tmp_path_factory.mktemp(name)) for name, build in families.BUILD.items()}
+    return made | {"qwen2_vl": Path(tiny_model.id)}
+
+
 def make_example(index: int, size: tuple[int, int], split: str = "train") -> Example:
     """A noise image of (height, width) with a closed, an open and a multiple-choice question."""
     pixels = np.random.default_rng([7, index]).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -39,11 +51,16 @@ def make_example(index: int, size: tuple[int, int], split: str = "train") -> Exa
         Question("colour", "Which colour is shown?", "AB"[index % 2], "choice", "colour", options=("red", "blue")),
     )
     name = f"{split}-{index}"
-    return Example(
-        name, Image.fromarray(pixels), questions, "made", split, name, "made", "none", "none", True, "test", "CC0-1.0"
-    )
+    image = Image.fromarray(pixels)
+    return Example(name, image, questions, "made", split, name, "made", "none", "none", True, "test", "CC0-1.0")
 
 
 @pytest.fixture(scope="session")
 def examples():
     return [make_example(index, size) for index, size in enumerate([(56, 84), (112, 112), (140, 196), (90, 60)])]
+
+
+@pytest.fixture(scope="session")
+def pictured(examples):
+    """The examples as they come from a study's store: encoded, with an identity."""
+    return [replace(one, image=Picture.of(one.image, one.image_id)) for one in examples]

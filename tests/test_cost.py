@@ -7,8 +7,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from medstudy import cost, models, prefix, training
+from medstudy import adapters, batches, cost, models, prefix, training
+from medstudy.models import qwen2_vl
+from medstudy.params import Lora, Model
 from medstudy.resolution import Blind, Native, Size, plan
+from medstudy.shelf import Shelf
+from medstudy.supply import Supply
 
 COUNTED = partial(sdpa_kernel, SDPBackend.MATH)  # torch 2.11 does not count the CPU's flash kernel
 
@@ -17,13 +21,34 @@ COUNTED = partial(sdpa_kernel, SDPBackend.MATH)  # torch 2.11 does not count the
 def test_forward_flops_equal_torch_counter(family, examples, policy):
     example = examples[2]
     view = plan(policy, Size(example.image.height, example.image.width), family.geometry)[0]
-    (micro,) = training.micros(family, [(example, view)], "bicubic")
+    work, micro, counted = _counted(family, example, view)
+    assert cost.forward_flops(family.shape, _computed(work, micro)) == pytest.approx(counted, rel=0.01)
+    assert micro.flops == pytest.approx(3 * cost.forward_flops(family.shape, work))
+
+
+def _counted(family, example, view):
+    """An example's workload, its pass, and the operations that torch counts in it."""
+    supply = Supply(family, "bicubic")
+    (micro,) = batches.micros(supply, [(example, view)], 10**6)
     with FlopCounterMode(display=False) as counter, COUNTED(), torch.no_grad():
-        training.loss_of(family.model, micro.inputs)
-    work = training.workload(prefix.row(family, example.questions, view, answered=True))
-    dense = cost.Workload(work.patches, work.tokens, work.tokens**2, work.answers)  # sdpa computes masked pairs too
-    assert cost.forward_flops(family.model.config, dense) == pytest.approx(counter.get_total_flops(), rel=0.01)
-    assert micro.flops == pytest.approx(3 * cost.forward_flops(family.model.config, work))
+        training.loss_of(supply, micro.content)
+    row = prefix.row(family, example.questions, view, answered=True)
+    return batches.workload([row], micro.content.packed.plan), micro, counter.get_total_flops()
+
+
+def _computed(work, micro):
+    """With the pairs that the sdpa kernel on a CPU computes: masked ones too."""
+    plan_ = micro.content.packed.plan
+    pairs = sum(p**2 + sum(b) * (p + sum(b)) for p, b in zip(plan_.prefixes, plan_.branches, strict=True))
+    return cost.Workload(work.patches, work.tokens, pairs, work.answers)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_forward_flops_of_every_family_equal_torch_counter(checkpoints, examples, name):
+    family = models.load(Model(id=str(checkpoints[name]), family=name))
+    view = Native(max_pixels=10**6).shown(Size(140, 196), family.geometry)
+    work, micro, counted = _counted(family, examples[2], view)
+    assert cost.forward_flops(family.shape, _computed(work, micro)) == pytest.approx(counted, rel=0.03)
 
 
 def test_native_at_the_papers_size_costs_as_known():
@@ -41,19 +66,25 @@ def test_native_at_the_papers_size_costs_as_known():
     work = cost.Workload(
         (72 * 72,), prefix_tokens + 10 * branch, prefix_tokens**2 // 2 + 10 * branch * prefix_tokens, 10 * 5
     )
-    assert cost.training_flops(config, work) / 800e12 * 1e3 == pytest.approx(64.5, rel=0.1)
+    assert cost.training_flops(qwen2_vl.Qwen2VL.cost_shape(config), work) / 800e12 * 1e3 == pytest.approx(64.5, rel=0.1)
 
 
-def test_a_frozen_tower_costs_what_torch_counts(tiny_model, examples):
-    family, example = models.load(tiny_model), examples[2]
-    family.freeze_tower()
+@pytest.mark.parametrize("kind", ["full", "frozen", "stored", "lora"])
+def test_training_costs_what_torch_counts(tiny_model, pictured, tmp_path, kind):
+    family, example = models.load(tiny_model), pictured[2]
+    if kind in ("frozen", "stored"):
+        family.freeze_tower()
+    if kind == "lora":
+        adapters.add(family, Lora(rank=1))
     view = plan(Native(max_pixels=10**6), Size(example.image.height, example.image.width), family.geometry)[0]
-    (micro,) = training.micros(family, [(example, view)], "bicubic")
+    supply = Supply(family, "bicubic", features=Shelf(tmp_path) if kind == "stored" else None)
+    (micro,) = batches.micros(supply, [(example, view)], 10**6)
     with FlopCounterMode(display=False) as counter, COUNTED():
-        training.loss_of(family.model, micro.inputs).backward()
-    work = training.workload(prefix.row(family, example.questions, view, answered=True))
-    dense = cost.Workload(work.patches, work.tokens, work.tokens**2, work.answers)
-    frozen = cost.training_flops(family.model.config, dense, frozen_tower=True)
-    assert frozen == pytest.approx(counter.get_total_flops(), rel=0.1)
-    assert frozen < 0.95 * cost.training_flops(family.model.config, dense)
-    assert micro.flops == pytest.approx(cost.training_flops(family.model.config, work, frozen_tower=True))
+        training.loss_of(supply, micro.content).backward()
+    work = batches.workload([prefix.row(family, example.questions, view, answered=True)], micro.content.packed.plan)
+    trained = cost.Trained.of(family.model)
+    expected = cost.training_flops(family.shape, _computed(work, micro), trained, tower=kind != "stored")
+    assert expected == pytest.approx(counter.get_total_flops(), rel=0.1)
+    assert micro.flops == pytest.approx(cost.training_flops(family.shape, work, trained, tower=kind != "stored"))
+    if kind != "full":
+        assert micro.flops < 0.95 * cost.training_flops(family.shape, work)

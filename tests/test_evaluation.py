@@ -1,18 +1,21 @@
 """Evaluation: batched shared-prefix decoding gives the tokens of one-by-one `generate`; rows record what was shown."""
 
+from functools import partial
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
 from medstudy import evaluation, models, training, views
-from medstudy.params import Optimisation
-from medstudy.resolution import Blind, DownUp, Fixed, Native, Shuffled, Size, plan
+from medstudy.batches import FineTuning, size_of
+from medstudy.errors import ResolutionError
+from medstudy.params import Decoding, Model, Optimisation
+from medstudy.resolution import Blind, DownUp, Fixed, Native, Shuffled, plan
+from medstudy.supply import Supply
 
 NATIVE = Native(max_pixels=10**6)
-STUDY = SimpleNamespace(
-    interpolation="bicubic", evaluation=SimpleNamespace(images_per_batch=3, max_new_tokens=8)
-)
+STUDY = SimpleNamespace(interpolation="bicubic", workers=0, evaluation=Decoding(max_new_tokens=8, tokens_per_pass=300))
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +23,18 @@ def trained(tiny_model, examples, tmp_path_factory):
     """A model that has learnt different answers for different images and questions, so that greedy paths differ."""
     family = models.load(tiny_model)
     options = Optimisation(epochs=60, images_per_step=2, learning_rate=3e-3, validations=1)
-    batches = training.FineTuning(family, examples, NATIVE, "bicubic", 2, 60, 0)
-    training.fit(family.model, batches, None, options, 0, tmp_path_factory.mktemp("scratch"))
+    supply = Supply(family, "bicubic")
+    seen = FineTuning(supply, examples, NATIVE, options, 0)
+    loss = partial(training.loss_of, supply)
+    training.fit(family.model, seen, None, options, 0, tmp_path_factory.mktemp("scratch"), loss)
     return family
+
+
+def _asked(family, examples, policy, **options):
+    """Greedy answers and option likelihoods of every example, in order."""
+    shown = [plan(policy, size_of(one), family.geometry)[0] for one in examples]
+    made = evaluation.answers(Supply(family, "bicubic"), examples, examples, shown, Decoding(**options))
+    return [content for _, content in sorted(made)]
 
 
 def _one_by_one(family, example, view, question):
@@ -40,15 +52,73 @@ def _one_by_one(family, example, view, question):
 
 @pytest.mark.parametrize("policy", [NATIVE, Fixed(side=56), Blind()], ids=lambda p: p.label)
 def test_answers_equal_generate(trained, examples, policy):
-    shown = [plan(policy, Size(e.image.height, e.image.width), trained.geometry)[0] for e in examples]
-    texts = evaluation.answer(trained, [(e, e, v) for e, v in zip(examples, shown, strict=True)], "bicubic", 8)
+    texts = [said for said, _ in _asked(trained, examples, policy, max_new_tokens=8)]
     expected = [
-        [_one_by_one(trained, example, view, question) for question in example.questions]
-        for example, view in zip(examples, shown, strict=True)
+        [
+            _one_by_one(trained, example, plan(policy, size_of(example), trained.geometry)[0], question)
+            for question in example.questions
+        ]
+        for example in examples
     ]
     assert texts == expected
     if policy is NATIVE:
         assert len({text for texts in expected for text in texts}) > 2  # it says more than one thing
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_answers_of_every_family_equal_generate(checkpoints, examples, name):
+    family = models.load(Model(id=str(checkpoints[name]), family=name))
+    with torch.no_grad():
+        for parameter in family.model.parameters():
+            parameter.mul_(3 if parameter.ndim >= 2 else 1)
+    texts = [said for said, _ in _asked(family, examples, NATIVE, max_new_tokens=8)]
+    views_ = [plan(NATIVE, size_of(one), family.geometry)[0] for one in examples]
+    expected = [
+        [_one_by_one(family, one, view, question) for question in one.questions]
+        for one, view in zip(examples, views_, strict=True)
+    ]
+    assert texts == expected and len({text for texts in expected for text in texts}) > 2
+
+
+def test_options_are_scored_as_they_are_one_by_one(trained, examples):
+    scored = [scores for _, scores in _asked(trained, examples, NATIVE, max_new_tokens=4, option_likelihoods=True)]
+    for example, (closed, open_, choice) in zip(examples, scored, strict=True):
+        assert closed == open_ == []
+        view = plan(NATIVE, size_of(example), trained.geometry)[0]
+        expected = [_log_likelihood(trained, example, view, example.questions[2], letter) for letter in "AB"]
+        assert choice == pytest.approx(expected, abs=1e-4)
+        best = "AB"[choice.index(max(choice))]
+        assert best == _one_by_one(trained, example, view, example.questions[2])
+
+
+def _log_likelihood(family, example, view, question, answer):
+    """The reference: the whole sequence through the model's own forward pass."""
+    image = views.render(example.image, view, "bicubic")
+    size = {"shortest_edge": 784, "longest_edge": 10**9}
+    inputs = family.processor(
+        text=[family.prompt(question)], images=[image], images_kwargs={"size": size}, return_tensors="pt"
+    )
+    ids = torch.tensor([family.ids(answer) + [family.end]])
+    whole = torch.cat([inputs["input_ids"], ids], 1)
+    inputs |= {"input_ids": whole, "attention_mask": torch.ones_like(whole)}
+    inputs["mm_token_type_ids"] = (whole == family.image_token).int()
+    family.model.model.rope_deltas = None
+    with torch.no_grad():
+        scores = family.model(**inputs).logits[0, -ids.shape[1] - 1 : -1].log_softmax(-1)
+    family.model.model.rope_deltas = None
+    return float(scores.gather(1, ids.T).sum())
+
+
+def test_an_image_that_fits_in_no_pass_is_named(trained, examples):
+    with pytest.raises(ResolutionError, match="train-2 of made at 140x196.*tokens_per_pass"):
+        _asked(trained, examples, NATIVE, tokens_per_pass=100)
+
+
+def test_workers_read_ahead_and_change_nothing(trained, examples):
+    ahead = SimpleNamespace(**vars(STUDY) | {"workers": 1})
+    pd.testing.assert_frame_equal(
+        evaluation.predict(trained, examples, NATIVE, STUDY), evaluation.predict(trained, examples, NATIVE, ahead)
+    )
 
 
 def test_rows_record_sizes_prompt_and_answer(trained, examples):
@@ -80,8 +150,8 @@ def test_swapping_never_keeps_an_image_and_stays_in_the_family(examples):
     assert sorted(one.image_id for one in swapped) == sorted(one.image_id for one in examples)
 
 
-def test_predictions_do_not_depend_on_the_batch(trained, examples):
-    one = SimpleNamespace(interpolation="bicubic", evaluation=SimpleNamespace(images_per_batch=1, max_new_tokens=8))
+def test_predictions_do_not_depend_on_the_packing(trained, examples):
+    one = SimpleNamespace(**vars(STUDY) | {"evaluation": Decoding(max_new_tokens=8, tokens_per_pass=165)})
     together = evaluation.predict(trained, examples, NATIVE, STUDY)
     alone = evaluation.predict(trained, examples, NATIVE, one)
     assert together["raw_text"].tolist() == alone["raw_text"].tolist()

@@ -1,16 +1,18 @@
-"""read_rgb on real bytes of every kind that has a trap."""
+"""read_rgb on real bytes of every kind that has a trap; the fast JPEG decoder held to Pillow."""
 
 import io
 
 import numpy as np
 import pytest
+import simplejpeg
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medstudy.errors import ImageError
-from medstudy.images import read_rgb, to_uint8
+from medstudy.images import read_array, read_rgb, read_size, to_uint8
 
 RAMP = np.linspace(0, 4095, 64 * 48).reshape(48, 64).astype(np.uint16)  # 12-bit data in 16 bits
 
@@ -57,6 +59,121 @@ def test_cmyk_jpeg_keeps_its_colour():
     shown = pixels(encode(red, "JPEG", quality=95))
     assert shown.shape == (30, 40, 3)
     assert np.abs(shown.astype(int) - (220, 30, 20)).max() < 12
+
+
+JPEGS = {
+    "4:2:0": {"subsampling": 2},
+    "4:2:2": {"subsampling": 1},
+    "4:4:4": {"subsampling": 0},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 3},
+    "RGB inside": {"keep_rgb": True},
+    "quality 30": {"quality": 30},
+}
+
+
+def photo(height=61, width=83):
+    """Smooth colour with noise, of odd sides: [h, w, 3] uint8."""
+    down, right = np.mgrid[:height, :width]
+    smooth = 128 + 100 * np.sin(np.stack([down / 9, right / 13, (down + right) / 7], -1))
+    noise = np.random.default_rng(0).normal(0, 9, (height, width, 3))
+    return Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def only_fast(monkeypatch):
+    """Fails a test in which Pillow decodes."""
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("Pillow decoded"))
+
+
+@pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_has_pillows_pixels_without_pillow(options, mode, request):
+    data = encode(photo().convert(mode), "JPEG", **{"quality": 90} | options)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    request.getfixturevalue("only_fast")
+    assert np.array_equal(read_array(data), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_jpeg_is_pillows(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(photo(), "JPEG", quality=90, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    assert np.array_equal(read_array(data), expected)
+    assert read_size(data) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 30, 1000])
+def test_a_jpeg_cut_short_is_refused_or_whole(cut):
+    """Pillow bears the loss of the end marker alone; whatever it does, the fast decoder changes nothing."""
+    data = encode(photo(), "JPEG", quality=90)[:-cut]
+    try:
+        expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    except OSError:
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            read_array(data)
+    else:
+        assert np.array_equal(read_array(data), expected)
+
+
+def test_what_the_fast_decoder_refuses_goes_to_pillow():
+    whole = encode(photo(), "JPEG", quality=90)
+    damaged = whole[: len(whole) // 2] + b"\xff\xd9"
+    with pytest.raises(ValueError):
+        simplejpeg.decode_jpeg(damaged)
+    assert np.array_equal(read_array(damaged), np.asarray(Image.open(io.BytesIO(damaged)).convert("RGB")))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_is_judged_as_by_pillow(seed):
+    rng = np.random.default_rng(seed)
+    whole = encode(photo(), "JPEG", quality=90, progressive=seed == 2)
+    for _ in range(60):
+        data = bytearray(whole)
+        data[rng.integers(2, len(data))] = rng.integers(256)
+        try:
+            image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+        except Exception:
+            with pytest.raises(ImageError):
+                read_array(bytes(data))
+        else:
+            assert np.array_equal(read_array(bytes(data)), np.asarray(image))
+
+
+FILES = {
+    "JPEG": lambda: encode(photo(), "JPEG"),
+    "PNG": lambda: encode(photo()),
+    "PNG, text": lambda: encode(photo(), pnginfo=_text()),
+    "CMYK": lambda: encode(photo().convert("CMYK"), "JPEG"),
+    "TIFF": lambda: tiff(np.zeros((5, 9), np.uint8), photometric="minisblack"),
+    "TIFF, turned": lambda: tiff(
+        np.zeros((5, 9), np.uint8), photometric="minisblack", extratags=[(274, "H", 1, 6, True)]
+    ),
+    "DICOM": lambda: dicom(np.arange(45).reshape(1, 5, 9)),
+}
+
+
+def _text():
+    about = PngInfo()
+    about.add_text("key", "value")
+    return about
+
+
+@pytest.mark.parametrize("make", FILES.values(), ids=FILES)
+def test_the_header_gives_the_size_of_the_pixels(make):
+    data = make()
+    assert read_size(data) == read_array(data).shape[:2]
+
+
+def test_the_size_of_a_stored_png_needs_no_decoding(only_fast):
+    assert read_size(encode(photo())) == (61, 83)
+
+
+def test_a_size_error_names_the_file():
+    with pytest.raises(ImageError, match="scan"):
+        read_size(b"nothing", name="scan")
 
 
 def test_16_bit_png_uses_the_whole_range_instead_of_clipping_at_255():

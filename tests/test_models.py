@@ -3,33 +3,97 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from medstudy import models
+from medstudy import models, prefix, views
 from medstudy.errors import ModelError
-from medstudy.models.qwen2_vl import user_text
+from medstudy.models.qwen_vl import user_text
 from medstudy.params import Model
 from medstudy.records import Question
-from medstudy.resolution import Size
+from medstudy.resolution import Shown, Size
 
 
-def test_pixels_equal_the_processor(family):
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(28, 28), (84, 112), (140, 56)]]
-    ours = family.pixels(images, [Size(*image.shape[:2]) for image in images])
-    theirs = family.processor.image_processor(
-        images=images, size={"shortest_edge": 784, "longest_edge": 10**9}, return_tensors="pt"
-    )
-    assert ours["image_grid_thw"].tolist() == theirs["image_grid_thw"].tolist()
-    torch.testing.assert_close(ours["pixel_values"], theirs["pixel_values"], atol=1e-5, rtol=0)
+@pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def any_family(request, checkpoints):
+    return models.load(Model(id=str(checkpoints[request.param]), family=request.param))
 
 
-def test_an_image_of_another_size_than_planned_is_refused(family):
-    with pytest.raises(ModelError, match="planned size"):
-        family.pixels([np.zeros((84, 84, 3), np.uint8)], [Size(112, 112)])
+@pytest.fixture(scope="module")
+def noise(any_family):
+    factor, rng = any_family.geometry.factor, np.random.default_rng(0)
+    sizes = [(factor, factor), (3 * factor, 4 * factor), (5 * factor, 2 * factor)]
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
 
 
-def test_geometry(family):
-    assert family.geometry == (28, 784)
+def test_patches_are_the_pinned_processors_to_the_bit(any_family, noise):
+    settings = any_family.processor.image_processor
+    about = {name: getattr(settings, name) for name in ("patch_size", "image_mean", "image_std")}
+    size = {"shortest_edge": 1, "longest_edge": 10**9}
+    theirs = Qwen2VLImageProcessorPil(**about)(images=noise, size=size, return_tensors="pt")
+    frames = theirs["pixel_values"].view(-1, 3, 2, settings.patch_size**2)
+    ours = torch.cat([any_family.patches(torch.from_numpy(image)) for image in noise])
+    assert torch.equal(frames[:, :, 0], frames[:, :, 1])
+    assert torch.equal(ours, frames[:, :, 0].flatten(1))
+    grids = torch.cat([any_family.grid(Size(*image.shape[:2])) for image in noise])
+    assert torch.equal(grids, theirs["image_grid_thw"])
+
+
+@pytest.mark.parametrize("size", [(28, 28), (61, 83), (250, 131), (33, 420)])
+def test_an_image_of_any_size_becomes_the_pinned_processors_pixels(family, size):
+    """Our resize, then our normalisation and order of patches."""
+    pixels = np.random.default_rng(size).integers(0, 256, (*size, 3), dtype=np.uint8)
+    limits = {"shortest_edge": 784, "longest_edge": 10**9}
+    theirs = Qwen2VLImageProcessorPil()(images=[Image.fromarray(pixels)], size=limits, return_tensors="pt")
+    shown = Size(*(14 * int(side) for side in theirs["image_grid_thw"][0, 1:]))
+    view = views.cached(Image.fromarray(pixels), Shown("native", (shown,), shown, 1), "bicubic", None)
+    frames = theirs["pixel_values"].view(-1, 3, 2, 196)
+    assert torch.equal(family.patches(view), frames[:, :, 0].flatten(1))
+
+
+def test_the_towers_features_are_those_of_the_untouched_model(any_family, noise):
+    """Patches of one frame by a matrix product; the processor's two frames through transformers' convolution."""
+    untouched = AutoModelForImageTextToText.from_pretrained(any_family.model.name_or_path).eval()
+    for image in noise:
+        size = {"shortest_edge": 1, "longest_edge": 10**9}
+        inputs = any_family.processor.image_processor(images=[image], size=size, return_tensors="pt")
+        grid = any_family.grid(Size(*image.shape[:2]))
+        with torch.no_grad():
+            theirs = untouched.model.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
+            patches = any_family.patches(torch.from_numpy(image))
+            seen = any_family.see(patches, grid)
+            again = any_family.merge(any_family.features(patches, grid), grid)
+        torch.testing.assert_close(seen.tokens, theirs.pooler_output, atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(again.tokens, seen.tokens, atol=0, rtol=0)
+        deep = getattr(theirs, "deepstack_features", None) or []
+        assert len(seen.deep) == len(again.deep) == len(deep)
+        for ours, stored, reference in zip(seen.deep, again.deep, deep, strict=True):
+            torch.testing.assert_close(ours, reference, atol=2e-6, rtol=1e-5)
+            torch.testing.assert_close(stored, ours, atol=0, rtol=0)
+
+
+def test_a_size_that_is_no_multiple_is_refused(family):
+    with pytest.raises(ModelError, match="multiples of 28"):
+        family.patches(torch.zeros((84, 90, 3), dtype=torch.uint8))
+
+
+def test_visual_tokens_that_do_not_fit_the_row_are_refused(family, examples):
+    row = prefix.row(family, examples[0].questions, Shown("x", (), Size(56, 84), 6), answered=True)
+    seen = family.see(family.patches(torch.zeros((84, 84, 3), dtype=torch.uint8)), family.grid(Size(84, 84)))
+    with pytest.raises(ModelError, match="planned apart"):
+        family.hidden(prefix.pack(family, [row]), seen)
+
+
+def test_another_familys_checkpoint_is_refused(checkpoints):
+    with pytest.raises(ModelError, match="model.family"):
+        models.load(Model(id=str(checkpoints["qwen3_vl"]), family="qwen2_vl"))
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_geometry_is_patch_times_merge(checkpoints, name):
+    factor = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32}[name]
+    assert models.load(Model(id=str(checkpoints[name]), family=name)).geometry == (factor, factor**2)
 
 
 def test_prompt_is_the_authors(family):

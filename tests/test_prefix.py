@@ -1,83 +1,144 @@
-"""A row with shared prefix has exactly the losses, gradients and answers of separate sequences."""
+"""A packed row with shared prefixes has exactly the losses, gradients and answers of separate sequences."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
-from medstudy import prefix, training
-from medstudy.resolution import Blind, Fixed, Native, Size, plan
+from medstudy import batches, models, prefix, training
+from medstudy.attention import Plan
+from medstudy.batches import size_of
+from medstudy.params import Model
+from medstudy.resolution import Blind, Fixed, Native, plan
+from medstudy.supply import Supply
+
+NATIVE = Native(max_pixels=10**6)
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+BOUNDS = {torch.float32: (2e-6, 1e-5), torch.float64: (1e-12, 1e-12)}  # of the mean loss, and of the whole gradient
 
 
-def _views(family, examples, policy):
-    return [
-        (one, plan(policy, Size(one.image.height, one.image.width), family.geometry)[0]) for one in examples
-    ]
-
-
-def _loss_and_gradient(family, batches):
-    family.model.zero_grad()
-    total = sum(training.loss_of(family.model, micro.inputs) for micro in batches)
-    total.backward()
-    gradient = torch.cat([p.grad.flatten() for p in family.model.parameters() if p.grad is not None])
-    return float(total.detach()), gradient
-
-
-def _separate(family, seen):
-    """One question a sequence, one sequence a batch, plain causal attention and the model's own positions."""
-    from dataclasses import replace
-
-    batches = []
-    for example, view in seen:
-        for question in example.questions:
-            (micro,) = training.micros(family, [(replace(example, questions=(question,)), view)], "bicubic")
-            inputs = dict(micro.inputs)
-            ids = inputs["input_ids"]
-            inputs["attention_mask"] = torch.ones_like(ids)
-            del inputs["position_ids"]
-            if view.visual_tokens:
-                inputs["mm_token_type_ids"] = (ids == family.image_token).int()
-            batches.append(replace(micro, inputs=inputs))
-    return batches
-
-
-@pytest.mark.parametrize("policy", [Native(max_pixels=10**6), Fixed(side=84), Blind()], ids=lambda p: p.label)
-def test_losses_and_gradients_equal_those_of_separate_sequences(family, examples, policy):
-    seen = _views(family, examples, policy)
-    shared_loss, shared_gradient = _loss_and_gradient(family, training.micros(family, seen, "bicubic"))
-    family.model.model.rope_deltas = None
-    loss, gradient = _loss_and_gradient(family, _separate(family, seen))
-    family.model.model.rope_deltas = None
-    assert shared_loss == pytest.approx(loss, abs=2e-5)  # a sum over 12 questions
-    assert (shared_gradient - gradient).norm() <= 1e-5 * gradient.norm()
-
-
-def test_without_the_mask_the_same_comparison_fails(family, examples):
-    seen = _views(family, examples, Fixed(side=84))
-    (micro,) = training.micros(family, seen[:1], "bicubic")
-    length = micro.inputs["input_ids"].shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()[None, None]
-    leaky = micro.inputs | {"attention_mask": causal}
+@pytest.fixture(scope="module", params=FAMILIES)
+def any_family(request, checkpoints):
+    """Its untrained weights enlarged: as they are, attention is so even that a wrong mask hardly shows."""
+    family = models.load(Model(id=str(checkpoints[request.param]), family=request.param))
     with torch.no_grad():
-        exact = float(training.loss_of(family.model, micro.inputs))
-        wrong = float(training.loss_of(family.model, leaky))
+        for parameter in family.model.parameters():
+            parameter.mul_(4 if parameter.ndim >= 2 else 1)
+    assert family.shades.dtype == torch.float32  # read here, before a test changes what float32 is
+    return family
+
+
+def views(family, examples, policy):
+    return [(one, plan(policy, size_of(one), family.geometry)[0]) for one in examples]
+
+
+def packed(family, seen, change=lambda row: row):
+    """Mean loss and gradient of all questions in one packed row."""
+    supply = Supply(family, "bicubic")
+    (micro,) = batches.micros(supply, seen, 10**6)
+    batch = replace(micro.content, packed=change(micro.content.packed))
+    return _with_gradient(family, training.loss_of(supply, batch) / micro.questions)
+
+
+def separate(family, seen):
+    """The reference: one question a sequence, through the processor and the model's own forward pass."""
+    losses = [_one(family, one, view, question) for one, view in seen for question in one.questions]
+    return _with_gradient(family, sum(losses) / len(losses))
+
+
+def _one(family, example, view, question):
+    from medstudy.views import render
+
+    images = [render(example.image, view, "bicubic")] if view.visual_tokens else None
+    text = family.prompt(question, bool(images))
+    size = {"shortest_edge": 1, "longest_edge": 10**9}
+    inputs = family.processor(text=[text], images=images, images_kwargs={"size": size}, return_tensors="pt")
+    answer = torch.tensor([family.ids(question.answer) + [family.end]])
+    ids = torch.cat([inputs["input_ids"], answer], 1)
+    inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if images:
+        inputs["mm_token_type_ids"] = (ids == family.image_token).int()
+        pixels = family.patches(torch.from_numpy(images[0].copy()))  # the processor's own: tests/test_models.py
+        inputs["pixel_values"] = pixels.to(family.model.dtype)
+    else:
+        inputs.pop("mm_token_type_ids", None)
+    family.model.model.rope_deltas = None
+    logits = family.model(**inputs).logits[0, -answer.shape[1] - 1 : -1]
+    family.model.model.rope_deltas = None
+    return torch.nn.functional.cross_entropy(logits, answer[0])
+
+
+def _with_gradient(family, loss):
+    family.model.zero_grad()
+    loss.backward()
+    gradient = torch.cat([p.grad.flatten() for p in family.model.parameters() if p.grad is not None])
+    return loss.item(), gradient
+
+
+@pytest.mark.parametrize("dtype", BOUNDS, ids=str)
+@pytest.mark.parametrize("policy", [NATIVE, Fixed(side=84), Blind()], ids=lambda p: p.label)
+def test_losses_and_gradients_equal_those_of_separate_sequences(any_family, examples, policy, dtype, monkeypatch):
+    any_family.model.to(dtype)
+    if dtype == torch.float64:  # the models' own norms and rotations compute in float32 whatever the weights are
+        monkeypatch.setattr(torch, "float32", torch.float64)
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    seen = views(any_family, examples, policy)
+    shared, shared_gradient = packed(any_family, seen)
+    loss, gradient = separate(any_family, seen)
+    monkeypatch.undo()
+    any_family.model.to(torch.float32)
+    loss_bound, gradient_bound = BOUNDS[dtype]
+    assert abs(shared - loss) <= loss_bound
+    assert (shared_gradient - gradient).norm() <= gradient_bound * gradient.norm()
+
+
+def _causal(row):
+    """Every image and every question sees all that stands before it."""
+    return replace(row, plan=Plan((len(row.plan),), ((),)))
+
+
+def _one_dimensional(row):
+    return replace(row, positions=torch.arange(row.ids.shape[1]).expand(3, 1, -1))
+
+
+def _one_image(row):
+    """The branches of all images see all the prefixes."""
+    lengths = tuple(length for image in row.plan.branches for length in image)
+    return replace(row, plan=Plan((row.plan.shared,), (lengths,)))
+
+
+@pytest.mark.parametrize("change", [_causal, _one_dimensional, _one_image])
+def test_a_wrong_mask_or_wrong_positions_fail_the_same_comparison(any_family, examples, change):
+    seen = views(any_family, examples, Fixed(side=84))
+    exact, exact_gradient = packed(any_family, seen)
+    wrong, wrong_gradient = packed(any_family, seen, change)
     assert abs(exact - wrong) > 1e-3
+    assert (exact_gradient - wrong_gradient).norm() > 1e-2 * exact_gradient.norm()
 
 
-def test_allowed_is_causal_and_keeps_branches_apart():
-    branch = torch.tensor([-1, -1, 0, 0, 1])
-    expected = [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 0],
-        [1, 1, 0, 0, 1],
-    ]
-    assert prefix.allowed(branch).int().tolist() == expected
+def test_features_from_the_disk_change_nothing(any_family, pictured, tmp_path):
+    from medstudy.shelf import Shelf
+
+    any_family.freeze_tower()
+    seen = views(any_family, pictured, NATIVE)
+    direct, direct_gradient = packed(any_family, seen)
+    stored = Supply(any_family, "bicubic", features=Shelf(tmp_path))
+    for _ in range(2):  # the second time they are read
+        (micro,) = batches.micros(stored, seen, 10**6)
+        assert all(part.dtype == torch.float32 for part in micro.content.images)
+        loss, gradient = _with_gradient(any_family, training.loss_of(stored, micro.content) / micro.questions)
+        assert abs(loss - direct) <= 2e-6
+        assert (gradient - direct_gradient).norm() <= 1e-5 * direct_gradient.norm()
+    for parameter in any_family.model.parameters():
+        parameter.requires_grad_(True)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == len(pictured)
 
 
 def test_prefix_holds_the_image_and_branches_hold_the_questions(family, examples):
-    (example, view) = _views(family, examples[:1], Native(max_pixels=10**6))[0]
+    (example, view) = views(family, examples[:1], NATIVE)[0]
     row = prefix.row(family, example.questions, view, answered=True)
     assert row.prefix.count(family.image_token) == view.visual_tokens == 6
+    assert row.patches == (24,)
     texts = [family.processor.tokenizer.decode(branch) for branch in row.branches]
     assert texts[0] == "Is there a dot?<|im_end|>\n<|im_start|>assistant\nno<|im_end|>"
     assert texts[2].startswith("Which colour is shown?\nA. red\nB. blue\nAnswer with a single letter")
@@ -85,13 +146,26 @@ def test_prefix_holds_the_image_and_branches_hold_the_questions(family, examples
         assert family.text(branch[start:]) == question.answer
 
 
+def test_a_packed_row_says_where_answers_are(family, examples):
+    rows = [prefix.row(family, one.questions, view, True) for one, view in views(family, examples, Fixed(side=84))]
+    made = prefix.pack(family, rows)
+    assert made.plan.prefixes == tuple(len(row.prefix) for row in rows)
+    assert made.ids.shape[1] == len(made.plan) == sum(map(len, rows))
+    assert made.ids[0, : made.plan.shared].tolist() == [token for row in rows for token in row.prefix]
+    for number, question in enumerate(question for one in examples for question in one.questions):
+        places = made.at[made.question == number]
+        assert family.text(made.ids[0, places + 1].tolist()) == question.answer == family.text(
+            made.targets[made.question == number].tolist()
+        )
+        assert made.ids[0, made.last[number]] == family.end and int(made.last[number]) == int(places[-1]) + 1
+    prefix_end = made.positions[:, 0, : made.plan.prefixes[0]].max()
+    first = made.positions[:, 0, made.plan.shared : made.plan.shared + 3]
+    assert torch.equal(first, (prefix_end + 1 + torch.arange(3)).expand(3, -1))
+
+
 def test_a_question_weighs_the_same_whatever_its_answer_length(family, examples):
-    (micro,) = training.micros(family, _views(family, examples[:1], Fixed(side=84)), "bicubic")
-    with torch.no_grad():
-        whole = float(training.loss_of(family.model, micro.inputs))
-        parts = [
-            float(training.loss_of(family.model, part.inputs))
-            for part in _separate(family, _views(family, examples[:1], Fixed(side=84)))
-        ]
-    family.model.model.rope_deltas = None
-    assert whole == pytest.approx(sum(parts), abs=1e-5)
+    seen = views(family, examples[:1], Fixed(side=84))
+    whole, _ = packed(family, seen)
+    alone = [separate(family, [(replace(seen[0][0], questions=(q,)), seen[0][1])])[0] for q in examples[0].questions]
+    assert len({len(family.ids(question.answer)) for question in examples[0].questions}) > 1
+    assert whole == pytest.approx(sum(alone) / 3, abs=1e-5)

@@ -1,6 +1,7 @@
 """The base's recipe: targets of the vision stage, the corpus, and both stages on a toy scale."""
 
 import json
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_the_vision_stage_learns(small, tmp_path):
     options = small.vision.training
     scenes = vision_pretraining.Scenes(family, 0, 320, options.images_per_step)
     seer = vision_pretraining.Seer(family)
-    log = training.fit(seer, scenes, None, options, 0, tmp_path, loss=vision_pretraining.loss_of)
+    log = training.fit(seer, scenes, None, options, 0, tmp_path, partial(vision_pretraining.loss_of, seer))
     assert log["loss"].tail(5).mean() < 0.7 * log["loss"].head(5).mean()
 
 
@@ -109,7 +110,7 @@ def test_the_corpus_never_repeats_an_image(small, tmp_path):
     corpus = pretraining.Corpus(_untrained(tmp_path), "train", small)
     first, second = corpus[0], corpus[1]
     assert len(corpus) == 2
-    assert not torch.equal(first[0].inputs["pixel_values"][:1], second[0].inputs["pixel_values"][:1])
+    assert not torch.equal(first[0].content.images[0][:1], second[0].content.images[0][:1])
 
 
 def test_a_wrong_base_is_explained(tmp_path):

@@ -1,23 +1,32 @@
 """Training: a regime's views, exact resume, the resume point, cost."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from medstudy import models, training
-from medstudy.errors import RunError
-from medstudy.params import Optimisation
-from medstudy.resolution import Add, Curriculum, Fixed, Mixed, Native
+from medstudy import adapters, models, training
+from medstudy.batches import FineTuning, micros, size_of
+from medstudy.errors import ResolutionError, RunError
+from medstudy.models.qwen_vl import QwenVL
+from medstudy.params import Lora, Optimisation
+from medstudy.resolution import Add, Curriculum, Fixed, Mixed, Native, plan
+from medstudy.shelf import Shelf
+from medstudy.supply import Supply
 
 OPTIONS = Optimisation(epochs=2, images_per_step=2, learning_rate=1e-3, validations=2, checkpoint_seconds=1)
 NATIVE = Native(max_pixels=10**6)
 
 
-def _batches(family, examples, policy, seed=0):
-    return training.FineTuning(family, examples, policy, "bicubic", 2, 2, seed)
+def _batches(family, examples, policy, seed=0, options=OPTIONS):
+    return FineTuning(Supply(family, "bicubic"), examples, policy, options, seed)
+
+
+def _fit(family, seen, options, scratch, seed=0):
+    return training.fit(family.model, seen, None, options, seed, scratch, partial(training.loss_of, Supply(family, "")))
 
 
 def _weights(family):
@@ -44,12 +53,12 @@ class Killed:
 def test_resumed_equals_uninterrupted_to_the_bit(tiny_model, examples, tmp_path, optimizer):
     options = replace_options(checkpoint_seconds=0, optimizer=optimizer)
     whole = models.load(tiny_model)
-    log = training.fit(whole.model, _batches(whole, examples, NATIVE), None, options, 0, tmp_path / "a")
+    log = _fit(whole, _batches(whole, examples, NATIVE), options, tmp_path / "a")
     parts = models.load(tiny_model)
     with pytest.raises(KeyboardInterrupt):
-        training.fit(parts.model, Killed(_batches(parts, examples, NATIVE), 3), None, options, 0, tmp_path / "b")
+        _fit(parts, Killed(_batches(parts, examples, NATIVE), 3), options, tmp_path / "b")
     again = models.load(tiny_model)
-    resumed = training.fit(again.model, _batches(again, examples, NATIVE), None, options, 0, tmp_path / "b")
+    resumed = _fit(again, _batches(again, examples, NATIVE), options, tmp_path / "b")
     assert torch.equal(_weights(whole), _weights(again))
     assert not torch.equal(_weights(whole), _weights(models.load(tiny_model)))
     pd.testing.assert_frame_equal(log.drop(columns="seconds"), resumed.drop(columns="seconds"))
@@ -64,7 +73,7 @@ def test_another_seed_trains_another_model(tiny_model, examples, tmp_path):
     made = []
     for seed in (0, 1):
         family = models.load(tiny_model)
-        training.fit(family.model, _batches(family, examples, NATIVE, seed), None, OPTIONS, seed, tmp_path / str(seed))
+        _fit(family, _batches(family, examples, NATIVE, seed), OPTIONS, tmp_path / str(seed), seed)
         made.append(_weights(family))
     assert not torch.equal(*made)
 
@@ -72,8 +81,8 @@ def test_another_seed_trains_another_model(tiny_model, examples, tmp_path):
 def test_training_learns_the_answers(tiny_model, examples, tmp_path):
     family = models.load(tiny_model)
     options = OPTIONS.model_copy(update={"epochs": 20, "learning_rate": 3e-3})
-    batches = replace(_batches(family, examples, Fixed(side=56)), epochs=20)
-    log = training.fit(family.model, batches, None, options, 0, tmp_path)
+    batches = _batches(family, examples, Fixed(side=56), options=options)
+    log = _fit(family, batches, options, tmp_path)
     assert log["loss"].iloc[-1] < 0.5 * log["loss"].iloc[0]
 
 
@@ -82,7 +91,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, examples, tmp_path)
     with torch.no_grad():
         next(family.model.parameters()).fill_(float("nan"))
     with pytest.raises(RunError, match="must stay finite"):
-        training.fit(family.model, _batches(family, examples, NATIVE), None, OPTIONS, 0, tmp_path)
+        _fit(family, _batches(family, examples, NATIVE), OPTIONS, tmp_path)
 
 
 def test_an_epoch_sees_every_image_once_in_another_order(family, examples):
@@ -96,8 +105,10 @@ def test_an_epoch_sees_every_image_once_in_another_order(family, examples):
 def test_the_same_step_is_the_same_batch(family, examples):
     one, two = (_batches(family, examples, NATIVE)[1] for _ in range(2))
     for first, second in zip(one, two, strict=True):
-        for name, tensor in first.inputs.items():
-            assert torch.equal(tensor, second.inputs[name])
+        for name, part in vars(first.content.packed).items():
+            other = getattr(second.content.packed, name)
+            assert part == other if name == "plan" else torch.equal(part, other)
+        assert all(torch.equal(*pair) for pair in zip(first.content.images, second.content.images, strict=True))
 
 
 def test_add_keeps_every_native_sample_and_adds_the_variant(family, examples):
@@ -110,7 +121,7 @@ def test_add_keeps_every_native_sample_and_adds_the_variant(family, examples):
 
 def test_the_ledger_records_what_was_shown(family, examples):
     policy = Mixed(choices=(Fixed(side=56), NATIVE))
-    batches = replace(_batches(family, examples, policy), epochs=8)
+    batches = _batches(family, examples, policy, options=OPTIONS.model_copy(update={"epochs": 8}))
     ledger = training.ledger(batches)
     assert len(ledger) == 8 * len(examples)
     assert set(ledger["policy"]) == {"fixed-56", "native"}
@@ -121,17 +132,87 @@ def test_the_ledger_records_what_was_shown(family, examples):
 
 
 def test_the_curriculum_of_the_ledger_rises(family, examples):
-    batches = replace(_batches(family, examples, Curriculum(stages=(Fixed(side=56), NATIVE))), epochs=2)
+    batches = _batches(family, examples, Curriculum(stages=(Fixed(side=56), NATIVE)))
     ledger = training.ledger(batches)
     assert ledger.groupby("epoch")["policy"].unique().map(list).to_dict() == {0: ["fixed-56"], 1: ["native"]}
 
 
-def test_micro_batches_keep_the_token_budget(family, examples):
-    policy_views = [(one, view) for one in examples * 10 for view in _batches(family, [one], NATIVE).views(one, 0, 0)]
-    micros = training.micros(family, policy_views, "bicubic")
-    assert len(micros) > 1
-    assert all(micro.inputs["input_ids"].numel() <= training.ROW_TOKENS for micro in micros)
-    assert sum(micro.images for micro in micros) == 40
+def test_a_curriculum_that_turns_within_an_epoch_is_in_the_ledger_as_it_was(family, examples):
+    """Three stages in two epochs of two steps: the second stage begins in the middle of the first epoch."""
+    stages = (Fixed(side=28), Fixed(side=56), NATIVE)
+    batches = _batches(family, examples, Curriculum(stages=stages))
+    ledger = training.ledger(batches)
+    assert ledger["policy"].tolist() == ["fixed-28"] * 4 + ["fixed-56"] * 2 + ["native"] * 2
+    assert ledger["visual_tokens"].sum() == sum(m.visual_tokens for step in range(4) for m in batches[step])
+
+
+def test_passes_keep_the_token_budget_and_lose_nothing(family, examples):
+    seen = [(one, view) for one in examples * 10 for view in plan(NATIVE, size_of(one), family.geometry)]
+    passes = micros(Supply(family, "bicubic"), seen, 700)
+    assert len(passes) > 1
+    assert all(one.content.packed.ids.numel() <= 700 for one in passes)
+    assert sum(one.images for one in passes) == 40 and sum(one.questions for one in passes) == 120
+
+
+def test_gradients_do_not_depend_on_how_a_step_is_cut_into_passes(family, examples):
+    """Accumulated over many small passes or from one: the mean over the step's questions."""
+    supply = Supply(family, "bicubic")
+    gradients = []
+    for budget in (200, 10**6):
+        seen = [(one, plan(NATIVE, size_of(one), family.geometry)[0]) for one in examples]
+        passes = micros(supply, seen, budget)
+        family.model.zero_grad()
+        for one in passes:
+            (training.loss_of(supply, one.content) / sum(part.questions for part in passes)).backward()
+        gradients.append((len(passes), torch.cat([p.grad.flatten() for p in family.model.parameters()])))
+    (many, one_by_one), (single, together) = gradients
+    assert many > single == 1
+    assert (one_by_one - together).norm() <= 1e-5 * together.norm()
+
+
+def test_an_image_too_long_for_a_pass_stops_the_training_before_its_first_step(family, examples):
+    options = OPTIONS.model_copy(update={"tokens_per_pass": 150})
+    with pytest.raises(ResolutionError, match="image train-2 at 140x196 takes 1"):
+        training.prepare([_batches(family, examples, NATIVE, options=options)])
+
+
+def test_a_frozen_towers_features_are_computed_once_for_all_trainings(tiny_model, pictured, tmp_path, monkeypatch):
+    made = []
+    original = QwenVL.features
+    monkeypatch.setattr(QwenVL, "features", lambda self, *a: made.append(1) or original(self, *a))
+    for seed in (0, 1):
+        family = models.load(tiny_model)
+        family.freeze_tower()
+        supply = Supply(family, "bicubic", features=Shelf(tmp_path / "features"))
+        seen = FineTuning(supply, pictured, NATIVE, OPTIONS, seed)
+        training.prepare([seen], None)
+        loss = partial(training.loss_of, supply)
+        training.fit(family.model, seen, None, OPTIONS, seed, tmp_path / str(seed), loss)
+    assert len(made) == len(pictured)
+    family.model.model.visual.blocks[0].mlp.fc1.weight.data += 1  # another tower: nothing of the old one may be used
+    assert Supply(family, "bicubic").tower != supply.tower
+
+
+def test_lora_trains_adapters_alone_and_loads_merged(tiny_model, examples, tmp_path):
+    options = OPTIONS.model_copy(update={"lora": Lora(rank=2), "epochs": 8, "learning_rate": 1e-2})
+    family, before = models.load(tiny_model), models.load(tiny_model)
+    adapter = adapters.add(family, options.lora)
+    trained = {name for name, p in family.model.named_parameters() if p.requires_grad}
+    assert trained and all("lora_" in name and "language_model" in name for name in trained)
+    log = _fit(family, _batches(family, examples, NATIVE, options=options), options, tmp_path)
+    assert log["loss"].iloc[-1] < log["loss"].iloc[0]
+    training.save(family, tmp_path / "checkpoint", {"regime": "native"}, adapter)
+    files = {file.name for file in (tmp_path / "checkpoint").iterdir()}
+    assert "adapter_model.safetensors" in files and "model.safetensors" not in files
+    loaded = models.load(tiny_model, tmp_path / "checkpoint")
+    assert loaded.revision not in (before.revision, family.revision)
+    supply = Supply(family, "bicubic")
+    (one,) = micros(supply, [(examples[0], plan(NATIVE, size_of(examples[0]), family.geometry)[0])], 10**6)
+    with torch.no_grad():
+        ours, theirs, base = (
+            float(training.loss_of(Supply(each, "bicubic"), one.content)) for each in (family, loaded, before)
+        )
+    assert ours == pytest.approx(theirs, abs=1e-4) and abs(ours - base) > 1e-2
 
 
 def test_a_saved_checkpoint_loads_again_with_its_stamp(family, tiny_model, tmp_path):
@@ -144,7 +225,7 @@ def test_a_saved_checkpoint_loads_again_with_its_stamp(family, tiny_model, tmp_p
 def test_a_frozen_tower_stays_as_it_was_and_the_rest_learns(tiny_model, examples, tmp_path):
     family, before = models.load(tiny_model), models.load(tiny_model)
     family.freeze_tower()
-    training.fit(family.model, _batches(family, examples, NATIVE), None, OPTIONS, 0, tmp_path)
+    _fit(family, _batches(family, examples, NATIVE), OPTIONS, tmp_path)
     assert all(torch.equal(*pair) for pair in zip(family.tower, before.tower, strict=True))
     merger = family.model.model.visual.merger.ln_q.weight
     assert not torch.equal(merger, before.model.model.visual.merger.ln_q.weight)

@@ -1,11 +1,16 @@
-"""Pixels follow the plan."""
+"""Pixels follow the plan, and are the ones that the processor of transformers would make."""
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from transformers.image_utils import PILImageResampling, SizeDict
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from medstudy import views
-from medstudy.resolution import DownUp, Fixed, Geometry, Native, Size, plan
+from medstudy import pictures, views
+from medstudy.pictures import Picture
+from medstudy.resolution import DownUp, Fixed, Geometry, Native, Shown, Size, plan
+from medstudy.shelf import Shelf
 
 QWEN = Geometry(28, 784)
 
@@ -55,3 +60,66 @@ def test_filters_differ():
     cubic, _ = _render(Fixed(side=84), 200, 200)
     linear, _ = _render(Fixed(side=84), 200, 200, "bilinear")
     assert not np.array_equal(cubic, linear)
+
+
+def _noise(height, width):
+    return np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("filter_", views.FILTERS)
+@pytest.mark.parametrize("size", [(61, 83), (250, 131), (30, 400), (300, 300)])
+@pytest.mark.parametrize("budget", [56 * 56, 140 * 140, 10**6])
+def test_the_pixels_are_the_pillow_processors(size, budget, filter_):
+    pixels = _noise(*size)
+    theirs = Qwen2VLImageProcessorPil().resize(
+        np.moveaxis(pixels, -1, 0), SizeDict(shortest_edge=784, longest_edge=budget),
+        PILImageResampling[filter_.upper()], 28,
+    )  # fmt: skip
+    shown = Size(*theirs.shape[1:])
+    ours = views.render(Image.fromarray(pixels), Shown("native", (shown,), shown, 1), filter_)
+    assert np.array_equal(ours, np.moveaxis(theirs, 0, -1))
+
+
+def test_a_picture_is_rendered_as_its_pixels():
+    image = Image.fromarray(_noise(61, 83))
+    (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
+    assert np.array_equal(
+        views.render(Picture.of(image, "noise"), shown, "bicubic"), views.render(image, shown, "bicubic")
+    )
+
+
+def test_a_view_is_decoded_and_resized_once(tmp_path, monkeypatch):
+    picture, shelf = Picture.of(Image.fromarray(_noise(61, 83)), "noise"), Shelf(tmp_path)
+    (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
+    expected = torch.from_numpy(views.render(picture, shown, "bicubic").copy())
+    assert torch.equal(views.cached(picture, shown, "bicubic", shelf), expected)
+    monkeypatch.setattr(pictures.Picture, "pixels", None)
+    again = views.cached(Picture(picture.data, "the same under another name"), shown, "bicubic", shelf)
+    assert torch.equal(again, expected) and again.dtype == torch.uint8
+
+
+def test_without_a_shelf_a_view_is_rendered():
+    image = Image.fromarray(_noise(61, 83))
+    (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
+    assert np.array_equal(views.cached(image, shown, "bicubic", None), views.render(image, shown, "bicubic"))
+
+
+def test_views_that_differ_have_keys_that_differ():
+    size = Size(224, 112)
+    one, two = (Picture.of(Image.fromarray(_noise(*size) // scale), "noise") for scale in (1, 2))
+    policies = [Fixed(side=56), Fixed(side=84), Fixed(side=112, mode="pad"), Fixed(side=112, mode="square"),
+                Native(max_pixels=10**6), DownUp(side=56, native=Native(max_pixels=10**6))]  # fmt: skip
+    shown = [plan(policy, size, QWEN)[0] for policy in policies]
+    keys = [views.key(one, view, "bicubic") for view in shown]
+    keys += [views.key(one, shown[0], "bilinear"), views.key(two, shown[0], "bicubic")]
+    assert len(set(keys)) == len(keys)
+    assert views.key(one, shown[0], "bicubic") == keys[0]
+
+
+@pytest.mark.parametrize("module", ["PIL", "simplejpeg"])
+def test_another_decoder_or_resizer_makes_another_view(module, monkeypatch):
+    picture = Picture.of(Image.fromarray(_noise(56, 56)), "noise")
+    (shown,) = plan(Fixed(side=56), Size(56, 56), QWEN)
+    before = views.key(picture, shown, "bicubic")
+    monkeypatch.setattr(f"{module}.__version__", "0")
+    assert views.key(picture, shown, "bicubic") != before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, Value
-from PIL import Image as PILImage
 
 from medstudy import datasets
 from medstudy.errors import DataError, ImageError
+from medstudy.pictures import Picture
 from medstudy.progress import track
 from medstudy.records import SPLITS, Example, Question
 
@@ -45,7 +44,8 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
     tables = []
     for split in SPLITS:
-        examples = list(track(datasets.load(params, split), f"{params.name} {split}", unit="image"))
+        made = track(datasets.load(params, split), f"{params.name} {split}", unit="image")
+        examples = [_decoded(example) for example in made]
         _check(examples, params.name, split)
         write(examples, folder / f"{split}.parquet")
         tables.append(questions(examples))
@@ -61,13 +61,13 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
 
 
 def write(examples: Iterable[Example], file: Path) -> None:
-    """One row an image: PNG bytes, tags, and the list of its questions."""
-    rows = [{"image": {"bytes": _png(example.image), "path": None}} | _about(example) for example in examples]
+    """One row an image: its bytes (a PIL image as PNG), tags, and the list of its questions."""
+    rows = [{"image": {"bytes": _bytes(example), "path": None}} | _about(example) for example in examples]
     Dataset.from_list(rows, features=FEATURES).to_parquet(file)
 
 
 def read(folder: Path, split: str) -> list[Example]:
-    """The examples of one split. Raises DataError or ImageError naming the file and the image."""
+    """The examples of one split, images not decoded yet. Raises DataError naming the file, ImageError the image."""
     file = folder / f"{split}.parquet"
     if not file.is_file():
         raise DataError(f"A built data set has {split}.parquet, but there is none in {folder}. Run its data job again.")
@@ -92,20 +92,25 @@ def _about(example: Example) -> dict:
     }
 
 
-def _png(image: PILImage.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
+def _decoded(example: Example) -> Example:
+    """The example, its image decoded once to see that it can be. Raises ImageError."""
+    if isinstance(example.image, Picture):
+        example.image.pixels()
+    else:
+        example.image.load()
+    return example
+
+
+def _bytes(example: Example) -> bytes:
+    image = example.image
+    return (image if isinstance(image, Picture) else Picture.of(image, example.image_id)).data
 
 
 def _example(row: dict) -> Example:
-    try:
-        image = PILImage.open(io.BytesIO(row["image"]["bytes"]))
-        image.load()
-    except (OSError, TypeError) as error:
-        raise ImageError(
-            f"Image {row['image_id']} of {row['dataset']} cannot be read: {error}. Build it again."
-        ) from error
+    name = f"Image {row['image_id']} of {row['dataset']}"
+    if not row["image"]["bytes"]:
+        raise ImageError(f"{name} must have bytes, but has none in its parquet file. Run its data job again.")
+    image = Picture(row["image"]["bytes"], name)
     asked = [
         Question(**question | {name: tuple(question[name]) for name in ("options", "localizations")})
         for question in row["questions"]

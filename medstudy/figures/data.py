@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from medstudy.figures import style
+from medstudy.pictures import Picture
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class StudyData:
     """All that a study's report reads. Every table may be empty: what it would show is then listed as not run.
 
     `scores` is `scoring.score(predictions)`; `training` is training.parquet; `examples` has one row a question;
-    `claims` is claims.csv; `images` maps image_id to the original RGB image, only those that may be rendered;
+    `claims` is claims.csv; `images` maps image_id to the original image, only those that may be rendered;
     `study` holds facts of the study, each optional: name, low (the regime that native is compared with),
     resamples (bootstrap), level (of intervals), parameters (of the model), training (its settings), seed, not_run
     (texts), versions.
@@ -28,7 +29,7 @@ class StudyData:
     training: pd.DataFrame = field(default_factory=pd.DataFrame)
     examples: pd.DataFrame = field(default_factory=pd.DataFrame)
     claims: pd.DataFrame = field(default_factory=pd.DataFrame)
-    images: Mapping[str, Image.Image] = field(default_factory=dict)
+    images: Mapping[str, Image.Image | Picture] = field(default_factory=dict)
     study: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -13,6 +13,7 @@ from PIL import Image
 
 from medstudy.figures import acuity, data, style
 from medstudy.figures.data import StudyData
+from medstudy.pictures import Picture, pil
 from medstudy.records import LETTERS
 
 TITLE = "The same image from low to native resolution, with every regime's answer"
@@ -89,7 +90,7 @@ def _mode(answers: pd.Series) -> str:
     return answers.value_counts().sort_index().idxmax()
 
 
-def draw(table: pd.DataFrame, images: Mapping[str, Image.Image], fig: Figure | None = None) -> Figure:
+def draw(table: pd.DataFrame, images: Mapping[str, Image.Image | Picture], fig: Figure | None = None) -> Figure:
     """A row an image, a column a rung; under each panel the answer of every regime and how many seeds were right."""
     policies = data.ladder(table)
     questions = pd.concat(
@@ -113,8 +114,9 @@ def draw(table: pd.DataFrame, images: Mapping[str, Image.Image], fig: Figure | N
         rows = table[
             (table["image_id"] == question.image_id) & (table["question_id"] == question.question_id)
         ]
+        image = pil(images[question.image_id])
         for ax, policy in zip(axes, policies, strict=True):
-            _panel(ax, rows[rows["inference"] == policy], images[question.image_id], regimes)
+            _panel(ax, rows[rows["inference"] == policy], image, regimes)
     return fig
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from medstudy.errors import ModelError
-from medstudy.models import qwen2_vl
+from medstudy.models import qwen2_5_vl, qwen2_vl, qwen3_vl
 
-REGISTRY = {"qwen2_vl": qwen2_vl.Qwen2VL}
+REGISTRY = {family.name: family for family in (qwen2_vl.Qwen2VL, qwen2_5_vl.Qwen2_5VL, qwen3_vl.Qwen3VL)}
 
 
 def load(model, checkpoint=None):

@@ -1,5 +1,6 @@
 """Examples on disk: what is read is what was written, the hub's loader reads it too, bad rows stop the build."""
 
+import io
 from dataclasses import replace
 
 import datasets as hub
@@ -8,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medstudy import datasets
+from medstudy import datasets, images
 from medstudy.datasets import store
 from medstudy.errors import DataError, ImageError
+from medstudy.pictures import Picture
 from tests.conftest import make_example
 
 
@@ -32,7 +34,7 @@ def test_round_trip(monkeypatch, tmp_path):
     store.build(Made(), tmp_path)
     for split, examples in splits.items():
         for wrote, read in zip(examples, store.read(tmp_path, split), strict=True):
-            assert np.array_equal(np.asarray(wrote.image), np.asarray(read.image))
+            assert np.array_equal(np.asarray(wrote.image), read.image.pixels())
             assert replace(wrote, image=None) == replace(read, image=None)
 
 
@@ -84,8 +86,36 @@ def test_an_unreadable_image_is_named(monkeypatch, tmp_path):
     rows = table.to_pylist()
     rows[1]["image"]["bytes"] = rows[1]["image"]["bytes"][:60]
     pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "test.parquet")
+    damaged = store.read(tmp_path, "test")[1].image
     with pytest.raises(ImageError, match="test-1"):
-        store.read(tmp_path, "test")
+        damaged.pixels()
+
+
+def test_an_unreadable_picture_stops_the_build(monkeypatch, tmp_path):
+    splits = _splits()
+    whole = Picture.of(splits["val"][1].image, "scan")
+    splits["val"][1] = replace(splits["val"][1], image=replace(whole, data=whole.data[:-60]))
+    _serve(monkeypatch, splits)
+    with pytest.raises(ImageError, match="scan"):
+        store.build(Made(), tmp_path)
+
+
+def test_a_picture_is_stored_as_it_came(monkeypatch, tmp_path):
+    splits = _splits()
+    buffer = io.BytesIO()
+    splits["test"][0].image.save(buffer, "JPEG")
+    splits["test"][0] = replace(splits["test"][0], image=Picture(buffer.getvalue(), "photo"))
+    _serve(monkeypatch, splits)
+    store.build(Made(), tmp_path)
+    assert store.read(tmp_path, "test")[0].image.data == buffer.getvalue()
+
+
+def test_reading_decodes_no_image(monkeypatch, tmp_path):
+    _serve(monkeypatch, _splits())
+    store.build(Made(), tmp_path)
+    monkeypatch.setattr(images, "read_array", None)
+    read = store.read(tmp_path, "train")
+    assert [(example.image.height, example.image.width) for example in read] == [(30, 40)] * 3
 
 
 def test_a_split_that_was_not_built_is_named(tmp_path):

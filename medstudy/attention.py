@@ -1,0 +1,304 @@
+"""Attention over a packed row: every branch looks at its image's prefix and at itself, nothing looks anywhere else.
+
+Three kernels compute the same thing. On CUDA two calls without a mask: every prefix and every branch by itself
+(causal), and every image's branches at its prefix; the two parts of a branch are merged by their log-sum-exp, and in
+the backward pass both calls get the merged output and log-sum-exp, which makes their gradients exact and copies no
+key. The calls are flash-attn 2's, or those of torch itself. Everywhere else torch's sdpa, an image at a time: its
+prefix causal, its branches with a boolean mask. `choose` says which and why, and nothing is fetched from a hub.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import NamedTuple, Protocol
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from medstudy.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The layout of a packed row: the prefixes of all its images, then the branches of each, image by image.
+
+    prefixes: tokens of each image's prefix; branches: for each image the tokens of each of its branches.
+    """
+
+    prefixes: tuple[int, ...]
+    branches: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return self.shared + sum(map(sum, self.branches))
+
+    @property
+    def shared(self) -> int:
+        """Tokens of all prefixes: where the branches begin."""
+        return sum(self.prefixes)
+
+    @property
+    def pairs(self) -> int:
+        """Query-key pairs that the layout allows."""
+        own = sum(n * (n + 1) // 2 for n in (*self.prefixes, *(n for image in self.branches for n in image)))
+        return own + sum(p * sum(image) for p, image in zip(self.prefixes, self.branches, strict=True))
+
+    @cached_property
+    def image(self) -> torch.Tensor:
+        """[S] the image of each token."""
+        counts = torch.tensor([*self.prefixes, *map(sum, self.branches)])
+        return torch.repeat_interleave(torch.arange(len(self.prefixes)).repeat(2), counts)
+
+    @cached_property
+    def branch(self) -> torch.Tensor:
+        """[S] the branch of each token, counted over the row; -1 in a prefix."""
+        lengths = torch.tensor([n for image in self.branches for n in image], dtype=torch.long)
+        return torch.cat([torch.full((self.shared,), -1), torch.repeat_interleave(torch.arange(len(lengths)), lengths)])
+
+    @cached_property
+    def mask(self) -> torch.Tensor:
+        """[S, S] bool, True where a query may look: the definition, which the tests hold the kernels to."""
+        order, image, branch = torch.arange(len(self)), self.image, self.branch
+        same = (image[:, None] == image) & ((branch == -1) | (branch[:, None] == branch))
+        return same & (order[:, None] >= order)
+
+    @cached_property
+    def branch_masks(self) -> tuple[torch.Tensor, ...]:
+        """For each image [branch tokens, prefix + branch tokens] bool."""
+        return tuple(_branch_mask(p, image) for p, image in zip(self.prefixes, self.branches, strict=True))
+
+    @cached_property
+    def own(self) -> Segments:
+        """Every prefix and every branch by itself."""
+        lengths = (*self.prefixes, *(n for image in self.branches for n in image))
+        return Segments(lengths, lengths)
+
+    @cached_property
+    def back(self) -> Segments:
+        """All branches of an image, looking at its prefix."""
+        return Segments(tuple(map(sum, self.branches)), self.prefixes)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Pairs of query and key runs, as cumulative lengths on a device."""
+
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+
+    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+        """Cumulative query and key lengths [n + 1] int32, and the longest of each; kept for the other layers."""
+        held = self.__dict__.setdefault("_held", {})
+        if device not in held:
+            sums = [torch.tensor([0, *n]).cumsum(0).to(device, torch.int32) for n in (self.queries, self.keys)]
+            held[device] = (*sums, max(self.queries), max(self.keys))
+        return held[device]
+
+
+class Kernel(Protocol):
+    """Attention within segments: query [T, heads, D], key and value [T', key heads, D], log-sum-exp [heads, T]."""
+
+    def forward(self, query, key, value, segments: Segments, causal: bool, scale: float): ...  # -> output, lse, state
+
+    def backward(self, grad, query, key, value, output, lse, state, segments: Segments, causal: bool, scale: float): ...
+
+
+class TorchFlash:
+    """The variable-length flash attention that ships with torch (what torch.nn.attention.varlen calls)."""
+
+    @staticmethod
+    def forward(query, key, value, segments, causal, scale):
+        place = segments.on(query.device)
+        made = torch.ops.aten._flash_attention_forward(query, key, value, *place, 0.0, causal, False, scale=scale)
+        return made[0], made[1], (made[2], made[3])
+
+    @staticmethod
+    def backward(grad, query, key, value, output, lse, state, segments, causal, scale):
+        place = segments.on(query.device)
+        return torch.ops.aten._flash_attention_backward(
+            grad, query, key, value, output, lse, *place, 0.0, causal, *state, scale=scale
+        )
+
+
+class FlashAttn2:
+    """The functions below flash_attn.flash_attn_varlen_func: its own backward does not take a merged output."""
+
+    @staticmethod
+    def forward(query, key, value, segments, causal, scale):
+        from flash_attn.flash_attn_interface import _flash_attn_varlen_forward
+
+        place = segments.on(query.device)
+        output, lse, _, state = _flash_attn_varlen_forward(
+            query, key, value, *place, dropout_p=0.0, softmax_scale=scale, causal=causal
+        )
+        return output, lse, state
+
+    @staticmethod
+    def backward(grad, query, key, value, output, lse, state, segments, causal, scale):
+        from flash_attn.flash_attn_interface import _flash_attn_varlen_backward
+
+        grads = tuple(torch.empty_like(part) for part in (query, key, value))
+        _flash_attn_varlen_backward(
+            grad, query, key, value, output, lse, *grads, *segments.on(query.device),
+            dropout_p=0.0, softmax_scale=scale, causal=causal, window_size_left=-1, window_size_right=-1,
+            softcap=0.0, alibi_slopes=None, deterministic=False, rng_state=state,
+        )  # fmt: skip
+        return grads
+
+
+class Cascade(torch.autograd.Function):
+    """Attention over a plan by two calls of a kernel; query [S, heads, D], key and value [S, key heads, D]."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, plan: Plan, kernel: Kernel, scale: float):
+        at = plan.shared
+        output, lse, own = kernel.forward(query, key, value, plan.own, True, scale)
+        back = None
+        if at < len(plan):
+            seen, seen_lse, back = kernel.forward(query[at:], key[:at], value[:at], plan.back, False, scale)
+            whole = torch.logaddexp(lse[:, at:], seen_lse)
+            merged = _weighted(output[at:], lse[:, at:] - whole) + _weighted(seen, seen_lse - whole)
+            output = torch.cat([output[:at], merged.to(output.dtype)])
+            lse = torch.cat([lse[:, :at], whole], 1)
+        ctx.save_for_backward(query, key, value, output, lse)
+        ctx.about = (plan, kernel, scale, own, back)
+        return output
+
+    @staticmethod
+    def backward(ctx, grad):
+        query, key, value, output, lse = ctx.saved_tensors
+        plan, kernel, scale, own, back = ctx.about
+        at, grad = plan.shared, grad.contiguous()
+        grads = kernel.backward(grad, query, key, value, output, lse, own, plan.own, True, scale)
+        if back is not None:
+            low = (query[at:], key[:at], value[:at], output[at:], lse[:, at:].contiguous())
+            for whole, place, part in zip(
+                grads,
+                (slice(at, None), slice(0, at), slice(0, at)),
+                kernel.backward(grad[at:], *low, back, plan.back, False, scale),
+                strict=True,
+            ):
+                whole[place] += part
+        return *grads, None, None, None
+
+
+def sdpa(query, key, value, plan: Plan, scale: float) -> torch.Tensor:
+    """Query [1, heads, S, D], key and value [1, key heads, S, D] -> [1, heads, S, D]: an image at a time."""
+    sizes = [*plan.prefixes, *map(sum, plan.branches)]
+    queries, keys, values = (part.split(sizes, dim=2) for part in (query, key, value))
+    grouped = {"scale": scale, "enable_gqa": query.shape[1] != key.shape[1]}
+    count = len(plan.prefixes)
+    made = [scaled_dot_product_attention(queries[i], keys[i], values[i], is_causal=True, **grouped)
+            for i in range(count)]  # fmt: skip
+    for i, mask in enumerate(plan.branch_masks):
+        seen = [torch.cat([part[i], part[count + i]], 2) for part in (keys, values)]
+        made.append(scaled_dot_product_attention(queries[count + i], *seen, mask.to(query.device), **grouped))
+    return torch.cat(made, 2)
+
+
+def cascade(query, key, value, plan: Plan, scale: float, kernel: Kernel) -> torch.Tensor:
+    """The same shapes as `sdpa`, by two calls of a kernel."""
+    parts = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
+    return Cascade.apply(*parts, plan, kernel, scale).transpose(0, 1)[None]
+
+
+def _interface(function: Callable) -> Callable:
+    """As transformers calls it. Without a plan (generate, a plain batch) it is transformers' own sdpa."""
+
+    def attend(module, query, key, value, attention_mask, scaling=None, plan: Plan | None = None, **kwargs):
+        if plan is None:
+            return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        if kwargs.get("sliding_window") is not None or kwargs.get("dropout"):
+            raise ModelError(
+                "A shared prefix needs attention without sliding window and dropout, but the model's configuration "
+                "asks for one of them. Set use_sliding_window to false and attention_dropout to 0 in its config.json."
+            )
+        return function(query, key, value, plan, scaling).transpose(1, 2).contiguous(), None
+
+    return attend
+
+
+FUNCTIONS = {
+    "prefix_sdpa": sdpa,
+    "prefix_flash": partial(cascade, kernel=FlashAttn2),
+    "prefix_varlen": partial(cascade, kernel=TorchFlash),
+}
+for _name, _function in FUNCTIONS.items():
+    AttentionInterface.register(_name, _interface(_function))
+    AttentionMaskInterface.register(_name, sdpa_mask)
+
+
+class Choice(NamedTuple):
+    """A kernel's name, and why it is the one."""
+
+    name: str
+    why: str
+
+
+def choose(device: torch.device, dtype: torch.dtype, among: tuple[str, ...] = ("prefix_flash", "prefix_varlen")):
+    """The first kernel of `among` that gives sdpa's numbers on this device, else sdpa; logged with the reason."""
+    choice = _choose(device, dtype, among)
+    log.info("attention: %s, because %s", *choice)
+    return choice
+
+
+def _choose(device: torch.device, dtype: torch.dtype, among: tuple[str, ...]) -> Choice:
+    if device.type != "cuda":
+        return Choice("prefix_sdpa", f"a {device.type} has no variable-length flash attention")
+    if dtype not in (torch.bfloat16, torch.float16):
+        return Choice("prefix_sdpa", f"flash attention computes in 16 bits, and the model is in {dtype}")
+    refused = []
+    for name in among:
+        if name == "prefix_flash" and importlib.util.find_spec("flash_attn") is None:
+            refused.append("flash-attn is not installed")
+            continue
+        fault = _fault(name, device, dtype)
+        if fault is None:
+            return Choice(name, "; ".join([*refused, "it gives sdpa's numbers here, forward and backward"]))
+        refused.append(f"{name} {fault}")
+    return Choice("prefix_sdpa", "; ".join(refused))
+
+
+def install(model, choice: Choice) -> None:
+    """Let the language model use the chosen kernel, and the vision tower flash-attn 2 where that was chosen."""
+    vision = "flash_attention_2" if choice.name == "prefix_flash" else "sdpa"
+    model.set_attn_implementation({"text_config": choice.name, "vision_config": vision})
+
+
+def _fault(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """What is wrong with a kernel on this device, measured against sdpa on a small plan; None when nothing is."""
+    plan = Plan((70, 33), ((5, 17, 1), (9, 130)))
+    maker = torch.Generator().manual_seed(0)
+    shapes = [(1, heads, len(plan), 64) for heads in (4, 2, 2, 4)]
+    query, key, value, grad = (torch.randn(shape, generator=maker).to(device, dtype) for shape in shapes)
+    results = []
+    for function in (sdpa, FUNCTIONS[name]):
+        parts = [part.detach().clone().requires_grad_() for part in (query, key, value)]
+        try:
+            output = function(*parts, plan, 0.125)
+            output.backward(grad)
+        except Exception as error:  # a kernel of another version may refuse in any way
+            return f"cannot run ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        results.append([output.detach(), *(part.grad for part in parts)])
+    off = max(float((a - b).float().norm() / a.float().norm()) for a, b in zip(*results, strict=True))
+    return None if off < 0.02 else f"differs from sdpa by {off:.1%}"
+
+
+def _branch_mask(prefix: int, lengths: tuple[int, ...]) -> torch.Tensor:
+    branch = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths, dtype=torch.long))
+    order = torch.arange(len(branch))
+    own = (branch[:, None] == branch) & (order[:, None] >= order)
+    return torch.cat([torch.ones(len(branch), prefix, dtype=torch.bool), own], 1)
+
+
+def _weighted(output: torch.Tensor, log_weight: torch.Tensor) -> torch.Tensor:
+    """[T, heads, D] times exp of [heads, T], in the wider of the two types (a log-sum-exp is in float32 at least)."""
+    return output * log_weight.exp().T[..., None].to(torch.promote_types(output.dtype, log_weight.dtype))

@@ -1,0 +1,36 @@
+"""Rows of many lengths into forward passes of at most so many tokens: memory stays flat whatever the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medstudy.errors import ResolutionError
+
+
+def check(lengths: Sequence[int], budget: int, names: Sequence[str]) -> None:
+    """Raise ResolutionError naming the longest sample when it does not fit in a forward pass by itself."""
+    longest = max(range(len(lengths)), key=lambda index: lengths[index], default=None)
+    if longest is not None and lengths[longest] > budget:
+        raise ResolutionError(
+            f"An image with its questions must fit in one forward pass of {budget} tokens, but {names[longest]} takes "
+            f"{lengths[longest]}. Raise tokens_per_pass in the params, or lower the policy's max_pixels."
+        )
+
+
+def fill(lengths: Sequence[int], budget: int, names: Sequence[str]) -> list[list[int]]:
+    """Indices of `lengths` in groups whose sums keep the budget: first fit, longest first; see `check`.
+
+    The same lengths give the same groups on every machine.
+    """
+    check(lengths, budget, names)
+    groups: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        place = next((place for place, left in enumerate(room) if lengths[index] <= left), None)
+        if place is None:
+            groups.append([])
+            room.append(budget)
+            place = len(groups) - 1
+        groups[place].append(index)
+        room[place] -= lengths[index]
+    return groups

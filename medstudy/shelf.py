@@ -1,0 +1,46 @@
+"""Tensors kept on disk under the hash of all that they depend on: resized images, features of a frozen tower.
+
+One safetensors file a tensor, `folder/ab/abcdef….safetensors`, of any dtype. Any file may be deleted at any time, and
+any number of processes may share a folder: a value is a function of its key, so whoever writes it writes the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from medstudy import paths
+
+
+def key(*parts: object) -> str:
+    """SHA-256 in hex over `parts`: texts, numbers, None, and lists or dictionaries of them; a tuple is a list."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A folder of tensors. It only grows: delete it, or any file of it, to make room."""
+
+    folder: Path
+
+    def get(self, key: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The tensor of `key`, in main memory; made and stored when there is none or its file is damaged.
+
+        A stored one is mapped from its file (copy on write), so processes share its pages and reading costs the first
+        use. A file is damaged when its header or its length is wrong; flipped bits inside a tensor are not looked for.
+        """
+        file = self.folder / key[:2] / f"{key}.safetensors"
+        try:
+            return load_file(file)["value"]
+        except (FileNotFoundError, SafetensorError, KeyError):
+            value = make().detach().cpu().contiguous()
+        with paths.atomic(file) as temporary:
+            save_file({"value": value}, temporary)
+        return value

@@ -1,0 +1,78 @@
+"""Images as the model is given them: resized uint8 pixels, or what a frozen vision tower makes of them, from the disk.
+
+A frozen tower makes the same features of an image for every regime, seed and model of a study, so each is computed
+once, alone (its bits then hang on nothing else), and kept under a key of all that it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+
+import torch
+
+from medstudy import views
+from medstudy.models.qwen_vl import Seen
+from medstudy.params import Study
+from medstudy.resolution import Shown
+from medstudy.shelf import Shelf, key
+
+
+@dataclass(frozen=True)
+class Supply:
+    """pixels, features: the shelves that resized images and features are kept on; None keeps none."""
+
+    family: object
+    interpolation: str
+    pixels: Shelf | None = None
+    features: Shelf | None = None
+
+    @classmethod
+    def of(cls, study: Study, family, frozen: bool) -> Supply:
+        """As a study asks for it; frozen: the family's tower is the one that the study started from."""
+        cache, keep = study.runs / ".cache", frozen and study.training.cache_features
+        pixels = None if keep else Shelf(cache / "pixels")
+        return cls(family, study.interpolation, pixels, Shelf(cache / "features") if keep else None)
+
+    def __call__(self, image, shown: Shown) -> torch.Tensor:
+        """A view: features [patches, width] where they are kept, else uint8 [height, width, 3]."""
+        if self.features is None:
+            return views.cached(image, shown, self.interpolation, self.pixels)
+        name = key(views.key(image, shown, self.interpolation), self.tower)
+        return self.features.get(name, lambda: self._features(image, shown))
+
+    def see(self, images: list[torch.Tensor], grids: torch.Tensor) -> Seen | None:
+        """What the language model is given of a row's images; grids [images, 3]. None for a row without any."""
+        family = self.family
+        if not images:
+            return None
+        if images[0].dtype == torch.uint8:
+            return family.see(torch.cat([family.patches(image) for image in images]), grids)
+        return family.merge(torch.cat([image.to(family.model.device) for image in images]), grids)
+
+    def prepare(self, seen: Iterable[tuple], line=None) -> None:
+        """Compute the features of all views that are missing, before processes that cannot are started."""
+        for example, shown in seen:
+            if self.features is not None and shown.visual_tokens:
+                self(example.image, shown)
+            if line is not None:
+                line.update()
+
+    @cached_property
+    def tower(self) -> str:
+        """The identity of what makes features: weights, their dtype, processor, and the library's version."""
+        digest = hashlib.sha256()
+        for parameter in self.family.tower:
+            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        settings = self.family.processor.image_processor
+        about = (settings.image_mean, settings.image_std, settings.rescale_factor, str(self.family.model.dtype))
+        device, version = self.family.model.device.type, metadata.version("transformers")
+        return key(digest.hexdigest(), about, device, version, torch.__version__)
+
+    def _features(self, image, shown: Shown) -> torch.Tensor:
+        pixels = views.cached(image, shown, self.interpolation, self.pixels)
+        family = self.family
+        return family.features(family.patches(pixels), family.grid(shown.size).to(family.model.device)).cpu()
