@@ -70,10 +70,13 @@ class Plan:
         same = (image[:, None] == image) & ((branch == -1) | (branch[:, None] == branch))
         return same & (order[:, None] >= order)
 
-    @cached_property
-    def branch_masks(self) -> tuple[torch.Tensor, ...]:
-        """For each image [branch tokens, prefix + branch tokens] bool."""
-        return tuple(_branch_mask(p, image) for p, image in zip(self.prefixes, self.branches, strict=True))
+    def branch_masks(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """For each image [branch tokens, prefix + branch tokens] bool; kept for the other layers."""
+        held = self.__dict__.setdefault("_held", {})
+        if device not in held:
+            pairs = zip(self.prefixes, self.branches, strict=True)
+            held[device] = tuple(_branch_mask(prefix, image).to(device) for prefix, image in pairs)
+        return held[device]
 
     @cached_property
     def own(self) -> Segments:
@@ -198,9 +201,9 @@ def sdpa(query, key, value, plan: Plan, scale: float) -> torch.Tensor:
     count = len(plan.prefixes)
     made = [scaled_dot_product_attention(queries[i], keys[i], values[i], is_causal=True, **grouped)
             for i in range(count)]  # fmt: skip
-    for i, mask in enumerate(plan.branch_masks):
+    for i, mask in enumerate(plan.branch_masks(query.device)):
         seen = [torch.cat([part[i], part[count + i]], 2) for part in (keys, values)]
-        made.append(scaled_dot_product_attention(queries[count + i], *seen, mask.to(query.device), **grouped))
+        made.append(scaled_dot_product_attention(queries[count + i], *seen, mask, **grouped))
     return torch.cat(made, 2)
 
 

@@ -53,20 +53,19 @@ def _device() -> Finding:
 
 
 def _attention() -> list[Finding]:
-    """The kernel in use, and what there is besides it."""
+    """The kernel that a model of each type would use here."""
     import torch
 
-    used = Finding("attention", "sdpa", "a row's branches share one image, which takes a mask that only sdpa accepts")
-    varlen = importlib.util.find_spec("torch.nn.attention.varlen") is not None
+    from medstudy import attention
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    choices = {dtype: attention.choose(device, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
     flash = importlib.util.find_spec("flash_attn") is not None
-    cuda = torch.cuda.is_available()
+    optional = "optional, needs an NVIDIA card: pip install --no-build-isolation 'medstudy[flash]'"
     return [
-        used,
-        Finding("flash-attn 2", f"{metadata.version('flash-attn')}, not used" if flash else "not installed",
-                "" if flash else "optional, needs an NVIDIA card: pip install --no-build-isolation 'medstudy[flash]'"),
-        Finding("torch varlen", "there, not used" if varlen and cuda else "not usable",
-                "" if varlen and cuda else "it needs a CUDA device"),
-    ]  # fmt: skip
+        *(Finding(f"attention in {dtype}", *choice) for dtype, choice in choices.items()),
+        Finding("flash-attn 2", metadata.version("flash-attn") if flash else "not installed", "" if flash else optional),
+    ]
 
 
 def _hub() -> Finding:

@@ -24,7 +24,8 @@ def build(model: torch.nn.Module, options: Optimisation) -> list[torch.optim.Opt
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": options.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    made = [torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS)]
+    fused = all(p.is_cuda for p in rest)
+    made = [torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=fused or None)]
     if inner:
         settings = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
         made.append(torch.optim.Muon(inner, adjust_lr_fn="match_rms_adamw", **settings))

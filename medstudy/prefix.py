@@ -39,7 +39,8 @@ class Packed:
     """A packed row of S tokens, Q branches and A answer tokens.
 
     ids [1, S]; positions [3, 1, S] (or [1, S]); at [A]: the place that predicts each answer token; targets [A]: that
-    token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3] patches.
+    token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3] patches; visual: the number
+    of its visual tokens.
     """
 
     ids: torch.Tensor
@@ -50,10 +51,11 @@ class Packed:
     question: torch.Tensor
     last: torch.Tensor
     grids: torch.Tensor
+    visual: int
 
     def to(self, device: torch.device) -> Packed:
-        moved = {name: part.to(device, non_blocking=True) for name, part in vars(self).items() if name != "plan"}
-        return replace(self, **moved)
+        tensors = {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
+        return replace(self, **{name: part.to(device, non_blocking=True) for name, part in tensors.items()})
 
 
 def row(family, questions: tuple[Question, ...], shown: Shown, answered: bool) -> Row:
@@ -93,6 +95,7 @@ def pack(family, rows: list[Row]) -> Packed:
         question=torch.repeat_interleave(torch.arange(len(branches)), counts),
         last=ends - 1,
         grids=torch.cat([item.grids for item in rows]),
+        visual=int((ids == family.image_token).sum()),
     )
 
 

@@ -47,6 +47,7 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     check_effect(policy, [size_of(example) for example in data["train"]], family.geometry)
     options, name = study.training, job.name if progress else None
+    print("attention: {}, because {}".format(*family.attention))
     if options.freeze_vision_tower:
         family.freeze_tower()
     adapter = adapters.add(family, options.lora) if options.lora else None

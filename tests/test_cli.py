@@ -82,9 +82,10 @@ def test_a_parameter_given_twice_is_refused(capsys, tmp_path):
 
 def test_doctor_names_device_attention_and_reasons():
     findings = {finding.what: finding for finding in doctor.examine()}
-    assert {"python", "torch", "transformers", "cores", "memory", "device", "attention", "base model"} <= set(findings)
+    named = {"python", "torch", "transformers", "cores", "memory", "device", "attention in bfloat16", "base model"}
+    assert named <= set(findings)
     assert findings["device"].found.startswith(("cpu", "cuda"))
-    assert findings["device"].why and findings["attention"].why
+    assert findings["device"].why and findings["attention in float32"].why
 
 
 def test_the_claims_table_shows_estimate_interval_and_verdict():

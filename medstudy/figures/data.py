@@ -144,3 +144,16 @@ def estimate_words(table: pd.DataFrame) -> list[str]:
 def join(names: list[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def tower_words(study: StudyData) -> str:
+    """Whether the vision tower is trained, and where its work is counted."""
+    options = study.study.get("training", {})
+    if not options.get("freeze_vision_tower"):
+        return "The vision tower is trained too."
+    if not options.get("cache_features"):
+        return "The vision tower is frozen."
+    return (
+        "The vision tower is frozen: what it makes of each view is computed once for all trainings and evaluations, and "
+        "not counted in their operations and seconds."
+    )

@@ -118,10 +118,9 @@ def _training(study: StudyData) -> str:
     if "training" not in study.study:
         return ""
     options = study.study["training"]
-    tower = "frozen" if options["freeze_vision_tower"] else "trained too"
     return (
         f"{plural(options['epochs'], 'epoch')} of {options['images_per_step']} images a step, optimizer "
-        f"{options['optimizer']}, peak learning rate {options['learning_rate']:g}; the vision tower is {tower}."
+        f"{options['optimizer']}, peak learning rate {options['learning_rate']:g}. {data.tower_words(study)}"
     )
 
 

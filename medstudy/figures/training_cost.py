@@ -101,5 +101,5 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         f"curriculum regimes); lower rows: the mean over all rungs. **n.** {data.count_words(rows)}. Bars "
         f"are {data.interval_words(study)}; cost has no interval. **How to read it.** The grey steps join "
         "the Pareto front of the estimates: no regime left of a step scores higher. Where bars overlap, "
-        f"the front is not certain. Operations relative to native: {shares}."
+        f"the front is not certain. Operations relative to native: {shares}. {data.tower_words(study)}"
     )

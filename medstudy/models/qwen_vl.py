@@ -194,10 +194,10 @@ class QwenVL:
         model = self.model.model
         embeds, deep = model.get_input_embeddings()(packed.ids), {}
         if seen is not None:
-            at = packed.ids == self.image_token
-            if int(at.sum()) != len(seen.tokens):
-                raise ModelError(f"A row must hold a token for each visual token, got {int(at.sum())} for "
+            if packed.visual != len(seen.tokens):
+                raise ModelError(f"A row must hold a place for each visual token, got {packed.visual} for "
                                  f"{len(seen.tokens)}. The images and the row were planned apart.")  # fmt: skip
+            at = packed.ids == self.image_token
             embeds = embeds.masked_scatter(at[..., None], seen.tokens.to(embeds.dtype))
             deep = {"visual_pos_masks": at, "deepstack_visual_embeds": list(seen.deep)} if seen.deep else {}
         made = model.language_model(

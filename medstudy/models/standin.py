@@ -130,8 +130,13 @@ def config(tokens: Qwen2TokenizerFast, width: int, layers: int, vision_width: in
 def build(texts: Iterable[str], folder: Path, vocabulary: int = 1536, seed: int = 0, **widths: int) -> Path:
     """Write an untrained stand-in to `folder` in the hub's format: model, tokenizer, processor, chat template."""
     tokens = tokenizer(texts, vocabulary)
+    return write(config(tokens, **widths), tokens, folder, seed)
+
+
+def write(settings: Qwen2VLConfig, tokens: Qwen2TokenizerFast, folder: Path, seed: int, dtype=torch.float32) -> Path:
+    """Write a model of that configuration with random weights, its tokenizer and its processor."""
     torch.manual_seed(seed)
-    model = Qwen2VLForConditionalGeneration(config(tokens, **widths))
+    model = Qwen2VLForConditionalGeneration(settings).to(dtype)
     model.generation_config.update(
         eos_token_id=tokens.convert_tokens_to_ids("<|im_end|>"), pad_token_id=tokens.pad_token_id, do_sample=False
     )

@@ -59,7 +59,7 @@ def test_it_says_how_the_models_were_trained_and_names_every_checkpoint():
     options = {"epochs": 3, "images_per_step": 4, "optimizer": "muon", "learning_rate": 0.004,
                "freeze_vision_tower": True}  # fmt: skip
     said = index.method(replace(small, study=small.study | {"training": options}))
-    assert "3 epochs of 4 images a step, optimizer muon, peak learning rate 0.004; the vision tower is frozen." in said
+    assert "3 epochs of 4 images a step, optimizer muon, peak learning rate 0.004. The vision tower is frozen." in said
     listed = "\n".join(index.provenance(small))
     checkpoints = small.scores[["regime", "seed"]].drop_duplicates()
     assert f"{len(checkpoints)} checkpoints" in listed and listed.count("revision `") == len(checkpoints)

@@ -1,0 +1,1 @@
+"""What medstudy promises about time and size, measured beside what it replaces."""

@@ -1,0 +1,127 @@
+"""This package on a peer's terms: the same command line, data, order, optimiser and clock, and the same JSON.
+
+    python -m benchmarks.ours train|generate --model DIR --data FILE.jsonl … --out FILE.json   (see benchmarks/peers)
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.peers import common
+from medstudy import attention, batches, evaluation, models, training
+from medstudy.params import Decoding, Model, Optimisation
+from medstudy.pictures import Picture
+from medstudy.records import Example, Question
+from medstudy.resolution import Native, plan
+from medstudy.shelf import Shelf
+from medstudy.supply import Supply
+
+NATIVE = Native(max_pixels=2**31)
+TOKENS_PER_PASS = 16384
+
+
+class Timed:
+    """Steps in the file's order; the clock notes when each begins."""
+
+    def __init__(self, seen: list, supply: Supply, options, clock: common.Clock):
+        self.seen, self.supply, self.options, self.clock = seen, supply, options, clock
+        self.held: list[dict[str, float]] = []  # of each step
+
+    def __len__(self) -> int:
+        return self.options.steps
+
+    def __getitem__(self, step: int) -> list[batches.Micro]:
+        self.clock.ends.append(common.now(self.options.device))
+        size = self.options.images_per_step
+        chosen = [self.seen[index % len(self.seen)] for index in range(step * size, (step + 1) * size)]
+        made = batches.micros(self.supply, chosen, TOKENS_PER_PASS)
+        names = ("questions", "visual_tokens", "flops")
+        self.held.append({name: sum(getattr(one, name) for one in made) for name in names} | {"passes": len(made)})
+        return made
+
+
+def train(options) -> dict:
+    """Full fine-tuning; with --freeze-tower the tower's features are kept on disk, as a study keeps them."""
+    family = _family(options)
+    if options.freeze_tower:
+        family.freeze_tower()
+    with tempfile.TemporaryDirectory() as scratch:
+        shelves = {"features" if options.freeze_tower else "pixels": Shelf(Path(scratch) / "shelf")}
+        supply = Supply(family, "bicubic", **shelves)
+        seen = [(one, plan(NATIVE, batches.size_of(one), family.geometry)[0]) for one in _examples(options)]
+        supply.prepare(seen)
+        settings = Optimisation(
+            epochs=1, learning_rate=options.learning_rate, weight_decay=0.0, validations=1, checkpoint_seconds=10**6
+        )
+        clock = common.Clock(options, common.Plan([], 1, 1))
+        steps = Timed(seen, supply, options, clock)
+        log = training.fit(family.model, steps, None, settings, 0, Path(scratch), partial(training.loss_of, supply))
+        clock.ends.append(common.now(options.device))
+    seconds = sum(clock.steps[1:])  # the first step is a warm-up
+    held = {name: sum(one[name] for one in steps.held[1:]) for name in steps.held[0]}
+    return {
+        "attention": family.attention._asdict(), "frozen_tower": options.freeze_tower, **held,
+        "step_seconds": clock.steps, "seconds_per_step": statistics.median(clock.steps[1:]),
+        "seconds_per_question": seconds / held["questions"], "flops_per_second": held["flops"] / seconds,
+        "losses": log["loss"].tolist(), "peak_memory_bytes": common.peak_bytes(options.device),
+    }  # fmt: skip
+
+
+def generate(options) -> dict:
+    """Greedy answers to the questions of the first `steps` x `images_per_step` images."""
+    family, examples = _family(options), _examples(options)[: options.steps * options.images_per_step]
+    shown = [plan(NATIVE, batches.size_of(one), family.geometry)[0] for one in examples]
+    decoding = Decoding(max_new_tokens=options.max_new_tokens, tokens_per_pass=TOKENS_PER_PASS)
+    supply = Supply(family, "bicubic")
+    list(evaluation.answers(supply, examples[:1], examples[:1], shown[:1], decoding))  # a warm-up, not counted
+    started = common.now(options.device)
+    made = sorted(evaluation.answers(supply, examples, examples, shown, decoding))
+    seconds = common.now(options.device) - started
+    count = sum(len(one.questions) for one in examples)
+    return {
+        "attention": family.attention._asdict(), "questions": count, "seconds": seconds,
+        "seconds_per_question": seconds / count, "answers": [said for _, (said, _) in made],
+        "peak_memory_bytes": common.peak_bytes(options.device),
+    }  # fmt: skip
+
+
+def _family(options):
+    family = models.load(Model(id=str(options.model), dtype=options.dtype))
+    if options.kernel == "prefix_flash":
+        common.require("flash_attn")
+    if options.kernel:
+        attention.install(family.model, attention.Choice(options.kernel, "the benchmark asks for it"))
+    if family.model.device.type != options.device:
+        raise SystemExit(f"The model must be on {options.device}, but torch put it on {family.model.device}.")
+    return family
+
+
+def _examples(options) -> list[Example]:
+    made = []
+    for line in common.read(options.data):
+        asked = tuple(
+            Question(str(k), one["prompt"], one["answer"], "open", "") for k, one in enumerate(line["questions"])
+        )
+        picture = Picture(Path(line["image"]).read_bytes(), line["image"])
+        name = Path(line["image"]).name
+        made.append(Example(name, picture, asked, "data", "train", name, "", "", "", True, "", ""))
+    return made
+
+
+def main() -> None:
+    kind, *rest = sys.argv[1:]
+    options = common.arguments(__doc__, rest)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    made = {"train": train, "generate": generate}[kind](options)
+    common.write(options.out, {"peer": f"medstudy {kind}", **common.described(options), **made})
+
+
+if __name__ == "__main__":
+    main()
