@@ -64,7 +64,9 @@ def _attention() -> list[Finding]:
     optional = "optional, needs an NVIDIA card: pip install --no-build-isolation 'medstudy[flash]'"
     return [
         *(Finding(f"attention in {dtype}", *choice) for dtype, choice in choices.items()),
-        Finding("flash-attn 2", metadata.version("flash-attn") if flash else "not installed", "" if flash else optional),
+        Finding("flash-attn 2", metadata.version("flash-attn"))
+        if flash
+        else Finding("flash-attn 2", "not installed", optional),
     ]
 
 

@@ -154,6 +154,6 @@ def tower_words(study: StudyData) -> str:
     if not options.get("cache_features"):
         return "The vision tower is frozen."
     return (
-        "The vision tower is frozen: what it makes of each view is computed once for all trainings and evaluations, and "
-        "not counted in their operations and seconds."
+        "The vision tower is frozen: what it makes of each view is computed once for all trainings and evaluations, "
+        "and not counted in their operations and seconds."
     )
