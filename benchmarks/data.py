@@ -38,7 +38,7 @@ def offline(folder: Path, images: int) -> Path:
     lines = []
     for index, one in enumerate(islice(datasets.load(study.datasets[0], "train"), images)):
         shown = plan(native, size_of(one), geometry)[0]
-        Image.fromarray(views.render(one.image, shown, study.interpolation)).save(folder / f"{index}.png")
+        Image.fromarray(views.render(one.image, shown, study.interpolation).numpy()).save(folder / f"{index}.png")
         asked = [{"prompt": user_text(question), "answer": question.answer} for question in one.questions]
         lines.append({"image": f"{index}.png", "questions": asked})
     return _write(folder, lines)

@@ -96,7 +96,7 @@ class Study(_Params):
     inference: tuple[Single, ...] = Field(min_length=1)
     controls: Controls = Controls()
     low: str  # label of the low-resolution regime that native is compared with
-    interpolation: Literal["bicubic", "lanczos", "bilinear"] = "bicubic"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     training: Optimisation
     evaluation: Decoding = Decoding()
     workers: NonNegativeInt = 0  # processes a job that read and resize images ahead of the model

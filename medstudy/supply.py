@@ -73,6 +73,6 @@ class Supply:
         return key(digest.hexdigest(), about, device, version, torch.__version__)
 
     def _features(self, image, shown: Shown) -> torch.Tensor:
-        pixels = views.cached(image, shown, self.interpolation, self.pixels)
+        pixels = views.render(image, shown, self.interpolation)
         family = self.family
         return family.features(family.patches(pixels), family.grid(shown.size).to(family.model.device)).cpu()

@@ -1,51 +1,54 @@
-"""An image as a policy shows it: the plan of `medstudy.resolution` applied to pixels. Nothing else resizes."""
+"""An image as a policy shows it: the plan of `medstudy.resolution` applied to pixels. Nothing else resizes.
+
+The resizer is the one of transformers' default image processors, torchvision's on uint8, antialiased. It is twice as
+fast as Pillow's near native size, and eight times where a twelfth of the pixels is left; they differ by a few levels.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-import PIL
 import simplejpeg
 import torch
+import torchvision
 from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode, functional
 
 from medstudy import shelf
-from medstudy.pictures import Picture, pil
+from medstudy.pictures import Picture
 from medstudy.resolution import Shown
 
-FILTERS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "bilinear": Image.Resampling.BILINEAR,
-}
+FILTERS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 
-def render(image: Image.Image | Picture, shown: Shown, interpolation: str) -> np.ndarray:
-    """[height, width, 3] uint8 at exactly `shown.size`; Pillow's antialiased filters, black padding."""
-    image = pil(image)
+def render(image: Image.Image | Picture, shown: Shown, interpolation: str) -> torch.Tensor:
+    """[height, width, 3] uint8 at exactly `shown.size`; antialiased, black padding."""
+    array = image.pixels() if isinstance(image, Picture) else np.array(image)
+    view = torch.from_numpy(array).permute(2, 0, 1)
     for step in shown.steps:
-        if (image.height, image.width) != tuple(step):
-            image = image.resize((step.width, step.height), FILTERS[interpolation])
-    if (image.height, image.width) != tuple(shown.size):
-        image = _centred(image, shown)
-    return np.asarray(image)
+        if view.shape[1:] != tuple(step):
+            view = functional.resize(view, list(step), FILTERS[interpolation], antialias=True)
+    if view.shape[1:] != tuple(shown.size):
+        view = _centred(view, shown)
+    return view.permute(1, 2, 0).contiguous()
 
 
 def cached(picture: Image.Image | Picture, shown: Shown, interpolation: str, store: shelf.Shelf | None) -> torch.Tensor:
-    """`render` as a tensor, taken from the shelf when it stands there."""
-
-    def make() -> torch.Tensor:
-        return torch.from_numpy(render(picture, shown, interpolation).copy())
-
-    return make() if store is None else store.get(key(picture, shown, interpolation), make)
+    """`render`, taken from the shelf when it stands there."""
+    if store is None:
+        return render(picture, shown, interpolation)
+    return store.get(key(picture, shown, interpolation), lambda: render(picture, shown, interpolation))
 
 
 def key(picture: Picture, shown: Shown, interpolation: str) -> str:
     """The identity of a view's pixels. What decodes and resizes is part of it."""
-    made_by = {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}
+    made_by = {module.__name__: module.__version__ for module in (Image, simplejpeg, torch, torchvision)}
     return shelf.key("view", picture.sha256, shown.steps, shown.size, interpolation, made_by)
 
 
-def _centred(image: Image.Image, shown: Shown) -> Image.Image:
-    canvas = Image.new("RGB", (shown.size.width, shown.size.height))
-    canvas.paste(image, ((shown.size.width - image.width) // 2, (shown.size.height - image.height) // 2))
+def _centred(view: torch.Tensor, shown: Shown) -> torch.Tensor:
+    """[3, h, w] in the middle of a black canvas."""
+    height, width = view.shape[1:]
+    top, left = (shown.size.height - height) // 2, (shown.size.width - width) // 2
+    canvas = torch.zeros((3, *shown.size), dtype=torch.uint8)
+    canvas[:, top : top + height, left : left + width] = view
     return canvas

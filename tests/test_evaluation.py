@@ -40,7 +40,7 @@ def _asked(family, examples, policy, **options):
 def _one_by_one(family, example, view, question):
     """The reference: the processor's own inputs for one question, through transformers' generate."""
     text = family.prompt(question, view.visual_tokens > 0)
-    images = [views.render(example.image, view, "bicubic")] if view.visual_tokens else None
+    images = [views.render(example.image, view, "bicubic").permute(2, 0, 1)] if view.visual_tokens else None
     size = {"shortest_edge": 784, "longest_edge": 10**9}
     inputs = family.processor(text=[text], images=images, images_kwargs={"size": size}, return_tensors="pt")
     family.model.model.rope_deltas = None
@@ -93,7 +93,7 @@ def test_options_are_scored_as_they_are_one_by_one(trained, examples):
 
 def _log_likelihood(family, example, view, question, answer):
     """The reference: the whole sequence through the model's own forward pass."""
-    image = views.render(example.image, view, "bicubic")
+    image = views.render(example.image, view, "bicubic").permute(2, 0, 1)
     size = {"shortest_edge": 784, "longest_edge": 10**9}
     inputs = family.processor(
         text=[family.prompt(question)], images=[image], images_kwargs={"size": size}, return_tensors="pt"

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers import AutoModelForImageTextToText, Qwen2VLImageProcessor
 
 from medstudy import models, prefix, views
 from medstudy.errors import ModelError
@@ -31,7 +30,7 @@ def test_patches_are_the_pinned_processors_to_the_bit(any_family, noise):
     settings = any_family.processor.image_processor
     about = {name: getattr(settings, name) for name in ("patch_size", "image_mean", "image_std")}
     size = {"shortest_edge": 1, "longest_edge": 10**9}
-    theirs = Qwen2VLImageProcessorPil(**about)(images=noise, size=size, return_tensors="pt")
+    theirs = Qwen2VLImageProcessor(**about)(images=noise, size=size, return_tensors="pt")
     frames = theirs["pixel_values"].view(-1, 3, 2, settings.patch_size**2)
     ours = torch.cat([any_family.patches(torch.from_numpy(image)) for image in noise])
     assert torch.equal(frames[:, :, 0], frames[:, :, 1])
@@ -45,7 +44,7 @@ def test_an_image_of_any_size_becomes_the_pinned_processors_pixels(family, size)
     """Our resize, then our normalisation and order of patches."""
     pixels = np.random.default_rng(size).integers(0, 256, (*size, 3), dtype=np.uint8)
     limits = {"shortest_edge": 784, "longest_edge": 10**9}
-    theirs = Qwen2VLImageProcessorPil()(images=[Image.fromarray(pixels)], size=limits, return_tensors="pt")
+    theirs = Qwen2VLImageProcessor()(images=[Image.fromarray(pixels)], size=limits, return_tensors="pt")
     shown = Size(*(14 * int(side) for side in theirs["image_grid_thw"][0, 1:]))
     view = views.cached(Image.fromarray(pixels), Shown("native", (shown,), shown, 1), "bicubic", None)
     frames = theirs["pixel_values"].view(-1, 3, 2, 196)

@@ -49,7 +49,7 @@ def separate(family, seen):
 def _one(family, example, view, question):
     from medstudy.views import render
 
-    images = [render(example.image, view, "bicubic")] if view.visual_tokens else None
+    images = [render(example.image, view, "bicubic").permute(2, 0, 1)] if view.visual_tokens else None
     text = family.prompt(question, bool(images))
     size = {"shortest_edge": 1, "longest_edge": 10**9}
     inputs = family.processor(text=[text], images=images, images_kwargs={"size": size}, return_tensors="pt")
@@ -58,7 +58,7 @@ def _one(family, example, view, question):
     inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if images:
         inputs["mm_token_type_ids"] = (ids == family.image_token).int()
-        pixels = family.patches(torch.from_numpy(images[0].copy()))  # the processor's own: tests/test_models.py
+        pixels = family.patches(images[0].permute(1, 2, 0))  # the processor's own: tests/test_models.py
         inputs["pixel_values"] = pixels.to(family.model.dtype)
     else:
         inputs.pop("mm_token_type_ids", None)

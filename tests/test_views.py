@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import Qwen2VLImageProcessor
 from transformers.image_utils import PILImageResampling, SizeDict
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from medstudy import pictures, views
 from medstudy.pictures import Picture
@@ -23,7 +23,7 @@ def _image(height, width):
 
 def _render(policy, height, width, filter_="bicubic"):
     (shown,) = plan(policy, Size(height, width), QWEN)
-    return views.render(_image(height, width), shown, filter_), shown
+    return views.render(_image(height, width), shown, filter_).numpy(), shown
 
 
 @pytest.mark.parametrize("policy", [Native(max_pixels=10**6), Fixed(side=56), Fixed(side=112, mode="pad"),
@@ -69,21 +69,21 @@ def _noise(height, width):
 @pytest.mark.parametrize("filter_", views.FILTERS)
 @pytest.mark.parametrize("size", [(61, 83), (250, 131), (30, 400), (300, 300)])
 @pytest.mark.parametrize("budget", [56 * 56, 140 * 140, 10**6])
-def test_the_pixels_are_the_pillow_processors(size, budget, filter_):
+def test_the_pixels_are_the_default_processors(size, budget, filter_):
     pixels = _noise(*size)
-    theirs = Qwen2VLImageProcessorPil().resize(
-        np.moveaxis(pixels, -1, 0), SizeDict(shortest_edge=784, longest_edge=budget),
+    theirs = Qwen2VLImageProcessor().resize(
+        torch.from_numpy(pixels).permute(2, 0, 1), SizeDict(shortest_edge=784, longest_edge=budget),
         PILImageResampling[filter_.upper()], 28,
     )  # fmt: skip
     shown = Size(*theirs.shape[1:])
     ours = views.render(Image.fromarray(pixels), Shown("native", (shown,), shown, 1), filter_)
-    assert np.array_equal(ours, np.moveaxis(theirs, 0, -1))
+    assert torch.equal(ours, theirs.permute(1, 2, 0)) and ours.is_contiguous()
 
 
 def test_a_picture_is_rendered_as_its_pixels():
     image = Image.fromarray(_noise(61, 83))
     (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
-    assert np.array_equal(
+    assert torch.equal(
         views.render(Picture.of(image, "noise"), shown, "bicubic"), views.render(image, shown, "bicubic")
     )
 
@@ -91,7 +91,7 @@ def test_a_picture_is_rendered_as_its_pixels():
 def test_a_view_is_decoded_and_resized_once(tmp_path, monkeypatch):
     picture, shelf = Picture.of(Image.fromarray(_noise(61, 83)), "noise"), Shelf(tmp_path)
     (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
-    expected = torch.from_numpy(views.render(picture, shown, "bicubic").copy())
+    expected = views.render(picture, shown, "bicubic")
     assert torch.equal(views.cached(picture, shown, "bicubic", shelf), expected)
     monkeypatch.setattr(pictures.Picture, "pixels", None)
     again = views.cached(Picture(picture.data, "the same under another name"), shown, "bicubic", shelf)
@@ -101,7 +101,7 @@ def test_a_view_is_decoded_and_resized_once(tmp_path, monkeypatch):
 def test_without_a_shelf_a_view_is_rendered():
     image = Image.fromarray(_noise(61, 83))
     (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
-    assert np.array_equal(views.cached(image, shown, "bicubic", None), views.render(image, shown, "bicubic"))
+    assert torch.equal(views.cached(image, shown, "bicubic", None), views.render(image, shown, "bicubic"))
 
 
 def test_views_that_differ_have_keys_that_differ():
@@ -116,7 +116,7 @@ def test_views_that_differ_have_keys_that_differ():
     assert views.key(one, shown[0], "bicubic") == keys[0]
 
 
-@pytest.mark.parametrize("module", ["PIL", "simplejpeg"])
+@pytest.mark.parametrize("module", ["PIL.Image", "simplejpeg", "torch", "torchvision"])
 def test_another_decoder_or_resizer_makes_another_view(module, monkeypatch):
     picture = Picture.of(Image.fromarray(_noise(56, 56)), "noise")
     (shown,) = plan(Fixed(side=56), Size(56, 56), QWEN)

@@ -11,18 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from medstudy import views
 from medstudy.figures import acuity, data, style
 from medstudy.figures.data import StudyData
-from medstudy.pictures import Picture, pil
+from medstudy.pictures import Picture
 from medstudy.records import LETTERS
+from medstudy.resolution import Shown, Size
 
 TITLE = "The same image from low to native resolution, with every regime's answer"
 PANELS = 5  # rungs drawn; more do not fit a page
 LEGEND, HEADING = 0.45, 0.32  # inches, two lines each
 WIDTH = 17  # characters of an answer
 IMAGES = 6  # rows drawn, the phantom's families first
-RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS,
-              "bilinear": Image.Resampling.BILINEAR}  # fmt: skip
 GLYPHS = dict(zip("osD^v<>PX*", "●■◆▲▼◀▶✚✖★", strict=True))  # of the markers of `style.regime_style`
 COLUMNS = ["dataset", "family", "image_id", "question_id", "task", "question", "detail_px", "answer", "reference",
            "inference", "budget_pixels", "shown_height", "shown_width", "visual_tokens", "interpolation", "regime",
@@ -114,7 +114,7 @@ def draw(table: pd.DataFrame, images: Mapping[str, Image.Image | Picture], fig: 
         rows = table[
             (table["image_id"] == question.image_id) & (table["question_id"] == question.question_id)
         ]
-        image = pil(images[question.image_id])
+        image = images[question.image_id]
         for ax, policy in zip(axes, policies, strict=True):
             _panel(ax, rows[rows["inference"] == policy], image, regimes)
     return fig
@@ -158,10 +158,10 @@ def _answer(ax, row, line: int) -> None:
     )
 
 
-def shown(image: Image.Image, height: int, width: int, interpolation: str) -> np.ndarray:
+def shown(image: Image.Image | Picture, height: int, width: int, interpolation: str) -> np.ndarray:
     """The pixels that the model gets: uint8 [height, width, 3]."""
-    resized = image.resize((int(width), int(height)), RESAMPLING.get(interpolation, Image.Resampling.BICUBIC))
-    return np.asarray(resized.convert("RGB"))
+    size = Size(int(height), int(width))
+    return views.render(image, Shown("", (size,), size, 0), interpolation).numpy()
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:

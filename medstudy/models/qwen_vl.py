@@ -151,8 +151,9 @@ class QwenVL:
     def patches(self, image: torch.Tensor) -> torch.Tensor:
         """[height, width, 3] uint8 at its planned size -> [patches, 3·patch²] float32, on the model's device.
 
-        Bit for bit the numbers of the processor's Pillow backend without its resize, of one of the two equal frames
-        that it makes of an image. The uint8 travel to the device and are put in order there. Raises ModelError.
+        Bit for bit the numbers of the processor (of transformers' default backend) without its resize, of one of the
+        two equal frames that it makes of an image. The uint8 travel to the device and are put in order there. Raises
+        ModelError.
         """
         vision = self.model.config.vision_config
         patch, merge = vision.patch_size, vision.spatial_merge_size
@@ -167,12 +168,13 @@ class QwenVL:
 
     @cached_property
     def shades(self) -> torch.Tensor:
-        """[3, 256] what the processor makes of each value of each channel: rescaled in float64, then in float32."""
+        """[3, 256] float32: what the processor makes of each value of each channel, by its own function."""
         settings = self.processor.image_processor
-        scaled = (torch.arange(256, dtype=torch.float64) * settings.rescale_factor).to(torch.float32)
-        statistics = (settings.image_mean, settings.image_std)
-        mean, std = (torch.tensor(part, dtype=torch.float32)[:, None] for part in statistics)
-        return (scaled - mean) / std
+        levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16).clone()
+        made = settings.rescale_and_normalize(
+            levels, True, settings.rescale_factor, True, settings.image_mean, settings.image_std
+        )
+        return made[0].flatten(1)
 
     def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> Seen:
         """Images through the tower and the mergers."""
