@@ -1,6 +1,6 @@
 """Side-by-side measurements against named peers.
 
-    python -m benchmarks cpu [--python NAME=INTERPRETER …]      two cores, 20 minutes
+    python -m benchmarks cpu [--python NAME=INTERPRETER …]      25 minutes
     python -m benchmarks gpu [--stage NAME] [--python …]        one card, stages of less than ten minutes each
 
 Prints a table and writes benchmarks/results/cpu.json (gpu.json), a list of lines with name, unit, ours, peer,
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import cpu, gpu
-from medstudy import paths, provenance, workflow
+from medstudy import paths, provenance, readme, workflow
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("device", choices=("cpu", "gpu"))
     parser.add_argument("--stage", choices=gpu.STAGES, help="of gpu: this one alone")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=INTERPRETER", help="where a peer lives")
+    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
     options = parser.parse_args()
     pythons = dict(one.split("=", 1) for one in options.python)
     stages = [options.stage] if options.stage else list(gpu.STAGES)
@@ -44,6 +45,8 @@ def main() -> int:
         print(_words(line), flush=True)
         _write(file, made)
     Console().print(table(made))
+    if options.readme:
+        print(f"Written: {readme.replace('benchmarks', markdown(made))}")
     return int(any(missed(line) for line in made))
 
 
@@ -66,6 +69,26 @@ def table(lines: list[dict]) -> Table:
     return made
 
 
+def markdown(lines: list[dict]) -> str:
+    """The table as the README shows it: ratios with the least and the greatest of the rounds."""
+    made = ["| what | ours | peer | ratio | goal |", "| --- | ---: | --- | ---: | ---: |"]
+    for line in lines:
+        if line["ours"] is None:
+            made.append(f"| {line['name']} | | {line['peer_name']} | not run: {line['not_run']} | |")
+            continue
+        spread = f" [{line['low']:.1f}, {line['high']:.1f}]" if "low" in line else ""
+        goal = _goal(line)
+        ours, peer = (f"{_number(line[name])} {line['unit']}" for name in ("ours", "peer"))
+        made.append(f"| {line['name']} | {ours} | {line['peer_name']}, {peer} | {line['ratio']:.1f}{spread} | {goal} |")
+    return "\n".join(made)
+
+
+def _goal(line: dict) -> str:
+    if line["goal"] is None:
+        return ""
+    return f"at most {line['goal']:g} ms" if line["unit"].startswith("ms") else f"at least {line['goal']:g} times"
+
+
 def _words(line: dict) -> str:
     if line["ours"] is None:
         return f"{line['name']}, {line['peer_name']}: not run: {line['not_run']}"
@@ -73,7 +96,7 @@ def _words(line: dict) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value:.3g}"
 
 
 def _others(file: Path, stages: list[str]) -> list[dict]:

@@ -24,16 +24,16 @@ def measure(pythons: dict[str, str]):
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         large = {"data": data.noise(_made(folder / "1024"), side=896, images=4, questions=8)}
-        step = shared | large | {"images_per_step": 1, "steps": 4}
+        step = shared | large | {"images_per_step": 1, "steps": 3}
         for name, peer in peers.items():
-            goal = {"goal": 6.0, "floor": 5.0} if name == "trainer" else {"goal": None, "floor": None}
+            goal = {"goal": 6.0, "floor": 5.0} if name == "trainer" else {"rounds": 2}
             yield pair("training, 1024 visual tokens, 8 questions", TRAIN, peer, step, **goal)
         asked = shared | large | {"images_per_step": 1, "steps": 3, "max_new_tokens": 16}
         plain = Side("benchmarks.peers.generate")
         yield pair("evaluation, 1024 visual tokens, 8 questions", GENERATE, plain, asked, goal=8.0, floor=7.0)
         study = shared | {"data": data.offline(_made(folder / "offline"), images=48), "images_per_step": 3, "steps": 9}
         for name in ("trainer", "trl_sft"):
-            goal = {"goal": 3.0, "floor": 2.5} if name == "trainer" else {"goal": None, "floor": None}
+            goal = {"goal": 3.0, "floor": 2.5} if name == "trainer" else {"rounds": 2}
             yield pair("training on the offline study's data", TRAIN, peers[name], study, **goal)
         frozen = study | {"freeze_tower": True}
         yield pair("the same with a frozen tower", TRAIN, peers["trainer"], frozen, goal=3.0, floor=2.5)

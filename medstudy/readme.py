@@ -1,4 +1,4 @@
-"""The README's results, written from a study's files: no number in it is typed by hand."""
+"""The README's tables, written from files of results: no number in them is typed by hand."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from medstudy.errors import RunError
 from medstudy.figures import saving
 from medstudy.params import Study
 
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
 SHOWN = ("03_native_vs_fixed", "06_resolution_curves")  # figures that the README opens with
 
 
 def update(study: Study, readme: Path = paths.ROOT / "README.md") -> Path:
-    """Replace what stands between the two marks by the study's results. Raises RunError without marks or results."""
-    text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise RunError(f"{readme.name} needs one {BEGIN} and one {END}; put them around the results.")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n{results(study.figures, paths.ROOT)}\n{END}{after}", encoding="utf-8")
+    """Put the study's results into the README. Raises RunError without marks or results."""
+    return replace("results", results(study.figures, paths.ROOT), readme)
+
+
+def replace(name: str, content: str, readme: Path = paths.ROOT / "README.md") -> Path:
+    """Replace what stands between the marks of that name. Raises RunError where there are none."""
+    text, (begin, end) = readme.read_text(encoding="utf-8"), marks(name)
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise RunError(f"{readme.name} needs one {begin} and one {end}; put them around the {name}.")
+    before, rest = text.split(begin)
+    readme.write_text(f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}", encoding="utf-8")
     return readme
+
+
+def marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name} -->", f"<!-- /{name} -->"
 
 
 def results(figures: Path, root: Path) -> str:

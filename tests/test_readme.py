@@ -1,10 +1,12 @@
 """The README shows what the committed results say, and every link in it leads somewhere."""
 
+import json
 import re
 import shutil
 
 import pytest
 
+from benchmarks.__main__ import RESULTS, markdown, missed
 from medstudy import params, paths, readme
 from medstudy.errors import RunError
 
@@ -12,8 +14,18 @@ README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_results_in_the_readme_are_those_of_the_committed_study():
-    shown = README.split(readme.BEGIN)[1].split(readme.END)[0].strip()
-    assert shown == readme.results(paths.ROOT / "figures" / "offline-full", paths.ROOT)
+    assert _between("results") == readme.results(paths.ROOT / "figures" / "offline-full", paths.ROOT)
+
+
+def test_the_benchmarks_in_the_readme_are_those_of_the_committed_run():
+    lines = json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))
+    assert _between("benchmarks") == markdown(lines)
+    assert lines and not any(missed(line) for line in lines)
+
+
+def _between(name: str) -> str:
+    begin, end = readme.marks(name)
+    return README.split(begin)[1].split(end)[0].strip()
 
 
 def test_every_relative_link_exists():
@@ -30,7 +42,8 @@ def test_every_command_names_a_file_that_exists():
 def test_update_replaces_the_results_and_nothing_else(tmp_path):
     copy = tmp_path / "README.md"
     shutil.copy(paths.ROOT / "README.md", copy)
-    copy.write_text(README.replace(readme.BEGIN, readme.BEGIN + "\nstale", 1), encoding="utf-8")
+    begin = readme.marks("results")[0]
+    copy.write_text(README.replace(begin, begin + "\nstale", 1), encoding="utf-8")
     readme.update(params.load("params/offline-full.yaml"), copy)
     assert copy.read_text(encoding="utf-8") == README
 
