@@ -82,7 +82,7 @@ def test_training_costs_what_torch_counts(tiny_model, pictured, tmp_path, kind):
     with FlopCounterMode(display=False) as counter, COUNTED():
         training.loss_of(supply, micro.content).backward()
     work = batches.workload([prefix.row(family, example.questions, view, answered=True)], micro.content.packed.plan)
-    trained = cost.Trained.of(family.model)
+    trained = cost.Trained.of(family)
     expected = cost.training_flops(family.shape, _computed(work, micro), trained, tower=kind != "stored")
     assert expected == pytest.approx(counter.get_total_flops(), rel=0.1)
     assert micro.flops == pytest.approx(cost.training_flops(family.shape, work, trained, tower=kind != "stored"))

@@ -9,10 +9,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from medstudy import models, prefix, views
 from medstudy.errors import ModelError
-from medstudy.models.qwen_vl import user_text
+from medstudy.models.family import user_text
 from medstudy.params import Model
 from medstudy.records import Question
-from medstudy.resolution import Shown, Size
+from medstudy.resolution import Geometry, Shown, Size
 
 
 @pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
@@ -93,7 +93,7 @@ def test_another_familys_checkpoint_is_refused(checkpoints):
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_geometry_is_patch_times_merge(checkpoints, name):
     factor = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32}[name]
-    assert models.load(Model(id=str(checkpoints[name]), family=name)).geometry == (factor, factor**2)
+    assert models.load(Model(id=str(checkpoints[name]), family=name)).geometry == Geometry(factor, factor**2)
 
 
 def test_prompt_is_the_authors(family):
