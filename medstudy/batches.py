@@ -137,7 +137,7 @@ def _micro(supply: Supply, rows: list[prefix.Row], seen: list[Seen]) -> Micro:
     family = supply.family
     packed = prefix.pack(family, rows)
     images = [supply(example.image, shown) for example, shown in seen if shown.visual_tokens]
-    work, trained = workload(rows, packed.plan), cost.Trained.of(family.model)
+    work, trained = workload(rows, packed.plan), cost.Trained.of(family)
     return Micro(
         content=Batch(packed, images),
         questions=len(packed.last),

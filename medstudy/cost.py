@@ -53,13 +53,12 @@ class Trained:
     language: bool = True  # its own weights, not adapters beside them
 
     @classmethod
-    def of(cls, model) -> Trained:
-        """As a model's parameters require gradients."""
+    def of(cls, family) -> Trained:
+        """As the parameters of a family's model require gradients."""
         wanted = {"tower": False, "merger": False, "language": False}
-        for name, parameter in model.named_parameters():
+        for name, parameter in family.model.named_parameters():
             if parameter.requires_grad and "lora_" not in name:
-                part = "language" if "visual." not in name else "merger" if "merger" in name else "tower"
-                wanted[part] = True
+                wanted[family.part(name)] = True
         return cls(**wanted)
 
 

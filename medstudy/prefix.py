@@ -24,23 +24,20 @@ class Row:
     prefix: list[int]
     branches: list[list[int]]
     answers: list[int]
-    grids: torch.Tensor  # [images, 3] patches of each image of the prefix: time, height, width
+    grids: torch.Tensor  # [images, 3] layout of each image of the prefix, as its family says it (`grid`)
+    patches: tuple[int, ...]  # that the tower works on for each image
 
     def __len__(self) -> int:
         return len(self.prefix) + sum(map(len, self.branches))
-
-    @property
-    def patches(self) -> tuple[int, ...]:
-        return tuple(self.grids.prod(1).tolist())
 
 
 @dataclass(frozen=True)
 class Packed:
     """A packed row of S tokens, Q branches and A answer tokens.
 
-    ids [1, S]; positions [3, 1, S] (or [1, S]); at [A]: the place that predicts each answer token; targets [A]: that
-    token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3] patches; visual: the number
-    of its visual tokens.
+    ids [1, S]; positions [axes, 1, S]: three with M-RoPE, else one; at [A]: the place that predicts each answer
+    token; targets [A]: that token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3]
+    layouts; visual: the number of its visual tokens.
     """
 
     ids: torch.Tensor
@@ -64,11 +61,13 @@ def row(family, questions: tuple[Question, ...], shown: Shown, answered: bool) -
     prompts = [family.ids(family.prompt(question, image)) for question in questions]
     shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image))])
     answers = [family.ids(question.answer) + [family.end] if answered else [] for question in questions]
+    grids = family.grid(shown.size) if image else torch.zeros((0, 3), dtype=torch.long)
     return Row(
-        prefix=_expanded(prompts[0][:shared], family.image_token, shown.visual_tokens),
+        prefix=_expanded(prompts[0][:shared], family.image_token, family.image_ids(shown.visual_tokens)),
         branches=[prompt[shared:] + answer for prompt, answer in zip(prompts, answers, strict=True)],
         answers=[len(prompt) - shared for prompt in prompts],
-        grids=family.grid(shown.size) if image else torch.zeros((0, 3), dtype=torch.long),
+        grids=grids,
+        patches=family.patch_counts(grids),
     )
 
 
@@ -110,5 +109,5 @@ def _shared(sequences: list[list[int]]) -> int:
     return min(map(len, sequences))
 
 
-def _expanded(prefix: list[int], image_token: int, count: int) -> list[int]:
-    return [token for item in prefix for token in ([item] * count if item == image_token else [item])]
+def _expanded(prefix: list[int], image_token: int, image: list[int]) -> list[int]:
+    return [token for item in prefix for token in (image if item == image_token else [item])]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from math import isqrt, sqrt
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -33,11 +33,20 @@ class Size(NamedTuple):
         return self.height * self.width
 
 
-class Geometry(NamedTuple):
-    """What a model family's sizes are made of: pixels a side of one visual token, and the fewest pixels shown."""
+@dataclass(frozen=True)
+class Geometry:
+    """What a model family's sizes are made of: sides are multiples of `factor`, and `min_pixels` the fewest shown.
+
+    unit: what factor² pixels are to the family, as errors say it.
+    """
 
     factor: int
     min_pixels: int
+    unit: ClassVar[str] = "visual token"
+
+    def tokens(self, size: Size) -> int:
+        """Tokens that the language model sees for an image shown at `size`; here one for each factor² pixels."""
+        return (size.height // self.factor) * (size.width // self.factor)
 
 
 @dataclass(frozen=True)
@@ -237,9 +246,9 @@ def uniform(*key: object) -> float:
 def fit_budget(size: Size, max_pixels: int, geometry: Geometry) -> Size:
     """The nearest multiples of the factor with at most `max_pixels`, aspect kept; never more than rounding enlarges.
 
-    Raises ResolutionError for an empty image, an aspect ratio above 200, or a budget below one visual token.
+    Raises ResolutionError for an empty image, an aspect ratio above 200, or a budget below one visual token or tile.
     """
-    factor, min_pixels = geometry
+    factor, min_pixels = geometry.factor, geometry.min_pixels
     _check(size, max_pixels, geometry)
     height, width = (max(factor, _round(side, factor)) for side in size)
     if height * width > max_pixels:
@@ -251,7 +260,7 @@ def fit_budget(size: Size, max_pixels: int, geometry: Geometry) -> Size:
 
 def visual_tokens(size: Size, geometry: Geometry) -> int:
     """Tokens that the language model sees for an image shown at `size`."""
-    return (size.height // geometry.factor) * (size.width // geometry.factor)
+    return geometry.tokens(size)
 
 
 def scale(original: Size, shown: Size) -> float:
@@ -289,7 +298,10 @@ def _drawn(policy: Mixed, draw: float) -> Single:
 def _square(side: int, geometry: Geometry) -> Size:
     snapped = side // geometry.factor * geometry.factor
     if snapped < geometry.factor:
-        raise ResolutionError(f"A side must hold one visual token ({geometry.factor} px), got {side}. Raise the side.")
+        raise ResolutionError(
+            f"A side must hold one {geometry.unit} ({geometry.factor} px), got {side}: this model family cannot show "
+            f"less. Raise the side."
+        )
     return Size(snapped, snapped)
 
 
@@ -310,8 +322,8 @@ def _check(size: Size, max_pixels: int, geometry: Geometry) -> None:
         )
     if max_pixels < geometry.factor**2:
         raise ResolutionError(
-            f"A pixel budget must hold one visual token ({geometry.factor}² = {geometry.factor**2} pixels), "
-            f"got {max_pixels}. Raise the budget."
+            f"A pixel budget must hold one {geometry.unit} ({geometry.factor}² = {geometry.factor**2} pixels), "
+            f"got {max_pixels}: this model family cannot show less. Raise the budget."
         )
 
 

@@ -15,7 +15,7 @@ from importlib import metadata
 import torch
 
 from medstudy import views
-from medstudy.models.qwen_vl import Seen
+from medstudy.models.family import Seen
 from medstudy.params import Study
 from medstudy.resolution import Shown
 from medstudy.shelf import Shelf, key
@@ -67,8 +67,7 @@ class Supply:
         digest = hashlib.sha256()
         for parameter in self.family.tower:
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        settings = self.family.processor.image_processor
-        about = (settings.image_mean, settings.image_std, settings.rescale_factor, str(self.family.model.dtype))
+        about = (*self.family.pixel_settings, str(self.family.model.dtype))
         device, version = self.family.model.device.type, metadata.version("transformers")
         return key(digest.hexdigest(), about, device, version, torch.__version__)
 

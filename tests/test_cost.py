@@ -13,6 +13,7 @@ from medstudy.params import Lora, Model
 from medstudy.resolution import Blind, Native, Size, plan
 from medstudy.shelf import Shelf
 from medstudy.supply import Supply
+from tests.families import BUILD
 
 COUNTED = partial(sdpa_kernel, SDPBackend.MATH)  # torch 2.11 does not count the CPU's flash kernel
 
@@ -43,7 +44,7 @@ def _computed(work, micro):
     return cost.Workload(work.patches, work.tokens, pairs, work.answers)
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("name", BUILD)
 def test_forward_flops_of_every_family_equal_torch_counter(checkpoints, examples, name):
     family = models.load(Model(id=str(checkpoints[name]), family=name))
     view = Native(max_pixels=10**6).shown(Size(140, 196), family.geometry)
@@ -69,9 +70,10 @@ def test_native_at_the_papers_size_costs_as_known():
     assert cost.training_flops(qwen2_vl.Qwen2VL.cost_shape(config), work) / 800e12 * 1e3 == pytest.approx(64.5, rel=0.1)
 
 
+@pytest.mark.parametrize("name", ["qwen2_vl", "llava_onevision", "internvl"])
 @pytest.mark.parametrize("kind", ["full", "frozen", "stored", "lora"])
-def test_training_costs_what_torch_counts(tiny_model, pictured, tmp_path, kind):
-    family, example = models.load(tiny_model), pictured[2]
+def test_training_costs_what_torch_counts(checkpoints, pictured, tmp_path, kind, name):
+    family, example = models.load(Model(id=str(checkpoints[name]), family=name)), pictured[2]
     if kind in ("frozen", "stored"):
         family.freeze_tower()
     if kind == "lora":
@@ -82,7 +84,7 @@ def test_training_costs_what_torch_counts(tiny_model, pictured, tmp_path, kind):
     with FlopCounterMode(display=False) as counter, COUNTED():
         training.loss_of(supply, micro.content).backward()
     work = batches.workload([prefix.row(family, example.questions, view, answered=True)], micro.content.packed.plan)
-    trained = cost.Trained.of(family.model)
+    trained = cost.Trained.of(family)
     expected = cost.training_flops(family.shape, _computed(work, micro), trained, tower=kind != "stored")
     assert expected == pytest.approx(counter.get_total_flops(), rel=0.1)
     assert micro.flops == pytest.approx(cost.training_flops(family.shape, work, trained, tower=kind != "stored"))

@@ -13,6 +13,7 @@ from medstudy.errors import ResolutionError
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.resolution import Blind, DownUp, Fixed, Native, Shuffled, plan
 from medstudy.supply import Supply
+from tests.families import BUILD, own_inputs
 
 NATIVE = Native(max_pixels=10**6)
 STUDY = SimpleNamespace(interpolation="bicubic", workers=0, evaluation=Decoding(max_new_tokens=8, tokens_per_pass=300))
@@ -40,9 +41,7 @@ def _asked(family, examples, policy, **options):
 def _one_by_one(family, example, view, question):
     """The reference: the processor's own inputs for one question, through transformers' generate."""
     text = family.prompt(question, view.visual_tokens > 0)
-    images = [views.render(example.image, view, "bicubic").permute(2, 0, 1)] if view.visual_tokens else None
-    size = {"shortest_edge": 784, "longest_edge": 10**9}
-    inputs = family.processor(text=[text], images=images, images_kwargs={"size": size}, return_tensors="pt")
+    inputs = own_inputs(family, text, views.render(example.image, view, "bicubic") if view.visual_tokens else None)
     family.model.model.rope_deltas = None
     with torch.inference_mode():
         out = family.model.generate(**inputs, max_new_tokens=8, do_sample=False)
@@ -65,19 +64,22 @@ def test_answers_equal_generate(trained, examples, policy):
         assert len({text for texts in expected for text in texts}) > 2  # it says more than one thing
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("name", BUILD)
 def test_answers_of_every_family_equal_generate(checkpoints, examples, name):
     family = models.load(Model(id=str(checkpoints[name]), family=name))
     with torch.no_grad():
         for parameter in family.model.parameters():
-            parameter.mul_(3 if parameter.ndim >= 2 else 1)
-    texts = [said for said, _ in _asked(family, examples, NATIVE, max_new_tokens=8)]
+            parameter.mul_(5 if parameter.ndim >= 2 else 1)
+    said, scored = zip(*_asked(family, examples, NATIVE, max_new_tokens=8, option_likelihoods=True), strict=True)
     views_ = [plan(NATIVE, size_of(one), family.geometry)[0] for one in examples]
     expected = [
         [_one_by_one(family, one, view, question) for question in one.questions]
         for one, view in zip(examples, views_, strict=True)
     ]
-    assert texts == expected and len({text for texts in expected for text in texts}) > 2
+    assert list(said) == expected and len({text for texts in expected for text in texts}) > 4
+    for one, view, (_, _, scores) in zip(examples, views_, scored, strict=True):
+        expected = [_log_likelihood(family, one, view, one.questions[2], letter) for letter in "AB"]
+        assert scores == pytest.approx(expected, abs=1e-4)
 
 
 def test_options_are_scored_as_they_are_one_by_one(trained, examples):
@@ -93,15 +95,9 @@ def test_options_are_scored_as_they_are_one_by_one(trained, examples):
 
 def _log_likelihood(family, example, view, question, answer):
     """The reference: the whole sequence through the model's own forward pass."""
-    image = views.render(example.image, view, "bicubic").permute(2, 0, 1)
-    size = {"shortest_edge": 784, "longest_edge": 10**9}
-    inputs = family.processor(
-        text=[family.prompt(question)], images=[image], images_kwargs={"size": size}, return_tensors="pt"
-    )
+    image = views.render(example.image, view, "bicubic")
     ids = torch.tensor([family.ids(answer) + [family.end]])
-    whole = torch.cat([inputs["input_ids"], ids], 1)
-    inputs |= {"input_ids": whole, "attention_mask": torch.ones_like(whole)}
-    inputs["mm_token_type_ids"] = (whole == family.image_token).int()
+    inputs = own_inputs(family, family.prompt(question), image, ids[0].tolist())
     family.model.model.rope_deltas = None
     with torch.no_grad():
         scores = family.model(**inputs).logits[0, -ids.shape[1] - 1 : -1].log_softmax(-1)

@@ -1,4 +1,7 @@
-"""The Qwen2-VL family: its numbers are the processor's, its prompt the author's, its limits ours."""
+"""Model families: their numbers are the processor's, their prompt the author's, their limits ours.
+
+What is particular to families that cut tiles: tests/test_tiles.py.
+"""
 
 import numpy as np
 import pytest
@@ -8,34 +11,40 @@ from transformers import AutoModelForImageTextToText, Qwen2VLImageProcessor
 
 from medstudy import models, prefix, views
 from medstudy.errors import ModelError
-from medstudy.models.qwen_vl import user_text
+from medstudy.models.family import SYSTEM, user_text
 from medstudy.params import Model
 from medstudy.records import Question
-from medstudy.resolution import Shown, Size
+from medstudy.resolution import Geometry, Native, Shown, Size, plan
+from tests.families import FAMILIES, own_inputs
 
 
-@pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.fixture(scope="module", params=[name for name in FAMILIES if name.startswith("qwen")])
+def any_qwen(request, checkpoints):
+    return models.load(Model(id=str(checkpoints[request.param]), family=request.param))
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def any_family(request, checkpoints):
     return models.load(Model(id=str(checkpoints[request.param]), family=request.param))
 
 
 @pytest.fixture(scope="module")
-def noise(any_family):
-    factor, rng = any_family.geometry.factor, np.random.default_rng(0)
+def noise(any_qwen):
+    factor, rng = any_qwen.geometry.factor, np.random.default_rng(0)
     sizes = [(factor, factor), (3 * factor, 4 * factor), (5 * factor, 2 * factor)]
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
 
 
-def test_patches_are_the_pinned_processors_to_the_bit(any_family, noise):
-    settings = any_family.processor.image_processor
+def test_patches_are_the_pinned_processors_to_the_bit(any_qwen, noise):
+    settings = any_qwen.processor.image_processor
     about = {name: getattr(settings, name) for name in ("patch_size", "image_mean", "image_std")}
     size = {"shortest_edge": 1, "longest_edge": 10**9}
     theirs = Qwen2VLImageProcessor(**about)(images=noise, size=size, return_tensors="pt")
     frames = theirs["pixel_values"].view(-1, 3, 2, settings.patch_size**2)
-    ours = torch.cat([any_family.patches(torch.from_numpy(image)) for image in noise])
+    ours = torch.cat([any_qwen.patches(torch.from_numpy(image)) for image in noise])
     assert torch.equal(frames[:, :, 0], frames[:, :, 1])
     assert torch.equal(ours, frames[:, :, 0].flatten(1))
-    grids = torch.cat([any_family.grid(Size(*image.shape[:2])) for image in noise])
+    grids = torch.cat([any_qwen.grid(Size(*image.shape[:2])) for image in noise])
     assert torch.equal(grids, theirs["image_grid_thw"])
 
 
@@ -51,18 +60,18 @@ def test_an_image_of_any_size_becomes_the_pinned_processors_pixels(family, size)
     assert torch.equal(family.patches(view), frames[:, :, 0].flatten(1))
 
 
-def test_the_towers_features_are_those_of_the_untouched_model(any_family, noise):
+def test_the_towers_features_are_those_of_the_untouched_model(any_qwen, noise):
     """Patches of one frame by a matrix product; the processor's two frames through transformers' convolution."""
-    untouched = AutoModelForImageTextToText.from_pretrained(any_family.model.name_or_path).eval()
+    untouched = AutoModelForImageTextToText.from_pretrained(any_qwen.model.name_or_path).eval()
     for image in noise:
         size = {"shortest_edge": 1, "longest_edge": 10**9}
-        inputs = any_family.processor.image_processor(images=[image], size=size, return_tensors="pt")
-        grid = any_family.grid(Size(*image.shape[:2]))
+        inputs = any_qwen.processor.image_processor(images=[image], size=size, return_tensors="pt")
+        grid = any_qwen.grid(Size(*image.shape[:2]))
         with torch.no_grad():
             theirs = untouched.model.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
-            patches = any_family.patches(torch.from_numpy(image))
-            seen = any_family.see(patches, grid)
-            again = any_family.merge(any_family.features(patches, grid), grid)
+            patches = any_qwen.patches(torch.from_numpy(image))
+            seen = any_qwen.see(patches, grid)
+            again = any_qwen.merge(any_qwen.features(patches, grid), grid)
         torch.testing.assert_close(seen.tokens, theirs.pooler_output, atol=2e-6, rtol=1e-5)
         torch.testing.assert_close(again.tokens, seen.tokens, atol=0, rtol=0)
         deep = getattr(theirs, "deepstack_features", None) or []
@@ -89,10 +98,37 @@ def test_another_familys_checkpoint_is_refused(checkpoints):
         models.load(Model(id=str(checkpoints["qwen3_vl"]), family="qwen2_vl"))
 
 
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_row_has_the_tokens_of_the_processor(any_family, examples, blind):
+    example = examples[0]
+    size = Size(example.image.height, example.image.width)
+    view = Shown("blind", (), Size(0, 0), 0) if blind else plan(Native(max_pixels=10**6), size, any_family.geometry)[0]
+    image = None if blind else views.render(example.image, view, "bicubic")
+    row = prefix.row(any_family, example.questions, view, answered=False)
+    for branch, question in zip(row.branches, example.questions, strict=True):
+        theirs = own_inputs(any_family, any_family.prompt(question, not blind), image)["input_ids"][0]
+        assert row.prefix + branch == theirs.tolist()
+    assert len(row.prefix) > view.visual_tokens + 5
+
+
+def test_the_authors_system_prompt_reaches_every_template(any_family):
+    for image in (True, False):
+        text = any_family.prompt(Question("q", "Which stain?", "H&E", "open", "stain"), image)
+        assert text.index(SYSTEM) < text.index("Which stain?")
+        assert any_family.ids(text).count(any_family.image_token) == image
+
+
+def test_every_parameter_belongs_to_one_part(any_family):
+    parts = {any_family.part(name) for name, _ in any_family.model.named_parameters()}
+    assert parts == {"tower", "merger", "language"}
+    language = {name for name, _ in any_family.model.named_parameters() if any_family.part(name) == "language"}
+    assert language == {name for name, _ in any_family.model.named_parameters() if "language_model" in name}
+
+
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_geometry_is_patch_times_merge(checkpoints, name):
     factor = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32}[name]
-    assert models.load(Model(id=str(checkpoints[name]), family=name)).geometry == (factor, factor**2)
+    assert models.load(Model(id=str(checkpoints[name]), family=name)).geometry == Geometry(factor, factor**2)
 
 
 def test_prompt_is_the_authors(family):

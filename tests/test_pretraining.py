@@ -70,7 +70,7 @@ def test_both_stages_make_a_checkpoint_that_loads(small, tmp_path):
     stamp = json.loads((tmp_path / "base" / "medstudy.json").read_text())
     assert stamp["policy"] == {"policy": "fixed", "side": 112, "mode": "budget"}
     family = models.load(Model(id=str(tmp_path / "base")))
-    assert family.geometry == (28, 784)
+    assert (family.geometry.factor, family.geometry.min_pixels) == (28, 784)
 
 
 def test_two_processes_train_what_one_does(small, tmp_path):

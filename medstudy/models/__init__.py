@@ -1,11 +1,19 @@
-"""Model families by name: what "resolution" means there, how a policy is imposed, what the prompt looks like."""
+"""Model families by name: what "resolution" means there, how a policy is imposed, what the prompt looks like.
+
+Qwen's are shown an image at any multiple of a visual token's pixels; LLaVA-OneVision and InternVL cut it into tiles and
+can show no less than one (`medstudy.models.tiles`).
+"""
 
 from __future__ import annotations
 
 from medstudy.errors import ModelError
-from medstudy.models import qwen2_5_vl, qwen2_vl, qwen3_vl
+from medstudy.models.internvl import InternVL
+from medstudy.models.llava_onevision import LlavaOnevision
+from medstudy.models.qwen2_5_vl import Qwen2_5VL
+from medstudy.models.qwen2_vl import Qwen2VL
+from medstudy.models.qwen3_vl import Qwen3VL
 
-REGISTRY = {family.name: family for family in (qwen2_vl.Qwen2VL, qwen2_5_vl.Qwen2_5VL, qwen3_vl.Qwen3VL)}
+REGISTRY = {family.name: family for family in (Qwen2VL, Qwen2_5VL, Qwen3VL, LlavaOnevision, InternVL)}
 
 
 def load(model, checkpoint=None):

@@ -6,7 +6,8 @@ import torch
 from transformers.vision_utils import get_vision_window_index
 
 from medstudy import cost
-from medstudy.models.qwen_vl import QwenVL, Seen, text_shape
+from medstudy.models.family import Seen, text_shape
+from medstudy.models.qwen_vl import QwenVL
 
 
 class Qwen2_5VL(QwenVL):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from medstudy import cost
-from medstudy.models.qwen_vl import QwenVL, text_shape
+from medstudy.models.family import text_shape
+from medstudy.models.qwen_vl import QwenVL
 
 
 class Qwen2VL(QwenVL):

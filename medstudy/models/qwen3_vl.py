@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 
 from medstudy import cost
-from medstudy.models.qwen_vl import QwenVL, Seen, text_shape
+from medstudy.models.family import Seen, text_shape
+from medstudy.models.qwen_vl import QwenVL
 
 
 class Qwen3VL(QwenVL):

@@ -1,0 +1,260 @@
+"""What model families share: how they are loaded and asked, and the pass over a packed row of images and questions.
+
+A family says what "resolution" means to it (`geometry`, `grid`, `patches`), what its tower and its mergers are
+(`see`, `features`, `merge`, `part`), and where its language model thinks that tokens stand (`positions`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from medstudy import adapters, attention, cost, paths
+from medstudy.errors import ModelError
+from medstudy.prefix import Packed
+from medstudy.records import LETTERS, Question
+from medstudy.resolution import Geometry, Size
+
+SYSTEM = "You are a biomedical expert."  # the author's evaluation prompt
+LETTER_ONLY = "Answer with a single letter, no extra details."
+
+
+def user_text(question: Question) -> str:
+    """The author's prompt: the question, its options as "A. …", and for those the request for one letter."""
+    options = [f"{letter}. {text}" for letter, text in zip(LETTERS, question.options, strict=False)]
+    return "\n".join([question.text, *options, *([LETTER_ONLY] if options else [])])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the language model is given of a row's images: tokens [N, width], and DeepStack's for its first layers."""
+
+    tokens: torch.Tensor
+    deep: tuple[torch.Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """A loaded model in evaluation mode, its processor, the identity of its weights, and the attention kernel."""
+
+    model: torch.nn.Module
+    processor: object
+    revision: str
+    attention: attention.Choice
+
+    name = ""  # the checkpoint's model_type
+
+    @classmethod
+    def load(cls, params, checkpoint: Path | None = None) -> Family:
+        """From the hub's format with safetensors only and no code from the checkpoint. Raises ModelError."""
+        source = str(checkpoint or (paths.BASE if params.id == "base" else params.id))
+        if checkpoint and (checkpoint / adapters.CONFIG).is_file():
+            base = cls.load(params)
+            model = adapters.merged(base.model, checkpoint)
+            return replace(base, model=model, revision=_revision(source, model))
+        options = {} if Path(source).is_dir() or params.revision is None else {"revision": params.revision}
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = getattr(torch, params.dtype)
+        try:
+            processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, **options)
+            model = AutoModelForImageTextToText.from_pretrained(
+                source,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                trust_remote_code=False,
+                **options,
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"A model is a hub id, a folder or \"base\", but {source!r} cannot be loaded: {error}"
+            ) from error
+        if model.config.model_type != cls.name:
+            raise ModelError(
+                f"Family {cls.name} needs its own checkpoints, got a {model.config.model_type} in {source!r}. "
+                f"Set model.family in the study's params."
+            )
+        choice = attention.choose(device, dtype)
+        attention.install(model, choice)
+        cls.prepare(model)
+        return cls(model.to(device).eval(), processor, _revision(source, model), choice)
+
+    @staticmethod
+    def prepare(model: torch.nn.Module) -> None:
+        """Change a model in place after it is loaded: what a family computes in another way than transformers does."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """What sizes this family can show, and how many tokens they take."""
+        raise NotImplementedError
+
+    def grid(self, size: Size) -> torch.Tensor:
+        """[1, 3] the layout of an image shown at `size`, as `see` and `merge` need it."""
+        raise NotImplementedError
+
+    def patch_counts(self, grids: torch.Tensor) -> tuple[int, ...]:
+        """What the tower works on for each image of grids [images, 3]: its sequence length, in patches."""
+        raise NotImplementedError
+
+    def patches(self, image: torch.Tensor) -> torch.Tensor:
+        """[height, width, 3] uint8 at its planned size -> what the tower reads, float32 on the model's device."""
+        raise NotImplementedError
+
+    def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> Seen:
+        """Images, one after the other, through the tower and the mergers."""
+        raise NotImplementedError
+
+    def features(self, pixel_values: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+        """One image through a frozen tower: all that its mergers read, [patches, width]; what may be cached."""
+        raise NotImplementedError
+
+    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
+        """The features of images, one after the other, through the mergers."""
+        raise NotImplementedError
+
+    def positions(self, prefix: list[int], grids: torch.Tensor) -> torch.Tensor:
+        """Positions [axes, prefix] of the shared prefix; a branch continues at their maximum + 1 on all axes."""
+        raise NotImplementedError
+
+    @staticmethod
+    def part(name: str) -> Literal["tower", "merger", "language"]:
+        """The part of the model that a parameter of that name belongs to."""
+        raise NotImplementedError
+
+    @staticmethod
+    def cost_shape(config) -> cost.Shape:
+        raise NotImplementedError
+
+    @cached_property
+    def shape(self) -> cost.Shape:
+        """What the model's cost is computed from."""
+        return self.cost_shape(self.model.config)
+
+    @property
+    def end(self) -> int:
+        """The token that ends an answer: that of ChatML, which every family here was trained on."""
+        return self.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+    @property
+    def image_token(self) -> int:
+        return self.model.config.image_token_id
+
+    def image_ids(self, count: int) -> list[int]:
+        """The tokens that stand for an image of `count` visual tokens in a row."""
+        return [self.image_token] * count
+
+    @property
+    def tower(self) -> list[torch.nn.Parameter]:
+        """The vision tower's parameters, without the mergers that map its features to the language model."""
+        return [parameter for name, parameter in self.model.named_parameters() if self.part(name) == "tower"]
+
+    def freeze_tower(self) -> None:
+        """Train the mergers and the language model only, as is usual when these models are fine-tuned."""
+        for parameter in self.tower:
+            parameter.requires_grad_(False)
+
+    def prompt(self, question: Question, image: bool = True) -> str:
+        """The chat template's text up to the answer, with one image placeholder (none when blind).
+
+        All contents are lists of parts: LLaVA-OneVision's template drops a content that is a plain string.
+        """
+        content = [{"type": "text", "text": user_text(question)}]
+        if image:
+            content.insert(0, {"type": "image"})
+        system = [{"type": "text", "text": SYSTEM}]
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
+        return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+
+    def ids(self, text: str) -> list[int]:
+        return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def text(self, ids: list[int]) -> str:
+        return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    @property
+    def pixel_settings(self) -> tuple:
+        """All settings of the processor that the numbers of `patches` hang on."""
+        settings = self.processor.image_processor
+        return (settings.image_mean, settings.image_std, settings.rescale_factor)
+
+    def normalised(self, values: torch.Tensor) -> torch.Tensor:
+        """[n, 3, pixels] uint8 -> [n, 3·pixels] float32, to the bit what the processor makes of it."""
+        places = values.int() + 256 * torch.arange(3, dtype=torch.int32, device=values.device)[:, None]
+        return self.shades.to(values.device).flatten().index_select(0, places.flatten()).view(len(values), -1)
+
+    @cached_property
+    def shades(self) -> torch.Tensor:
+        """[3, 256] float32: what the processor makes of each value of each channel, by its own function."""
+        settings = self.processor.image_processor
+        levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16).clone()
+        made = settings.rescale_and_normalize(
+            levels, True, settings.rescale_factor, True, settings.image_mean, settings.image_std
+        )
+        return made[0].flatten(1)
+
+    def hidden(self, packed: Packed, seen: Seen | None, cache=None) -> torch.Tensor:
+        """[S, width] last hidden states of a packed row; `cache` is filled with its keys and values."""
+        model = self.model.model
+        embeds, deep = model.get_input_embeddings()(packed.ids), {}
+        if seen is not None:
+            if packed.visual != len(seen.tokens):
+                raise ModelError(f"A row must hold a place for each visual token, got {packed.visual} for "
+                                 f"{len(seen.tokens)}. The images and the row were planned apart.")  # fmt: skip
+            at = packed.ids == self.image_token
+            embeds = embeds.masked_scatter(at[..., None], seen.tokens.to(embeds.dtype))
+            deep = {"visual_pos_masks": at, "deepstack_visual_embeds": list(seen.deep)} if seen.deep else {}
+        made = self.language(
+            inputs_embeds=embeds,
+            position_ids=packed.positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            plan=packed.plan,
+            **deep,
+        )
+        return made.last_hidden_state[0]
+
+    def advance(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache) -> torch.Tensor:
+        """[Q, width] last hidden states of one more token of Q branches (ids [1, Q]), which the cache then holds.
+
+        positions [axes, 1, Q]; mask [1, 1, Q, cache + Q] bool, True where a token may look.
+        """
+        embeds = self.model.model.get_input_embeddings()(ids)
+        made = self.language(
+            inputs_embeds=embeds, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
+        )
+        return made.last_hidden_state[0]
+
+    def language(self, *, position_ids: torch.Tensor, **inputs):
+        """The language model on a row, at positions [axes, 1, S]."""
+        return self.model.model.language_model(position_ids=position_ids, **inputs)
+
+
+def text_shape(text) -> dict:
+    """The language model's part of a cost.Shape."""
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    queries, keys = head * text.num_attention_heads, head * text.num_key_value_heads
+    width = text.hidden_size
+    return {
+        "layers": text.num_hidden_layers,
+        "layer_weights": 2 * width * queries + 2 * width * keys + 3 * width * text.intermediate_size,
+        "attention": queries,
+        "keys": keys,
+        "hidden": width,
+        "vocabulary": text.vocab_size,
+    }
+
+
+def _revision(source: str, model) -> str:
+    """The hub's commit, or for a folder the hash of its weights."""
+    if not Path(source).is_dir():
+        return str(getattr(model.config, "_commit_hash", None) or "unknown")
+    digest = hashlib.sha256()
+    for file in sorted(Path(source).glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return "sha256:" + digest.hexdigest()[:16]

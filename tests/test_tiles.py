@@ -1,0 +1,184 @@
+"""The families that cut an image into tiles: their pixels and tokens are the processor's, their limits the policy's."""
+
+import json
+import shutil
+from copy import copy
+from functools import partial
+from operator import eq
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, LlavaOnevisionImageProcessor
+
+from medstudy import batches, evaluation, models, training
+from medstudy.errors import ModelError, ResolutionError
+from medstudy.models.internvl import Thumbnailed
+from medstudy.models.llava_onevision import Anyres
+from medstudy.params import Decoding, Model, Optimisation
+from medstudy.records import Question
+from medstudy.resolution import Fixed, Native, Size, fit_budget, plan, visual_tokens
+from medstudy.supply import Supply
+from tests.families import own_inputs
+
+LLAVA = Anyres(384, 384**2, patches=27, most=9)
+INTERN = Thumbnailed(448, 448**2, patches=32, merge=2)
+QUESTION = Question("q", "Is there a dot?", "yes", "closed", "dot")
+GRIDS = [(1, 1), (1, 2), (3, 1), (2, 2), (2, 3), (3, 3), (4, 3), (7, 5)]  # of tiles
+
+
+@pytest.fixture(scope="module", params=["llava_onevision", "internvl"])
+def tiled(request, checkpoints):
+    return models.load(Model(id=str(checkpoints[request.param]), family=request.param))
+
+
+def noise(family, rows, columns):
+    size = family.geometry.factor * np.array([rows, columns])
+    return torch.from_numpy(np.random.default_rng([rows, columns]).integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_pixels_and_tokens_are_the_processors_for_every_grid(tiled, grid):
+    image = noise(tiled, *grid)
+    theirs = own_inputs(tiled, tiled.prompt(QUESTION), image)
+    ours = tiled.patches(image)
+    assert torch.equal(ours, theirs["pixel_values"].view(-1, *ours.shape[1:]))
+    planned = visual_tokens(Size(*image.shape[:2]), tiled.geometry)
+    assert (theirs["input_ids"] == tiled.image_token).sum() == planned
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 2), (3, 1), (2, 2), (2, 3), (3, 4)], ids=str)
+def test_where_the_processors_own_rule_comes_to_the_same_grid_so_do_its_pixels(tiled, grid):
+    """Nothing imposed on it: its own most tiles, its own list of grids."""
+    image = noise(tiled, *grid)
+    options = {"crop_to_patches": True} if tiled.name == "internvl" else {}
+    theirs = tiled.processor.image_processor(images=[image.permute(2, 0, 1)], return_tensors="pt", **options)
+    ours = tiled.patches(image)
+    assert torch.equal(ours, theirs["pixel_values"].view(-1, *ours.shape[1:]))
+
+
+@pytest.mark.parametrize("grid", [*GRIDS, (1, 9), (12, 2)], ids=str)
+def test_the_image_is_seen_as_the_untouched_model_sees_it(tiled, grid):
+    """Also in grids that neither the processor nor the configuration lists."""
+    untouched = AutoModelForImageTextToText.from_pretrained(tiled.model.name_or_path).eval()
+    image = noise(tiled, *grid)
+    size = Size(*image.shape[:2])
+    patches, layout = tiled.patches(image), tiled.grid(size)
+    more = {}
+    if tiled.name == "llava_onevision":
+        untouched.config.image_grid_pinpoints = untouched.config.image_grid_pinpoints + [list(size)]
+        more = {"image_sizes": torch.tensor([size])}
+        patches = patches[None]
+    with torch.no_grad():
+        theirs = untouched.model.get_image_features(patches, **more).pooler_output
+        patches = patches.view(-1, *patches.shape[-3:])
+        seen, features = tiled.see(patches, layout), tiled.features(patches, layout)
+        again = tiled.merge(features, layout)
+    theirs = theirs[0] if tiled.name == "llava_onevision" else theirs.flatten(0, 1)
+    assert len(seen.tokens) == visual_tokens(size, tiled.geometry)
+    torch.testing.assert_close(seen.tokens, theirs, atol=2e-6, rtol=1e-5)
+    assert torch.equal(again.tokens, seen.tokens)
+
+
+def test_images_of_one_row_are_kept_apart(tiled):
+    images = [noise(tiled, *grid) for grid in [(2, 3), (1, 1), (4, 3)]]
+    patches = [tiled.patches(image) for image in images]
+    grids = torch.cat([tiled.grid(Size(*image.shape[:2])) for image in images])
+    with torch.no_grad():
+        together = tiled.see(torch.cat(patches), grids).tokens
+        alone = [tiled.see(part, grid[None]).tokens for part, grid in zip(patches, grids, strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", LlavaOnevisionImageProcessor.image_grid_pinpoints, ids=str)
+def test_llavas_tokens_are_its_processors_at_its_real_size(checkpoints, size):
+    processor = copy(models.load(Model(id=str(checkpoints["llava_onevision"]), family="llava_onevision")).processor)
+    processor.image_processor, processor.num_image_tokens = LlavaOnevisionImageProcessor(), 729
+    assert LLAVA.tokens(Size(*size)) == processor._get_number_of_features(*size, 384, 384)
+
+
+GOLDEN = {
+    # name: geometry, policy, (height, width) -> shown, visual tokens
+    "intern: one tile has no thumbnail": (INTERN, Native(max_pixels=10**7), (500, 400), (448, 448), 256),
+    "intern: tiles and a thumbnail": (INTERN, Native(max_pixels=10**7), (900, 1300), (896, 1344), 7 * 256),
+    "intern: more than twelve": (INTERN, Native(max_pixels=10**7), (2048, 2500), (2240, 2688), 31 * 256),
+    "intern: two tiles of a budget of four": (INTERN, Fixed(side=896), (2048, 2500), (448, 896), 3 * 256),
+    "intern: a small image is enlarged to a tile": (INTERN, Native(max_pixels=10**7), (90, 60), (448, 448), 256),
+    "intern: pad": (INTERN, Fixed(side=900, mode="pad"), (600, 300), (896, 896), 5 * 256),
+    "llava: one tile and an overview": (LLAVA, Fixed(side=384), (900, 900), (384, 384), 729 + 27 * 28),
+    "llava: four tiles": (LLAVA, Native(max_pixels=10**7), (800, 700), (768, 768), 729 + 54 * 55),
+    "llava: nine tiles": (LLAVA, Fixed(side=1152), (3000, 3000), (1152, 1152), 729 + 81 * 82),
+    "llava: more tiles, as many tokens": (LLAVA, Native(max_pixels=10**7), (2304, 2304), (2304, 2304), 729 + 81 * 82),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_plan_golden(name):
+    geometry, policy, size, shown, tokens = GOLDEN[name]
+    (view,) = plan(policy, Size(*size), geometry)
+    assert (view.size, view.visual_tokens) == (shown, tokens)
+
+
+@pytest.mark.parametrize("mode", ["budget", "square", "pad"])
+def test_a_budget_below_one_tile_is_refused(mode):
+    with pytest.raises(ResolutionError, match="one tile .*448.*cannot show less"):
+        Fixed(side=224, mode=mode).shown(Size(1000, 1000), INTERN)
+    with pytest.raises(ResolutionError, match="one tile"):
+        fit_budget(Size(1000, 1000), 384**2 - 1, LLAVA)
+
+
+def test_a_checkpoint_of_other_features_is_refused(checkpoints, tiled, tmp_path):
+    folder = shutil.copytree(checkpoints[tiled.name], tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vision_feature_layer": -2}))
+    with pytest.raises(ModelError, match="vision_feature_layer to be -1 .* got -2"):
+        models.load(Model(id=str(folder), family=tiled.name))
+
+
+def test_a_size_that_is_not_whole_tiles_is_refused(tiled):
+    with pytest.raises(ModelError, match="multiples of 28"):
+        tiled.patches(torch.zeros((84, 90, 3), dtype=torch.uint8))
+
+
+def test_a_frozen_tower_leaves_projector_and_newline_to_train(tiled, examples):
+    tiled.freeze_tower()
+    supply = Supply(tiled, "bicubic")
+    seen = [(one, plan(Native(max_pixels=10**6), batches.size_of(one), tiled.geometry)[0]) for one in examples]
+    (micro,) = batches.micros(supply, seen, 10**6)
+    tiled.model.zero_grad()
+    training.loss_of(supply, micro.content).backward()
+    given = {name for name, parameter in tiled.model.named_parameters() if parameter.grad is not None}
+    moved = {name for name in given if tiled.model.get_parameter(name).grad.any()}
+    tiled.model.requires_grad_(True)
+    assert not any("vision_tower" in name for name in given)
+    assert {"model.multi_modal_projector.linear_1.weight", "model.multi_modal_projector.linear_2.weight"} < moved
+    assert ("model.image_newline" in moved) == (tiled.name == "llava_onevision")
+
+
+def test_it_learns_and_its_checkpoint_answers_as_it_did(checkpoints, tiled, examples, tmp_path):
+    family = models.load(Model(id=str(checkpoints[tiled.name]), family=tiled.name))
+    options = Optimisation(epochs=40, images_per_step=2, learning_rate=3e-3, validations=1)
+    supply, policy = Supply(family, "bicubic"), Fixed(side=84)
+    seen = batches.FineTuning(supply, examples, policy, options, 0)
+    log = training.fit(family.model, seen, None, options, 0, tmp_path / "scratch", partial(training.loss_of, supply))
+    training.save(family, tmp_path / "checkpoint", {})
+    loaded = models.load(Model(id=str(checkpoints[tiled.name]), family=tiled.name), tmp_path / "checkpoint")
+    shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in examples]
+    said = [
+        sorted(evaluation.answers(Supply(one, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=8)))
+        for one in (family, loaded)
+    ]
+    texts = [text for _, (texts, _) in said[0] for text in texts]
+    assert log["loss"].iloc[-1] < 0.5 * log["loss"].iloc[0]
+    assert sum(map(eq, texts, (question.answer for one in examples for question in one.questions))) >= 8
+    assert said[0] == said[1] and loaded.revision != family.revision
+
+
+def test_no_mask_is_made_of_a_row(tiled, examples, monkeypatch):
+    """Positions that start again would pass for packed sequences, and cost a mask of all pairs of the row."""
+    monkeypatch.setattr("transformers.masking_utils.find_packed_sequence_indices", None)
+    supply = Supply(tiled, "bicubic")
+    seen = [(one, plan(Fixed(side=56), batches.size_of(one), tiled.geometry)[0]) for one in examples]
+    (micro,) = batches.micros(supply, seen, 10**6)
+    with torch.no_grad():
+        assert training.loss_of(supply, micro.content).isfinite()
