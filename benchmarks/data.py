@@ -11,7 +11,7 @@ from PIL import Image
 
 from medstudy import datasets, models, params, views
 from medstudy.batches import size_of
-from medstudy.models.qwen_vl import user_text
+from medstudy.models.family import user_text
 from medstudy.resolution import Native, plan
 
 

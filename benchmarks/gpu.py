@@ -22,7 +22,7 @@ from benchmarks import data
 from benchmarks.runner import Side, pair, run
 from medstudy import attention
 from medstudy.models import standin
-from medstudy.models.qwen_vl import SYSTEM
+from medstudy.models.family import SYSTEM
 
 TRAIN, GENERATE = Side("benchmarks.ours", ("train",)), Side("benchmarks.ours", ("generate",))
 QUESTIONS = 10
