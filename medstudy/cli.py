@@ -18,6 +18,7 @@ from medstudy.errors import MedstudyError, ParamsError
 EXAMPLES = """examples:
   python -m medstudy run params/offline.yaml              make everything that is missing, then print the claims
   python -m medstudy run params/offline.yaml --dry-run    what would be made, without making it
+  python -m medstudy estimate params/offline.yaml         hours, memory and disk of every job, before it runs
   python -m medstudy status params/offline.yaml           which jobs are done, running, failed
   python -m medstudy report params/offline.yaml           the claims again, and where the figures are
   python -m medstudy verify params/offline.yaml           do files and claims still follow from the records?
@@ -53,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
     run_ = _command(commands, "run", _run, "make everything of a study that is missing, then print the claims")
     run_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
     run_.add_argument("--dry-run", action="store_true", help="only say what would be made")
+    estimate_ = _command(commands, "estimate", _estimate, "what every job costs: FLOPs, seconds, memory and disk")
+    estimate_.add_argument("--tflops", type=_above_zero, help="sustained 10^12 operations a second, for another device")
+    estimate_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
+    estimate_.add_argument("--json", action="store_true", help="print jobs, totals and what they rest on as JSON")
     _command(commands, "status", _status, "which jobs are done, running, failed or waiting, and how long they took")
     report_ = _command(commands, "report", _report, "print the claims and where the figures are")
     report_.add_argument("--readme", action="store_true", help="also write the results into README.md")
@@ -85,6 +90,23 @@ def _run(options: argparse.Namespace) -> None:
     workflow.run(study, options.study, cores, console)
     report.finish(study)
     report.show(study, console)
+
+
+def _estimate(options: argparse.Namespace) -> None:
+    import json
+
+    from medstudy import estimate, estimate_table, params, workflow
+
+    frame = estimate.estimate(params.load(options.study), options.tflops, progress=True)
+    totals = estimate.totals(frame, options.cores or workflow.cores())
+    if options.json:
+        rows = json.loads(frame.to_json(orient="records"))  # NaN as null
+        print(json.dumps({"jobs": rows, "totals": totals, "about": frame.attrs}, indent=2))
+        return
+    console = Console()
+    console.print(estimate_table.table(frame))
+    for line in estimate_table.summary(frame, totals):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -138,6 +160,16 @@ def _notebook(options: argparse.Namespace) -> None:
 def _interrupt(number: int, frame: object) -> None:
     """Being told to end is as good as Ctrl-C: what we started is ended too."""
     raise KeyboardInterrupt
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number above 0 is needed, got {text!r}")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -74,7 +74,7 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
 def predict(family, examples: Sequence[Example], policy, study: Study, line=None, supply=None) -> pd.DataFrame:
     """One row a question: the record of what was shown, what was asked and what came back."""
     supply = supply or Supply(family, study.interpolation)
-    sources = _swapped(examples) if policy.policy == "shuffled" else list(examples)
+    sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
     shown = [plan(policy, size_of(one), family.geometry)[0] for one in sources]
     _check(policy, sources, shown, family.geometry)
     rows: list[dict] = []
@@ -221,7 +221,7 @@ def _rows(family, example: Example, source: Example, view: Shown, said, scored, 
         }  # fmt: skip
 
 
-def _swapped(examples: Sequence[Example]) -> list[Example]:
+def swapped(examples: Sequence[Example]) -> list[Example]:
     """For each example the next one of its family, so that prior and style stay and the image is another's."""
     kin: dict[str, list[int]] = {}
     for index, example in enumerate(examples):

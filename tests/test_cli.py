@@ -10,7 +10,7 @@ from medstudy import cli, doctor, report
 from medstudy.cli import main
 from tests.studies import write_study
 
-COMMANDS = ("run", "status", "report", "verify", "doctor", "notebook")
+COMMANDS = ("run", "estimate", "status", "report", "verify", "doctor", "notebook")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_every_example_parses():
         assert callable(cli.parser().parse_args(line.split()[3:]).command)
 
 
-@pytest.mark.parametrize("command", ["run", "status", "report", "verify"])
+@pytest.mark.parametrize("command", ["run", "estimate", "status", "report", "verify"])
 def test_a_missing_study_is_one_message_without_traceback(command, capsys):
     assert main([command, "params/nothing.yaml"]) == 2
     said = capsys.readouterr().err

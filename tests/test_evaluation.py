@@ -141,7 +141,7 @@ def test_controls_show_what_they_say(trained, examples):
 
 
 def test_swapping_never_keeps_an_image_and_stays_in_the_family(examples):
-    swapped = evaluation._swapped(examples)
+    swapped = evaluation.swapped(examples)
     assert all(a.image_id != b.image_id and a.family == b.family for a, b in zip(examples, swapped, strict=True))
     assert sorted(one.image_id for one in swapped) == sorted(one.image_id for one in examples)
 

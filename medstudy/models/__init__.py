@@ -21,6 +21,15 @@ def load(model, checkpoint=None):
 
     checkpoint: a folder of this study's own training; it replaces the weights and keeps the family.
     """
+    return _family(model).load(model, checkpoint)
+
+
+def sketch(model, device="meta"):
+    """A family's model without its weights, for plans and costs; see `QwenVL.sketch`."""
+    return _family(model).sketch(model, device)
+
+
+def _family(model):
     if model.family not in REGISTRY:
         raise ModelError(f"A model family is one of {sorted(REGISTRY)}, got {model.family!r}.")
-    return REGISTRY[model.family].load(model, checkpoint)
+    return REGISTRY[model.family]

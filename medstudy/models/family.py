@@ -7,13 +7,15 @@ A family says what "resolution" means to it (`geometry`, `grid`, `patches`), wha
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from medstudy import adapters, attention, cost, paths
 from medstudy.errors import ModelError
@@ -53,15 +55,13 @@ class Family:
     @classmethod
     def load(cls, params, checkpoint: Path | None = None) -> Family:
         """From the hub's format with safetensors only and no code from the checkpoint. Raises ModelError."""
-        source = str(checkpoint or (paths.BASE if params.id == "base" else params.id))
+        source, options = _source(params, checkpoint)
         if checkpoint and (checkpoint / adapters.CONFIG).is_file():
             base = cls.load(params)
             model = adapters.merged(base.model, checkpoint)
             return replace(base, model=model, revision=_revision(source, model))
-        options = {} if Path(source).is_dir() or params.revision is None else {"revision": params.revision}
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = getattr(torch, params.dtype)
-        try:
+        device, dtype = home(), getattr(torch, params.dtype)
+        with _explained(source):
             processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, **options)
             model = AutoModelForImageTextToText.from_pretrained(
                 source,
@@ -71,19 +71,37 @@ class Family:
                 trust_remote_code=False,
                 **options,
             )
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"A model is a hub id, a folder or \"base\", but {source!r} cannot be loaded: {error}"
-            ) from error
+        choice = attention.choose(device, dtype)
+        return cls._ready(model.to(device), processor, source, _revision(source, model), choice)
+
+    @classmethod
+    def sketch(cls, params, device: torch.device | str = "meta") -> Family:
+        """The model without its weights, from configuration and processor alone; no weight file is looked for.
+
+        On torch's meta device it takes no memory: prompts, ids, geometry, grids, shape and the numbers and sizes of
+        parameters are the loaded model's, and nothing can be computed. On another device the weights are random. The
+        attention kernel is the one that `load` would choose here. Raises ModelError.
+        """
+        source, options = _source(params)
+        dtype = getattr(torch, params.dtype)
+        with _explained(source):
+            processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, **options)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+        with torch.device(device):
+            model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        return cls._ready(model, processor, source, "no weights", attention.choose(home(), dtype))
+
+    @classmethod
+    def _ready(cls, model, processor, source: str, revision: str, choice: attention.Choice) -> Family:
+        """The family around a model of transformers. Raises ModelError for a checkpoint of another family."""
         if model.config.model_type != cls.name:
             raise ModelError(
                 f"Family {cls.name} needs its own checkpoints, got a {model.config.model_type} in {source!r}. "
                 f"Set model.family in the study's params."
             )
-        choice = attention.choose(device, dtype)
         attention.install(model, choice)
         cls.prepare(model)
-        return cls(model.to(device).eval(), processor, _revision(source, model), choice)
+        return cls(model.eval(), processor, revision, choice)
 
     @staticmethod
     def prepare(model: torch.nn.Module) -> None:
@@ -135,6 +153,11 @@ class Family:
     def shape(self) -> cost.Shape:
         """What the model's cost is computed from."""
         return self.cost_shape(self.model.config)
+
+    @property
+    def feature_width(self) -> int:
+        """Numbers a patch in what `features` returns."""
+        return self.shape.width
 
     @property
     def end(self) -> int:
@@ -235,6 +258,11 @@ class Family:
         return self.model.model.language_model(position_ids=position_ids, **inputs)
 
 
+def home() -> torch.device:
+    """Where models are put: the first CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def text_shape(text) -> dict:
     """The language model's part of a cost.Shape."""
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -248,6 +276,23 @@ def text_shape(text) -> dict:
         "hidden": width,
         "vocabulary": text.vocab_size,
     }
+
+
+def _source(params, checkpoint: Path | None = None) -> tuple[str, dict]:
+    """Where a model comes from, and the hub's options for it."""
+    source = str(checkpoint or (paths.BASE if params.id == "base" else params.id))
+    return source, {} if Path(source).is_dir() or params.revision is None else {"revision": params.revision}
+
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """transformers' errors about a checkpoint that is not there, or not one, as ModelError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"A model is a hub id, a folder or \"base\", but {source!r} cannot be loaded: {error}"
+        ) from error
 
 
 def _revision(source: str, model) -> str:

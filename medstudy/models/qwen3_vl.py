@@ -17,6 +17,11 @@ class Qwen3VL(QwenVL):
 
     name = "qwen3_vl"
 
+    @property
+    def feature_width(self) -> int:
+        """Numbers a patch in what `features` returns."""
+        return self.shape.width * (1 + len(self.model.config.vision_config.deepstack_visual_indexes))
+
     @torch.no_grad()
     def features(self, pixel_values: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         """One image through a frozen tower: all that its mergers read, [patches, width · (1 + DeepStack's blocks)]."""

@@ -1,0 +1,80 @@
+"""An estimate as text: a table with one row a job, equal jobs of all seeds as one, and what it rests on."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from rich.table import Table
+
+from medstudy.estimate import MB, grouped
+
+
+def table(frame: pd.DataFrame) -> Table:
+    """The jobs with a model, predicted; once one of them has run, all that have run measured beside it."""
+    rows = grouped(frame)
+    rows = rows[rows["seconds"].notna() | (rows["done"] > 0)]
+    measured = bool(rows.loc[rows["seconds"].notna(), "done"].any())
+    rows = rows if measured else rows[rows["seconds"].notna()]
+    heads = ["job", "seeds", "images", "questions", "visual tokens", "TFLOPs", "time", "memory MB", "disk MB"]
+    made = Table(*heads, *(["done", "measured", "ratio", "memory MB", "ratio", "TFLOP/s"] if measured else []),
+                 caption="each row: one job, the mean over its seeds")  # fmt: skip
+    for row in rows.itertuples():
+        disk = sum(part for part in (row.checkpoint_mb, row.cache_mb) if part > 0) or math.nan
+        counts = (_number(value) for value in (row.images, row.questions, row.visual_tokens))
+        cells = [row.job, str(row.seeds), *counts, _number(row.flops / 1e12, 3), clock(row.seconds),
+                 _number(row.memory_mb), _number(disk)]  # fmt: skip
+        if measured:
+            cells += [str(row.done), clock(row.measured_seconds), _ratio(row.seconds_ratio),
+                      _number(row.measured_memory_mb), _ratio(row.memory_ratio),
+                      _number(row.measured_tflops, 3)]  # fmt: skip
+        made.add_row(*cells)
+    made.columns[0].no_wrap = True
+    for column in made.columns[1:]:
+        column.justify = "right"
+    return made
+
+
+def summary(frame: pd.DataFrame, totals: dict[str, float]) -> list[str]:
+    """Totals, and where the seconds come from."""
+    about, count = frame.attrs, totals["at_once"]
+    speed, weights = about["speed"], about["weights"]
+    parts = ", ".join(f"{name} {number:,}" for name, number in weights.items())
+    paces = "; ".join(
+        f"{stage} {pace['overhead']:.1f} s a job + {pace['turn'] * 1e3:.1f} ms a turn + {_rate(pace['rate'])}"
+        for stage, pace in ((stage, speed[stage]) for stage in ("train", "evaluate"))
+    )
+    lines = [
+        f"{about['study']}: {totals['jobs']} jobs, {totals['done']} done; {totals['flops'] / 1e12:,.4g} TFLOPs.",
+        f"Work {clock(totals['seconds'])}, at {count} jobs at once {clock(totals['wall_seconds'])}; left "
+        f"{clock(totals['seconds_left'])}, at {count} at once {clock(totals['wall_seconds_left'])}. Only jobs with a "
+        "model are predicted.",
+        f"Disk {totals['disk_mb'] * MB / 1e9:,.2f} GB with data left out; memory of the {count} largest jobs "
+        f"{totals['memory_mb'] * MB / 1e9:,.1f} GB ({'processes on the CPU' if about['device'] == 'cpu' else 'CUDA'}).",
+        f"Weights: {parts}; {about['trained']:,} of {sum(weights.values()):,} are trained"
+        f"{', adapters among them' if about['adapters'] else ''}.",
+        f"Seconds are {speed['source']}, from {speed['basis']}: {paces}.",
+    ]
+    if speed["source"] == "measured":
+        lines.append("The ratios of jobs that the pace was fitted to say how well it fits, not how well it foretells.")
+    return lines
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss; empty when there are none."""
+    if math.isnan(seconds):
+        return ""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _number(value: float, digits: int = 0) -> str:
+    return "" if math.isnan(value) else f"{value:,.{digits}f}" if not digits else f"{value:,.{digits}g}"
+
+
+def _ratio(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.2f}"
+
+
+def _rate(rate: float | None) -> str:
+    return "nothing for FLOPs" if rate is None else f"FLOPs at {rate / 1e12:.3g} TFLOP/s"

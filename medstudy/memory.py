@@ -1,0 +1,124 @@
+"""How much memory a job needs at its peak, by formula from a model's sizes and its largest pass; bytes throughout.
+
+What a layer keeps for the backward pass is counted tensor by tensor (tests hold the sum to what torch really keeps).
+Attention is taken to keep its input, output and nothing quadratic, as flash and memory-efficient kernels do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from medstudy import cost, optimizers
+from medstudy.demand import Demand, Pass
+from medstudy.params import Optimisation
+
+PROCESS = 940 * 2**20  # python with torch, transformers, accelerate and datasets at work: 880 to 1000 MB seen on Linux
+
+
+def training(family, options: Optimisation, stored: bool, passes: Iterable[Pass]) -> float:
+    """Weights, gradients, optimizer states, and the largest pass; the family as it is trained (a sketch will do)."""
+    states = weights(family.model) + trained(family.model) + optimizer_states(family.model, options)
+    tower = any(parameter.requires_grad for parameter in family.tower)
+    return states + max((peak(family, one, tower, stored) for one in passes), default=0.0)
+
+
+def evaluation(family, stored: bool, demand: Demand) -> float:
+    """Weights, and the largest pass with its cache of keys and values; options are scored without a cache."""
+    shape, size = family.shape, element(family)
+    asked = (one.tokens * cache(shape) * size + moving(family, one, stored) for one in demand.passes)
+    scored = (moving(family, one, stored) for one in demand.scored)
+    return weights(family.model) + max([*asked, *scored], default=0.0)
+
+
+def kept(family, one: Pass, tower: bool, stored: bool) -> float:
+    """What a pass keeps for its backward pass.
+
+    tower: whether the vision tower is trained; a frozen one keeps nothing. stored: its features come from the disk.
+    """
+    shape, size = family.shape, element(family)
+    blocks = size * shape.blocks * _block(shape) * tower
+    merged = size * 4 * family.feature_width
+    return (
+        one.tokens * shape.layers * _layer(shape, size)
+        + one.patches * (blocks + merged + _input(family, stored))
+        + one.scores * shape.vocabulary * _logits(size)
+    )
+
+
+def peak(family, one: Pass, tower: bool, stored: bool) -> float:
+    """Of a forward and backward pass: what it keeps and the gradients of one layer, or a frozen tower's block."""
+    shape, size = family.shape, element(family)
+    layer = one.tokens * _layer(shape, size)
+    block = one.patches * size * _block(shape) * (not stored)
+    return max(kept(family, one, tower, stored) + layer, block)
+
+
+def moving(family, one: Pass, stored: bool) -> float:
+    """What a pass without gradients holds at once: one layer or one block, and the logits."""
+    shape, size = family.shape, element(family)
+    layer = one.tokens * _layer(shape, size)
+    block = one.patches * size * _block(shape) * (not stored)
+    return max(layer, block) + one.patches * _input(family, stored) + one.scores * shape.vocabulary * _logits(size)
+
+
+def weights(model) -> int:
+    """Bytes of all parameters; tied ones once."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def trained(model) -> int:
+    """Bytes of those that require gradients, and of their gradients."""
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+
+
+def optimizer_states(model, options: Optimisation) -> int:
+    """AdamW keeps two numbers a trained weight, Muon one for its matrices, in the weight's type."""
+    total = 0
+    for optimizer in optimizers.build(model, options):
+        numbers = 1 if type(optimizer).__name__ == "Muon" else 2
+        groups = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        total += numbers * sum(parameter.numel() * parameter.element_size() for parameter in groups)
+    return total
+
+
+def cache(shape: cost.Shape) -> int:
+    """Keys and values of a token in all layers, in numbers."""
+    return 2 * shape.layers * shape.keys
+
+
+def element(family) -> int:
+    """Bytes of a number."""
+    return family.model.dtype.itemsize
+
+
+def _layer(shape: cost.Shape, size: int) -> float:
+    """One layer of the language model, bytes a token.
+
+    Two norms: the input in float32, normalised, and weighted. Query, output, output as a row and as the projection's
+    input; key and value, and both again where a branch looks at its prefix; the feed-forward part's gate, its
+    activation, the other half, and their product.
+    """
+    inner = (shape.layer_weights - 2 * shape.hidden * (shape.attention + shape.keys)) / (3 * shape.hidden)
+    norms = 2 * shape.hidden * (4 + 2 * size)
+    return norms + size * (4 * shape.attention + 4 * shape.keys + 4 * inner)
+
+
+def _block(shape: cost.Shape) -> float:
+    """One block of the tower, numbers a patch.
+
+    Two norms' inputs and outputs, query, key, value, and the output three times; the feed-forward part keeps three
+    times its width (a gated one four times, of matrices a third of its weights each).
+    """
+    return 10 * shape.width + 1.5 * (shape.block_weights - 4 * shape.width**2) / shape.width
+
+
+def _input(family, stored: bool) -> int:
+    """What stands for a patch before the model: its features, or its pixels in float32."""
+    if stored:
+        return family.feature_width * element(family)
+    return 3 * family.model.config.vision_config.patch_size ** 2 * 4
+
+
+def _logits(size: int) -> int:
+    """Bytes of a logit: as computed, then in float32 its log-softmax, its gradient and a copy."""
+    return size + 12
