@@ -23,7 +23,7 @@ from medstudy.shelf import Shelf
 from medstudy.supply import Supply
 
 NATIVE = Native(max_pixels=2**31)
-TOKENS_PER_PASS = 16384
+TOKENS_PER_PASS = 2048
 
 
 class Timed:
