@@ -7,7 +7,7 @@ own, O1 to O7, stand in `medstudy.own_claims`; `claims_table` gives them all.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,6 @@ SMALLEST_GAIN, MEAN_GAIN = 0.54, 12.7  # %, as C1 and C1b give them
 WORST_LOSS, MIXED_LOSS = 48.7, 1.0  # %, as C2 and C3 give them
 ADDED_SHARE, ADDED_COST = 92.0, 5.0  # %, as C3b gives them
 NEGLIGIBLE = 1.0  # %: a smaller loss counts as none
-BLIND = (" No verdict: the native models cannot be told from the same models shown no image (O6), so their "
-         "gains and losses say nothing.")
 
 
 @claim("C1", "Native-resolution training and inference beat fixed low resolution across tasks (points)",
@@ -60,12 +58,7 @@ def native_beats_low_on_average(study: Study) -> Finding:
            "one counts points and the other relative change. In the stand-in, every task weighing the same "
            f"({basis(found)}), the interval {'holds' if holds else 'excludes'} +12.7. "
            + rule("the interval holds +12.7 and excludes 0", "it excludes +12.7"))
-    return _if_looking(study, Finding(estimate, bottom, top, holds and bottom > 0, not holds, why))
-
-
-def _if_looking(study: Study, found: Finding) -> Finding:
-    """The finding, without a verdict where the native models do not use the image."""
-    return found if own_claims.looks(study) else replace(found, yes=False, no=False, why=found.why + BLIND)
+    return own_claims.if_looking(study, Finding(estimate, bottom, top, holds and bottom > 0, not holds, why))
 
 
 @claim("C2", "A mismatch between training and inference resolution degrades performance (worst change, %)",
@@ -111,7 +104,7 @@ def mixed_recovers(study: Study) -> Finding:
     why = (f"In the stand-in, {study.mixed} against {study.native} training, both evaluated at "
            f"{study.native} ({basis(change)}); a negative loss is a gain. "
            + rule(f"the interval's upper end is at most {MIXED_LOSS} %", "its lower end is above that"))
-    return _if_looking(study, Finding(estimate, bottom, top, top <= MIXED_LOSS, bottom > MIXED_LOSS, why))
+    return own_claims.if_looking(study, Finding(estimate, bottom, top, top <= MIXED_LOSS, bottom > MIXED_LOSS, why))
 
 
 @claim("C3b", "Low-resolution variants added to native training keep its performance at little cost (share "
@@ -129,7 +122,7 @@ def added_variants(study: Study) -> Finding:
            + rule(f"the interval's lower end is at least {ADDED_SHARE:g} % and the added visual tokens round "
                   f"to {ADDED_COST:g} % or less", f"its upper end is below {ADDED_SHARE:g} % or they do not"))
     yes, no = bottom >= ADDED_SHARE and cheap, top < ADDED_SHARE or not cheap
-    return _if_looking(study, Finding(estimate, bottom, top, yes, no, why))
+    return own_claims.if_looking(study, Finding(estimate, bottom, top, yes, no, why))
 
 
 def _added_cost(study: Study, column: str) -> float:

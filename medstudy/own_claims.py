@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from medstudy.statistics import Difference, contrast, draw_means, paired_difference, simultaneous
@@ -11,6 +13,8 @@ OURS = "none: our own"
 MARGIN = 3.0  # points within which coarse questions count as unchanged
 NEGLIGIBLE = 1.0  # points: a smaller loss counts as none
 ABOVE, BELOW = "the interval is above 0", "it is below 0"
+BLIND = (" No verdict: the native models cannot be told from the same models shown no image (O6), so their "
+         "gains and losses say nothing.")
 
 
 @claim("O1", "Ours: questions that hang on fine detail gain from native resolution (points)", OURS)
@@ -114,12 +118,13 @@ def _over_blind(study: Study) -> Difference:
     return paired_difference(aligned, blind, level=study.level)
 
 
-def looks(study: Study) -> bool:
-    """Whether native models use the image: False only where O6 was run and its interval is not above 0."""
+def if_looking(study: Study, found: Finding) -> Finding:
+    """The finding, without a verdict where the native models do not use the image: O6 was run and is not above 0."""
     try:
-        return bool(_over_blind(study).low > 0)
+        looks = bool(_over_blind(study).low > 0)
     except NotRun:
-        return True
+        looks = True
+    return found if looks else replace(found, yes=False, no=False, why=found.why + BLIND)
 
 
 @claim("O7", "Ours: native models use detail finer than the low resolution on fine questions (points over the same "
@@ -133,9 +138,10 @@ def uses_finer_detail(study: Study) -> Finding:
     if control.empty:
         raise NotRun(f"needs the control {label} and fine questions")
     found = paired_difference(aligned[aligned["level"] == "fine"], control, level=study.level)
-    return _gain(found, f"The same {study.native} models on fine questions, images as they are minus images brought "
+    gain = _gain(found, f"The same {study.native} models on fine questions, images as they are minus images brought "
                  f"down to {study.side}² and up again, which keeps their number of visual tokens ({basis(found)}). "
                  "Added after the 15-minute study had been read and before the larger one.")
+    return if_looking(study, gain)
 
 
 CLAIMS = (fine_gain, coarse_unchanged, fine_over_coarse, mismatch_on_the_same_pixels, mixed_over_the_ladder,

@@ -64,8 +64,9 @@ def test_what_models_that_do_not_look_gain_or_keep_is_no_finding(scores):
     blind = scores[native].assign(inference="blind", control="blind")
     unseeing = pd.concat([scores[scores["control"] != "blind"], blind])
     table = claims.claims_table(unseeing, training(WITH_ADD)).set_index("id")
-    assert (table.loc[["C1b", "C3", "C3b"], "verdict"] == "inconclusive").all()
-    assert table.loc[["C1b", "C3", "C3b"], "why"].str.contains("say nothing").all()
+    guarded = ["C1b", "C3", "C3b", "O7"]
+    assert (table.loc[guarded, "verdict"] == "inconclusive").all()
+    assert table.loc[guarded, "why"].str.contains("say nothing").all()
 
 
 def test_added_cost_beyond_five_per_cent_does_not_pass_for_five(scores):

@@ -25,6 +25,6 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "stand-in: what holds here says nothing about the paper's own models. Units as each claim states; "
         f"in brackets {study.level:.0%} intervals. Verdicts follow from the interval by the rule stated with each: "
         f"{counts}. Rules were fixed before the data, with two exceptions, made after the first results had been "
-        "seen: O7 was added, and C1b, C3 and C3b give no verdict where the native models cannot be told from the "
+        "seen: O7 was added, and C1b, C3, C3b and O7 give no verdict where the native models cannot be told from the "
         "same models shown no image (O6)."
     )
