@@ -85,6 +85,15 @@ class FineTuning:
         ]
 
 
+def parts(supply: Supply, data: dict[str, Sequence[Example]], policy, options: Optimisation, seed: int):
+    """The steps of a training over data["train"], and of one validation over data["val"]."""
+    once = options.model_copy(update={"epochs": 1})
+    return (
+        FineTuning(supply, data["train"], policy, options, seed),
+        FineTuning(supply, data["val"], policy, once, seed),
+    )
+
+
 def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int) -> list[Micro]:
     """Views of images with their questions -> forward passes. Raises ResolutionError naming one that fits in none."""
     rows = [prefix.row(supply.family, example.questions, shown, answered=True) for example, shown in seen]

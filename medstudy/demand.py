@@ -15,7 +15,7 @@ import pandas as pd
 
 from medstudy import adapters, cost, models, packing, prefix
 from medstudy.attention import Plan
-from medstudy.batches import FineTuning, Seen, name_of, size_of
+from medstudy.batches import FineTuning, Seen, name_of, parts, size_of
 from medstudy.evaluation import options_of, swapped
 from medstudy.params import Study
 from medstudy.records import Example, Question
@@ -77,12 +77,6 @@ class Demand:
                 self.views[*_name(example), shown.steps, shown.size] = shown
 
 
-def kept(study: Study) -> bool:
-    """Whether the features of a frozen tower are kept on the disk."""
-    options = study.training
-    return options.cache_features and (options.freeze_vision_tower or options.lora is not None)
-
-
 def trainable(study: Study, device="meta"):
     """The sketch of the model as a training job prepares it, and its PeftModel, None without adapters."""
     family, options = models.sketch(study.model, device), study.training
@@ -95,7 +89,7 @@ class Counter:
     """Counts what a study's jobs ask of `family`. Every image's questions are tokenised once."""
 
     def __init__(self, study: Study, family):
-        self.study, self.family, self.stored = study, family, kept(study)
+        self.study, self.family, self.stored = study, family, study.training.keeps_features
         self.shape, self.trained = family.shape, cost.Trained.of(family)
         self.texts: dict[tuple, Text] = {}
         self.works: dict[tuple, cost.Workload] = {}
@@ -122,12 +116,8 @@ class Counter:
 
     def parts(self, data: dict[str, Sequence[Example]], policy, seed: int) -> tuple[FineTuning, FineTuning]:
         """The steps of a training and of one validation."""
-        supply, options = Supply(self.family, self.study.interpolation), self.study.training
-        once = options.model_copy(update={"epochs": 1})
-        return (
-            FineTuning(supply, data["train"], policy, options, seed),
-            FineTuning(supply, data["val"], policy, once, seed),
-        )
+        supply = Supply(self.family, self.study.interpolation)
+        return parts(supply, data, policy, self.study.training, seed)
 
     def evaluation(self, examples: Sequence[Example], policies: Sequence, length: int | None = None) -> Demand:
         """One model at every rung. length: tokens of every answer; None assumes those of its reference.

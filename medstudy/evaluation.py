@@ -41,7 +41,7 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
     print("attention: {}, because {}".format(*family.attention))
     folders = [item.dir for item in grid.needed(study, job, "data")]
     examples = [example for folder in folders for example in store.read(folder, "test")]
-    supply = Supply.of(study, family, frozen=study.training.freeze_vision_tower or study.training.lora is not None)
+    supply = Supply.of(study, family)
     policies = [*study.inference, *(study.controls.views if job.parameters["controls"] else ())]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None
     parts = []
@@ -96,10 +96,14 @@ class Passes:
     @cached_property
     def groups(self) -> list[list[int]]:
         """The images of each pass, by index. Raises ResolutionError naming one that fits in none."""
-        rows = [self.row(index) for index in range(len(self.examples))]
-        lengths = [len(asked) + (len(scored) if scored else 0) for asked, scored in rows]
+        lengths = [len(asked) + (len(scored) if scored else 0) for asked, scored in self.rows]
         labels = [name_of(one, view) for one, view in zip(self.sources, self.shown, strict=True)]
         return packing.fill(lengths, self.options.tokens_per_pass, labels)
+
+    @cached_property
+    def rows(self) -> list[tuple[prefix.Row, prefix.Row | None]]:
+        """See `row`, of every image."""
+        return [self.row(index) for index in range(len(self.examples))]
 
     def row(self, index: int) -> tuple[prefix.Row, prefix.Row | None]:
         """An image's questions up to where an answer starts, and the options of its choices as answers."""
@@ -114,11 +118,13 @@ class Passes:
     def __getitem__(self, number: int) -> tuple[list[int], prefix.Packed, prefix.Packed | None, list[torch.Tensor]]:
         """The images of a pass, their packed questions, their packed options, and their pixels or features."""
         family, group = self.supply.family, self.groups[number]
-        asked, scored = zip(*(self.row(index) for index in group), strict=True)
-        offered = prefix.pack(family, [row or _without(other) for row, other in zip(scored, asked, strict=True)])
+        asked, scored = zip(*(self.rows[index] for index in group), strict=True)
+        offered = None
+        if any(scored):
+            offered = prefix.pack(family, [row or _without(other) for row, other in zip(scored, asked, strict=True)])
         views = [(self.sources[index].image, self.shown[index]) for index in group]
         images = [self.supply(image, view) for image, view in views if view.visual_tokens]
-        return group, prefix.pack(family, asked), offered if any(scored) else None, images
+        return group, prefix.pack(family, asked), offered, images
 
 
 def options_of(questions: Sequence[Question]) -> tuple[Question, ...]:

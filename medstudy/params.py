@@ -61,6 +61,11 @@ class Optimisation(_Params):
     validations: PositiveInt = 8  # evenly spaced, on the val split, at the regime's own policy
     checkpoint_seconds: PositiveInt = 60
 
+    @property
+    def keeps_features(self) -> bool:
+        """Whether the tower stays as it was, and what it makes of each image is kept on the disk."""
+        return self.cache_features and (self.freeze_vision_tower or self.lora is not None)
+
 
 class Decoding(_Params):
     """Greedy generation."""

@@ -23,7 +23,7 @@ from scipy.optimize import nnls
 
 from medstudy import batches, evaluation, memory, provenance, training
 from medstudy.batches import size_of
-from medstudy.demand import Counter, kept, trainable
+from medstudy.demand import Counter, trainable
 from medstudy.errors import ParamsError
 from medstudy.models.family import home
 from medstudy.params import Study
@@ -145,7 +145,7 @@ class _Noise(Supply):
 
     @classmethod
     def like(cls, study: Study, family) -> _Noise:
-        return cls(family, study.interpolation, features=Shelf(Path()) if kept(study) else None)
+        return cls(family, study.interpolation, features=Shelf(Path()) if study.training.keeps_features else None)
 
 
 def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> list[list[batches.Seen]]:

@@ -31,9 +31,9 @@ class Supply:
     features: Shelf | None = None
 
     @classmethod
-    def of(cls, study: Study, family, frozen: bool) -> Supply:
-        """As a study asks for it; frozen: the family's tower is the one that the study started from."""
-        cache, keep = study.runs / ".cache", frozen and study.training.cache_features
+    def of(cls, study: Study, family) -> Supply:
+        """As a study asks for it."""
+        cache, keep = study.runs / ".cache", study.training.keeps_features
         pixels = None if keep else Shelf(cache / "pixels")
         return cls(family, study.interpolation, pixels, Shelf(cache / "features") if keep else None)
 

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from medstudy import adapters, models, optimizers, packing, paths
-from medstudy.batches import Batch, Batches, FineTuning, Micro, ledger, names, size_of
+from medstudy.batches import Batch, Batches, FineTuning, Micro, ledger, names, parts, size_of
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.params import Optimisation, Study
@@ -51,9 +51,8 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     if options.freeze_vision_tower:
         family.freeze_tower()
     adapter = adapters.add(family, options.lora) if options.lora else None
-    supply = Supply.of(study, family, frozen=options.freeze_vision_tower or options.lora is not None)
-    batches = FineTuning(supply, data["train"], policy, options, seed)
-    validation = FineTuning(supply, data["val"], policy, options.model_copy(update={"epochs": 1}), seed)
+    supply = Supply.of(study, family)
+    batches, validation = parts(supply, data, policy, options, seed)
     shown = prepare((batches, validation), name)
     scratch = paths.scratch(job.dir)
     log = fit(family.model, batches, validation, options, seed, scratch, partial(loss_of, supply), name, study.workers)
@@ -69,23 +68,23 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     return log
 
 
-def prepare(parts: Sequence[FineTuning], name: str | None = None) -> pd.DataFrame:
+def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.DataFrame:
     """What must be done before the first step: every view fits in a pass, and a frozen tower's features are on disk.
 
     Returns the ledger of the first part. Raises ResolutionError.
     """
-    ledgers = [ledger(part) for part in parts]
-    for part, shown in zip(parts, ledgers, strict=True):
+    ledgers = [ledger(part) for part in trainings]
+    for part, shown in zip(trainings, ledgers, strict=True):
         packing.check(shown["row_tokens"], part.options.tokens_per_pass, names(shown))
-    if parts[0].supply.features is not None:
+    if trainings[0].supply.features is not None:
         views = {
             (one.dataset, one.image_id, shown.size, shown.steps): (one, shown)
-            for part in parts
+            for part in trainings
             for step in range(len(part))
             for one, shown in part.seen(step)
         }
         line = bar(f"{name} features", "image", len(views)) if name else None
-        parts[0].supply.prepare(views.values(), line)
+        trainings[0].supply.prepare(views.values(), line)
         if line is not None:
             line.close()
     return ledgers[0]

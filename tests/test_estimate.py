@@ -65,7 +65,7 @@ def test_training_flops_are_those_that_a_training_logs(tiny_study, pictured, tmp
     policy = REGIMES[regime]
     family, _ = demand.trainable(study, "cpu")
     torch.manual_seed(0)
-    shelf = Shelf(tmp_path / "shelf") if demand.kept(study) else None
+    shelf = Shelf(tmp_path / "shelf") if study.training.keeps_features else None
     steps = batches.FineTuning(Supply(family, "bicubic", features=shelf), pictured, policy, study.training, 5)
     loss = partial(training.loss_of, steps.supply)
     log = training.fit(family.model, steps, None, study.training, 0, tmp_path, loss)
