@@ -38,10 +38,10 @@ def pair(name: str, ours: Side, peer: Side, shared: dict[str, object], goal: flo
     fastest: tuple[str, ...] = ()
     try:
         for _ in range(rounds):
-            mine = run(ours, shared, ())
-            other = run(peer, shared, fastest)
+            other = run(peer, shared, fastest)  # first: one that is not installed is found out at once
             if other.get("batch_size"):
                 fastest = ("--batch-size", str(other["batch_size"]))
+            mine = run(ours, shared, ())
             found.append((mine["seconds_per_question"], other["seconds_per_question"]))
     except NotRun as reason:
         return row | {"ours": None, "peer": None, "ratio": None, "not_run": str(reason)}

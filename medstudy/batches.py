@@ -106,12 +106,13 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
     rows, lengths = [], {}
     for step in range(len(batches)):
         for example, shown in batches.seen(step):
-            key = (example.image_id, shown.visual_tokens)
+            key = (example.dataset, example.image_id, shown.visual_tokens)
             if key not in lengths:
                 lengths[key] = len(prefix.row(batches.supply.family, example.questions, shown, answered=True))
             rows.append(
                 {
-                    "image_id": example.image_id, "epoch": step // batches.steps_an_epoch, "policy": shown.label,
+                    "dataset": example.dataset, "image_id": example.image_id,
+                    "epoch": step // batches.steps_an_epoch, "policy": shown.label,
                     "height": example.image.height, "width": example.image.width,
                     "shown_height": shown.size.height, "shown_width": shown.size.width,
                     "visual_tokens": shown.visual_tokens, "row_tokens": lengths[key],
@@ -119,12 +120,6 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def names(shown: pd.DataFrame) -> list[str]:
-    """How an error names each view of a ledger."""
-    rows = zip(shown["image_id"], shown["shown_height"], shown["shown_width"], strict=True)
-    return [f"image {image} at {height}x{width}" for image, height, width in rows]
 
 
 def workload(rows: Sequence[prefix.Row], plan_: prefix.Plan) -> cost.Workload:
@@ -139,7 +134,12 @@ def size_of(example: Example) -> Size:
 
 def name_of(example: Example, shown: Shown) -> str:
     """How an error names a view."""
-    return f"image {example.image_id} of {example.dataset} at {shown.size.height}x{shown.size.width}"
+    return named(example.dataset, example.image_id, shown.size.height, shown.size.width)
+
+
+def named(dataset: str, image_id: str, height: int, width: int) -> str:
+    """The same from a row of the ledger."""
+    return f"image {image_id} of {dataset} at {height}x{width}"
 
 
 def _micro(supply: Supply, rows: list[prefix.Row], seen: list[Seen]) -> Micro:

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from medstudy import adapters, models, optimizers, packing, paths
-from medstudy.batches import Batch, Batches, FineTuning, Micro, ledger, names, parts, size_of
+from medstudy.batches import Batch, Batches, FineTuning, Micro, ledger, named, parts, size_of
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.params import Optimisation, Study
@@ -75,7 +75,8 @@ def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.Data
     """
     ledgers = [ledger(part) for part in trainings]
     for part, shown in zip(trainings, ledgers, strict=True):
-        packing.check(shown["row_tokens"], part.options.tokens_per_pass, names(shown))
+        labels = list(map(named, *(shown[name] for name in ("dataset", "image_id", "shown_height", "shown_width"))))
+        packing.check(shown["row_tokens"], part.options.tokens_per_pass, labels)
     if trainings[0].supply.features is not None:
         views = {
             (one.dataset, one.image_id, shown.size, shown.steps): (one, shown)

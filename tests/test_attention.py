@@ -2,9 +2,11 @@
 
 import logging
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 
 from medstudy import attention
@@ -144,6 +146,19 @@ def test_a_kernel_is_measured_before_it_is_used(monkeypatch, kernel, why):
     monkeypatch.setitem(attention.FUNCTIONS, "prefix_varlen", partial(attention.cascade, kernel=kernel))
     fault = attention._fault("prefix_varlen", torch.device("cpu"), torch.float32)
     assert fault is None if why is None else why in fault
+
+
+def test_torch_takes_the_calls_of_its_own_kernel():
+    """Its signatures and shapes, without a card: fake tensors compute neither."""
+    plan, ctx = PLANS[0], SimpleNamespace()
+    ctx.save_for_backward = lambda *saved: setattr(ctx, "saved_tensors", saved)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        shapes = [(len(plan), heads, 64) for heads in (4, 2, 2)]
+        parts = [torch.empty(shape, dtype=torch.bfloat16, device="cuda") for shape in shapes]
+        output = attention.Cascade.forward(ctx, *parts, plan, attention.TorchFlash, 0.125)
+        grads = attention.Cascade.backward(ctx, torch.empty_like(output))[:3]
+    assert output.shape == shapes[0] and output.dtype == torch.bfloat16
+    assert [tuple(grad.shape) for grad in grads] == shapes
 
 
 def test_without_a_usable_kernel_sdpa_is_chosen_and_says_why(monkeypatch):

@@ -27,13 +27,14 @@ echo "install: making .venv with Python $found from $lock (about 3 GB to downloa
 rm -rf .venv
 "$python" -m venv .venv || fail "'$python -m venv' failed. On Debian and Ubuntu: apt install python3-venv"
 
-# uv installs several times faster than pip; where it cannot be had or fails, pip does the same.
+# uv installs several times faster than pip; where it cannot be had or fails, pip does the same. Bytecode is compiled
+# here: without it every process of a study reads the sources of torch anew where Python may not write it (containers).
 quiet=--quiet
 if [ -t 2 ]; then quiet=; fi
 uv_lock=.venv/uv.txt
 awk '/^[^ #]/ { keep = /^uv==/ } keep' $lock > $uv_lock
 if .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $uv_lock \
-    && .venv/bin/uv pip install $quiet --python .venv/bin/python --system-certs --require-hashes -r $lock; then
+    && .venv/bin/uv pip install $quiet --compile-bytecode --python .venv/bin/python --system-certs --require-hashes -r $lock; then
     :
 else
     echo "install: uv did not manage it; pip takes over (a few minutes)"
