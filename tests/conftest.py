@@ -19,7 +19,13 @@ from tests import families
 
 torch.set_num_threads(1)
 
+LONGEST = ("test_workflow.py", "test_faults.py", "test_notebooks.py", "test_benchmarks.py")
 TEXTS = ["Is there a dot?", "Where is the dot?", "Which colour is shown? A. red B. blue", "yes", "no", "upper left"]
+
+
+def pytest_collection_modifyitems(items):
+    """Files of whole runs come first, so that no core waits for one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,19 @@
 """The benchmarks run: at tiny sizes, against the real peers that this environment has."""
 
 import json
+from functools import partial
 
 import pytest
 
 from benchmarks import __main__ as main
-from benchmarks import data, gpu
+from benchmarks import data, gpu, ours, runner
 from benchmarks.runner import Side, pair, run
+from medstudy import packing
+from medstudy.batches import size_of
+from medstudy.prefix import row
+from medstudy.resolution import plan
 
+TRAINER = Side("benchmarks.peers.trainer")
 TINY = {"text_config": {"num_hidden_layers": 2}, "vision_config": {"depth": 2}}
 
 
@@ -18,8 +24,15 @@ def shared(tiny_model, tmp_path_factory):
             "steps": 3, "batch_size": 3}  # fmt: skip
 
 
-def test_a_pair_does_the_same_work_and_is_compared_by_the_question(shared):
-    line = pair("x", gpu.TRAIN, Side("benchmarks.peers.trainer"), shared, goal=1.0, floor=0.1, rounds=1)
+@pytest.fixture(scope="module")
+def trained(shared):
+    """What our side and the plain Trainer measured, each in a process of its own."""
+    return {side: run(side, shared, ()) for side in (gpu.TRAIN, TRAINER)}
+
+
+def test_a_pair_does_the_same_work_and_is_compared_by_the_question(shared, trained, monkeypatch):
+    monkeypatch.setattr(runner, "run", lambda side, shared, extra: trained[side])
+    line = pair("x", gpu.TRAIN, TRAINER, shared, goal=1.0, floor=0.1, rounds=2)
     assert line["ratio"] == pytest.approx(line["peer"] / line["ours"])
     assert line["ours_about"]["questions"] == 2 * 3  # two counted steps of one image
     assert line["peer_about"]["questions_per_step"] == 3
@@ -28,10 +41,10 @@ def test_a_pair_does_the_same_work_and_is_compared_by_the_question(shared):
     assert not main.missed(line) and main.missed(line | {"floor": 1e9})
 
 
-def test_first_losses_agree_with_the_plain_trainer_on_questions_of_one_length(shared):
+def test_first_losses_agree_with_the_plain_trainer_on_questions_of_one_length(trained):
     """Ours is a mean over questions, the Trainer's over tokens: the same where all answers have the same length."""
-    ours, peer = (run(side, shared, ()) for side in (gpu.TRAIN, Side("benchmarks.peers.trainer")))
-    assert ours["losses"][0] == pytest.approx(peer["losses"][0], rel=0.05)  # theirs has the line break after the answer
+    ours, peer = (trained[side]["losses"][0] for side in (gpu.TRAIN, TRAINER))
+    assert ours == pytest.approx(peer, rel=0.05)  # theirs has the line break after the answer
 
 
 def test_our_answers_are_those_of_generate(shared, tiny_model):
@@ -49,6 +62,14 @@ def test_a_peer_that_is_not_installed_is_listed_as_not_run(shared):
     line = pair("x", gpu.TRAIN, Side("benchmarks.peers.llama_factory"), shared, rounds=1)
     assert line["ours"] is None and "llamafactory" in line["not_run"]
     assert not main.missed(line)
+
+
+@pytest.mark.parametrize("side", sorted({stage.args[0] for stage in gpu.STAGES.values() if isinstance(stage, partial)}))
+def test_an_image_of_each_stage_fits_in_a_pass_of_a_card(family, tmp_path, side):
+    (one,) = ours.examples(data.noise(tmp_path, side, images=1, questions=gpu.QUESTIONS))
+    shown = plan(ours.NATIVE, size_of(one), family.geometry)[0]
+    assert shown.size == (side, side)
+    packing.check([len(row(family, one.questions, shown, answered=True))], ours.TOKENS_PER_PASS["cuda"], ["one"])
 
 
 def test_the_gpus_stages_run_where_there_is_no_card_but_say_so(tmp_path):

@@ -105,13 +105,12 @@ def test_a_missing_model_stops_before_anything_is_made(tmp_path):
     assert not study.runs.exists()
 
 
-@pytest.mark.parametrize("damage", ["missing", "unreadable"])
-def test_a_bad_image_stops_the_study_before_training(damage, tmp_path):
-    """In a copy of the package, one bundled image is deleted or cut short."""
+def test_a_bad_image_stops_the_study_before_training(tmp_path):
+    """In a copy of the package, one bundled image is cut short."""
     for name in ("medstudy", "notebooks", "params", "workflow"):
         shutil.copytree(paths.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     image = min(path for path in (tmp_path / "medstudy/datasets/atlas_data").rglob("*") if path.suffix in IMAGES)
-    image.unlink() if damage == "missing" else image.write_bytes(image.read_bytes()[:200])
+    image.write_bytes(image.read_bytes()[:200])
     file = write_study(tmp_path, datasets=[{"name": "atlas"}])
     done = medstudy("run", file, root=tmp_path)
     assert done.returncode == 2
