@@ -35,18 +35,21 @@ def main() -> int:
     parser.add_argument("--python", action="append", default=[], metavar="NAME=INTERPRETER", help="where a peer lives")
     parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
     options = parser.parse_args()
+    if options.stage and options.device == "cpu":
+        parser.error("--stage is of gpu: the measurements of a CPU are made in one run")
     pythons = dict(one.split("=", 1) for one in options.python)
     stages = [options.stage] if options.stage else list(gpu.STAGES)
     lines = cpu.measure(pythons) if options.device == "cpu" else gpu.measure(pythons, stages)
+    about = _about()  # before a file of results changes the tree
     file = RESULTS / f"{options.device}.json"
     made = _others(file, stages) if options.stage else []
     for line in lines:
         made.append(line)
         print(_words(line), flush=True)
-        _write(file, made)
+        _write(file, made, about)
     Console().print(table(made))
     if options.readme:
-        print(f"Written: {readme.replace('benchmarks', markdown(made))}")
+        print(f"Written: {readme.replace(f'benchmarks {options.device}', markdown(made))}")
     return int(any(missed(line) for line in made))
 
 
@@ -104,15 +107,19 @@ def _others(file: Path, stages: list[str]) -> list[dict]:
     return [line for line in lines if line.get("stage") not in stages]
 
 
-def _write(file: Path, lines: list[dict]) -> None:
+def _about() -> dict:
+    """What the measurements run on."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True)
-    about = {
+    return {
         "date": str(date.today()),
         "commit": commit.stdout.strip() or None,
         "machine": f"{platform.system()} {platform.machine()}, {workflow.cores()} cores",
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
         "versions": provenance.versions(),
     }
+
+
+def _write(file: Path, lines: list[dict], about: dict) -> None:
     for path, content in ((file, lines), (file.with_suffix(".about.json"), about)):
         with paths.atomic(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -106,10 +106,10 @@ def exactness(folder: Path, shared: dict, pythons: dict) -> Iterator:
     device, dtype = torch.device(shared["device"]), torch.bfloat16
     for name in attention.FUNCTIONS:
         if name != "prefix_sdpa":
-            choice = attention.choose(device, dtype, (name,))
-            ours = 1.0 if choice.name == name else None
+            choice = attention.choose(device, dtype, among=(name,))
+            ours = 1.0 if choice.name == name else 0.0 if f"{name} " in choice.why else None  # None: it is not there
             line = {"name": f"{name} gives sdpa's numbers", "unit": "1 is yes", "ours": ours, "ratio": ours}
-            yield line | {"peer": 1.0, "peer_name": "sdpa", "goal": None, "floor": None, "not_run": choice.why}
+            yield line | {"peer": 1.0, "peer_name": "sdpa", "goal": 1.0, "floor": 1.0, "not_run": choice.why}
 
 
 def matrix_rate(device: torch.device, size: int = 8192, repeats: int = 20) -> float:

@@ -1,4 +1,4 @@
-"""This package on a peer's terms: the same command line, data, order, optimiser and clock, and the same JSON.
+"""This package on a peer's terms: the same command line, data, order, clip and clock, and the same JSON.
 
     python -m benchmarks.ours train|generate --model DIR --data FILE.jsonl … --out FILE.json   (see benchmarks/peers)
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def _family(options):
     if options.kernel == "prefix_flash":
         common.require("flash_attn")
     if options.kernel:
-        attention.install(family.model, attention.Choice(options.kernel, "the benchmark asks for it"))
+        family = replace(family, attention=attention.Choice(options.kernel, "the benchmark asks for it"))
+        attention.install(family.model, family.attention)
     if family.model.device.type != options.device:
         raise SystemExit(f"The model must be on {options.device}, but torch put it on {family.model.device}.")
     return family

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch.nn import Linear
+
+from medstudy.errors import ParamsError
 from medstudy.params import Lora
 
 CONFIG = "adapter_config.json"
 
 
 def add(family, options: Lora):
-    """Put adapters into the family's model, in place, and freeze its rest; returns the PeftModel that saves them."""
+    """Put adapters into the family's model, in place, and freeze its rest; returns the PeftModel that saves them.
+
+    Raises ParamsError for a target that the language model does not have.
+    """
     from peft import LoraConfig, get_peft_model  # slow to import, and few runs need it
 
+    modules = family.model.named_modules()
+    linear = {name.split(".")[-1] for name, one in modules if "language_model" in name and isinstance(one, Linear)}
+    if wrong := [name for name in options.targets if name not in linear]:
+        raise ParamsError(
+            f"training.lora.targets are matrices of the language model ({', '.join(sorted(linear))}), got "
+            f"{', '.join(map(repr, wrong))}."
+        )
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,

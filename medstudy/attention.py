@@ -152,7 +152,8 @@ class FlashAttn2:
         _flash_attn_varlen_backward(
             grad, query, key, value, output, lse, *grads, *segments.on(query.device),
             dropout_p=0.0, softmax_scale=scale, causal=causal, window_size_left=-1, window_size_right=-1,
-            softcap=0.0, alibi_slopes=None, deterministic=False, rng_state=state,
+            softcap=0.0, alibi_slopes=None, rng_state=state,
+            deterministic=torch.are_deterministic_algorithms_enabled(),
         )  # fmt: skip
         return grads
 
@@ -239,6 +240,17 @@ for _name, _function in FUNCTIONS.items():
     AttentionMaskInterface.register(_name, sdpa_mask)
 
 
+class Heads(NamedTuple):
+    """A language model's attention heads."""
+
+    queries: int
+    keys: int
+    width: int
+
+
+QWEN2_VL_2B = Heads(queries=12, keys=2, width=128)
+
+
 class Choice(NamedTuple):
     """A kernel's name, and why it is the one."""
 
@@ -246,14 +258,15 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose(device: torch.device, dtype: torch.dtype, among: tuple[str, ...] = ("prefix_flash", "prefix_varlen")):
+def choose(device: torch.device, dtype: torch.dtype, heads: Heads = QWEN2_VL_2B,
+           among: tuple[str, ...] = ("prefix_flash", "prefix_varlen")) -> Choice:  # fmt: skip
     """The first kernel of `among` that gives sdpa's numbers on this device, else sdpa; logged with the reason."""
-    choice = _choose(device, dtype, among)
+    choice = _choose(device, dtype, heads, among)
     log.info("attention: %s, because %s", *choice)
     return choice
 
 
-def _choose(device: torch.device, dtype: torch.dtype, among: tuple[str, ...]) -> Choice:
+def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple[str, ...]) -> Choice:
     if device.type != "cuda":
         return Choice("prefix_sdpa", f"a {device.type} has no variable-length flash attention")
     if dtype not in (torch.bfloat16, torch.float16):
@@ -263,7 +276,7 @@ def _choose(device: torch.device, dtype: torch.dtype, among: tuple[str, ...]) ->
         if name == "prefix_flash" and importlib.util.find_spec("flash_attn") is None:
             refused.append("flash-attn is not installed")
             continue
-        fault = _fault(name, device, dtype)
+        fault = _fault(name, device, dtype, heads)
         if fault is None:
             return Choice(name, "; ".join([*refused, "it gives sdpa's numbers here, forward and backward"]))
         refused.append(f"{name} {fault}")
@@ -276,17 +289,18 @@ def install(model, choice: Choice) -> None:
     model.set_attn_implementation({"text_config": choice.name, "vision_config": vision})
 
 
-def _fault(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+def _fault(name: str, device: torch.device, dtype: torch.dtype, heads: Heads) -> str | None:
     """What is wrong with a kernel on this device, measured against sdpa on a small plan; None when nothing is."""
     plan = Plan((70, 33), ((5, 17, 1), (9, 130)))
     maker = torch.Generator().manual_seed(0)
-    shapes = [(1, heads, len(plan), 64) for heads in (4, 2, 2, 4)]
+    counts = (heads.queries, heads.keys, heads.keys, heads.queries)
+    shapes = [(1, count, len(plan), heads.width) for count in counts]
     query, key, value, grad = (torch.randn(shape, generator=maker).to(device, dtype) for shape in shapes)
     results = []
     for function in (sdpa, FUNCTIONS[name]):
         parts = [part.detach().clone().requires_grad_() for part in (query, key, value)]
         try:
-            output = function(*parts, plan, 0.125)
+            output = function(*parts, plan, heads.width**-0.5)
             output.backward(grad)
         except Exception as error:  # a kernel of another version may refuse in any way
             return f"cannot run ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"

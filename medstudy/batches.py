@@ -94,6 +94,11 @@ def parts(supply: Supply, data: dict[str, Sequence[Example]], policy, options: O
     )
 
 
+def validation_steps(steps: int, validations: int) -> set[int]:
+    """The steps after which a training validates: evenly spread, the last one always among them."""
+    return set(np.linspace(steps - 1, 0, validations).round().astype(int).tolist())
+
+
 def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int) -> list[Micro]:
     """Views of images with their questions -> forward passes. Raises ResolutionError naming one that fits in none."""
     rows = [prefix.row(supply.family, example.questions, shown, answered=True) for example, shown in seen]

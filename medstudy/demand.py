@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
 
 from medstudy import adapters, cost, models, packing, prefix
 from medstudy.attention import Plan
-from medstudy.batches import FineTuning, Seen, name_of, parts, size_of
+from medstudy.batches import FineTuning, Seen, name_of, parts, size_of, validation_steps
 from medstudy.evaluation import options_of, swapped
 from medstudy.params import Study
 from medstudy.records import Example, Question
@@ -105,7 +104,7 @@ class Counter:
             made.training_flops += sum(self.training_flops(*view) for view in seen)
             made.passes.update(self._passes(seen, steps.options.tokens_per_pass))
         made.flops = made.training_flops
-        times = len(set(np.linspace(0, len(steps) - 1, self.study.training.validations).round().tolist()))
+        times = len(validation_steps(len(steps), self.study.training.validations))
         for step in range(len(validation)):
             seen = validation.seen(step)
             passes = self._passes(seen, steps.options.tokens_per_pass)
@@ -140,11 +139,15 @@ class Counter:
 
     def work(self, example: Example, shown: Shown) -> cost.Workload:
         """What one view with its questions and answers asks of the model in a forward pass."""
-        name = (*_name(example), shown.visual_tokens)
+        name = (*_name(example), shown.visual_tokens, shown.size)
         if name not in self.works:
             text = self.text(example, shown)
             self.works[name] = self._workload(text.layout(shown), shown, sum(text.answers))
         return self.works[name]
+
+    def patches(self, shown: Shown) -> tuple[int, ...]:
+        """What the tower works on for a view: one number, or none where no image is shown."""
+        return self.family.patch_counts(self.family.grid(shown.size)) if shown.visual_tokens else ()
 
     def text(self, example: Example, shown: Shown, offered: bool = False) -> Text:
         """The tokens of an image's questions; offered: of the options of its choices."""
@@ -169,12 +172,13 @@ class Counter:
                 work = self._workload(scored, view, sum(offered.answers))
                 made.flops += cost.language_flops(self.shape, work)
             lengths.append(len(asked) + len(scored))
-            counts.append((len(asked), len(text.prompts), longest, len(scored), sum(offered.answers)))
+            patches = sum(self.patches(view))
+            counts.append((len(asked), patches, len(text.prompts), longest, len(scored), sum(offered.answers)))
         labels = [name_of(one, view) for one, view in zip(sources, shown, strict=True)]
         for group in packing.fill(lengths, options.tokens_per_pass, labels):
-            patches = sum(shown[index].visual_tokens for index in group) * self.shape.merge
-            tokens, questions, steps, offered, places = zip(*(counts[index] for index in group), strict=True)
-            made.passes.add(Pass(sum(tokens), patches, sum(questions)))
+            columns = zip(*(counts[index] for index in group), strict=True)
+            tokens, patches, questions, steps, offered, places = columns
+            made.passes.add(Pass(sum(tokens), sum(patches), sum(questions)))
             made.turns += 1 + max(steps)
             if any(offered):
                 made.scored.add(Pass(sum(offered), 0, sum(places)))
@@ -194,8 +198,7 @@ class Counter:
         ]
 
     def _workload(self, layout: Plan, shown: Shown, scores: int) -> cost.Workload:
-        patches = (shown.visual_tokens * self.shape.merge,) if shown.visual_tokens else ()
-        return cost.Workload(patches, len(layout), layout.pairs, scores)
+        return cost.Workload(self.patches(shown), len(layout), layout.pairs, scores)
 
     def _text(self, questions: tuple[Question, ...], image: bool) -> Text:
         row = prefix.row(self.family, questions, _PLACEHOLDER if image else _BLIND, answered=True)

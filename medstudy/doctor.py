@@ -61,7 +61,7 @@ def _attention() -> list[Finding]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     choices = {dtype: attention.choose(device, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
     flash = importlib.util.find_spec("flash_attn") is not None
-    optional = "optional, needs an NVIDIA card: pip install --no-build-isolation 'medstudy[flash]'"
+    optional = "optional, needs an NVIDIA card: pip install --no-build-isolation -e '.[flash]'"
     return [
         *(Finding(f"attention in {dtype}", *choice) for dtype, choice in choices.items()),
         Finding("flash-attn 2", metadata.version("flash-attn"))

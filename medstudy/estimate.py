@@ -91,7 +91,7 @@ def estimate(study: Study, tflops: float | None = None, progress: bool = False) 
     frame.attrs |= {
         "study": study.study,
         "device": home().type,
-        "weights": weights(plain.model),
+        "weights": weights(plain),
         "trained": sum(p.numel() for p in family.model.parameters() if p.requires_grad),
         "adapters": adapter is not None,
         "speed": _plain(asdict(pace)),
@@ -146,11 +146,11 @@ def examples(study: Study, jobs: Sequence[grid.Job]) -> dict[str, list[Example]]
     return made
 
 
-def weights(model) -> dict[str, int]:
+def weights(family) -> dict[str, int]:
     """Numbers of parameters by part: tower, merger, language; tied ones once."""
     counts = {"tower": 0, "merger": 0, "language": 0}
-    for name, parameter in model.named_parameters():
-        counts["language" if "visual." not in name else "merger" if "merger" in name else "tower"] += parameter.numel()
+    for name, parameter in family.model.named_parameters():
+        counts[family.part(name)] += parameter.numel()
     return counts
 
 
@@ -199,10 +199,11 @@ def _shared(counter: demand.Counter, demands) -> list[tuple[grid.Job, demand.Dem
     for job, needed in demands:
         new = [shown for name, shown in needed.views.items() if name not in known]
         known |= needed.views.keys()
-        patches = [shown.visual_tokens * counter.shape.merge for shown in new]
         if counter.stored:
-            towers = sum(cost.tower_flops(counter.shape, count) for count in patches)
-            cached = sum(patches) * counter.family.feature_width * memory.element(counter.family)
+            family = counter.family
+            towers = sum(cost.tower_flops(counter.shape, count) for shown in new for count in counter.patches(shown))
+            rows = sum(sum(family.feature_counts(family.grid(shown.size))) for shown in new)
+            cached = rows * family.feature_width * memory.element(family)
         else:
             towers, cached = 0.0, sum(3 * shown.size.pixels for shown in new)
         made.append((job, replace(needed, flops=needed.flops + towers), cached + HEADER_BYTES * len(new)))

@@ -19,7 +19,7 @@ from transformers import DynamicCache
 from medstudy import models, packing, prefix
 from medstudy.batches import name_of, size_of
 from medstudy.datasets import store
-from medstudy.errors import ResolutionError
+from medstudy.errors import DataError, ResolutionError
 from medstudy.params import Decoding, Study
 from medstudy.progress import bar
 from medstudy.records import LETTERS, Example, Question
@@ -132,7 +132,7 @@ def options_of(questions: Sequence[Question]) -> tuple[Question, ...]:
     return tuple(
         replace(question, answer=letter)
         for question in questions
-        for letter, _ in zip(LETTERS, question.options, strict=False)
+        for letter in LETTERS[: len(question.options)]
     )
 
 
@@ -140,7 +140,7 @@ def options_of(questions: Sequence[Question]) -> tuple[Question, ...]:
 def answers(supply: Supply, examples, sources, shown, options: Decoding, workers: int = 0, line=None):
     """Yield (index of the example, (greedy answer of each question, log-likelihoods of its options)), pass by pass.
 
-    The next passes' images are read while the model works. Options that are not scored have an empty list.
+    With workers the next passes' images are read while the model works. Options that are not scored have an empty list.
     """
     family = supply.family
     passes = Passes(supply, examples, sources, shown, options)
@@ -161,7 +161,7 @@ def answers(supply: Supply, examples, sources, shown, options: Decoding, workers
 
 
 def decode(family, packed: prefix.Packed, seen, limit: int) -> list[list[int]]:
-    """The most likely tokens of every branch of a packed row, up to its end or `limit`.
+    """The most likely tokens of every branch of a packed row, up to its end or `limit`, as `generate` finds them.
 
     One pass fills a cache in which the prefix stands once; then all branches advance together, each new token looking
     at its image's prefix and at its own branch.
@@ -174,9 +174,13 @@ def decode(family, packed: prefix.Packed, seen, limit: int) -> list[list[int]]:
     images, branches = image[packed.last], torch.arange(len(packed.last), device=model.device)
     positions = packed.positions[:, 0, packed.last] + 1
     produced: list[list[int]] = [[] for _ in branches]
+    ends, penalty = torch.tensor(family.ends, device=model.device), family.repetition_penalty
+    said = _contexts(packed) if penalty else None
     for left in reversed(range(limit)):
-        tokens = model.lm_head(hidden).argmax(-1)
-        going = tokens != family.end
+        scores = model.lm_head(hidden)
+        tokens = (penalty(said, scores) if penalty else scores).argmax(-1)
+        going = torch.isin(tokens, ends, invert=True)
+        said = torch.cat([said, tokens[:, None]], 1)[going] if penalty else None
         tokens, images, branches, positions = tokens[going], images[going], branches[going], positions[:, going]
         for number, token in zip(branches.tolist(), tokens.tolist(), strict=True):
             produced[number].append(token)
@@ -187,6 +191,16 @@ def decode(family, packed: prefix.Packed, seen, limit: int) -> list[list[int]]:
         hidden = family.advance(tokens[None], positions[:, None], mask[None, None], cache)
         positions = positions + 1
     return produced
+
+
+def _contexts(packed: prefix.Packed) -> torch.Tensor:
+    """[Q, longest] the tokens that each branch has seen, its image's prefix included; the first one fills it up."""
+    ids, image, branch = packed.ids[0].cpu(), packed.plan.image, packed.plan.branch
+    rows = [ids[(image == image[last]) & ((branch == -1) | (branch == number))]
+            for number, last in enumerate(packed.last.tolist())]  # fmt: skip
+    width = max(map(len, rows), default=0)
+    filled = [torch.cat([row, row[:1].expand(width - len(row))]) for row in rows]
+    return torch.stack(filled).to(packed.ids.device) if filled else packed.ids.new_zeros((0, 0))
 
 
 def likelihoods(family, packed: prefix.Packed, seen) -> torch.Tensor:
@@ -228,12 +242,21 @@ def _rows(family, example: Example, source: Example, view: Shown, said, scored, 
 
 
 def swapped(examples: Sequence[Example]) -> list[Example]:
-    """For each example the next one of its family, so that prior and style stay and the image is another's."""
+    """For each example the next one of its family, so that prior and style stay and the image is another's.
+
+    An only one of its family is shown the next image of all. Raises DataError where there is no other.
+    """
+    if len(examples) < 2:
+        raise DataError(
+            f"The control `shuffled` shows every question another image, but the test split has {len(examples)}. Raise "
+            "its size in the params, or leave the control out."
+        )
     kin: dict[str, list[int]] = {}
     for index, example in enumerate(examples):
         kin.setdefault(example.family, []).append(index)
     after = {index: places[(place + 1) % len(places)] for places in kin.values() for place, index in enumerate(places)}
-    return [examples[after[index]] for index in range(len(examples))]
+    alone = {index for index, other in after.items() if index == other}
+    return [examples[(index + 1) % len(examples) if index in alone else after[index]] for index in range(len(examples))]
 
 
 def _check(policy, examples: Sequence[Example], shown: list[Shown], geometry: Geometry) -> None:

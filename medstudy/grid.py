@@ -147,15 +147,8 @@ def _hash(content: dict) -> str:
 @cache
 def _code(stage: str) -> str:
     """Hash of the stage's library files and notebook."""
-    files = [file for pattern in SOURCES[stage] for file in sorted(paths.PACKAGE.glob(pattern))]
-    files.append(paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb")
-    return _hash(
-        {
-            file.relative_to(paths.ROOT).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in files
-            if file.is_file()
-        }
-    )
+    notebook = (paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb").read_bytes()
+    return _hash({"library": paths.code(*SOURCES[stage]), "notebook": hashlib.sha256(notebook).hexdigest()})
 
 
 def _weights(study: Study) -> str:

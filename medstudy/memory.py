@@ -116,7 +116,7 @@ def _input(family, stored: bool) -> int:
     """What stands for a patch before the model: its features, or its pixels in float32."""
     if stored:
         return family.feature_width * element(family)
-    return 3 * family.model.config.vision_config.patch_size ** 2 * 4
+    return 3 * family.patch_size**2 * 4
 
 
 def _logits(size: int) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -26,6 +28,15 @@ def resolve(path: str | Path) -> Path:
 def scratch(run: Path) -> Path:
     """Where a run keeps what it needs to resume, beside its final folder, until it is complete."""
     return run.parent / ".partial" / run.name
+
+
+@cache
+def code(*patterns: str) -> str:
+    """SHA-256 in hex of the package's files of these patterns: what they make is made anew when they change."""
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in patterns for file in PACKAGE.glob(pattern) if file.is_file()}):
+        digest.update(f"{file.relative_to(PACKAGE).as_posix()}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from medstudy.attention import Plan
+from medstudy.errors import DataError
 from medstudy.records import Question
 from medstudy.resolution import Shown
 
@@ -61,6 +62,12 @@ def row(family, questions: tuple[Question, ...], shown: Shown, answered: bool) -
     prompts = [family.ids(family.prompt(question, image)) for question in questions]
     shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image))])
     answers = [family.ids(question.answer) + [family.end] if answered else [] for question in questions]
+    for question, prompt in zip(questions, prompts, strict=True):
+        if family.image_token in prompt[shared:]:
+            raise DataError(
+                f"A question is text, but {question.id!r} holds the token that stands for an image: {question.text!r}. "
+                "Remove it."
+            )
     grids = family.grid(shown.size) if image else torch.zeros((0, 3), dtype=torch.long)
     return Row(
         prefix=_expanded(prompts[0][:shared], family.image_token, family.image_ids(shown.visual_tokens)),

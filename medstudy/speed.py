@@ -141,7 +141,8 @@ class _Noise(Supply):
         if self.features is None:
             return torch.randint(256, (*shown.size, 3), dtype=torch.uint8)
         family = self.family
-        return torch.randn(shown.visual_tokens * family.shape.merge, family.feature_width, dtype=family.model.dtype)
+        (count,) = family.feature_counts(family.grid(shown.size))
+        return torch.randn(count, family.feature_width, dtype=family.model.dtype)
 
     @classmethod
     def like(cls, study: Study, family) -> _Noise:

@@ -13,8 +13,10 @@ from functools import cached_property
 from importlib import metadata
 
 import torch
+from torch.utils.data import get_worker_info
 
-from medstudy import views
+from medstudy import paths, views
+from medstudy.errors import RunError
 from medstudy.models.family import Seen
 from medstudy.params import Study
 from medstudy.resolution import Shown
@@ -63,15 +65,21 @@ class Supply:
 
     @cached_property
     def tower(self) -> str:
-        """The identity of what makes features: weights, their dtype, processor, and the library's version."""
+        """The identity of what makes features: weights, their dtype, processor, kernel, and the code's versions."""
         digest = hashlib.sha256()
         for parameter in self.family.tower:
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        about = (*self.family.pixel_settings, str(self.family.model.dtype))
-        device, version = self.family.model.device.type, metadata.version("transformers")
-        return key(digest.hexdigest(), about, device, version, torch.__version__)
+        model = self.family.model
+        about = (*self.family.pixel_settings, str(model.dtype), model.config.vision_config._attn_implementation)
+        made_by = (metadata.version("transformers"), torch.__version__, paths.code("models/*.py", "supply.py"))
+        return key(digest.hexdigest(), about, model.device.type, made_by)
 
     def _features(self, image, shown: Shown) -> torch.Tensor:
+        if get_worker_info() is not None and self.family.model.device.type != "cpu":
+            raise RunError(
+                "Features are computed before processes that read ahead are started, but those of an image are gone "
+                "from the study's .cache since. Start the run again: it computes what is missing."
+            )
         pixels = views.render(image, shown, self.interpolation)
         family = self.family
         return family.features(family.patches(pixels), family.grid(shown.size).to(family.model.device)).cpu()

@@ -1,7 +1,8 @@
 """Training: every question of an image in one row, loss on the answers only, exact resume.
 
 What a step sees is a pure function of (seed, step): nothing hangs on a global random state, so a run that was killed
-and resumed ends with the same bits on the same machine. The resume point is one file, replaced atomically.
+and resumed ends with the same bits on the same machine (on CUDA, where torch is told to use deterministic kernels). The
+resume point is one file, replaced atomically.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from medstudy import adapters, models, optimizers, packing, paths
-from medstudy.batches import Batch, Batches, FineTuning, Micro, ledger, named, parts, size_of
+from medstudy.batches import Batch, Batches, FineTuning, Micro, ledger, named, parts, size_of, validation_steps
 from medstudy.datasets import store
 from medstudy.errors import RunError
+from medstudy.models.family import home
 from medstudy.params import Optimisation, Study
 from medstudy.progress import bar
 from medstudy.resolution import check_effect
@@ -79,7 +81,7 @@ def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.Data
         packing.check(shown["row_tokens"], part.options.tokens_per_pass, labels)
     if trainings[0].supply.features is not None:
         views = {
-            (one.dataset, one.image_id, shown.size, shown.steps): (one, shown)
+            (one.dataset, one.split, one.image_id, shown.size, shown.steps): (one, shown)
             for part in trainings
             for step in range(len(part))
             for one, shown in part.seen(step)
@@ -111,14 +113,14 @@ def fit(model, batches: Batches, validation: Batches | None, options: Optimisati
     `batches`, and gradients are those of the whole step.
     """
     torch.manual_seed(seed)
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=home().type == "cpu")
     model = model.to(accelerator.device)
     chosen = optimizers.build(model, options)
     schedules = [optimizers.schedule(optimizer, len(batches), options.warmup) for optimizer in chosen]
     resume = Resume(scratch / "resume.pt", options.checkpoint_seconds)
     log = resume.load(model, chosen, schedules)
     steps = range(len(log), len(batches))
-    validate_at = set(np.linspace(0, len(batches) - 1, options.validations).round().astype(int).tolist())
+    validate_at = validation_steps(len(batches), options.validations)
     loader = DataLoader(batches, sampler=steps, batch_size=None, num_workers=workers)
     line = bar(name, "step", len(batches), len(log)) if name and accelerator.is_main_process else None
     for step, micro_batches in zip(steps, loader, strict=True):
@@ -177,7 +179,13 @@ class Resume:
     def load(self, model, optimizers: list, schedules: list) -> list[dict]:
         if not self.file.is_file():
             return []
-        state = torch.load(self.file, weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(self.file, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            raise RunError(
+                f"A training goes on from its resume point, but {self.file} cannot be read ({error}). Delete it: the "
+                "training then starts from its beginning."
+            ) from error
         with torch.no_grad():
             for name, parameter in _trained(model).items():
                 parameter.copy_(state["model"][name])
@@ -191,7 +199,10 @@ class Resume:
         state = {"model": _trained(model), "parts": [part.state_dict() for part in (*optimizers, *schedules)]}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(f".{os.getpid()}")
-        torch.save(state | {"log": log}, temporary)
+        with open(temporary, "wb") as stream:
+            torch.save(state | {"log": log}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(temporary, self.file)
         self.saved = time.monotonic()
 

@@ -6,17 +6,20 @@ fast as Pillow's near native size, and eight times where a twelfth of the pixels
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import metadata
+
 import numpy as np
-import simplejpeg
 import torch
-import torchvision
 from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from medstudy import shelf
+from medstudy import paths, shelf
 from medstudy.pictures import Picture
 from medstudy.resolution import Shown
 
+LIBRARIES = ("pillow", "simplejpeg", "tifffile", "pydicom", "torch", "torchvision")
+SOURCES = ("images.py", "pictures.py", "views.py")
 FILTERS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 
@@ -32,8 +35,8 @@ def render(image: Image.Image | Picture, shown: Shown, interpolation: str) -> to
     return view.permute(1, 2, 0).contiguous()
 
 
-def cached(picture: Image.Image | Picture, shown: Shown, interpolation: str, store: shelf.Shelf | None) -> torch.Tensor:
-    """`render`, taken from the shelf when it stands there."""
+def cached(picture: Picture, shown: Shown, interpolation: str, store: shelf.Shelf | None) -> torch.Tensor:
+    """`render`, taken from the shelf when it stands there; a PIL image has no identity, and needs no shelf."""
     if store is None:
         return render(picture, shown, interpolation)
     return store.get(key(picture, shown, interpolation), lambda: render(picture, shown, interpolation))
@@ -41,8 +44,12 @@ def cached(picture: Image.Image | Picture, shown: Shown, interpolation: str, sto
 
 def key(picture: Picture, shown: Shown, interpolation: str) -> str:
     """The identity of a view's pixels. What decodes and resizes is part of it."""
-    made_by = {module.__name__: module.__version__ for module in (Image, simplejpeg, torch, torchvision)}
-    return shelf.key("view", picture.sha256, shown.steps, shown.size, interpolation, made_by)
+    return shelf.key("view", picture.sha256, shown.steps, shown.size, interpolation, _made_by())
+
+
+@cache
+def _made_by() -> dict[str, str]:
+    return {name: metadata.version(name) for name in LIBRARIES} | {"medstudy": paths.code(*SOURCES)}
 
 
 def _centred(view: torch.Tensor, shown: Shown) -> torch.Tensor:

@@ -28,7 +28,7 @@ LOCAL = 4 + 2 * len(SCALES) + 3 * len(EDGES)  # numbers that describe a token
 
 @dataclass(frozen=True)
 class Scenes:
-    """Step k holds images k·n … (k+1)·n of the corpus: pixels, grids and the targets of every visual token.
+    """Step k holds images k·n … (k+1)·n of the corpus, their grids and the targets of every visual token.
 
     `rank` of `ranks`: which of them this process takes.
     """
@@ -45,10 +45,11 @@ class Scenes:
 
     def __getitem__(self, step: int) -> list[Micro]:
         made = [self._one(i) for i in range(step * self.per_step, (step + 1) * self.per_step)[self.rank :: self.ranks]]
+        if not made:
+            return []
         arrays = [array for array, _ in made]
-        pixels = torch.cat([self.family.patches(torch.from_numpy(array.copy())) for array in arrays])
         grids = torch.cat([self.family.grid(Size(*array.shape[:2])) for array in arrays])
-        inputs = {"pixel_values": pixels, "image_grid_thw": grids}
+        inputs = {"images": [torch.from_numpy(array.copy()) for array in arrays], "grids": grids}
         factor = self.family.geometry.factor
         local = torch.cat([describe(array, factor) for array in arrays])
         shapes = torch.cat([centres(scene, factor) for _, scene in made])
@@ -87,17 +88,20 @@ class Seer(torch.nn.Module):
 
     def __init__(self, family):
         super().__init__()
+        self.patches = family.patches
         self.visual = family.model.model.visual
         self.head = torch.nn.Linear(family.model.config.text_config.hidden_size, LOCAL + len(SHAPES) + 1)
 
 
-def loss_of(seer: Seer, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def loss_of(seer: Seer, inputs: dict) -> torch.Tensor:
     """Mean loss over the visual tokens, times the number of images."""
-    seen = seer.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"]).pooler_output
+    pixels = torch.cat([seer.patches(image) for image in inputs["images"]])
+    grids, wanted, kinds = (inputs[name].to(pixels.device) for name in ("grids", "local", "shapes"))
+    seen = seer.visual(pixels, grid_thw=grids).pooler_output
     local, shapes = seer.head(seen).split([LOCAL, len(SHAPES) + 1], 1)
-    loss = torch.nn.functional.smooth_l1_loss(local, inputs["local"], beta=0.2) * 5
-    loss = loss + 0.3 * torch.nn.functional.cross_entropy(shapes, inputs["shapes"])
-    return loss * len(inputs["image_grid_thw"])
+    loss = torch.nn.functional.smooth_l1_loss(local, wanted, beta=0.2) * 5
+    loss = loss + 0.3 * torch.nn.functional.cross_entropy(shapes, kinds)
+    return loss * len(grids)
 
 
 def _pool(plane: np.ndarray, factor: int) -> np.ndarray:

@@ -36,12 +36,18 @@ def cores() -> int:
 
 
 def command(study: Study, file: str, cores: int) -> list[str]:
-    """The Snakemake call. One job holds one core; jobs at once are also limited by the memory that is free."""
+    """The Snakemake call. One job holds one core; jobs at once are also limited by the memory that is free.
+
+    Where there is a card, one job at a time has it.
+    """
+    from medstudy.models.family import home  # imports torch
+
+    card = ["gpu=1"] if home().type == "cuda" else []
     memory = int(psutil.virtual_memory().available * 0.9 / 2**20)
     return [
         sys.executable, "-m", "snakemake", "--snakefile", str(paths.SNAKEFILE), "--directory", str(study.root),
         "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock",
-        "--resources", f"mem_mb={max(memory, 2000)}",
+        "--resources", f"mem_mb={max(memory, 2000)}", *card,
         "--config", f"study={paths.resolve(file).resolve()}",
     ]  # fmt: skip
 

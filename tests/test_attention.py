@@ -10,8 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 
 from medstudy import attention
-from medstudy.attention import Choice, Plan
+from medstudy.attention import Choice, Heads, Plan
 
+HEADS = Heads(queries=6, keys=2, width=24)
 PLANS = [
     Plan((7, 3), ((2, 5, 1), (4,))),
     Plan((6,), ((3, 3),)),
@@ -144,7 +145,7 @@ def test_a_kernel_is_measured_before_it_is_used(monkeypatch, kernel, why):
     from functools import partial
 
     monkeypatch.setitem(attention.FUNCTIONS, "prefix_varlen", partial(attention.cascade, kernel=kernel))
-    fault = attention._fault("prefix_varlen", torch.device("cpu"), torch.float32)
+    fault = attention._fault("prefix_varlen", torch.device("cpu"), torch.float32, HEADS)
     assert fault is None if why is None else why in fault
 
 
@@ -162,12 +163,12 @@ def test_torch_takes_the_calls_of_its_own_kernel():
 
 
 def test_without_a_usable_kernel_sdpa_is_chosen_and_says_why(monkeypatch):
-    monkeypatch.setattr(attention, "_fault", lambda name, device, dtype: "differs from sdpa by 50.0%")
-    choice = attention._choose(torch.device("cuda"), torch.bfloat16, ("prefix_flash", "prefix_varlen"))
+    monkeypatch.setattr(attention, "_fault", lambda name, device, dtype, heads: "differs from sdpa by 50.0%")
+    choice = attention._choose(torch.device("cuda"), torch.bfloat16, HEADS, ("prefix_flash", "prefix_varlen"))
     assert choice == Choice(
         "prefix_sdpa", "flash-attn is not installed; prefix_varlen differs from sdpa by 50.0%"
     )
-    assert attention._choose(torch.device("cuda"), torch.float32, ()).name == "prefix_sdpa"
+    assert attention._choose(torch.device("cuda"), torch.float32, HEADS, ()).name == "prefix_sdpa"
 
 
 def test_a_model_computes_the_same_through_the_cascade(family, examples, monkeypatch):

@@ -79,6 +79,26 @@ def test_training_flops_are_those_that_a_training_logs(tiny_study, pictured, tmp
     assert {(one.patches // 4, one.tokens) for one in found.passes} == passes
 
 
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("name", ["llava_onevision", "internvl"])
+def test_families_of_tiles_are_counted_and_calibrated_too(tiny_study, checkpoints, pictured, tmp_path, name, stored):
+    """Their towers see an overview beside the tiles, and LLaVA's plane of tokens may be smaller than they are."""
+    study = optimisation(tiny_study, freeze_vision_tower=stored, tokens_per_pass=4096)
+    study = study.model_copy(update={"model": Model(id=str(checkpoints[name]), family=name)})
+    family, _ = demand.trainable(study, "cpu")
+    counter = demand.Counter(study, demand.trainable(study)[0])
+    supply = Supply(family, "bicubic", features=Shelf(tmp_path / "shelf") if stored else None)
+    for one in pictured:
+        shown = plan(LARGE, batches.size_of(one), family.geometry)[0]
+        (micro,) = batches.micros(supply, [(one, shown)], 10**6)
+        assert counter.training_flops(one, shown) == pytest.approx(micro.flops, rel=1e-12)
+        rows = sum(family.feature_counts(family.grid(shown.size)))
+        assert not stored or micro.content.images[0].shape == (rows, family.feature_width)
+    assert 0 < estimate.weights(family)["tower"] < sum(p.numel() for p in family.model.parameters())
+    frame = estimate.estimate(study)
+    assert frame.attrs["speed"]["source"] == "calibrated" and frame["cache_mb"].sum() > 0
+
+
 @pytest.mark.parametrize("options", [False, True])
 @pytest.mark.parametrize("policy", [LARGE, Fixed(side=56), Blind(), Shuffled(native=LARGE)], ids=lambda p: p.label)
 def test_the_passes_of_an_evaluation_are_the_evaluations(tiny_study, family, examples, policy, options):
@@ -117,7 +137,7 @@ def _computed(layout: Plan) -> int:
 def test_a_sketch_is_the_loaded_model_without_its_weights(checkpoints, examples, name, tmp_path):
     asked = Model(id=str(checkpoints[name]), family=name)
     loaded, sketch = models.load(asked), models.sketch(asked)
-    assert estimate.weights(sketch.model) == estimate.weights(loaded.model)
+    assert estimate.weights(sketch) == estimate.weights(loaded)
     assert {parameter.device.type for parameter in sketch.model.parameters()} == {"meta"}
     assert (sketch.shape, sketch.geometry, sketch.end) == (loaded.shape, loaded.geometry, loaded.end)
     question = examples[0].questions[0]

@@ -1,5 +1,6 @@
 """Evaluation: batched shared-prefix decoding gives the tokens of one-by-one `generate`; rows record what was shown."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch
 
 from medstudy import evaluation, models, training, views
 from medstudy.batches import FineTuning, size_of
-from medstudy.errors import ResolutionError
+from medstudy.errors import DataError, ResolutionError
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.resolution import Blind, DownUp, Fixed, Native, Shuffled, plan
 from medstudy.supply import Supply
@@ -62,6 +63,25 @@ def test_answers_equal_generate(trained, examples, policy):
     assert texts == expected
     if policy is NATIVE:
         assert len({text for texts in expected for text in texts}) > 2  # it says more than one thing
+
+
+def test_answers_end_and_repeat_as_the_checkpoint_asks_of_generate(tiny_model, examples):
+    """Released Qwen2.5-VL checkpoints, for one, have two end tokens and a repetition penalty."""
+    family = models.load(tiny_model)
+    with torch.no_grad():
+        for parameter in family.model.parameters():
+            parameter.mul_(5 if parameter.ndim >= 2 else 1)
+    shown = [plan(NATIVE, size_of(one), family.geometry)[0] for one in examples]
+    asked = [(one, view, question) for one, view in zip(examples, shown, strict=True) for question in one.questions]
+    plain = [text for said, _ in _asked(family, examples, NATIVE, max_new_tokens=8) for text in said]
+    settings = family.model.generation_config
+    settings.repetition_penalty = 1.3
+    often = max(range(len(family.processor.tokenizer)), key=lambda token: sum(token in family.ids(t) for t in plain))
+    settings.eos_token_id = [settings.eos_token_id, often]
+    said = [text for said, _ in _asked(family, examples, NATIVE, max_new_tokens=8) for text in said]
+    ended = [_one_by_one(family, *one).removesuffix(family.text([often])).strip() for one in asked]
+    assert said == ended and said != plain
+    assert len({len(family.ids(text)) for text in said}) > 1
 
 
 @pytest.mark.parametrize("name", BUILD)
@@ -144,6 +164,13 @@ def test_swapping_never_keeps_an_image_and_stays_in_the_family(examples):
     swapped = evaluation.swapped(examples)
     assert all(a.image_id != b.image_id and a.family == b.family for a, b in zip(examples, swapped, strict=True))
     assert sorted(one.image_id for one in swapped) == sorted(one.image_id for one in examples)
+
+
+def test_the_only_one_of_a_family_is_shown_the_next_image_of_all(examples):
+    odd = [*examples[:2], replace(examples[2], family="odd"), examples[3]]
+    assert [one.image_id for one in evaluation.swapped(odd)] == ["train-1", "train-3", "train-3", "train-0"]
+    with pytest.raises(DataError, match="another image, but the test split has 1"):
+        evaluation.swapped(examples[:1])
 
 
 def test_predictions_do_not_depend_on_the_packing(trained, examples):

@@ -8,6 +8,7 @@ import torch
 from medstudy import batches, models, prefix, training
 from medstudy.attention import Plan
 from medstudy.batches import size_of
+from medstudy.errors import DataError
 from medstudy.params import Model
 from medstudy.resolution import Blind, Fixed, Native, plan
 from medstudy.supply import Supply
@@ -140,6 +141,13 @@ def test_prefix_holds_the_image_and_branches_hold_the_questions(family, examples
     assert texts[2].startswith("Which colour is shown?\nA. red\nB. blue\nAnswer with a single letter")
     for branch, start, question in zip(row.branches, row.answers, example.questions, strict=True):
         assert family.text(branch[start:]) == question.answer
+
+
+def test_a_question_with_the_token_of_an_image_is_refused(family, examples):
+    (example, view) = views(family, examples[:1], NATIVE)[0]
+    asked = (*example.questions, replace(example.questions[0], id="odd", text="What is <|image_pad|>?"))
+    with pytest.raises(DataError, match="'odd' holds the token that stands for an image"):
+        prefix.row(family, asked, view, answered=True)
 
 
 def test_a_packed_row_says_where_answers_are(family, examples):

@@ -135,6 +135,14 @@ def test_a_checkpoint_of_other_features_is_refused(checkpoints, tiled, tmp_path)
         models.load(Model(id=str(folder), family=tiled.name))
 
 
+def test_a_llava_without_tiles_is_refused(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints["llava_onevision"], tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vision_aspect_ratio": "square"}))
+    with pytest.raises(ModelError, match="vision_aspect_ratio to be anyres_max_N .* got 'square'"):
+        models.load(Model(id=str(folder), family="llava_onevision"))
+
+
 def test_a_size_that_is_not_whole_tiles_is_refused(tiled):
     with pytest.raises(ModelError, match="multiples of 28"):
         tiled.patches(torch.zeros((84, 90, 3), dtype=torch.uint8))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from medstudy import adapters, models, training
-from medstudy.batches import FineTuning, micros, size_of
-from medstudy.errors import ResolutionError, RunError
+from medstudy.batches import FineTuning, micros, size_of, validation_steps
+from medstudy.errors import ParamsError, ResolutionError, RunError
 from medstudy.models.qwen_vl import QwenVL
 from medstudy.params import Lora, Optimisation
 from medstudy.resolution import Add, Curriculum, Fixed, Mixed, Native, plan
@@ -62,6 +62,20 @@ def test_resumed_equals_uninterrupted_to_the_bit(tiny_model, examples, tmp_path,
     assert torch.equal(_weights(whole), _weights(again))
     assert not torch.equal(_weights(whole), _weights(models.load(tiny_model)))
     pd.testing.assert_frame_equal(log.drop(columns="seconds"), resumed.drop(columns="seconds"))
+
+
+def test_a_resume_point_that_cannot_be_read_is_named(tiny_model, examples, tmp_path):
+    family = models.load(tiny_model)
+    _fit(family, _batches(family, examples, NATIVE), replace_options(checkpoint_seconds=0), tmp_path)
+    file = tmp_path / "resume.pt"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(RunError, match="resume.pt cannot be read .* Delete it"):
+        _fit(family, _batches(family, examples, NATIVE), OPTIONS, tmp_path)
+
+
+@pytest.mark.parametrize(("count", "at"), [(1, {9}), (2, {0, 9}), (3, {0, 4, 9}), (30, set(range(10)))])
+def test_validations_are_spread_and_the_last_step_is_one(count, at):
+    assert validation_steps(10, count) == at
 
 
 def replace_options(**changes):
@@ -213,6 +227,11 @@ def test_lora_trains_adapters_alone_and_loads_merged(tiny_model, examples, tmp_p
             float(training.loss_of(Supply(each, "bicubic"), one.content)) for each in (family, loaded, before)
         )
     assert ours == pytest.approx(theirs, abs=1e-4) and abs(ours - base) > 1e-2
+
+
+def test_a_target_of_adapters_that_is_not_there_is_named(tiny_model):
+    with pytest.raises(ParamsError, match="down_proj, .* got 'vproj'"):
+        adapters.add(models.load(tiny_model), Lora(targets=("q_proj", "vproj")))
 
 
 def test_a_saved_checkpoint_loads_again_with_its_stamp(family, tiny_model, tmp_path):

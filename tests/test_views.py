@@ -116,10 +116,24 @@ def test_views_that_differ_have_keys_that_differ():
     assert views.key(one, shown[0], "bicubic") == keys[0]
 
 
-@pytest.mark.parametrize("module", ["PIL.Image", "simplejpeg", "torch", "torchvision"])
-def test_another_decoder_or_resizer_makes_another_view(module, monkeypatch):
+@pytest.fixture
+def anew():
+    """What makes a view is looked up once a process."""
+    views._made_by.cache_clear()
+    yield views._made_by.cache_clear
+    views._made_by.cache_clear()
+
+
+@pytest.mark.parametrize("library", ["pillow", "simplejpeg", "tifffile", "pydicom", "torch", "torchvision", None])
+def test_another_decoder_or_resizer_makes_another_view(library, monkeypatch, anew):
+    """None: this package's own code that decodes and resizes."""
     picture = Picture.of(Image.fromarray(_noise(56, 56)), "noise")
     (shown,) = plan(Fixed(side=56), Size(56, 56), QWEN)
     before = views.key(picture, shown, "bicubic")
-    monkeypatch.setattr(f"{module}.__version__", "0")
+    if library is None:
+        monkeypatch.setattr(views.paths, "code", lambda *patterns: "changed")
+    else:
+        version = views.metadata.version
+        monkeypatch.setattr(views.metadata, "version", lambda name: "0" if name == library else version(name))
+    anew()
     assert views.key(picture, shown, "bicubic") != before

@@ -10,6 +10,7 @@ import time
 import nbformat
 import pandas as pd
 import pytest
+import torch
 
 from medstudy import grid, params, paths, workflow
 from tests.studies import kill_tree, medstudy, start, write_study
@@ -122,6 +123,13 @@ def test_a_deleted_figure_is_drawn_again_and_nothing_else(finished):
     assert figure.read_bytes() == content
     after = {job.name: job.record.stat().st_mtime_ns for job in grid.plan(study)}
     assert {name for name in before if before[name] != after[name]} == {"figures"}
+
+
+def test_one_job_at_a_time_has_the_card(tmp_path, monkeypatch):
+    study = params.load(write_study(tmp_path))
+    assert "gpu=1" not in workflow.command(study, "params/tiny.yaml", 16)
+    monkeypatch.setattr("medstudy.models.family.home", lambda: torch.device("cuda"))
+    assert "gpu=1" in workflow.command(study, "params/tiny.yaml", 16)
 
 
 def test_only_one_memory_limited_job_a_core(tmp_path):

@@ -14,7 +14,7 @@ from medstudy import datasets
 from medstudy.errors import DataError, ImageError
 from medstudy.pictures import Picture
 from medstudy.progress import track
-from medstudy.records import SPLITS, Example, Question
+from medstudy.records import LETTERS, SPLITS, Example, Question
 
 _TEXT = Value("string")
 _QUESTION = {
@@ -127,7 +127,16 @@ def _check(examples: list[Example], name: str, split: str) -> None:
     for example in examples:
         if example.split != split:
             raise DataError(f"Image {example.image_id} of {name} {split} says that it is of {example.split}.")
+        if not example.questions:
+            raise DataError(
+                f"An image needs a question, but image {example.image_id} of {name} {split} has none. Remove it."
+            )
         for question in example.questions:
+            if len(question.options) > len(LETTERS):
+                raise DataError(
+                    f"A choice has at most {len(LETTERS)} options, one a letter, but {question.id!r} of image "
+                    f"{example.image_id} ({name} {split}) has {len(question.options)}. Leave some out."
+                )
             if not question.answer.strip() or not question.text.strip():
                 raise DataError(
                     f"A question needs a text and an answer, but {question.id!r} of image {example.image_id} "

@@ -25,7 +25,7 @@ def load(model, checkpoint=None):
 
 
 def sketch(model, device="meta"):
-    """A family's model without its weights, for plans and costs; see `QwenVL.sketch`."""
+    """A family's model without its weights, for plans and costs; see `Family.sketch`."""
     return _family(model).sketch(model, device)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, RepetitionPenaltyLogitsProcessor
 
 from medstudy import adapters, attention, cost, paths
 from medstudy.errors import ModelError
@@ -29,7 +29,8 @@ LETTER_ONLY = "Answer with a single letter, no extra details."
 
 def user_text(question: Question) -> str:
     """The author's prompt: the question, its options as "A. …", and for those the request for one letter."""
-    options = [f"{letter}. {text}" for letter, text in zip(LETTERS, question.options, strict=False)]
+    letters = LETTERS[: len(question.options)]
+    options = [f"{letter}. {text}" for letter, text in zip(letters, question.options, strict=True)]
     return "\n".join([question.text, *options, *([LETTER_ONLY] if options else [])])
 
 
@@ -71,8 +72,7 @@ class Family:
                 trust_remote_code=False,
                 **options,
             )
-        choice = attention.choose(device, dtype)
-        return cls._ready(model.to(device), processor, source, _revision(source, model), choice)
+        return cls._ready(model.to(device), processor, source, _revision(source, model))
 
     @classmethod
     def sketch(cls, params, device: torch.device | str = "meta") -> Family:
@@ -89,19 +89,26 @@ class Family:
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
         with torch.device(device):
             model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
-        return cls._ready(model, processor, source, "no weights", attention.choose(home(), dtype))
+        return cls._ready(model, processor, source, "no weights")
 
     @classmethod
-    def _ready(cls, model, processor, source: str, revision: str, choice: attention.Choice) -> Family:
+    def _ready(cls, model, processor, source: str, revision: str) -> Family:
         """The family around a model of transformers. Raises ModelError for a checkpoint of another family."""
         if model.config.model_type != cls.name:
             raise ModelError(
                 f"Family {cls.name} needs its own checkpoints, got a {model.config.model_type} in {source!r}. "
                 f"Set model.family in the study's params."
             )
+        choice = attention.choose(home(), model.dtype, heads(model.config.text_config))
         attention.install(model, choice)
         cls.prepare(model)
-        return cls(model.eval(), processor, revision, choice)
+        made = cls(model.eval(), processor, revision, choice)
+        if made.end in (None, processor.tokenizer.unk_token_id):
+            raise ModelError(
+                f"Family {cls.name} ends its answers with <|im_end|>, but the tokenizer of {source!r} has no such "
+                "token. Use a checkpoint that was trained on ChatML."
+            )
+        return made
 
     @staticmethod
     def prepare(model: torch.nn.Module) -> None:
@@ -154,6 +161,15 @@ class Family:
         """What the model's cost is computed from."""
         return self.cost_shape(self.model.config)
 
+    def feature_counts(self, grids: torch.Tensor) -> tuple[int, ...]:
+        """Rows of what `features` returns for each image of grids [images, 3]."""
+        return self.patch_counts(grids)
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels a side of a patch."""
+        return self.model.config.vision_config.patch_size
+
     @property
     def feature_width(self) -> int:
         """Numbers a patch in what `features` returns."""
@@ -163,6 +179,19 @@ class Family:
     def end(self) -> int:
         """The token that ends an answer: that of ChatML, which every family here was trained on."""
         return self.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All tokens at which `generate` stops: those of the checkpoint's generation config too."""
+        listed = self.model.generation_config.eos_token_id
+        listed = listed if isinstance(listed, list) else [] if listed is None else [listed]
+        return tuple(sorted({self.end, *listed}))
+
+    @property
+    def repetition_penalty(self) -> RepetitionPenaltyLogitsProcessor | None:
+        """What `generate` does to the scores of tokens already seen, where the checkpoint's generation config asks."""
+        penalty = self.model.generation_config.repetition_penalty
+        return None if penalty in (None, 1.0) else RepetitionPenaltyLogitsProcessor(penalty)
 
     @property
     def image_token(self) -> int:
@@ -263,10 +292,16 @@ def home() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def heads(text) -> attention.Heads:
+    """The language model's attention heads, from its configuration."""
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return attention.Heads(text.num_attention_heads, text.num_key_value_heads, width)
+
+
 def text_shape(text) -> dict:
     """The language model's part of a cost.Shape."""
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    queries, keys = head * text.num_attention_heads, head * text.num_key_value_heads
+    its = heads(text)
+    queries, keys = its.width * its.queries, its.width * its.keys
     width = text.hidden_size
     return {
         "layers": text.num_hidden_layers,

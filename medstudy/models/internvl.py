@@ -38,7 +38,7 @@ class InternVL(Tiled):
     @property
     def geometry(self) -> Thumbnailed:
         config = self.model.config
-        side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
+        side, patch = config.vision_config.image_size[0], self.patch_size
         return Thumbnailed(side, side**2, side // patch, int(1 / config.downsample_ratio))
 
     def image_ids(self, count: int) -> list[int]:
@@ -49,6 +49,14 @@ class InternVL(Tiled):
     def patch_counts(self, grids: torch.Tensor) -> tuple[int, ...]:
         """With the class token of every view."""
         return tuple((grids[:, 0] * (self.geometry.patches**2 + 1)).tolist())
+
+    def feature_counts(self, grids: torch.Tensor) -> tuple[int, ...]:
+        """Without it."""
+        return tuple((grids[:, 0] * self.geometry.patches**2).tolist())
+
+    @property
+    def patch_size(self) -> int:
+        return self.model.config.vision_config.patch_size[0]
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Without the class token, which the model leaves out."""

@@ -7,6 +7,7 @@ The plane is not limited to `image_grid_pinpoints`: any grid that a policy plans
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import sqrt
 
@@ -14,6 +15,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from medstudy import cost
+from medstudy.errors import ModelError
 from medstudy.models.family import Seen, text_shape
 from medstudy.models.tiles import Tiled, Tiles
 from medstudy.resolution import Size
@@ -53,11 +55,20 @@ class LlavaOnevision(Tiled):
         "vision_feature_select_strategy": "full",
     }
 
+    @classmethod
+    def prepare(cls, model: torch.nn.Module) -> None:
+        super().prepare(model)
+        if not re.fullmatch(r"anyres_max_\d+", found := str(model.config.vision_aspect_ratio)):
+            raise ModelError(
+                f"Family {cls.name} needs vision_aspect_ratio to be anyres_max_N in the checkpoint's config.json, got "
+                f"{found!r}. Use a checkpoint with that setting."
+            )
+
     @property
     def geometry(self) -> Anyres:
         config = self.model.config
         side, most = config.vision_config.image_size, int(config.vision_aspect_ratio.removeprefix("anyres_max_"))
-        return Anyres(side, side**2, side // config.vision_config.patch_size, most)
+        return Anyres(side, side**2, side // self.patch_size, most)
 
     def patch_counts(self, grids: torch.Tensor) -> tuple[int, ...]:
         return tuple((grids[:, 0] * self.geometry.patches**2).tolist())

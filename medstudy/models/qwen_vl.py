@@ -35,8 +35,7 @@ class QwenVL(Family):
 
     def grid(self, size: Size) -> torch.Tensor:
         """[1, 3] patches of an image shown at `size`: time, height, width."""
-        patch = self.model.config.vision_config.patch_size
-        return torch.tensor([[1, size.height // patch, size.width // patch]])
+        return torch.tensor([[1, size.height // self.patch_size, size.width // self.patch_size]])
 
     def patch_counts(self, grids: torch.Tensor) -> tuple[int, ...]:
         return tuple(grids.prod(1).tolist())

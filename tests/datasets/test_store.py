@@ -68,8 +68,19 @@ def test_the_table_has_a_row_a_question(monkeypatch, tmp_path):
             ),
             "needs a text and an answer",
         ),
+        (lambda s: s["test"].append(replace(s["test"][0], image_id="x", questions=())), "image x of made test has no"),
+        (
+            lambda s: s["test"].append(
+                replace(
+                    s["test"][0],
+                    image_id="x",
+                    questions=(replace(s["test"][0].questions[2], options=tuple("abcdefghijk")),),
+                )
+            ),
+            "at most 10 options, .* has 11",
+        ),
     ],
-    ids=["empty split", "repeated id", "wrong split", "leaked group", "no answer"],
+    ids=["empty split", "repeated id", "wrong split", "leaked group", "no answer", "no question", "eleven options"],
 )
 def test_bad_data_stops_the_build(monkeypatch, tmp_path, break_it, words):
     splits = _splits()
