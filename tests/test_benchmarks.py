@@ -58,7 +58,6 @@ def test_our_answers_are_those_of_generate(shared, tiny_model):
 
 
 def test_a_peer_that_is_not_installed_is_listed_as_not_run(shared):
-    pytest.importorskip("transformers")
     line = pair("x", gpu.TRAIN, Side("benchmarks.peers.llama_factory"), shared, rounds=1)
     assert line["ours"] is None and "llamafactory" in line["not_run"]
     assert not main.missed(line)
