@@ -12,7 +12,9 @@ from medstudy import cost, optimizers
 from medstudy.demand import Demand, Pass
 from medstudy.params import Optimisation
 
-PROCESS = 940 * 2**20  # python with torch, transformers, accelerate and datasets at work: 880 to 1000 MB seen on Linux
+# python with torch, transformers, accelerate and datasets at work: 660 to 920 MB seen on Linux, 880 to 1000 where packages
+# are not compiled
+PROCESS = 800 * 2**20
 
 
 def training(family, options: Optimisation, stored: bool, passes: Iterable[Pass]) -> float:
