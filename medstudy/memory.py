@@ -12,8 +12,8 @@ from medstudy import cost, optimizers
 from medstudy.demand import Demand, Pass
 from medstudy.params import Optimisation
 
-# python with torch, transformers, accelerate and datasets at work: 660 to 920 MB seen on Linux, 880 to 1000 where packages
-# are not compiled
+# python with torch, transformers, accelerate and datasets at work: 660 to 920 MB seen on Linux; 880 to 1000 where it
+# compiles packages itself
 PROCESS = 800 * 2**20
 
 
