@@ -12,7 +12,7 @@ from medstudy.figures.data import StudyData
 
 TITLE = "Learning curves"
 BINS = 40  # windows a run over which the training loss is averaged
-LOSSES = {"loss": "training loss,\nnats a token", "val_loss": "validation loss,\nnats a token"}
+LOSSES = {"loss": "training loss,\nnats a question", "val_loss": "validation loss,\nnats a question"}
 AXES = {"images_seen": "images seen", "visual_tokens": "visual tokens, millions"}
 COLUMNS = ["quantity", "regime", "seed", "images_seen", "visual_tokens", "value"]
 
@@ -92,9 +92,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     cost = ", ".join(f"{style.regime_label(r)} {tokens[r]:.2f}" for r in data.regimes(table))
     return (
         "**Question.** Has every regime learnt as much as it will, and what does its training process? "
-        "**Method.** Mean cross-entropy of the answer tokens, in nats a token; the training loss is "
-        "averaged over windows of steps, the validation loss is measured on the validation split at the "
-        "regime's own policy, so losses of different regimes are of images shown at different sizes. "
+        "**Method.** Mean cross-entropy of a question's answer tokens, in nats, averaged over questions; the "
+        "training loss is averaged over windows of steps, the validation loss is measured on the validation split at "
+        "the regime's own policy, so losses of different regimes are of images shown at different sizes. "
         f"**n.** Seeds a regime: {n}. Thin lines are seeds (the spread shown is all of it: no intervals), "
         "thick lines with markers their mean. **How to read it.** Left (a, c) against images seen, right "
         "(b, d) against the visual tokens that the language model has processed; at the end of training, "
