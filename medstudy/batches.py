@@ -137,6 +137,11 @@ def size_of(example: Example) -> Size:
     return Size(example.image.height, example.image.width)
 
 
+def view_of(example: Example, shown: Shown) -> tuple:
+    """What tells one view of a study's images from all others."""
+    return example.dataset, example.split, example.image_id, shown.size, shown.steps
+
+
 def name_of(example: Example, shown: Shown) -> str:
     """How an error names a view."""
     return named(example.dataset, example.image_id, shown.size.height, shown.size.width)

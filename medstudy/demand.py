@@ -14,7 +14,7 @@ import pandas as pd
 
 from medstudy import adapters, cost, models, packing, prefix
 from medstudy.attention import Plan
-from medstudy.batches import FineTuning, Seen, name_of, parts, size_of, validation_steps
+from medstudy.batches import Seen, name_of, parts, size_of, validation_steps, view_of
 from medstudy.evaluation import options_of, swapped
 from medstudy.params import Study
 from medstudy.records import Example, Question
@@ -73,7 +73,7 @@ class Demand:
             self.questions += times * len(example.questions)
             self.visual_tokens += times * shown.visual_tokens
             if shown.visual_tokens:
-                self.views[*_name(example), shown.steps, shown.size] = shown
+                self.views[view_of(example, shown)] = shown
 
 
 def trainable(study: Study, device="meta"):
@@ -96,7 +96,8 @@ class Counter:
     def training(self, data: dict[str, Sequence[Example]], policy, seed: int) -> Demand:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
         check_effect(policy, [size_of(example) for example in data["train"]], self.family.geometry)
-        steps, validation = self.parts(data, policy, seed)
+        supply = Supply(self.family, self.study.interpolation)
+        steps, validation = parts(supply, data, policy, self.study.training, seed)
         made = Demand(turns=len(steps))
         for step in range(len(steps)):
             seen = steps.seen(step)
@@ -112,11 +113,6 @@ class Counter:
             made.turns += times * len(passes)
             made.flops += times * sum(self._forward(self.work(*view)) for view in seen)
         return made
-
-    def parts(self, data: dict[str, Sequence[Example]], policy, seed: int) -> tuple[FineTuning, FineTuning]:
-        """The steps of a training and of one validation."""
-        supply = Supply(self.family, self.study.interpolation)
-        return parts(supply, data, policy, self.study.training, seed)
 
     def evaluation(self, examples: Sequence[Example], policies: Sequence, length: int | None = None) -> Demand:
         """One model at every rung. length: tokens of every answer; None assumes those of its reference.

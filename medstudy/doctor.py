@@ -57,9 +57,9 @@ def _attention() -> list[Finding]:
     import torch
 
     from medstudy import attention
+    from medstudy.models.family import home
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    choices = {dtype: attention.choose(device, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
+    choices = {dtype: attention.choose(home(), getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
     flash = importlib.util.find_spec("flash_attn") is not None
     optional = "optional, needs an NVIDIA card: pip install --no-build-isolation -e '.[flash]'"
     return [

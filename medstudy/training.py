@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from medstudy import adapters, models, optimizers, packing, paths
-from medstudy.batches import Batch, Batches, FineTuning, Micro, ledger, named, parts, size_of, validation_steps
+from medstudy.batches import Batch, Batches, FineTuning, Micro, ledger, named, parts, size_of, validation_steps, view_of
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.models.family import home
@@ -81,7 +81,7 @@ def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.Data
         packing.check(shown["row_tokens"], part.options.tokens_per_pass, labels)
     if trainings[0].supply.features is not None:
         views = {
-            (one.dataset, one.split, one.image_id, shown.size, shown.steps): (one, shown)
+            view_of(one, shown): (one, shown)
             for part in trainings
             for step in range(len(part))
             for one, shown in part.seen(step)

@@ -195,7 +195,6 @@ BUILD = {
 }
 
 
-
 def own_inputs(family, text: str, image=None, answer=()) -> dict:
     """A processor's own inputs for a text and an image at its planned size, and then an answer's tokens.
 

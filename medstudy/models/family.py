@@ -127,6 +127,13 @@ class Family:
         """What the tower works on for each image of grids [images, 3]: its sequence length, in patches."""
         raise NotImplementedError
 
+    def blocks(self, image: torch.Tensor) -> tuple[int, int]:
+        """Rows and columns of visual tokens, or tiles, in an image [height, width, 3]. Raises ModelError."""
+        factor = self.geometry.factor
+        if any(side % factor for side in image.shape[:2]):
+            raise ModelError(f"An image's sides must be multiples of {factor}, got {tuple(image.shape[:2])}.")
+        return image.shape[0] // factor, image.shape[1] // factor
+
     def patches(self, image: torch.Tensor) -> torch.Tensor:
         """[height, width, 3] uint8 at its planned size -> what the tower reads, float32 on the model's device."""
         raise NotImplementedError

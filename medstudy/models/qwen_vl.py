@@ -10,7 +10,6 @@ from types import MethodType
 
 import torch
 
-from medstudy.errors import ModelError
 from medstudy.models.family import Family, Seen
 from medstudy.resolution import Geometry, Size
 
@@ -25,8 +24,7 @@ class QwenVL(Family):
 
     @property
     def geometry(self) -> Geometry:
-        vision = self.model.config.vision_config
-        factor = vision.patch_size * vision.spatial_merge_size
+        factor = self.patch_size * self.model.config.vision_config.spatial_merge_size
         return Geometry(factor, min_pixels=factor**2)
 
     @staticmethod
@@ -55,14 +53,10 @@ class QwenVL(Family):
         two equal frames that it makes of an image. The uint8 travel to the device and are put in order there. Raises
         ModelError.
         """
-        vision = self.model.config.vision_config
-        patch, merge = vision.patch_size, vision.spatial_merge_size
-        if any(side % (patch * merge) for side in image.shape[:2]):
-            raise ModelError(f"An image's sides must be multiples of {patch * merge}, got {tuple(image.shape[:2])}.")
-        image = image.to(self.model.device)
-        high, wide = (side // (patch * merge) for side in image.shape[:2])
-        blocks = image.view(high, merge, patch, wide, merge, patch, 3).permute(0, 3, 1, 4, 6, 2, 5)
-        return self.normalised(blocks.reshape(-1, 3, patch**2))
+        patch, merge = self.patch_size, self.model.config.vision_config.spatial_merge_size
+        high, wide = self.blocks(image)
+        ordered = image.to(self.model.device).view(high, merge, patch, wide, merge, patch, 3)
+        return self.normalised(ordered.permute(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3, patch**2))
 
     def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> Seen:
         """Images through the tower and the mergers."""

@@ -82,9 +82,7 @@ class Tiled(Family):
         Raises ModelError.
         """
         side = self.geometry.factor
-        if any(length % side for length in image.shape[:2]):
-            raise ModelError(f"An image's sides must be multiples of {side}, got {tuple(image.shape[:2])}.")
-        rows, columns = self.geometry.layout(Size(*image.shape[:2]))
+        rows, columns = self.blocks(image)
         views = image.view(rows, side, columns, side, 3).permute(0, 2, 4, 1, 3).reshape(-1, 3, side, side)
         if self.geometry.views(rows, columns) > len(views):
             overview = self._overview(image)
