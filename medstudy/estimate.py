@@ -141,7 +141,7 @@ def examples(study: Study, jobs: Sequence[grid.Job]) -> dict[str, list[Example]]
             if table is not None:
                 made[split] += demand.examples_of(table, split)
                 continue
-            for one in track(datasets.load(params, split), f"{params.name} {split}", unit="image"):
+            for one in track(datasets.load(params, split), f"{datasets.label(params)} {split}", unit="image"):
                 made[split].append(replace(one, image=Size(one.image.height, one.image.width)))
     return made
 

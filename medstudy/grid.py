@@ -32,7 +32,7 @@ _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.p
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 SOURCES = {
-    "data": ("records.py", "images.py", "pictures.py", "datasets/**/*.py"),
+    "data": ("records.py", "images.py", "pictures.py", "datasets/store.py", "sources/*.py"),  # and the data set's own
     "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py"),
     "scores": ("scoring.py", "metrics.py"),
@@ -75,7 +75,8 @@ def plan(study: Study) -> list[Job]:
         return name
 
     data = [
-        add("data", f"data-{one.name}", (), data=one.model_dump(mode="json"), version=datasets.version(one))
+        add("data", f"data-{datasets.label(one)}", (), data=one.model_dump(mode="json"), version=datasets.version(one),
+            own=paths.code(*datasets.sources(one)))
         for one in study.datasets
     ]
     common = {"model": study.model.model_dump(), "weights": _weights(study), "interpolation": study.interpolation}

@@ -19,6 +19,7 @@ from pydantic import (
 
 from medstudy import paths
 from medstudy.datasets import Params as DataParams
+from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
 from medstudy.resolution import Control, Single, Training
 
@@ -115,7 +116,7 @@ class Study(_Params):
             ("inference", [rung.label for rung in self.inference]),
             ("controls", [view.label for view in self.controls.views]),
             ("seeds", list(self.seeds)),
-            ("datasets", [dataset.name for dataset in self.datasets]),
+            ("datasets", [data_label(dataset) for dataset in self.datasets]),
         ):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")

@@ -69,8 +69,9 @@ def row(family, questions: tuple[Question, ...], shown: Shown, answered: bool) -
                 "Remove it."
             )
     grids = family.grid(shown.size) if image else torch.zeros((0, 3), dtype=torch.long)
+    standing = family.image_ids(shown.visual_tokens, grids[0]) if image else []
     return Row(
-        prefix=_expanded(prompts[0][:shared], family.image_token, family.image_ids(shown.visual_tokens)),
+        prefix=_expanded(prompts[0][:shared], family.image_token, standing),
         branches=[prompt[shared:] + answer for prompt, answer in zip(prompts, answers, strict=True)],
         answers=[len(prompt) - shared for prompt in prompts],
         grids=grids,

@@ -19,6 +19,8 @@ class Question:
 
     `detail_px` is the size, in native pixels, of the smallest feature that decides the answer; None marks a
     coarse control, whose answer survives any rung of the ladder. For kind "choice" the answer is the letter.
+    Questions of one `set_id` are also scored together: right when all are. `tags` are "name=value", as
+    "department=radiology".
     """
 
     id: str
@@ -30,11 +32,27 @@ class Question:
     detail_px: float | None = None
     cell_line: str | None = None
     localizations: tuple[str, ...] = ()
+    set_id: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What a prompt shows before an example's own image: an earlier image of the patient, or an example in context.
+
+    With an answer it is a turn of its own (image, question, answer); without, its image stands beside the example's.
+    """
+
+    image: Image.Image | Picture
+    question: str = ""
+    answer: str = ""
 
 
 @dataclass(frozen=True)
 class Example:
     """One image with its questions. Examples that are not independent share a `group`.
+
+    `context` is what the prompt shows before the image, in order, and `images` all that it shows.
 
     A builder yields RGB PIL images, `store.read` pictures that are decoded when looked at (`pictures.pil`).
     """
@@ -51,3 +69,8 @@ class Example:
     render: bool
     source: str
     license: str
+    context: tuple[Shot, ...] = ()
+
+    @property
+    def images(self) -> tuple[Image.Image | Picture, ...]:
+        return (*(shot.image for shot in self.context), self.image)

@@ -52,7 +52,7 @@ def _facts(study: Study, trained: grid.Job) -> dict:
         "seed": study.intervals.seed,
         "parameters": sum(parameters(file) for file in (trained.dir / "checkpoint").glob("*.safetensors")),
         "training": study.training.model_dump(),
-        "data_versions": {one.name: f"version {datasets.version(one)}" for one in study.datasets},
+        "data_versions": {datasets.label(one): f"version {datasets.version(one)}" for one in study.datasets},
         "versions": provenance.versions(),
     } | ({} if study.model.id == "base" else {"model": study.model.id})
 
@@ -73,7 +73,7 @@ def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     stages = by_stage(study)
     training = grid.gather(complete(stages["train"]), "training.parquet")
     names = {"low": study.low, "level": study.intervals.confidence, "seed": study.intervals.seed}
-    return claims.by_data_set(scores, training, tuple(one.name for one in study.datasets), **names)
+    return claims.by_data_set(scores, training, tuple(map(datasets.label, study.datasets)), **names)
 
 
 def render(study: Study) -> list[Rendered]:

@@ -1,17 +1,28 @@
-"""The data sets by name. Each is one module with `Params` (frozen, strict), `VERSION` and `load(params, split)`."""
+"""The data sets by name. Each is one short file with `Params` (frozen, strict), `VERSION` and `load(params, split)`.
+
+A public one also has a `CARD` of what is published about it (`medstudy.sources.card`). A data set may lack a split:
+`load` then yields nothing. One without training images is only evaluated on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Union
 
 from pydantic import Field
 
-from medstudy.datasets import atlas, general, phantom
+from medstudy import paths
+from medstudy.datasets import atlas, general, phantom, vqa_rad
 from medstudy.records import Example
 
-REGISTRY = {"phantom": phantom, "atlas": atlas, "general": general}
-Params = Annotated[phantom.Params | atlas.Params | general.Params, Field(discriminator="name")]
+REGISTRY = {
+    "phantom": phantom,
+    "atlas": atlas,
+    "general": general,
+    "vqa_rad": vqa_rad,
+}
+Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], Field(discriminator="name")]  # noqa: UP007
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
@@ -22,3 +33,21 @@ def load(params: Params, split: str) -> Iterator[Example]:
 def version(params: Params) -> str:
     """The data set's version: part of the identity of everything made from it."""
     return REGISTRY[params.name].VERSION
+
+
+def label(params: Params) -> str:
+    """What a study calls a data set: its `label` where it has one, as the user's own do, else its name."""
+    return getattr(params, "label", params.name)
+
+
+def card(params: Params):
+    """What is published about a data set; None for one that is made here, or the user's own."""
+    return getattr(REGISTRY[params.name], "CARD", None)
+
+
+def sources(params: Params) -> tuple[str, ...]:
+    """The files, as patterns below the package, that only this data set is made by."""
+    file = Path(REGISTRY[params.name].__file__).relative_to(paths.PACKAGE)
+    if file.name == "__init__.py":
+        return (f"{file.parent.as_posix()}/**/*.py",)
+    return (f"datasets/{params.name}*.py",)

@@ -204,8 +204,8 @@ class Family:
     def image_token(self) -> int:
         return self.model.config.image_token_id
 
-    def image_ids(self, count: int) -> list[int]:
-        """The tokens that stand for an image of `count` visual tokens in a row."""
+    def image_ids(self, count: int, grid: torch.Tensor) -> list[int]:
+        """The tokens that stand for an image of `count` visual tokens, laid out as `grid` [3] says, in a row."""
         return [self.image_token] * count
 
     @property

@@ -41,10 +41,10 @@ class InternVL(Tiled):
         side, patch = config.vision_config.image_size[0], self.patch_size
         return Thumbnailed(side, side**2, side // patch, int(1 / config.downsample_ratio))
 
-    def image_ids(self, count: int) -> list[int]:
+    def image_ids(self, count: int, grid: torch.Tensor) -> list[int]:
         """The visual tokens between the tokens that begin and end an image."""
         processor = self.processor
-        return [processor.start_image_token_id, *super().image_ids(count), processor.end_image_token_id]
+        return [processor.start_image_token_id, *super().image_ids(count, grid), processor.end_image_token_id]
 
     def patch_counts(self, grids: torch.Tensor) -> tuple[int, ...]:
         """With the class token of every view."""

@@ -1,0 +1,25 @@
+"""What the parameters of every data set have in common."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+
+class Source(BaseModel):
+    """Where a data set comes from, and how much of it is used.
+
+    path: a hub id, or a folder that holds the same files. revision: a commit of the hub's repository; None takes the
+    newest, and the run's record says which that was. train, val, test: at most so many images of each split, the
+    first of a seeded order that keeps groups together; None is all, 0 none. val_share: of the training groups, held out
+    for validation where the source has no such split. seed: of that order and that share.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: str
+    revision: str | None = None
+    train: NonNegativeInt | None = None
+    val: NonNegativeInt | None = None
+    test: PositiveInt | None = None
+    val_share: float = Field(default=0.1, gt=0, lt=1)
+    seed: NonNegativeInt = 42

@@ -1,0 +1,50 @@
+"""Files of a source that are not in the hub's format: json, jsonl, tsv, and images beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from medstudy.errors import DataError
+
+
+def below(root: Path, name: str) -> Path:
+    """The file `name` under `root`. Raises DataError for one that is absolute, leaves the folder, or is not there."""
+    file = (root / name).resolve()
+    if Path(name).is_absolute() or not file.is_relative_to(root.resolve()):
+        raise DataError(f"A data set's files lie in its folder {root}, but a row names {name!r}. Use relative paths.")
+    if not file.is_file():
+        raise DataError(f"A row names the file {name!r}, but {root} has none. Copy it there, or remove the row.")
+    return file
+
+
+def jsonl(file: Path) -> Iterator[dict]:
+    """The objects of a .jsonl file, or of a .json file that holds a list. Raises DataError naming the line."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{file} cannot be opened ({error.strerror or error}).") from error
+    if file.suffix == ".json":
+        content = _parsed(text, str(file))
+        if not isinstance(content, list):
+            raise DataError(f"{file} must hold a list of objects, got {type(content).__name__}.")
+        yield from content
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield _parsed(line, f"{file} line {number}")
+
+
+def need(row: Mapping, columns: Mapping[str, str], where: str) -> None:
+    """Raise DataError when a row lacks one of `columns` (name -> what it is)."""
+    if missing := [name for name in columns if name not in row]:
+        wanted = "; ".join(f"{name}: {columns[name]}" for name in missing)
+        raise DataError(f"{where} must have {', '.join(columns)}, but it has {', '.join(row)}. Missing: {wanted}.")
+
+
+def _parsed(text: str, where: str):
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{where} must be valid json: {error}.") from error

@@ -1,0 +1,50 @@
+"""Rows in the hub's format, by `load_dataset`: from the hub, or from a folder that holds a repository's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from medstudy.errors import DataError
+from medstudy.pictures import Picture
+
+
+def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | None = None, revision: str | None = None,
+         images: tuple[str, ...] = ("image",)) -> Iterator[dict]:  # fmt: skip
+    """The rows of a split, images not decoded ({"bytes", "path"}), in the source's order.
+
+    columns: name -> what it is, for the error that says which are missing. Raises DataError.
+    """
+    import datasets
+
+    where = f"{path}{f' ({config})' if config else ''} {split}"
+    try:
+        table = datasets.load_dataset(path, config, split=split, revision=None if Path(path).is_dir() else revision)
+    except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
+        raise DataError(
+            f"A data set is a hub id or a folder with the hub's files, but {where} cannot be loaded: {error}. Without "
+            f"a network, download it elsewhere and give its folder as `path`."
+        ) from error
+    if missing := [name for name in columns if name not in table.column_names]:
+        wanted = "; ".join(f"{name}: {columns[name]}" for name in missing)
+        raise DataError(
+            f"{where} must have the columns {', '.join(columns)}, but it has {', '.join(table.column_names)}. Missing: "
+            f"{wanted}. The source has changed, or the path is of another data set: pin a revision that has them."
+        )
+    for name in images:
+        if name in table.column_names:
+            table = table.cast_column(name, datasets.Image(decode=False))
+    yield from table
+
+
+def picture(value: dict | bytes | None, name: str, root: Path | None = None) -> Picture:
+    """An undecoded image of the hub's format, `name` for errors; a path is read below `root` only. Raises DataError."""
+    if isinstance(value, bytes):
+        return Picture(value, name)
+    if value and value.get("bytes"):
+        return Picture(value["bytes"], name)
+    if value and value.get("path") and root is not None:
+        from medstudy.sources import files
+
+        return Picture(files.below(root, value["path"]).read_bytes(), name)
+    raise DataError(f"{name} must have an image, but its row has none. Remove the row, or mend the source.")
