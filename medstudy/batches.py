@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -79,8 +79,8 @@ class FineTuning:
         return [
             (one, shown)
             for one in chosen
-            for shown in plan(
-                self.policy, size_of(one), geometry, uniform(self.seed, epoch, one.image_id), step / len(self)
+            for shown in planned(
+                self.policy, one, geometry, uniform(self.seed, epoch, one.image_id), step / len(self)
             )
         ]
 
@@ -101,30 +101,52 @@ def validation_steps(steps: int, validations: int) -> set[int]:
 
 def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int) -> list[Micro]:
     """Views of images with their questions -> forward passes. Raises ResolutionError naming one that fits in none."""
-    rows = [prefix.row(supply.family, example.questions, shown, answered=True) for example, shown in seen]
+    rows = [prefix.row(supply.family, one.questions, shown, True, one.context) for one, shown in seen]
     groups = packing.fill(list(map(len, rows)), tokens_per_pass, [name_of(*view) for view in seen])
     return [_micro(supply, [rows[index] for index in group], [seen[index] for index in group]) for group in groups]
 
 
 def ledger(batches: FineTuning) -> pd.DataFrame:
-    """What every training image is shown as, step by step: sizes, tokens, scale; tokens with all questions."""
+    """What every image is shown as, step by step: sizes, tokens, scale; tokens of its row with all questions.
+
+    Images of a context have a row of their own, named after the example that they stand before.
+    """
     rows, lengths = [], {}
     for step in range(len(batches)):
         for example, shown in batches.seen(step):
-            key = (example.dataset, example.image_id, shown.visual_tokens)
+            key = (example.dataset, example.image_id, shown)
             if key not in lengths:
-                lengths[key] = len(prefix.row(batches.supply.family, example.questions, shown, answered=True))
-            rows.append(
+                row = prefix.row(batches.supply.family, example.questions, shown, True, example.context)
+                lengths[key] = len(row)
+            rows += [
                 {
-                    "dataset": example.dataset, "image_id": example.image_id,
-                    "epoch": step // batches.steps_an_epoch, "policy": shown.label,
-                    "height": example.image.height, "width": example.image.width,
-                    "shown_height": shown.size.height, "shown_width": shown.size.width,
-                    "visual_tokens": shown.visual_tokens, "row_tokens": lengths[key],
-                    "scale": scale(size_of(example), shown.size), "interpolation": batches.supply.interpolation,
+                    "dataset": example.dataset, "image_id": name,
+                    "epoch": step // batches.steps_an_epoch, "policy": view.label,
+                    "height": image.height, "width": image.width,
+                    "shown_height": view.size.height, "shown_width": view.size.width,
+                    "visual_tokens": view.visual_tokens, "row_tokens": lengths[key],
+                    "scale": scale(Size(image.height, image.width), view.size),
+                    "interpolation": batches.supply.interpolation,
                 }
-            )  # fmt: skip
+                for name, image, view in pictured(example, shown)
+            ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def planned(policy, example: Example, geometry, draw: float = 0.0, progress: float = 0.0) -> tuple[Shown, ...]:
+    """`resolution.plan` of an example's image, each view with those of its context by the same policy and draw."""
+    *context, own = (plan(policy, size, geometry, draw, progress) for size in sizes_of(example))
+    if not context:
+        return own
+    return tuple(replace(view, context=tuple(before)) for view, *before in zip(own, *context, strict=True))
+
+
+def pictured(example: Example, shown: Shown) -> list[tuple[str, object, Shown]]:
+    """The images that a view shows, in order: name, image, its own view. The example's image has its own name."""
+    if not shown.visual_tokens:
+        return []
+    names = [*(f"{example.image_id}+{place}" for place in range(len(example.context))), example.image_id]
+    return list(zip(names, example.images, shown.views, strict=True))
 
 
 def workload(rows: Sequence[prefix.Row], plan_: prefix.Plan) -> cost.Workload:
@@ -137,9 +159,17 @@ def size_of(example: Example) -> Size:
     return Size(example.image.height, example.image.width)
 
 
-def view_of(example: Example, shown: Shown) -> tuple:
-    """What tells one view of a study's images from all others."""
-    return example.dataset, example.split, example.image_id, shown.size, shown.steps
+def sizes_of(example: Example) -> tuple[Size, ...]:
+    """Of all images of the prompt, the example's own last."""
+    return tuple(Size(image.height, image.width) for image in example.images)
+
+
+def views_of(example: Example, shown: Shown) -> dict[tuple, tuple]:
+    """The images that a view shows, as (image, view), by what tells it from all other views of a study's images."""
+    return {
+        (example.dataset, example.split, name, view.size, view.steps): (image, view)
+        for name, image, view in pictured(example, shown)
+    }
 
 
 def name_of(example: Example, shown: Shown) -> str:
@@ -155,12 +185,12 @@ def named(dataset: str, image_id: str, height: int, width: int) -> str:
 def _micro(supply: Supply, rows: list[prefix.Row], seen: list[Seen]) -> Micro:
     family = supply.family
     packed = prefix.pack(family, rows)
-    images = [supply(example.image, shown) for example, shown in seen if shown.visual_tokens]
+    images = [supply(image, view) for example, shown in seen for _, image, view in pictured(example, shown)]
     work, trained = workload(rows, packed.plan), cost.Trained.of(family)
     return Micro(
         content=Batch(packed, images),
         questions=len(packed.last),
         images=len(rows),
-        visual_tokens=sum(shown.visual_tokens for _, shown in seen),
+        visual_tokens=sum(shown.all_tokens for _, shown in seen),
         flops=cost.training_flops(family.shape, work, trained, tower=supply.features is None),
     )

@@ -14,29 +14,30 @@ import pandas as pd
 
 from medstudy import adapters, cost, models, packing, prefix
 from medstudy.attention import Plan
-from medstudy.batches import Seen, name_of, parts, size_of, validation_steps, view_of
+from medstudy.batches import Seen, name_of, parts, planned, sizes_of, validation_steps, views_of
 from medstudy.evaluation import options_of, swapped
 from medstudy.params import Study
 from medstudy.records import Example, Question
-from medstudy.resolution import Shown, Size, check_effect, plan
+from medstudy.resolution import Shown, Size, check_effect
 from medstudy.supply import Supply
-
-_PLACEHOLDER, _BLIND = (Shown("", (), Size(0, 0), count) for count in (1, 0))
 
 
 @dataclass(frozen=True)
 class Text:
-    """Tokens of an image's questions without the image: shared by all, then of each its prompt and its answer."""
+    """Tokens of an image's questions without the images: shared by all, then of each its prompt and its answer."""
 
     shared: int
     prompts: tuple[int, ...]
     answers: tuple[int, ...]  # the end of the answer included
 
-    def layout(self, shown: Shown, answered: bool = True) -> Plan:
-        """The row of one view as attention sees it, with the answers or up to where they start."""
+    def layout(self, standing: int, answered: bool = True) -> Plan:
+        """The row of a view as attention sees it, with the answers or up to where they start.
+
+        standing: the tokens that stand for its images.
+        """
         ends = self.answers if answered else (0,) * len(self.prompts)
         branches = tuple(prompt + answer for prompt, answer in zip(self.prompts, ends, strict=True))
-        return Plan((self.shared + shown.visual_tokens,), (branches,))
+        return Plan((self.shared + standing,), (branches,))
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,8 @@ class Demand:
         for example, shown in seen:
             self.images += times
             self.questions += times * len(example.questions)
-            self.visual_tokens += times * shown.visual_tokens
-            if shown.visual_tokens:
-                self.views[view_of(example, shown)] = shown
+            self.visual_tokens += times * shown.all_tokens
+            self.views |= {name: view for name, (_, view) in views_of(example, shown).items()}
 
 
 def trainable(study: Study, device="meta"):
@@ -95,7 +95,7 @@ class Counter:
 
     def training(self, data: dict[str, Sequence[Example]], policy, seed: int) -> Demand:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
-        check_effect(policy, [size_of(example) for example in data["train"]], self.family.geometry)
+        check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.family.geometry)
         supply = Supply(self.family, self.study.interpolation)
         steps, validation = parts(supply, data, policy, self.study.training, seed)
         made = Demand(turns=len(steps))
@@ -122,7 +122,7 @@ class Counter:
         made = Demand()
         for policy in policies:
             sources = swapped(examples) if policy.policy == "shuffled" else examples
-            shown = [plan(policy, size_of(one), self.family.geometry)[0] for one in sources]
+            shown = [planned(policy, one, self.family.geometry)[0] for one in sources]
             made.add((replace(source, questions=one.questions), view)
                      for one, source, view in zip(examples, sources, shown, strict=True))  # fmt: skip
             self._rung(made, examples, sources, shown, length)
@@ -135,15 +135,19 @@ class Counter:
 
     def work(self, example: Example, shown: Shown) -> cost.Workload:
         """What one view with its questions and answers asks of the model in a forward pass."""
-        name = (*_name(example), shown.visual_tokens, shown.size)
+        name = (*_name(example), shown.views)
         if name not in self.works:
             text = self.text(example, shown)
-            self.works[name] = self._workload(text.layout(shown), shown, sum(text.answers))
+            self.works[name] = self._workload(text.layout(self.standing(shown)), shown, sum(text.answers))
         return self.works[name]
 
     def patches(self, shown: Shown) -> tuple[int, ...]:
-        """What the tower works on for a view: one number, or none where no image is shown."""
-        return self.family.patch_counts(self.family.grid(shown.size)) if shown.visual_tokens else ()
+        """What the tower works on for a view: a number for each image that it shows."""
+        return tuple(count for view in shown.views for count in self.family.patch_counts(self.family.grid(view.size)))
+
+    def standing(self, shown: Shown) -> int:
+        """The tokens that stand for the images of a view, with those that begin and end them."""
+        return sum(map(len, prefix.standing(self.family, shown)))
 
     def text(self, example: Example, shown: Shown, offered: bool = False) -> Text:
         """The tokens of an image's questions; offered: of the options of its choices."""
@@ -151,19 +155,20 @@ class Counter:
         name = (*_name(example), image, offered)
         if name not in self.texts:
             asked = options_of(example.questions) if offered else example.questions
-            self.texts[name] = self._text(asked, image) if asked else Text(0, (), ())
+            self.texts[name] = self._text(asked, example, shown) if asked else Text(0, (), ())
         return self.texts[name]
 
     def _rung(self, made: Demand, examples, sources, shown, length: int | None) -> None:
         options, lengths, counts = self.study.evaluation, [], []
         for example, view in zip(examples, shown, strict=True):
             text = self.text(example, view)
-            asked = text.layout(view, answered=False)
+            standing = self.standing(view)
+            asked = text.layout(standing, answered=False)
             decoded, longest = _decoding(text, asked.prefixes[0], length, options.max_new_tokens)
             made.flops += self._forward(self._workload(asked, view, len(text.prompts)))
             made.flops += cost.language_flops(self.shape, decoded)
             offered = self.text(example, view, offered=True) if options.option_likelihoods else Text(0, (), ())
-            scored = offered.layout(view) if offered.prompts else ()
+            scored = offered.layout(standing) if offered.prompts else ()
             if scored:
                 work = self._workload(scored, view, sum(offered.answers))
                 made.flops += cost.language_flops(self.shape, work)
@@ -196,10 +201,10 @@ class Counter:
     def _workload(self, layout: Plan, shown: Shown, scores: int) -> cost.Workload:
         return cost.Workload(self.patches(shown), len(layout), layout.pairs, scores)
 
-    def _text(self, questions: tuple[Question, ...], image: bool) -> Text:
-        row = prefix.row(self.family, questions, _PLACEHOLDER if image else _BLIND, answered=True)
+    def _text(self, questions: tuple[Question, ...], example: Example, shown: Shown) -> Text:
+        row = prefix.row(self.family, questions, shown, True, example.context)
         answers = tuple(len(branch) - start for branch, start in zip(row.branches, row.answers, strict=True))
-        return Text(len(row.prefix) - image, tuple(row.answers), answers)
+        return Text(len(row.prefix) - self.standing(shown), tuple(row.answers), answers)
 
 
 def examples_of(table: pd.DataFrame, split: str) -> list[Example]:

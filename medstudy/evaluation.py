@@ -17,13 +17,13 @@ from torch.utils.data import DataLoader
 from transformers import DynamicCache
 
 from medstudy import models, packing, prefix
-from medstudy.batches import name_of, size_of
+from medstudy.batches import name_of, pictured, planned, size_of, views_of
 from medstudy.datasets import store
 from medstudy.errors import DataError, ResolutionError
 from medstudy.params import Decoding, Study
 from medstudy.progress import bar
 from medstudy.records import LETTERS, Example, Question
-from medstudy.resolution import Geometry, Shown, plan, scale, trained_on
+from medstudy.resolution import Geometry, Shown, scale, trained_on
 from medstudy.supply import Supply
 
 
@@ -75,7 +75,7 @@ def predict(family, examples: Sequence[Example], policy, study: Study, line=None
     """One row a question: the record of what was shown, what was asked and what came back."""
     supply = supply or Supply(family, study.interpolation)
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
-    shown = [plan(policy, size_of(one), family.geometry)[0] for one in sources]
+    shown = [planned(policy, one, family.geometry)[0] for one in sources]
     _check(policy, sources, shown, family.geometry)
     rows: list[dict] = []
     for index, (said, scored) in answers(supply, examples, sources, shown, study.evaluation, study.workers, line):
@@ -107,10 +107,10 @@ class Passes:
 
     def row(self, index: int) -> tuple[prefix.Row, prefix.Row | None]:
         """An image's questions up to where an answer starts, and the options of its choices as answers."""
-        family, questions = self.supply.family, self.examples[index].questions
-        asked = prefix.row(family, questions, self.shown[index], answered=False)
-        offered = options_of(questions) if self.options.option_likelihoods else ()
-        return asked, prefix.row(family, offered, self.shown[index], answered=True) if offered else None
+        family, example, view = self.supply.family, self.examples[index], self.shown[index]
+        asked = prefix.row(family, example.questions, view, False, example.context)
+        offered = options_of(example.questions) if self.options.option_likelihoods else ()
+        return asked, prefix.row(family, offered, view, True, example.context) if offered else None
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -122,8 +122,8 @@ class Passes:
         offered = None
         if any(scored):
             offered = prefix.pack(family, [row or _without(other) for row, other in zip(scored, asked, strict=True)])
-        views = [(self.sources[index].image, self.shown[index]) for index in group]
-        images = [self.supply(image, view) for image, view in views if view.visual_tokens]
+        views = [one for index in group for one in pictured(self.sources[index], self.shown[index])]
+        images = [self.supply(image, view) for _, image, view in views]
         return group, prefix.pack(family, asked), offered, images
 
 
@@ -145,7 +145,8 @@ def answers(supply: Supply, examples, sources, shown, options: Decoding, workers
     family = supply.family
     passes = Passes(supply, examples, sources, shown, options)
     if workers:
-        supply.prepare(zip(sources, shown, strict=True))
+        every = (views_of(one, view).values() for one, view in zip(sources, shown, strict=True))
+        supply.prepare(seen for views in every for seen in views)
     loader = DataLoader(passes, batch_size=None, num_workers=workers, collate_fn=_same)
     for group, asked, offered, images in loader:
         seen = supply.see(images, asked.grids.to(family.model.device))
@@ -223,6 +224,10 @@ def _same(content):
 
 def _rows(family, example: Example, source: Example, view: Shown, said, scored, policy, study: Study):
     original = size_of(source)
+    context = [
+        f"{image.height}x{image.width} at {seen.size.height}x{seen.size.width}"
+        for _, image, seen in pictured(source, view)[:-1]
+    ]
     control = policy.policy if policy.policy in ("down_up", "blind", "shuffled") else "none"
     for question, text, scores in zip(example.questions, said, scored, strict=True):
         yield {
@@ -234,9 +239,10 @@ def _rows(family, example: Example, source: Example, view: Shown, said, scored, 
             "localizations": list(question.localizations),
             "detail_px": float("nan") if question.detail_px is None else question.detail_px,
             "height": original.height, "width": original.width,
-            "shown_height": view.size.height, "shown_width": view.size.width, "visual_tokens": view.visual_tokens,
+            "shown_height": view.size.height, "shown_width": view.size.width, "visual_tokens": view.all_tokens,
+            "context_sizes": context,
             "scale": scale(original, view.size), "interpolation": study.interpolation,
-            "prompt": family.prompt(question, view.visual_tokens > 0), "raw_text": text,
+            "prompt": family.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
             "option_log_likelihoods": scores, "render": example.render,
         }  # fmt: skip
 
@@ -244,7 +250,8 @@ def _rows(family, example: Example, source: Example, view: Shown, said, scored, 
 def swapped(examples: Sequence[Example]) -> list[Example]:
     """For each example the next one of its family, so that prior and style stay and the image is another's.
 
-    An only one of its family is shown the next image of all. Raises DataError where there is no other.
+    What stands before the image in the prompt stays. An only one of its family is shown the next image of all. Raises
+    DataError where there is no other.
     """
     if len(examples) < 2:
         raise DataError(
@@ -256,12 +263,13 @@ def swapped(examples: Sequence[Example]) -> list[Example]:
         kin.setdefault(example.family, []).append(index)
     after = {index: places[(place + 1) % len(places)] for places in kin.values() for place, index in enumerate(places)}
     alone = {index for index, other in after.items() if index == other}
-    return [examples[(index + 1) % len(examples) if index in alone else after[index]] for index in range(len(examples))]
+    others = [(index + 1) % len(examples) if index in alone else after[index] for index in range(len(examples))]
+    return [replace(examples[other], context=one.context) for one, other in zip(examples, others, strict=True)]
 
 
 def _check(policy, examples: Sequence[Example], shown: list[Shown], geometry: Geometry) -> None:
     """Every view keeps its budget, up to one visual token: a limit that had no effect must not pass for a result."""
-    for example, view in zip(examples, shown, strict=True):
+    for example, view in ((one, view) for one, whole in zip(examples, shown, strict=True) for view in whole.views):
         if view.size.pixels > max(policy.budget, geometry.factor**2):
             raise ResolutionError(
                 f"Policy {policy.label} allows {policy.budget} pixels, but image {example.image_id} is shown at "

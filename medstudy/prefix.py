@@ -14,7 +14,7 @@ import torch
 
 from medstudy.attention import Plan
 from medstudy.errors import DataError
-from medstudy.records import Question
+from medstudy.records import Question, Shot
 from medstudy.resolution import Shown
 
 
@@ -56,11 +56,16 @@ class Packed:
         return replace(self, **{name: part.to(device, non_blocking=True) for name, part in tensors.items()})
 
 
-def row(family, questions: tuple[Question, ...], shown: Shown, answered: bool) -> Row:
-    """Tokenise the questions of one image; with their answers (training) or up to where an answer starts."""
+def row(
+    family, questions: tuple[Question, ...], shown: Shown, answered: bool, context: tuple[Shot, ...] = ()
+) -> Row:
+    """Tokenise the questions of one image; with their answers (training) or up to where an answer starts.
+
+    context: what the prompt shows before that image, whose views are `shown.context`.
+    """
     image = shown.visual_tokens > 0
-    prompts = [family.ids(family.prompt(question, image)) for question in questions]
-    shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image))])
+    prompts = [family.ids(family.prompt(question, image, context)) for question in questions]
+    shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image, context))])
     answers = [family.ids(question.answer) + [family.end] if answered else [] for question in questions]
     for question, prompt in zip(questions, prompts, strict=True):
         if family.image_token in prompt[shared:]:
@@ -68,15 +73,24 @@ def row(family, questions: tuple[Question, ...], shown: Shown, answered: bool) -
                 f"A question is text, but {question.id!r} holds the token that stands for an image: {question.text!r}. "
                 "Remove it."
             )
-    grids = family.grid(shown.size) if image else torch.zeros((0, 3), dtype=torch.long)
-    standing = family.image_ids(shown.visual_tokens, grids[0]) if image else []
+    if (places := prompts[0][:shared].count(family.image_token)) != len(shown.views):
+        raise DataError(
+            f"The prompt of {questions[0].id!r} must hold {len(shown.views)} places for images, got {places}. Remove "
+            "the token that stands for an image from the texts before the question."
+        )
+    grids = torch.cat([torch.zeros((0, 3), dtype=torch.long), *(family.grid(view.size) for view in shown.views)])
     return Row(
-        prefix=_expanded(prompts[0][:shared], family.image_token, standing),
+        prefix=_expanded(prompts[0][:shared], family.image_token, standing(family, shown)),
         branches=[prompt[shared:] + answer for prompt, answer in zip(prompts, answers, strict=True)],
         answers=[len(prompt) - shared for prompt in prompts],
         grids=grids,
         patches=family.patch_counts(grids),
     )
+
+
+def standing(family, shown: Shown) -> list[list[int]]:
+    """The tokens that stand for each image of a prompt."""
+    return [family.image_ids(view.visual_tokens, family.grid(view.size)[0]) for view in shown.views]
 
 
 def pack(family, rows: list[Row]) -> Packed:
@@ -117,5 +131,6 @@ def _shared(sequences: list[list[int]]) -> int:
     return min(map(len, sequences))
 
 
-def _expanded(prefix: list[int], image_token: int, image: list[int]) -> list[int]:
-    return [token for item in prefix for token in (image if item == image_token else [item])]
+def _expanded(prefix: list[int], image_token: int, images: list[list[int]]) -> list[int]:
+    left = iter(images)
+    return [token for item in prefix for token in (next(left) if item == image_token else [item])]

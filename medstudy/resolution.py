@@ -54,13 +54,24 @@ class Shown:
     """One view of an image: resize to each of `steps` in turn, then centre on a canvas of `size`.
 
     label: the single policy that made it ("fixed-84" also inside a mixed regime). visual_tokens: size in tokens,
-    0 when no image is shown.
+    0 when no image is shown. context: the views, by the same policy, of the images that the prompt shows before it.
     """
 
     label: str
     steps: tuple[Size, ...]
     size: Size
     visual_tokens: int
+    context: tuple[Shown, ...] = ()
+
+    @property
+    def views(self) -> tuple[Shown, ...]:
+        """All images of the prompt, in order; none where the policy shows none."""
+        return tuple(view for view in (*self.context, self) if view.visual_tokens)
+
+    @property
+    def all_tokens(self) -> int:
+        """Visual tokens of all images of the prompt."""
+        return sum(view.visual_tokens for view in self.views)
 
 
 class _Policy(BaseModel):

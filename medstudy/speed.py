@@ -22,13 +22,13 @@ import torch
 from scipy.optimize import nnls
 
 from medstudy import batches, evaluation, memory, provenance, training
-from medstudy.batches import size_of
+from medstudy.batches import planned
 from medstudy.demand import Counter, trainable
 from medstudy.errors import ParamsError
 from medstudy.models.family import home
 from medstudy.params import Study
 from medstudy.records import Example
-from medstudy.resolution import Shown, plan
+from medstudy.resolution import Shown
 from medstudy.shelf import Shelf
 from medstudy.supply import Supply
 
@@ -153,7 +153,7 @@ def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> 
     """Views that a pass could hold: the first images of the study alone and together, as every regime shows them."""
     some, made = examples[: study.training.images_per_step], []
     for regime in study.regimes:
-        views = [(one, plan(regime, size_of(one), counter.family.geometry)[0]) for one in some]
+        views = [(one, planned(regime, one, counter.family.geometry)[0]) for one in some]
         room = np.cumsum([counter.work(*view).tokens for view in views]) <= study.training.tokens_per_pass
         made += [[view] for view in views] + [views[: count + 1] for count in np.flatnonzero(room)]
     return made
@@ -186,7 +186,7 @@ def _timed_evaluation(study: Study, device, examples: Sequence[Example]) -> Pace
     rows = []
     for policy, some, count in [chosen[0], *chosen * ANSWERED]:  # the first one warms up
         demand = counter.evaluation(some, [policy], count)
-        shown = [plan(policy, size_of(one), family.geometry)[0] for one in some]
+        shown = [planned(policy, one, family.geometry)[0] for one in some]
         options = study.evaluation.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()
         for _ in evaluation.answers(supply, some, some, shown, options):  # random weights hardly ever end an answer

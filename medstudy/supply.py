@@ -56,10 +56,10 @@ class Supply:
         return family.merge(torch.cat([image.to(family.model.device) for image in images]), grids)
 
     def prepare(self, seen: Iterable[tuple], line=None) -> None:
-        """Compute the features of all views that are missing, before processes that cannot are started."""
-        for example, shown in seen:
-            if self.features is not None and shown.visual_tokens:
-                self(example.image, shown)
+        """Compute the features of all (image, view) that are missing, before processes that cannot are started."""
+        for image, view in seen:
+            if self.features is not None:
+                self(image, view)
             if line is not None:
                 line.update()
 

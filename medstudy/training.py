@@ -22,7 +22,18 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from medstudy import adapters, models, optimizers, packing, paths
-from medstudy.batches import Batch, Batches, FineTuning, Micro, ledger, named, parts, size_of, validation_steps, view_of
+from medstudy.batches import (
+    Batch,
+    Batches,
+    FineTuning,
+    Micro,
+    ledger,
+    named,
+    parts,
+    sizes_of,
+    validation_steps,
+    views_of,
+)
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.models.family import home
@@ -47,7 +58,7 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     folders = [item.dir for item in grid.needed(study, job, "data")]
     data = {split: [one for folder in folders for one in store.read(folder, split)] for split in ("train", "val")}
     policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
-    check_effect(policy, [size_of(example) for example in data["train"]], family.geometry)
+    check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], family.geometry)
     options, name = study.training, job.name if progress else None
     print("attention: {}, because {}".format(*family.attention))
     if options.freeze_vision_tower:
@@ -81,10 +92,11 @@ def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.Data
         packing.check(shown["row_tokens"], part.options.tokens_per_pass, labels)
     if trainings[0].supply.features is not None:
         views = {
-            view_of(one, shown): (one, shown)
+            name: seen
             for part in trainings
             for step in range(len(part))
             for one, shown in part.seen(step)
+            for name, seen in views_of(one, shown).items()
         }
         line = bar(f"{name} features", "image", len(views)) if name else None
         trainings[0].supply.prepare(views.values(), line)

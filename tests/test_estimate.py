@@ -19,6 +19,7 @@ from medstudy.cli import main
 from medstudy.datasets import store
 from medstudy.errors import ModelError, ParamsError, ResolutionError
 from medstudy.params import Model
+from medstudy.records import Shot
 from medstudy.resolution import Add, Blind, Curriculum, Fixed, Mixed, Native, Shuffled, Size, plan
 from medstudy.shelf import Shelf
 from medstudy.supply import Supply
@@ -49,7 +50,14 @@ def tiny_study(tiny_model, tmp_path):
 
 def sized(examples):
     """The examples without their pixels."""
-    return [replace(one, image=Size(one.image.height, one.image.width)) for one in examples]
+
+    def size(image):
+        return Size(image.height, image.width)
+
+    def shot(one):
+        return replace(one, image=size(one.image))
+
+    return [replace(one, image=size(one.image), context=tuple(map(shot, one.context))) for one in examples]
 
 
 def optimisation(tiny_study, **changes):
@@ -77,6 +85,23 @@ def test_training_flops_are_those_that_a_training_logs(tiny_study, pictured, tmp
     micros = [micro for number in range(len(steps)) for micro in steps[number]]
     passes = {(micro.visual_tokens, len(micro.content.packed.plan)) for micro in micros}
     assert {(one.patches // 4, one.tokens) for one in found.passes} == passes
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "internvl"])
+def test_prompts_of_several_images_are_counted_as_they_are_made(tiny_study, checkpoints, pictured, name):
+    study = optimisation(tiny_study, tokens_per_pass=4096)
+    study = study.model_copy(update={"model": Model(id=str(checkpoints[name]), family=name)})
+    family, _ = demand.trainable(study, "cpu")
+    first, second, third, fourth = pictured
+    several = [replace(first, context=(Shot(third.image, "Where?", "here"), Shot(fourth.image))), second]
+    seen, sizes = ([(one, batches.planned(LARGE, one, family.geometry)[0]) for one in some]
+                   for some in (several, sized(several)))  # fmt: skip
+    (micro,) = batches.micros(Supply(family, "bicubic"), seen, 10**6)
+    counter = demand.Counter(study, demand.trainable(study)[0])
+    assert sum(counter.training_flops(*view) for view in sizes) == pytest.approx(micro.flops, rel=1e-12)
+    found = demand.Demand()
+    found.add(sizes)
+    assert found.visual_tokens == micro.visual_tokens and len(found.views) == 4
 
 
 @pytest.mark.parametrize("stored", [False, True])

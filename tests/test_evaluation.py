@@ -12,6 +12,7 @@ from medstudy import evaluation, models, training, views
 from medstudy.batches import FineTuning, size_of
 from medstudy.errors import DataError, ResolutionError
 from medstudy.params import Decoding, Model, Optimisation
+from medstudy.records import Shot
 from medstudy.resolution import Blind, DownUp, Fixed, Native, Shuffled, plan
 from medstudy.supply import Supply
 from tests.families import BUILD, own_inputs
@@ -147,6 +148,22 @@ def test_rows_record_sizes_prompt_and_answer(trained, examples):
     assert row["prompt"].count("<|image_pad|>") == 1
     assert row["inference"] == "fixed-84" and row["control"] == "none" and row["budget_pixels"] == 7056
     assert row["answer"] == "upper left" and isinstance(row["raw_text"], str)
+
+
+def test_rows_of_several_images_record_each(trained, examples):
+    first, second, *others = examples
+    several = [replace(first, context=(Shot(second.image, "Where?", "here"), Shot(others[0].image))), *others]
+    rows = evaluation.predict(trained, several, Fixed(side=84), STUDY)
+    row = rows[rows["image_id"] == first.image_id].iloc[0]
+    assert list(row["context_sizes"]) == ["112x112 at 84x84", "140x196 at 56x84"]
+    assert (row["height"], row["width"], row["shown_height"], row["shown_width"]) == (56, 84, 56, 84)
+    assert row["visual_tokens"] == 9 + 6 + 6 == row["prompt"].count("<|image_pad|>") + 18
+    assert list(rows[rows["image_id"] == others[0].image_id]["context_sizes"].iloc[0]) == []
+    shuffled = evaluation.predict(trained, several, Shuffled(native=NATIVE), STUDY)
+    row = shuffled[shuffled["image_id"] == first.image_id].iloc[0]
+    assert len(row["context_sizes"]) == 2 and (row["height"], row["width"]) != (56, 84)
+    blind = evaluation.predict(trained, several, Blind(), STUDY)
+    assert not blind["prompt"].str.contains("image_pad").any() and blind["prompt"].str.contains("here").any()
 
 
 def test_controls_show_what_they_say(trained, examples):

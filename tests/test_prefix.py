@@ -10,6 +10,7 @@ from medstudy.attention import Plan
 from medstudy.batches import size_of
 from medstudy.errors import DataError
 from medstudy.params import Model
+from medstudy.records import Shot
 from medstudy.resolution import Blind, Fixed, Native, plan
 from medstudy.supply import Supply
 from tests.families import FAMILIES, own_inputs
@@ -129,6 +130,65 @@ def test_features_from_the_disk_change_nothing(any_family, pictured, tmp_path):
     for parameter in any_family.model.parameters():
         parameter.requires_grad_(True)
     assert len(list(tmp_path.rglob("*.safetensors"))) == len(pictured)
+
+
+@pytest.fixture(scope="module")
+def several(examples):
+    """An answered example before the image, and an earlier image beside it; then an image alone, in the same row."""
+    first, second, third, fourth = examples
+    answered = Shot(second.image, "What is seen here?", "a dot")
+    return [replace(first, context=(answered, Shot(third.image))), fourth]
+
+
+def _of_several(family, example, shown, question):
+    """The reference for a prompt of several images: the model's own forward pass over its tokens."""
+    from medstudy.views import render
+
+    row = prefix.row(family, (question,), shown, True, example.context)
+    ids = torch.tensor([row.prefix + row.branches[0]])
+    answer = row.branches[0][row.answers[0] :]
+    pixels = [family.patches(render(image, view, "bicubic")) for _, image, view in batches.pictured(example, shown)]
+    inputs = {"pixel_values": torch.cat(pixels)}
+    if family.name.startswith("qwen"):
+        inputs |= {"image_grid_thw": row.grids, "mm_token_type_ids": (ids == family.image_token).int()}
+    if family.name == "llava_onevision":  # each image in tiles: with several, its own processor would show one tile
+        sizes = [view.size for view in shown.views]
+        family.model.config.image_grid_pinpoints = [*family.model.config.image_grid_pinpoints, *map(list, sizes)]
+        filled = torch.nn.utils.rnn.pad_sequence(pixels, batch_first=True)
+        inputs = {"pixel_values": filled, "image_sizes": torch.tensor(sizes)}
+        inputs["batch_num_images"] = torch.ones(len(sizes), dtype=torch.long)
+    family.model.model.rope_deltas = None
+    logits = family.model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).logits[0, -len(answer) - 1 : -1]
+    return torch.nn.functional.cross_entropy(logits, torch.tensor(answer))
+
+
+@pytest.mark.parametrize("policy", [NATIVE, Fixed(side=84)], ids=lambda p: p.label)
+def test_several_images_a_prompt_are_as_the_model_itself_sees_them(any_family, several, policy):
+    seen = [(one, batches.planned(policy, one, any_family.geometry)[0]) for one in several]
+    assert [len(view.views) for _, view in seen] == [3, 1]
+    loss, gradient = packed(any_family, seen)
+    losses = [_of_several(any_family, one, view, question) for one, view in seen for question in one.questions]
+    own, own_gradient = _with_gradient(any_family, sum(losses) / len(losses))
+    assert abs(loss - own) <= 2e-6
+    assert (gradient - own_gradient).norm() <= 1e-5 * own_gradient.norm()
+
+
+def test_the_prompt_of_several_images_is_a_conversation(family, several):
+    text = family.prompt(several[0].questions[0], True, several[0].context)
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
+    assert text.split("<|im_start|>")[2:] == [
+        f"user\n{image}What is seen here?<|im_end|>\n",
+        "assistant\na dot<|im_end|>\n",
+        f"user\n{image}{image}Is there a dot?<|im_end|>\n",
+        "assistant\n",
+    ]
+    assert "vision" not in family.prompt(several[0].questions[0], False, several[0].context)
+
+
+def test_a_context_with_the_token_of_an_image_is_refused(family, several):
+    odd = replace(several[0], context=(Shot(several[0].image, "<|image_pad|> what?", "this"),))
+    with pytest.raises(DataError, match="must hold 2 places for images, got 3"):
+        prefix.row(family, odd.questions, batches.planned(NATIVE, odd, family.geometry)[0], True, odd.context)
 
 
 def test_prefix_holds_the_image_and_branches_hold_the_questions(family, examples):

@@ -7,7 +7,7 @@ A family says what "resolution" means to it (`geometry`, `grid`, `patches`), wha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from medstudy import adapters, attention, cost, paths
 from medstudy.errors import ModelError
 from medstudy.prefix import Packed
-from medstudy.records import LETTERS, Question
+from medstudy.records import LETTERS, Question, Shot
 from medstudy.resolution import Geometry, Size
 
 SYSTEM = "You are a biomedical expert."  # the author's evaluation prompt
@@ -218,17 +218,24 @@ class Family:
         for parameter in self.tower:
             parameter.requires_grad_(False)
 
-    def prompt(self, question: Question, image: bool = True) -> str:
-        """The chat template's text up to the answer, with one image placeholder (none when blind).
+    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
+        """The chat template's text up to the answer, with a placeholder for each image (none when blind)."""
+        messages = self.messages(question, image, context)
+        return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+
+    def messages(self, question: Question, image: bool, context: Sequence[Shot]) -> list[dict]:
+        """What is asked, in turns: an answered shot is a turn, any other stands beside the next image.
 
         All contents are lists of parts: LLaVA-OneVision's template drops a content that is a plain string.
         """
-        content = [{"type": "text", "text": user_text(question)}]
-        if image:
-            content.insert(0, {"type": "image"})
-        system = [{"type": "text", "text": SYSTEM}]
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
-        return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        seen = [{"type": "image"}] if image else []
+        messages, parts = [{"role": "system", "content": [_text(SYSTEM)]}], []
+        for shot in context:
+            parts += [*seen, *([_text(shot.question)] if shot.question else [])]
+            if shot.answer:
+                messages += [{"role": "user", "content": parts}, {"role": "assistant", "content": [_text(shot.answer)]}]
+                parts = []
+        return [*messages, {"role": "user", "content": [*parts, *seen, _text(user_text(question))]}]
 
     def ids(self, text: str) -> list[int]:
         return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -292,6 +299,10 @@ class Family:
     def language(self, *, position_ids: torch.Tensor, **inputs):
         """The language model on a row, at positions [axes, 1, S]."""
         return self.model.model.language_model(position_ids=position_ids, **inputs)
+
+
+def _text(content: str) -> dict:
+    return {"type": "text", "text": content}
 
 
 def home() -> torch.device:
