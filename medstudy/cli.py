@@ -88,8 +88,9 @@ def _run(options: argparse.Namespace) -> None:
         workflow.preview(study, console)
         return
     workflow.run(study, options.study, cores, console)
-    report.finish(study)
-    report.show(study, console)
+    for one in study.each():
+        report.finish(one)
+        report.show(one, console)
 
 
 def _estimate(options: argparse.Namespace) -> None:
@@ -125,7 +126,8 @@ def _report(options: argparse.Namespace) -> None:
     from medstudy import params, readme, report
 
     study = params.load(options.study)
-    report.show(study, Console())
+    for one in study.each():
+        report.show(one, Console())
     if options.readme:
         print(f"Written: {readme.update(study)}")
 
@@ -134,7 +136,7 @@ def _verify(options: argparse.Namespace) -> None:
     from medstudy import params, verify
 
     study = params.load(options.study)
-    count = verify.verify(study)
+    count = sum(map(verify.verify, study.each()))
     print(f"{study.study}: all {count} recorded files are unchanged, and claims.csv follows from the predictions.")
 
 

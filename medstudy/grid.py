@@ -63,11 +63,20 @@ class Job:
 
 
 def plan(study: Study) -> list[Job]:
-    """Every job of the study, each after the ones that it needs."""
+    """Every job of the study, each after the ones that it needs; those of several models one after the other."""
     jobs: dict[str, Job] = {}
+    for one in study.each():
+        _plan(one, jobs)
+    return list(jobs.values())
 
-    def add(stage: str, name: str, needs: Iterable[str], **parameters) -> str:
+
+def _plan(study: Study, jobs: dict[str, Job]) -> None:
+    """Add the jobs of one model's study."""
+
+    def add(stage: str, rest: str, needs: Iterable[str], **parameters) -> str:
         needs = tuple(needs)
+        model = None if stage == "data" else study.model.label  # what all models share has no model in its name
+        name = "-".join(filter(None, (stage, model, rest)))
         known = {need: jobs[need].identity for need in needs}
         identity = _hash({"stage": stage, "needs": known, "code": _code(stage)} | parameters)
         folder = study.runs / f"{name}-{identity[:12]}"
@@ -75,7 +84,7 @@ def plan(study: Study) -> list[Job]:
         return name
 
     data = [
-        add("data", f"data-{datasets.label(one)}", (), data=one.model_dump(mode="json"), version=datasets.version(one),
+        add("data", datasets.label(one), (), data=one.model_dump(mode="json"), version=datasets.version(one),
             own=paths.code(*datasets.sources(one)))
         for one in study.datasets
     ]
@@ -85,7 +94,7 @@ def plan(study: Study) -> list[Job]:
         for seed in study.seeds:
             train = add(
                 "train",
-                f"train-{regime.label}-s{seed}",
+                f"{regime.label}-s{seed}",
                 data,
                 label=regime.label,
                 regime=regime.model_dump(),
@@ -94,23 +103,28 @@ def plan(study: Study) -> list[Job]:
                 **common,
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
-    scores = add("scores", "scores", evaluations)
-    claims = add("claims", "claims", [scores], low=study.low, intervals=study.intervals.model_dump())
-    add("figures", "figures", [*data, scores, claims], study=study.model_dump(mode="json", exclude={"root"}))
-    return list(jobs.values())
+    scores = add("scores", "", evaluations)
+    claims = add("claims", "", [scores], low=study.low, intervals=study.intervals.model_dump())
+    add("figures", "", [*data, scores, claims], study=study.model_dump(mode="json", exclude={"root"}))
+
+
+def find(study: Study, name: str) -> tuple[Study, Job]:
+    """One job by name, and the study of its model. Raises ParamsError with the names that there are."""
+    for one in study.each():
+        for item in plan(one):
+            if item.name == name:
+                return one, item
+    raise ParamsError(f"A run of {study.study} is one of {', '.join(item.name for item in plan(study))}; got {name!r}.")
 
 
 def job(study: Study, name: str) -> Job:
-    """One job by name. Raises ParamsError with the names that there are."""
-    jobs = {item.name: item for item in plan(study)}
-    if name not in jobs:
-        raise ParamsError(f"A run of {study.study} is one of {', '.join(jobs)}; got {name!r}.")
-    return jobs[name]
+    """One job by name; see `find`."""
+    return find(study, name)[1]
 
 
 def needed(study: Study, item: Job, stage: str) -> list[Job]:
     """The complete jobs of one stage that `item` stands on. Raises RunError when one has not run."""
-    jobs = [job(study, name) for name in item.needs if name.split("-")[0] == stage]
+    jobs = [one for one in plan(study) if one.name in item.needs and one.stage == stage]
     for upstream in jobs:
         if not upstream.done:
             raise RunError(
@@ -129,7 +143,7 @@ def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, se
     views = study.controls.views if regime == study.controls.of else ()
     return add(
         "evaluate",
-        f"evaluate-{regime}-s{seed}",
+        f"{regime}-s{seed}",
         needs,
         regime=regime,
         seed=seed,

@@ -23,6 +23,8 @@ from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
 from medstudy.resolution import Control, Single, Training
 
+LABEL = r"^[a-z][a-z0-9_-]*$"
+
 
 class _Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -31,6 +33,7 @@ class _Params(BaseModel):
 class Model(_Params):
     """A checkpoint by hub id, folder, or "base" for the stand-in that ships with the package."""
 
+    label: Annotated[str, Field(pattern=LABEL)] | None = None  # its name among the models of a study
     id: str = "base"
     revision: str | None = None
     family: Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl"] = "qwen2_vl"
@@ -92,11 +95,12 @@ class Intervals(_Params):
 
 
 class Study(_Params):
-    """One study: data sets × regimes × seeds, each evaluated at every rung of the inference ladder."""
+    """One study: models × regimes × seeds, each evaluated at every rung of the inference ladder."""
 
-    study: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    study: Annotated[str, Field(pattern=LABEL)]
     datasets: tuple[DataParams, ...] = Field(min_length=1)
     model: Model = Model()
+    models: tuple[Model, ...] = ()  # instead of `model`: several, each with figures and claims of its own
     regimes: tuple[Training, ...] = Field(min_length=1)
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
     inference: tuple[Single, ...] = Field(min_length=1)
@@ -120,11 +124,28 @@ class Study(_Params):
         ):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
+        self._check_models()
         regimes = [regime.label for regime in self.regimes]
         for name, label in (("low", self.low), *([("controls.of", self.controls.of)] if self.controls.views else [])):
             if label not in regimes:
                 raise ValueError(f"{name} must name one of the regimes {regimes}, got {label!r}")
         return self
+
+    def _check_models(self) -> None:
+        if self.models and "model" in self.model_fields_set:
+            raise ValueError("a study has one `model` or several `models`, got both")
+        labels = [model.label for model in self.models]
+        if None in labels or len(set(labels)) != len(labels):
+            raise ValueError(f"each of several models needs a label of its own, got {labels}")
+
+    def each(self) -> list[Study]:
+        """This study once for each of its models."""
+        return [self.model_copy(update={"model": model, "models": ()}) for model in self.models] or [self]
+
+    @property
+    def title(self) -> str:
+        """Its name, and that of its model among several."""
+        return self.study if self.model.label is None else f"{self.study} {self.model.label}"
 
     @property
     def runs(self) -> Path:
@@ -132,7 +153,8 @@ class Study(_Params):
 
     @property
     def figures(self) -> Path:
-        return self.root / "figures" / self.study
+        """Of one model's study."""
+        return self.root / "figures" / self.study / (self.model.label or "")
 
     def policy(self, label: str):
         """The regime, rung or control of that label."""

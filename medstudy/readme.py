@@ -16,6 +16,8 @@ SHOWN = ("03_native_vs_fixed", "06_resolution_curves")  # figures that the READM
 
 def update(study: Study, readme: Path = paths.ROOT / "README.md") -> Path:
     """Put the study's results into the README. Raises RunError without marks or results."""
+    if study.models:
+        raise RunError(f"The README shows the results of one model, but {study.study} has {len(study.models)}.")
     return replace("results", results(study.figures, paths.ROOT), readme)
 
 

@@ -44,7 +44,7 @@ def study_data(study: Study) -> StudyData:
 def _facts(study: Study, trained: grid.Job) -> dict:
     """The study in words and numbers, for captions and the index."""
     return {
-        "name": study.study,
+        "name": study.title,
         "command": f"python -m medstudy run params/{study.study}.yaml",
         "low": study.low,
         "resamples": study.intervals.resamples,
@@ -123,7 +123,7 @@ def show(study: Study, console: Console) -> None:
     """Print the claims, the time, and where to look. Raises RunError when the study has not run."""
     file = study.figures / "claims.csv"
     if not file.is_file():
-        raise RunError(f"{study.study} has no claims yet: there is no {file}. Run the study first.")
+        raise RunError(f"{study.title} has no claims yet: there is no {file}. Run the study first.")
     console.print(claims_table(pd.read_csv(file), study.intervals.confidence))
     times = study.figures / "timing.csv"
     if times.is_file():

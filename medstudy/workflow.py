@@ -57,7 +57,8 @@ def run(study: Study, file: str, cores: int, console: Console) -> None:
 
     Killed and started again, it goes on where it was. Started twice, the second waits for the first.
     """
-    check_model(study)
+    for one in study.each():
+        check_model(one)
     with _lock(study, console):
         jobs = grid.plan(study)
         forget_damaged(study, jobs)

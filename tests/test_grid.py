@@ -51,6 +51,35 @@ def test_the_learning_rate_changes_training_and_what_follows_only(tmp_path):
     assert {"train-native-s0", "evaluate-mixed-s1", "scores", "figures"} <= changed
 
 
+def _several(tmp_path, **changes):
+    content = {name: value for name, value in TINY.items() if name != "model"}
+    models = [{"label": "small"}, {"label": "other", "id": "some/where", "family": "qwen3_vl"}]
+    return params.parse(content | {"root": str(tmp_path), "models": models} | changes)
+
+
+def test_several_models_share_the_data_and_nothing_else(tmp_path):
+    study = _several(tmp_path)
+    jobs = {job.name: job for job in grid.plan(study)}
+    alone = _plan(tmp_path)
+    assert len(jobs) == 2 * len(alone) - 2
+    assert jobs["data-phantom"].identity == alone["data-phantom"].identity
+    small, job = grid.find(study, "train-small-native-s0")
+    other, _ = grid.find(study, "claims-other")
+    assert (small.model.id, other.model.id) == ("base", "some/where")
+    assert [one.figures.name for one in study.each()] == ["small", "other"] and small.figures != study.figures
+    assert jobs["evaluate-other-mixed-s1"].needs == ("data-phantom", "data-atlas", "train-other-mixed-s1")
+    assert {one.name for one in grid.plan(small)} < set(jobs) and job == jobs["train-small-native-s0"]
+
+
+def test_several_models_need_names(tmp_path):
+    with pytest.raises(ParamsError, match="needs a label of its own, got \\['a', 'a'\\]"):
+        _several(tmp_path, models=[{"label": "a"}, {"label": "a", "id": "b"}])
+    with pytest.raises(ParamsError, match="needs a label of its own, got \\[None\\]"):
+        _several(tmp_path, models=[{"id": "b"}])
+    with pytest.raises(ParamsError, match="one `model` or several `models`"):
+        _several(tmp_path, model={"id": "base"})
+
+
 def test_more_resamples_never_retrain(tmp_path):
     after = _plan(tmp_path, intervals={"confidence": 0.95, "resamples": 51, "seed": 0})
     assert _changed(_plan(tmp_path), after) == {"claims", "figures"}

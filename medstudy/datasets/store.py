@@ -28,7 +28,7 @@ _QUESTION = {
     "cell_line": _TEXT,
     "localizations": List(_TEXT),
 }
-_ABOUT = [field.name for field in fields(Example) if field.name not in ("image", "questions")]
+_ABOUT = [field.name for field in fields(Example) if field.name not in ("image", "questions", "context")]
 FEATURES = Features(
     {"image": Image(), "questions": List(_QUESTION)}
     | {name: Value("bool") if name == "render" else _TEXT for name in _ABOUT}
