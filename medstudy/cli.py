@@ -53,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     run_ = _command(commands, "run", _run, "make everything of a study that is missing, then print the claims")
     run_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
-    run_.add_argument("--dry-run", action="store_true", help="only say what would be made")
+    run_.add_argument("--dry-run", action="store_true", help="only say what would be made, and what it would cost")
+    run_.add_argument("--tflops", type=_above_zero, help="for the dry run, as for estimate")
     estimate_ = _command(commands, "estimate", _estimate, "what every job costs: FLOPs, seconds, memory and disk")
     estimate_.add_argument("--tflops", type=_above_zero, help="sustained 10^12 operations a second, for another device")
     estimate_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
@@ -86,6 +87,7 @@ def _run(options: argparse.Namespace) -> None:
     cores = options.cores or workflow.cores()
     if options.dry_run:
         workflow.preview(study, console)
+        _costs(study, options.tflops, cores, console)
         return
     workflow.run(study, options.study, cores, console)
     for one in study.each():
@@ -96,17 +98,26 @@ def _run(options: argparse.Namespace) -> None:
 def _estimate(options: argparse.Namespace) -> None:
     import json
 
-    from medstudy import estimate, estimate_table, params, workflow
+    from medstudy import estimate, params, workflow
 
-    frame = estimate.estimate(params.load(options.study), options.tflops, progress=True)
-    totals = estimate.totals(frame, options.cores or workflow.cores())
-    if options.json:
-        rows = json.loads(frame.to_json(orient="records"))  # NaN as null
-        print(json.dumps({"jobs": rows, "totals": totals, "about": frame.attrs}, indent=2))
+    study, cores = params.load(options.study), options.cores or workflow.cores()
+    if not options.json:
+        _costs(study, options.tflops, cores, Console())
         return
-    console = Console()
+    frame = estimate.estimate(study, options.tflops, progress=True)
+    rows = json.loads(frame.to_json(orient="records"))  # NaN as null
+    print(json.dumps({"jobs": rows, "totals": estimate.totals(frame, cores), "about": frame.attrs}, indent=2))
+
+
+def _costs(study, tflops: float | None, cores: int, console: Console) -> None:
+    """What the study's jobs cost, as a table, and what that rests on."""
+    from medstudy import estimate, estimate_table
+
+    frame = estimate.estimate(study, tflops, progress=True)
+    if not console.is_terminal:
+        console.width = max(console.width, estimate_table.WIDTH)  # a file or a pipe has room
     console.print(estimate_table.table(frame))
-    for line in estimate_table.summary(frame, totals):
+    for line in estimate_table.summary(frame, estimate.totals(frame, cores)):
         console.print(line, highlight=False, soft_wrap=True)
 
 

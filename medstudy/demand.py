@@ -85,7 +85,7 @@ def trainable(study: Study, device="meta"):
 
 
 class Counter:
-    """Counts what a study's jobs ask of `family`. Every image's questions are tokenised once."""
+    """Counts what a study's jobs ask of `family`. The same questions are tokenised once."""
 
     def __init__(self, study: Study, family):
         self.study, self.family, self.stored = study, family, study.training.keeps_features
@@ -135,9 +135,9 @@ class Counter:
 
     def work(self, example: Example, shown: Shown) -> cost.Workload:
         """What one view with its questions and answers asks of the model in a forward pass."""
-        name = (*_name(example), shown.views)
+        text = self.text(example, shown)
+        name = text, shown.views
         if name not in self.works:
-            text = self.text(example, shown)
             self.works[name] = self._workload(text.layout(self.standing(shown)), shown, sum(text.answers))
         return self.works[name]
 
@@ -151,10 +151,10 @@ class Counter:
 
     def text(self, example: Example, shown: Shown, offered: bool = False) -> Text:
         """The tokens of an image's questions; offered: of the options of its choices."""
-        image = shown.visual_tokens > 0
-        name = (*_name(example), image, offered)
+        asked = options_of(example.questions) if offered else example.questions
+        said = tuple((question.text, question.answer, question.options) for question in asked)
+        name = said, tuple((shot.question, shot.answer) for shot in example.context), shown.visual_tokens > 0
         if name not in self.texts:
-            asked = options_of(example.questions) if offered else example.questions
             self.texts[name] = self._text(asked, example, shown) if asked else Text(0, (), ())
         return self.texts[name]
 
@@ -227,10 +227,6 @@ def _decoding(text: Text, shared: int, length: int | None, limit: int) -> tuple[
     counts = [min(length or answer, limit) - 1 for answer in text.answers]
     pairs = sum(n * (shared + prompt) + n * (n + 1) // 2 for n, prompt in zip(counts, text.prompts, strict=True))
     return cost.Workload((), sum(counts), pairs, sum(counts)), max(counts)
-
-
-def _name(example: Example) -> tuple[str, str, str]:
-    return example.dataset, example.split, example.image_id
 
 
 def _needs(work: cost.Workload) -> tuple[int, int, int]:

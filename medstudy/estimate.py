@@ -6,7 +6,7 @@
   long as their references.
 - seconds: `medstudy.speed`, measured, calibrated or stated; jobs without a model are not predicted.
 - memory: `medstudy.memory`, by formula; on a CPU with the process itself and the encoded images that it holds, on CUDA
-  the device's memory alone.
+  and on a device whose rate is stated the device's memory alone.
 - disk: weights and processor as they are saved; resized images or a frozen tower's features that are kept for all
   jobs. What several jobs need is counted once, at the first of them in the order of the table, and so are the tower's
   passes that make the features.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import cost, datasets, demand, grid, memory, models, provenance, speed
+from medstudy import cost, datasets, demand, expected, grid, memory, models, provenance, speed
 from medstudy.models.family import home
 from medstudy.params import Study
 from medstudy.progress import bar, track
@@ -65,19 +65,26 @@ def estimate(study: Study, tflops: float | None = None, progress: bool = False) 
     The table's attrs hold the pace of each stage, its source and basis, and the numbers of weights. Raises ParamsError
     when the model is too large to calibrate here and `tflops` is None, ResolutionError for a view that fits in no pass.
     """
+    if study.models:
+        frames = [estimate(one, tflops, progress) for one in study.each()]
+        whole = pd.concat(frames, ignore_index=True).drop_duplicates("job", ignore_index=True)
+        whole.attrs |= {"study": study.study, "models": [frame.attrs for frame in frames]}
+        return whole
     jobs, plain = grid.plan(study), models.sketch(study.model)
     family, adapter = demand.trainable(study)
     counter = demand.Counter(study, family)
     data = examples(study, jobs)
     needs = _shared(counter, _demands(study, jobs, counter, data, progress))
     pace = speed.of(study, counter, [(job, needed) for job, needed, _ in needs], data, tflops)
+    device = "stated" if pace.source == "stated" else home().type
     saved = checkpoint_bytes(family if adapter else plain, adapters_only=adapter is not None)
     rows = {job.name: {"job": job.name, "stage": job.stage, "needs": ", ".join(job.needs)} for job in jobs}
     for job, needed, cached in needs:
         sketch, held = family if job.stage == "train" else plain, _held(jobs, job)
+        own = _memory(study, job, needed, sketch, counter.stored)
         rows[job.name] |= _counts(needed) | {
             "seconds": getattr(pace, job.stage).seconds(needed.turns, needed.flops),
-            "memory_mb": _memory(study, job, needed, sketch, counter.stored, held) / MB,
+            "memory_mb": (own + (device == "cpu") * _process(held)) / MB,
             "data_mb": held / MB,
             "cache_mb": cached / MB,
         }
@@ -89,8 +96,10 @@ def estimate(study: Study, tflops: float | None = None, progress: bool = False) 
     frame = pd.DataFrame(list(rows.values()), columns=list(COLUMNS))
     frame = frame.astype({name: float for name in COLUMNS if name not in TEXTS})
     frame.attrs |= {
-        "study": study.study,
-        "device": home().type,
+        "study": study.title,
+        "model": f"{study.model.id} ({plain.revision})" if plain.revision == "published sizes" else study.model.id,
+        "data": _origins(study, jobs, data),
+        "device": device,
         "weights": weights(plain),
         "trained": sum(p.numel() for p in family.model.parameters() if p.requires_grad),
         "adapters": adapter is not None,
@@ -132,7 +141,8 @@ def grouped(frame: pd.DataFrame) -> pd.DataFrame:
 def examples(study: Study, jobs: Sequence[grid.Job]) -> dict[str, list[Example]]:
     """The examples of each split, all data sets one after the other, as the jobs read them; an image is its size.
 
-    From questions.parquet where a data job is done, else from the data set itself.
+    From questions.parquet where a data job is done, else from the data set itself, and where that is not here, as many
+    as are published (`medstudy.expected`).
     """
     made: dict[str, list[Example]] = {split: [] for split in SPLITS}
     for params, job in zip(study.datasets, (job for job in jobs if job.stage == "data"), strict=True):
@@ -140,6 +150,9 @@ def examples(study: Study, jobs: Sequence[grid.Job]) -> dict[str, list[Example]]
         for split in SPLITS:
             if table is not None:
                 made[split] += demand.examples_of(table, split)
+                continue
+            if expected.needed(params):
+                made[split] += expected.examples(params, split)
                 continue
             for one in track(datasets.load(params, split), f"{datasets.label(params)} {split}", unit="image"):
                 made[split].append(replace(one, image=Size(one.image.height, one.image.width)))
@@ -167,6 +180,21 @@ def weight_bytes(model, adapters_only: bool = False) -> int:
     """The safetensors of a checkpoint with their headers; tied weights once."""
     named = [(name, p) for name, p in model.named_parameters() if not adapters_only or "lora_" in name]
     return sum(p.numel() * p.element_size() + len(name) + HEADER_BYTES for name, p in named)
+
+
+def _origins(study: Study, jobs: Sequence[grid.Job], data: dict[str, list[Example]]) -> list[dict]:
+    """Of each data set: images and questions by split, and what these numbers rest on."""
+    made = []
+    for params, job in zip(study.datasets, (job for job in jobs if job.stage == "data"), strict=True):
+        name = datasets.label(params)
+        own = {split: [one for one in some if one.dataset == name] for split, some in data.items()}
+        made.append({
+            "dataset": name,
+            "images": {split: len(some) for split, some in own.items()},
+            "questions": {split: sum(len(one.questions) for one in some) for split, some in own.items()},
+            "from": "built" if job.done else expected.origin(params) if expected.needed(params) else "counted",
+        })  # fmt: skip
+    return made
 
 
 def _demands(study: Study, jobs, counter: demand.Counter, data, progress: bool) -> list[tuple[grid.Job, demand.Demand]]:
@@ -221,11 +249,15 @@ def _counts(needed: demand.Demand) -> dict[str, float]:
             for name in ("images", "questions", "visual_tokens", "turns", "training_flops", "flops")}  # fmt: skip
 
 
-def _memory(study: Study, job: grid.Job, needed: demand.Demand, family, stored: bool, held: float) -> float:
-    host = memory.PROCESS + (0 if math.isnan(held) else held) if home().type == "cpu" else 0
+def _memory(study: Study, job: grid.Job, needed: demand.Demand, family, stored: bool) -> float:
     if job.stage == "train":
-        return host + memory.training(family, study.training, stored, needed.passes)
-    return host + memory.evaluation(family, stored, needed)
+        return memory.training(family, study.training, stored, needed.passes)
+    return memory.evaluation(family, stored, needed)
+
+
+def _process(held: float) -> float:
+    """What a process on the CPU takes besides: itself, and the encoded images that it holds."""
+    return memory.PROCESS + (0 if math.isnan(held) else held)
 
 
 def _held(jobs: Sequence[grid.Job], job: grid.Job) -> float:

@@ -8,6 +8,9 @@ import pandas as pd
 from rich.table import Table
 
 from medstudy.estimate import MB, grouped
+from medstudy.records import SPLITS
+
+WIDTH = 150  # columns that the table needs
 
 
 def table(frame: pd.DataFrame) -> Table:
@@ -36,8 +39,33 @@ def table(frame: pd.DataFrame) -> Table:
 
 
 def summary(frame: pd.DataFrame, totals: dict[str, float]) -> list[str]:
-    """Totals, and where the seconds come from."""
-    about, count = frame.attrs, totals["at_once"]
+    """Totals, the data and the models they are of, and where the seconds come from."""
+    models, count = frame.attrs.get("models", [frame.attrs]), totals["at_once"]
+    device = {"cpu": "processes on the CPU", "cuda": "CUDA", "stated": "of the stated device"}[models[0]["device"]]
+    return [
+        f"{frame.attrs['study']}: {totals['jobs']} jobs, {totals['done']} done; "
+        f"{_number(totals['flops'] / 1e12, 4)} TFLOPs.",
+        f"Work {clock(totals['seconds'])} ({_number(totals['seconds'] / 3600, 3)} hours of a device), at {count} "
+        f"jobs at once {clock(totals['wall_seconds'])}; left {clock(totals['seconds_left'])}, at {count} at once "
+        f"{clock(totals['wall_seconds_left'])}. Only jobs with a model are predicted.",
+        f"Disk {totals['disk_mb'] * MB / 1e9:,.2f} GB with data left out; memory of the {count} largest jobs "
+        f"{totals['memory_mb'] * MB / 1e9:,.1f} GB ({device}).",
+        *map(_of_data, models[0]["data"]),
+        *(line for about in models for line in _of_model(about)),
+    ]
+
+
+def _of_data(about: dict) -> str:
+    """What is counted of a data set, and on what that rests."""
+    parts = [
+        f"{split} {_number(about['images'][split])} images with {_number(about['questions'][split])} questions"
+        for split in SPLITS
+        if about["images"][split]
+    ]
+    return f"{about['dataset']}: {', '.join(parts)} ({about['from']})."
+
+
+def _of_model(about: dict) -> list[str]:
     speed, weights = about["speed"], about["weights"]
     parts = ", ".join(f"{name} {number:,}" for name, number in weights.items())
     paces = "; ".join(
@@ -45,15 +73,9 @@ def summary(frame: pd.DataFrame, totals: dict[str, float]) -> list[str]:
         for stage, pace in ((stage, speed[stage]) for stage in ("train", "evaluate"))
     )
     lines = [
-        f"{about['study']}: {totals['jobs']} jobs, {totals['done']} done; {totals['flops'] / 1e12:,.4g} TFLOPs.",
-        f"Work {clock(totals['seconds'])}, at {count} jobs at once {clock(totals['wall_seconds'])}; left "
-        f"{clock(totals['seconds_left'])}, at {count} at once {clock(totals['wall_seconds_left'])}. Only jobs with a "
-        "model are predicted.",
-        f"Disk {totals['disk_mb'] * MB / 1e9:,.2f} GB with data left out; memory of the {count} largest jobs "
-        f"{totals['memory_mb'] * MB / 1e9:,.1f} GB ({'processes on the CPU' if about['device'] == 'cpu' else 'CUDA'}).",
-        f"Weights: {parts}; {about['trained']:,} of {sum(weights.values()):,} are trained"
-        f"{', adapters among them' if about['adapters'] else ''}.",
-        f"Seconds are {speed['source']}, from {speed['basis']}: {paces}.",
+        f"{about['model']}. Weights: {parts}; {about['trained']:,} of {sum(weights.values()):,} are trained"
+        f"{', adapters among them' if about['adapters'] else ''}. Seconds are {speed['source']}, from "
+        f"{speed['basis']}: {paces}.",
     ]
     if speed["source"] == "measured":
         lines.append("The ratios of jobs that the pace was fitted to say how well it fits, not how well it foretells.")
@@ -69,7 +91,10 @@ def clock(seconds: float) -> str:
 
 
 def _number(value: float, digits: int = 0) -> str:
-    return "" if math.isnan(value) else f"{value:,.{digits}f}" if not digits else f"{value:,.{digits}g}"
+    """With thousands; digits: so many significant ones of a small number, 0 only whole ones."""
+    if math.isnan(value):
+        return ""
+    return f"{value:,.0f}" if not digits or value >= 1000 else f"{value:.{digits}g}"
 
 
 def _ratio(value: float) -> str:

@@ -105,7 +105,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [scores], low=study.low, intervals=study.intervals.model_dump())
-    add("figures", "", [*data, scores, claims], study=study.model_dump(mode="json", exclude={"root"}))
+    add("figures", "", [*data, scores, claims], study=study.model_dump(mode="json", exclude={"root", "tflops"}))
 
 
 def find(study: Study, name: str) -> tuple[Study, Job]:

@@ -111,6 +111,7 @@ class Study(_Params):
     evaluation: Decoding = Decoding()
     workers: NonNegativeInt = 0  # processes a job that read and resize images ahead of the model
     intervals: Intervals = Intervals()
+    tflops: PositiveFloat | None = None  # for estimates: 10^12 operations a second, sustained by the device it is for
     root: Path = paths.ROOT  # runs/ and figures/ are written under it
 
     @model_validator(mode="after")

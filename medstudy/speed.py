@@ -2,7 +2,7 @@
 
 measured: fitted to the finished jobs of the study (whose records do not say on which machine: this one is assumed).
 calibrated: some twenty seconds of the real architecture with random weights on noise, on this machine.
-stated: a sustained rate given by the user.
+stated: a sustained rate given by the user, or by the study for the device that it is meant for.
 """
 
 from __future__ import annotations
@@ -64,14 +64,16 @@ class Speed:
 
 
 def of(study: Study, counter: Counter, demands: list[tuple], data: dict, tflops: float | None) -> Speed:
-    """The best source there is, unless `tflops` is given. Raises ParamsError when only the user can tell.
+    """The best source there is, unless `tflops` is given; the study's own rate before a calibration.
 
-    demands: (job, Demand) of every job with a model; data: the examples of each split.
+    demands: (job, Demand) of every job with a model; data: the examples of each split. Raises ParamsError when only the
+    user can tell.
     """
     if tflops is not None:
         return stated(counter, tflops)
-    found = measured([(job, demand) for job, demand in demands if job.done])
-    return found or calibrated(study, counter, data)
+    if found := measured([(job, demand) for job, demand in demands if job.done]):
+        return found
+    return stated(counter, study.tflops) if study.tflops else calibrated(study, counter, data)
 
 
 def stated(counter: Counter, tflops: float) -> Speed:

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from medstudy import adapters, attention, cost, paths
 from medstudy.errors import ModelError
+from medstudy.models import published
 from medstudy.prefix import Packed
 from medstudy.records import LETTERS, Question, Shot
 from medstudy.resolution import Geometry, Size
@@ -80,16 +81,23 @@ class Family:
 
         On torch's meta device it takes no memory: prompts, ids, geometry, grids, shape and the numbers and sizes of
         parameters are the loaded model's, and nothing can be computed. On another device the weights are random. The
-        attention kernel is the one that `load` would choose here. Raises ModelError.
+        attention kernel is the one that `load` would choose here. A checkpoint that is not on this machine, but
+        whose sizes are published (`medstudy.models.published`), is not looked for: they are taken. Raises ModelError.
         """
         source, options = _source(params)
-        dtype = getattr(torch, params.dtype)
-        with _explained(source):
-            processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, **options)
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+        dtype, revision, known = getattr(torch, params.dtype), "no weights", published.outline(params.id)
+        try:
+            with _explained(source):
+                options |= {"trust_remote_code": False, "local_files_only": known is not None}
+                processor = AutoProcessor.from_pretrained(source, **options)
+                config = AutoConfig.from_pretrained(source, **options)
+        except ModelError:
+            if known is None:
+                raise
+            (processor, config), revision = known, "published sizes"
         with torch.device(device):
             model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
-        return cls._ready(model, processor, source, "no weights")
+        return cls._ready(model, processor, source, revision)
 
     @classmethod
     def _ready(cls, model, processor, source: str, revision: str) -> Family:

@@ -1,0 +1,69 @@
+"""Examples that stand for a data set that is not here yet: as many as are published, of a stated size and length.
+
+An estimate counts them like real ones. What it rests on is returned with them, because none of it was measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medstudy import datasets
+from medstudy.errors import DataError
+from medstudy.records import SPLITS, Example, Question
+from medstudy.resolution import Size
+from medstudy.sources.card import Card
+
+
+def needed(params: datasets.Params) -> bool:
+    """Whether a data set comes from a place that is not on this machine."""
+    path = getattr(params, "path", None)
+    return path is not None and datasets.card(params) is not None and not Path(path).expanduser().exists()
+
+
+def examples(params: datasets.Params, split: str) -> list[Example]:
+    """Examples of a split whose image is its size alone. Raises DataError where no number of images is published."""
+    card, label = datasets.card(params), datasets.label(params)
+    images, questions = counts(params, split)
+    size, asked = Size(*card.typical), " ".join(["word"] * card.words[0])
+    answer = " ".join(["word"] * card.words[1])
+    made = []
+    for index in range(images):
+        share = range(questions * index // images, questions * (index + 1) // images)
+        own = tuple(Question(str(number), asked, answer, "open", label) for number in share)
+        about = {"group": str(index), "family": label, "modality": "", "anatomy": "", "source": card.url}
+        made.append(Example(f"{split}-{index}", size, own, label, split, render=False, license=card.license, **about))
+    return made
+
+
+def counts(params: datasets.Params, split: str) -> tuple[int, int]:
+    """(images, questions) of a split as published, less what the params leave out. Raises DataError."""
+    card = datasets.card(params)
+    source, share = _source(card, params, split)
+    if source is None:
+        return 0, 0
+    images = card.images.get(source, card.questions.get(source))
+    most = getattr(params, split)
+    if images is None and most is None:
+        raise DataError(
+            f"An estimate of a data set that is not here needs a published number of images, but {params.name} has "
+            f"none for {source}. State how many are used with `{split}`, or give its folder as `path`."
+        )
+    images, questions = (round(share * (count or most)) for count in (images, card.questions.get(source, images)))
+    if most is None or most >= images:
+        return images, max(images, questions)
+    return most, max(most, round(questions * most / images))
+
+
+def origin(params: datasets.Params) -> str:
+    """What an estimate's counts of a data set rest on, in words."""
+    card: Card = datasets.card(params)
+    height, width = card.typical
+    return f"not here: published counts; images taken to be {height}x{width} ({card.typical_from})"
+
+
+def _source(card: Card, params, split: str) -> tuple[str | None, float]:
+    """The source's split that one of ours is made of, and which share of it; None where there is none."""
+    assert split in SPLITS
+    if split in card.splits:
+        return split, 1.0 - params.val_share * (split == "train" and "val" not in card.splits)
+    return ("train", params.val_share) if split == "val" and "train" in card.splits else (None, 0.0)

@@ -1,0 +1,67 @@
+"""Estimates of what is not here: published counts of data, published sizes of models."""
+
+from __future__ import annotations
+
+import pytest
+
+from medstudy import estimate, expected, models, params
+from medstudy.datasets import vqa_rad
+from medstudy.errors import DataError, ModelError
+from medstudy.models import published
+from medstudy.params import Model
+
+# weights in 10^9: "2B" and "7B" on the cards with their towers, LLaVA's "0.9B", and half the bytes of InternVL's files
+WEIGHTS = {
+    "Qwen/Qwen2-VL-2B-Instruct": 2.21, "Qwen/Qwen2-VL-7B-Instruct": 8.29,
+    "llava-hf/llava-onevision-qwen2-0.5b-ov-hf": 0.89, "InternVL2_5-4B-hf": 3.71,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", published.CONFIGS)
+def test_published_sizes_are_those_of_the_checkpoints(name):
+    sketch = models.sketch(Model(id=name, family=published.CONFIGS[name][0], dtype="bfloat16"))
+    assert sketch.revision == "published sizes"
+    assert sum(estimate.weights(sketch).values()) / 1e9 == pytest.approx(WEIGHTS[name], abs=0.01)
+
+
+def test_a_folder_of_a_published_name_is_as_good_and_another_is_not():
+    assert models.sketch(Model(id="made/InternVL2_5-4B-hf", family="internvl")).revision == "published sizes"
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        models.sketch(Model(id="./nowhere", family="internvl"))
+
+
+def test_as_many_examples_as_are_published_less_what_the_params_leave_out():
+    whole = vqa_rad.Params(val_share=0.25)
+    assert expected.needed(whole) and not expected.needed(vqa_rad.Params(path="tests"))
+    assert [expected.counts(whole, split)[1] for split in ("train", "val", "test")] == [1345, 448, 451]
+    some = vqa_rad.Params(test=10)
+    made = expected.examples(some, "test")
+    assert len(made) == 10 == len({one.image_id for one in made})
+    assert {one.image for one in made} == {vqa_rad.CARD.typical}
+    assert sum(len(one.questions) for one in made) == expected.counts(some, "test")[1] >= 10
+
+
+def test_what_nobody_published_is_asked_for(monkeypatch):
+    from dataclasses import replace
+
+    monkeypatch.setattr(vqa_rad, "CARD", replace(vqa_rad.CARD, images={}, questions={}))
+    with pytest.raises(DataError, match="State how many are used with `test`"):
+        expected.counts(vqa_rad.Params(), "test")
+    assert expected.counts(vqa_rad.Params(test=7), "test") == (7, 7)
+
+
+def test_a_study_of_which_nothing_is_here_is_estimated_for_the_device_that_it_states():
+    content = {
+        "study": "far", "datasets": [{"name": "vqa_rad", "train": 30, "val": 5, "test": 20}], "tflops": 300.0,
+        "models": [{"label": "two", "id": "Qwen/Qwen2-VL-2B-Instruct", "dtype": "bfloat16"},
+                   {"label": "half", "id": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "family": "llava_onevision"}],
+        "regimes": [{"policy": "native", "max_pixels": 1_000_000}], "low": "native", "seeds": [0],
+        "inference": [{"policy": "native", "max_pixels": 1_000_000}],
+        "training": {"epochs": 1, "learning_rate": 1e-4, "lora": {"rank": 8}},
+    }  # fmt: skip
+    frame = estimate.estimate(params.parse(content))
+    trained = frame[frame["stage"] == "train"].set_index("job")
+    assert list(trained.index) == ["train-two-native-s0", "train-half-native-s0"]
+    assert (trained["images"] == 30 + 4 * 5).all() and (trained["memory_mb"] > 1000).all()
+    assert [about["device"] for about in frame.attrs["models"]] == ["stated"] * 2
+    assert "not here" in frame.attrs["models"][0]["data"][0]["from"]
