@@ -18,8 +18,8 @@ from medstudy import paths, shelf
 from medstudy.pictures import Picture
 from medstudy.resolution import Shown
 
-LIBRARIES = ("pillow", "simplejpeg", "tifffile", "pydicom", "torch", "torchvision")
-SOURCES = ("images.py", "pictures.py", "views.py")
+LIBRARIES = ("pillow", "simplejpeg", "imagecodecs", "tifffile", "pydicom", "torch", "torchvision")
+SOURCES = ("images.py", "imaging/*.py", "pictures.py", "views.py")
 FILTERS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 
