@@ -5,47 +5,14 @@ import io
 import numpy as np
 import pytest
 import simplejpeg
-import tifffile
 from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngInfo
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medstudy.errors import ImageError
 from medstudy.images import read_array, read_rgb, read_size, to_uint8
+from tests.image_files import dicom, encode, tiff
 
 RAMP = np.linspace(0, 4095, 64 * 48).reshape(48, 64).astype(np.uint16)  # 12-bit data in 16 bits
-
-
-def encode(image, kind="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def tiff(array, **options):
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, array, **options)
-    return buffer.getvalue()
-
-
-def dicom(frames, kind="MONOCHROME2", **tags):
-    """DICOM bytes of int16 frames [n, h, w]."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = Dataset()
-    dataset.file_meta = meta
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    count, dataset.Rows, dataset.Columns = frames.shape
-    dataset.NumberOfFrames, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = count, 1, kind
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
-    dataset.PixelData = frames.astype("<i2").tobytes()
-    for key, value in tags.items():
-        setattr(dataset, key, value)
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def pixels(data, **options):

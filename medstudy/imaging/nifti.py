@@ -16,7 +16,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nibabel
 import numpy as np
@@ -83,13 +83,14 @@ def describe(data: bytes, reading: Reading) -> Facts:
         cut = _cut(header, reading)
     except ImageError as error:
         words = f"refused: {error}"
-        cut = _stored(shape, 2, shape[2] // 2, reading.volume or 0)
+        cut = _cut(header, replace(reading, slice="middle", volume=0, axis=reading.axis if _oriented(header) else 2))
     if _oriented(header):
         axes = "".join(nibabel.aff2axcodes(header.get_best_affine()))
         notes.append(f"stored as {axes}")
     else:
         notes.append("no orientation in the header")
-    notes.append(f"{' x '.join(map(str, shape))} voxels of {' x '.join(f'{z:g}' for z in header.get_zooms()[:3])} mm")
+    sides, spacing = (" x ".join(f"{one:g}" for one in of) for of in (header.get_data_shape(), header.get_zooms()[:3]))
+    notes.append(f"{sides} voxels of {spacing} mm")
     spread = next((place for place, at in enumerate(cut.index[:3]) if isinstance(at, int)), 2)
     return Facts(
         kind="NIfTI", height=cut.size[0], width=cut.size[1], samples=3 + layout.alpha if layout.colour else 1,

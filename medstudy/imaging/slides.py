@@ -27,7 +27,7 @@ ASKED = frozenset(
 )
 OPTIONS = ASKED | {"window", "background"}
 OWN = (".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide")  # suffixes of slides alone
-SHARED = (".tif", ".tiff", ".dcm", "")  # of slides and of other images
+SHARED = (".tif", ".tiff")  # of slides and of other images: the file says which
 UNEVEN = 0.01  # the least relative difference of microns across and down that is not rounding
 
 
@@ -45,7 +45,7 @@ class Place:
 
 def is_slide(path: Path, asked: bool) -> bool:
     """Whether OpenSlide reads this file: one of a scanner's own formats, or any that it knows when `asked` to."""
-    if path.suffix.lower() not in (*OWN, *SHARED) or not path.is_file():
+    if not asked and path.suffix.lower() not in (*OWN, *SHARED) or not path.is_file():
         return False
     vendor = openslide.OpenSlide.detect_format(path)
     return vendor is not None and (asked or vendor not in ("generic-tiff", "dicom"))

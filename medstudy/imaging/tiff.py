@@ -58,7 +58,7 @@ class Stack:
         others = self.shape[: self.axis] + self.shape[self.axis + 1 :]
         at = list(np.unravel_index(frame, others))
         at.insert(self.axis, channel)
-        return self.pages[int(np.ravel_multi_index(at, self.shape))]
+        return self.pages[int(np.ravel_multi_index(at, self.shape))].aspage()
 
 
 def matches(data: bytes) -> bool:
@@ -73,11 +73,13 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         for page in pages:
             check_size(page.imagelength, page.imagewidth, reading.max_pixels)
             _check_whole(page, len(data))
+        _check_chain(file, data)
         page = pages[0]
         if page.photometric.name == "YCBCR":  # tifffile leaves YCbCr as it is, Pillow converts it
             return _ycbcr(data, page.index, reading)
         layout = _layout(page, reading)
-        shown = _channels(pages, reading) if reading.channels else _page(page, layout, reading)
+        stacked = _stack(file) is not None
+        shown = _channels(pages, stacked, reading) if reading.channels else _page(page, layout, reading)
         return turned(shown, _orientation(page))
 
 
@@ -99,9 +101,9 @@ def describe(data: bytes, reading: Reading) -> Facts:
             if reading.channels:
                 words = f"channels {', '.join(map(str, reading.channels))}, each: {words}"
         except ImageError as error:
-            page, layout, words = file.pages[reading.frame or 0], Layout(colour=False), f"refused: {error}"
+            page, layout, words = file.pages[reading.frame or 0].aspage(), Layout(colour=False), f"refused: {error}"
         height, width = upright(page.imagelength, page.imagewidth, _orientation(page))
-        sides = {(other.imagelength, other.imagewidth) for other in file.pages}
+        sides = {other.shape for other in file.pages}
         return Facts(
             kind="TIFF", height=height, width=width, samples=stack.channels if stack else page.samplesperpixel,
             bits=page.bitspersample, values=values_of(page.dtype), frames=stack.frames if stack else len(file.pages),
@@ -119,7 +121,9 @@ def _pages(file: TiffFile, reading: Reading) -> list[TiffPage]:
     """The page that is read, or one page a channel where channels are pages. Raises ImageError."""
     stack = _stack(file)
     if stack is None or (not reading.channels and reading.frame is not None):
-        return [file.pages[check_frame(reading.frame, len(file.pages))]]
+        page = file.pages[check_frame(reading.frame, len(file.pages))].aspage()
+        _check_channels(reading, page.samplesperpixel)
+        return [page]
     if not reading.channels:
         raise ImageError(
             f"which of its {stack.channels} channels a TIFF shows must be said: pass channels=(i,) for one as grey, "
@@ -149,8 +153,6 @@ def _layout(page: TiffPage, reading: Reading) -> Layout:
         raise ImageError(f"a TIFF page must hold one plane, not {page.imagedepth}: save each as a page")
     values = values_of(page.dtype)
     if reading.channels:
-        if count > 1:
-            _check_channels(reading, count)
         return Layout(colour=False, bits=page.bitspersample, values=values)
     extra = [sample.name for sample in page.extrasamples]
     if kind not in SAMPLES:
@@ -184,13 +186,12 @@ def _page(page: TiffPage, layout: Layout, reading: Reading) -> np.ndarray:
     return to_rgb(main if layout.colour else main[..., 0], layout, reading, alpha)
 
 
-def _channels(pages: list[TiffPage], reading: Reading) -> np.ndarray:
+def _channels(pages: list[TiffPage], stacked: bool, reading: Reading) -> np.ndarray:
     """One channel as grey or three as red, green and blue, each scaled by itself: [h, w, 3] uint8."""
-    planes = [_samples(page) for page in pages]
-    if len(planes) < len(reading.channels) or planes[0].shape[-1] > 1:
-        planes = [planes[0][..., channel] for channel in reading.channels]
+    if stacked:
+        planes = [_samples(page)[..., 0] for page in pages]
     else:
-        planes = [plane[..., 0] for plane in planes]
+        planes = [_samples(pages[0])[..., channel] for channel in reading.channels]
     shown = [to_rgb(plane, _layout(pages[0], reading), reading)[..., 0] for plane in planes]
     return np.stack(shown if len(shown) == 3 else shown * 3, axis=-1)
 
@@ -217,6 +218,13 @@ def _orientation(page: TiffPage) -> int:
 def _check_channels(reading: Reading, count: int) -> None:
     if not all(0 <= channel < count for channel in reading.channels):
         raise ImageError(f"channels must be of 0 to {count - 1}, all that the file has, not {reading.channels}")
+
+
+def _check_chain(file: TiffFile, data: bytes) -> None:
+    """Raises ImageError where a page points to a next one beyond the end of the file."""
+    at, count = file.pages.next_page_offset, file.tiff.offsetsize
+    if at is None or any(data[at : at + count]) or len(data) < at + count:
+        raise ImageError("cannot be decoded: the pages of a TIFF must end, but one is missing: fetch it again")
 
 
 def _check_whole(page: TiffPage, length: int) -> None:
