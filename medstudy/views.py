@@ -18,7 +18,8 @@ from medstudy import paths, shelf
 from medstudy.pictures import Picture
 from medstudy.resolution import Shown
 
-LIBRARIES = ("pillow", "simplejpeg", "imagecodecs", "tifffile", "pydicom", "torch", "torchvision")
+DECODERS = ("pillow", "simplejpeg", "imagecodecs", "tifffile", "pydicom", "pylibjpeg-openjpeg", "nibabel")
+LIBRARIES = (*DECODERS, "torch", "torchvision")
 SOURCES = ("images.py", "imaging/*.py", "pictures.py", "views.py")
 FILTERS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 

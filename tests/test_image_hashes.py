@@ -7,7 +7,6 @@ within the levels that a codec may differ by, and have no hash.
 
 import hashlib
 import io
-import struct
 
 import imagecodecs
 import numpy as np
@@ -46,6 +45,8 @@ EXPECTED = {
     "photo on white": np.rint(PHOTO * (CLEAR[..., None] / 255) + 255 * (1 - CLEAR[..., None] / 255)).astype(np.uint8),
     "red on white": np.where(RIGHT[..., None] < 6, (255, 255, 255), (255, 0, 0)).astype(np.uint8),
     "grey": grey(PHOTO[..., 0]),
+    "grey on white": grey(np.rint(PHOTO[..., 0] * (CLEAR / 255) + 255 * (1 - CLEAR / 255))),
+    "clear grey": grey(np.where(RIGHT == 0, 255, PHOTO[..., 0])),
     "ct": linear(CT, -1024, 3042),
     "ct inverted": 255 - linear(CT, -1024, 3042),
     "ct in a window": linear(CT, 0, 1000),
@@ -61,6 +62,8 @@ HASHES = {
     "photo on white": "7d9f7477eecd4729",
     "red on white": "d7e50602d705d037",
     "grey": "180ab10c59278e1a",
+    "grey on white": "9824d868077dcdf2",
+    "clear grey": "e356aa4136254c8e",
     "ct": "b328d7003c2805e3",
     "ct inverted": "f11852c0b91a7c66",
     "ct in a window": "97f2229675a1bbf4",
@@ -108,9 +111,10 @@ def pnm(values):
     return b"P5 12 9 65535\n" + values.astype(">u2").tobytes()
 
 
+FRONT = np.rint(PHOTO * (CLEAR[..., None] / 255)).astype(np.uint8)
+HALF = np.where(RIGHT[..., None] < 6, (0, 0, 0), (255, 0, 0)).astype(np.uint8)
 INDICES = np.arange(108, dtype=np.uint8).reshape(9, 12)
 RAISED = (CT + 1024).astype(np.uint16)
-TRANSPARENT = chunk(b"tRNS", struct.pack(">H", 0))
 LUT = {}
 for band, name in enumerate(("Red", "Green", "Blue")):
     LUT[f"{name}PaletteColorLookupTableDescriptor"] = [108, 0, 16]
@@ -142,6 +146,8 @@ FILES = {
     "TIFF, second page": (lambda: tiff(np.stack([PHOTO * 0, PHOTO]), photometric="rgb"), {"frame": 1}, "photo"),
     "TIFF, 5 channels as colours": (lambda: tiff(np.dstack([PHOTO * 0, PHOTO])[..., 1:], photometric="minisblack",
                                     planarconfig="contig"), {"channels": (2, 3, 4)}, "photo"),
+    "ImageJ TIFF, channels as colours": (lambda: tiff(np.moveaxis(np.dstack([PHOTO, PHOTO * 0])[..., :5], -1, 0),
+                                         imagej=True, metadata={"axes": "CYX"}), {"channels": (0, 1, 2)}, "photo"),
     "OME-TIFF, channels as colours": (lambda: tiff(np.moveaxis(np.dstack([PHOTO, PHOTO * 0])[..., :5], -1, 0), ome=True,
                                       photometric="minisblack", metadata={"axes": "CYX"}),
                                       {"channels": (0, 1, 2)}, "photo"),
@@ -172,6 +178,21 @@ FILES = {
     "PNG, RGBA of 16 bits": (lambda: png(np.asarray(rgba()).astype(np.uint16) * 257, 6), {}, "photo on white"),
     "TIFF, RGBA of 16 bits": (lambda: tiff(np.asarray(rgba()).astype(np.uint16) * 257, photometric="rgb",
                               extrasamples=["unassalpha"]), {}, "photo on white"),
+    "PNG, grey and alpha": (lambda: encode(Image.fromarray(np.dstack([PHOTO[..., 0], CLEAR]), mode="LA")), {},
+                            "grey on white"),
+    "PNG, grey and alpha of 16 bits": (lambda: png(np.dstack([PHOTO[..., 0], CLEAR]).astype(np.uint16) * 257, 4), {},
+                                       "grey on white"),
+    "TIFF, grey and alpha": (lambda: tiff(np.dstack([PHOTO[..., 0], CLEAR]), photometric="minisblack",
+                             planarconfig="contig", extrasamples=["unassalpha"]), {}, "grey on white"),
+    "TIFF, premultiplied": (lambda: tiff(np.dstack([FRONT, CLEAR]), photometric="rgb", extrasamples=["assocalpha"]),
+                            {}, "photo on white"),
+    "TIFF, premultiplied, 16 bits": (lambda: tiff(np.dstack([FRONT, CLEAR]).astype(np.uint16) * 257, photometric="rgb",
+                                     extrasamples=["assocalpha"]), {}, "photo on white"),
+    "PNG, 16-bit colour with a clear colour": (lambda: png(HALF.astype(np.uint16) * 257, 2, chunk(b"tRNS", bytes(6))),
+                                               {}, "red on white"),
+    "PNG, grey with a clear grey": (lambda: encode(Image.fromarray(PHOTO[..., 0]), transparency=0), {}, "clear grey"),
+    "PNG, 16-bit grey with a clear grey": (lambda: png(PHOTO[..., :1].astype(np.uint16) * 257, 0,
+                                           chunk(b"tRNS", bytes(2))), {}, "clear grey"),
     "PNG, palette with a clear colour": (lambda: _half("P", 0), {}, "red on white"),
     "PNG, RGB with a clear colour": (lambda: _half("RGB", (0, 0, 0)), {}, "red on white"),
     # measurements: the least to the greatest value
@@ -214,12 +235,10 @@ FILES = {
 
 
 def _half(mode, clear):
-    image = Image.new("RGB", (12, 9), "red")
-    image.paste((0, 0, 0), (0, 0, 6, 9))
+    image = Image.fromarray(HALF)
     if mode == "P":
-        indices = Image.fromarray((RIGHT >= 6).astype(np.uint8), mode="L").convert("P")
-        indices.putpalette([0, 0, 0, 255, 0, 0])
-        image = indices
+        image = Image.fromarray((RIGHT >= 6).astype(np.uint8), mode="L").convert("P")
+        image.putpalette([0, 0, 0, 255, 0, 0])
     return encode(image, transparency=clear)
 
 
@@ -281,8 +300,10 @@ def test_a_turned_jpeg_is_upright_within_three_levels(orientation, mode):
 
 def test_a_ycbcr_tiff_of_jpeg_strips_is_rgb_within_six_levels():
     stored = np.asarray(Image.fromarray(quadrants()).convert("YCbCr"))  # tifffile writes what it is given
-    data = tiff(stored, photometric="ycbcr", compression="jpeg", subsampling=(1, 1))
+    turn = [(274, "H", 1, 6, True)]
+    data = tiff(turned(stored, 6), photometric="ycbcr", compression="jpeg", subsampling=(1, 1), extratags=turn)
     assert describe(data).photometric == "YCBCR"
+    assert read_size(data) == (32, 48)
     assert np.abs(read_array(data).astype(int) - quadrants()).max() <= 6
 
 
@@ -306,6 +327,13 @@ REFUSED = {
     "TIFF, volume": (lambda: tiff(np.zeros((8, 16, 16), np.uint8), photometric="minisblack", volumetric=True,
                      tile=(8, 16, 16)), {}, "one plane"),
     "TIFF, an empty strip": (lambda: _emptied(), {}, "strip or tile of a TIFF is empty"),
+    "ImageJ TIFF, 5 channels": (lambda: tiff(np.zeros((5, 9, 12), np.uint8), imagej=True, metadata={"axes": "CYX"}),
+                                {}, "which of its 5 channels"),
+    "a channel of a file of one": (lambda: tiff(np.stack([CT, CT]), photometric="minisblack"), {"channels": (1,)},
+                                   "channels must be of 0 to 0"),
+    "a window for a PGM": (lambda: pnm(RAISED), {"window": WINDOW}, "takes no window"),
+    "JPEG of 12 bits": (lambda: imagecodecs.jpeg_encode(RAISED, bitspersample=12), {}, "JPEG of 8 bits"),
+    "JPEG 2000, two samples without names": (lambda: jp2(PHOTO[..., :2], 8), {}, "must name its 2 samples"),
     "JPEG, CMYK without Adobe's mark": (lambda: _unmarked(), {}, "Adobe's mark"),
     "PostScript": (lambda: encode(photo(), "EPS"), {}, "must be whole and one of"),
     "TGA": (lambda: encode(photo(), "TGA"), {}, "must be whole and one of"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
@@ -37,7 +38,8 @@ OPTIONS = frozenset({"window", "frame", "background"})
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "JPEG2000", "PPM")
 PNG_ORIENTED = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks that may hold an orientation
 CUT_SHORT = "premature end of data segment"  # libjpeg: the data stop before the picture does
-LOSSY = {"GIF": "LZW", "PNG": "deflate", "BMP": "as in BMP", "WEBP": "WebP", "AVIF": "AV1", "PPM": "none"}
+JPEGS = ("JPEG", "MPO")  # MPO: several in one file
+PACKED = {"GIF": "LZW", "PNG": "deflate", "BMP": "as in BMP", "WEBP": "WebP", "AVIF": "AV1", "PPM": "none"}
 SRGB_YCC = 18  # of JPEG 2000's enumerated colour spaces
 
 
@@ -51,7 +53,7 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
     image = open_header(data)
     check_size(image.height, image.width, reading.max_pixels)
     frame = check_frame(reading.frame, getattr(image, "n_frames", 1))
-    if image.format == "JPEG" and image.mode in ("L", "RGB"):
+    if image.format in JPEGS and image.mode in ("L", "RGB") and frame == 0:
         pixels = _decode_jpeg(data)
         if pixels is not None:
             return turned(to_rgb(pixels, Layout(colour=True), reading), _orientation(image, data))
@@ -59,13 +61,15 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         return turned(_read_deep(deep, data, frame, reading), _orientation(image, data))
     if image.mode == "CMYK":
         _check_cmyk(image, data)
+    if image.format == "PPM" and image.mode == "I" and reading.window is not None:
+        raise ImageError("a PNM of 16 bits takes no window, because Pillow spreads its values: save it as PNG or TIFF")
     image.seek(frame)
     image.load()
     image = ImageOps.exif_transpose(image)
     layout = _layout(image)
     if layout.alpha:
         values = np.asarray(image.convert("RGBA"))
-        return to_rgb(values[..., :3], layout, reading, values[..., 3])
+        return to_rgb(values[..., :3], replace(layout, colour=True), reading, values[..., 3])
     if image.mode == "CMYK":
         return to_rgb(cmyk(np.asarray(image)), layout, reading)
     return to_rgb(np.array(image.convert("RGB") if layout.colour else _grey(image)), layout, reading)
@@ -103,8 +107,8 @@ def open_header(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=formats)
         except Image.UnidentifiedImageError as error:
             raise ImageError(
-                f"cannot be decoded: a file must be whole and one of {', '.join(FORMATS)}, TIFF, DICOM (DICM at byte "
-                f"128), NIfTI or a slide, but this begins with {data[:8]!r}: convert it, or leave it out"
+                f"cannot be decoded: a file must be whole and one of {', '.join(FORMATS)} (JPEG of 8 bits), TIFF, DICOM "
+                f"(DICM at byte 128), NIfTI or slide, but this begins with {data[:8]!r}: convert it, or leave it out"
             ) from error
 
 
@@ -134,9 +138,9 @@ def _hidden_alpha(image: Image.Image, layout: Layout) -> int:
 
 
 def _compression(image: Image.Image) -> str:
-    if image.format in ("JPEG", "MPO"):
+    if image.format in JPEGS:
         return "JPEG, progressive" if image.info.get("progressive") else "JPEG"
-    return "JPEG 2000" if image.format == "JPEG2000" else LOSSY.get(image.format, image.format)
+    return "JPEG 2000" if image.format == "JPEG2000" else PACKED.get(image.format, image.format)
 
 
 # --- JPEG

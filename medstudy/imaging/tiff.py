@@ -136,6 +136,8 @@ def _pages(file: TiffFile, reading: Reading) -> list[TiffPage]:
 
 def _stack(file: TiffFile) -> Stack | None:
     """The channels that OME or ImageJ say are pages; None where a page holds them all."""
+    if len(file.pages) == 1:
+        return None
     series = file.series[0]
     inner = len(file.pages[0].shape)
     axes, shape = series.axes[:-inner], series.shape[:-inner]
