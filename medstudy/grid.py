@@ -27,12 +27,13 @@ NOTEBOOK = {
     "claims": "05_claims",
     "figures": "06_figures",
 }
-_PIXELS = ("images.py", "pictures.py", "views.py", "shelf.py", "supply.py")
+_READING = ("images.py", "imaging/*.py", "pictures.py")
+_PIXELS = (*_READING, "views.py", "shelf.py", "supply.py")
 _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 SOURCES = {
-    "data": ("records.py", "images.py", "pictures.py", "datasets/store.py", "sources/*.py"),  # and the data set's own
+    "data": ("records.py", *_READING, "datasets/store.py", "sources/*.py"),  # and the data set's own
     "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py"),
     "scores": ("scoring.py", "metrics.py"),

@@ -5,47 +5,14 @@ import io
 import numpy as np
 import pytest
 import simplejpeg
-import tifffile
 from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngInfo
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medstudy.errors import ImageError
 from medstudy.images import read_array, read_rgb, read_size, to_uint8
+from tests.image_files import dicom, encode, tiff
 
 RAMP = np.linspace(0, 4095, 64 * 48).reshape(48, 64).astype(np.uint16)  # 12-bit data in 16 bits
-
-
-def encode(image, kind="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def tiff(array, **options):
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, array, **options)
-    return buffer.getvalue()
-
-
-def dicom(frames, kind="MONOCHROME2", **tags):
-    """DICOM bytes of int16 frames [n, h, w]."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = Dataset()
-    dataset.file_meta = meta
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    count, dataset.Rows, dataset.Columns = frames.shape
-    dataset.NumberOfFrames, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = count, 1, kind
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
-    dataset.PixelData = frames.astype("<i2").tobytes()
-    for key, value in tags.items():
-        setattr(dataset, key, value)
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def pixels(data, **options):
@@ -119,15 +86,26 @@ def test_a_jpeg_cut_short_is_refused_or_whole(cut):
 
 
 def test_what_the_fast_decoder_refuses_goes_to_pillow():
+    """Stray bytes before the end marker cost nothing."""
     whole = encode(photo(), "JPEG", quality=90)
-    damaged = whole[: len(whole) // 2] + b"\xff\xd9"
-    with pytest.raises(ValueError):
-        simplejpeg.decode_jpeg(damaged)
+    damaged = whole[:-2] + b"\xff\x00" * 9 + b"\xff\xd9"
+    with pytest.raises(ValueError, match="extraneous"):
+        simplejpeg.decode_jpeg(damaged, strict=True)
     assert np.array_equal(read_array(damaged), np.asarray(Image.open(io.BytesIO(damaged)).convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_half_a_jpeg_is_refused_though_an_end_marker_hides_it(mode):
+    whole = encode(photo().convert(mode), "JPEG", quality=90)
+    half = whole[: len(whole) // 2] + b"\xff\xd9"
+    Image.open(io.BytesIO(half)).load()  # Pillow bears it, grey from there on
+    with pytest.raises(ImageError, match="must fill its picture"):
+        read_array(half)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_damage_is_judged_as_by_pillow(seed):
+    """Except that data which end before the picture are refused."""
     rng = np.random.default_rng(seed)
     whole = encode(photo(), "JPEG", quality=90, progressive=seed == 2)
     for _ in range(60):
@@ -139,7 +117,12 @@ def test_damage_is_judged_as_by_pillow(seed):
             with pytest.raises(ImageError):
                 read_array(bytes(data))
         else:
-            assert np.array_equal(read_array(bytes(data)), np.asarray(image))
+            try:
+                shown = read_array(bytes(data))
+            except ImageError as error:
+                assert "must fill its picture" in str(error)
+            else:
+                assert np.array_equal(shown, np.asarray(image))
 
 
 FILES = {
