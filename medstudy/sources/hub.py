@@ -14,25 +14,27 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
     """The rows of a split, images not decoded ({"bytes", "path"}), in the source's order.
 
     columns: name -> what it is, for the error that says which are missing. Raises DataError.
+    A folder is streamed: the cache of `datasets` knows a folder by its last name alone, and gives the rows of another.
     """
     import datasets
 
-    where = f"{path}{f' ({config})' if config else ''} {split}"
+    where, local = f"{path}{f' ({config})' if config else ''} {split}", Path(path).is_dir()
     try:
-        table = datasets.load_dataset(path, config, split=split, revision=None if Path(path).is_dir() else revision)
+        table = datasets.load_dataset(path, config, split=split, revision=None if local else revision, streaming=local)
     except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
         raise DataError(
             f"A data set is a hub id or a folder with the hub's files, but {where} cannot be loaded: {error}. Without "
             f"a network, download it elsewhere and give its folder as `path`."
         ) from error
-    if missing := [name for name in columns if name not in table.column_names]:
+    names = table.column_names or list(next(iter(table), {}))
+    if missing := [name for name in columns if name not in names]:
         wanted = "; ".join(f"{name}: {columns[name]}" for name in missing)
         raise DataError(
-            f"{where} must have the columns {', '.join(columns)}, but it has {', '.join(table.column_names)}. Missing: "
+            f"{where} must have the columns {', '.join(columns)}, but it has {', '.join(names)}. Missing: "
             f"{wanted}. The source has changed, or the path is of another data set: pin a revision that has them."
         )
     for name in images:
-        if name in table.column_names:
+        if name in names:
             table = table.cast_column(name, datasets.Image(decode=False))
     yield from table
 
