@@ -20,7 +20,8 @@ CARD = Card(
     url="https://huggingface.co/datasets/flaviagiammarino/vqa-rad",
     license="CC0-1.0",
     splits=("train", "test"),
-    schema_from="the public card",
+    schema_from="the public card, and the public evaluation code of the paper's first author",
+    images={"test": 203},
     questions={"train": 1793, "test": 451},
     render=True,
 )
@@ -32,6 +33,7 @@ class Params(Source):
 
     name: Literal["vqa_rad"] = "vqa_rad"
     path: str = "flaviagiammarino/vqa-rad"
+    revision: str | None = "bcf91e7654fb9d51c8ab6a5b82cacf3fafd2fae9"
 
 
 def load(params: Params, split: str) -> Iterator[Example]:

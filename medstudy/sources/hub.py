@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from medstudy import paths
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
 
 
 def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | None = None, revision: str | None = None,
-         images: tuple[str, ...] = ("image",)) -> Iterator[dict]:  # fmt: skip
+         images: tuple[str, ...] = ("image",), only: Collection[str] | None = None) -> Iterator[dict]:  # fmt: skip
     """The rows of a split, images not decoded ({"bytes", "path"}), in the source's order.
 
-    columns: name -> what it is, for the error that says which are missing. Raises DataError.
+    columns: name -> what it is, for the error that says which are missing. only: of them, those to read; None is all
+    that the source has. Raises DataError.
     A folder is streamed: the cache of `datasets` knows a folder by its last name alone, and gives the rows of another.
     """
     import datasets
 
-    where, local = f"{path}{f' ({config})' if config else ''} {split}", Path(path).is_dir()
+    where, folder = f"{path}{f' ({config})' if config else ''} {split}", paths.resolve(path)
+    local = folder.is_dir()
+    name, revision = (str(folder), None) if local else (path, revision)
     try:
-        table = datasets.load_dataset(path, config, split=split, revision=None if local else revision, streaming=local)
+        table = datasets.load_dataset(name, config, split=split, revision=revision, streaming=local)
     except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
         raise DataError(
             f"A data set is a hub id or a folder with the hub's files, but {where} cannot be loaded: {error}. Without "
@@ -33,8 +37,10 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
             f"{where} must have the columns {', '.join(columns)}, but it has {', '.join(names)}. Missing: "
             f"{wanted}. The source has changed, or the path is of another data set: pin a revision that has them."
         )
+    if only is not None:
+        table = table.select_columns(list(only))
     for name in images:
-        if name in names:
+        if name in names and (only is None or name in only):
             table = table.cast_column(name, datasets.Image(decode=False))
     yield from table
 

@@ -7,7 +7,7 @@ https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,14 @@ def picture(found: Row, root: Path, place: int = 0) -> Picture:
     except DataError as error:
         raise DataError(f"{found.where}: {error}") from error
     return Picture(data, found.images[place])
+
+
+def by_images(found: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows that show the same images together, in order of first appearance; no image is read."""
+    together: dict[tuple[str, ...], list[Row]] = {}
+    for one in found:
+        together.setdefault(one.images, []).append(one)
+    yield from together.values()
 
 
 def _pairs(content: Mapping, where: str) -> list[tuple[str, str]]:
