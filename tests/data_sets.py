@@ -1,4 +1,7 @@
-"""A tiny fixture of every public data set, in its source's own format: name -> function(folder) -> its Params."""
+"""Tiny fixtures of every public data set, in their sources' own formats: name -> function(folder) -> its Params.
+
+A further form of a data set is "name-form".
+"""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _sampled(table: pd.DataFrame, by: str, most: int | None, seed: int) -> pd.Da
 
 
 def _hub(params: Params, split: str) -> Iterator[tuple[str, Picture, dict]]:
-    """(id, image, row) of the hub's form, but those without an image: its maker left null where he could not read one."""
+    """(id, image, row) of the hub's form, but those without an image: its maker left null where he could read none."""
     about = [name for name in HUB if name != "image"]
     rows = hub.rows(params.path, split, HUB, revision=params.revision, only=about)
     chosen = _capped(list(rows), "image_id", params) if split == "train" else None

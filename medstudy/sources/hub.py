@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from medstudy import paths
 from medstudy.errors import DataError
@@ -16,15 +17,12 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
 
     columns: name -> what it is, for the error that says which are missing. only: of them, those to read; None is all
     that the source has. Raises DataError.
-    A folder is streamed: the cache of `datasets` knows a folder by its last name alone, and gives the rows of another.
     """
     import datasets
 
-    where, folder = f"{path}{f' ({config})' if config else ''} {split}", paths.resolve(path)
-    local = folder.is_dir()
-    name, revision = (str(folder), None) if local else (path, revision)
+    where = f"{path}{f' ({config})' if config else ''} {split}"
     try:
-        table = datasets.load_dataset(name, config, split=split, revision=revision, streaming=local)
+        table = _table(path, config, split, revision)
     except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
         raise DataError(
             f"A data set is a hub id or a folder with the hub's files, but {where} cannot be loaded: {error}. Without "
@@ -43,6 +41,17 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
         if name in names and (only is None or name in only):
             table = table.cast_column(name, datasets.Image(decode=False))
     yield from table
+
+
+def _table(path: str, config: str | None, split: str, revision: str | None):
+    """A folder is streamed, past the cache of `datasets`, which knows one by its last name alone and confuses them."""
+    import datasets
+
+    folder = paths.resolve(path)
+    if not folder.is_dir():
+        return datasets.load_dataset(path, config, split=split, revision=revision)
+    with TemporaryDirectory() as cache:
+        return datasets.load_dataset(str(folder), config, split=split, streaming=True, cache_dir=cache)
 
 
 def picture(value: dict | bytes | None, name: str, root: Path | None = None) -> Picture:
