@@ -29,8 +29,7 @@ OPTIONS = Optimisation(epochs=2, images_per_step=100, learning_rate=1e-3, valida
 STUDY = SimpleNamespace(
     interpolation="bicubic", workers=0, evaluation=Decoding(max_new_tokens=4, option_likelihoods=True)
 )
-FIGURES = ("01_native_sizes", "03_native_vs_fixed", "06_resolution_curves")
-EVALUATED = ("01_native_sizes", "06_resolution_curves")  # of a data set without training images
+FIGURES = ("01_native_sizes", "06_resolution_curves")
 TABLES = ("01_data_sets", "02_tasks", "04_author_scores")
 
 
@@ -79,8 +78,7 @@ def draw(questions: pd.DataFrame, logs: pd.DataFrame, scores: pd.DataFrame, fold
     """The figures and tables that a data set alone can fill."""
     about = {"name": "chain", "low": POLICIES[0].label, "resamples": 50}
     study = StudyData(scores, logs, questions.rename(columns={"question": "text"}), study=about)
-    names = EVALUATED if logs.empty else FIGURES
-    return [*figures.render_all(study, folder, names), *(tables.render(name, study, folder) for name in TABLES)]
+    return [*figures.render_all(study, folder, FIGURES), *(tables.render(name, study, folder) for name in TABLES)]
 
 
 def built(params, folder: Path) -> pd.DataFrame:

@@ -144,7 +144,7 @@ def _places(row: dict) -> list[str]:
     """The localizations of a row, from a list or from a text with ; between them."""
     value = row["localizations"] or []
     found = value.split(";") if isinstance(value, str) else value
-    return [name.strip() for name in found if name and name.strip()]
+    return list(dict.fromkeys(name.strip() for name in found if name and name.strip()))
 
 
 def _example(name: str, picture: Picture, row: dict, prompt: str, split: str) -> Example:
