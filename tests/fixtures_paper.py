@@ -85,7 +85,7 @@ def slake_original(folder: Path) -> slake.Params:
 
 
 def ubench_(folder: Path) -> ubench.Params:
-    """Null questions, one without options, a null data set, an image that is too small to be asked about."""
+    """Arrow files; null questions, one without options, a null data set, an image too small to be asked about."""
     kinds = _asked("What kind of image is this?", ["fluorescence", "electron", "light", "none of the above"], 2)
     classes = _asked("Which lesion is shown?", ["negative-nilm", "carcinoma-scc", "none of the above"], 0)
     none = dict.fromkeys(TYPES)
@@ -95,7 +95,8 @@ def ubench_(folder: Path) -> ubench.Params:
         _ubench("small", (1000, 1000), none | {"modality": kinds}, "jung_et_al_2022"),
         _ubench("unasked", (1100, 1100), none, "nirschl_unpub_fluorescence"),
     ]
-    return ubench.Params(path=str(hub.repository(folder, {"test": rows}, UBENCH)))
+    hub.shard(folder / "perception" / "0.1.0" / "ubench-test-00000-of-00001.arrow", rows, UBENCH)
+    return ubench.Params(path=str(folder))
 
 
 def hpa_(folder: Path) -> hpa.Params:
