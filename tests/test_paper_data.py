@@ -1,4 +1,4 @@
-"""What each of the paper's data sets makes of its rows: the author's filters, caps, splits, and the questions' kinds."""
+"""What each of the paper's data sets makes of its rows: the author's filters, caps, splits, and kinds of questions."""
 
 import json
 import random

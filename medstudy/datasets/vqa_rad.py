@@ -13,7 +13,6 @@ from medstudy.records import Example
 from medstudy.sources import hub, splits, vqa
 from medstudy.sources.base import Source
 from medstudy.sources.card import Card
-from medstudy.sources.questions import closed_or_open
 
 VERSION = "1"
 CARD = Card(
@@ -40,18 +39,9 @@ def load(params: Params, split: str) -> Iterator[Example]:
     """One example an image, with all of its questions in that split."""
     source = "test" if split == "test" else "train"
     rows = hub.rows(params.path, source, COLUMNS, revision=params.revision)
-    examples = (_example(*one, split) for one in vqa.by_image(rows, f"VQA-RAD {source}"))
+    about = {"dataset": "vqa_rad", "family": "radiology", "modality": "radiology"}
+    examples = vqa.examples(rows, f"VQA-RAD {source}", split, CARD, **about)
     if split != "test":
         chosen = split == "val"
         examples = (one for one in examples if splits.held_out(one.group, params.val_share, params.seed) == chosen)
     return splits.capped(examples, getattr(params, split), params.seed)
-
-
-def _example(picture, asked: list[tuple[int, dict]], split: str) -> Example:
-    name = picture.sha256[:16]
-    questions = [closed_or_open(f"{number}", row["question"], row["answer"], "radiology") for number, row in asked]
-    return Example(
-        image_id=name, image=picture, questions=tuple(questions), dataset="vqa_rad", split=split, group=name,
-        family="radiology", modality="radiology", anatomy="unknown", render=CARD.render, source=CARD.url,
-        license=CARD.license,
-    )  # fmt: skip
