@@ -48,7 +48,7 @@ class Done:
 def run(params, model: Model, folder: Path) -> Done:
     """The whole chain in `folder`; `params` are those of any data set in the registry."""
     questions = built(params, folder / "data")
-    there = {split for split in SPLITS if (folder / "data" / f"{split}.parquet").is_file()}
+    there = set(questions["split"])
     examples = {split: list(store.read(folder / "data", split)) if split in there else [] for split in SPLITS}
     logs, predictions = [], []
     for regime in POLICIES if examples["train"] else (None,):
