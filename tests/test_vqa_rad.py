@@ -42,3 +42,9 @@ def test_other_columns_are_named(tmp_path):
     folder = hub.repository(tmp_path, {"train": made, "test": made}, other)
     with pytest.raises(DataError, match="Missing: question: its text"):
         list(datasets.load(vqa_rad.Params(path=str(folder)), "test"))
+
+
+def test_two_folders_of_one_name_are_told_apart(tmp_path):
+    for place, images in (("a", 2), ("b", 5)):
+        folder = hub.repository(tmp_path / place / "same", {"train": rows(9), "test": rows(images)}, FEATURES)
+        assert len(list(datasets.load(vqa_rad.Params(path=str(folder)), "test"))) == images

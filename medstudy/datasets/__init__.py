@@ -13,7 +13,7 @@ from typing import Annotated, Union
 from pydantic import Field
 
 from medstudy import paths
-from medstudy.datasets import atlas, general, phantom, vqa_rad
+from medstudy.datasets import atlas, bbbc021, general, hpa, hussain, path_vqa, phantom, slake, ubench, vqa_rad, wsi_vqa
 from medstudy.records import Example
 
 REGISTRY = {
@@ -21,6 +21,13 @@ REGISTRY = {
     "atlas": atlas,
     "general": general,
     "vqa_rad": vqa_rad,
+    "path_vqa": path_vqa,
+    "slake": slake,
+    "ubench": ubench,
+    "hpa": hpa,
+    "hussain": hussain,
+    "wsi_vqa": wsi_vqa,
+    "bbbc021": bbbc021,
 }
 Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], Field(discriminator="name")]  # noqa: UP007
 

@@ -13,14 +13,14 @@ from medstudy.records import Example
 from medstudy.sources import hub, splits, vqa
 from medstudy.sources.base import Source
 from medstudy.sources.card import Card
-from medstudy.sources.questions import closed_or_open
 
 VERSION = "1"
 CARD = Card(
     url="https://huggingface.co/datasets/flaviagiammarino/vqa-rad",
     license="CC0-1.0",
     splits=("train", "test"),
-    schema_from="the public card",
+    schema_from="the public card, and the public evaluation code of the paper's first author",
+    images={"test": 203},
     questions={"train": 1793, "test": 451},
     render=True,
 )
@@ -32,24 +32,16 @@ class Params(Source):
 
     name: Literal["vqa_rad"] = "vqa_rad"
     path: str = "flaviagiammarino/vqa-rad"
+    revision: str | None = "bcf91e7654fb9d51c8ab6a5b82cacf3fafd2fae9"
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example an image, with all of its questions in that split."""
     source = "test" if split == "test" else "train"
     rows = hub.rows(params.path, source, COLUMNS, revision=params.revision)
-    examples = (_example(*one, split) for one in vqa.by_image(rows, f"VQA-RAD {source}"))
+    about = {"dataset": "vqa_rad", "family": "radiology", "modality": "radiology"}
+    examples = vqa.examples(rows, f"VQA-RAD {source}", split, CARD, **about)
     if split != "test":
         chosen = split == "val"
         examples = (one for one in examples if splits.held_out(one.group, params.val_share, params.seed) == chosen)
     return splits.capped(examples, getattr(params, split), params.seed)
-
-
-def _example(picture, asked: list[tuple[int, dict]], split: str) -> Example:
-    name = picture.sha256[:16]
-    questions = [closed_or_open(f"{number}", row["question"], row["answer"], "radiology") for number, row in asked]
-    return Example(
-        image_id=name, image=picture, questions=tuple(questions), dataset="vqa_rad", split=split, group=name,
-        family="radiology", modality="radiology", anatomy="unknown", render=CARD.render, source=CARD.url,
-        license=CARD.license,
-    )  # fmt: skip

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from medstudy import paths
 
 
 class Source(BaseModel):
@@ -23,3 +27,8 @@ class Source(BaseModel):
     test: PositiveInt | None = None
     val_share: float = Field(default=0.1, gt=0, lt=1)
     seed: NonNegativeInt = 42
+
+    @property
+    def root(self) -> Path:
+        """`path` as a folder: as given, or below the repository when it does not exist here."""
+        return paths.resolve(self.path)

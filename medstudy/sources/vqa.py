@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from medstudy.pictures import Picture
+from medstudy.records import Example
 from medstudy.sources import hub
+from medstudy.sources.card import Card
+from medstudy.sources.questions import answered, closed_or_open
 
 
 def by_image(
@@ -23,3 +26,21 @@ def by_image(
         asked.setdefault(found.sha256, []).append((number, row))
     for name, found in pictures.items():
         yield found, asked[name]
+
+
+def examples(rows: Iterable[dict], where: str, split: str, card: Card, *, dataset: str, family: str,
+             modality: str) -> Iterator[Example]:  # fmt: skip
+    """Rows of image, question and answer as examples of closed and open questions; a row without a text is left out."""
+    for picture, asked in by_image(rows, where):
+        name = picture.sha256[:16]
+        questions = [
+            closed_or_open(f"{number}", row["question"], row["answer"], family)
+            for number, row in asked
+            if answered(row)
+        ]
+        if questions:
+            yield Example(
+                image_id=name, image=picture, questions=tuple(questions), dataset=dataset, split=split, group=name,
+                family=family, modality=modality, anatomy="unknown", render=card.render, source=card.url,
+                license=card.license,
+            )  # fmt: skip

@@ -1,0 +1,12 @@
+"""Tiny fixtures of every public data set, in their sources' own formats: name -> function(folder) -> its Params.
+
+A further form of a data set is "name-form".
+"""
+
+from __future__ import annotations
+
+from tests import fixtures_paper
+
+MAKERS = {
+    **fixtures_paper.MAKERS,
+}
