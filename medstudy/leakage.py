@@ -1,0 +1,228 @@
+"""Which images stand twice: in training and in evaluation, in two data sets, or repeated within a split.
+
+Images are compared by what they show. *exact*: the same decoded pixels, whatever file holds them. *near*: the same
+picture encoded anew, resized, brightened a little or seen in another of the 8 orientations (rotations and flips), as
+far as the low frequencies of its cosine transform (DCT) tell: 63 signs of them find it, 256 weighted ones confirm it.
+The signs alone would also find different patients in the same pose. *group*: not the same image, but the same `group`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy.fft import dctn
+
+from medstudy.pictures import pil
+from medstudy.records import SPLITS, Example
+
+SIDE = 32  # pixels of the small grey image that is transformed
+SIGNS, KEPT = 8, 16  # frequencies a side whose signs are the hash; that confirm it
+FLAT = 2.0  # standard deviation in grey levels of 255: below, an image has nothing to be compared by but its pixels
+DISTANCE, LIKENESS = 8, 0.95
+BLOCK = 128  # rows compared with all others at once
+CHUNK = 20_000  # pairs confirmed at once
+KINDS = ("exact", "near", "group")
+ABOUT = ("dataset", "split", "image", "group")
+COLUMNS = ("kind", "distance", "likeness", *(f"{name}_{end}" for end in "ab" for name in ABOUT))
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """exact: SHA-256 of the pixels with their shape. near: a 63-bit hash in each of the 8 orientations. detail: 16 × 16
+    coefficients as int8 bytes. The last two are None for a flat image, which is like every other flat one."""
+
+    exact: str
+    near: list[int] | None
+    detail: bytes | None
+
+
+def fingerprint(image: Image.Image) -> Fingerprint:
+    """Of an RGB image. About 0.2 ms beside the decoding for 0.1 megapixels."""
+    pixels = np.asarray(image)
+    exact = hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).data).hexdigest()
+    grey = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
+    if grey.std() < FLAT:
+        return Fingerprint(exact, None, None)
+    weighted = dctn(grey, norm="ortho")[:KEPT, :KEPT] * _RADIUS
+    detail = np.round(127 * weighted / np.abs(weighted).max()).astype(np.int8)
+    return Fingerprint(exact, [_hash(turned) for turned in _orientations(weighted)], detail.tobytes())
+
+
+def fingerprints(examples: Iterable[Example]) -> pd.DataFrame:
+    """One row an image: dataset, split, image_id, place (0, or 1 and on in an example's context), group, `Fingerprint`.
+
+    Raises ImageError for an image that cannot be read.
+    """
+    rows = [row for example in examples for row in rows_of(example, [pil(image) for image in example.images])]
+    return pd.DataFrame(rows, columns=["dataset", "split", "image_id", "place", "group", "exact", "near", "detail"])
+
+
+def rows_of(example: Example, images: Iterable[Image.Image]) -> list[dict]:
+    """The rows of one example; `images` are its `images`, decoded."""
+    about = {name: getattr(example, name) for name in ("dataset", "split", "image_id", "group")}
+    shown = [fingerprint(image) for image in images]
+    order = [len(shown) - 1, *range(len(shown) - 1)]  # the example's own image comes last in a prompt
+    return [about | {"place": place} | asdict(shown[index]) for place, index in enumerate(order)]
+
+
+def find(table: pd.DataFrame, distance: int = DISTANCE, likeness: float = LIKENESS) -> pd.DataFrame:
+    """Pairs of images of one or several data sets that are the same, or of one group in two splits; see `COLUMNS`.
+
+    table: rows of `fingerprints`. Every image is paired with its nearest one in every other split of every data set,
+    and with an earlier one in its own split: so many copies of one image give few pairs. a is of the earlier split in
+    the order train, val, test. distance: at most so many of 63 signs differ; likeness: at least this cosine of the
+    coefficients, weighted by their frequency, so that what all images of a kind share counts little.
+    """
+    table = table.reset_index(drop=True)
+    links = pd.concat([_links(table, _classes(table, distance, likeness)), _group_links(table)], ignore_index=True)
+    same = _examples(table)
+    links = links[same[links["i"]] != same[links["j"]]]
+    within = links["cell_i"] == links["cell_j"]
+    links = links[~within | ((links["j"] < links["i"]) & (links["kind"] < 2))]
+    order = ["i", "cell_j", "kind", "distance", "likeness"]
+    links = links.sort_values(order, ascending=[True] * 4 + [False])
+    links = links.drop_duplicates(["i", "cell_j"])
+    rank = table["split"].map(SPLITS.index).to_numpy()
+    swap = (rank[links["i"]] > rank[links["j"]]) | ((rank[links["i"]] == rank[links["j"]]) & (links["i"] > links["j"]))
+    links["a"], links["b"] = links["i"].where(~swap, links["j"]), links["j"].where(~swap, links["i"])
+    links = links.sort_values(["a", "b"]).drop_duplicates(["a", "b"])
+    return _named(table, links)
+
+
+def leaks(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs across splits, of one data set or two: what one is trained or chosen on, the other is judged by."""
+    return pairs[pairs["split_a"] != pairs["split_b"]].reset_index(drop=True)
+
+
+def repeats(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs within a split, of one data set or two: an image that counts twice."""
+    return pairs[pairs["split_a"] == pairs["split_b"]].reset_index(drop=True)
+
+
+def counts(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """How many images of a split (`images` in all) stand in another, by kind, one row a pair of splits with any.
+
+    Columns: dataset, split, images, of_dataset, of_split, exact, near, group, share_pct (of all three).
+    """
+    keys = ["dataset_b", "split_b", "dataset_a", "split_a"]
+    once = pairs.drop_duplicates([*keys, "image_b", "kind"])
+    once = once.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index)).drop_duplicates([*keys, "image_b"])
+    made = once.groupby([*keys, "kind"]).size().unstack(fill_value=0).reindex(columns=KINDS, fill_value=0).reset_index()
+    made.columns.name = None
+    made = made.rename(columns={"dataset_b": "dataset", "split_b": "split", "dataset_a": "of_dataset",
+                                "split_a": "of_split"})  # fmt: skip
+    sizes = table.groupby(["dataset", "split"])["image_id"].nunique().rename("images").reset_index()
+    made = made.merge(sizes, on=["dataset", "split"], how="left")
+    made["share_pct"] = 100 * made[list(KINDS)].sum(axis=1) / made["images"]
+    return made[["dataset", "split", "images", "of_dataset", "of_split", *KINDS, "share_pct"]]
+
+
+def _classes(table: pd.DataFrame, distance: int, likeness: float) -> pd.DataFrame:
+    """Pairs of classes of identical images: x, y (y is x: the class itself), kind, distance, likeness."""
+    known = pd.factorize(table["exact"])[0]
+    first = pd.Series(known).drop_duplicates().index.to_numpy()  # one image a class; class k is the k-th of them
+    itself = pd.DataFrame({"x": known[first], "y": known[first], "kind": 0, "distance": 0, "likeness": 1.0})
+    has = table["near"].iloc[first].notna().to_numpy()
+    classes = np.flatnonzero(has)
+    if len(classes) < 2:
+        return itself
+    rows = table.iloc[first[classes]]
+    hashes = np.array(rows["near"].tolist(), np.uint64)  # [n, 8]
+    detail = np.stack([np.frombuffer(one, np.int8) for one in rows["detail"]]).astype(np.float32)
+    detail /= np.linalg.norm(detail, axis=1, keepdims=True)
+    parts = [itself]
+    for x, y, apart in _close(hashes, distance):
+        like = _likeness(detail, x, y)
+        kept = like >= likeness
+        parts.append(pd.DataFrame({"x": classes[x[kept]], "y": classes[y[kept]], "kind": 1,
+                                   "distance": apart[kept], "likeness": like[kept]}))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def _close(hashes: np.ndarray, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Blocks of x, y, bits apart, x < y: all pairs of which one, turned, is at most `distance` from the other.
+
+    Every pair is compared, in 4 s for 30,000 images on one core: there is no bucket that look-alikes could fill.
+    """
+    columns = np.ascontiguousarray(hashes.T)  # [8, n]
+    for start in range(0, len(hashes) - 1, BLOCK):
+        rows = columns[0, start : start + BLOCK, None]
+        apart = np.bitwise_count(rows ^ columns[0, None, start:])
+        for turned in columns[1:, None, start:]:
+            np.minimum(apart, np.bitwise_count(rows ^ turned), out=apart)
+        x, y = np.nonzero(apart <= distance)
+        later = y > x
+        x, y = x[later], y[later]
+        if len(x):
+            yield x + start, y + start, apart[x, y].astype(int)
+
+
+def _likeness(detail: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """[pairs] the greatest cosine of x with any orientation of y; detail [n, 256] of unit length."""
+    found = np.empty(len(x), np.float32)
+    for start in range(0, len(x), CHUNK):
+        part = slice(start, start + CHUNK)
+        left, right = detail[x[part]], detail[y[part]].reshape(-1, KEPT, KEPT)
+        found[part] = np.max([np.einsum("nk,nk->n", left, turned.reshape(len(left), -1))
+                              for turned in _orientations(right)], axis=0)  # fmt: skip
+    return found
+
+
+def _links(table: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
+    """From every image i to the first image j of each split that holds its class, or one near it."""
+    members = pd.DataFrame({"i": table.index, "x": pd.factorize(table["exact"])[0], "cell_i": _cells(table)})
+    firsts = members.drop_duplicates(["x", "cell_i"]).rename(columns={"i": "j", "x": "y", "cell_i": "cell_j"})
+    other = classes[classes["x"] != classes["y"]].rename(columns={"x": "y", "y": "x"})
+    return members.merge(pd.concat([classes, other], ignore_index=True), on="x").merge(firsts, on="y")
+
+
+def _group_links(table: pd.DataFrame) -> pd.DataFrame:
+    """From every image to the first of its group in each other split of its data set."""
+    members = pd.DataFrame({"i": table.index, "cell_i": _cells(table), "dataset": table["dataset"],
+                            "group": table["group"]})  # fmt: skip
+    spread = members.groupby(["dataset", "group"])["cell_i"].transform("nunique") > 1
+    members = members[spread]
+    firsts = members.drop_duplicates(["dataset", "group", "cell_i"]).rename(columns={"i": "j", "cell_i": "cell_j"})
+    return members.merge(firsts, on=["dataset", "group"]).assign(kind=2, distance=np.nan, likeness=np.nan)
+
+
+def _named(table: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
+    parts = {"kind": np.array(KINDS)[links["kind"].astype(int)], "distance": links["distance"].to_numpy(float),
+             "likeness": links["likeness"].to_numpy(float)}  # fmt: skip
+    for end in "ab":
+        for name in ABOUT:
+            parts[f"{name}_{end}"] = table["image_id" if name == "image" else name].to_numpy()[links[end]]
+    return pd.DataFrame(parts, columns=list(COLUMNS))
+
+
+def _cells(table: pd.DataFrame) -> np.ndarray:
+    """The number of each row's split of its data set."""
+    return table.groupby(["dataset", "split"], sort=False).ngroup().to_numpy()
+
+
+def _examples(table: pd.DataFrame) -> np.ndarray:
+    """The number of each row's example: images that stand in one prompt are no leak."""
+    return table.groupby(["dataset", "split", "image_id"], sort=False).ngroup().to_numpy()
+
+
+def _hash(weighted: np.ndarray) -> int:
+    """The signs of the lowest frequencies but the mean, as a number below 2**63. Bits turn with the image."""
+    bits = (weighted[:SIGNS, :SIGNS] > 0).reshape(-1)[1:]
+    return int.from_bytes(np.packbits(np.concatenate([[False], bits])).tobytes(), "big")
+
+
+def _orientations(coefficients: np.ndarray) -> list[np.ndarray]:
+    """[..., k, k] of an image and of it turned and flipped, 8 in all: a flip of the image negates odd frequencies."""
+    made = []
+    for turned in (coefficients, coefficients.swapaxes(-1, -2)):
+        made += [turned, turned * _ODD, turned * _ODD[:, None], turned * _ODD * _ODD[:, None]]
+    return made
+
+
+_RADIUS = np.hypot(*np.mgrid[:KEPT, :KEPT]).astype(np.float32)  # 0 for the mean
+_ODD = np.where(np.arange(KEPT) % 2, -1, 1).astype(np.float32)
