@@ -32,7 +32,7 @@ _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.p
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 SOURCES = {
-    "data": ("records.py", "images.py", "pictures.py", "datasets/store.py", "sources/*.py"),  # and the data set's own
+    "data": ("records.py", "images.py", "pictures.py", "fingerprints.py", "datasets/store.py", "sources/*.py"),
     "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py"),
     "scores": ("scoring.py", "metrics.py"),
