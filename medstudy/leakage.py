@@ -8,21 +8,24 @@ The signs alone would also find different patients in the same pose. *group*: no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
+from medstudy.errors import DataError
 from medstudy.fingerprints import KEPT, fingerprints, orientations
 from medstudy.records import SPLITS
 
-__all__ = ["counts", "find", "fingerprints", "leaks", "repeats"]
+__all__ = ["check", "counts", "find", "fingerprints", "leaks", "overview", "repeats", "sentences"]
 
 DISTANCE, LIKENESS = 8, 0.95
 BLOCK = 128  # rows compared with all others at once
 CHUNK = 20_000  # pairs confirmed at once
 KINDS = ("exact", "near", "group")
+_WORDS = {"exact": "the same pixels", "near": "nearly", "group": "by their group only"}
 ABOUT = ("dataset", "split", "image", "group")
+NONE = "–"
 COLUMNS = ("kind", "distance", "likeness", *(f"{name}_{end}" for end in "ab" for name in ABOUT))
 
 
@@ -76,6 +79,68 @@ def counts(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     made = made.merge(sizes, on=["dataset", "split"], how="left")
     made["share_pct"] = 100 * made[list(KINDS)].sum(axis=1) / made["images"]
     return made[["dataset", "split", "images", "of_dataset", "of_split", *KINDS, "share_pct"]]
+
+
+def overview(table: pd.DataFrame, pairs: pd.DataFrame, allow: Iterable = ()) -> pd.DataFrame:
+    """`counts` of the leaks, and a row without any for every other val and test split.
+
+    repeats: images of the split that repeat another of it. allowed: the reason of that member of `allow`
+    (`params.Allowed`) which admits the leak; empty where none does.
+    """
+    made = counts(table, leaks(pairs))
+    reasons = {(one.evaluated, one.trained or one.evaluated): one.reason for one in allow}
+    ends = zip(made["dataset"], made["of_dataset"], strict=True)
+    made["allowed"] = pd.Series([reasons.get(pair, "") for pair in ends], index=made.index, dtype=object)
+    sizes = table.groupby(["dataset", "split"], sort=False)["image_id"].nunique().rename("images").reset_index()
+    clean = sizes[sizes["split"] != SPLITS[0]].merge(made[["dataset", "split"]], how="left", indicator=True)
+    clean = clean[clean.pop("_merge") == "left_only"]
+    nothing = {"of_dataset": NONE, "of_split": NONE, "share_pct": 0.0, "allowed": ""} | dict.fromkeys(KINDS, 0)
+    made = pd.concat([made, clean.assign(**nothing)], ignore_index=True)
+    again = repeats(pairs)
+    again = again[again["dataset_a"] == again["dataset_b"]].groupby(["dataset_b", "split_b"])["image_b"].nunique()
+    made["repeats"] = [int(again.get(cell, 0)) for cell in zip(made["dataset"], made["split"], strict=True)]
+    return made.sort_values(["dataset", "split", "of_dataset", "of_split"], ignore_index=True)
+
+
+def check(found: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    """Raise DataError that counts the leaks of `found` (an `overview`) that are not allowed, with examples of them."""
+    wrong = _leaking(found).query("allowed == ''")
+    if wrong.empty:
+        return
+    lines = "\n".join(f"  {_counted(row)}, as {_example(leaks(pairs), row)}" for row in wrong.itertuples())
+    first = wrong.iloc[0]
+    of = "" if first["of_dataset"] == first["dataset"] else f"trained: {first['of_dataset']}, "
+    raise DataError(
+        f"No image may stand in training and in evaluation, nor a group in two splits, but:\n{lines}\n"
+        "Set `split: group` where a data set splits by question, leave the images out, or admit it in the params, "
+        f"and every figure, table and claim will say so: leakage: {{allow: [{{evaluated: {first['dataset']}, {of}"
+        "reason: ...}]}"
+    )
+
+
+def sentences(found: pd.DataFrame) -> dict[str, list[str]]:
+    """By evaluated data set, what a reader must know of each leak that was allowed."""
+    said: dict[str, list[str]] = {}
+    for row in _leaking(found).itertuples():
+        said.setdefault(row.dataset, []).append(f"Leak: {_counted(row)}. Allowed: {row.allowed.rstrip('.')}.")
+    return said
+
+
+def _leaking(found: pd.DataFrame) -> pd.DataFrame:
+    return found[found["of_dataset"] != NONE] if len(found) else found
+
+
+def _counted(row) -> str:
+    kinds = ", ".join(f"{getattr(row, kind)} {word}" for kind, word in _WORDS.items() if getattr(row, kind))
+    total = sum(getattr(row, kind) for kind in KINDS)
+    return (f"{total} of {row.images} {row.split} images of {row.dataset} stand in {row.of_split} of {row.of_dataset} "
+            f"({kinds})")  # fmt: skip
+
+
+def _example(pairs: pd.DataFrame, row) -> str:
+    one = pairs[(pairs["dataset_b"] == row.dataset) & (pairs["split_b"] == row.split)
+                & (pairs["dataset_a"] == row.of_dataset) & (pairs["split_a"] == row.of_split)].iloc[0]  # fmt: skip
+    return f"{one['image_b']} and {one['image_a']}"
 
 
 def _classes(table: pd.DataFrame, distance: int, likeness: float) -> pd.DataFrame:

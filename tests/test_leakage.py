@@ -11,6 +11,8 @@ from PIL import Image
 
 from medstudy import datasets, fingerprints, leakage
 from medstudy.datasets import phantom
+from medstudy.errors import DataError
+from medstudy.params import Allowed
 from medstudy.pictures import Picture
 from medstudy.records import Shot
 from tests.conftest import make_example
@@ -123,6 +125,56 @@ def test_counts_say_how_many_images_of_a_split_stand_in_another():
     assert kinds.loc[("made", "test", "other", "val")].tolist() == [3, 0, 1, 0]
     assert counted["share_pct"].loc[("made", "test", "made", "train")] == 100
     assert leakage.repeats(pairs)[["image_a", "image_b"]].values.tolist() == [["2", "3"]]
+
+
+@pytest.fixture(scope="module")
+def leaking():
+    """made: a test image in train, one in val; other: a test image in the training of made; clean: nothing."""
+    a, b, c, d, e = (scene(seed) for seed in range(5))
+    table = leakage.fingerprints([
+        example("1", a, "train"), example("2", b, "val"), example("3", a, "test"), example("4", jpeg(b, 70), "test"),
+        example("5", d, "test"), example("5b", d, "test"), example("6", a, "test", dataset="other"),
+        example("7", c, "train", dataset="clean"), example("8", e, "test", dataset="clean"),
+    ])  # fmt: skip
+    return table, leakage.find(table)
+
+
+def test_a_leak_stops_with_counts_examples_and_what_to_do(leaking):
+    table, pairs = leaking
+    with pytest.raises(DataError) as stopped:
+        leakage.check(leakage.overview(table, pairs), pairs)
+    said = str(stopped.value)
+    assert "1 of 4 test images of made stand in train of made (1 the same pixels), as 3 and 1" in said
+    assert "1 of 4 test images of made stand in val of made (1 nearly), as 4 and 2" in said
+    assert "1 of 1 test images of other stand in train of made (1 the same pixels), as 6 and 1" in said
+    assert "clean" not in said and "leakage: {allow: [{evaluated: made, reason: ...}]}" in said
+
+
+def test_what_is_allowed_is_allowed_for_those_two_data_sets_and_said(leaking):
+    table, pairs = leaking
+    itself = Allowed(evaluated="made", reason="By question.")
+    found = leakage.overview(table, pairs, [itself])
+    with pytest.raises(DataError, match="of other stand in train of made") as stopped:
+        leakage.check(found, pairs)
+    assert "images of made stand" not in str(stopped.value)
+    assert "{evaluated: other, trained: made, reason" in str(stopped.value)
+    found = leakage.overview(table, pairs, [itself, Allowed(evaluated="other", trained="made", reason="It is a part.")])
+    leakage.check(found, pairs)
+    said = leakage.sentences(found)
+    assert set(said) == {"made", "other"} and len(said["made"]) == 2
+    assert said["other"] == [
+        "Leak: 1 of 1 test images of other stand in train of made (1 the same pixels). Allowed: It is a part."
+    ]
+
+
+def test_the_overview_has_the_clean_splits_and_the_repeats(leaking):
+    table, pairs = leaking
+    found = leakage.overview(table, pairs)
+    clean = found[found["of_dataset"] == leakage.NONE].set_index(["dataset", "split"])
+    assert set(clean.index) == {("made", "val"), ("clean", "test")} and not clean["share_pct"].any()
+    assert found.set_index(["dataset", "split"]).loc[("made", "test"), "repeats"].tolist() == [1, 1]
+    leakage.check(clean.reset_index(), pairs)
+    assert leakage.sentences(clean.reset_index()) == {} and leakage.sentences(pd.DataFrame()) == {}
 
 
 def test_images_of_one_prompt_are_no_leak_but_those_of_its_context_count():
