@@ -50,14 +50,14 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     """Write every split of a data set to `folder` and return its table of questions (see `questions`).
 
     Each image is decoded on the way, so that an unreadable one stops the study before anything is trained; where the
-    params say `unreadable: leave_out`, it is left out with its questions and listed in unreadable.csv. Beside the
+    params say `on_unreadable: skip`, it is left out with its questions and listed in unreadable.csv. Beside the
     splits stand questions.parquet and fingerprints.parquet (for `medstudy.leakage`).
 
     Raises ImageError; DataError for a repeated image id, a question without an answer, no test image, or training
     images without any for validation. A data set without training images is only evaluated on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    build = _Build(params.name, leave_out=getattr(params, "unreadable", "stop") == "leave_out")
+    build = _Build(params.name, leave_out=getattr(params, "on_unreadable", "stop") == "skip")
     tables = []
     for split in SPLITS:
         made = track(datasets.load(params, split), f"{params.name} {split}", unit="image")

@@ -26,7 +26,7 @@ class Made:
 
 
 class Lenient(Made):
-    unreadable = "leave_out"
+    on_unreadable = "skip"
 
 
 def _serve(monkeypatch, splits):
