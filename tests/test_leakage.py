@@ -9,13 +9,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from medstudy import datasets, fingerprints, leakage
-from medstudy.datasets import phantom
+from medstudy import datasets, fingerprints, grid, leakage, notebook, params, report
+from medstudy.datasets import phantom, store
 from medstudy.errors import DataError
 from medstudy.params import Allowed
 from medstudy.pictures import Picture
+from medstudy.provenance import recorded
 from medstudy.records import Shot
+from tests import hub
 from tests.conftest import make_example
+from tests.studies import write_study
+from tests.test_vqa_rad import FEATURES, rows
 
 
 def scene(seed: int, size=(180, 240)) -> Image.Image:
@@ -85,8 +89,8 @@ def test_the_same_pixels_are_exact_whatever_file_holds_them():
 
 
 def test_different_patients_in_one_pose_are_not_copies():
-    params = phantom.Params(train=32, val=4, test=4, seed=5)
-    chests = [one for one in datasets.load(params, "train") if one.family == "radiology"]
+    few = phantom.Params(train=32, val=4, test=4, seed=5)
+    chests = [one for one in datasets.load(few, "train") if one.family == "radiology"]
     assert len(chests) == 8 and found(*chests).empty
     assert len(found(*chests, likeness=0.5)), "they would be alike without the second look"
 
@@ -208,3 +212,26 @@ def test_an_empty_table_has_no_pairs():
     table = leakage.fingerprints([])
     pairs = leakage.find(table)
     assert list(pairs.columns) == list(leakage.COLUMNS) and pairs.empty and leakage.counts(table, pairs).empty
+
+
+def test_a_study_that_leaks_stops_at_its_notebook_unless_its_params_allow_it(tmp_path):
+    train, test = rows(4, questions=1), rows(3, questions=1, first=2)
+    source = hub.repository(tmp_path / "leaking", {"train": train, "test": test}, FEATURES)
+    data = [{"name": "vqa_rad", "path": str(source), "val_share": 0.3}]
+    study = params.load(write_study(tmp_path, datasets=data))
+    for job in grid.plan(study):
+        if job.stage == "data":
+            with recorded(study, job):
+                store.build(study.datasets[0], job.dir)
+    job = grid.job(study, "leakage")
+    with pytest.raises(DataError, match="of 3 test images of vqa_rad stand in"):
+        notebook.execute("01_leakage", job.dir, {"study": str(tmp_path / "study.yaml"), "run": "leakage"})
+    assert not job.done
+    shown = (notebook.logs(job.dir) / "notebook.ipynb").read_text()
+    assert "share_pct" in shown, "the counts are shown before it stops"
+    allow = {"allow": [{"evaluated": "vqa_rad", "reason": "its split is by question"}]}
+    study = params.load(write_study(tmp_path, datasets=data, leakage=allow))
+    job = grid.job(study, "leakage")
+    notebook.execute("01_leakage", job.dir, {"study": str(tmp_path / "study.yaml"), "run": "leakage"})
+    found = report.leaks(report.by_stage(study))
+    assert job.done and leakage.sentences(found)["vqa_rad"][0].endswith("Allowed: its split is by question.")

@@ -20,7 +20,7 @@ from tests.test_vqa_rad import FEATURES, rows
 def folder(tmp_path):
     """VQA-RAD's fault: of 30 training images, half stand in test with other questions."""
     train, test = rows(30), [row | {"question": "and this?"} for row in rows(20, questions=1, first=15)]
-    return hub.repository(tmp_path / "hub", {"train": train, "test": test}, FEATURES)
+    return hub.repository(tmp_path / "half_shared", {"train": train, "test": test}, FEATURES)
 
 
 def _built(params, folder):
