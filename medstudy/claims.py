@@ -7,6 +7,7 @@ own, O1 to O7, stand in `medstudy.own_claims`; `claims_table` gives them all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -145,11 +146,17 @@ def claims_table(scores: pd.DataFrame, training: pd.DataFrame | None = None, **n
 
 
 def by_data_set(
-    scores: pd.DataFrame, training: pd.DataFrame | None, order: tuple[str, ...], **names
-) -> pd.DataFrame:
-    """`claims_table` for each data set in turn, never pooled; those after the first have ids such as "C1/atlas"."""
+    scores: pd.DataFrame, training: pd.DataFrame | None, order: tuple[str, ...],
+    notes: Mapping[str, str] | None = None, **names,
+) -> pd.DataFrame:  # fmt: skip
+    """`claims_table` for each data set in turn, never pooled; those after the first have ids such as "C1/atlas".
+
+    notes: by data set, what ends the reasons of all its claims, as a leak that was allowed.
+    """
     tables = []
     for place, dataset in enumerate(order):
         table = claims_table(scores[scores["dataset"] == dataset], training, **names)
+        if notes and dataset in notes:
+            table["why"] += f" {notes[dataset]}"
         tables.append(table if place == 0 else table.assign(id=table["id"] + f"/{dataset}"))
     return pd.concat(tables, ignore_index=True)

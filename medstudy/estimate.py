@@ -35,7 +35,7 @@ HEADER_BYTES = 75  # of a safetensors file, a tensor: its type, shape and place,
 TEXTS = ("job", "stage", "needs", "state")
 COLUMNS = {
     "job": "its name",
-    "stage": "data, train, evaluate, scores, claims or figures",
+    "stage": "data, leakage, train, evaluate, scores, claims or figures",
     "needs": "the jobs that it waits for",
     "state": "done, or to do",
     "images": "images shown, each as often as it is shown; of a training with its validations",
@@ -46,7 +46,7 @@ COLUMNS = {
     "flops": "all FLOPs of the job, with the tower's passes for features that it is the first to need",
     "seconds": "predicted",
     "memory_mb": "predicted peak in MB (2^20 bytes)",
-    "data_mb": "of encoded images that the job holds in main memory, where its data is built; on a CPU in memory_mb",
+    "data_mb": "of encoded images that the job reads one by one, where its data is built; no part of memory_mb",
     "checkpoint_mb": "on disk when the job is done",
     "cache_mb": "resized images or features that the job is the first to need",
     "resume_mb": "on disk while a training runs longer than checkpoint_seconds",
@@ -80,12 +80,12 @@ def estimate(study: Study, tflops: float | None = None, progress: bool = False) 
     saved = checkpoint_bytes(family if adapter else plain, adapters_only=adapter is not None)
     rows = {job.name: {"job": job.name, "stage": job.stage, "needs": ", ".join(job.needs)} for job in jobs}
     for job, needed, cached in needs:
-        sketch, held = family if job.stage == "train" else plain, _held(jobs, job)
+        sketch = family if job.stage == "train" else plain
         own = _memory(study, job, needed, sketch, counter.stored)
         rows[job.name] |= _counts(needed) | {
             "seconds": getattr(pace, job.stage).seconds(needed.turns, needed.flops),
-            "memory_mb": (own + (device == "cpu") * _process(held)) / MB,
-            "data_mb": held / MB,
+            "memory_mb": (own + memory.PROCESS * (device == "cpu")) / MB,
+            "data_mb": _read(jobs, job) / MB,
             "cache_mb": cached / MB,
         }
         if job.stage == "train":
@@ -255,21 +255,12 @@ def _memory(study: Study, job: grid.Job, needed: demand.Demand, family, stored: 
     return memory.evaluation(family, stored, needed)
 
 
-def _process(held: float) -> float:
-    """What a process on the CPU takes besides: itself, and the encoded images that it holds."""
-    return memory.PROCESS + (0 if math.isnan(held) else held)
-
-
-def _held(jobs: Sequence[grid.Job], job: grid.Job) -> float:
-    """Bytes of the encoded images that a job reads: all at once, and the largest file a second time while it is read.
-
-    NaN before the data is built.
-    """
+def _read(jobs: Sequence[grid.Job], job: grid.Job) -> float:
+    """Bytes of the files that a job reads its images from; NaN before the data is built."""
     folders = [one.dir for one in jobs if one.stage == "data" and one.done]
     splits = ("train", "val") if job.stage == "train" else ("test",)
-    files = [folder / f"{split}.parquet" for folder in folders for split in splits]
-    sizes = [file.stat().st_size for file in files if file.is_file()]
-    return sum(sizes) + max(sizes) if sizes else math.nan
+    files = [folder / f"{split}.arrow" for folder in folders for split in splits]
+    return sum(file.stat().st_size for file in files) if files else math.nan
 
 
 def _measured(job: grid.Job, row: dict) -> dict:

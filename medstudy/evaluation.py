@@ -40,7 +40,7 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
     family = models.load(study.model, trained[0].dir / "checkpoint" if trained else None)
     print("attention: {}, because {}".format(*family.attention))
     folders = [item.dir for item in grid.needed(study, job, "data")]
-    examples = [example for folder in folders for example in store.read(folder, "test")]
+    examples = store.read_all(folders, "test")
     supply = Supply.of(study, family)
     policies = [*study.inference, *(study.controls.views if job.parameters["controls"] else ())]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None

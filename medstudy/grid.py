@@ -1,7 +1,8 @@
 """A study's params -> the jobs that make it. A job's folder is named by the hash of all that its result depends on.
 
-data ─► train ─► evaluate ─► scores ─► claims ─► figures. The hash covers the job's parameters, the hashes of the
-jobs it needs, the notebook, and the library files of its stage: editing a figure never retrains.
+data ─► leakage ─► train ─► evaluate ─► scores ─► claims ─► figures. The hash covers the job's parameters, the hashes of
+the jobs it needs, the notebook, and the library files of its stage: editing a figure never retrains. The check for
+leakage only has to succeed before a model is run: allowing a leak retrains nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from medstudy.params import Study
 
 NOTEBOOK = {
     "data": "01_data",
+    "leakage": "01_leakage",
     "train": "02_train",
     "evaluate": "03_evaluate",
     "scores": "04_scores",
@@ -33,12 +35,13 @@ _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.p
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 SOURCES = {
-    "data": ("records.py", *_READING, "datasets/store.py", "sources/*.py"),  # and the data set's own
+    "data": ("records.py", *_READING, "fingerprints.py", "datasets/store.py", "sources/*.py"),  # and the set's own
+    "leakage": ("leakage.py", "fingerprints.py"),
     "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py"),
     "scores": ("scoring.py", "metrics.py"),
-    "claims": ("claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
-    "figures": ("gallery.py", "figures/*.py", "tables/*.py", *_STATISTICS),
+    "claims": ("leakage.py", "claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
+    "figures": ("leakage.py", "gallery.py", "figures/*.py", "tables/*.py", *_STATISTICS),
 }
 
 
@@ -74,14 +77,15 @@ def plan(study: Study) -> list[Job]:
 def _plan(study: Study, jobs: dict[str, Job]) -> None:
     """Add the jobs of one model's study."""
 
-    def add(stage: str, rest: str, needs: Iterable[str], **parameters) -> str:
+    def add(stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), **parameters) -> str:
+        """after: jobs that must succeed before, but have no say in what this one makes."""
         needs = tuple(needs)
-        model = None if stage == "data" else study.model.label  # what all models share has no model in its name
+        model = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
         name = "-".join(filter(None, (stage, model, rest)))
         known = {need: jobs[need].identity for need in needs}
         identity = _hash({"stage": stage, "needs": known, "code": _code(stage)} | parameters)
         folder = study.runs / f"{name}-{identity[:12]}"
-        jobs[name] = Job(stage, name, folder, needs, NOTEBOOK[stage], parameters, identity)
+        jobs[name] = Job(stage, name, folder, (*needs, *after), NOTEBOOK[stage], parameters, identity)
         return name
 
     data = [
@@ -89,14 +93,16 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             own=paths.code(*datasets.sources(one)))
         for one in study.datasets
     ]
+    leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     common = {"model": study.model.model_dump(), "weights": _weights(study), "interpolation": study.interpolation}
-    evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0])]
+    evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=[leaks])]
     for regime in study.regimes:
         for seed in study.seeds:
             train = add(
                 "train",
                 f"{regime.label}-s{seed}",
                 data,
+                after=[leaks],
                 label=regime.label,
                 regime=regime.model_dump(),
                 seed=seed,
@@ -105,8 +111,9 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     scores = add("scores", "", evaluations)
-    claims = add("claims", "", [scores], low=study.low, intervals=study.intervals.model_dump())
-    add("figures", "", [*data, scores, claims], study=study.model_dump(mode="json", exclude={"root", "tflops"}))
+    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
+    shown = study.model_dump(mode="json", exclude={"root", "tflops"})
+    add("figures", "", [*data, leaks, scores, claims], study=shown)
 
 
 def find(study: Study, name: str) -> tuple[Study, Job]:
@@ -140,12 +147,13 @@ def gather(jobs: Iterable[Job], file: str) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(item.dir / file) for item in jobs], ignore_index=True)
 
 
-def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, seed: int) -> str:
+def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, seed: int, after: Iterable[str] = ()):
     views = study.controls.views if regime == study.controls.of else ()
     return add(
         "evaluate",
         f"{regime}-s{seed}",
         needs,
+        after,
         regime=regime,
         seed=seed,
         study=study.study,

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from medstudy import paths
+from medstudy import leakage, paths
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
@@ -86,6 +86,22 @@ class Controls(_Params):
     views: tuple[Control, ...] = ()
 
 
+class Allowed(_Params):
+    """A leak that a study admits: every figure, table and claim then says so, with the reason."""
+
+    evaluated: str  # the data set whose test or val images stand elsewhere
+    trained: str | None = None  # in an earlier split (train, val) of this one; null: of itself
+    reason: str = Field(min_length=1)
+
+
+class Leakage(_Params):
+    """When two images count as the same (`medstudy.leakage.find`); the leaks that do not stop the study."""
+
+    distance: NonNegativeInt = leakage.DISTANCE
+    likeness: float = Field(default=leakage.LIKENESS, gt=0, le=1)
+    allow: tuple[Allowed, ...] = ()
+
+
 class Intervals(_Params):
     """Resampling of images and seeds."""
 
@@ -105,6 +121,7 @@ class Study(_Params):
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
     inference: tuple[Single, ...] = Field(min_length=1)
     controls: Controls = Controls()
+    leakage: Leakage = Leakage()
     low: str  # label of the low-resolution regime that native is compared with
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     training: Optimisation
@@ -126,6 +143,10 @@ class Study(_Params):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
+        data = [data_label(dataset) for dataset in self.datasets]
+        for one in self.leakage.allow:
+            if wrong := {one.evaluated, one.trained or one.evaluated} - set(data):
+                raise ValueError(f"leakage.allow must name data sets of the study {data}, got {sorted(wrong)}")
         regimes = [regime.label for regime in self.regimes]
         for name, label in (("low", self.low), *([("controls.of", self.controls.of)] if self.controls.views else [])):
             if label not in regimes:

@@ -1,4 +1,4 @@
-"""A stored image that is decoded when it is looked at: its encoded bytes stay in memory, its pixels do not."""
+"""An encoded image that is decoded when it is looked at. Its bytes stay in memory, or in the file that holds them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import hashlib
 import io
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from medstudy import images
+from medstudy.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,29 @@ class Picture:
     def _size(self) -> tuple[int, int]:
         """(height, width), upright, from the header alone. Raises ImageError naming the picture."""
         return images.read_size(self.data, name=self.name)
+
+
+class StoredPicture(Picture):
+    """A picture whose bytes are a part of a file, read whenever they are asked for; nothing of them is kept.
+
+    Its hash and its (height, width) are known without reading. It travels to other processes as a path and two numbers.
+    """
+
+    def __init__(self, file: Path, start: int, length: int, name: str, sha256: str, size: tuple[int, int]):
+        vars(self).update(file=file, start=start, length=length, name=name, sha256=sha256, _size=size)
+
+    @property
+    def data(self) -> bytes:
+        """The encoded bytes. Raises DataError when the file is gone or cut short."""
+        try:
+            with open(self.file, "rb") as stream:
+                stream.seek(self.start)
+                found = stream.read(self.length)
+        except OSError as error:
+            raise DataError(f"{self.name} is kept in {self.file}, but: {error.strerror}. Run its data job.") from error
+        if len(found) < self.length:
+            raise DataError(f"{self.name} is kept in {self.file}, which is cut short. Run its data job again.")
+        return found
 
 
 def pil(image: Image.Image | Picture) -> Image.Image:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from medstudy import claims, datasets, figures, grid, paths, provenance, tables, workflow
+from medstudy import claims, datasets, figures, grid, leakage, paths, provenance, tables, workflow
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.figures import Rendered, StudyData, index
@@ -36,6 +36,7 @@ def study_data(study: Study) -> StudyData:
         training=grid.gather(complete(stages["train"]), "training.parquet"),
         examples=grid.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)),
+        leaks=leaks(stages),
         images=images,
         study=_facts(study, stages["train"][0]),
     )
@@ -73,7 +74,13 @@ def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     stages = by_stage(study)
     training = grid.gather(complete(stages["train"]), "training.parquet")
     names = {"low": study.low, "level": study.intervals.confidence, "seed": study.intervals.seed}
-    return claims.by_data_set(scores, training, tuple(map(datasets.label, study.datasets)), **names)
+    notes = {name: " ".join(lines) for name, lines in leakage.sentences(leaks(stages)).items()}
+    return claims.by_data_set(scores, training, tuple(map(datasets.label, study.datasets)), notes, **names)
+
+
+def leaks(stages: dict[str, list[grid.Job]]) -> pd.DataFrame:
+    """`leakage.overview` of the study, of which the leaks were allowed."""
+    return grid.gather(complete(stages["leakage"]), "leaks.parquet")
 
 
 def render(study: Study) -> list[Rendered]:

@@ -35,10 +35,11 @@ from medstudy.batches import (
     views_of,
 )
 from medstudy.datasets import store
-from medstudy.errors import RunError
+from medstudy.errors import DataError, RunError
 from medstudy.models.family import home
 from medstudy.params import Optimisation, Study
 from medstudy.progress import bar
+from medstudy.records import Example
 from medstudy.resolution import check_effect
 from medstudy.supply import Supply
 
@@ -56,7 +57,8 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     torch.set_num_threads(1)
     family = models.load(study.model)
     folders = [item.dir for item in grid.needed(study, job, "data")]
-    data = {split: [one for folder in folders for one in store.read(folder, split)] for split in ("train", "val")}
+    data = {split: store.read_all(folders, split) for split in ("train", "val")}
+    check_data(data, study.study)
     policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], family.geometry)
     options, name = study.training, job.name if progress else None
@@ -79,6 +81,15 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     log.to_parquet(job.dir / "training.parquet")
     (scratch / "resume.pt").unlink(missing_ok=True)
     return log
+
+
+def check_data(data: dict[str, Sequence[Example]], study: str) -> None:
+    """Raises DataError when there is nothing to train on, because every data set is for evaluation only."""
+    if not data["train"]:
+        raise DataError(
+            f"A training needs images, but every data set of {study} is for evaluation only. Add one that has a train "
+            "split, or raise `train` in the params of one."
+        )
 
 
 def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.DataFrame:

@@ -141,3 +141,5 @@ def test_data_sets_are_never_pooled():
     table = claims.by_data_set(both, None, ("phantom", "atlas"))
     pd.testing.assert_frame_equal(table.head(len(alone)), alone)
     assert table["id"].is_unique and table["id"].iloc[len(alone)] == alone["id"].iloc[0] + "/atlas"
+    noted = claims.by_data_set(both, None, ("phantom", "atlas"), {"atlas": "Leak: 2 of 9."})["why"]
+    assert (noted.str.endswith("Leak: 2 of 9.") == table["id"].str.endswith("/atlas")).all()

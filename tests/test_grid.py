@@ -85,6 +85,14 @@ def test_more_resamples_never_retrain(tmp_path):
     assert _changed(_plan(tmp_path), after) == {"claims", "figures"}
 
 
+def test_an_allowed_leak_retrains_nothing_and_stands_before_every_model(tmp_path):
+    before = _plan(tmp_path)
+    after = _plan(tmp_path, leakage={"allow": [{"evaluated": "atlas", "reason": "crops of one slide"}]})
+    assert _changed(before, after) == {"leakage", "claims", "figures"}
+    assert all("leakage" in job.needs for job in before.values() if job.stage == "train")
+    assert "leakage" in before["evaluate-base-s0"].needs
+
+
 def test_the_root_is_no_part_of_the_identity(tmp_path):
     assert not _changed(_plan(tmp_path / "a"), _plan(tmp_path / "b"))
 

@@ -45,6 +45,8 @@ def _changed(**changes):
         ({"datasets__0__train": "many"}, "train"),
         ({"datasets__0__name": "imagenet"}, "imagenet"),
         ({"model__family": "llava"}, "family"),
+        ({"leakage": {"allow": [{"evaluated": "hussain", "reason": "x"}]}}, "name data sets of the study .*hussain"),
+        ({"leakage": {"allow": [{"evaluated": "atlas"}]}}, "reason"),
         ({"study": "../evil"}, "study"),
     ],
     ids=lambda value: str(value)[:40],

@@ -10,7 +10,7 @@ import torch
 
 from medstudy import adapters, models, training
 from medstudy.batches import FineTuning, micros, size_of, validation_steps
-from medstudy.errors import ParamsError, ResolutionError, RunError
+from medstudy.errors import DataError, ParamsError, ResolutionError, RunError
 from medstudy.models.qwen_vl import QwenVL
 from medstudy.params import Lora, Optimisation
 from medstudy.resolution import Add, Curriculum, Fixed, Mixed, Native, plan
@@ -106,6 +106,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, examples, tmp_path)
         next(family.model.parameters()).fill_(float("nan"))
     with pytest.raises(RunError, match="must stay finite"):
         _fit(family, _batches(family, examples, NATIVE), OPTIONS, tmp_path)
+
+
+def test_training_on_data_sets_for_evaluation_only_says_so(examples):
+    training.check_data({"train": examples, "val": []}, "mine")
+    with pytest.raises(DataError, match="every data set of mine is for evaluation only"):
+        training.check_data({"train": [], "val": []}, "mine")
 
 
 def test_an_epoch_sees_every_image_once_in_another_order(family, examples):

@@ -15,6 +15,7 @@ from pydantic import Field
 from medstudy import paths
 from medstudy.datasets import atlas, bbbc021, general, hpa, hussain, path_vqa, phantom, slake, ubench, vqa_rad, wsi_vqa
 from medstudy.records import Example
+from medstudy.sources import splits
 
 REGISTRY = {
     "phantom": phantom,
@@ -33,8 +34,9 @@ Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], 
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """The examples of one split, in a fixed order."""
-    return REGISTRY[params.name].load(params, split)
+    """The examples of one split, in a fixed order; of the source's split, or of groups shared out anew."""
+    made = REGISTRY[params.name].load
+    return splits.by_group(made, params, split) if getattr(params, "split", None) == "group" else made(params, split)
 
 
 def version(params: Params) -> str:

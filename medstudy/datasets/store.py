@@ -1,21 +1,27 @@
-"""Examples on disk: one parquet file a split, in the hub's format (`load_dataset("parquet", …)` reads it too)."""
+"""Examples on disk: one Arrow file a split, in the hub's format (`load_dataset("arrow", …)` reads it too).
+
+Neither writing nor reading holds a split's images in memory. Arrow keeps values uncompressed and in one piece, so that
+an image is a part of its file, and its `StoredPicture` reads just that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
-from datasets import Dataset, Features, Image, List, Value
+import pyarrow as pa
+from datasets import Features, Image, List, Value
 
-from medstudy import datasets
+from medstudy import datasets, fingerprints
 from medstudy.errors import DataError, ImageError
-from medstudy.pictures import Picture
+from medstudy.pictures import Picture, StoredPicture, pil
 from medstudy.progress import track
-from medstudy.records import LETTERS, SPLITS, Example, Question
+from medstudy.records import LETTERS, SPLITS, Example, Question, Shot
 
+BATCH_BYTES, BATCH_ROWS = 32 * 2**20, 256  # what is held in memory before it is written
 _TEXT = Value("string")
 _QUESTION = {
     "id": _TEXT,
@@ -27,10 +33,15 @@ _QUESTION = {
     "detail_px": Value("float64"),
     "cell_line": _TEXT,
     "localizations": List(_TEXT),
+    "set_id": _TEXT,
+    "tags": List(_TEXT),
 }
+_LISTS = [name for name, kind in _QUESTION.items() if isinstance(kind, List)]
+_PICTURE = {"image": Image(), "sha256": _TEXT, "height": Value("int32"), "width": Value("int32")}
 _ABOUT = [field.name for field in fields(Example) if field.name not in ("image", "questions", "context")]
 FEATURES = Features(
-    {"image": Image(), "questions": List(_QUESTION)}
+    _PICTURE
+    | {"questions": List(_QUESTION), "context": List(_PICTURE | {"question": _TEXT, "answer": _TEXT})}
     | {name: Value("bool") if name == "render" else _TEXT for name in _ABOUT}
 )
 
@@ -38,40 +49,53 @@ FEATURES = Features(
 def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     """Write every split of a data set to `folder` and return its table of questions (see `questions`).
 
-    Each image is decoded on the way, so that an unreadable one stops the study before anything is trained.
-    Raises DataError for an empty split, a repeated image id, a group in two splits, or a question without an answer.
+    Each image is decoded on the way, so that an unreadable one stops the study before anything is trained; where the
+    params say `on_unreadable: skip`, it is left out with its questions and listed in unreadable.csv. Beside the
+    splits stand questions.parquet and fingerprints.parquet (for `medstudy.leakage`).
+
+    Raises ImageError; DataError for a repeated image id, a question without an answer, no test image, or training
+    images without any for validation. A data set without training images is only evaluated on.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    build = _Build(params.name, leave_out=getattr(params, "on_unreadable", "stop") == "skip")
     tables = []
     for split in SPLITS:
         made = track(datasets.load(params, split), f"{params.name} {split}", unit="image")
-        examples = [_decoded(example) for example in made]
-        _check(examples, params.name, split)
-        write(examples, folder / f"{split}.parquet")
-        tables.append(questions(examples))
-    table = pd.concat(tables, ignore_index=True)
-    leaked = table.groupby("group")["split"].nunique()
-    if (leaked > 1).any():
-        raise DataError(
-            f"No group may stand in two splits, but {list(leaked[leaked > 1].index[:5])} of {params.name} do. "
-            "Split by group."
-        )
+        tables.append(write(build.checked(made, split), folder / f"{split}.arrow"))
+    build.check_splits([len(table) for table in tables])
+    table = pd.concat([one for one in tables if len(one)], ignore_index=True)
     table.to_parquet(folder / "questions.parquet")
+    pd.DataFrame(build.prints, columns=fingerprints.COLUMNS).to_parquet(folder / "fingerprints.parquet")
+    unreadable = pd.DataFrame(build.lost, columns=["split", "image_id", "error"])
+    unreadable.to_csv(folder / "unreadable.csv", index=False, lineterminator="\n")
     return table
 
 
-def write(examples: Iterable[Example], file: Path) -> None:
-    """One row an image: its bytes (a PIL image as PNG), tags, and the list of its questions."""
-    rows = [{"image": {"bytes": _bytes(example), "path": None}} | _about(example) for example in examples]
-    Dataset.from_list(rows, features=FEATURES).to_parquet(file)
+def write(examples: Iterable[Example], file: Path) -> pd.DataFrame:
+    """One row an image: its bytes (a PIL image as PNG), tags, and the list of its questions; returns `questions`."""
+    tables = [questions(())]
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, FEATURES.arrow_schema) as out:
+        for batch in _batches(examples):
+            out.write_batch(pa.RecordBatch.from_pylist([_row(one) for one in batch], schema=FEATURES.arrow_schema))
+            tables.append(questions(batch))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def read(folder: Path, split: str) -> list[Example]:
-    """The examples of one split, images not decoded yet. Raises DataError naming the file, ImageError the image."""
-    file = folder / f"{split}.parquet"
+def read(folder: Path, split: str) -> Sequence[Example]:
+    """The examples of one split, images not even read yet. Raises DataError naming the file, ImageError the image."""
+    file = folder / f"{split}.arrow"
     if not file.is_file():
-        raise DataError(f"A built data set has {split}.parquet, but there is none in {folder}. Run its data job again.")
-    return [_example(row) for row in pq.read_table(file).to_pylist()]
+        raise DataError(f"A built data set has {split}.arrow, but there is none in {folder}. Run its data job again.")
+    with pa.memory_map(str(file)) as mapped:
+        whole = mapped.read_buffer()
+        reader = pa.ipc.open_file(pa.BufferReader(whole))
+        batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
+        return [example for batch in batches for example in _examples(batch, file, whole.address)]
+
+
+def read_all(folders: Iterable[Path], split: str) -> list[Example]:
+    """`read` of several data sets, one after the other."""
+    return [example for folder in folders for example in read(folder, split)]
 
 
 def questions(examples: Iterable[Example]) -> pd.DataFrame:
@@ -83,62 +107,141 @@ def questions(examples: Iterable[Example]) -> pd.DataFrame:
         for question in example.questions:
             asked = asdict(question)
             rows.append(about | {"question_id": asked.pop("id"), "question": asked.pop("text")} | asked)
-    return pd.DataFrame(rows).astype({"detail_px": float})
+    asked = [name for name in _QUESTION if name not in ("id", "text")]
+    names = [*_ABOUT, "height", "width", "question_id", "question", *asked]
+    return pd.DataFrame(rows, columns=names).astype({"detail_px": float})
 
 
-def _about(example: Example) -> dict:
-    return {name: getattr(example, name) for name in _ABOUT} | {
-        "questions": [asdict(question) for question in example.questions]
-    }
+class _Build:
+    """What is checked and noted of a data set's examples while they stream by."""
 
+    def __init__(self, name: str, leave_out: bool):
+        self.name, self.leave_out = name, leave_out
+        self.prints: list[dict] = []
+        self.lost: list[dict] = []
 
-def _decoded(example: Example) -> Example:
-    """The example, its image decoded once to see that it can be. Raises ImageError."""
-    if isinstance(example.image, Picture):
-        example.image.pixels()
-    else:
-        example.image.load()
-    return example
+    def checked(self, examples: Iterable[Example], split: str) -> Iterator[Example]:
+        """The examples that are in order, every image decoded once."""
+        seen: set[str] = set()
+        for example in examples:
+            _check(example, self.name, split)
+            if example.image_id in seen:
+                raise DataError(f"Image ids must be unique, but {example.image_id!r} repeats in {self.name} {split}.")
+            seen.add(example.image_id)
+            try:
+                self.prints += fingerprints.rows_of(example, map(_decoded, example.images))
+            except ImageError as error:
+                if not self.leave_out:
+                    raise
+                self.lost.append({"split": split, "image_id": example.image_id, "error": str(error)})
+                continue
+            yield example
 
-
-def _bytes(example: Example) -> bytes:
-    image = example.image
-    return (image if isinstance(image, Picture) else Picture.of(image, example.image_id)).data
-
-
-def _example(row: dict) -> Example:
-    name = f"Image {row['image_id']} of {row['dataset']}"
-    if not row["image"]["bytes"]:
-        raise ImageError(f"{name} must have bytes, but has none in its parquet file. Run its data job again.")
-    image = Picture(row["image"]["bytes"], name)
-    asked = [
-        Question(**question | {name: tuple(question[name]) for name in ("options", "localizations")})
-        for question in row["questions"]
-    ]
-    return Example(image=image, questions=tuple(asked), **{name: row[name] for name in _ABOUT})
-
-
-def _check(examples: list[Example], name: str, split: str) -> None:
-    if not examples:
-        raise DataError(f"Every split needs an image, but {split} of {name} is empty. Raise its size in the params.")
-    ids = pd.Series([example.image_id for example in examples])
-    if ids.duplicated().any():
-        raise DataError(f"Image ids must be unique, but {ids[ids.duplicated()].iloc[0]!r} repeats in {name} {split}.")
-    for example in examples:
-        if example.split != split:
-            raise DataError(f"Image {example.image_id} of {name} {split} says that it is of {example.split}.")
-        if not example.questions:
+    def check_splits(self, sizes: Sequence[int]) -> None:
+        """Of train, val and test, in rows. Raises DataError for one that must not be empty."""
+        train, val, test = sizes
+        lost = f" {len(self.lost)} images could not be read (unreadable.csv)." if self.lost else ""
+        if not test:
             raise DataError(
-                f"An image needs a question, but image {example.image_id} of {name} {split} has none. Remove it."
+                f"A data set needs test images, but test of {self.name} is empty.{lost} Raise its size in the params."
             )
-        for question in example.questions:
-            if len(question.options) > len(LETTERS):
-                raise DataError(
-                    f"A choice has at most {len(LETTERS)} options, one a letter, but {question.id!r} of image "
-                    f"{example.image_id} ({name} {split}) has {len(question.options)}. Leave some out."
-                )
-            if not question.answer.strip() or not question.text.strip():
-                raise DataError(
-                    f"A question needs a text and an answer, but {question.id!r} of image {example.image_id} "
-                    f"({name} {split}) has {question.text!r} and {question.answer!r}. Remove or answer it."
-                )
+        if train and not val:
+            raise DataError(
+                f"Training is validated on images of its own, but val of {self.name} is empty and train is not.{lost} "
+                "Raise its size or val_share in the params; or set train to 0, and it is only evaluated on."
+            )
+
+
+def _batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """Runs of examples, with pictures for images, of at most `BATCH_ROWS` and about `BATCH_BYTES`."""
+    held: list[Example] = []
+    size = 0
+    for example in examples:
+        held.append(example)
+        size += sum(_size(image) for image in example.images)
+        if size >= BATCH_BYTES or len(held) >= BATCH_ROWS:
+            yield held
+            held.clear()  # the caller still has the list
+            size = 0
+    if held:
+        yield held
+
+
+def _size(image) -> int:
+    """Bytes in memory."""
+    return len(image.data) if isinstance(image, Picture) else 3 * image.height * image.width
+
+
+def _row(example: Example) -> dict:
+    asked = {"questions": [asdict(question) for question in example.questions]}
+    shots = [_picture(shot.image, example) | {"question": shot.question, "answer": shot.answer}
+             for shot in example.context]  # fmt: skip
+    about = {name: getattr(example, name) for name in _ABOUT}
+    return about | _picture(example.image, example) | asked | {"context": shots}
+
+
+def _picture(image, example: Example) -> dict:
+    picture = image if isinstance(image, Picture) else Picture.of(image, example.image_id)
+    stored = {"bytes": picture.data, "path": None}
+    return {"image": stored, "sha256": picture.sha256, "height": image.height, "width": image.width}
+
+
+def _decoded(image):
+    """As a PIL image, decoded to see that it can be. Raises ImageError."""
+    made = pil(image)
+    made.load()
+    return made
+
+
+def _examples(batch: pa.RecordBatch, file: Path, base: int) -> Iterator[Example]:
+    """The rows of a batch of a file that is mapped at the address `base`."""
+    rows = batch.select([*_ABOUT, "questions"]).to_pylist()
+    context = batch.column("context")
+    whose = np.repeat(np.arange(len(rows)), np.diff(context.offsets))
+    names = [f"Image {row['image_id']} of {row['dataset']}" for row in rows]
+    shots = _pictures(context.values, file, base, [f"A context image of {names[row]}" for row in whose])
+    said = zip(context.values.field("question").to_pylist(), context.values.field("answer").to_pylist(), strict=True)
+    made = [Shot(image, *texts) for image, texts in zip(shots, said, strict=True)]
+    shown = pa.StructArray.from_arrays([batch.column(name) for name in _PICTURE], list(_PICTURE))
+    images = _pictures(shown, file, base, names)
+    ends = context.offsets.to_pylist()
+    for row, image, start, end in zip(rows, images, ends, ends[1:], strict=False):
+        asked = tuple(Question(**one | {name: tuple(one[name]) for name in _LISTS}) for one in row.pop("questions"))
+        yield Example(image=image, questions=asked, context=tuple(made[start:end]), **row)
+
+
+def _pictures(columns: pa.StructArray, file: Path, base: int, names: Sequence[str]) -> list[StoredPicture]:
+    """The `_PICTURE` columns of some rows as pictures. Raises ImageError naming one without bytes."""
+    if not names:
+        return []
+    data = columns.field("image").field("bytes")
+    _, ends, content = data.buffers()
+    ends = np.frombuffer(ends, np.int32)[data.offset : data.offset + len(data) + 1].astype(np.int64)
+    rest = [columns.field(name).to_pylist() for name in ("sha256", "height", "width")]
+    made = []
+    for start, end, name, sha256, height, width in zip(ends, ends[1:], names, *rest, strict=False):
+        if start == end:
+            raise ImageError(f"{name} must have bytes, but has none in its file. Run its data job again.")
+        place = content.address - base + int(start)
+        made.append(StoredPicture(file, place, int(end - start), name, sha256, (height, width)))
+    return made
+
+
+def _check(example: Example, name: str, split: str) -> None:
+    if example.split != split:
+        raise DataError(f"Image {example.image_id} of {name} {split} says that it is of {example.split}.")
+    if not example.questions:
+        raise DataError(
+            f"An image needs a question, but image {example.image_id} of {name} {split} has none. Remove it."
+        )
+    for question in example.questions:
+        if len(question.options) > len(LETTERS):
+            raise DataError(
+                f"A choice has at most {len(LETTERS)} options, one a letter, but {question.id!r} of image "
+                f"{example.image_id} ({name} {split}) has {len(question.options)}. Leave some out."
+            )
+        if not question.answer.strip() or not question.text.strip():
+            raise DataError(
+                f"A question needs a text and an answer, but {question.id!r} of image {example.image_id} "
+                f"({name} {split}) has {question.text!r} and {question.answer!r}. Remove or answer it."
+            )

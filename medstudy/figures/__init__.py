@@ -98,10 +98,11 @@ def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
     table = entry.build(study)
     if table.empty:
         return Rendered(name, entry.title, missing="the study has no rows for it")
-    caption = entry.caption(table, study)
+    caption = f"{entry.caption(table, study)} {study.leak_words}".rstrip()
     with style.context():
         figure = entry.draw(table, study)
-        files = saving.save(figure, table, entry.title, caption, Path(out_dir), name)
+        page = style.footnote(figure, study.leak_words)
+        files = saving.save(figure, table, entry.title, caption, Path(out_dir), name, page)
     return Rendered(name, entry.title, caption, tuple(files))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from medstudy import leakage
 from medstudy.figures import style
 from medstudy.pictures import Picture
 
@@ -22,7 +23,7 @@ class StudyData:
     `claims` is claims.csv; `images` maps image_id to the original image, only those that may be rendered;
     `study` holds facts of the study, each optional: name, low (the regime that native is compared with),
     resamples (bootstrap), level (of intervals), parameters (of the model), training (its settings), seed, not_run
-    (texts), versions.
+    (texts), versions. `leaks` is `leakage.overview` of the study.
     """
 
     scores: pd.DataFrame
@@ -31,6 +32,13 @@ class StudyData:
     claims: pd.DataFrame = field(default_factory=pd.DataFrame)
     images: Mapping[str, Image.Image | Picture] = field(default_factory=dict)
     study: Mapping[str, Any] = field(default_factory=dict)
+    leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def leak_words(self) -> str:
+        """What every caption must say of images that stand in training and in evaluation; empty where none do."""
+        said = leakage.sentences(self.leaks)
+        return " ".join(line for lines in said.values() for line in lines)
 
     @property
     def resamples(self) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import figures, tables
+from medstudy import figures, leakage, tables
 from medstudy.figures import data, saving, style
 from medstudy.figures.data import StudyData, join, plural
 
@@ -43,6 +43,7 @@ def write(study: StudyData, out_dir: str | Path) -> Path:
         f"# {study.study.get('name', 'study')}: resolution in training and at inference",
         _section("Question", QUESTION),
         _section("Method in short", method(study)),
+        *([_section("Leaks", _bullets(_leaks(study)))] if study.leak_words else []),
         _section("Claims and verdicts", _claims(study)),
         _section("Figures", _figures(out)),
         _section("Tables", _tables(out)),
@@ -64,6 +65,10 @@ def _section(title: str, text: str) -> str:
 
 def _bullets(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _leaks(study: StudyData) -> list[str]:
+    return [line for lines in leakage.sentences(study.leaks).values() for line in lines]
 
 
 def method(study: StudyData) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from medstudy.figures import style
 
@@ -14,17 +15,19 @@ SUFFIXES = (".pdf", ".png", ".csv", ".md")
 
 
 def save(
-    figure: Figure, table: pd.DataFrame, title: str, caption: str, out_dir: Path, name: str
-) -> list[Path]:
+    figure: Figure, table: pd.DataFrame, title: str, caption: str, out_dir: Path, name: str,
+    page: Bbox | None = None,
+) -> list[Path]:  # fmt: skip
     """Write `name`.pdf, .png, .csv (exactly what is drawn) and .md (the caption) into `out_dir`.
 
-    No dates are written, so the same data give the same bytes.
+    page: what is shown of the figure, in inches; None is all of it. No dates are written, so the same data give the
+    same bytes.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = [out_dir / f"{name}{suffix}" for suffix in SUFFIXES]
     with style.context():
-        figure.savefig(paths[0], metadata={"CreationDate": None, "ModDate": None, "Title": title})
-        figure.savefig(paths[1], dpi=style.PNG_DPI, metadata={"Software": None})
+        figure.savefig(paths[0], metadata={"CreationDate": None, "ModDate": None, "Title": title}, bbox_inches=page)
+        figure.savefig(paths[1], dpi=style.PNG_DPI, metadata={"Software": None}, bbox_inches=page)
     write_csv(table, paths[2])
     paths[3].write_text(f"# {title}\n\n{caption}\n", encoding="utf-8")
     return paths

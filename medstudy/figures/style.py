@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
@@ -13,6 +14,7 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 SINGLE, DOUBLE = 3.35, 7.0  # inches: one and two columns of a journal page
 PNG_DPI = 200
@@ -182,6 +184,20 @@ def regime_legend(fig: Figure, regimes: list[str], columns: int = 6) -> None:
     fig.legend(
         handles=handles, loc="outside upper center", ncols=min(columns, len(handles)), title="trained at"
     )
+
+
+def footnote(fig: Figure, text: str) -> Bbox | None:
+    """Write a warning below a figure that must not be shown without it; returns the page with it, in inches.
+
+    None, and nothing is written, for an empty text.
+    """
+    if not text:
+        return None
+    width, height = fig.get_size_inches()
+    lines = textwrap.wrap(text, int(width * 24))
+    fig.text(0.01, 0, "\n".join(lines), va="top", fontsize=5.5, linespacing=1.2, color=VERMILLION)
+    below = 0.05 + len(lines) * 5.5 * 1.3 / 72
+    return Bbox([[0, -below], [width, height]])
 
 
 def letter(ax, index: int, title: str = "") -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from medstudy import paths
 
@@ -15,7 +16,9 @@ class Source(BaseModel):
     path: a hub id, or a folder that holds the same files. revision: a commit of the hub's repository; None takes the
     newest, and the run's record says which that was. train, val, test: at most so many images of each split, the
     first of a seeded order that keeps groups together; None is all, 0 none. val_share: of the training groups, held out
-    for validation where the source has no such split. seed: of that order and that share.
+    for validation where the source has no such split. split: "source" takes the source's own; "group" shares its groups
+    out anew, test_share of them for testing, so that none stands in two splits. seed: of that order and those shares.
+    on_unreadable: an image that cannot be read stops the study, or is left out and listed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -26,7 +29,16 @@ class Source(BaseModel):
     val: NonNegativeInt | None = None
     test: PositiveInt | None = None
     val_share: float = Field(default=0.1, gt=0, lt=1)
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    split: Literal["source", "group"] = "source"
+    on_unreadable: Literal["stop", "skip"] = "stop"
     seed: NonNegativeInt = 42
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Source:
+        if self.split == "group" and self.test_share + self.val_share >= 1:
+            raise ValueError("test_share and val_share must leave some groups to train on")
+        return self
 
     @property
     def root(self) -> Path:

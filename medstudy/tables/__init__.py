@@ -19,6 +19,7 @@ from medstudy.tables import (
     author_scores,
     claims,
     data_sets,
+    leakage,
     main_results,
     mismatch,
     mixed,
@@ -45,7 +46,7 @@ def _entry(number: int, module: ModuleType) -> Entry:
     return Entry(name, module.TITLE, module.build, module.caption)
 
 
-_ORDER = (data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims)
+_ORDER = (data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage)
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 
 
@@ -59,7 +60,7 @@ def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
     table = entry.build(study)
     if table.empty:
         return Rendered(name, entry.title, missing="the study has no rows for it")
-    caption = entry.caption(table, study)
+    caption = f"{entry.caption(table, study)} {study.leak_words}".rstrip()
     files = [Path(out_dir) / "tables" / f"{name}{suffix}" for suffix in (".csv", ".md")]
     saving.write_csv(table, files[0])
     files[1].write_text(f"# {entry.title}\n\n{caption}\n\n{saving.markdown(table)}\n", encoding="utf-8")

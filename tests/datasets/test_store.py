@@ -1,23 +1,32 @@
 """Examples on disk: what is read is what was written, the hub's loader reads it too, bad rows stop the build."""
 
+import hashlib
 import io
+import pickle
+import weakref
 from dataclasses import replace
 
 import datasets as hub
 import numpy as np
+import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+import torch
 
 from medstudy import datasets, images
 from medstudy.datasets import store
 from medstudy.errors import DataError, ImageError
 from medstudy.pictures import Picture
+from medstudy.records import SPLITS, Shot
 from tests.conftest import make_example
 
 
 class Made:
     name = "made"
+
+
+class Lenient(Made):
+    on_unreadable = "skip"
 
 
 def _serve(monkeypatch, splits):
@@ -41,10 +50,10 @@ def test_round_trip(monkeypatch, tmp_path):
 def test_the_hubs_own_loader_reads_it(monkeypatch, tmp_path):
     _serve(monkeypatch, _splits())
     store.build(Made(), tmp_path)
-    loaded = hub.load_dataset("parquet", data_files=str(tmp_path / "test.parquet"), cache_dir=str(tmp_path / "cache"))
+    loaded = hub.load_dataset("arrow", data_files=str(tmp_path / "test.arrow"), cache_dir=str(tmp_path / "cache"))
     row = loaded["train"][0]
     assert row["image"].size == (40, 30)
-    assert row["questions"][2]["options"] == ["red", "blue"]
+    assert row["questions"][2]["options"] == ["red", "blue"] and row["context"] == []
 
 
 def test_the_table_has_a_row_a_question(monkeypatch, tmp_path):
@@ -58,10 +67,10 @@ def test_the_table_has_a_row_a_question(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
-        (lambda s: s.update(val=[]), "val of made is empty"),
+        (lambda s: s.update(test=[]), "test of made is empty"),
+        (lambda s: s.update(val=[]), "val of made is empty and train is not"),
         (lambda s: s["test"].append(s["test"][0]), "must be unique"),
         (lambda s: s["test"].append(s["train"][1]), "says that it is of train"),
-        (lambda s: s["test"].append(replace(s["train"][0], image_id="x", split="test")), "two splits"),
         (
             lambda s: s["test"].append(
                 replace(s["test"][0], image_id="x", questions=(replace(s["test"][0].questions[0], answer=" "),))
@@ -80,7 +89,7 @@ def test_the_table_has_a_row_a_question(monkeypatch, tmp_path):
             "at most 10 options, .* has 11",
         ),
     ],
-    ids=["empty split", "repeated id", "wrong split", "leaked group", "no answer", "no question", "eleven options"],
+    ids=["no test", "train without val", "repeated id", "wrong split", "no answer", "no question", "eleven options"],
 )
 def test_bad_data_stops_the_build(monkeypatch, tmp_path, break_it, words):
     splits = _splits()
@@ -90,16 +99,31 @@ def test_bad_data_stops_the_build(monkeypatch, tmp_path, break_it, words):
         store.build(Made(), tmp_path)
 
 
-def test_an_unreadable_image_is_named(monkeypatch, tmp_path):
+def test_a_damaged_file_names_the_image(monkeypatch, tmp_path):
     _serve(monkeypatch, _splits())
     store.build(Made(), tmp_path)
-    table = pq.read_table(tmp_path / "test.parquet")
-    rows = table.to_pylist()
-    rows[1]["image"]["bytes"] = rows[1]["image"]["bytes"][:60]
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "test.parquet")
-    damaged = store.read(tmp_path, "test")[1].image
+    read = store.read(tmp_path, "test")
+    picture = read[1].image
+    file, content = picture.file, bytearray(picture.file.read_bytes())
+    content[picture.start + 60 : picture.start + picture.length] = bytes(picture.length - 60)
+    file.write_bytes(content)
     with pytest.raises(ImageError, match="test-1"):
-        damaged.pixels()
+        picture.pixels()
+    file.write_bytes(content[: picture.start + 5])
+    with pytest.raises(DataError, match="test-1 of made is kept in .* cut short"):
+        picture.pixels()
+    file.unlink()
+    with pytest.raises(DataError, match="test-1 of made is kept in .*No such file"):
+        picture.pixels()
+
+
+def test_an_image_without_bytes_is_named(tmp_path):
+    row = store._row(make_example(0, (30, 40))) | {"image": {"bytes": None, "path": "scan.png"}}
+    table = pa.Table.from_pylist([row], schema=store.FEATURES.arrow_schema)
+    with pa.OSFile(str(tmp_path / "test.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
+        out.write_table(table)
+    with pytest.raises(ImageError, match="train-0 of made must have bytes"):
+        store.read(tmp_path, "test")
 
 
 def test_an_unreadable_picture_stops_the_build(monkeypatch, tmp_path):
@@ -109,6 +133,101 @@ def test_an_unreadable_picture_stops_the_build(monkeypatch, tmp_path):
     _serve(monkeypatch, splits)
     with pytest.raises(ImageError, match="scan"):
         store.build(Made(), tmp_path)
+
+
+def test_an_unreadable_picture_may_be_left_out_and_is_listed(monkeypatch, tmp_path):
+    splits = _splits()
+    broken = Picture(b"no image", "scan")
+    splits["train"][1] = replace(splits["train"][1], image=broken)
+    splits["test"][0] = replace(splits["test"][0], context=(Shot(broken),))
+    _serve(monkeypatch, splits)
+    table = store.build(Lenient(), tmp_path)
+    assert [one.image_id for one in store.read(tmp_path, "train")] == ["train-0", "train-2"]
+    assert table["image_id"].nunique() == 7 and not {"train-1", "test-0"} & set(table["image_id"])
+    lost = pd.read_csv(tmp_path / "unreadable.csv")
+    assert lost[["split", "image_id"]].values.tolist() == [["train", "train-1"], ["test", "test-0"]]
+    assert lost["error"].str.contains("scan").all()
+    prints = pd.read_parquet(tmp_path / "fingerprints.parquet")
+    assert set(prints["image_id"]) == set(table["image_id"])
+    splits["test"] = splits["test"][:1]
+    with pytest.raises(DataError, match="test of made is empty. 2 images could not be read"):
+        store.build(Lenient(), tmp_path)
+
+
+def test_a_data_set_may_be_for_evaluation_only(monkeypatch, tmp_path):
+    _serve(monkeypatch, _splits() | {"train": [], "val": []})
+    table = store.build(Made(), tmp_path)
+    assert set(table["split"]) == {"test"} and table["detail_px"].dtype == float
+    assert [len(store.read(tmp_path, split)) for split in SPLITS] == [0, 0, 3]
+
+
+def test_context_sets_and_tags_come_back(monkeypatch, tmp_path):
+    splits = _splits()
+    earlier, plain = (make_example(index, (20, 24 + index)).image for index in (7, 8))
+    one = splits["test"][1]
+    asked = (replace(one.questions[0], set_id="pair", tags=("department=radiology", "level=2")),)
+    context = (Shot(earlier, "Is there a dot?", "no"), Shot(Picture.of(plain, "plain")))
+    splits["test"][1] = replace(one, questions=asked, context=context)
+    _serve(monkeypatch, splits)
+    table = store.build(Made(), tmp_path)
+    read = store.read(tmp_path, "test")
+    assert read[1].questions == asked and [len(other.context) for other in read] == [0, 2, 0]
+    first, second = read[1].context
+    assert (first.question, first.answer, second.question, second.answer) == ("Is there a dot?", "no", "", "")
+    assert np.array_equal(first.image.pixels(), np.asarray(earlier))
+    assert (first.image.height, first.image.width) == (20, 31)
+    assert np.array_equal(second.image.pixels(), np.asarray(plain))
+    assert np.array_equal(read[2].image.pixels(), np.asarray(splits["test"][2].image))
+    assert table["set_id"].dropna().tolist() == ["pair"]
+    prints = pd.read_parquet(tmp_path / "fingerprints.parquet")
+    assert prints.loc[prints["image_id"] == "test-1", "place"].tolist() == [0, 1, 2]
+
+
+def test_neither_building_nor_reading_holds_a_splits_images(monkeypatch, tmp_path):
+    made = []
+
+    def noise(params, split):
+        """Pictures of half a megabyte, made when they are asked for."""
+        for index in range(40 if split == "train" else 1):
+            one = make_example(index, (400, 400), split)
+            picture = Picture.of(one.image, one.image_id)
+            made.append(weakref.ref(picture))
+            alive.append(sum(one() is not None for one in made))
+            yield replace(one, image=picture)
+
+    alive = []
+    monkeypatch.setattr(datasets, "load", noise)
+    monkeypatch.setattr(store, "BATCH_BYTES", 2**20)
+    store.build(Made(), tmp_path)
+    assert (tmp_path / "train.arrow").stat().st_size > 19e6
+    assert max(alive) <= 5, "a batch of a megabyte is three of them"
+    read = store.read(tmp_path, "train")
+    assert len(read) == 40 and read[-1].image_id == "train-39" and len(pickle.dumps(read)) < 100_000
+    assert read[31].image.sha256 == hashlib.sha256(read[31].image.data).hexdigest()
+    assert not any(isinstance(part, bytes) for one in read for part in vars(one.image).values())
+
+
+class Sums(torch.utils.data.Dataset):
+    def __init__(self, examples):
+        self.examples = examples
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, index):
+        return int(self.examples[index].image.pixels().sum())
+
+
+def test_other_processes_read_the_same(monkeypatch, tmp_path):
+    _serve(monkeypatch, _splits())
+    store.build(Made(), tmp_path)
+    read = store.read(tmp_path, "train")
+    here = [int(one.image.pixels().sum()) for one in read]
+    loader = torch.utils.data.DataLoader(Sums(read), batch_size=None, num_workers=1, multiprocessing_context="fork")
+    assert list(loader) == here
+    sent = pickle.loads(pickle.dumps(Sums(read)))  # as spawn sends it
+    assert [sent[index] for index in range(3)] == here
+    assert [one.image for one in sent.examples] == [one.image for one in read]
 
 
 def test_a_picture_is_stored_as_it_came(monkeypatch, tmp_path):

@@ -12,6 +12,12 @@ from medstudy import claims, scoring
 from medstudy.figures import StudyData
 from tests import synthetic
 
+LEAKS = pd.DataFrame({
+    "dataset": ["atlas", "phantom"], "split": "test", "images": [12, 40], "of_dataset": ["atlas", "–"],
+    "of_split": ["train", "–"], "exact": [2, 0], "near": [1, 0], "group": 0, "share_pct": [25.0, 0.0],
+    "repeats": [1, 0], "allowed": ["its split is by question.", ""],
+})  # fmt: skip
+
 
 @cache
 def study(regimes: tuple[str, ...] = synthetic.REGIMES, n_images: int = 40) -> StudyData:

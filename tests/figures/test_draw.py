@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
+from PIL import Image
 
 from medstudy import figures
 from medstudy.errors import ParamsError
@@ -21,7 +23,7 @@ from medstudy.figures import (
     style,
     what_models_see,
 )
-from tests.figures.study import study
+from tests.figures.study import LEAKS, study
 
 SMALLEST_FONT = 5.5
 
@@ -73,6 +75,24 @@ def test_no_two_texts_overlap_and_none_is_too_small(drawn, name):
     assert written and all(size >= SMALLEST_FONT for _, size, _ in written)
     boxes = [(text, box.padded(-1.0)) for text, _, box in written]
     assert not [(a, b) for (a, one), (b, two) in combinations(boxes, 2) if one.overlaps(two)]
+
+
+@pytest.mark.parametrize("name", ["03_native_vs_fixed", "04_mismatch_heatmap", "12_learning_curves"])
+def test_a_leak_is_written_below_the_figure_and_over_nothing(small, name, tmp_path):
+    entry, words = figures.REGISTRY[name], replace(small, leaks=LEAKS).leak_words * 3
+    with style.context():
+        figure = entry.draw(entry.build(small), small)
+        page = style.footnote(figure, words)
+        figure.set_dpi(60)
+        written = _written(figure)
+    (note,) = [box for text, _, box in written if text.startswith("Leak: 3 of 12")]
+    assert words in {" ".join(text.split()) for text, *_ in written}
+    assert 60 * page.y0 <= note.y0 and note.y1 <= 0.5 and note.x1 <= 60 * page.x1
+    assert all(box.y0 > -1 for _, _, box in written if box is not note)
+    with_it = figures.render(name, replace(small, leaks=LEAKS), tmp_path / "with").files[1]
+    without = figures.render(name, small, tmp_path / "without").files[1]
+    with Image.open(with_it) as one, Image.open(without) as other:
+        assert one.height > other.height and abs(one.width - other.width) <= 1
 
 
 @pytest.mark.parametrize("name", figures.REGISTRY)

@@ -9,7 +9,7 @@ import pytest
 
 from medstudy import figures, tables
 from medstudy.figures import index
-from tests.figures.study import study
+from tests.figures.study import LEAKS, study
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +18,13 @@ def page(tmp_path_factory):
     small = study()
     figures.render_all(small, out, only=["01_native_sizes", "06_resolution_curves"])
     tables.render_all(small, out)
+    assert not (out / "tables" / "10_leakage.md").exists()
     return index.write(small, out)
 
 
 def test_every_link_and_picture_exists(page):
     links = re.findall(r"\]\(([^)]+)\)", page.read_text())
-    assert len(links) >= 2 * 3 + len(tables.REGISTRY)
+    assert len(links) >= 2 * 3 + len(tables.REGISTRY) - 1
     assert all((page.parent / link).is_file() for link in links)
 
 
@@ -31,6 +32,18 @@ def test_it_is_read_in_order(page):
     headings = re.findall(r"^## (.*)$", page.read_text(), flags=re.M)
     assert headings == ["Question", "Method in short", "Claims and verdicts", "Figures", "Tables",
                         "What this does not show", "Not run", "Provenance"]  # fmt: skip
+
+
+def test_an_allowed_leak_is_said_beside_everything(tmp_path):
+    said = ("Leak: 3 of 12 test images of atlas stand in train of atlas (2 the same pixels, 1 nearly). "
+            "Allowed: its split is by question.")  # fmt: skip
+    leaking = replace(study(), leaks=LEAKS)
+    made = figures.render_all(leaking, tmp_path, only=["06_resolution_curves"]) + tables.render_all(leaking, tmp_path)
+    assert len(made) == 1 + len(tables.REGISTRY) and all(item.caption.endswith(said) for item in made)
+    assert all(said in file.read_text() for item in made for file in item.files if file.suffix == ".md")
+    page = index.write(leaking, tmp_path).read_text()
+    assert page.index(said) < page.index("## Claims and verdicts")
+    assert said not in index.write(study(), tmp_path).read_text().split("## Figures")[0]
 
 
 def test_it_says_what_was_not_run(page):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -18,7 +20,7 @@ from medstudy.tables import (
     seeds_and_tests,
     tasks,
 )
-from tests.figures.study import study
+from tests.figures.study import LEAKS, study
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def test_robustness_is_over_the_ladder_without_controls(small, phantom):
 
 
 def test_every_table_is_written_as_numbers_and_as_markdown(small, tmp_path):
-    made = tables.render_all(small, tmp_path)
+    made = tables.render_all(replace(small, leaks=LEAKS), tmp_path)
     assert [item.name for item in made if item.missing] == []
     for item in made:
         csv, markdown = item.files
@@ -126,7 +128,7 @@ def test_every_table_is_written_as_numbers_and_as_markdown(small, tmp_path):
 def test_tables_without_rows_say_so_instead_of_failing(small, tmp_path):
     one = small.scores.query("regime == 'native' and inference == 'native' and control == 'none'")
     missing = {item.name[3:] for item in tables.render_all(StudyData(one), tmp_path) if item.missing}
-    assert missing == {"data_sets", "tasks", "mismatch", "robustness", "seeds_and_tests", "claims"}
+    assert missing == {"data_sets", "tasks", "mismatch", "robustness", "seeds_and_tests", "claims", "leakage"}
 
 
 def test_an_unknown_table_is_an_error_that_lists_the_known():
