@@ -13,7 +13,23 @@ from typing import Annotated, Union
 from pydantic import Field
 
 from medstudy import paths
-from medstudy.datasets import atlas, general, phantom, vqa_rad
+from medstudy.datasets import (
+    atlas,
+    general,
+    gmai_mmbench,
+    medbookvqa,
+    mediconfusion,
+    medxpertqa,
+    microvqa,
+    mmmu,
+    mmxu,
+    omnimedvqa,
+    phantom,
+    pmc_vqa,
+    probmed,
+    smmile,
+    vqa_rad,
+)
 from medstudy.records import Example
 
 REGISTRY = {
@@ -21,6 +37,17 @@ REGISTRY = {
     "atlas": atlas,
     "general": general,
     "vqa_rad": vqa_rad,
+    "pmc_vqa": pmc_vqa,
+    "omnimedvqa": omnimedvqa,
+    "mmmu": mmmu,
+    "medxpertqa": medxpertqa,
+    "microvqa": microvqa,
+    "mediconfusion": mediconfusion,
+    "probmed": probmed,
+    "gmai_mmbench": gmai_mmbench,
+    "medbookvqa": medbookvqa,
+    "smmile": smmile,
+    "mmxu": mmxu,
 }
 Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], Field(discriminator="name")]  # noqa: UP007
 

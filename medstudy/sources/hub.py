@@ -13,7 +13,8 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
          images: tuple[str, ...] = ("image",)) -> Iterator[dict]:  # fmt: skip
     """The rows of a split, images not decoded ({"bytes", "path"}), in the source's order.
 
-    columns: name -> what it is, for the error that says which are missing. Raises DataError.
+    columns: name -> what it is, for the error that says which are missing. images: the columns of an image, or of a
+    list of them. Raises DataError.
     """
     import datasets
 
@@ -33,7 +34,9 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
         )
     for name in images:
         if name in table.column_names:
-            table = table.cast_column(name, datasets.Image(decode=False))
+            listed = isinstance(table.features[name], datasets.List)
+            undecoded = datasets.Image(decode=False)
+            table = table.cast_column(name, datasets.List(undecoded) if listed else undecoded)
     yield from table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from medstudy.errors import DataError
 from medstudy.records import LETTERS, Question
@@ -16,8 +16,21 @@ def closed_or_open(id: str, text: str, answer: str, task: str, **more) -> Questi
 
 def choice(id: str, text: str, options: Sequence[str], right: int, task: str, **more) -> Question:
     """A choice among `options`, of which number `right` (from 0) is the answer. Raises DataError."""
+    if len(options) > len(LETTERS):
+        raise DataError(f"A choice has at most {len(LETTERS)} options, a letter each, but {id!r} has {len(options)}.")
     if not 0 <= right < len(options):
         raise DataError(f"A choice's answer is one of its {len(options)} options, but {id!r} names number {right}.")
     return Question(
         id=id, text=text, answer=LETTERS[right], kind="choice", task=task, options=tuple(options), **more
     )
+
+
+def lettered(id: str, text: str, options: Mapping[str, str], answer: str, task: str, **more) -> Question:
+    """A choice whose answer is one of the letters that its options go by: A, B, … without a gap. Raises DataError."""
+    letters = "".join(options)
+    if letters != LETTERS[: len(letters)] or answer not in options:
+        raise DataError(
+            f"A choice's options go by A, B, C …, and its answer is one of them, but {id!r} has the options "
+            f"{', '.join(options) or 'none'} and the answer {answer!r}. Mend the row, or leave it out."
+        )
+    return choice(id, text, tuple(options.values()), letters.index(answer), task, **more)
