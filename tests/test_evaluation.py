@@ -149,15 +149,6 @@ def test_rows_record_sizes_prompt_and_answer(trained, examples):
     assert row["answer"] == "upper left" and isinstance(row["raw_text"], str)
 
 
-def test_rows_keep_the_set_and_the_tags_of_a_question_through_parquet(trained, examples, tmp_path):
-    first, *others = examples[0].questions
-    told = replace(examples[0], questions=(replace(first, set_id="pair", tags=("a=x", "b=y")), *others))
-    evaluation.predict(trained, [told, examples[1]], NATIVE, STUDY).to_parquet(tmp_path / "rows.parquet")
-    rows = pd.read_parquet(tmp_path / "rows.parquet").set_index(["image_id", "question_id"])
-    row = rows.loc[("train-0", "dot")]
-    assert row["set_id"] == "pair" and list(row["tags"]) == ["a=x", "b=y"] and rows["set_id"].notna().sum() == 1
-
-
 def test_controls_show_what_they_say(trained, examples):
     blind = evaluation.predict(trained, examples, Blind(), STUDY)
     assert (blind["visual_tokens"] == 0).all() and not blind["prompt"].str.contains("image_pad").any()
@@ -167,6 +158,15 @@ def test_controls_show_what_they_say(trained, examples):
     shuffled = evaluation.predict(trained, examples, Shuffled(native=NATIVE), STUDY)
     assert (shuffled["height"] != native["height"]).any()
     assert set(shuffled["control"]) == {"shuffled"} and set(native["control"]) == {"none"}
+
+
+def test_rows_keep_the_set_and_the_tags_of_a_question_through_parquet(trained, examples, tmp_path):
+    first, *others = examples[0].questions
+    told = replace(examples[0], questions=(replace(first, set_id="pair", tags=("a=x", "b=y")), *others))
+    evaluation.predict(trained, [told, examples[1]], NATIVE, STUDY).to_parquet(tmp_path / "rows.parquet")
+    rows = pd.read_parquet(tmp_path / "rows.parquet").set_index(["image_id", "question_id"])
+    row = rows.loc[("train-0", "dot")]
+    assert row["set_id"] == "pair" and list(row["tags"]) == ["a=x", "b=y"] and rows["set_id"].notna().sum() == 1
 
 
 def test_swapping_never_keeps_an_image_and_stays_in_the_family(examples):

@@ -39,7 +39,7 @@ COLUMNS = {
 
 
 class Params(Source):
-    """See `Source`; path: the folder that holds dataset.csv and images/. test leaves out pairs that it would part."""
+    """See `Source`; path: the folder that holds dataset.csv and images/. A pair that `test` parts is no set."""
 
     name: Literal["mediconfusion"] = "mediconfusion"
 
@@ -55,12 +55,11 @@ def load(params: Params, split: str) -> Iterator[Example]:
     kept = list(splits.capped(asked, params.test, params.seed))
     there, images = {one.key for one in kept}, folders.Images(root, below=("images",))
     for one in kept:
-        if questions := tuple(_question(side) for _, side in one.rows if side["other"] in there):
-            yield Example(
-                image_id=one.key, image=images(f"{one.key}.jpg"), questions=questions, dataset="mediconfusion",
-                split=split, group=one.group, family="radiology", modality="radiology", anatomy="unknown",
-                render=CARD.render, source=CARD.url, license=CARD.license,
-            )  # fmt: skip
+        yield Example(
+            image_id=one.key, image=images(f"{one.key}.jpg"), dataset="mediconfusion", split=split, group=one.group,
+            questions=tuple(_question(side, side["other"] in there) for _, side in one.rows), family="radiology",
+            modality="radiology", anatomy="unknown", render=CARD.render, source=CARD.url, license=CARD.license,
+        )  # fmt: skip
 
 
 def _linked(pairs: list[tuple[str, str]]) -> dict[str, str]:
@@ -79,11 +78,12 @@ def _sides(rows: list[dict]) -> Iterator[dict]:
             yield row | {"side": side, "image": row[f"im_{side}_local"], "other": row[f"im_{other}_local"]}
 
 
-def _question(side: dict) -> Question:
+def _question(side: dict, whole: bool) -> Question:
     number, options = side["side"], {"A": side["option_A"].strip(), "B": side["option_B"].strip()}
+    tags = several.tags(category=_categories(side.get(f"category_{number}")))
     return lettered(
         f"{side['id']}-{number}", side["question"].strip(), options, side[f"im_{number}_correct"].strip(),
-        "confusing pair", set_id=side["id"], tags=several.tags(category=_categories(side.get(f"category_{number}"))),
+        "confusing pair", set_id=side["id"] if whole else None, tags=tags,
     )  # fmt: skip
 
 

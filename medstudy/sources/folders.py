@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from medstudy import paths
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
 from medstudy.sources import files
@@ -20,8 +21,8 @@ def root(path: str, holds: str, names: Sequence[str] = (), revision: str | None 
     holds: what stands in the folder, for the error; without names there is nothing to fetch, as where a licence asks
     for a download by hand. Raises DataError.
     """
-    if Path(path).is_dir():
-        return Path(path)
+    if (folder := paths.resolve(path)).is_dir():
+        return folder
     if not names:
         raise DataError(f"This data set is a folder with {holds}, but {path!r} is no folder. Download it, and name it.")
     from huggingface_hub import snapshot_download

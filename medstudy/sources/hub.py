@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from medstudy import paths
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
 
 
 def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | None = None, revision: str | None = None,
-         images: tuple[str, ...] = ("image",)) -> Iterator[dict]:  # fmt: skip
+         images: tuple[str, ...] = ("image",), only: Collection[str] | None = None) -> Iterator[dict]:  # fmt: skip
     """The rows of a split, images not decoded ({"bytes", "path"}), in the source's order.
 
-    columns: name -> what it is, for the error that says which are missing. images: the columns of an image, or of a
-    list of them. Raises DataError.
+    columns: name -> what it is, for the error that says which are missing. only: of them, those to read; None is all
+    that the source has. images: the columns of an image, or of a list of them. Raises DataError.
     """
     import datasets
 
     where = f"{path}{f' ({config})' if config else ''} {split}"
     try:
-        table = datasets.load_dataset(path, config, split=split, revision=None if Path(path).is_dir() else revision)
+        table = _table(path, config, split, revision)
     except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
         raise DataError(
             f"A data set is a hub id or a folder with the hub's files, but {where} cannot be loaded: {error}. Without "
             f"a network, download it elsewhere and give its folder as `path`."
         ) from error
-    if missing := [name for name in columns if name not in table.column_names]:
+    names = table.column_names or list(next(iter(table), {}))
+    if missing := [name for name in columns if name not in names]:
         wanted = "; ".join(f"{name}: {columns[name]}" for name in missing)
         raise DataError(
-            f"{where} must have the columns {', '.join(columns)}, but it has {', '.join(table.column_names)}. Missing: "
+            f"{where} must have the columns {', '.join(columns)}, but it has {', '.join(names)}. Missing: "
             f"{wanted}. The source has changed, or the path is of another data set: pin a revision that has them."
         )
+    if only is not None:
+        table = table.select_columns(list(only))
     for name in images:
-        if name in table.column_names:
-            listed = isinstance(table.features[name], datasets.List)
+        if name in names and (only is None or name in only):
+            listed = isinstance((table.features or {}).get(name), datasets.List)
             undecoded = datasets.Image(decode=False)
             table = table.cast_column(name, datasets.List(undecoded) if listed else undecoded)
     yield from table
+
+
+def _table(path: str, config: str | None, split: str, revision: str | None):
+    """A folder is streamed, past the cache of `datasets`, which knows one by its last name alone and confuses them."""
+    import datasets
+
+    folder = paths.resolve(path)
+    if not folder.is_dir():
+        return datasets.load_dataset(path, config, split=split, revision=revision)
+    with TemporaryDirectory() as cache:
+        return datasets.load_dataset(str(folder), config, split=split, streaming=True, cache_dir=cache)
 
 
 def picture(value: dict | bytes | None, name: str, root: Path | None = None) -> Picture:
