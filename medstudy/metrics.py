@@ -119,10 +119,15 @@ def author_choice(prediction: str, answer: str) -> float:
     return float(prediction.strip().upper()[:1] == answer)
 
 
-def strict_choice(prediction: str, answer: str) -> float:
-    """1 when the prediction starts with the letter standing alone: "B", "(b)", "B. left"; not "Benign"."""
+def chosen(prediction: str) -> str | None:
+    """The letter that a prediction starts with, standing alone, upper case: of "B", "(b)", "B. left"; not "Benign"."""
     found = _LETTER.match(prediction)
-    return float(found is not None and found[1].upper() == answer)
+    return found[1].upper() if found else None
+
+
+def strict_choice(prediction: str, answer: str) -> float:
+    """1 when the letter that the prediction starts with, standing alone, is the answer's."""
+    return float(chosen(prediction) == answer)
 
 
 def author_class(prediction: str, answer: str) -> float:

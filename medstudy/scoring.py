@@ -153,12 +153,34 @@ def macro_localization_recall(rows: pd.DataFrame) -> float:
     return float(pd.Series(named).groupby(exploded["localizations"].to_numpy()).mean().mean())
 
 
-def set_accuracy(scores: pd.DataFrame, by: list[str], value: str = "score") -> float:
-    """The share of sets, say all questions of an image, in which every answer is right: guessing pays less.
+RUN = ("study", "dataset", "split", "model", "regime", "seed", "inference", "control")
 
-    As in MediConfusion and ProbMed, where a set is a pair of questions made to be told apart.
+
+def set_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row a set of questions and run, no row where no question is of a set: guessing pays less.
+
+    As in MediConfusion and ProbMed, where a set is made to be told apart. Columns: those of `RUN` that are there;
+    set_id, also as image_id and question_id, so that sets are counted, not questions; the group of its first image;
+    `questions`; `score`, 1 when every answer is right by the strict score; `chance` of that by guessing; `accuracy`,
+    the mean of the strict scores; `confused`, of choices whose references differ: 1 when all answers are the same
+    letter. As in MediConfusion's code, a pair with an answer that is no letter is wrong, and left out of confusion.
     """
-    return float((scores.groupby(by, sort=False)[value].min() >= 1).mean())
+    if "set_id" not in scores or scores["set_id"].isna().all():
+        return pd.DataFrame(columns=[*RUN, "set_id", "score", "confused"])
+    rows = scores[scores["set_id"].notna()]
+    letters = rows["raw_text"].map({text: metrics.chosen(text) for text in _texts(rows["raw_text"]).unique()})
+    rows = rows.assign(lettered=letters.notna() & rows["kind"].eq("choice"), letter=letters)
+    run = [name for name in RUN if name in rows]
+    found = rows.groupby([*run, "set_id"], sort=False, observed=True, dropna=False).agg(
+        group=("group", "first"), questions=("strict", "size"), score=("strict", "min"), accuracy=("strict", "mean"),
+        chance=("chance", "prod"), answers=("answer", "nunique"), letters=("letter", "nunique"),
+        lettered=("lettered", "all"),
+    ).reset_index()  # fmt: skip
+    told = found["lettered"] & (found["answers"] == found["questions"]) & (found["questions"] > 1)
+    found["confused"] = (found["letters"] == 1).astype(float).where(told)
+    found["score"] = (found["score"] >= 1).astype(float)
+    names = found["set_id"].astype(str)
+    return found.drop(columns=["answers", "letters", "lettered"]).assign(image_id=names, question_id=names)
 
 
 def author_table(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -15,10 +15,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from medstudy import datasets, evaluation, figures, models, scoring, tables, training
+from medstudy import evaluation, figures, models, scoring, tables, training
 from medstudy.batches import parts
 from medstudy.datasets import store
-from medstudy.errors import DataError
 from medstudy.figures import Rendered, StudyData
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.records import SPLITS, Example
@@ -47,7 +46,7 @@ class Done:
 
 def run(params, model: Model, folder: Path) -> Done:
     """The whole chain in `folder`; `params` are those of any data set in the registry."""
-    questions = built(params, folder / "data")
+    questions = store.build(params, folder / "data")
     there = set(questions["split"])
     examples = {split: list(store.read(folder / "data", split)) if split in there else [] for split in SPLITS}
     logs, predictions = [], []
@@ -81,15 +80,3 @@ def draw(questions: pd.DataFrame, logs: pd.DataFrame, scores: pd.DataFrame, fold
     study = StudyData(scores, logs, questions.rename(columns={"question": "text"}), study=about)
     return [*figures.render_all(study, folder, FIGURES), *(tables.render(name, study, folder) for name in TABLES)]
 
-
-def built(params, folder: Path) -> pd.DataFrame:
-    """`store.build`; for a data set that is only evaluated on, the same of its test split alone."""
-    try:
-        return store.build(params, folder)
-    except DataError as error:
-        if "Every split needs an image" not in str(error) or any(True for _ in datasets.load(params, "train")):
-            raise
-    examples = [store._decoded(one) for one in datasets.load(params, "test")]
-    store._check(examples, params.name, "test")
-    store.write(examples, folder / "test.parquet")
-    return store.questions(examples)

@@ -5,8 +5,9 @@ A further form of a data set is "name-form".
 
 from __future__ import annotations
 
-from tests import fixtures_paper
+from tests import fixtures_paper, fixtures_related
 
 MAKERS = {
     **fixtures_paper.MAKERS,
+    **fixtures_related.MAKERS,
 }

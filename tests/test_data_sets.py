@@ -2,16 +2,13 @@
 
 import pandas as pd
 import pytest
-from datasets import Value
 
 from medstudy import datasets, scoring
-from medstudy.datasets import store
 from medstudy.errors import DataError
 from medstudy.records import SPLITS
 from tests import chain, data_sets
 
 PUBLIC = {name for name, module in datasets.REGISTRY.items() if hasattr(module, "CARD")}
-WITH_SEVERAL = ("bbbc021-several",)
 
 
 @pytest.fixture(params=data_sets.MAKERS)
@@ -23,9 +20,7 @@ def test_every_public_data_set_has_a_fixture():
     assert {name.split("-")[0] for name in data_sets.MAKERS} == PUBLIC
 
 
-def test_from_load_to_figures(params, tiny_model, tmp_path, request):
-    if any(name in request.node.name for name in WITH_SEVERAL) and isinstance(_kept("context"), Value):
-        pytest.skip("the store does not keep several images an example yet")
+def test_from_load_to_figures(params, tiny_model, tmp_path):
     done = chain.run(params, tiny_model, tmp_path)
     splits = {split: len(examples) for split, examples in done.examples.items()}
     assert splits["test"] and bool(splits["train"]) == bool(splits["val"])
@@ -37,10 +32,6 @@ def test_from_load_to_figures(params, tiny_model, tmp_path, request):
     assert done.scores["score"].between(0, 1).all() and set(done.scores["dataset"]) == {datasets.label(params)}
     for one in done.drawn:
         assert not one.missing and any(datasets.label(params) in file.read_text() for file in one.files if _text(file))
-
-
-def _kept(name):
-    return getattr(store, "FEATURES", {}).get(name)
 
 
 def _text(file):

@@ -177,6 +177,15 @@ def test_controls_show_what_they_say(trained, examples):
     assert set(shuffled["control"]) == {"shuffled"} and set(native["control"]) == {"none"}
 
 
+def test_rows_keep_the_set_and_the_tags_of_a_question_through_parquet(trained, examples, tmp_path):
+    first, *others = examples[0].questions
+    told = replace(examples[0], questions=(replace(first, set_id="pair", tags=("a=x", "b=y")), *others))
+    evaluation.predict(trained, [told, examples[1]], NATIVE, STUDY).to_parquet(tmp_path / "rows.parquet")
+    rows = pd.read_parquet(tmp_path / "rows.parquet").set_index(["image_id", "question_id"])
+    row = rows.loc[("train-0", "dot")]
+    assert row["set_id"] == "pair" and list(row["tags"]) == ["a=x", "b=y"] and rows["set_id"].notna().sum() == 1
+
+
 def test_swapping_never_keeps_an_image_and_stays_in_the_family(examples):
     swapped = evaluation.swapped(examples)
     assert all(a.image_id != b.image_id and a.family == b.family for a, b in zip(examples, swapped, strict=True))

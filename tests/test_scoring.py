@@ -173,9 +173,48 @@ def test_a_missing_column_is_named():
         scoring.score(pd.DataFrame([row()]).drop(columns="raw_text"))
 
 
-def test_set_accuracy_counts_only_sets_all_right():
-    scores = pd.DataFrame({"image_id": ["a", "a", "b", "b"], "score": [1, 1, 1, 0]})
-    assert scoring.set_accuracy(scores, ["image_id"]) == 0.5
+PAIRS = [
+    # set, reference, said: told apart; the same letter for both; each the other's; one that is no letter
+    ("told", "A", "A"), ("told", "B", "b) right"), ("same", "A", "A"), ("same", "B", "A."),
+    ("swapped", "A", "B"), ("swapped", "B", "A"), ("mute", "A", "A"), ("mute", "B", "Benign or not"),
+]  # fmt: skip
+
+
+def pairs(**changes):
+    return [
+        row(kind="choice", image_id=f"{name}{answer}", answer=answer, raw_text=said, options=["x", "y"], set_id=name,
+            group=name, regime="native", seed=0, inference="native", control="none", split="test") | changes
+        for name, answer, said in PAIRS
+    ]  # fmt: skip
+
+
+def test_a_set_is_right_when_all_its_answers_are_and_confused_when_they_are_the_same():
+    alone = row(image_id="z", question_id="z", set_id=None, group="z", regime="native", seed=0)
+    sets = scoring.set_scores(scoring.score(pd.DataFrame([*pairs(), alone]))).set_index("set_id")
+    assert sets["score"].to_dict() == {"told": 1, "same": 0, "swapped": 0, "mute": 0}
+    assert sets["confused"].dropna().to_dict() == {"told": 0, "same": 1, "swapped": 0}
+    assert sets["chance"].tolist() == [0.25] * 4 and sets["questions"].tolist() == [2] * 4
+    assert sets["accuracy"].to_dict() == {"told": 1, "same": 0.5, "swapped": 0, "mute": 0.5}
+
+
+def test_sets_of_different_runs_are_never_mixed():
+    half = scoring.score(pd.DataFrame([*pairs()[:1], *pairs(seed=1)[1:2], *pairs(inference="fixed-84")[:2]]))
+    sets = scoring.set_scores(half)
+    assert sets.set_index(["seed", "inference"])["questions"].to_dict() == {
+        (0, "native"): 1, (1, "native"): 1, (0, "fixed-84"): 2
+    }  # fmt: skip
+    assert sets["confused"].notna().tolist() == [False, False, True]
+
+
+def test_sets_of_yes_and_no_have_no_confusion():
+    rows = [row(question_id=n, set_id="s", group="g", answer=n, raw_text="yes") for n in ("yes", "no")]
+    sets = scoring.set_scores(scoring.score(pd.DataFrame(rows)))
+    assert sets["score"].tolist() == [0] and sets["confused"].isna().all() and sets["chance"].tolist() == [0.25]
+
+
+@pytest.mark.parametrize("columns", [{}, {"set_id": None}])
+def test_without_sets_there_are_no_rows(columns):
+    assert scoring.set_scores(scoring.score(pd.DataFrame([row(**columns)]))).empty
 
 
 def test_author_table_reports_each_kind_from_its_own_rows():

@@ -13,7 +13,30 @@ from typing import Annotated, Union
 from pydantic import Field
 
 from medstudy import paths
-from medstudy.datasets import atlas, bbbc021, general, hpa, hussain, path_vqa, phantom, slake, ubench, vqa_rad, wsi_vqa
+from medstudy.datasets import (
+    atlas,
+    bbbc021,
+    general,
+    gmai_mmbench,
+    hpa,
+    hussain,
+    medbookvqa,
+    mediconfusion,
+    medxpertqa,
+    microvqa,
+    mmmu,
+    mmxu,
+    omnimedvqa,
+    path_vqa,
+    phantom,
+    pmc_vqa,
+    probmed,
+    slake,
+    smmile,
+    ubench,
+    vqa_rad,
+    wsi_vqa,
+)
 from medstudy.records import Example
 from medstudy.sources import splits
 
@@ -29,6 +52,17 @@ REGISTRY = {
     "hussain": hussain,
     "wsi_vqa": wsi_vqa,
     "bbbc021": bbbc021,
+    "pmc_vqa": pmc_vqa,
+    "omnimedvqa": omnimedvqa,
+    "mmmu": mmmu,
+    "medxpertqa": medxpertqa,
+    "microvqa": microvqa,
+    "mediconfusion": mediconfusion,
+    "probmed": probmed,
+    "gmai_mmbench": gmai_mmbench,
+    "medbookvqa": medbookvqa,
+    "smmile": smmile,
+    "mmxu": mmxu,
 }
 Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], Field(discriminator="name")]  # noqa: UP007
 

@@ -243,7 +243,7 @@ def not_run(study: StudyData, out: Path) -> list[str]:
     lines += [
         f"Table: {e.title}."
         for e in tables.REGISTRY.values()
-        if not (out / "tables" / f"{e.name}.md").is_file()
+        if e.applies(study) and not (out / "tables" / f"{e.name}.md").is_file()
     ]
     return lines + [str(line) for line in study.study.get("not_run", ())]
 

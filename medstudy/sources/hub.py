@@ -16,7 +16,7 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
     """The rows of a split, images not decoded ({"bytes", "path"}), in the source's order.
 
     columns: name -> what it is, for the error that says which are missing. only: of them, those to read; None is all
-    that the source has. Raises DataError.
+    that the source has. images: the columns of an image, or of a list of them. Raises DataError.
     """
     import datasets
 
@@ -39,7 +39,9 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
         table = table.select_columns(list(only))
     for name in images:
         if name in names and (only is None or name in only):
-            table = table.cast_column(name, datasets.Image(decode=False))
+            listed = isinstance((table.features or {}).get(name), datasets.List)
+            undecoded = datasets.Image(decode=False)
+            table = table.cast_column(name, datasets.List(undecoded) if listed else undecoded)
     yield from table
 
 

@@ -37,3 +37,14 @@ def tagged(row: Mapping, names: Iterable[str]) -> tuple[str, ...]:
 def answered(row: Mapping, question: str = "question", answer: str = "answer") -> bool:
     """Whether a row has both texts: a few rows of public sources lack one."""
     return all(str(row[name] or "").strip() for name in (question, answer))
+
+
+def lettered(id: str, text: str, options: Mapping[str, str], answer: str, task: str, **more) -> Question:
+    """A choice whose answer is one of the letters that its options go by: A, B, … without a gap. Raises DataError."""
+    letters = "".join(options)
+    if letters != LETTERS[: len(letters)] or answer not in options:
+        raise DataError(
+            f"A choice's options go by A, B, C …, and its answer is one of them, but {id!r} has the options "
+            f"{', '.join(options) or 'none'} and the answer {answer!r}. Mend the row, or leave it out."
+        )
+    return choice(id, text, tuple(options.values()), letters.index(answer), task, **more)

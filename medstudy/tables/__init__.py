@@ -1,5 +1,5 @@
 """The tables in reading order. Each is one module: TITLE, `build(study) -> DataFrame` (units in the column names) and
-`caption(table, study)`.
+`caption(table, study)`. One that only some studies have also says which: `applies(study)`.
 
     tables.render_all(StudyData(scores=...), "figures/offline")   # writes figures/offline/tables/NN_name.{csv,md}
 """
@@ -25,6 +25,7 @@ from medstudy.tables import (
     mixed,
     robustness,
     seeds_and_tests,
+    sets,
     tasks,
 )
 
@@ -39,14 +40,17 @@ class Entry:
     title: str
     build: Callable[[StudyData], pd.DataFrame]
     caption: Callable[[pd.DataFrame, StudyData], str]
+    applies: Callable[[StudyData], bool]  # whether its absence from a study is worth a word
 
 
 def _entry(number: int, module: ModuleType) -> Entry:
     name = f"{number:02d}_{module.__name__.rsplit('.', 1)[-1]}"
-    return Entry(name, module.TITLE, module.build, module.caption)
+    return Entry(name, module.TITLE, module.build, module.caption, getattr(module, "applies", lambda study: True))
 
 
-_ORDER = (data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage)
+_ORDER = (
+    data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage, sets,
+)  # fmt: skip
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 
 

@@ -1,0 +1,72 @@
+"""MedXpertQA MM: board-level questions with one to six images and patient records (arXiv 2501.18362).
+
+From `TsinghuaC3I/MedXpertQA`, configuration MM: rows name their images, which stand in images.zip (read as it is, or
+unpacked as images/). A question's text repeats its options after "Answer Choices:"; that part is cut, because a prompt
+lists them. Its dev split has five questions; nothing is for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from medstudy.errors import DataError
+from medstudy.records import Example
+from medstudy.sources import folders, hub, several, splits
+from medstudy.sources.base import Source
+from medstudy.sources.card import Card
+from medstudy.sources.questions import lettered
+
+VERSION = "1"
+CARD = Card(
+    url="https://huggingface.co/datasets/TsinghuaC3I/MedXpertQA",
+    license="MIT",
+    splits=("test",),
+    schema_from="the public card, and the 2,000 test rows in TsinghuaC3I/MedXpertQA's eval/data",
+    questions={"test": 2000},
+)
+COLUMNS = {
+    "id": "the question's",
+    "question": "its text",
+    "options": "letter: text",
+    "label": "the right letter",
+    "images": "names of files",
+}
+REPEATED = "\nAnswer Choices:"
+ARCHIVE = "images.zip"
+
+
+class Params(Source):
+    """See `Source`."""
+
+    name: Literal["medxpertqa"] = "medxpertqa"
+    path: str = "TsinghuaC3I/MedXpertQA"
+
+
+def load(params: Params, split: str) -> Iterator[Example]:
+    """One example a question: its images are its own. Nothing for training."""
+    if split != "test":
+        return
+    rows = hub.rows(params.path, "test", COLUMNS, config="MM", revision=params.revision)
+    asked = several.gathered(rows, lambda row: row["id"])
+    images = folders.Images(folders.root(params.path, ARCHIVE, (ARCHIVE,), params.revision), (ARCHIVE,), ("images", ""))
+    for one in splits.capped(asked, params.test, params.seed):
+        yield _example(one.rows[0][1], images)
+
+
+def _example(row: dict, images: folders.Images) -> Example:
+    context, image = several.shown([images(name) for name in row["images"] or ()], row["id"])
+    options = {letter: text for letter, text in sorted(row["options"].items()) if text is not None}
+    text, cut, _ = row["question"].rpartition(REPEATED)
+    if not isinstance(row["label"], str):
+        raise DataError(f"MedXpertQA's label is a letter, but {row['id']} has {row['label']!r}. Pin a revision.")
+    tags = several.tags(**{name: row.get(name) for name in ("medical_task", "body_system", "question_type")})
+    question = lettered(
+        row["id"], (text if cut else row["question"]).strip(), options, row["label"],
+        row.get("medical_task") or "unknown", tags=tags,
+    )  # fmt: skip
+    return Example(
+        image_id=row["id"], image=image, questions=(question,), dataset="medxpertqa", split="test", group=row["id"],
+        family=row.get("body_system") or "unknown", modality="mixed", anatomy=row.get("body_system") or "unknown",
+        render=CARD.render, source=CARD.url, license=CARD.license, context=context,
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Sources that come as files: tables of text, and images beside them or in the zip archives they are published in."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from medstudy import paths
+from medstudy.errors import DataError
+from medstudy.pictures import Picture
+from medstudy.sources import files
+
+
+def root(path: str, holds: str, names: Sequence[str] = (), revision: str | None = None) -> Path:
+    """The folder of a data set: `path` itself, or the hub's files of these names where `path` is a hub id.
+
+    holds: what stands in the folder, for the error; without names there is nothing to fetch, as where a licence asks
+    for a download by hand. Raises DataError.
+    """
+    if (folder := paths.resolve(path)).is_dir():
+        return folder
+    if not names:
+        raise DataError(f"This data set is a folder with {holds}, but {path!r} is no folder. Download it, and name it.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path, repo_type="dataset", revision=revision, allow_patterns=list(names)))
+    except Exception as error:  # the hub raises anything at all: of the network, of a licence, of a name
+        raise DataError(
+            f"A data set is a hub id, or a folder with {holds}, but {path!r} is no folder and cannot be fetched: "
+            f"{error}. Without a network, download {', '.join(names)} elsewhere and give the folder as `path`."
+        ) from error
+
+
+def table(
+    file: Path,
+    needed: Mapping[str, str],
+    separator: str = ",",
+    columns: Sequence[str] | None = None,
+    at_once: int = 1024,
+) -> Iterator[dict]:
+    """The rows of a .csv or .tsv, every cell as text ("" for an empty one), `at_once` of them in memory.
+
+    needed: name -> what it is, of the columns that it must have. columns: those that are read; None: all. Raises
+    DataError.
+    """
+    try:
+        text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+        chunks = pd.read_csv(file, sep=separator, usecols=columns, chunksize=at_once, **text)
+        for chunk in chunks:
+            files.need(dict.fromkeys(chunk.columns), needed, str(file))
+            yield from chunk.to_dict("records")
+    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
+        raise DataError(f"{file} must be a table in UTF-8, but it cannot be read as one: {error}.") from error
+
+
+class Images:
+    """The image files of a data set, by the names in its rows: unpacked under `folder`, or in zip archives there.
+
+    below: the folders that a name may be relative to; the first that has it counts.
+    """
+
+    def __init__(self, folder: Path, archives: Sequence[str] = (), below: Sequence[str] = ("",)):
+        self.folder, self.below = folder, below
+        self.archives = [_opened(folder / name) for name in archives if (folder / name).is_file()]
+
+    def __call__(self, name: str) -> Picture:
+        """The image, not decoded. Raises DataError for a name that is absolute, leads outside, or is not there."""
+        inside = PurePosixPath(name.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts or not inside.parts:
+            raise DataError(
+                f"A data set's images lie in its folder {self.folder}, but a row names {name!r}. Use relative paths."
+            )
+        for place in (str(PurePosixPath(one) / inside) for one in self.below):
+            for archive in self.archives:
+                if place in archive.NameToInfo:
+                    return Picture(_unpacked(archive, place), place)
+            if (self.folder / place).is_file():
+                return Picture(files.below(self.folder, place).read_bytes(), place)
+        packed = f" nor have {', '.join(str(archive.filename) for archive in self.archives)}" if self.archives else ""
+        raise DataError(f"A row names the image {name!r}, but {self.folder} has none{packed}. Put it there.")
+
+
+def _opened(file: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file} must be a zip archive, but it is none ({error}). Fetch it again.") from error
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{name} in {archive.filename} cannot be unpacked ({error}). Fetch it again.") from error
