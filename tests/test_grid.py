@@ -61,7 +61,7 @@ def test_several_models_share_the_data_and_nothing_else(tmp_path):
     study = _several(tmp_path)
     jobs = {job.name: job for job in grid.plan(study)}
     alone = _plan(tmp_path)
-    assert len(jobs) == 2 * len(alone) - 2
+    assert len(jobs) == 2 * len(alone) - 3  # two of data, one of leakage
     assert jobs["data-phantom"].identity == alone["data-phantom"].identity
     small, job = grid.find(study, "train-small-native-s0")
     other, _ = grid.find(study, "claims-other")
