@@ -282,6 +282,12 @@ def test_a_file_cut_short_is_refused_or_whole(name):
     assert refused >= 8
 
 
+def test_a_pixel_half_clear_is_rounded():
+    """101 at 65 of 255 on white is 215.7."""
+    pixel = np.full((1, 1, 4), (101, 101, 101, 65), np.uint8)
+    assert read_array(encode(Image.fromarray(pixel)))[0, 0].tolist() == [216] * 3
+
+
 def quadrants():
     """Red, green over blue, white: flat, so that JPEG changes them by a level or two."""
     colours = np.array([[(200, 20, 20), (20, 200, 20)], [(20, 20, 200), (230, 230, 230)]], np.uint8)

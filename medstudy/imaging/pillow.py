@@ -107,8 +107,8 @@ def open_header(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=formats)
         except Image.UnidentifiedImageError as error:
             raise ImageError(
-                f"cannot be decoded: a file must be whole and one of {', '.join(FORMATS)} (JPEG of 8 bits), TIFF, "
-                f"DICOM (DICM at byte 128), NIfTI or slide, but this begins with {data[:8]!r}: convert or leave it out"
+                f"cannot be decoded: files must be whole and one of {', '.join(FORMATS)} (JPEG of 8 bits), TIFF, DICOM "
+                f"(DICM at byte 128), NIfTI or slide, but this begins with {data[:8]!r}: convert it or leave it out"
             ) from error
 
 
