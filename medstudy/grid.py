@@ -34,7 +34,7 @@ _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "
 SOURCES = {
     "data": ("records.py", "images.py", "pictures.py", "datasets/store.py", "sources/*.py"),  # and the data set's own
     "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
-    "evaluate": (*_MODEL_CODE, "evaluation.py"),
+    "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
     "scores": ("scoring.py", "metrics.py"),
     "claims": ("claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
     "figures": ("gallery.py", "figures/*.py", "tables/*.py", *_STATISTICS),
