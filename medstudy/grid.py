@@ -37,7 +37,7 @@ SOURCES = {
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
     "scores": ("scoring.py", "metrics.py"),
     "claims": ("claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
-    "figures": ("gallery.py", "figures/*.py", "tables/*.py", *_STATISTICS),
+    "figures": ("gallery.py", "author_mode.py", "scoring.py", "figures/*.py", "tables/*.py", *_STATISTICS),
 }
 
 

@@ -1,7 +1,8 @@
 """The single scores: one prediction and its reference in, numbers in [0, 1] out.
 
-`author_*` follow the public evaluation code of the paper's first author (Qwen2-VL fine-tuned and scored on
-VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets), oddities kept: each docstring names them.
+`author_*` follow the public evaluation code of the paper's first author (https://github.com/cliangyu/med_eval:
+Qwen2-VL fine-tuned and scored on VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets), oddities kept: each
+docstring names them.
 `llava_med_*` follow https://github.com/microsoft/LLaVA-Med (`llava/eval/run_eval.py` and `eval_metrics`).
 The others are standard scores, given beside them so that the oddities can be told from the model.
 """
@@ -115,8 +116,8 @@ def llava_med_exact_match(prediction: str, answer: str) -> float:
 # Choice and class
 
 def author_choice(prediction: str, answer: str) -> float:
-    """1 when the first character, upper case, is the letter: "Benign" counts as B, " B" as wrong."""
-    return float(prediction[:1].upper() == answer)
+    """1 when the first character that is no space, upper case, is the letter: "Benign" counts as B, "(B)" as wrong."""
+    return float(prediction.strip()[:1].upper() == answer)
 
 
 def strict_choice(prediction: str, answer: str) -> float:
@@ -140,11 +141,13 @@ def strict_class(prediction: str, answer: str, classes: tuple[str, ...]) -> floa
 # Descriptions
 
 def first_cell_line(text: str, known: tuple[str, ...]) -> str | None:
-    """The author's: the first known name, in the list's order, that stands in the text, case-insensitively.
+    """The author's: the known name that stands first in the text, case-insensitively; of two there, the list's first.
 
-    Oddity kept: "HEK293" is found in "HEK293T". The order of the author's list is not public: ours is sorted.
+    Oddity kept: "HEK293" is found in "HEK293T". The author's list is a set, whose order is chance: ours is sorted.
     """
-    return next((name for name in known if names(text, name)), None)
+    low = text.lower()
+    found = [(low.find(name.lower()), place, name) for place, name in enumerate(known) if names(text, name)]
+    return min(found)[2] if found else None
 
 
 def description(text: str, cell_line: str | None, localizations: tuple[str, ...],

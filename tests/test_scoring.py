@@ -25,6 +25,8 @@ KNOWN_PLACES = ("Nucleoli", "Nucleoli fibrillar center", "Nucleoplasm", "Cytosol
     ("No, there is a mass", "yes", 0, 0, 0),
     ("The eyes", "yes", 1, 0, 1),
     ("", "no", 0, 0, 0),
+    ("left lung", "left", 1, 0, 0),  # a closed answer that is neither: LLaVA-Med wants yes or no in the text first
+    ("no, the left", "left", 1, 0, 1),
 ])
 def test_closed(text, answer, author, strict, llava_med):
     assert metrics.author_closed(text, answer) == author
@@ -72,7 +74,7 @@ def test_exact_match(text, answer, exact, llava_med):
 
 
 @pytest.mark.parametrize("text, author, strict", [
-    ("B", 1, 1), ("b", 1, 1), ("B. left", 1, 1), ("b) left", 1, 1), (" B", 0, 1), ("(B)", 0, 1),
+    ("B", 1, 1), ("b", 1, 1), ("B. left", 1, 1), ("b) left", 1, 1), (" B", 1, 1), ("(B)", 0, 1),
     ("Benign", 1, 0), ("B left", 1, 0), ("The answer is B", 0, 0), ("C", 0, 0), ("", 0, 0),
 ])
 def test_choice(text, author, strict):
@@ -97,7 +99,8 @@ def test_class(text, answer, author, strict):
 @pytest.mark.parametrize("text, line, places, expected", [
     ("HeLa cells, nucleoplasm", "HeLa", ("Nucleoplasm",), (1, 1, 1, 1)),
     ("hek293t cells", "HEK293T", (), (0, np.nan, 1, np.nan)),  # "HEK293" is found first, inside
-    ("HeLa and A-431", "HeLa", (), (0, np.nan, 0, np.nan)),  # the first of the list, not of the text
+    ("HeLa and A-431", "HeLa", (), (1, np.nan, 0, np.nan)),  # the first of the text, not of the list
+    ("A-431, not hela", "HeLa", (), (0, np.nan, 0, np.nan)),
     ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # naming all pays
     ("nucleoli fibrillar center", None, ("Nucleoli",), (np.nan, 1, np.nan, 0)),
     ("cytosol", None, ("Cytosol", "Nucleoplasm"), (np.nan, 1 / 2, np.nan, 2 / 3)),
@@ -174,15 +177,6 @@ def test_a_missing_column_is_named():
 def test_set_accuracy_counts_only_sets_all_right():
     scores = pd.DataFrame({"image_id": ["a", "a", "b", "b"], "score": [1, 1, 1, 0]})
     assert scoring.set_accuracy(scores, ["image_id"]) == 0.5
-
-
-def test_author_table_reports_each_kind_from_its_own_rows():
-    scores = scoring.score(predictions(n_images=40, seeds=2, rungs=("native",), controls=()))
-    table = scoring.author_table(scores, ["regime", "inference"]).set_index("regime")
-    native = scores[scores["regime"] == "native"]
-    assert table.loc["native", "closed_accuracy"] == native.loc[native["kind"] == "closed", "author"].mean()
-    assert table.loc["native", "open_f1"] == native.loc[native["kind"] == "open", "f1"].mean()
-    assert table.notna().all(axis=None)
 
 
 def test_a_million_rows_are_scored_in_seconds():

@@ -18,11 +18,11 @@ from medstudy.pictures import Picture
 class StudyData:
     """All that a study's report reads. Every table may be empty: what it would show is then listed as not run.
 
-    `scores` is `scoring.score(predictions)`; `training` is training.parquet; `examples` has one row a question;
-    `claims` is claims.csv; `images` maps image_id to the original image, only those that may be rendered;
-    `study` holds facts of the study, each optional: name, low (the regime that native is compared with),
-    resamples (bootstrap), level (of intervals), parameters (of the model), training (its settings), seed, not_run
-    (texts), versions.
+    `scores` is `scoring.score(predictions)` of the greedy answers, `author` that of the sampled ones; `training` is
+    training.parquet; `examples` has one row a question; `claims` is claims.csv; `images` maps image_id to the original
+    image, only those that may be rendered; `study` holds facts of the study, each optional: name, low (the regime that
+    native is compared with), resamples (bootstrap), level (of intervals), parameters (of the model), training (its
+    settings), seed, not_run (texts), versions.
     """
 
     scores: pd.DataFrame
@@ -31,6 +31,7 @@ class StudyData:
     claims: pd.DataFrame = field(default_factory=pd.DataFrame)
     images: Mapping[str, Image.Image | Picture] = field(default_factory=dict)
     study: Mapping[str, Any] = field(default_factory=dict)
+    author: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def resamples(self) -> int:
