@@ -7,13 +7,12 @@ from predictions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-import numpy as np
 import pandas as pd
 
 from medstudy import scoring
-from medstudy.intervals import Interval, macro_interval, mean_interval
+from medstudy.intervals import macro_interval, summarise
 
 KEYS = ["dataset", "regime", "inference"]
 
@@ -47,6 +46,8 @@ COLUMNS = {  # (whose decoding, whose score)
     "greedy_author_pct": ("greedy", "author"),
     "strict_mode_pct": ("greedy", "standard"),
 }
+ENDS = {"estimate": "", "low": "_low", "high": "_high"}
+COUNTS = {"n_questions": "questions", "n_images": "images", "n_seeds": "seeds"}
 
 
 def table(scores: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -55,34 +56,33 @@ def table(scores: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     `scores` are those of `scoring.score`, of all decodings. A column is NaN where its answers were not asked for.
     """
     decoded = {"greedy": scoring.greedy(scores), "sampled": scoring.sampled(scores)}
-    cells = {name: dict(list(rows.groupby(KEYS, sort=True))) for name, rows in decoded.items()}
-    keys = sorted(set().union(*cells.values()))
-    none = scores.iloc[:0]
-    rows = [
-        dict(zip(KEYS, key, strict=True)) | found
-        for key in keys
-        for metric in METRICS
-        if (found := _row(metric, {name: cells[name].get(key, none) for name in cells}, level))
-    ]
-    return pd.DataFrame(rows)
+    parts = [_part(metric, decoded, level).assign(place=place) for place, metric in enumerate(METRICS)]
+    made = pd.concat(parts, ignore_index=True).sort_values([*KEYS, "place"], ignore_index=True)
+    numbers = [f"{name}{end}" for name in COLUMNS for end in ENDS.values()]
+    return made.reindex(columns=[*KEYS, "metric", *numbers, *COUNTS.values()])
 
 
-def _row(metric: Metric, decoded: dict[str, pd.DataFrame], level: float) -> dict | None:
-    """The metric under each decoding and score; None where no answer of the cell has it."""
-    found = {name: _interval(metric, decoded[whose], score, level) for name, (whose, score) in COLUMNS.items()}
-    there = [one for one in found.values() if one is not None]
-    if not there:
-        return None
-    row: dict = {"metric": metric.name}
-    for name, one in found.items():
-        ends = (one.estimate, one.low, one.high) if one is not None else (np.nan,) * 3
-        row |= {f"{name}{end}": 100 * value for end, value in zip(("", "_low", "_high"), ends, strict=True)}
-    return row | {"questions": there[0].n_questions, "images": there[0].n_images, "seeds": there[0].n_seeds}
+def _part(metric: Metric, decoded: dict[str, pd.DataFrame], level: float) -> pd.DataFrame:
+    """The rows of one metric; none where no answer has it."""
+    counts = [*COUNTS.values()]
+    made = pd.DataFrame(columns=[*KEYS, *counts])
+    for name, (whose, score) in COLUMNS.items():
+        found = _summary(metric, decoded[whose], score, level)
+        if len(found):
+            ends = {end: f"{name}{suffix}" for end, suffix in ENDS.items()}
+            found = found.assign(**{end: 100 * found[end] for end in ENDS}).rename(columns=ends | COUNTS)
+            made = found if made.empty else made.merge(found, on=KEYS, how="outer", suffixes=("", "_again"))
+            for count in filter(lambda count: f"{count}_again" in made, counts):
+                made[count] = made[count].fillna(made.pop(f"{count}_again")).astype(int)
+    return made.assign(metric=metric.name)
 
 
-def _interval(metric: Metric, rows: pd.DataFrame, score: str, level: float) -> Interval | None:
+def _summary(metric: Metric, rows: pd.DataFrame, score: str, level: float) -> pd.DataFrame:
+    """KEYS, estimate, low, high and counts of every cell that has the metric."""
     rows, value = rows[rows["kind"] == metric.kind], getattr(metric, score)
     if metric.of and score == "author":
-        rows = scoring.localizations_named(rows)
-        return macro_interval(rows, metric.of, value, level) if len(rows) else None
-    return mean_interval(rows, value, level) if len(rows) and rows[value].notna().any() else None
+        cells = scoring.localizations_named(rows).groupby(KEYS, sort=True)
+        found = [dict(zip(KEYS, key, strict=True)) | asdict(macro_interval(part, metric.of, value, level))
+                 for key, part in cells]  # fmt: skip
+        return pd.DataFrame(found)
+    return summarise(rows, KEYS, value, level) if rows[value].notna().any() else pd.DataFrame()

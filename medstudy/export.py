@@ -34,6 +34,7 @@ from medstudy.records import GREEDY
 
 RUN = ["model", "regime", "seed"]
 TASK = ["dataset", "inference", "decoding"]
+DOC = ["dataset", "image_id", "question_id"]
 HASHED = ("image_id", "group", "question_id", "set_id")
 FIELDS = (  # of a prediction that scores, intervals and tables read
     "study", "model", "model_revision", "regime", "seed", "inference", "control", "mismatch", "budget_pixels",
@@ -172,7 +173,7 @@ def _samples(rows: pd.DataFrame, layout: Layout) -> Iterable[dict]:
         about = {name: _plain(_named(row, name)) for name in fields}
         yield {
             "doc_id": number, "target": str(row["answer"]), **layout.sample(str(row["shown_prompt"]), text),
-            "doc_hash": _doc_hash(row), "prompt_hash": _hash(str(row["shown_prompt"])),
+            "doc_hash": _hash(*(str(row[name]) for name in DOC)), "prompt_hash": _hash(str(row["shown_prompt"])),
             "target_hash": _hash(str(row["answer"])),
             **{name: float(row[name]) for name in scoring.METRICS if pd.notna(row[name])},
             "medstudy": about,
@@ -185,8 +186,9 @@ def _named(row: dict, name: str):
     return _hash(row["dataset"], str(row[name]))[:16] if name in HASHED and pd.notna(row[name]) else row[name]
 
 
-def _doc_hash(row: dict) -> str:
-    return _hash(row["dataset"], str(row["image_id"]), str(row["question_id"]))
+def _task_hash(rows: pd.DataFrame) -> str:
+    docs = zip(*(rows[name].astype(str) for name in DOC), strict=True)
+    return _hash("".join(f"sample_{number}{_hash(*doc)}" for number, doc in enumerate(docs)))
 
 
 def _plain(value):
@@ -226,8 +228,7 @@ def _results(tasks: dict[str, pd.DataFrame], about: dict, record: dict) -> dict:
         "n-shot": dict.fromkeys(every, 0),
         "higher_is_better": {task: dict.fromkeys(_measured(tasks[task]), True) for task in every},
         "n-samples": {task: dict.fromkeys(("original", "effective"), len(tasks[task])) for task in every},
-        "task_hashes": {task: _hash("".join(f"sample_{number}{_doc_hash(row)}" for number, row in
-                                            enumerate(tasks[task].to_dict("records")))) for task in every},
+        "task_hashes": {task: _task_hash(tasks[task]) for task in every},
     } | about  # fmt: skip
 
 
@@ -237,24 +238,25 @@ def _measured(rows: pd.DataFrame) -> list[str]:
 
 def _metrics(rows: pd.DataFrame) -> dict:
     """Mean and standard errors of every score; no bootstrap is run ("N/A", as theirs without one)."""
-    found = {}
+    found, clusters = {}, pd.factorize(rows["group"])[0]
     for name in _measured(rows):
-        there = rows[rows[name].notna()]
-        found |= {f"{name},none": float(there[name].mean()), f"{name}_stderr,none": "N/A"}
-        for kind, error in zip(("clt", "clustered"), _errors(there[name], there["group"]), strict=True):
+        there = rows[name].notna().to_numpy()
+        values = rows[name].to_numpy()[there]
+        found |= {f"{name},none": float(values.mean()), f"{name}_stderr,none": "N/A"}
+        for kind, error in zip(("clt", "clustered"), _errors(values, clusters[there]), strict=True):
             found[f"{name}_stderr_{kind},none"] = float(error) if np.isfinite(error) else "N/A"
     return found
 
 
-def _errors(values: pd.Series, clusters: pd.Series) -> tuple[float, float]:
+def _errors(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
     """Standard errors of a mean: of independent rows, and of rows in clusters (arXiv 2411.00640, equation 4)."""
     n, off = len(values), values - values.mean()
     if n < 2:
         return np.nan, np.nan
     independent = (off**2).sum() / (n - 1) / n
-    between = (off.groupby(clusters.to_numpy()).sum() ** 2).sum() - (off**2).sum()
-    clustered = max(0.0, independent + between / n**2) if clusters.nunique() > 1 else np.nan
-    return np.sqrt(independent), np.sqrt(clustered)
+    between = (np.bincount(clusters, off) ** 2).sum() - (off**2).sum()
+    several = len(np.unique(clusters)) > 1
+    return np.sqrt(independent), np.sqrt(max(0.0, independent + between / n**2)) if several else np.nan
 
 
 def _config(task: str, rows: pd.DataFrame, record: dict) -> dict:

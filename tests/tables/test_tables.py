@@ -90,7 +90,7 @@ def test_author_mode_stands_beside_strict_mode_and_moves_nothing_else(small, pha
     atlas = table[table["dataset"] == "atlas"]
     assert atlas["author_mode_pct"].isna().all() and atlas["strict_mode_pct"].notna().any()
     assert "(sampled-0.2)" in author_scores.caption(table, both)
-    for other in (main_results, mismatch, tasks):
+    for other in (main_results, tasks):
         pd.testing.assert_frame_equal(other.build(both), other.build(few))
 
 
