@@ -116,8 +116,8 @@ def llava_med_exact_match(prediction: str, answer: str) -> float:
 # Choice and class
 
 def author_choice(prediction: str, answer: str) -> float:
-    """1 when the first character that is no space, upper case, is the letter: "Benign" counts as B, "(B)" as wrong."""
-    return float(prediction.strip()[:1].upper() == answer)
+    """1 when the first character but blanks, upper case, is the letter: "Benign" counts as B, "(B)" as wrong."""
+    return float(prediction.strip().upper()[:1] == answer)
 
 
 def strict_choice(prediction: str, answer: str) -> float:
@@ -141,13 +141,13 @@ def strict_class(prediction: str, answer: str, classes: tuple[str, ...]) -> floa
 # Descriptions
 
 def first_cell_line(text: str, known: tuple[str, ...]) -> str | None:
-    """The author's: the known name that stands first in the text, case-insensitively; of two there, the list's first.
+    """The author's: the known name that stands first in the text, case-insensitively, as a part of a word too.
 
-    Oddity kept: "HEK293" is found in "HEK293T". The author's list is a set, whose order is chance: ours is sorted.
+    Oddity kept: "HEK293" is found in "HEK293T". Of names that begin at one place the first of `known` is taken; the
+    author's order is that of a set, so it differs from run to run: ours is sorted.
     """
-    low = text.lower()
-    found = [(low.find(name.lower()), place, name) for place, name in enumerate(known) if names(text, name)]
-    return min(found)[2] if found else None
+    places = {name: text.lower().find(name.lower()) for name in known}
+    return min((name for name in known if places[name] >= 0), key=places.get, default=None)
 
 
 def description(text: str, cell_line: str | None, localizations: tuple[str, ...],
@@ -161,7 +161,7 @@ def description(text: str, cell_line: str | None, localizations: tuple[str, ...]
     """
     hit = strict_line = recall = strict_f1 = np.nan
     if cell_line:
-        hit = float(first_cell_line(text, known_lines) == cell_line)
+        hit = float((first_cell_line(text, known_lines) or "").upper() == cell_line.upper())
         strict_line = strict_class(text, cell_line, known_lines)
     if localizations:
         recall = sum(names(text, name) for name in localizations) / len(localizations)

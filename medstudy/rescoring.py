@@ -28,7 +28,7 @@ import pandas as pd
 from rich.table import Table
 
 from medstudy import author_mode, scoring
-from medstudy.errors import DataError
+from medstudy.errors import DataError, RunError
 from medstudy.records import GREEDY
 from medstudy.sources.files import jsonl
 
@@ -99,13 +99,20 @@ def find(what: Sequence[str | Path]) -> list[Path]:
 
 def _files(place: Path) -> list[Path]:
     if place.suffix in (".yaml", ".yml"):
-        from medstudy import grid, params
-
-        study = params.load(place)
-        return [job.dir / "predictions.parquet" for job in grid.needed(study, grid.job(study, "scores"), "evaluate")]
+        return _of_study(place)
     if not place.is_dir():
         return [place]
     return sorted([*place.rglob("predictions.parquet"), *place.rglob("*samples_*.jsonl")])
+
+
+def _of_study(file: Path) -> list[Path]:
+    from medstudy import grid, params
+
+    jobs = [job for job in grid.plan(params.load(file)) if job.stage == "evaluate"]
+    for job in jobs:
+        if not job.done:
+            raise RunError(f"{job.name} is not complete: there is no {job.record}. Run the study first.")
+    return [job.dir / "predictions.parquet" for job in jobs]
 
 
 def read(file: Path) -> pd.DataFrame:
@@ -159,10 +166,15 @@ def _listed(value) -> list:
 
 
 def rescore(files: Sequence[Path], level: float = 0.95) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores of the predictions of all files, one row a question, and the table of `author_mode`. Raises DataError."""
+    """Scores of the predictions of all files, one row a question, and the table of `author_mode` for each model.
+
+    Raises DataError.
+    """
     scores = scoring.score(pd.concat([read(file) for file in files], ignore_index=True))
-    rows = scores[(scores["split"] == "test") & (scores["control"] == "none")]
-    return scores, author_mode.table(rows, level)
+    plain = scores[(scores["split"] == "test") & (scores["control"] == "none")]
+    tables = [author_mode.table(rows, level).assign(model=model) for model, rows in plain.groupby("model", sort=True)]
+    table = pd.concat(tables, ignore_index=True)
+    return scores, table[["model", *table.columns.drop("model")]]
 
 
 def write(scores: pd.DataFrame, table: pd.DataFrame, out: Path) -> list[Path]:
@@ -176,9 +188,9 @@ def write(scores: pd.DataFrame, table: pd.DataFrame, out: Path) -> list[Path]:
 
 def printed(table: pd.DataFrame) -> Table:
     """The table for a terminal: every number with its interval, and a dash where the answers were not asked for."""
-    shown = Table("trained, shown", "metric", *(name.removesuffix("_pct") for name in author_mode.COLUMNS), "n")
+    shown = Table("model, data\ntrained, shown", "metric", *(name.removesuffix("_pct") for name in author_mode.COLUMNS), "n")
     for row in table.to_dict("records"):
-        place = f"{row['dataset']}\n{row['regime']}, {row['inference']}"
+        place = f"{row['model']}, {row['dataset']}\n{row['regime']}, {row['inference']}"
         numbers = [_number(row, name) for name in author_mode.COLUMNS]
         shown.add_row(place, row["metric"], *numbers, str(row["questions"]))
     return shown

@@ -56,6 +56,7 @@ def test_what_is_exported_and_read_back_gives_the_same_scores_and_the_same_table
     columns = [*scoring.METRICS, "chance", "level", "raw_text", "answer", "kind", "budget_pixels", "mismatch"]
     pd.testing.assert_frame_equal(_numbered(there)[columns], _numbered(here)[columns], check_dtype=False)
     expected = author_mode.table(here[here["control"] == "none"])
+    assert set(table.pop("model")) == {"checkpoint"}
     pd.testing.assert_frame_equal(table, expected, check_dtype=False)  # images are still told apart
     assert table["author_mode_pct"].notna().all() and (table["author_mode_pct"] != table["greedy_author_pct"]).any()
 
@@ -182,6 +183,16 @@ def test_the_author_s_own_files_give_the_author_s_own_numbers(tmp_path):
     assert dict(scores[["dataset", "budget_pixels"]].drop_duplicates().to_numpy()) == {
         "vqa-rad": 12_000_000, "ubench": 50176, "hussain_results": 0, "subcellular": 50176}  # fmt: skip
     assert set(scores.loc[scores["kind"] == "class", "image_id"]) == {"1.png", "2.png"}
+
+
+def test_models_are_never_pooled(predictions, tmp_path):
+    for model, text in (("right", predictions["answer"]), ("silent", "")):
+        rows = predictions.assign(model=model, raw_text=text).query("decoding == 'greedy'")
+        (tmp_path / model).mkdir()
+        rows.to_parquet(tmp_path / model / "predictions.parquet")
+    _, table = rescoring.rescore(rescoring.find([tmp_path]))
+    closed = table[table["metric"] == "closed accuracy"].groupby("model")["strict_mode_pct"]
+    assert closed.min()["right"] == 100 and closed.max()["silent"] == 0
 
 
 def test_files_that_are_no_predictions_are_explained(tmp_path):

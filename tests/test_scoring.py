@@ -74,7 +74,7 @@ def test_exact_match(text, answer, exact, llava_med):
 
 
 @pytest.mark.parametrize("text, author, strict", [
-    ("B", 1, 1), ("b", 1, 1), ("B. left", 1, 1), ("b) left", 1, 1), (" B", 1, 1), ("(B)", 0, 1),
+    ("B", 1, 1), ("b", 1, 1), ("B. left", 1, 1), ("b) left", 1, 1), (" B", 1, 1), ("\nb", 1, 1), ("(B)", 0, 1),
     ("Benign", 1, 0), ("B left", 1, 0), ("The answer is B", 0, 0), ("C", 0, 0), ("", 0, 0),
 ])
 def test_choice(text, author, strict):
@@ -100,7 +100,8 @@ def test_class(text, answer, author, strict):
     ("HeLa cells, nucleoplasm", "HeLa", ("Nucleoplasm",), (1, 1, 1, 1)),
     ("hek293t cells", "HEK293T", (), (0, np.nan, 1, np.nan)),  # "HEK293" is found first, inside
     ("HeLa and A-431", "HeLa", (), (1, np.nan, 0, np.nan)),  # the first of the text, not of the list
-    ("A-431, not hela", "HeLa", (), (0, np.nan, 0, np.nan)),
+    ("not A-431 but HeLa", "HeLa", (), (0, np.nan, 0, np.nan)),
+    ("HELA cells", "HeLa", (), (1, np.nan, 1, np.nan)),
     ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # naming all pays
     ("nucleoli fibrillar center", None, ("Nucleoli",), (np.nan, 1, np.nan, 0)),
     ("cytosol", None, ("Cytosol", "Nucleoplasm"), (np.nan, 1 / 2, np.nan, 2 / 3)),
