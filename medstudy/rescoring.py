@@ -188,7 +188,8 @@ def write(scores: pd.DataFrame, table: pd.DataFrame, out: Path) -> list[Path]:
 
 def printed(table: pd.DataFrame) -> Table:
     """The table for a terminal: every number with its interval, and a dash where the answers were not asked for."""
-    shown = Table("model, data\ntrained, shown", "metric", *(name.removesuffix("_pct") for name in author_mode.COLUMNS), "n")
+    names = [name.removesuffix("_pct") for name in author_mode.COLUMNS]
+    shown = Table("model, data\ntrained, shown", "metric", *names, "n")
     for row in table.to_dict("records"):
         place = f"{row['model']}, {row['dataset']}\n{row['regime']}, {row['inference']}"
         numbers = [_number(row, name) for name in author_mode.COLUMNS]

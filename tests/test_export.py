@@ -218,7 +218,7 @@ def test_rescoring_and_exporting_load_neither_torch_nor_transformers(runs, tmp_p
     )
     ran = subprocess.run([sys.executable, "-c", script], cwd=paths.ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert "evaluate-base-s0, which is not complete" in ran.stderr
+    assert "evaluate-base-s0 is not complete" in ran.stderr
     table = pd.read_csv(tmp_path / "out" / "author_scores.csv")
     expected = scoring.score(pd.concat([pd.read_parquet(file) for file in rescoring.find([runs])], ignore_index=True))
     plain = expected.query("control == 'none' and kind == 'choice' and regime == 'mixed' and inference == 'native'")
