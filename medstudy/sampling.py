@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 
 import torch
+from transformers import LogitsProcessor
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,21 @@ class Sampler:
         drawn = [uniform(self.keys[branch], step) for branch in branches.tolist()]
         heights = torch.tensor(drawn, dtype=sums.dtype, device=sums.device) * sums[:, -1]
         return torch.searchsorted(sums, heights[:, None], right=True)[:, 0]
+
+
+class Draws(LogitsProcessor):
+    """The same in transformers' own `generate`, with do_sample=False: it leaves only the token drawn for `branch`.
+
+    For one answer: its place is counted from 0.
+    """
+
+    def __init__(self, sampler: Sampler, branch: int = 0):
+        self.sampler, self.branch, self.step = sampler, torch.tensor([branch]), -1
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.step += 1
+        drawn = self.sampler(scores, self.branch, self.step)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
 
 
 def key(*names: str | int) -> str:

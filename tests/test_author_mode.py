@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessorList
 
 from medstudy import demand, evaluation, models, params, paths, sampling, views
 from medstudy.batches import size_of
@@ -59,24 +59,12 @@ def test_one_pass_over_the_image_gives_both_and_the_greedy_answers_stay(sharp, e
     assert (sampled["raw_text"] != alone["raw_text"]).any()
 
 
-class _Draws(LogitsProcessor):
-    """In transformers' own loop: leave only the token that the sampler draws."""
-
-    def __init__(self, sampler):
-        self.sampler, self.step = sampler, -1
-
-    def __call__(self, input_ids, scores):
-        self.step += 1
-        drawn = self.sampler(scores, torch.tensor([0]), self.step)
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
-
-
 def _one_by_one(family, example, question, rung, seed):
     """The reference: one question through transformers' `generate`, with the same random numbers."""
     view = plan(rung, size_of(example), family.geometry)[0]
     inputs = own_inputs(family, family.prompt(question), views.render(example.image, view, "bicubic"))
     key = sampling.key(seed, example.dataset, example.image_id, question.id, rung.label)
-    draws = _Draws(Sampler(AUTHOR.temperature, AUTHOR.max_new_tokens, (key,)))
+    draws = sampling.Draws(Sampler(AUTHOR.temperature, AUTHOR.max_new_tokens, (key,)))
     if hasattr(family.model.model, "rope_deltas"):
         family.model.model.rope_deltas = None
     settings = {"max_new_tokens": AUTHOR.max_new_tokens, "do_sample": False, "repetition_penalty": 1.0}
