@@ -22,9 +22,12 @@ EXAMPLES = """examples:
   python -m medstudy status params/offline.yaml           which jobs are done, running, failed
   python -m medstudy report params/offline.yaml           the claims again, and where the figures are
   python -m medstudy verify params/offline.yaml           do files and claims still follow from the records?
+  python -m medstudy rescore params/offline.yaml          scores and the author's table, without a model
+  python -m medstudy export params/offline.yaml --to lmms-eval --out exported
   python -m medstudy doctor                               what is installed, device, attention kernel, and why
   python -m medstudy notebook 02_train --out runs/by-hand -p study params/tiny.yaml -p run train-native-s0
 """
+PREDICTIONS = "a study's params file, a folder with predictions.parquet files below it, or a file of predictions"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +66,14 @@ def parser() -> argparse.ArgumentParser:
     report_ = _command(commands, "report", _report, "print the claims and where the figures are")
     report_.add_argument("--readme", action="store_true", help="also write the results into README.md")
     _command(commands, "verify", _verify, "recompute the hash of every recorded file, and the claims")
+    rescore_ = _command(commands, "rescore", _rescore, "scores from predictions alone, without a model", study=False)
+    rescore_.add_argument("what", nargs="+", type=Path, help=PREDICTIONS)
+    rescore_.add_argument("--out", type=Path, help="also write scores.parquet and author_scores.csv into this folder")
+    export_ = _command(commands, "export", _export, "results and samples in the files of other harnesses", study=False)
+    export_.add_argument("what", nargs="+", type=Path, help=PREDICTIONS)
+    export_.add_argument("--to", required=True, help="whose files: lmms-eval or lm-eval")
+    export_.add_argument("--out", type=Path, required=True, help="a folder; no file in it is overwritten")
+    export_.add_argument("--date", help="of runs without a record, as 2026-11-22T22:48:00")
     _command(commands, "doctor", _doctor, "what is installed, which device and attention kernel, and why", study=False)
     notebook_ = _command(commands, "notebook", _notebook, "run one notebook with checked parameters", study=False)
     notebook_.add_argument("name", help="file name in notebooks/, as 02_train")
@@ -149,6 +160,23 @@ def _verify(options: argparse.Namespace) -> None:
     study = params.load(options.study)
     count = sum(map(verify.verify, study.each()))
     print(f"{study.study}: all {count} recorded files are unchanged, and claims.csv follows from the predictions.")
+
+
+def _rescore(options: argparse.Namespace) -> None:
+    from medstudy import rescoring
+
+    scores, table = rescoring.rescore(rescoring.find(options.what))
+    Console().print(rescoring.printed(table))
+    if options.out:
+        for file in rescoring.write(scores, table, options.out):
+            print(f"Written: {file}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from medstudy import export, rescoring
+
+    files = export.export(rescoring.find(options.what), options.out, options.to, options.date, export.git_hash())
+    print(f"Written: {len(files)} files below {options.out}")
 
 
 def _doctor(options: argparse.Namespace) -> None:

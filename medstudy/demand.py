@@ -15,7 +15,7 @@ import pandas as pd
 from medstudy import adapters, cost, models, packing, prefix
 from medstudy.attention import Plan
 from medstudy.batches import Seen, name_of, parts, planned, sizes_of, validation_steps, views_of
-from medstudy.evaluation import options_of, swapped
+from medstudy.evaluation import control_of, options_of, swapped
 from medstudy.params import Study
 from medstudy.records import Example, Question
 from medstudy.resolution import Shown, Size, check_effect
@@ -125,7 +125,8 @@ class Counter:
             shown = [planned(policy, one, self.family.geometry)[0] for one in sources]
             made.add((replace(source, questions=one.questions), view)
                      for one, source, view in zip(examples, sources, shown, strict=True))  # fmt: skip
-            self._rung(made, examples, sources, shown, length)
+            author = self.study.evaluation.author if control_of(policy) == "none" else None
+            self._rung(made, examples, sources, shown, length, author.max_new_tokens if author else None)
         return made
 
     def training_flops(self, example: Example, shown: Shown) -> float:
@@ -158,15 +159,18 @@ class Counter:
             self.texts[name] = self._text(asked, example, shown) if asked else Text(0, (), ())
         return self.texts[name]
 
-    def _rung(self, made: Demand, examples, sources, shown, length: int | None) -> None:
+    def _rung(self, made: Demand, examples, sources, shown, length: int | None, drawn: int | None) -> None:
+        """drawn: the limit of the author's answers, where they are sampled beside the greedy ones."""
         options, lengths, counts = self.study.evaluation, [], []
+        limits = [options.max_new_tokens, *([drawn] if drawn else [])]
         for example, view in zip(examples, shown, strict=True):
             text = self.text(example, view)
             standing = self.standing(view)
             asked = text.layout(standing, answered=False)
-            decoded, longest = _decoding(text, asked.prefixes[0], length, options.max_new_tokens)
             made.flops += self._forward(self._workload(asked, view, len(text.prompts)))
-            made.flops += cost.language_flops(self.shape, decoded)
+            each = [_decoding(text, asked.prefixes[0], length, limit) for limit in limits]
+            decoded, longest = zip(*each, strict=True)
+            made.flops += sum(cost.language_flops(self.shape, one) for one in decoded)
             offered = self.text(example, view, offered=True) if options.option_likelihoods else Text(0, (), ())
             scored = offered.layout(standing) if offered.prompts else ()
             if scored:
@@ -180,7 +184,7 @@ class Counter:
             columns = zip(*(counts[index] for index in group), strict=True)
             tokens, patches, questions, steps, offered, places = columns
             made.passes.add(Pass(sum(tokens), sum(patches), sum(questions)))
-            made.turns += 1 + max(steps)
+            made.turns += 1 + sum(map(max, zip(*steps, strict=True)))
             if any(offered):
                 made.scored.add(Pass(sum(offered), 0, sum(places)))
                 made.turns += 1

@@ -1,7 +1,8 @@
 """Evaluation: a trained model at every rung of the inference ladder, by greedy generation in the author's prompt.
 
 Each image is encoded once a rung: its prefix is cached once and all its questions are decoded from it together. The
-tokens are those of one-by-one `generate` (a test holds them together).
+tokens are those of one-by-one `generate` (a test holds them together). With `evaluation.author` the same cache also
+gives the answers that the paper's first author would sample; controls are asked greedily alone.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import DynamicCache
 
-from medstudy import models, packing, prefix
+from medstudy import models, packing, prefix, sampling
 from medstudy.batches import name_of, pictured, planned, size_of, views_of
 from medstudy.datasets import store
 from medstudy.errors import DataError, ResolutionError
 from medstudy.params import Decoding, Study
 from medstudy.progress import bar
-from medstudy.records import LETTERS, Example, Question
+from medstudy.records import GREEDY, LETTERS, Example, Question
 from medstudy.resolution import Geometry, Shown, scale, trained_on
 from medstudy.supply import Supply
 
@@ -48,7 +49,7 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
     for policy in policies:
         part = paths.scratch(job.dir) / f"{policy.label}.parquet"
         if not part.is_file():
-            frame = predict(family, examples, policy, study, line, supply)
+            frame = predict(family, examples, policy, study, line, supply, job.parameters["seed"])
             with paths.atomic(part) as temporary:
                 frame.to_parquet(temporary)
         elif line is not None:
@@ -71,16 +72,44 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
     return predictions
 
 
-def predict(family, examples: Sequence[Example], policy, study: Study, line=None, supply=None) -> pd.DataFrame:
-    """One row a question: the record of what was shown, what was asked and what came back."""
+def predict(
+    family, examples: Sequence[Example], policy, study: Study, line=None, supply=None, seed: int = 0
+) -> pd.DataFrame:
+    """One row a question and decoding: the record of what was shown, what was asked and what came back.
+
+    The author's answers are drawn by seed, data set, image, question and rung, whatever is asked beside them.
+    """
     supply = supply or Supply(family, study.interpolation)
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
     shown = [planned(policy, one, family.geometry)[0] for one in sources]
     _check(policy, sources, shown, family.geometry)
     rows: list[dict] = []
-    for index, (said, scored) in answers(supply, examples, sources, shown, study.evaluation, study.workers, line):
-        rows += _rows(family, examples[index], sources[index], shown[index], said, scored, policy, study)
-    return pd.DataFrame(rows).sort_values(["dataset", "image_id", "question_id"], ignore_index=True)
+    draw = Draw(seed, policy.label) if control_of(policy) == "none" else None
+    for index, made in decoded(supply, examples, sources, shown, study.evaluation, study.workers, line, draw):
+        about = family, examples[index], sources[index], shown[index]
+        rows += _rows(*about, made.said, made.scored, policy, study, GREEDY)
+        if made.drawn is not None:
+            drawn = sampling.label(study.evaluation.author.temperature)
+            rows += _rows(*about, made.drawn, [[] for _ in made.drawn], policy, study, drawn)
+    return pd.DataFrame(rows).sort_values(["dataset", "image_id", "question_id", "decoding"], ignore_index=True)
+
+
+def control_of(policy) -> str:
+    """The control's name, or "none" for a rung."""
+    return policy.policy if policy.policy in ("down_up", "blind", "shuffled") else "none"
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the author's answers are drawn by, beside the names of the question."""
+
+    seed: int
+    rung: str
+
+    def keys(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """One of every question of the examples, in order."""
+        return tuple(sampling.key(self.seed, one.dataset, one.image_id, question.id, self.rung)
+                     for one in examples for question in one.questions)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,11 +165,31 @@ def options_of(questions: Sequence[Question]) -> tuple[Question, ...]:
     )
 
 
-@torch.inference_mode()
 def answers(supply: Supply, examples, sources, shown, options: Decoding, workers: int = 0, line=None):
-    """Yield (index of the example, (greedy answer of each question, log-likelihoods of its options)), pass by pass.
+    """Yield (index of the example, (greedy answer of each question, log-likelihoods of its options)), pass by pass."""
+    for index, made in decoded(supply, examples, sources, shown, options, workers, line):
+        yield index, (made.said, made.scored)
 
-    With workers the next passes' images are read while the model works. Options that are not scored have an empty list.
+
+@dataclass(frozen=True)
+class Answers:
+    """Of each question of an image: its greedy answer, the log-likelihoods of its options, the author's answer.
+
+    Options that are not scored have an empty list; `drawn` is None where nothing is sampled.
+    """
+
+    said: list[str]
+    scored: list[list[float]]
+    drawn: list[str] | None = None
+
+
+@torch.inference_mode()
+def decoded(
+    supply: Supply, examples, sources, shown, options: Decoding, workers: int = 0, line=None, draw: Draw | None = None
+):
+    """Yield (index of the example, its Answers), pass by pass; the author's too given `draw` and `options.author`.
+
+    With workers the next passes' images are read while the model works.
     """
     family = supply.family
     passes = Passes(supply, examples, sources, shown, options)
@@ -150,42 +199,70 @@ def answers(supply: Supply, examples, sources, shown, options: Decoding, workers
     loader = DataLoader(passes, batch_size=None, num_workers=workers, collate_fn=_same)
     for group, asked, offered, images in loader:
         seen = supply.see(images, asked.grids.to(family.model.device))
-        texts = iter([family.text(tokens) for tokens in decode(family, asked, seen, options.max_new_tokens)])
+        sampler = _sampler(options, draw, [examples[index] for index in group])
+        greedy, drawn = decode(family, asked, seen, options.max_new_tokens, sampler)
+        texts, others = (iter([family.text(tokens) for tokens in part]) for part in (greedy, drawn))
         scores = iter(likelihoods(family, offered, seen).tolist()) if offered is not None else iter(())
         for index in group:
             questions = examples[index].questions
             said = [next(texts) for _ in questions]
             scored = [list(islice(scores, len(question.options))) for question in questions]
-            yield index, (said, scored)
+            yield index, Answers(said, scored, [next(others) for _ in questions] if sampler else None)
         if line is not None:
             line.update(len(group))
 
 
-def decode(family, packed: prefix.Packed, seen, limit: int) -> list[list[int]]:
+def _sampler(options: Decoding, draw: Draw | None, examples: Sequence[Example]) -> sampling.Sampler | None:
+    author = options.author if draw else None
+    return sampling.Sampler(author.temperature, author.max_new_tokens, draw.keys(examples)) if author else None
+
+
+def decode(
+    family, packed: prefix.Packed, seen, limit: int, sampler: sampling.Sampler | None = None
+) -> tuple[list[list[int]], list[list[int]]]:
     """The most likely tokens of every branch of a packed row, up to its end or `limit`, as `generate` finds them.
 
-    One pass fills a cache in which the prefix stands once; then all branches advance together, each new token looking
-    at its image's prefix and at its own branch.
+    And, with a sampler, those that it draws, else none. One pass fills a cache in which the prefix stands once; each
+    kind of answer goes on from it.
+    """
+    packed = packed.to(family.model.device)
+    cache = DynamicCache(config=family.model.config)
+    hidden = family.hidden(packed, seen, cache)[packed.last]
+    greedy = _continued(family, packed, hidden, cache, limit)
+    if sampler is None:
+        return greedy, []
+    if said := cache.get_seq_length() - packed.ids.shape[1]:
+        cache.crop(-said)
+    return greedy, _continued(family, packed, hidden, cache, sampler.limit, sampler)
+
+
+def _continued(
+    family, packed: prefix.Packed, hidden: torch.Tensor, cache: DynamicCache, limit: int, sampler=None
+) -> list[list[int]]:
+    """The answers of all branches, which advance together: each new token looks at its image's prefix and its branch.
+
+    hidden [Q, width]: at each branch's last place. A sampler takes the scores as they are, without any penalty.
     """
     model, plan_ = family.model, packed.plan
-    packed = packed.to(model.device)
-    cache = DynamicCache(config=model.config)
-    hidden = family.hidden(packed, seen, cache)[packed.last]
     image, branch = (part.to(model.device) for part in (plan_.image, plan_.branch))
     images, branches = image[packed.last], torch.arange(len(packed.last), device=model.device)
     positions = packed.positions[:, 0, packed.last] + 1
     produced: list[list[int]] = [[] for _ in branches]
-    ends, penalty = torch.tensor(family.ends, device=model.device), family.repetition_penalty
+    ends = torch.tensor(family.ends, device=model.device)
+    penalty = None if sampler else family.repetition_penalty
     said = _contexts(packed) if penalty else None
-    for left in reversed(range(limit)):
+    for step in range(limit):
         scores = model.lm_head(hidden)
-        tokens = (penalty(said, scores) if penalty else scores).argmax(-1)
+        if sampler:
+            tokens = sampler(scores, branches, step)
+        else:
+            tokens = (penalty(said, scores) if penalty else scores).argmax(-1)
         going = torch.isin(tokens, ends, invert=True)
         said = torch.cat([said, tokens[:, None]], 1)[going] if penalty else None
         tokens, images, branches, positions = tokens[going], images[going], branches[going], positions[:, going]
         for number, token in zip(branches.tolist(), tokens.tolist(), strict=True):
             produced[number].append(token)
-        if not left or not len(tokens):
+        if step + 1 == limit or not len(tokens):
             break
         image, branch = torch.cat([image, images]), torch.cat([branch, branches])
         mask = (images[:, None] == image) & ((branch == -1) | (branches[:, None] == branch))
@@ -222,16 +299,15 @@ def _same(content):
     return content
 
 
-def _rows(family, example: Example, source: Example, view: Shown, said, scored, policy, study: Study):
+def _rows(family, example: Example, source: Example, view: Shown, said, scored, policy, study: Study, decoding: str):
     original = size_of(source)
     context = [
         f"{image.height}x{image.width} at {seen.size.height}x{seen.size.width}"
         for _, image, seen in pictured(source, view)[:-1]
     ]
-    control = policy.policy if policy.policy in ("down_up", "blind", "shuffled") else "none"
     for question, text, scores in zip(example.questions, said, scored, strict=True):
         yield {
-            "inference": policy.label, "control": control, "budget_pixels": policy.budget,
+            "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
             "family": example.family, "modality": example.modality, "anatomy": example.anatomy,
             "question_id": question.id, "task": question.task, "kind": question.kind,
@@ -241,7 +317,7 @@ def _rows(family, example: Example, source: Example, view: Shown, said, scored, 
             "detail_px": float("nan") if question.detail_px is None else question.detail_px,
             "height": original.height, "width": original.width,
             "shown_height": view.size.height, "shown_width": view.size.width, "visual_tokens": view.all_tokens,
-            "context_sizes": context,
+            "context_sizes": context, "decoding": decoding,
             "scale": scale(original, view.size), "interpolation": study.interpolation,
             "prompt": family.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
             "option_log_likelihoods": scores, "render": example.render,

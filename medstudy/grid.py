@@ -34,14 +34,15 @@ _PIXELS = (*_READING, "views.py", "shelf.py", "supply.py")
 _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
+_DRAWING = ("figures/*.py", "tables/*.py")
 SOURCES = {
     "data": ("records.py", *_READING, "fingerprints.py", "datasets/store.py", "sources/*.py"),  # and the set's own
     "leakage": ("leakage.py", "fingerprints.py"),
     "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
-    "evaluate": (*_MODEL_CODE, "evaluation.py"),
+    "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
     "scores": ("scoring.py", "metrics.py"),
     "claims": ("leakage.py", "claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
-    "figures": ("leakage.py", "gallery.py", "figures/*.py", "tables/*.py", *_STATISTICS),
+    "figures": ("leakage.py", "author_mode.py", "scoring.py", "gallery.py", *_DRAWING, *_STATISTICS),
 }
 
 

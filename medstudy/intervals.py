@@ -104,16 +104,30 @@ def mean_interval(scores: pd.DataFrame, value: str = "score", level: float = 0.9
     return _mean_interval(*(rows[c].to_numpy() for c in ("image", "run", "question", "value")), level)
 
 
+def macro_interval(scores: pd.DataFrame, of: str, value: str = "score", level: float = 0.95) -> Interval:
+    """The same of a macro mean: every value of the column `of` weighs the same, however many rows it has."""
+    rows = coded(scores, value)
+    cells = rows.groupby(of)["value"]
+    weights = (1 / cells.transform("size") / cells.ngroups).to_numpy()
+    mean = float(np.clip((weights * rows["value"]).sum(), 0, 1))
+    images, seeds, questions = (rows[c].to_numpy() for c in ("image", "run", "question"))
+    sizes = spread(images, seeds, weights * (rows["value"] - cells.transform("mean")).to_numpy())
+    return Interval(mean, *_ends(mean, sizes, level), len(np.unique(questions)), sizes.n_images, sizes.n_seeds)
+
+
 def _mean_interval(images, seeds, questions, values, level) -> Interval:
     mean = float(np.clip(values.mean(), 0, 1))
     sizes = spread(images, seeds, (values - mean) / len(values))
+    return Interval(mean, *_ends(mean, sizes, level), len(np.unique(questions)), sizes.n_images, sizes.n_seeds)
+
+
+def _ends(mean: float, sizes: Spread, level: float) -> tuple[float, float]:
+    """Both ends of the Wilson interval; see `mean_interval`."""
     if sizes.known and 0 < mean < 1:
         quantile = stats.t.ppf((1 + level) / 2, sizes.n_images - 1)
         effective = mean * (1 - mean) * (quantile / sizes.margin(1 - level)) ** 2
-        low, high = wilson(mean, effective, quantile)
-    else:
-        low, high = wilson(mean, sizes.n_images, stats.norm.ppf((1 + level) / 2))
-    return Interval(mean, low, high, len(np.unique(questions)), sizes.n_images, sizes.n_seeds)
+        return wilson(mean, effective, quantile)
+    return wilson(mean, sizes.n_images, stats.norm.ppf((1 + level) / 2))
 
 
 def summarise(scores: pd.DataFrame, by: Sequence[str], value: str = "score",

@@ -1,7 +1,8 @@
 """The single scores: one prediction and its reference in, numbers in [0, 1] out.
 
-`author_*` follow the public evaluation code of the paper's first author (Qwen2-VL fine-tuned and scored on
-VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets), oddities kept: each docstring names them.
+`author_*` follow the public evaluation code of the paper's first author (https://github.com/cliangyu/med_eval:
+Qwen2-VL fine-tuned and scored on VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets), oddities kept: each
+docstring names them.
 `llava_med_*` follow https://github.com/microsoft/LLaVA-Med (`llava/eval/run_eval.py` and `eval_metrics`).
 The others are standard scores, given beside them so that the oddities can be told from the model.
 """

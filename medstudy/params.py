@@ -71,12 +71,20 @@ class Optimisation(_Params):
         return self.cache_features and (self.freeze_vision_tower or self.lora is not None)
 
 
+class Author(_Params):
+    """How the paper's first author decodes (see `medstudy.sampling`): sampled, beside the greedy answers."""
+
+    temperature: PositiveFloat = 0.2
+    max_new_tokens: PositiveInt = 128
+
+
 class Decoding(_Params):
-    """Greedy generation."""
+    """Greedy generation, and the author's where asked: every figure and claim is of the greedy answers."""
 
     max_new_tokens: PositiveInt = 128
     tokens_per_pass: PositiveInt = 8192  # of a forward pass: images with their questions are packed into it
     option_likelihoods: bool = False  # also record the log-likelihood of each option of a choice
+    author: Author | None = None  # also answer at every rung as the paper's first author does; null: greedy alone
 
 
 class Controls(_Params):

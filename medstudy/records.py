@@ -11,6 +11,7 @@ from medstudy.pictures import Picture
 KINDS = ("closed", "open", "choice", "description", "class")
 SPLITS = ("train", "val", "test")
 LETTERS = "ABCDEFGHIJ"
+GREEDY = "greedy"  # a prediction's decoding; any other is named by its temperature
 
 
 @dataclass(frozen=True)

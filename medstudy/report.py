@@ -33,6 +33,7 @@ def study_data(study: Study) -> StudyData:
     }
     return StudyData(
         scores=grid.gather(complete(stages["scores"]), "scores.parquet"),
+        author=grid.gather(complete(stages["scores"]), "author.parquet"),
         training=grid.gather(complete(stages["train"]), "training.parquet"),
         examples=grid.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)),

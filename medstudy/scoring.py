@@ -13,6 +13,7 @@ import pandas as pd
 
 from medstudy import metrics
 from medstudy.errors import DataError
+from medstudy.records import GREEDY
 
 METRICS = ("score", "author", "strict", "precision", "recall", "f1", "strict_precision", "strict_recall",
            "strict_f1", "exact", "llava_med", "cell_line_hit", "localization_recall", "strict_cell_line",
@@ -36,6 +37,20 @@ def score(predictions: pd.DataFrame) -> pd.DataFrame:
     columns = columns.reindex(index=out.index, columns=[*METRICS, "chance"])
     level = np.where(out["detail_px"].isna(), "coarse", "fine")
     return pd.concat([out, columns], axis=1).assign(level=level)
+
+
+def greedy(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of predictions or scores that every figure and claim is of; all where no decoding is named."""
+    return rows[_decoding(rows) == GREEDY]
+
+
+def sampled(rows: pd.DataFrame) -> pd.DataFrame:
+    """The other rows: answers drawn at a temperature, as the author's are. They go into the author's table alone."""
+    return rows[_decoding(rows) != GREEDY]
+
+
+def _decoding(rows: pd.DataFrame) -> pd.Series:
+    return rows["decoding"].fillna(GREEDY) if "decoding" in rows else pd.Series(GREEDY, rows.index)
 
 
 def _check(predictions: pd.DataFrame) -> None:
@@ -146,11 +161,15 @@ def macro_localization_recall(rows: pd.DataFrame) -> float:
     `rows` are description rows of predictions or scores (raw_text, localizations). A localization is named
     when it stands in the lower-cased text, as a part of a word too. NaN when no row has a localization.
     """
-    exploded = rows[["raw_text", "localizations"]].explode("localizations").dropna(subset=["localizations"])
-    if exploded.empty:
-        return float("nan")
+    named = localizations_named(rows)
+    return float(named["named"].groupby(named["localizations"]).mean().mean()) if len(named) else float("nan")
+
+
+def localizations_named(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each true localization of each row, with `named`: whether it stands in the text (1 or 0)."""
+    exploded = rows.explode("localizations").dropna(subset=["localizations"])
     named = _map(metrics.names, _texts(exploded["raw_text"]), exploded["localizations"])
-    return float(pd.Series(named).groupby(exploded["localizations"].to_numpy()).mean().mean())
+    return exploded.assign(named=named)
 
 
 RUN = ("study", "dataset", "split", "model", "regime", "seed", "inference", "control")
@@ -182,18 +201,3 @@ def set_scores(scores: pd.DataFrame) -> pd.DataFrame:
     names = found["set_id"].astype(str)
     return found.drop(columns=["answers", "letters", "lettered"]).assign(image_id=names, question_id=names)
 
-
-def author_table(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The numbers the author reports, one row a cell of `by`; NaN where a cell has no such question."""
-    def cell(rows: pd.DataFrame) -> pd.Series:
-        of = {kind: rows[rows["kind"] == kind] for kind in _SCORERS}
-        return pd.Series({
-            "closed_accuracy": of["closed"]["author"].mean(), "open_recall": of["open"]["recall"].mean(),
-            "open_f1": of["open"]["f1"].mean(), "letter_accuracy": of["choice"]["author"].mean(),
-            "class_accuracy": of["class"]["author"].mean(),
-            "cell_line_recall": of["description"]["cell_line_hit"].mean(),
-            "localization_macro_recall": macro_localization_recall(of["description"])})
-    rows = {key: cell(part) for key, part in scores.groupby(by, sort=True)}
-    table = pd.DataFrame(rows).T
-    table.index = pd.MultiIndex.from_tuples(rows, names=by)
-    return table.reset_index()

@@ -180,7 +180,9 @@ def _timed_evaluation(study: Study, device, examples: Sequence[Example]) -> Pace
     A decoded token looks at the cache of a whole pass, however short its own row is: a small pass would not show it.
     """
     family = trainable(study, device)[0]
-    counter, supply = Counter(study, family), _Noise.like(study, family)
+    greedy = study.evaluation.model_copy(update={"author": None})
+    counter = Counter(study.model_copy(update={"evaluation": greedy}), family)
+    supply = _Noise.like(study, family)
     rungs = sorted(study.inference, key=lambda policy: policy.budget)
     tried = [(policy, _full(counter, policy, examples, PASS_FLOPS[device.type])) for policy in rungs]
     quick = [one for one in tried if one[1]] or [(rungs[0], examples[:1])]
@@ -189,7 +191,7 @@ def _timed_evaluation(study: Study, device, examples: Sequence[Example]) -> Pace
     for policy, some, count in [chosen[0], *chosen * ANSWERED]:  # the first one warms up
         demand = counter.evaluation(some, [policy], count)
         shown = [planned(policy, one, family.geometry)[0] for one in some]
-        options = study.evaluation.model_copy(update={"max_new_tokens": count})
+        options = greedy.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()
         for _ in evaluation.answers(supply, some, some, shown, options):  # random weights hardly ever end an answer
             pass

@@ -38,7 +38,7 @@ def _compare(study: Study, name: str, digest: str) -> str | None:
 def _claims(study: Study) -> list[str]:
     """Recompute claims.csv from the predictions, and say which rows differ from the one beside the figures."""
     stages = report.by_stage(study)
-    scores = scoring.score(grid.gather(stages["evaluate"], "predictions.parquet"))
+    scores = scoring.score(scoring.greedy(grid.gather(stages["evaluate"], "predictions.parquet")))
     there = (study.figures / "claims.csv").read_text(encoding="utf-8").splitlines()
     with tempfile.TemporaryDirectory() as folder:
         saving.write_csv(report.claims_of(study, scores), Path(folder) / "claims.csv")

@@ -25,6 +25,8 @@ KNOWN_PLACES = ("Nucleoli", "Nucleoli fibrillar center", "Nucleoplasm", "Cytosol
     ("No, there is a mass", "yes", 0, 0, 0),
     ("The eyes", "yes", 1, 0, 1),
     ("", "no", 0, 0, 0),
+    ("left lung", "left", 1, 0, 0),  # a closed answer that is neither: LLaVA-Med wants yes or no in the text first
+    ("no, the left", "left", 1, 0, 1),
 ])
 def test_closed(text, answer, author, strict, llava_med):
     assert metrics.author_closed(text, answer) == author
@@ -215,15 +217,6 @@ def test_sets_of_yes_and_no_have_no_confusion():
 @pytest.mark.parametrize("columns", [{}, {"set_id": None}])
 def test_without_sets_there_are_no_rows(columns):
     assert scoring.set_scores(scoring.score(pd.DataFrame([row(**columns)]))).empty
-
-
-def test_author_table_reports_each_kind_from_its_own_rows():
-    scores = scoring.score(predictions(n_images=40, seeds=2, rungs=("native",), controls=()))
-    table = scoring.author_table(scores, ["regime", "inference"]).set_index("regime")
-    native = scores[scores["regime"] == "native"]
-    assert table.loc["native", "closed_accuracy"] == native.loc[native["kind"] == "closed", "author"].mean()
-    assert table.loc["native", "open_f1"] == native.loc[native["kind"] == "open", "f1"].mean()
-    assert table.notna().all(axis=None)
 
 
 def test_a_million_rows_are_scored_in_seconds():

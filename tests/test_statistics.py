@@ -155,6 +155,25 @@ def test_images_of_one_group_count_once():
     assert counted.high - counted.low > 1.8 * (copied.high - copied.low)
 
 
+def test_a_macro_interval_is_that_of_the_mean_where_all_weigh_the_same():
+    rows = frame(simulate(np.random.default_rng(0), 40, questions=4)[0])
+    found, plain = intervals.macro_interval(rows, "question_id"), st.mean_interval(rows)
+    assert found.estimate == pytest.approx(plain.estimate) and found.n_images == 40
+    assert found.high - found.low == pytest.approx(plain.high - plain.low, rel=0.3)
+
+
+def test_a_macro_interval_covers_a_mean_that_rare_things_weigh_on():
+    """Nine of ten rows are right with chance 0.9, one of ten with 0.3: the macro mean is 0.6."""
+    rng, covered = np.random.default_rng(1), 0
+    for _ in range(200):
+        kind = np.arange(400) % 10 == 0
+        rows = frame((rng.random(400) < np.where(kind, 0.3, 0.9)).reshape(400, 1, 1)).assign(kind=kind)
+        found = intervals.macro_interval(rows, "kind")
+        covered += found.low <= 0.6 <= found.high
+    assert 0.91 <= covered / 200 <= 0.985 and found.high - found.low < 0.2
+    assert found.high - found.low > 1.5 * (lambda i: i.high - i.low)(st.mean_interval(rows))
+
+
 def test_summarise_agrees_with_single_cells_in_any_row_order(scores):
     table = st.summarise(scores.sample(frac=1, random_state=0), ["regime", "inference", "control"])
     one = table[(table["regime"] == "mixed") & (table["inference"] == "native")].iloc[0]

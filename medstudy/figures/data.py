@@ -19,11 +19,11 @@ from medstudy.pictures import Picture
 class StudyData:
     """All that a study's report reads. Every table may be empty: what it would show is then listed as not run.
 
-    `scores` is `scoring.score(predictions)`; `training` is training.parquet; `examples` has one row a question;
-    `claims` is claims.csv; `images` maps image_id to the original image, only those that may be rendered;
-    `study` holds facts of the study, each optional: name, low (the regime that native is compared with),
-    resamples (bootstrap), level (of intervals), parameters (of the model), training (its settings), seed, not_run
-    (texts), versions. `leaks` is `leakage.overview` of the study.
+    `scores` is `scoring.score(predictions)` of the greedy answers, `author` that of the sampled ones; `training` is
+    training.parquet; `examples` has one row a question; `claims` is claims.csv; `images` maps image_id to the original
+    image, only those that may be rendered; `study` holds facts of the study, each optional: name, low (the regime that
+    native is compared with), resamples (bootstrap), level (of intervals), parameters (of the model), training (its
+    settings), seed, not_run (texts), versions. `leaks` is `leakage.overview` of the study.
     """
 
     scores: pd.DataFrame
@@ -33,6 +33,7 @@ class StudyData:
     images: Mapping[str, Image.Image | Picture] = field(default_factory=dict)
     study: Mapping[str, Any] = field(default_factory=dict)
     leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
+    author: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def leak_words(self) -> str:

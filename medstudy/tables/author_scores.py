@@ -1,39 +1,48 @@
-"""The numbers that the paper's first author's code reports, by data set and regime."""
+"""The numbers that the paper's first author's code reports, by data set, regime and inference policy, beside ours."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from medstudy import author_mode
 from medstudy.figures import data
 from medstudy.figures.data import StudyData
-from medstudy.scoring import author_table
 
 TITLE = "The author's metrics"
+DECODING = (
+    "The author's decoding was not asked for in this study (`evaluation.author` in its params), so that only greedy "
+    "answers stand here."
+)
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime x inference policy of the plain grid: `author_table` in %, over all seeds."""
+    """`author_mode.table` of the plain grid, over all seeds; a decoding that was not asked for has no columns."""
     rows = data.plain(study.scores)
     if rows.empty:
         return pd.DataFrame()
-    table = author_table(rows, ["dataset", "regime", "inference"])
-    metrics = [c for c in table if c not in ("dataset", "regime", "inference")]
-    table = table.assign(**{c: 100 * table[c].astype(float) for c in metrics}).dropna(axis=1, how="all")
-    table = table.rename(columns={c: f"{c}_pct" for c in metrics})
+    if len(study.author):
+        rows = pd.concat([rows, data.plain(study.author)], ignore_index=True)
+    table = author_mode.table(rows, study.level).dropna(axis=1, how="all")
     places = pd.DataFrame({
         "dataset": table["dataset"].map(data.datasets(table).index),
         "regime": table["regime"].map(data.regimes(table).index),
         "inference": table["inference"].map(data.ladder(rows).index),
     })  # fmt: skip
-    return table.loc[places.sort_values(list(places)).index].reset_index(drop=True)
+    return table.loc[places.sort_values(list(places), kind="stable").index].reset_index(drop=True)
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
+    drawn = " ".join(sorted(study.author["decoding"].unique())) if len(study.author) else ""
     return (
-        "What the paper's first author's evaluation would print for this study: accuracy of closed "
-        "questions, recall and F1 of open ones, letter accuracy of multiple choice, containment of the "
-        "class, cell-line recall, and the mean over localizations of the share of their rows that name "
-        "them; per cent, all seeds together, n as in the main results. Point values as that code prints "
-        "them; intervals of the scores stand in the other tables."
+        "What the paper's first author's evaluation reports, with its two differences from ours set apart. "
+        f"author_mode: sampled answers{f' ({drawn})' if drawn else ''} and the author's scores; greedy_author: greedy "
+        "answers and the author's scores; strict_mode: greedy answers and standard scores, as everywhere else; "
+        "sampled_standard: the remaining pair. The author's scores: the word yes or no found anywhere; recall and F1 "
+        "of words, repeats counted; the first letter; the class contained in the text; the first cell line named; the "
+        "mean over localizations of the share of their rows that name them. The standard ones: yes or no as a word "
+        "and its opposite not; recall and F1 of multisets of words; the letter alone; this class and no other; this "
+        "cell line and no other; the F1 of the localizations of a row. Per cent, all seeds together; in brackets "
+        f"{data.interval_words(study)}; images counts independent groups."
+        f"{'' if len(study.author) else ' ' + DECODING}"
     )

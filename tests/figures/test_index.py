@@ -39,7 +39,8 @@ def test_an_allowed_leak_is_said_beside_everything(tmp_path):
             "Allowed: its split is by question.")  # fmt: skip
     leaking = replace(study(), leaks=LEAKS)
     made = figures.render_all(leaking, tmp_path, only=["06_resolution_curves"]) + tables.render_all(leaking, tmp_path)
-    assert len(made) == 1 + len(tables.REGISTRY) and all(item.caption.endswith(said) for item in made if not item.missing)
+    assert len(made) == 1 + len(tables.REGISTRY)
+    assert all(item.caption.endswith(said) for item in made if not item.missing)
     assert all(said in file.read_text() for item in made for file in item.files if file.suffix == ".md")
     page = index.write(leaking, tmp_path).read_text()
     assert page.index(said) < page.index("## Claims and verdicts")

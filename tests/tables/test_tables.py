@@ -63,14 +63,35 @@ def test_main_results_are_the_author_s_and_the_strict_mean_at_aligned_inference(
 
 
 def test_author_s_metrics_are_those_of_scoring(small, phantom):
-    row = (
-        author_scores.build(small)
-        .query("dataset == 'phantom' and regime == 'mixed' and inference == 'native'")
-        .iloc[0]
-    )
-    rows = data.cell(phantom, "mixed", "native").query("kind == 'description'")
-    expected = 100 * scoring.macro_localization_recall(rows)
-    assert row["localization_macro_recall_pct"] == pytest.approx(expected)
+    table = author_scores.build(small).query("dataset == 'phantom' and regime == 'mixed' and inference == 'native'")
+    rows = data.cell(phantom, "mixed", "native")
+    found = table.set_index("metric")
+    expected = 100 * scoring.macro_localization_recall(rows.query("kind == 'description'"))
+    assert found.loc["localization macro recall", "greedy_author_pct"] == pytest.approx(expected)
+    assert found.loc["open F1", "greedy_author_pct"] == pytest.approx(100 * rows["f1"].mean())
+    assert found.loc["open F1", "strict_mode_pct"] == pytest.approx(100 * rows["strict_f1"].mean())
+    assert not {"author_mode_pct", "sampled_standard_pct"} & set(table)
+    assert "not asked for" in author_scores.caption(table, small)
+
+
+def test_author_mode_stands_beside_strict_mode_and_moves_nothing_else(small, phantom):
+    """Sampled answers that all say yes: the author's columns show it, and no other table does."""
+    few = replace(small, scores=small.scores[small.scores["inference"].isin(["fixed-84", "native"])])
+    bare = phantom.assign(raw_text="yes", decoding="sampled-0.2")
+    drawn = scoring.score(bare.drop(columns=[*scoring.METRICS, "chance", "level"]))
+    both = replace(few, author=drawn)
+    table = author_scores.build(both)
+    closed = phantom.query("kind == 'closed' and control == 'none' and regime == 'mixed' and inference == 'native'")
+    cell = table.query("dataset == 'phantom' and regime == 'mixed' and inference == 'native'").set_index("metric")
+    row = cell.loc["closed accuracy"]
+    assert row["author_mode_pct"] == pytest.approx(100 * (closed["answer"] == "yes").mean())
+    assert row["author_mode_pct_low"] < row["author_mode_pct"] < row["author_mode_pct_high"]
+    assert row["greedy_author_pct"] == pytest.approx(100 * closed["author"].mean())
+    atlas = table[table["dataset"] == "atlas"]
+    assert atlas["author_mode_pct"].isna().all() and atlas["strict_mode_pct"].notna().any()
+    assert "(sampled-0.2)" in author_scores.caption(table, both)
+    for other in (main_results, tasks):
+        pd.testing.assert_frame_equal(other.build(both), other.build(few))
 
 
 def test_mismatch_compares_a_model_with_itself_at_home(small, phantom):
