@@ -13,7 +13,7 @@ from typing import Annotated, Union
 from pydantic import Field
 
 from medstudy import paths
-from medstudy.datasets import atlas, general, phantom, vqa_rad
+from medstudy.datasets import atlas, general, hub_columns, local, phantom, vqa_rad
 from medstudy.records import Example
 
 REGISTRY = {
@@ -21,6 +21,8 @@ REGISTRY = {
     "atlas": atlas,
     "general": general,
     "vqa_rad": vqa_rad,
+    "local": local,
+    "hub": hub_columns,
 }
 Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], Field(discriminator="name")]  # noqa: UP007
 
@@ -31,8 +33,9 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def version(params: Params) -> str:
-    """The data set's version: part of the identity of everything made from it."""
-    return REGISTRY[params.name].VERSION
+    """Part of the identity of all that is made from a data set. That of the user's own changes with its files."""
+    module = REGISTRY[params.name]
+    return module.version(params) if hasattr(module, "version") else module.VERSION
 
 
 def label(params: Params) -> str:
@@ -50,4 +53,4 @@ def sources(params: Params) -> tuple[str, ...]:
     file = Path(REGISTRY[params.name].__file__).relative_to(paths.PACKAGE)
     if file.name == "__init__.py":
         return (f"{file.parent.as_posix()}/**/*.py",)
-    return (f"datasets/{params.name}*.py",)
+    return (f"datasets/{file.stem}*.py",)
