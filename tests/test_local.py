@@ -9,7 +9,7 @@ import pytest
 from datasets import ClassLabel, Features, Image, List, Value
 from PIL import Image as Pil
 
-from medstudy import datasets
+from medstudy import datasets, images
 from medstudy.datasets import local
 from medstudy.errors import DataError, ParamsError
 from medstudy.pictures import Picture
@@ -198,13 +198,25 @@ def test_a_row_that_cannot_be_used_stops_or_is_left_out(tmp_path, change, proble
     assert str(tmp_path) not in fault.message
     with pytest.raises(DataError, match=f"rows.jsonl row 2: {problem}"):
         own.found(made)
-    assert only(own.params(inside, on_unreadable="skip")).image_id == "a.png"
+    with pytest.warns(UserWarning, match=problem):
+        assert only(own.params(inside, on_unreadable="skip")).image_id == "a.png"
 
 
 def test_an_image_that_cannot_be_decoded_is_left_out_where_asked(tmp_path):
     made = table(tmp_path, {}, {"image": "b.png"}, on_unreadable="skip")
     (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:300])
-    assert only(made).image_id == "a.png"
+    with pytest.warns(UserWarning, match="Left out of mine test: rows.jsonl row 2: b.png"):
+        assert only(made).image_id == "a.png"
+
+
+def test_what_absolute_paths_begin_with_is_taken_off_where_stated(tmp_path):
+    changes = {"image": "/cluster/ann/scans/a.png"}, {"image": "b.png"}
+    made = own.found(table(tmp_path, *changes, strip="/cluster/ann/scans"))
+    assert [one.image_id for one in made] == ["a.png", "b.png"]
+    (fault,) = local.survey(table(tmp_path, {"image": "/cluster/../../a.png"}, strip="/cluster")).faults
+    assert fault.problem == "outside the folder"
+    with pytest.raises(DataError, match="`images` is a folder, but there is none at nowhere"):
+        own.found(own.params(tmp_path, images="nowhere"))
 
 
 def test_a_repeated_id_and_a_second_group_are_faults(tmp_path):
@@ -264,6 +276,20 @@ def test_a_dicom_is_kept_as_a_png_and_a_row_says_how_it_is_read(tmp_path):
     own.lines(tmp_path / "t.jsonl", [ROW | {"image": "ct.dcm", "low_high": "wide"}])
     with pytest.raises(DataError, match="reading.window"):
         own.found(made)
+
+
+def test_slices_of_a_volume_are_images_of_one_group(tmp_path):
+    import nibabel
+
+    values = np.random.default_rng(2).normal(size=(9, 8, 3)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "head.nii.gz")
+    own.lines(tmp_path / "t.jsonl", [ROW | {"image": "head.nii.gz", "z": z} for z in (0, 2, 7)])
+    made = own.params(tmp_path, columns={"reading": {"slice": "z"}}, reading={"axis": "axial"}, on_unreadable="skip")
+    with pytest.warns(UserWarning, match="row 3: head.nii.gz: .*slice"):
+        bottom, top = own.found(made)
+    assert bottom.group == top.group and bottom.image_id == "head.nii.gz slice=0"
+    assert np.array_equal(top.image.pixels(), images.read_array(tmp_path / "head.nii.gz", slice=2))
+    assert not np.array_equal(top.image.pixels(), bottom.image.pixels())
 
 
 def test_the_version_changes_with_tables_and_images_and_nothing_else(tmp_path):

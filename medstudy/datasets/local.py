@@ -37,7 +37,8 @@ class Params(Own):
     """See `Own`. path: a folder or a table; relative to where medstudy runs, or to the repository.
 
     form: auto goes by the first row: `conversations` is llava, `messages` or `query` swift, else a table. images: the
-    folder below which all images are; None is the table's own. split: by the table's column `split`; by files or
+    folder below which all images are; None is the table's own. strip: what image paths begin with and is taken off, as
+    the folder in which an absolute one was written. split: by the table's column `split`; by files or
     folders named train, val and test; or by shares of the groups, drawn by `seed`. auto: files if there are, else the
     column if there is one, else shares.
     """
@@ -45,6 +46,7 @@ class Params(Own):
     name: Literal["local"] = "local"
     form: Literal["auto", "table", "swift", "llava"] = "auto"
     images: str | None = None
+    strip: str = ""
     split: Literal["auto", "column", "files", "shares"] = "auto"
 
     @model_validator(mode="after")
@@ -77,7 +79,7 @@ def opener(params: Params) -> Callable[[tuple[str, str], Reading], Picture]:
 
 def _asked(params: Params, faults: list[Fault]) -> Iterator[Asked]:
     """What every usable row asks; its images as (folder, name) that are there. Others are added to `faults`."""
-    number, top = 0, paths.resolve(params.path)
+    number = 0
     files_by_split = any(split for split, _ in _tables(params))
     for split, file in _tables(params):
         rows = list(table.rows(_shown(file)))
@@ -86,8 +88,7 @@ def _asked(params: Params, faults: list[Fault]) -> Iterator[Asked]:
         form = params.form if params.form != "auto" else _form(rows[0][1])
         there = dict.fromkeys(name for _, row in rows for name in row if name is not None)
         known = _columns(params, form, there, _shown(file), files_by_split)
-        root = paths.resolve(params.images) if params.images else file.parent
-        base = root if params.images or file == top else top
+        root, base = _roots(params, file)
         inside = root.relative_to(base).as_posix()
         seen: dict[str, str] = {}
         for where, row in rows:
@@ -96,11 +97,23 @@ def _asked(params: Params, faults: list[Fault]) -> Iterator[Asked]:
                 for turn in _turns(row, form):
                     asked = columns.read(turn, where, number, known, params.label, params.kind, params.ask)
                     number += 1
-                    names = (posixpath.join(inside, _located(_shown(root), name, seen)) for name in asked.images)
-                    found = tuple((str(_shown(base)), posixpath.normpath(name)) for name in names)
+                    located = (_located(_shown(root), name, params.strip, seen) for name in asked.images)
+                    names = (posixpath.normpath(posixpath.join(inside, name)) for name in located)
+                    found = tuple((str(_shown(base)), name) for name in names)
                     yield replace(asked, images=found, split=split or asked.split)
             except DataError as error:
                 faults.append(own.fault(error, where, split or "", _mentioned(row, known)))
+
+
+def _roots(params: Params, file: Path) -> tuple[Path, Path]:
+    """Where the images of a table's rows lie, and from where their ids count. Raises DataError."""
+    if params.images is None:
+        top = paths.resolve(params.path)
+        return file.parent, file.parent if file == top else top
+    root = paths.resolve(params.images)
+    if not root.is_dir():
+        raise DataError(f"`images` is a folder, but there is none at {params.images}. Give its path from here.")
+    return root, root
 
 
 def _columns(params: Params, form: str, there: Mapping, where: Path, files_by_split: bool) -> columns.Columns:
@@ -181,12 +194,13 @@ def _listed(path: Path) -> str:
     return ", ".join(names[:8]) + (" …" if len(names) > 8 else "") or "neither tables nor folders"
 
 
-def _located(root: Path, name: str, seen: dict[str, str]) -> str:
-    """The name of a row's image as it stands below `root`. Raises RowError."""
+def _located(root: Path, name: str, strip: str, seen: dict[str, str]) -> str:
+    """The name of a row's image as it stands below `root`; of each name once. Raises RowError."""
     if not isinstance(name, str):
         raise RowError("not a path", "A row names an image by its path; for images inside a table use `name: hub`.")
     if name not in seen:
-        seen[name] = _found(root, name)
+        stripped = name.removeprefix(strip).lstrip("/") if strip and name.startswith(strip) else name
+        seen[name] = _found(root, stripped)
     return seen[name]
 
 
@@ -194,7 +208,8 @@ def _found(root: Path, name: str) -> str:
     if Path(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\") or "://" in name:
         raise RowError(
             "absolute path",
-            f"An image is named by its path from {root}, but a row names {name!r}. Write the part after the folder.",
+            f"An image is named by its path from {root}, but a row names {name!r}. Write the part after the folder, or "
+            f"state what comes before it as `strip`.",
         )
     for spelling in _spellings(name):
         if (root / spelling).is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -123,8 +124,10 @@ def survey(params: Own, asked: Iterable[Asked], faults: list[Fault], names: Call
 def load(params: Own, found: Survey, split: str, picture: Callable[[object, Reading], Picture]) -> Iterator[Example]:
     """The examples of one split, an image at a time. Raises DataError for the first fault unless faults are skipped."""
     skip = params.on_unreadable == "skip"
-    if found.faults and not skip:
-        raise DataError(_summary(params, found.faults))
+    if found.faults:
+        if not skip:
+            raise DataError(_summary(params, found.faults))
+        warnings.warn(_summary(params, found.faults), stacklevel=2)
     for entry in found.chosen(params, split):
         try:
             made = example(params, entry, picture)
@@ -132,9 +135,10 @@ def load(params: Own, found: Survey, split: str, picture: Callable[[object, Read
                 for shown in made.images:
                     shown.pixels()
         except DataError as error:
-            if skip:
-                continue
-            raise DataError(f"{entry.rows[0].where} of {params.label}: {error}") from error
+            if not skip:
+                raise DataError(f"{entry.rows[0].where} of {params.label}: {error}") from error
+            warnings.warn(f"Left out of {params.label} {split}: {entry.rows[0].where}: {error}", stacklevel=2)
+            continue
         yield made
 
 
@@ -178,7 +182,7 @@ def _summary(params: Own, faults: list[Fault]) -> str:
     return "\n".join(
         [
             f"Every row must have a readable image, a question and an answer, but {len(faults)} of {params.label} have "
-            f"not. `medstudy data check` lists them; mend them, or say `on_unreadable: skip`.",
+            f"not. `medstudy data check` lists them: mend them, or leave them out by `on_unreadable: skip`.",
             *lines,
             *more,
         ]
