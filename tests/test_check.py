@@ -181,6 +181,17 @@ def test_a_study_is_checked_at_its_own_rungs(tmp_path):
     assert report.stops and "of base" in report.about["geometry"]
 
 
+def test_an_image_and_a_group_in_two_splits_are_leaks(tmp_path):
+    rows = [row | {"patient": row["image"]} for row in clean(tmp_path)]
+    rows += [{"image": "train0.png", "split": "test", "patient": "train0.png"}]
+    rows = [row | {"patient": "p"} if row["image"] in ("val1.png", "test1.png") else row for row in rows]
+    write(tmp_path, rows)
+    report = check.data([own.params(tmp_path, columns={"group": "patient"})])
+    found = {(row.problem, row.split, row.image) for row in report.problems.itertuples()}
+    assert found == {("leak (exact)", "test", "train0.png"), ("leak (group)", "test", "test1.png")}
+    assert len(report.leaks) == 2 and report.stops
+
+
 def test_empty_splits_stop(tmp_path):
     own.photos(tmp_path, ["a.png"])
     write(tmp_path, [{"image": "a.png", "split": "val"}])

@@ -9,11 +9,13 @@ import pytest
 from datasets import ClassLabel, Features, Image, List, Value
 from PIL import Image as Pil
 
-from medstudy import datasets, images
-from medstudy.datasets import local
+from medstudy import datasets, grid, images, params
+from medstudy.datasets import local, store
 from medstudy.errors import DataError, ParamsError
 from medstudy.pictures import Picture
+from medstudy.records import SPLITS
 from tests import hub, own
+from tests.studies import write_study
 
 ROW = {"image": "a.png", "question": "Is it seen?", "answer": "Yes", "split": "test"}
 
@@ -305,6 +307,21 @@ def test_the_version_changes_with_tables_and_images_and_nothing_else(tmp_path):
     assert datasets.version(made) != changed
 
 
+def test_a_study_builds_it_and_a_changed_row_is_another_job(tmp_path):
+    splits = [{"image": f"{name}.png", "split": split} for name, split in zip("abc", SPLITS, strict=True)]
+    made = table(tmp_path / "data", *splits)
+    study = params.load(write_study(tmp_path, datasets=[json.loads(made.model_dump_json())]))
+    (job,) = [one for one in grid.plan(study) if one.stage == "data"]
+    assert job.name == "data-mine"
+    built = store.build(made, tmp_path / "built")
+    assert list(built["question"]) == ["Is it seen?"] * 3 and set(built["split"]) == set(SPLITS)
+    (one,) = store.read(tmp_path / "built", "val")
+    assert one.image_id == "b.png" and one.image.data == (tmp_path / "data" / "b.png").read_bytes()
+    table(tmp_path / "data", *splits, {"question": "More?"})
+    (changed,) = [one for one in grid.plan(study) if one.stage == "data"]
+    assert changed.name == job.name and changed.dir != job.dir
+
+
 @pytest.mark.parametrize(
     ("files", "more", "words"),
     [
@@ -323,8 +340,6 @@ def test_a_folder_without_one_table_says_what_it_has(tmp_path, files, more, word
 
 
 def test_params_are_strict():
-    from medstudy import params
-
     study = {"datasets": [{"name": "local", "label": "My Data", "path": "x", "forms": "csv"}]}
     with pytest.raises(ParamsError, match="(?s)label: String should match.*forms: no such parameter"):
         params.parse(study)
