@@ -94,8 +94,10 @@ class Survey:
 def survey(params: Own, asked: Iterable[Asked], faults: list[Fault], names: Callable[[tuple], str]) -> Survey:
     """Rows put together by image, split and grouped. names: an example's id from its images.
 
-    Images that stand in one prompt belong to one group, unless rows say otherwise.
+    Images that stand in one prompt belong to one group, unless rows say otherwise. `split: group` shares the groups out
+    as where the source has no splits.
     """
+    anew = getattr(params, "split", None) == "group"
     found: dict[tuple, list[Asked]] = {}
     readings: dict[str, Reading] = {}
     for one in asked:
@@ -104,7 +106,7 @@ def survey(params: Own, asked: Iterable[Asked], faults: list[Fault], names: Call
         except MedstudyError as error:
             faults.append(Fault(one.split or "", one.where, names(one.images), "reading", str(error)))
             continue
-        found.setdefault((one.images, reading, one.split), []).append(one)
+        found.setdefault((one.images, reading, None if anew else one.split), []).append(one)
     first = _connected(shown for shown, _, _ in found)
     stated = any(split for _, _, split in found)
     held = stated and not any(split == "val" for _, _, split in found)
