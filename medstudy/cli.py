@@ -1,4 +1,7 @@
-"""The command line: thin wrappers over the library's functions. Exit status 2 is an error with one clear message."""
+"""The command line: thin wrappers over the library's functions. Exit status 2 is an error with one clear message.
+
+`data check` ends with 1 where it found what would stop a study.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ EXAMPLES = """examples:
   python -m medstudy run params/offline.yaml              make everything that is missing, then print the claims
   python -m medstudy run params/offline.yaml --dry-run    what would be made, without making it
   python -m medstudy estimate params/offline.yaml         hours, memory and disk of every job, before it runs
+  python -m medstudy data check params/offline.yaml       what its data hold, and what in them would stop it
+  python -m medstudy data check my/folder                 the same of a folder or table of your own
   python -m medstudy status params/offline.yaml           which jobs are done, running, failed
   python -m medstudy report params/offline.yaml           the claims again, and where the figures are
   python -m medstudy verify params/offline.yaml           do files and claims still follow from the records?
@@ -35,14 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        options.command(options)
+        return options.command(options) or 0
     except MedstudyError as error:
         print(f"medstudy: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("medstudy: stopped. Start it again, and it goes on where it was.", file=sys.stderr)
         return 130
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     estimate_.add_argument("--tflops", type=_above_zero, help="sustained 10^12 operations a second, for another device")
     estimate_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
     estimate_.add_argument("--json", action="store_true", help="print jobs, totals and what they rest on as JSON")
+    _data_commands(commands)
     _command(commands, "status", _status, "which jobs are done, running, failed or waiting, and how long they took")
     report_ = _command(commands, "report", _report, "print the claims and where the figures are")
     report_.add_argument("--readme", action="store_true", help="also write the results into README.md")
@@ -80,6 +85,24 @@ def parser() -> argparse.ArgumentParser:
     notebook_.add_argument("--out", type=Path, required=True, help="the run's folder; the executed notebook ends there")
     notebook_.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
     return made
+
+
+def _data_commands(commands) -> None:
+    data = commands.add_parser("data", help="look at data before a study does", description="Look at data.")
+    check = data.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "check",
+        help="what data hold, and what in them would stop a study",
+        description="What data hold, and what in them would stop a study. Exit status 0: nothing; 1: something would. "
+        "The options are for a folder or table of your own; a study's params file has its own.",
+    )
+    check.set_defaults(command=_data_check)
+    check.add_argument("path", help="a study's params file (.yaml), or a folder or table of your own")
+    check.add_argument("--json", action="store_true", help="print all tables, whole, as JSON")
+    check.add_argument("--columns", nargs="+", default=[], metavar="WHAT=COLUMN", help="as question=q answer=a")
+    check.add_argument("--images", metavar="FOLDER", help="below which the images are (default: the table's folder)")
+    check.add_argument("--form", help="table, swift or llava (default: by the first row)")
+    check.add_argument("--ask", metavar="QUESTION", help="of every row, where the table has no questions")
+    check.add_argument("--sides", nargs="+", type=_positive, metavar="SIDE", help="ladder (default: 224 448 672 896)")
 
 
 def _command(commands, name: str, function, text: str, study: bool = True) -> argparse.ArgumentParser:
@@ -130,6 +153,36 @@ def _costs(study, tflops: float | None, cores: int, console: Console) -> None:
     console.print(estimate_table.table(frame))
     for line in estimate_table.summary(frame, estimate.totals(frame, cores)):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    import json
+
+    from medstudy import check, check_table, params
+    from medstudy.resolution import Fixed, Native
+
+    if Path(options.path).suffix in (".yaml", ".yml"):
+        report = check.study(params.load(options.path))
+    else:
+        sides = tuple(Fixed(side=side) for side in options.sides or ())
+        ladder = (*sides, Native(max_pixels=check.LARGE)) if sides else check.LADDER
+        report = check.data([_own_data(options)], ladder)
+    if options.json:
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        Console().print(check_table.render(report), highlight=False)
+    return int(report.stops)
+
+
+def _own_data(options: argparse.Namespace):
+    """The params of `local` that the options say. Raises ParamsError."""
+    from medstudy.params import data
+
+    pairs = [pair.partition("=") for pair in options.columns]
+    stated = {"images": options.images, "form": options.form, "ask": options.ask}
+    content = {"name": "local", "label": "data", "path": options.path}
+    content |= {name: value for name, value in stated.items() if value is not None}
+    return data(content | {"columns": {name: column for name, _, column in pairs}}, "the options")
 
 
 def _status(options: argparse.Namespace) -> None:

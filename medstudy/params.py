@@ -13,6 +13,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -214,6 +215,16 @@ def parse(content: dict, origin: str = "params") -> Study:
         return Study.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise ParamsError(f"{origin} is not a valid study:\n{_explain(error)}") from None
+
+
+def data(content: dict, origin: str = "params"):
+    """Validate a mapping as one data set of a study; see `load`."""
+    import json
+
+    try:
+        return TypeAdapter(DataParams).validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise ParamsError(f"{origin} do not describe a data set:\n{_explain(error)}") from None
 
 
 def _explain(error: ValidationError) -> str:

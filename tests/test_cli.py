@@ -10,7 +10,7 @@ from medstudy import cli, doctor, report
 from medstudy.cli import main
 from tests.studies import write_study
 
-COMMANDS = ("run", "estimate", "status", "report", "verify", "rescore", "export", "doctor", "notebook")
+COMMANDS = ("run", "estimate", "status", "report", "verify", "rescore", "export", "data", "doctor", "notebook")
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ from medstudy.datasets import (
     general,
     gmai_mmbench,
     hpa,
+    hub_columns,
     hussain,
+    local,
     medbookvqa,
     mediconfusion,
     medxpertqa,
@@ -63,6 +65,8 @@ REGISTRY = {
     "medbookvqa": medbookvqa,
     "smmile": smmile,
     "mmxu": mmxu,
+    "local": local,
+    "hub": hub_columns,
 }
 Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], Field(discriminator="name")]  # noqa: UP007
 
@@ -74,8 +78,9 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def version(params: Params) -> str:
-    """The data set's version: part of the identity of everything made from it."""
-    return REGISTRY[params.name].VERSION
+    """Part of the identity of all that is made from a data set. That of the user's own changes with its files."""
+    module = REGISTRY[params.name]
+    return module.version(params) if hasattr(module, "version") else module.VERSION
 
 
 def label(params: Params) -> str:
@@ -93,4 +98,4 @@ def sources(params: Params) -> tuple[str, ...]:
     file = Path(REGISTRY[params.name].__file__).relative_to(paths.PACKAGE)
     if file.name == "__init__.py":
         return (f"{file.parent.as_posix()}/**/*.py",)
-    return (f"datasets/{params.name}*.py",)
+    return (f"datasets/{file.stem}*.py",)

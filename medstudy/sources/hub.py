@@ -67,3 +67,23 @@ def picture(value: dict | bytes | None, name: str, root: Path | None = None) -> 
 
         return Picture(files.below(root, value["path"]).read_bytes(), name)
     raise DataError(f"{name} must have an image, but its row has none. Remove the row, or mend the source.")
+
+
+def stream(path: str, split: str, *, config: str | None = None, revision: str | None = None):
+    """A split's rows, one after the other, nothing in them decoded (a `datasets.IterableDataset`). Raises DataError.
+
+    A hub's data set is downloaded first. A folder is never cached: `datasets` tells folders apart by the last name.
+    """
+    import datasets
+
+    local = Path(path).is_dir()
+    try:
+        found = datasets.load_dataset(path, config, split=split, revision=None if local else revision, streaming=local)
+    except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
+        raise DataError(
+            f"A data set is a hub id or a folder that `datasets` loads, but {split} of {path}"
+            f"{f' ({config})' if config else ''} cannot be: {error}. Mend the id, the config or `splits`; without a "
+            f"network, download it elsewhere and give its folder as `path`."
+        ) from error
+    rows = found if local else found.to_iterable_dataset()
+    return rows.decode(False) if rows.features else rows

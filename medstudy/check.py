@@ -1,0 +1,327 @@
+"""What data hold, and what in them would stop a study, before it spends an hour of a GPU. Nothing is trained.
+
+Every image is read once, one at a time, and only a few hundred bytes of each are kept. A row or image that cannot be
+used is listed, and the next one is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from medstudy import datasets, fingerprints, images, leakage
+from medstudy.errors import DataError, MedstudyError, ResolutionError
+from medstudy.imaging.reading import Facts
+from medstudy.pictures import Picture
+from medstudy.progress import track
+from medstudy.records import SPLITS, Example
+from medstudy.resolution import MAX_ASPECT, Fixed, Geometry, Native, Single, Size, check_effect
+from medstudy.sources import own
+
+LADDER = (*(Fixed(side=side) for side in (224, 448, 672, 896)), Native(max_pixels=12_845_056))
+GEOMETRY = Geometry(28, 784)  # Qwen2-VL's
+LARGE = 12_845_056  # pixels: 16,384 visual tokens of Qwen2-VL's
+LOST = "cannot be loaded"
+TABLES = ("splits", "sizes", "rungs", "problems", "leaks", "repeats", "notices")
+PROBLEMS = ["stops", "problem", "dataset", "split", "where", "image", "message"]
+RUNGS = ["dataset", "rung", "images", "changed", "changed_pct", "median_tokens", "most_tokens"]
+SPLIT = ["dataset", "split", "images", "questions", "questions_an_image", "most_questions", "groups", "further_images"]
+NOTICES = ["notice", "dataset", "split", "image", "detail"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, a table each.
+
+    about: what the tables rest on. splits: images, questions, groups by split. sizes: images by native size, between
+    the budgets of the ladder. rungs: how many images each rung of the ladder shows at another size than their own,
+    and how many visual tokens it takes. problems: what would stop a study (`stops`), and what is left out. leaks:
+    how many images of val and test stand elsewhere. repeats: pairs of images in a split that are the same. notices:
+    how images that are no plain 8-bit RGB are read.
+    """
+
+    about: dict
+    splits: pd.DataFrame
+    sizes: pd.DataFrame
+    rungs: pd.DataFrame
+    problems: pd.DataFrame
+    leaks: pd.DataFrame
+    repeats: pd.DataFrame
+    notices: pd.DataFrame
+
+    @property
+    def stops(self) -> bool:
+        """Whether a study on these data would stop."""
+        return bool(self.problems["stops"].any())
+
+    def to_dict(self) -> dict:
+        """All of it as JSON has it: a table is a list of rows, NaN is null."""
+        tables = {name: json.loads(getattr(self, name).to_json(orient="records")) for name in TABLES}
+        return {"about": self.about, "stops": self.stops} | tables
+
+
+def study(params) -> Report:
+    """The data sets of a study (`medstudy.params.Study`), at its own rungs. Raises what a source does not list."""
+    geometry, said = _geometry(params.model)
+    found = _read(params.datasets)
+    policies = {policy.label: policy for policy in (*params.inference, *params.regimes)}
+    about = {"of": params.study, "geometry": said}
+    return _report(found, params.inference, geometry, about, policies.values(), getattr(params, "leakage", None))
+
+
+def data(params: Sequence, ladder: Sequence[Single] = LADDER, geometry: Geometry = GEOMETRY) -> Report:
+    """Data sets by their params alone, at a ladder that is no study's."""
+    about = {"of": ", ".join(map(datasets.label, params)), "geometry": _said(geometry, "Qwen2-VL's")}
+    return _report(_read(params), ladder, geometry, about)
+
+
+@dataclass
+class _Found:
+    """What is kept of the images while they go by."""
+
+    shown: list[dict] = field(default_factory=list)  # one row an image
+    asked: list[dict] = field(default_factory=list)  # one row an example
+    prints: list[dict] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    problems: list[dict] = field(default_factory=list)
+    notices: list[dict] = field(default_factory=list)
+
+    def problem(self, problem: str, message, dataset: str, split: str = "", where: str = "", image: str = "",
+                stops: bool = True) -> None:  # fmt: skip
+        values = (stops, problem, dataset, split, where, image, str(message))
+        self.problems.append(dict(zip(PROBLEMS, values, strict=True)))
+
+    def notice(self, notice: str, example: Example, image: str, detail: str) -> None:
+        values = (notice, example.dataset, example.split, image, detail)
+        self.notices.append(dict(zip(NOTICES, values, strict=True)))
+
+
+def _read(params: Sequence) -> _Found:
+    """Every image of every data set, once."""
+    found = _Found()
+    for one in params:
+        label = datasets.label(one)
+        examples = _own(one, found) if isinstance(one, own.Own) else _public(one, found)
+        for example, where, stops in track(examples, label, unit="image"):
+            try:
+                _look(example, where, stops, found)
+            except DataError as error:
+                found.problem(_kind(error), error, label, example.split, where, example.image_id, stops)
+        if not any(one["problem"] == LOST and one["dataset"] == label for one in found.problems):
+            found.loaded.append(label)
+    return found
+
+
+def _own(params: own.Own, found: _Found) -> Iterator[tuple[Example, str, bool]]:
+    """The user's own: (example, where its first row stands, whether a fault in it stops a study)."""
+    module, label = datasets.REGISTRY[params.name], datasets.label(params)
+    stops = params.on_unreadable == "stop"
+    try:
+        survey = module.survey(params)
+    except MedstudyError as error:
+        found.problem(LOST, error, label)
+        return
+    for fault in survey.faults:
+        found.problem(fault.problem, fault.message, label, fault.split, fault.where, fault.image, stops)
+    opener = module.opener(params)
+    for split in SPLITS:
+        for entry in survey.chosen(params, split):
+            where = entry.rows[0].where
+            try:
+                example = own.example(params, entry, opener)
+            except DataError as error:
+                found.problem(_kind(error), error, label, split, where, entry.image_id, stops)
+                continue
+            yield example, where, stops
+
+
+def _public(params, found: _Found) -> Iterator[tuple[Example, str, bool]]:
+    """Any other data set; what it raises ends its split."""
+    for split in SPLITS:
+        try:
+            for example in datasets.load(params, split):
+                yield example, "", True
+        except MedstudyError as error:
+            found.problem(LOST, error, datasets.label(params), split)
+
+
+def _look(example: Example, where: str, stops: bool, found: _Found) -> None:
+    """One example: its images decoded one after the other, its questions counted. Raises ImageError."""
+    names = [_called(image, example) for image in example.images]
+    shown = [{"height": image.height, "width": image.width} for image in example.images]
+    prints = fingerprints.rows_of(example, (_pil(image) for image in example.images))
+    about = {"dataset": example.dataset, "split": example.split, "image_id": example.image_id}
+    for place, (image, name, size) in enumerate(zip(example.images, names, shown, strict=True)):
+        facts = getattr(image, "facts", None)
+        if isinstance(image, Picture):
+            facts = facts or images.describe(image.data, name=name)
+        for notice, detail in _notices(facts, Size(**size)):
+            found.notice(notice, example, name, detail)
+        if max(size.values()) > MAX_ASPECT * min(size.values()):
+            message = f"Sides may be as 1 to {MAX_ASPECT} at most, but are {size['height']} x {size['width']}. Crop it."
+            found.problem("aspect", message, example.dataset, example.split, where, name)
+        found.shown.append(about | size | {"place": place})
+    for question in example.questions:
+        if not question.answer.strip() or not question.text.strip():
+            message = f"A question needs a text and an answer, but {question.id!r} lacks one. Fill it in, or remove it."
+            found.problem("empty answer", message, example.dataset, example.split, where, example.image_id)
+    found.prints += prints
+    found.asked.append(about | {"group": example.group, "questions": len(example.questions)})
+
+
+def _notices(facts: Facts | None, size: Size) -> Iterator[tuple[str, str]]:
+    """(notice, detail) of all that is unusual in a file."""
+    if size.pixels > LARGE:
+        yield "very large", f"{size.height} x {size.width} pixels"
+    if facts is None:
+        return
+    kind = f"{facts.kind}: {facts.rule}"
+    if facts.values == "float":
+        yield "float", kind
+    elif facts.bits > 8:
+        yield f"{facts.bits}-bit", kind
+    if any(name in facts.photometric.upper() for name in ("CMYK", "YCCK", "SEPARATED")):
+        yield "CMYK", kind
+    if facts.orientation != 1:
+        yield "EXIF-rotated", f"orientation {facts.orientation}: turned upright"
+    if facts.alpha:
+        yield "transparent", kind
+    if facts.frames > 1:
+        yield "several frames", f"{facts.frames} in {facts.kind}, of which one is read"
+    for note in facts.notes:
+        yield "note", note
+
+
+def _report(found: _Found, ladder, geometry: Geometry, about: dict, policies=(), rule=None) -> Report:
+    shown = pd.DataFrame(found.shown, columns=["dataset", "split", "image_id", "place", "height", "width"])
+    asked = pd.DataFrame(found.asked, columns=["dataset", "split", "image_id", "group", "questions"])
+    prints = pd.DataFrame(found.prints, columns=fingerprints.COLUMNS)
+    leaks, repeats = _copies(prints, rule, found)
+    sizes = [Size(*pair) for pair in shown[["height", "width"]].itertuples(index=False)]
+    narrow = [size for size in sizes if max(size) <= MAX_ASPECT * min(size)]
+    for policy in policies:
+        try:
+            check_effect(policy, narrow, geometry)
+        except ResolutionError as error:
+            found.problem("no effect", error, "all")
+    _empties(asked, found)
+    rungs = [_rung(name, rows, one, geometry) for name, rows in shown.groupby("dataset", sort=False) for one in ladder]
+    problems = pd.DataFrame(found.problems, columns=PROBLEMS).astype({"stops": bool})
+    return Report(
+        about | {"ladder": [one.label for one in ladder], "images": len(shown),
+                 "questions": int(asked["questions"].sum())},
+        _splits(asked, shown), _strata(shown, ladder), pd.DataFrame(rungs, columns=RUNGS),
+        problems.sort_values("stops", ascending=False, kind="stable", ignore_index=True),
+        leaks, repeats, pd.DataFrame(found.notices, columns=NOTICES),
+    )  # fmt: skip
+
+
+def _splits(asked: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+    """One row a split: images with questions, questions, questions an image, groups, images of every place."""
+    rows = [
+        {"dataset": dataset, "split": split, "images": len(rows), "questions": int(rows["questions"].sum()),
+         "questions_an_image": float(rows["questions"].mean()), "most_questions": int(rows["questions"].max()),
+         "groups": rows["group"].nunique(),
+         "further_images": int(((shown["dataset"] == dataset) & (shown["split"] == split)).sum()) - len(rows)}
+        for (dataset, split), rows in asked.groupby(["dataset", "split"], sort=False)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=SPLIT)
+
+
+def _strata(shown: pd.DataFrame, ladder) -> pd.DataFrame:
+    """One row a split and stratum of native pixels, cut at the budgets of the ladder."""
+    edges = [0, *sorted({policy.budget for policy in ladder}), np.inf]
+    sides = [f"{round(np.sqrt(edge))}²" for edge in edges[1:-1]]
+    names = [f"up to {sides[0]}", *(f"{a} to {b}" for a, b in pairwise(sides)), f"above {sides[-1]}"]
+    strata = pd.cut((shown["height"] * shown["width"]).astype(float), edges, labels=names)
+    table = shown.assign(native_px=strata).groupby(["dataset", "split", "native_px"], sort=False, observed=True)
+    counts = table.size().rename("images").reset_index().astype({"native_px": str})
+    total = counts.groupby(["dataset", "split"])["images"].transform("sum")
+    order = {"dataset": list(shown["dataset"].unique()).index, "split": SPLITS.index, "native_px": names.index}
+    made = counts.assign(share_pct=100 * counts["images"] / total)
+    return made.sort_values(list(order), key=lambda column: column.map(order[column.name]), ignore_index=True)
+
+
+def _rung(dataset: str, shown: pd.DataFrame, policy: Single, geometry: Geometry) -> dict:
+    """What a rung makes of a data set's images; `changed` ones are shown at another size than without any cap."""
+    counts = shown.groupby(["height", "width"]).size()
+    changed, tokens, left_out = 0, [], 0
+    for pair, count in counts.items():
+        size = Size(*map(int, pair))
+        try:
+            view = policy.shown(size, geometry)
+        except ResolutionError:
+            left_out += count
+            continue
+        native = Native(max_pixels=size.pixels + geometry.factor**2 * 64).shown(size, geometry)
+        changed += count * (view.size != native.size)
+        tokens += [view.visual_tokens] * count
+    images_ = len(shown) - left_out
+    return {
+        "dataset": dataset, "rung": policy.label, "images": images_, "changed": int(changed),
+        "changed_pct": 100 * changed / images_ if images_ else np.nan,
+        "median_tokens": float(np.median(tokens)) if tokens else np.nan, "most_tokens": max(tokens, default=0),
+    }  # fmt: skip
+
+
+def _copies(prints: pd.DataFrame, rule, found: _Found) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images that stand in two splits, counted, and pairs of the same in one; a leak that is not allowed is a problem.
+
+    rule: the study's `leakage` (`distance`, `likeness`, `allow`), if it states one.
+    """
+    limits = {"distance": rule.distance, "likeness": rule.likeness} if rule is not None else {}
+    pairs = leakage.find(prints, **limits) if len(prints) else pd.DataFrame(columns=list(leakage.COLUMNS))
+    leaks = leakage.leaks(pairs)
+    reasons = {(one.evaluated, one.trained or one.evaluated): one.reason for one in getattr(rule, "allow", ())}
+    for pair in leaks.itertuples():
+        reason = reasons.get((pair.dataset_b, pair.dataset_a), "")
+        what = {"exact": "The same pixels", "near": "Nearly the same", "group": f"The same group, {pair.group_a},"}
+        elsewhere = f"{pair.image_a} in {pair.split_a}" + f" of {pair.dataset_a}" * (pair.dataset_a != pair.dataset_b)
+        message = f"{what[pair.kind]} as {elsewhere}." + f" Allowed: {reason}" * bool(reason)
+        found.problem(f"leak ({pair.kind})", message, pair.dataset_b, pair.split_b, "", pair.image_b, not reason)
+    return leaks, leakage.repeats(pairs)
+
+
+def _empties(asked: pd.DataFrame, found: _Found) -> None:
+    """Splits that a study needs and that have no image, of the data sets that could be loaded."""
+    for dataset in found.loaded:
+        there = set(asked.loc[asked["dataset"] == dataset, "split"])
+        if "test" not in there:
+            found.problem("empty split", "A data set needs test images, but has none.", dataset, "test")
+        if "train" in there and "val" not in there:
+            found.problem("empty split", "Training needs images to validate on, but val has none.", dataset, "val")
+
+
+def _geometry(model) -> tuple[Geometry, str]:
+    """Of the model's family, from its configuration; where that is not at hand, Qwen2-VL's."""
+    from medstudy import models
+
+    try:
+        return (made := models.sketch(model).geometry), _said(made, f"of {model.id} ({model.family})")
+    except MedstudyError:
+        return GEOMETRY, _said(GEOMETRY, f"Qwen2-VL's, because the configuration of {model.id} is not at hand")
+
+
+def _said(geometry: Geometry, whose: str) -> str:
+    return f"sides in multiples of {geometry.factor} pixels, {whose}"
+
+
+def _pil(image) -> Image.Image:
+    return Image.fromarray(image.pixels()) if isinstance(image, Picture) else image
+
+
+def _called(image, example: Example) -> str:
+    """What to call an image in a table; the pictures of a public data set have no name of their own."""
+    return image.name if isinstance(image, Picture) and len(example.images) > 1 else example.image_id
+
+
+def _kind(error: DataError) -> str:
+    return getattr(error, "problem", "unreadable")
+
+

@@ -1,0 +1,264 @@
+"""The user's own data: a folder of images with a table beside them, or a table alone (see docs/your-data.md).
+
+Forms: a table of image, question and answer; ms-swift's rows; LLaVA's conversations. A file that is no plain picture
+(DICOM, TIFF, NIfTI, a slide) is read as `reading` says and kept as a PNG, so nothing of its header is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path, PureWindowsPath
+from typing import Literal
+
+from pydantic import model_validator
+
+from medstudy import paths
+from medstudy.errors import DataError
+from medstudy.imaging.reading import Reading
+from medstudy.pictures import Picture
+from medstudy.records import SPLITS, Example
+from medstudy.sources import columns, files, llava, own, swift, table
+from medstudy.sources.columns import Asked, RowError
+from medstudy.sources.own import Fault, Own, Survey
+
+VERSION = "1"
+FORMS = ("table", "swift", "llava")
+TURNS = {"image": "images", "question": "question", "answer": "answer"}  # what a conversation's turns are made into
+
+
+class Params(Own):
+    """See `Own`. path: a folder or a table; relative to where medstudy runs, or to the repository.
+
+    form: auto goes by the first row: `conversations` is llava, `messages` or `query` swift, else a table. images: the
+    folder below which all images are; None is the table's own. strip: what image paths begin with and is taken off, as
+    the folder in which an absolute one was written. split: by the table's column `split`; by files or
+    folders named train, val and test; or by shares of the groups, drawn by `seed`. auto: files if there are, else the
+    column if there is one, else shares.
+    """
+
+    name: Literal["local"] = "local"
+    form: Literal["auto", "table", "swift", "llava"] = "auto"
+    images: str | None = None
+    strip: str = ""
+    split: Literal["auto", "column", "files", "shares"] = "auto"
+
+    @model_validator(mode="after")
+    def _no_revision(self) -> Params:
+        if self.revision is not None:
+            raise ValueError("a folder has no revision: leave it out")
+        return self
+
+
+def load(params: Params, split: str) -> Iterator[Example]:
+    """The examples of one split, an image at a time. Raises DataError; see `Own.on_unreadable`."""
+    return own.load(params, survey(params), split, opener(params))
+
+
+def version(params: Params) -> str:
+    """Changes with the tables' content, and with the name, size or time of change of any image that they name."""
+    return f"{VERSION}-{_stamp(params.model_dump_json(), tuple(_state(file) for _, file in _tables(params)))}"
+
+
+def survey(params: Params) -> Survey:
+    """What all rows say, none of their images decoded. Raises DataError where no table can be found or read."""
+    faults: list[Fault] = []
+    return own.survey(params, _asked(params, faults), faults, _name)
+
+
+def opener(params: Params) -> Callable[[tuple[str, str], Reading], Picture]:
+    """What reads an image of an entry; see `own.encoded`."""
+    return lambda file, reading: own.encoded(Path(*file), file[1], reading)
+
+
+def _asked(params: Params, faults: list[Fault]) -> Iterator[Asked]:
+    """What every usable row asks; its images as (folder, name) that are there. Others are added to `faults`."""
+    number = 0
+    files_by_split = any(split for split, _ in _tables(params))
+    for split, file in _tables(params):
+        rows = list(table.rows(_shown(file)))
+        if not rows:
+            raise DataError(f"A table needs rows, but {_shown(file)} has none.")
+        form = params.form if params.form != "auto" else _form(rows[0][1])
+        there = dict.fromkeys(name for _, row in rows for name in row if name is not None)
+        known = _columns(params, form, there, _shown(file), files_by_split)
+        root, base = _roots(params, file)
+        inside = root.relative_to(base).as_posix()
+        seen: dict[str, str] = {}
+        for where, row in rows:
+            where = where if inside == "." else f"{inside}/{where}"
+            try:
+                for turn in _turns(row, form):
+                    asked = columns.read(turn, where, number, known, params.label, params.kind, params.ask)
+                    number += 1
+                    located = (_located(_shown(root), name, params.strip, seen) for name in asked.images)
+                    names = (posixpath.normpath(posixpath.join(inside, name)) for name in located)
+                    found = tuple((str(_shown(base)), name) for name in names)
+                    yield replace(asked, images=found, split=split or asked.split)
+            except DataError as error:
+                faults.append(own.fault(error, where, split or "", _mentioned(row, known)))
+
+
+def _roots(params: Params, file: Path) -> tuple[Path, Path]:
+    """Where the images of a table's rows lie, and from where their ids count. Raises DataError."""
+    if params.images is None:
+        top = paths.resolve(params.path)
+        return file.parent, file.parent if file == top else top
+    root = paths.resolve(params.images)
+    if not root.is_dir():
+        raise DataError(f"`images` is a folder, but there is none at {params.images}. Give its path from here.")
+    return root, root
+
+
+def _columns(params: Params, form: str, there: Mapping, where: Path, files_by_split: bool) -> columns.Columns:
+    """The columns of each thing in a table; of conversations, those of what their turns become."""
+    stated = params.columns
+    if form != "table":
+        if stated.model_fields_set & {"image", "images", "question", "answer", "options"}:
+            raise DataError(f"{form} rows have columns of their own, so `columns` may not name theirs: leave them out.")
+        there = [*there, *TURNS.values()]
+        stated = stated.model_copy(update=TURNS | {"image": None, "images": TURNS["image"]})
+    found = columns.bound(stated, there, str(where), params.ask)
+    by_column = params.split == "column" or (params.split == "auto" and not files_by_split)
+    if params.split == "column" and not found.split:
+        raise DataError(f"split: column needs a column `split`, but {where} has {', '.join(there)}. Name it there.")
+    return found if by_column else found.model_copy(update={"split": None})
+
+
+def _turns(row: dict, form: str) -> Iterator[dict]:
+    """A table's row as it is; of a conversation a row for each question. Raises DataError."""
+    if form == "table":
+        if None in row:
+            raise RowError("cells", "A row has a cell a column, but this one has more. Quote cells that hold commas.")
+        yield row
+        return
+    if form == "swift":
+        found = swift.row(row, 0, "The row")
+        turns, images = [*found.earlier, (found.query, found.response)], list(found.images)
+    else:
+        turns, images = llava.turns(row), row.get("image") or row.get("images")
+    for question, answer in turns:
+        yield row | {"images": images, "question": question, "answer": answer}
+
+
+def _form(row: Mapping) -> str:
+    return "llava" if "conversations" in row else "swift" if {"messages", "query"} & row.keys() else "table"
+
+
+def _tables(params: Params) -> list[tuple[str | None, Path]]:
+    """(split or None, file) of every table. Raises DataError saying what there is instead."""
+    path = paths.resolve(params.path)
+    if path.is_file():
+        return [(None, path)]
+    if not path.is_dir():
+        raise DataError(f"`path` is a folder or a table, but there is none at {params.path}. Give its path from here.")
+    by_split = _by_split(path)
+    if by_split and params.split in ("auto", "files"):
+        return by_split
+    if params.split == "files":
+        raise DataError(f"split: files needs train, val or test.* in {params.path}, but there are {_listed(path)}.")
+    if by_split:
+        return [(None, file) for _, file in by_split]
+    found = [file for file in sorted(path.iterdir()) if file.suffix in table.SUFFIXES]
+    chosen = [file for file in found if file.stem == "metadata"] or found
+    if len(chosen) != 1:
+        raise DataError(
+            f"A folder has one table beside its images (or metadata.*, or one each for train, val and test), a file of "
+            f"{', '.join(table.SUFFIXES)}, but {params.path} has {_listed(path)}. Add one, or give the table itself."
+        )
+    return [(None, chosen[0])]
+
+
+def _by_split(path: Path) -> list[tuple[str, Path]]:
+    """train.*, val.*, test.* in a folder, or metadata.* in folders of these names."""
+    found = []
+    for one in sorted(path.iterdir()):
+        split = columns.SPLITS.get((one.name if one.is_dir() else one.stem).lower())
+        inside = sorted(one.glob("metadata.*")) if one.is_dir() else [one]
+        found += [(split, file) for file in inside if split and file.suffix in table.SUFFIXES]
+    names = [split for split, _ in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        clash = [file.relative_to(path).as_posix() for split, file in found if split in twice]
+        raise DataError(f"A split has one table, but {', '.join(clash)} are of the same one. Remove all but one.")
+    return sorted(found, key=lambda pair: SPLITS.index(pair[0]))
+
+
+def _listed(path: Path) -> str:
+    names = [one.name for one in sorted(path.iterdir()) if one.is_dir() or one.suffix in table.SUFFIXES]
+    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "") or "neither tables nor folders"
+
+
+def _located(root: Path, name: str, strip: str, seen: dict[str, str]) -> str:
+    """The name of a row's image as it stands below `root`; of each name once. Raises RowError."""
+    if not isinstance(name, str):
+        raise RowError("not a path", "A row names an image by its path; for images inside a table use `name: hub`.")
+    if name not in seen:
+        stripped = name.removeprefix(strip).lstrip("/") if strip and name.startswith(strip) else name
+        seen[name] = _found(root, stripped)
+    return seen[name]
+
+
+def _found(root: Path, name: str) -> str:
+    if Path(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\") or "://" in name:
+        raise RowError(
+            "absolute path",
+            f"An image is named by its path from {root}, but a row names {name!r}. Write the part after the folder, or "
+            f"state what comes before it as `strip`.",
+        )
+    for spelling in _spellings(name):
+        if (root / spelling).is_file():
+            try:
+                files.below(root, spelling)
+            except DataError as error:
+                raise RowError("outside the folder", str(error)) from error
+            return spelling
+    if ".." in Path(name).parts:
+        raise RowError("outside the folder", f"An image lies below {root}, but a row names {name!r}. Copy it there.")
+    raise RowError("missing", f"A row names the image {name!r}, but {root} has none. Copy it there, or mend the row.")
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """A name as written, with Windows' separators as ours, and with accents as one sign or as two, as macOS has."""
+    for one in (name, name.replace("\\", "/")):
+        yield one
+        yield unicodedata.normalize("NFC", one)
+        yield unicodedata.normalize("NFD", one)
+
+
+def _mentioned(row: Mapping, known: columns.Columns) -> str:
+    """The images that a faulty row names, as far as they can be told."""
+    content = next((row[name] for name in (known.images, known.image, "images", "image") if row.get(name)), "")
+    return ", ".join(str(one) for one in (content if isinstance(content, list) else [content]))
+
+
+def _name(images: tuple) -> str:
+    return "+".join(Path(name).as_posix() for _, name in images)
+
+
+def _shown(file: Path) -> Path:
+    """A path as messages show it: from here, so that nobody's folders are told."""
+    return Path(os.path.relpath(file))
+
+
+def _state(file: Path) -> tuple[str, int, int]:
+    about = file.stat()
+    return file.as_posix(), about.st_size, about.st_mtime_ns
+
+
+@cache
+def _stamp(params: str, tables: tuple) -> str:
+    """A hash of tables and of what the file system says of their images; made once while the tables stand still."""
+    digest = hashlib.sha256()
+    for file, _, _ in tables:
+        digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    found = survey(Params.model_validate_json(params))
+    for root, name in sorted({image for entry in found.entries for image in entry.images}):
+        _, size, changed = _state(Path(root, name))
+        digest.update(json.dumps([name, size, changed]).encode())
+    return digest.hexdigest()[:16]
