@@ -45,7 +45,7 @@ COLUMNS = {
     "training_flops": "FLOPs of the training steps, as training.parquet logs them",
     "flops": "all FLOPs of the job, with the tower's passes for features that it is the first to need",
     "seconds": "predicted",
-    "memory_mb": "predicted peak in MB (2^20 bytes)",
+    "memory_mb": "predicted peak in MB (2^20 bytes); on CUDA of each device, on a CPU of all processes",
     "data_mb": "of encoded images that the job holds in main memory, where its data is built; on a CPU in memory_mb",
     "checkpoint_mb": "on disk when the job is done",
     "cache_mb": "resized images or features that the job is the first to need",
@@ -224,7 +224,8 @@ def _counts(needed: demand.Demand) -> dict[str, float]:
 def _memory(study: Study, job: grid.Job, needed: demand.Demand, family, stored: bool, held: float) -> float:
     host = memory.PROCESS + (0 if math.isnan(held) else held) if home().type == "cpu" else 0
     if job.stage == "train":
-        return host + memory.training(family, study.training, stored, needed.passes)
+        processes = study.training.processes if home().type == "cpu" else 1
+        return processes * (host + memory.training(family, study.training, stored, needed.passes))
     return host + memory.evaluation(family, stored, needed)
 
 

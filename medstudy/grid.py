@@ -29,11 +29,12 @@ NOTEBOOK = {
 }
 _PIXELS = ("images.py", "pictures.py", "views.py", "shelf.py", "supply.py")
 _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
+_TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "optimizers.py", "checkpoints.py")
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 SOURCES = {
     "data": ("records.py", "images.py", "pictures.py", "datasets/store.py", "sources/*.py"),  # and the data set's own
-    "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
+    "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py"),
     "scores": ("scoring.py", "metrics.py"),
     "claims": ("claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),

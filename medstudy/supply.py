@@ -69,8 +69,8 @@ class Supply:
         digest = hashlib.sha256()
         for parameter in self.family.tower:
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        model = self.family.model
-        about = (*self.family.pixel_settings, str(model.dtype), model.config.vision_config._attn_implementation)
+        model, kind = self.family.model, str(self.family.tower[0].dtype)
+        about = (*self.family.pixel_settings, kind, model.config.vision_config._attn_implementation)
         made_by = (metadata.version("transformers"), torch.__version__, paths.code("models/*.py", "supply.py"))
         return key(digest.hexdigest(), about, model.device.type, made_by)
 

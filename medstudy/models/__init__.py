@@ -6,6 +6,9 @@ can show no less than one (`medstudy.models.tiles`).
 
 from __future__ import annotations
 
+import warnings
+
+from medstudy import checkpoints
 from medstudy.errors import ModelError
 from medstudy.models.internvl import InternVL
 from medstudy.models.llava_onevision import LlavaOnevision
@@ -19,8 +22,11 @@ REGISTRY = {family.name: family for family in (Qwen2VL, Qwen2_5VL, Qwen3VL, Llav
 def load(model, checkpoint=None):
     """A family's model and processor from a hub id or folder (`medstudy.params.Model`).
 
-    checkpoint: a folder of this study's own training; it replaces the weights and keeps the family.
+    checkpoint: a folder of this study's own training; it replaces the weights and keeps the family. Warns of the
+    resolution at which the model was trained when it is a checkpoint of medstudy itself.
     """
+    if model.id != "base" and checkpoint is None and (known := checkpoints.told(model.id)):
+        warnings.warn(known, stacklevel=2)
     return _family(model).load(model, checkpoint)
 
 
