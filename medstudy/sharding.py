@@ -7,6 +7,7 @@ makes DDP of it without a word, which would leave this untested, and it wants to
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -86,7 +87,9 @@ def gathered(tree, keep: bool):
 
 
 def _replicated(objective: Objective, accelerator: Accelerator) -> torch.nn.Module:
-    return accelerator.prepare_model(objective)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # accelerate passes it on
+        return accelerator.prepare_model(objective)
 
 
 def _sharded(objective: Objective, accelerator: Accelerator) -> torch.nn.Module:

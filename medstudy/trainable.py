@@ -16,5 +16,7 @@ def prepare(family, options: Optimisation):
     adapter = adapters.add(family, options.lora) if options.lora else None
     precision.raise_(family.model)
     if options.gradient_checkpointing:
-        family.model.gradient_checkpointing_enable({"use_reentrant": False})
+        model = family.model  # transformers 5.23 gave it another name
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     return adapter
