@@ -52,7 +52,7 @@ def hub_id(params) -> str | None:
 def resolution(stamp: dict, ledger: pd.DataFrame) -> str:
     """The policy in words, and what images were really shown at."""
     policy = checkpoints.policy_of(stamp)
-    lines = [f"Trained at {checkpoints.words(policy)}, resized by {stamp['interpolation']} interpolation.\n",
+    lines = [f"Trained at: {checkpoints.words(policy)}. Resized by {stamp['interpolation']} interpolation.\n",
              "| shown as | views | height × width, median | largest | visual tokens, median | most |",
              "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for label, rows in ledger.groupby("policy", sort=True):

@@ -71,7 +71,7 @@ def told(source: str, labels: Sequence[str] = ()) -> str | None:
         return None
     policy = policy_of(stamp)
     others = [label for label in labels if label not in trained_on(policy)]
-    known = f"{_public(source)} was trained by medstudy at {words(policy)}."
+    known = f"{_public(source)} was trained by medstudy at this resolution: {words(policy)}."
     warned = f" {', '.join(others)}: another resolution, at which it may do worse." if others else ""
     return known + warned
 

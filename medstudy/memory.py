@@ -55,7 +55,7 @@ def kept(family, one: Pass, tower: bool, stored: bool, again: bool = False) -> f
     layer = stream * shape.hidden if again else _layer(shape, size)
     return (
         one.tokens * shape.layers * layer
-        + one.patches * (blocks + merged + _input(family, stored))
+        + one.patches * (blocks + merged + _input(family, stored) * (tower or stored))
         + one.scores * shape.vocabulary * _logits(size)
     )
 
@@ -67,7 +67,7 @@ def peak(family, one: Pass, tower: bool, stored: bool, again: bool = False) -> f
     """
     shape, size = family.shape, element(family)
     layer = one.tokens * _layer(shape, size)
-    block = one.patches * size * _block(shape) * (not stored)
+    block = one.patches * (size * _block(shape) + _input(family, stored)) * (not stored)
     held = kept(family, one, tower, stored, again)
     if again:
         return max(held + 2 * layer, held + 2 * block * tower, block)

@@ -221,7 +221,7 @@ def test_an_error_of_a_process_is_the_error_of_the_training(tmp_path, monkeypatc
         raise ResolutionError(f"{job.name} is too long. Raise tokens_per_pass.")
 
     monkeypatch.setattr(training, "process", fail)
-    monkeypatch.setattr(launching, "_end_with_parent", lambda how: None)
+    monkeypatch.setattr(launching, "_end_with_parent", lambda how=None: None)
     with pytest.raises(ResolutionError):
         launching.main(tmp_path / "study.json", "train-native-s0")
     fault = tmp_path / launching.FAULT
