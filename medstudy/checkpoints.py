@@ -113,7 +113,7 @@ def _write(family, folder: Path, adapter, tensors: dict | None, stamp: dict) -> 
     given = {} if tensors is None else {"state_dict": tensors}
     if adapter is not None:
         for config in adapter.peft_config.values():
-            config.base_model_name_or_path = stamp.get("base_model")
+            config.base_model_name_or_path = stamp.get("base_model") or ""  # for None peft writes where it was loaded
         adapter.save_pretrained(folder, **given)
         return
     config, kind = family.model.config, precision.own(family.model)

@@ -116,11 +116,11 @@ def together(family) -> float:
     next one.
     """
     model, size = family.model, element(family)
-    units = [module for module in model.modules() if type(module).__name__ in model._no_split_modules]
+    units = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
     counts = [[(p.numel(), p.requires_grad) for p in unit.parameters()] for unit in units]
-    layer = max(sum(number for number, _ in count) for count in counts)
+    layer = max(sum(number for number, _ in count) for count in counts) if counts else 0
     rest = sum(p.numel() for p in model.parameters()) - sum(number for count in counts for number, _ in count)
-    learns = max(sum(number * learnt for number, learnt in count) for count in counts)
+    learns = max((sum(number * learnt for number, learnt in count) for count in counts), default=0)
     return size * (rest + 2 * layer) + 4 * (rest + learns)
 
 

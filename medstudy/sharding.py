@@ -101,6 +101,6 @@ def _sharded(objective: Objective, accelerator: Accelerator) -> torch.nn.Module:
     kind = torch.bfloat16 if precision.mixed(model) else None
     policy = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32 if kind else None)
     for module in model.modules():
-        if type(module).__name__ in model._no_split_modules:
+        if type(module).__name__ in (model._no_split_modules or ()):
             fully_shard(module, mesh=mesh, mp_policy=policy)
     return fully_shard(objective, mesh=mesh, mp_policy=policy)

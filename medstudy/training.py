@@ -28,7 +28,7 @@ from medstudy.errors import RunError
 from medstudy.models.family import home
 from medstudy.params import Optimisation, Study
 from medstudy.progress import bar
-from medstudy.resolution import check_effect
+from medstudy.resolution import check_effect, trained_on
 from medstudy.supply import Supply
 
 Loss = Callable[[object], torch.Tensor]  # of a pass's content: a sum over its questions
@@ -53,10 +53,10 @@ def process(study: Study, job, progress: bool = True) -> None:
 
     torch.set_num_threads(1)
     state = PartialState(cpu=home().type == "cpu")
-    family = models.load(study.model)
+    policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
+    family = models.load(study.model, shown=sorted(trained_on(policy)))
     folders = [item.dir for item in grid.needed(study, job, "data")]
     data = {split: [one for folder in folders for one in store.read(folder, split)] for split in ("train", "val")}
-    policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     check_effect(policy, [size_of(example) for example in data["train"]], family.geometry)
     options, name = study.training, job.name if progress else None
     print("attention: {}, because {}".format(*family.attention))

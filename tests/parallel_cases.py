@@ -1,6 +1,6 @@
 """What one process and several train alike: run by torchrun from test_parallel.py, and by the test itself alone.
 
-    torchrun --nproc_per_node=2 --module tests.parallel_cases MODEL FOLDER
+    torchrun --nproc_per_node=2 --module tests.parallel_cases MODEL FOLDER FAMILY=MODEL…
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | No
 CASES = {"ddp": ("full", "lora", "frozen"), "fsdp": tuple(CHANGES)}
 
 
-def main(model: str, folder: str) -> None:
+def main(model: str, folder: str, *others: str) -> None:
     torch.set_num_threads(1)
     for sharding, kinds in CASES.items():
         for kind in kinds:
@@ -85,6 +85,8 @@ def main(model: str, folder: str) -> None:
             train(Model(id=model), "full", sharding, Path(folder, sharding, "killed"), killed=2)
         except KeyboardInterrupt:
             train(Model(id=model), "full", sharding, Path(folder, sharding, "killed"))
+        for name, place in (other.split("=") for other in others):
+            train(Model(id=place, family=name), "full", sharding, Path(folder, sharding, name))
 
 
 if __name__ == "__main__":

@@ -20,21 +20,24 @@ from medstudy import params as study_params
 from medstudy.batches import Micro
 from medstudy.datasets import store
 from medstudy.errors import ParamsError, ResolutionError, RunError
-from medstudy.params import Optimisation
+from medstudy.params import Model, Optimisation
 from tests import parallel_cases
 from tests.studies import write_study
 
 TOLERANCE = 1e-5  # relative: losses of every step, and all final weights by their norm, in float32
+OTHERS = ("qwen3_vl", "llava_onevision")  # features of several blocks; weights that no pass uses
 SAME = ["step", "images_seen", "visual_tokens", "flops"]
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_model, tmp_path_factory):
+def folder(tiny_model, checkpoints, tmp_path_factory):
     """Every case, trained by two processes and by this one."""
     folder = tmp_path_factory.mktemp("parallel")
-    launching.launch("tests.parallel_cases", [tiny_model.id, folder], 2)
+    launching.launch("tests.parallel_cases", [tiny_model.id, folder, *(f"{n}={checkpoints[n]}" for n in OTHERS)], 2)
     for kind in parallel_cases.CHANGES:
         parallel_cases.train(tiny_model, kind, "ddp", folder / "one" / kind)
+    for name in OTHERS:
+        parallel_cases.train(Model(id=str(checkpoints[name]), family=name), "full", "ddp", folder / "one" / name)
     return folder
 
 
@@ -62,6 +65,14 @@ def test_two_processes_train_what_one_does(folder, tiny_model, sharding, kind):
     if kind != "lora":
         start = {name: tensor.double() for name, tensor in load_file(Path(tiny_model.id, "model.safetensors")).items()}
         assert _apart(start, made) > 100 * TOLERANCE  # it learnt more than that
+
+
+@pytest.mark.parametrize("sharding", parallel_cases.CASES)
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_families_too(folder, sharding, name):
+    alone, both = (pd.read_parquet(folder / part / name / "log.parquet") for part in ("one", sharding))
+    pd.testing.assert_frame_equal(alone[["loss", "val_loss"]], both[["loss", "val_loss"]], rtol=TOLERANCE)
+    assert _apart(_weights(folder / "one" / name), _weights(folder / sharding / name)) < TOLERANCE
 
 
 @pytest.mark.parametrize("sharding", parallel_cases.CASES)

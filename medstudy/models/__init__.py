@@ -19,13 +19,14 @@ from medstudy.models.qwen3_vl import Qwen3VL
 REGISTRY = {family.name: family for family in (Qwen2VL, Qwen2_5VL, Qwen3VL, LlavaOnevision, InternVL)}
 
 
-def load(model, checkpoint=None):
+def load(model, checkpoint=None, shown=()):
     """A family's model and processor from a hub id or folder (`medstudy.params.Model`).
 
-    checkpoint: a folder of this study's own training; it replaces the weights and keeps the family. Warns of the
-    resolution at which the model was trained when it is a checkpoint of medstudy itself.
+    checkpoint: a folder of this study's own training; it replaces the weights and keeps the family.
+    shown: labels of the policies that it will be shown. Warns of the resolution at which the model was trained when it
+    is a checkpoint of medstudy itself.
     """
-    if model.id != "base" and checkpoint is None and (known := checkpoints.told(model.id)):
+    if model.id != "base" and checkpoint is None and (known := checkpoints.told(model.id, shown)):
         warnings.warn(known, stacklevel=2)
     return _family(model).load(model, checkpoint)
 
