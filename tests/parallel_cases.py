@@ -58,7 +58,10 @@ def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | No
     """One case: the losses to FOLDER/log.parquet, the checkpoint, and the resume point of every step."""
     state = PartialState(cpu=True)
     place = {"rank": state.process_index, "ranks": state.num_processes}
-    options = OPTIONS.model_copy(update=CHANGES[kind] | {"sharding": sharding, "checkpoint_seconds": 0})
+    changes = {"sharding": sharding, "checkpoint_seconds": 0}
+    if model.family != "qwen2_vl":  # the others' images take more tokens
+        changes["tokens_per_pass"] = 400
+    options = OPTIONS.model_copy(update=CHANGES[kind] | changes)
     family = models.load(model.model_copy(update={"dtype": "bfloat16" if kind == "bf16" else "float32"}))
     torch.manual_seed(0)
     adapter = trainable.prepare(family, options)
@@ -73,7 +76,7 @@ def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | No
     state.wait_for_everyone()
 
 
-CASES = {"ddp": ("full", "lora", "frozen"), "fsdp": tuple(CHANGES)}
+CASES = {"ddp": ("full", "lora"), "fsdp": tuple(CHANGES)}
 
 
 def main(model: str, folder: str, *others: str) -> None:

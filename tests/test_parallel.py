@@ -25,7 +25,7 @@ from tests import parallel_cases
 from tests.studies import write_study
 
 TOLERANCE = 1e-5  # relative: losses of every step, and all final weights by their norm, in float32
-OTHERS = ("qwen3_vl", "llava_onevision")  # features of several blocks; weights that no pass uses
+OTHERS = ("llava_onevision",)  # it has weights that no pass uses
 SAME = ["step", "images_seen", "visual_tokens", "flops"]
 
 
@@ -237,9 +237,6 @@ def test_an_error_of_a_process_is_the_error_of_the_training(tmp_path, monkeypatc
         launching.main(tmp_path / "study.json", "train-native-s0")
     fault = tmp_path / launching.FAULT
     with pytest.raises(ResolutionError, match="train-native-s0 is too long"):
-        launching.launch("this", [], 1, fault)
-    fault.unlink()
-    with pytest.raises(RunError, match="must end with code 0"):
         launching.launch("medstudy.nothing", [], 1, fault)
 
 
