@@ -56,7 +56,12 @@ class Supply:
         return family.merge(torch.cat([image.to(family.model.device) for image in images]), grids)
 
     def prepare(self, seen: Iterable[tuple], line=None) -> None:
-        """Compute the features of all views that are missing, before processes that cannot are started."""
+        """Compute the features of all views that are missing, before processes that cannot are started.
+
+        The tower's identity too, before its weights are shared between processes (`medstudy.sharding`).
+        """
+        if self.features is not None:
+            self.tower  # noqa: B018 (kept from here on)
         for example, shown in seen:
             if self.features is not None and shown.visual_tokens:
                 self(example.image, shown)

@@ -59,7 +59,8 @@ def process(study: Study, job, progress: bool = True) -> None:
     data = {split: [one for folder in folders for one in store.read(folder, split)] for split in ("train", "val")}
     check_effect(policy, [size_of(example) for example in data["train"]], family.geometry)
     options, name = study.training, job.name if progress else None
-    print("attention: {}, because {}".format(*family.attention))
+    if state.is_main_process:
+        print("attention: {}, because {}".format(*family.attention))
     torch.manual_seed(seed)  # of the adapters
     adapter = trainable.prepare(family, options)
     supply = Supply.of(study, family)

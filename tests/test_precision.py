@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from medstudy import batches, demand, memory, models, optimizers, precision, sharding, trainable, training
+from medstudy import attention, batches, demand, memory, models, optimizers, precision, sharding, trainable, training
 from medstudy.params import Lora, Model, Optimisation
 from medstudy.resolution import Native
 from medstudy.shelf import Shelf
@@ -163,6 +163,14 @@ def test_features_of_a_frozen_tower_are_those_of_the_model_that_is_evaluated(che
         models.load(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16")),
     )]  # fmt: skip
     assert kept[0] == kept[1]
+
+
+def test_kernels_are_given_one_type_under_autocast():
+    """Rotated queries and keys are in float32 there, values in bfloat16, and flash kernels take no mixture."""
+    parts = (torch.ones(2), torch.ones(2), torch.ones(2, dtype=torch.bfloat16))
+    assert attention._computed(*parts) == parts
+    with torch.autocast("cpu", torch.bfloat16):
+        assert {part.dtype for part in attention._computed(*parts)} == {torch.bfloat16}
 
 
 def test_float32_and_float64_are_computed_as_they_are(checkpoints):
