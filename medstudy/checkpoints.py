@@ -40,10 +40,13 @@ def save(family, folder: Path, stamp: dict, adapter=None, card=None) -> None:
     state.wait_for_everyone()
 
 
-def stamp_of(source: str) -> dict | None:
+def stamp_of(source: str, revision: str | None = None) -> dict | None:
     """The medstudy.json of a checkpoint by folder or hub id; None where there is none, or it says no resolution."""
-    quiet = ("gated_repo", "missing_entries", "connection_errors")
-    file = cached_file(source, STAMP, **{f"_raise_exceptions_for_{name}": False for name in quiet})
+    quiet = {f"_raise_exceptions_for_{name}": False for name in ("gated_repo", "missing_entries", "connection_errors")}
+    try:
+        file = cached_file(str(Path(source).expanduser()), STAMP, revision=revision, **quiet)
+    except OSError:  # no such folder, and no hub id: loading it says so
+        file = None
     if file is None:
         return None
     try:
@@ -61,12 +64,12 @@ def policy_of(stamp: dict):
         return None
 
 
-def told(source: str, labels: Sequence[str] = ()) -> str | None:
+def told(source: str, labels: Sequence[str] = (), revision: str | None = None) -> str | None:
     """At which resolution a checkpoint of medstudy was trained, and which of the policies `labels` are others.
 
     None for a checkpoint that is not medstudy's.
     """
-    stamp = stamp_of(source)
+    stamp = stamp_of(source, revision)
     if stamp is None:
         return None
     policy = policy_of(stamp)

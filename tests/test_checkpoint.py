@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,6 +190,26 @@ def test_masters_are_saved_in_the_models_own_type(tiny_model, examples, tmp_path
     assert loaded.dtype == torch.bfloat16 and loaded.lm_head.weight is loaded.get_input_embeddings().weight
     pairs = zip(family.model.parameters(), loaded.parameters(), strict=True)
     assert all(torch.equal(ours.bfloat16(), theirs) for ours, theirs in pairs)
+
+
+def test_adapters_are_a_model_when_they_name_theirs(adapted, tiny_model, tmp_path):
+    made = adapted[1].dir / "checkpoint"
+    with pytest.warns(UserWarning, match="trained by medstudy"), pytest.raises(ModelError, match="of which model"):
+        models.load(Model(id=str(made)))
+    folder = Path(shutil.copytree(made, tmp_path / "adapters"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": tiny_model.id}))
+    with pytest.warns(UserWarning, match="trained by medstudy"):
+        loaded = models.load(Model(id=str(folder)))
+    ours = models.load(tiny_model, made)
+    assert loaded.revision == ours.revision
+    assert all(torch.equal(*pair) for pair in zip(loaded.model.parameters(), ours.model.parameters(), strict=True))
+    assert models.sketch(Model(id=str(folder))).shape == ours.shape
+    twice = models.load(Model(id=str(folder)), made)  # as a study loads adapters that it trained on top of these
+    name = "model.language_model.layers.0.mlp.up_proj.weight"
+    start, once, both = (dict(one.model.named_parameters())[name] for one in (models.load(tiny_model), ours, twice))
+    torch.testing.assert_close(both - once, once - start, rtol=0, atol=1e-7)
+    assert not torch.equal(once, start)
 
 
 def test_adapters_are_saved_in_float32(tiny_model, tmp_path):
