@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from torch.nn import Linear
@@ -33,6 +34,11 @@ def add(family, options: Lora):
         task_type="CAUSAL_LM",
     )
     return get_peft_model(family.model, config)
+
+
+def base_of(folder: Path) -> str | None:
+    """The model that the adapters of a folder are for, as they say it."""
+    return json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
 
 
 def merged(model, folder: Path):

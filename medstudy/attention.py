@@ -225,6 +225,7 @@ def _interface(function: Callable) -> Callable:
                 "A shared prefix needs attention without sliding window and dropout, but the model's configuration "
                 "asks for one of them. Set use_sliding_window to false and attention_dropout to 0 in its config.json."
             )
+        query, key, value = _computed(query, key, value)
         return function(query, key, value, plan, scaling).transpose(1, 2).contiguous(), None
 
     return attend
@@ -307,6 +308,14 @@ def _fault(name: str, device: torch.device, dtype: torch.dtype, heads: Heads) ->
         results.append([output.detach(), *(part.grad for part in parts)])
     off = max(float((a - b).float().norm() / a.float().norm()) for a, b in zip(*results, strict=True))
     return None if off < 0.02 else f"differs from sdpa by {off:.1%}"
+
+
+def _computed(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """In the type of an autocast around them: rotated queries and keys are in float32, and kernels take no mixture."""
+    kind = parts[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return parts
+    return tuple(part.to(torch.get_autocast_dtype(kind)) for part in parts)
 
 
 def _branch_mask(prefix: int, lengths: tuple[int, ...]) -> torch.Tensor:

@@ -25,7 +25,10 @@ Seen = tuple[Example, Shown]
 
 @dataclass(frozen=True)
 class Micro:
-    """One forward pass: what the loss is computed from, and what it holds."""
+    """One forward pass: what the loss is computed from, and what it holds.
+
+    One without questions counts for nothing: a process makes it because others have more passes in this step.
+    """
 
     content: object
     questions: int
@@ -52,13 +55,18 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A regime over examples: an epoch is one pass in a seeded order."""
+    """A regime over examples: an epoch is one pass in a seeded order.
+
+    rank, ranks: which of so many processes this is; it makes its share of each step.
+    """
 
     supply: Supply
     examples: Sequence[Example]
     policy: object
     options: Optimisation
     seed: int
+    rank: int = 0
+    ranks: int = 1
 
     def __len__(self) -> int:
         return self.options.epochs * self.steps_an_epoch
@@ -68,10 +76,10 @@ class FineTuning:
         return math.ceil(len(self.examples) / self.options.images_per_step)
 
     def __getitem__(self, step: int) -> list[Micro]:
-        return micros(self.supply, self.seen(step), self.options.tokens_per_pass)
+        return micros(self.supply, self.seen(step), self.options.tokens_per_pass, self.rank, self.ranks)
 
     def seen(self, step: int) -> list[Seen]:
-        """The views that a step shows."""
+        """The views that a step shows, in all processes."""
         epoch, place = divmod(step, self.steps_an_epoch)
         size, geometry = self.options.images_per_step, self.supply.family.geometry
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
@@ -85,12 +93,13 @@ class FineTuning:
         ]
 
 
-def parts(supply: Supply, data: dict[str, Sequence[Example]], policy, options: Optimisation, seed: int):
-    """The steps of a training over data["train"], and of one validation over data["val"]."""
+def parts(supply: Supply, data: dict[str, Sequence[Example]], policy, options: Optimisation, seed: int,
+          rank: int = 0, ranks: int = 1):  # fmt: skip
+    """The steps of a training over data["train"], and of one validation over data["val"]; the share of one process."""
     once = options.model_copy(update={"epochs": 1})
     return (
-        FineTuning(supply, data["train"], policy, options, seed),
-        FineTuning(supply, data["val"], policy, once, seed),
+        FineTuning(supply, data["train"], policy, options, seed, rank, ranks),
+        FineTuning(supply, data["val"], policy, once, seed, rank, ranks),
     )
 
 
@@ -99,11 +108,32 @@ def validation_steps(steps: int, validations: int) -> set[int]:
     return set(np.linspace(steps - 1, 0, validations).round().astype(int).tolist())
 
 
-def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int) -> list[Micro]:
-    """Views of images with their questions -> forward passes. Raises ResolutionError naming one that fits in none."""
+def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int, rank: int = 0, ranks: int = 1) -> list[Micro]:
+    """Views of images with their questions -> forward passes of one process, as many as of every other one.
+
+    Where others have more, the shortest view stands in for a pass, and counts for nothing: processes that share the
+    weights must all ask for them. Raises ResolutionError naming a view that fits in no pass.
+    """
     rows = [prefix.row(supply.family, one.questions, shown, True, one.context) for one, shown in seen]
-    groups = packing.fill(list(map(len, rows)), tokens_per_pass, [name_of(*view) for view in seen])
-    return [_micro(supply, [rows[index] for index in group], [seen[index] for index in group]) for group in groups]
+    lengths = list(map(len, rows))
+    groups = passes(lengths, tokens_per_pass, [name_of(*view) for view in seen], ranks)
+    made = [_micro(supply, [rows[index] for index in group], [seen[index] for index in group])
+            for group in groups[rank]]  # fmt: skip
+    if missing := max(map(len, groups)) - len(made):
+        shortest = lengths.index(min(lengths))
+        idle = _micro(supply, [rows[shortest]], [seen[shortest]])
+        made += [replace(idle, questions=0, images=0, visual_tokens=0, flops=0.0)] * missing
+    return made
+
+
+def passes(lengths: Sequence[int], tokens_per_pass: int, names: Sequence[str], ranks: int = 1) -> list[list[list[int]]]:
+    """For each process the groups of `lengths` that share a pass, by index; see `packing.shares` and `packing.fill`."""
+    packing.check(lengths, tokens_per_pass, names)
+    made = []
+    for share in packing.shares(lengths, ranks):
+        groups = packing.fill([lengths[i] for i in share], tokens_per_pass, [names[i] for i in share])
+        made.append([[share[place] for place in group] for group in groups])
+    return made
 
 
 def ledger(batches: FineTuning) -> pd.DataFrame:

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from medstudy import adapters, cost, models, packing, prefix
+from medstudy import batches, cost, models, packing, prefix
 from medstudy.attention import Plan
 from medstudy.batches import Seen, name_of, parts, planned, sizes_of, validation_steps, views_of
 from medstudy.evaluation import control_of, options_of, swapped
-from medstudy.params import Study
+from medstudy.params import Optimisation, Study
 from medstudy.records import Example, Question
 from medstudy.resolution import Shown, Size, check_effect
 from medstudy.supply import Supply
+from medstudy.trainable import prepare
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,8 @@ class Demand:
 
 def trainable(study: Study, device="meta"):
     """The sketch of the model as a training job prepares it, and its PeftModel, None without adapters."""
-    family, options = models.sketch(study.model, device), study.training
-    if options.freeze_vision_tower:
-        family.freeze_tower()
-    return family, adapters.add(family, options.lora) if options.lora else None
+    family = models.sketch(study.model, device)
+    return family, prepare(family, study.training)
 
 
 class Counter:
@@ -103,14 +102,13 @@ class Counter:
             seen = steps.seen(step)
             made.add(seen)
             made.training_flops += sum(self.training_flops(*view) for view in seen)
-            made.passes.update(self._passes(seen, steps.options.tokens_per_pass))
+            made.passes.update(one for share in self._shares(seen, steps.options) for one in share)
         made.flops = made.training_flops
         times = len(validation_steps(len(steps), self.study.training.validations))
         for step in range(len(validation)):
             seen = validation.seen(step)
-            passes = self._passes(seen, steps.options.tokens_per_pass)
             made.add(seen, times)
-            made.turns += times * len(passes)
+            made.turns += times * max(map(len, self._shares(seen, steps.options)))
             made.flops += times * sum(self._forward(self.work(*view)) for view in seen)
         return made
 
@@ -194,13 +192,15 @@ class Counter:
         towers = sum(cost.tower_flops(self.shape, patches) for patches in work.patches)
         return cost.forward_flops(self.shape, work) - towers * self.stored
 
-    def _passes(self, seen: Sequence[Seen], budget: int) -> list[Pass]:
+    def _shares(self, seen: Sequence[Seen], options: Optimisation) -> list[list[Pass]]:
+        """The passes of each process of a training."""
         works = [self.work(*view) for view in seen]
-        groups = packing.fill([work.tokens for work in works], budget, [name_of(*view) for view in seen])
+        lengths, names = [work.tokens for work in works], [name_of(*view) for view in seen]
         return [
-            Pass(*(sum(column) for column in zip(*(_needs(works[index]) for index in group), strict=True)))
-            for group in groups
-        ]
+            [Pass(*(sum(column) for column in zip(*(_needs(works[index]) for index in group), strict=True)))
+             for group in groups]
+            for groups in batches.passes(lengths, options.tokens_per_pass, names, options.processes)
+        ]  # fmt: skip
 
     def _workload(self, layout: Plan, shown: Shown, scores: int) -> cost.Workload:
         return cost.Workload(self.patches(shown), len(layout), layout.pairs, scores)

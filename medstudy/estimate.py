@@ -45,7 +45,7 @@ COLUMNS = {
     "training_flops": "FLOPs of the training steps, as training.parquet logs them",
     "flops": "all FLOPs of the job, with the tower's passes for features that it is the first to need",
     "seconds": "predicted",
-    "memory_mb": "predicted peak in MB (2^20 bytes)",
+    "memory_mb": "predicted peak in MB (2^20 bytes); on CUDA of each device, on a CPU of all processes",
     "data_mb": "of encoded images that the job reads one by one, where its data is built; no part of memory_mb",
     "checkpoint_mb": "on disk when the job is done",
     "cache_mb": "resized images or features that the job is the first to need",
@@ -81,10 +81,9 @@ def estimate(study: Study, tflops: float | None = None, progress: bool = False) 
     rows = {job.name: {"job": job.name, "stage": job.stage, "needs": ", ".join(job.needs)} for job in jobs}
     for job, needed, cached in needs:
         sketch = family if job.stage == "train" else plain
-        own = _memory(study, job, needed, sketch, counter.stored)
         rows[job.name] |= _counts(needed) | {
             "seconds": getattr(pace, job.stage).seconds(needed.turns, needed.flops),
-            "memory_mb": (own + memory.PROCESS * (device == "cpu")) / MB,
+            "memory_mb": _memory(study, job, needed, sketch, counter.stored, device) / MB,
             "data_mb": _read(jobs, job) / MB,
             "cache_mb": cached / MB,
         }
@@ -249,10 +248,12 @@ def _counts(needed: demand.Demand) -> dict[str, float]:
             for name in ("images", "questions", "visual_tokens", "turns", "training_flops", "flops")}  # fmt: skip
 
 
-def _memory(study: Study, job: grid.Job, needed: demand.Demand, family, stored: bool) -> float:
+def _memory(study: Study, job: grid.Job, needed: demand.Demand, family, stored: bool, device: str) -> float:
+    host = memory.PROCESS if device == "cpu" else 0
     if job.stage == "train":
-        return memory.training(family, study.training, stored, needed.passes)
-    return memory.evaluation(family, stored, needed)
+        processes = study.training.processes if device == "cpu" else 1
+        return processes * (host + memory.training(family, study.training, stored, needed.passes))
+    return host + memory.evaluation(family, stored, needed)
 
 
 def _read(jobs: Sequence[grid.Job], job: grid.Job) -> float:

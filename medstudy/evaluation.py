@@ -38,7 +38,8 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
 
     torch.set_num_threads(1)
     trained = grid.needed(study, job, "train")
-    family = models.load(study.model, trained[0].dir / "checkpoint" if trained else None)
+    rungs = [rung.label for rung in study.inference]
+    family = models.load(study.model, trained[0].dir / "checkpoint" if trained else None, rungs)
     print("attention: {}, because {}".format(*family.attention))
     folders = [item.dir for item in grid.needed(study, job, "data")]
     examples = store.read_all(folders, "test")

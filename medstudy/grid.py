@@ -32,13 +32,14 @@ NOTEBOOK = {
 _READING = ("images.py", "imaging/*.py", "pictures.py")
 _PIXELS = (*_READING, "views.py", "shelf.py", "supply.py")
 _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
+_TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "optimizers.py", "checkpoints.py")
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 _DRAWING = ("figures/*.py", "tables/*.py")
 SOURCES = {
     "data": ("records.py", *_READING, "fingerprints.py", "datasets/store.py", "sources/*.py"),  # and the set's own
     "leakage": ("leakage.py", "fingerprints.py"),
-    "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
+    "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
     "scores": ("scoring.py", "metrics.py"),
     "claims": ("leakage.py", "claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from medstudy import cost, optimizers
+import torch
+
+from medstudy import cost, optimizers, precision
 from medstudy.demand import Demand, Pass
 from medstudy.params import Optimisation
 
@@ -18,10 +20,18 @@ PROCESS = 800 * 2**20
 
 
 def training(family, options: Optimisation, stored: bool, passes: Iterable[Pass]) -> float:
-    """Weights, gradients, optimizer states, and the largest pass; the family as it is trained (a sketch will do)."""
+    """Of one process: weights, gradients, optimizer states, and the largest pass; the family as it is trained.
+
+    A sketch will do for it (`medstudy.trainable`). Processes that share the weights hold a part of these states, and
+    for a while the layers at work whole.
+    """
     states = weights(family.model) + trained(family.model) + optimizer_states(family.model, options)
-    tower = any(parameter.requires_grad for parameter in family.tower)
-    return states + max((peak(family, one, tower, stored) for one in passes), default=0.0)
+    if options.processes > 1 and options.sharding == "fsdp":
+        states = states / options.processes + together(family)
+    else:
+        states += copies(family.model)
+    tower, again = any(parameter.requires_grad for parameter in family.tower), options.gradient_checkpointing
+    return states + max((peak(family, one, tower, stored, again) for one in passes), default=0.0)
 
 
 def evaluation(family, stored: bool, demand: Demand) -> float:
@@ -32,27 +42,36 @@ def evaluation(family, stored: bool, demand: Demand) -> float:
     return weights(family.model) + max([*asked, *scored], default=0.0)
 
 
-def kept(family, one: Pass, tower: bool, stored: bool) -> float:
+def kept(family, one: Pass, tower: bool, stored: bool, again: bool = False) -> float:
     """What a pass keeps for its backward pass.
 
     tower: whether the vision tower is trained; a frozen one keeps nothing. stored: its features come from the disk.
+    again: gradient checkpointing, which keeps the input of a layer or block and computes the rest again.
     """
     shape, size = family.shape, element(family)
-    blocks = size * shape.blocks * _block(shape) * tower
+    stream = 4 if precision.mixed(family.model) else size  # of what goes from layer to layer
+    blocks = shape.blocks * (stream * shape.width if again else size * _block(shape)) * tower
     merged = size * 4 * family.feature_width
+    layer = stream * shape.hidden if again else _layer(shape, size)
     return (
-        one.tokens * shape.layers * _layer(shape, size)
-        + one.patches * (blocks + merged + _input(family, stored))
+        one.tokens * shape.layers * layer
+        + one.patches * (blocks + merged + _input(family, stored) * (tower or stored))
         + one.scores * shape.vocabulary * _logits(size)
     )
 
 
-def peak(family, one: Pass, tower: bool, stored: bool) -> float:
-    """Of a forward and backward pass: what it keeps and the gradients of one layer, or a frozen tower's block."""
+def peak(family, one: Pass, tower: bool, stored: bool, again: bool = False) -> float:
+    """Of a forward and backward pass: what it keeps and the gradients of one layer, or a frozen tower's block.
+
+    With gradient checkpointing also that layer itself, computed again, or a trained tower's block and its gradients.
+    """
     shape, size = family.shape, element(family)
     layer = one.tokens * _layer(shape, size)
-    block = one.patches * size * _block(shape) * (not stored)
-    return max(kept(family, one, tower, stored) + layer, block)
+    block = one.patches * (size * _block(shape) + _input(family, stored)) * (not stored)
+    held = kept(family, one, tower, stored, again)
+    if again:
+        return max(held + 2 * layer, held + 2 * block * tower, block)
+    return max(held + layer, block)
 
 
 def moving(family, one: Pass, stored: bool) -> float:
@@ -83,14 +102,36 @@ def optimizer_states(model, options: Optimisation) -> int:
     return total
 
 
+def copies(model) -> int:
+    """Bytes of the 16-bit copies that autocast makes of float32 weights for a pass (`medstudy.precision`)."""
+    if not precision.mixed(model):
+        return 0
+    return sum(precision.own(model).itemsize * p.numel() for p in model.parameters() if p.dtype == torch.float32)
+
+
+def together(family) -> float:
+    """Bytes that a process holds whole for a while under FSDP: weights as they are computed with, and gradients.
+
+    Of all that is not in a layer or block (embeddings, head, mergers), of the layer at work, and the weights of the
+    next one.
+    """
+    model, size = family.model, element(family)
+    units = [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
+    counts = [[(p.numel(), p.requires_grad) for p in unit.parameters()] for unit in units]
+    layer = max(sum(number for number, _ in count) for count in counts) if counts else 0
+    rest = sum(p.numel() for p in model.parameters()) - sum(number for count in counts for number, _ in count)
+    learns = max((sum(number * learnt for number, learnt in count) for count in counts), default=0)
+    return size * (rest + 2 * layer) + 4 * (rest + learns)
+
+
 def cache(shape: cost.Shape) -> int:
     """Keys and values of a token in all layers, in numbers."""
     return 2 * shape.layers * shape.keys
 
 
 def element(family) -> int:
-    """Bytes of a number."""
-    return family.model.dtype.itemsize
+    """Bytes of a number as the model computes it."""
+    return (precision.own(family.model) or family.model.dtype).itemsize
 
 
 def _layer(shape: cost.Shape, size: int) -> float:

@@ -17,6 +17,20 @@ def check(lengths: Sequence[int], budget: int, names: Sequence[str]) -> None:
         )
 
 
+def shares(lengths: Sequence[int], processes: int) -> list[list[int]]:
+    """Indices of `lengths` for each process, with sums about equal: longest first, each to the one with the least.
+
+    The same lengths give the same shares on every machine; within one the order is kept.
+    """
+    made: list[list[int]] = [[] for _ in range(processes)]
+    sums = [0] * processes
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        place = sums.index(min(sums))
+        made[place].append(index)
+        sums[place] += lengths[index]
+    return [sorted(share) for share in made]
+
+
 def fill(lengths: Sequence[int], budget: int, names: Sequence[str]) -> list[list[int]]:
     """Indices of `lengths` in groups whose sums keep the budget: first fit, longest first; see `check`.
 

@@ -63,8 +63,22 @@ class Optimisation(_Params):
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)  # share of all steps
     clip: PositiveFloat = 1.0  # gradient norm
+    processes: PositiveInt = 1  # of a training, one a device (on a CPU, one a core); the results are the same
+    sharding: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or its share of weights and states
+    gradient_checkpointing: bool = False  # keep a layer's input alone and compute the rest again: less memory, 4/3 time
     validations: PositiveInt = 8  # evenly spaced, on the val split, at the regime's own policy
     checkpoint_seconds: PositiveInt = 60
+
+    @model_validator(mode="after")
+    def _shares(self) -> Optimisation:
+        if self.sharding == "fsdp" and self.processes == 1:
+            raise ValueError("sharding: fsdp shares weights between processes, so processes must be at least 2, got 1")
+        if self.sharding == "fsdp" and self.optimizer == "muon":
+            raise ValueError(
+                "optimizer: muon works on whole matrices, of which sharding: fsdp gives a process only a share; use "
+                "adamw, or sharding: ddp"
+            )
+        return self
 
     @property
     def keeps_features(self) -> bool:

@@ -6,7 +6,6 @@ answers.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +18,9 @@ import yaml
 from accelerate import PartialState
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
-from medstudy import batches, models, paths, training, vision_pretraining
+from medstudy import batches, launching, models, paths, training, vision_pretraining
 from medstudy.datasets import general
-from medstudy.errors import ParamsError, RunError
+from medstudy.errors import ParamsError
 from medstudy.models import standin
 from medstudy.params import Model, Optimisation, _Params
 from medstudy.resolution import Fixed, Size
@@ -97,13 +96,7 @@ def load(path: str | Path) -> Base:
 
 def launch(path: str | Path, folder: Path, processes: int) -> pd.DataFrame:
     """`pretrain` in that many processes by torchrun; returns the log of the steps. Raises RunError."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [*torchrun, "--module", "medstudy.pretraining", str(path), str(folder)]
-    with subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
-        for line in run.stdout:
-            print(line, end="")
-    if run.returncode:
-        raise RunError(f"Pre-training must end with code 0, but ended with {run.returncode}: {' '.join(command)}")
+    launching.launch("medstudy.pretraining", [path, folder], processes)
     return pd.read_csv(folder / "training.csv")
 
 
@@ -119,9 +112,9 @@ def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
     corpus, validation = (Corpus(family, split, base, **share) for split in ("train", "val"))
     loss = partial(training.loss_of, corpus.supply)
     log = training.fit(family.model, corpus, validation, base.training, base.seed, scratch, loss, "pretrain", workers)
+    stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}
+    training.save(family, folder, stamp)
     if state.is_main_process:
-        stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}
-        training.save(family, folder, stamp)
         log.to_csv(folder / "training.csv", index=False)
     state.wait_for_everyone()
 
@@ -141,9 +134,7 @@ def _teach_to_see(base: Base, folder: Path, untrained: Path, workers: int, share
         loss = partial(vision_pretraining.loss_of, seer)
         log = training.fit(seer, scenes, None, stage.training, base.seed, scratch, loss, "vision", workers)
         stamp = {"stage": "vision", "loss": float(log["loss"].tail(50).mean())}
-    if state.is_main_process:
-        training.save(family, folder, stamp)
-    state.wait_for_everyone()
+    training.save(family, folder, stamp)
 
 
 if __name__ == "__main__":

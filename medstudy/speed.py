@@ -70,10 +70,11 @@ def of(study: Study, counter: Counter, demands: list[tuple], data: dict, tflops:
     user can tell.
     """
     if tflops is not None:
-        return stated(counter, tflops)
+        return _of_all(stated(counter, tflops), study.training.processes)
     if found := measured([(job, demand) for job, demand in demands if job.done]):
         return found
-    return stated(counter, study.tflops) if study.tflops else calibrated(study, counter, data)
+    own = stated(counter, study.tflops) if study.tflops else calibrated(study, counter, data)
+    return _of_all(own, study.training.processes)
 
 
 def stated(counter: Counter, tflops: float) -> Speed:
@@ -133,6 +134,14 @@ def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]
         f"evaluations, on one thread of this {device.type}; assumed: {OVERHEAD_SECONDS:g} s a job"
     )
     return Speed(train, evaluate, "calibrated", basis)
+
+
+def _of_all(speed: Speed, processes: int) -> Speed:
+    """The rate of all devices of a training, from that of one."""
+    if processes == 1:
+        return speed
+    train = replace(speed.train, rate=speed.train.rate * processes)
+    return replace(speed, train=train, basis=f"{speed.basis}; assumed: {processes} processes are so many times as fast")
 
 
 @dataclass(frozen=True)

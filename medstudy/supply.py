@@ -56,7 +56,12 @@ class Supply:
         return family.merge(torch.cat([image.to(family.model.device) for image in images]), grids)
 
     def prepare(self, seen: Iterable[tuple], line=None) -> None:
-        """Compute the features of all (image, view) that are missing, before processes that cannot are started."""
+        """Compute the features of all (image, view) that are missing, before processes that cannot are started.
+
+        The tower's identity too, before its weights are shared between processes (`medstudy.sharding`).
+        """
+        if self.features is not None:
+            self.tower  # noqa: B018 (kept from here on)
         for image, view in seen:
             if self.features is not None:
                 self(image, view)
@@ -69,8 +74,8 @@ class Supply:
         digest = hashlib.sha256()
         for parameter in self.family.tower:
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        model = self.family.model
-        about = (*self.family.pixel_settings, str(model.dtype), model.config.vision_config._attn_implementation)
+        model, kind = self.family.model, str(self.family.tower[0].dtype)
+        about = (*self.family.pixel_settings, kind, model.config.vision_config._attn_implementation)
         made_by = (metadata.version("transformers"), torch.__version__, paths.code("models/*.py", "supply.py"))
         return key(digest.hexdigest(), about, model.device.type, made_by)
 

@@ -7,7 +7,6 @@ resume point is one file, replaced atomically.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -18,10 +17,10 @@ from pickle import UnpicklingError
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch.utils.data import DataLoader
 
-from medstudy import adapters, models, optimizers, packing, paths
+from medstudy import cards, checkpoints, launching, models, optimizers, packing, paths, precision, sharding, trainable
 from medstudy.batches import (
     Batch,
     Batches,
@@ -34,13 +33,14 @@ from medstudy.batches import (
     validation_steps,
     views_of,
 )
+from medstudy.checkpoints import save
 from medstudy.datasets import store
 from medstudy.errors import DataError, RunError
 from medstudy.models.family import home
 from medstudy.params import Optimisation, Study
 from medstudy.progress import bar
 from medstudy.records import Example
-from medstudy.resolution import check_effect
+from medstudy.resolution import check_effect, trained_on
 from medstudy.supply import Supply
 
 Loss = Callable[[object], torch.Tensor]  # of a pass's content: a sum over its questions
@@ -52,22 +52,32 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     Returns training.parquet: one row a step (step, images_seen, loss, val_loss, visual_tokens, seconds, flops).
     Raises ResolutionError before training when the policy would change nothing, RunError when the loss is not finite.
     """
+    if study.training.processes > 1:
+        launching.train(study, job)
+    else:
+        process(study, job, progress)
+    return pd.read_parquet(job.dir / "training.parquet")
+
+
+def process(study: Study, job, progress: bool = True) -> None:
+    """`train` in this process: the only one, or one of several that each take their share of every step."""
     from medstudy import grid
 
     torch.set_num_threads(1)
-    family = models.load(study.model)
+    state = PartialState(cpu=home().type == "cpu")
+    policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
+    family = models.load(study.model, shown=sorted(trained_on(policy)))
     folders = [item.dir for item in grid.needed(study, job, "data")]
     data = {split: store.read_all(folders, split) for split in ("train", "val")}
     check_data(data, study.study)
-    policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], family.geometry)
     options, name = study.training, job.name if progress else None
-    print("attention: {}, because {}".format(*family.attention))
-    if options.freeze_vision_tower:
-        family.freeze_tower()
-    adapter = adapters.add(family, options.lora) if options.lora else None
+    if state.is_main_process:
+        print("attention: {}, because {}".format(*family.attention))
+    torch.manual_seed(seed)  # of the adapters
+    adapter = trainable.prepare(family, options)
     supply = Supply.of(study, family)
-    batches, validation = parts(supply, data, policy, options, seed)
+    batches, validation = parts(supply, data, policy, options, seed, state.process_index, state.num_processes)
     shown = prepare((batches, validation), name)
     scratch = paths.scratch(job.dir)
     log = fit(family.model, batches, validation, options, seed, scratch, partial(loss_of, supply), name, study.workers)
@@ -75,12 +85,15 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     stamp = {
         "regime": policy.label, "policy": policy.model_dump(), "seed": seed, "interpolation": study.interpolation,
         "started_from": family.revision, "attention": family.attention._asdict(),
+        "base_model": checkpoints.public(study.model.id), "precision": precision.about(family.model),
     }  # fmt: skip
-    save(family, job.dir / "checkpoint", stamp, adapter)
-    shown.to_parquet(job.dir / "ledger.parquet")
-    log.to_parquet(job.dir / "training.parquet")
-    (scratch / "resume.pt").unlink(missing_ok=True)
-    return log
+    card = cards.card(study, stamp, data, shown, log, adapter is not None)
+    save(family, job.dir / "checkpoint", stamp, adapter, card)
+    if state.is_main_process:
+        shown.to_parquet(job.dir / "ledger.parquet")
+        log.to_parquet(job.dir / "training.parquet")
+        (scratch / "resume.pt").unlink(missing_ok=True)
+    state.wait_for_everyone()
 
 
 def check_data(data: dict[str, Sequence[Example]], study: str) -> None:
@@ -95,13 +108,16 @@ def check_data(data: dict[str, Sequence[Example]], study: str) -> None:
 def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.DataFrame:
     """What must be done before the first step: every view fits in a pass, and a frozen tower's features are on disk.
 
+    Of several processes each makes its share of the features.
+
     Returns the ledger of the first part. Raises ResolutionError.
     """
     ledgers = [ledger(part) for part in trainings]
     for part, shown in zip(trainings, ledgers, strict=True):
         labels = list(map(named, *(shown[name] for name in ("dataset", "image_id", "shown_height", "shown_width"))))
         packing.check(shown["row_tokens"], part.options.tokens_per_pass, labels)
-    if trainings[0].supply.features is not None:
+    first = trainings[0]
+    if first.supply.features is not None:
         views = {
             name: seen
             for part in trainings
@@ -109,10 +125,13 @@ def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.Data
             for one, shown in part.seen(step)
             for name, seen in views_of(one, shown).items()
         }
-        line = bar(f"{name} features", "image", len(views)) if name else None
-        trainings[0].supply.prepare(views.values(), line)
+        mine = list(views.values())[first.rank :: first.ranks]
+        line = bar(f"{name} features", "image", len(mine)) if name and not first.rank else None
+        first.supply.prepare(mine, line)
         if line is not None:
             line.close()
+        if first.ranks > 1:
+            PartialState().wait_for_everyone()
     return ledgers[0]
 
 
@@ -133,11 +152,11 @@ def fit(model, batches: Batches, validation: Batches | None, options: Optimisati
 
     `loss(content)` is a sum over the questions of a forward pass, and a step's gradient that of its mean over all
     questions, however many passes they take. Under torchrun every process brings its own share of each step in
-    `batches`, and gradients are those of the whole step.
+    `batches`, and gradients are those of the whole step (`medstudy.sharding`).
     """
     torch.manual_seed(seed)
-    accelerator = Accelerator(cpu=home().type == "cpu")
-    model = model.to(accelerator.device)
+    accelerator = Accelerator(cpu=home().type == "cpu", kwargs_handlers=[sharding.DDP])
+    objective = sharding.wrap(sharding.Objective(model, loss), accelerator, options.sharding)
     chosen = optimizers.build(model, options)
     schedules = [optimizers.schedule(optimizer, len(batches), options.warmup) for optimizer in chosen]
     resume = Resume(scratch / "resume.pt", options.checkpoint_seconds)
@@ -148,20 +167,21 @@ def fit(model, batches: Batches, validation: Batches | None, options: Optimisati
     line = bar(name, "step", len(batches), len(log)) if name and accelerator.is_main_process else None
     for step, micro_batches in zip(steps, loader, strict=True):
         started = time.perf_counter()
-        held = _held(micro_batches, accelerator)
-        mean = _step(model, micro_batches, held["questions"], loss, accelerator, options.clip)
+        held = _held(micro_batches, accelerator, options.sharding)
+        mean = _step(model, objective, micro_batches, held["questions"], accelerator, options.clip)
         if not math.isfinite(mean):
             raise RunError(f"The loss must stay finite, but it is {mean} at step {step}. Lower the learning rate.")
         for part in (*chosen, *schedules):
             part.step()
         log.append(_entry(log, step, mean, held, time.perf_counter() - started))
         if validation is not None and step in validate_at:
-            log[-1]["val_loss"] = evaluate_loss(model, validation, accelerator, loss)
+            log[-1]["val_loss"] = evaluate_loss(model, validation, accelerator, objective)
         if line is not None:
             line.set_postfix(loss=f"{mean:.3f}", refresh=False)
             line.update()
-        if accelerator.is_main_process:
-            resume.save_when_due(model, chosen, schedules, log)
+        due = accelerator.is_main_process and resume.due()  # the others follow the first one's clock
+        if _sum(torch.tensor(float(due)), accelerator):
+            resume.save(model, chosen, schedules, log, accelerator.is_main_process)
     if line is not None:
         line.close()
     model.eval()
@@ -169,28 +189,18 @@ def fit(model, batches: Batches, validation: Batches | None, options: Optimisati
 
 
 def evaluate_loss(model, validation: Batches, accelerator: Accelerator, loss: Loss) -> float:
-    """Mean loss a question over the validation split."""
+    """Mean loss a question over the validation split. `loss` is an `Objective` where processes share the weights."""
     model.eval()
     total = questions = 0.0
-    with torch.inference_mode():
+    with torch.no_grad():
         for step in range(len(validation)):
             for micro in validation[step]:
-                total += float(loss(micro.content))
+                total += float(loss(micro.content)) * bool(micro.questions)
                 questions += micro.questions
+    sharding.settle(loss)
     model.train()
     total, questions = _sum(torch.tensor([total, questions], dtype=torch.float64), accelerator).tolist()
     return total / questions
-
-
-def save(family, folder: Path, stamp: dict, adapter=None) -> None:
-    """The hub's format, with medstudy.json that says at which resolution the checkpoint was trained.
-
-    adapter: what `adapters.add` returned; the folder then holds the adapters alone.
-    """
-    with paths.atomic(folder) as temporary:
-        (adapter or family.model).save_pretrained(temporary)
-        family.processor.save_pretrained(temporary)
-        (temporary / "medstudy.json").write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
 
 
 class Resume:
@@ -211,15 +221,20 @@ class Resume:
             ) from error
         with torch.no_grad():
             for name, parameter in _trained(model).items():
-                parameter.copy_(state["model"][name])
+                parameter.copy_(sharding.share(state["model"][name], parameter))
         for part, saved in zip((*optimizers, *schedules), state["parts"], strict=True):
-            part.load_state_dict(saved)
+            part.load_state_dict(_shared(saved, part) if "param_groups" in saved else saved)
         return state["log"]
 
-    def save_when_due(self, model, optimizers: list, schedules: list, log: list[dict]) -> None:
-        if time.monotonic() - self.saved < self.seconds:
-            return
+    def due(self) -> bool:
+        return time.monotonic() - self.saved >= self.seconds
+
+    def save(self, model, optimizers: list, schedules: list, log: list[dict], writes: bool = True) -> None:
+        """writes: whether this process does; all must call this, because they may each hold a share of the weights."""
         state = {"model": _trained(model), "parts": [part.state_dict() for part in (*optimizers, *schedules)]}
+        state = sharding.gathered(state, writes)
+        if not writes:
+            return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(f".{os.getpid()}")
         with open(temporary, "wb") as stream:
@@ -234,33 +249,50 @@ def _trained(model) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _step(model, micro_batches: list[Micro], questions: float, loss: Loss, accelerator, clip: float) -> float:
+def _shared(saved: dict, optimizer) -> dict:
+    """An optimizer's saved state, whole, as this process holds it: a number a weight is shared as the weight is."""
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = {
+        place: {name: sharding.share(value, held[place]) if value.shape == held[place].shape else value
+                for name, value in about.items()}
+        for place, about in saved["state"].items()
+    }  # fmt: skip
+    return saved | {"state": state}
+
+
+def _step(model, objective, micro_batches: list[Micro], questions: float, accelerator, clip: float) -> float:
     """Gradients of the mean loss a question over all processes' shares of a step, clipped; returns that mean."""
     model.train()
     model.zero_grad()
     total = 0.0
-    for micro in micro_batches:
-        part = loss(micro.content) / questions
-        part.backward()
+    for number, micro in enumerate(micro_batches, 1):
+        with sharding.summing(objective, number == len(micro_batches)):
+            part = objective(micro.content) / questions
+            if not micro.questions:
+                part = part * 0
+            if accelerator.num_processes > 1:  # DDP and FSDP make a mean of the processes' gradients
+                part = part * accelerator.num_processes
+            part.backward()
         total += float(part.detach())
     if accelerator.num_processes > 1:
-        for p in model.parameters():
-            p.grad = torch.zeros_like(p) if p.grad is None and p.requires_grad else p.grad
-        grads = [p.grad for p in model.parameters() if p.requires_grad]
-        flat = torch.cat([grad.flatten() for grad in grads] + [torch.tensor([total], device=accelerator.device)])
-        *parts, whole = _sum(flat, accelerator).split([*(grad.numel() for grad in grads), 1])
-        for grad, part in zip(grads, parts, strict=True):
-            grad.copy_(part.view_as(grad))
-        total = float(whole)
+        total = float(_sum(torch.tensor(total, dtype=torch.float64), accelerator)) / accelerator.num_processes
     torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     return total
 
 
-def _held(micro_batches: list[Micro], accelerator: Accelerator) -> dict[str, float]:
-    """What a step holds in all processes."""
-    names = ("questions", "images", "visual_tokens", "flops")
-    local = torch.tensor([sum(getattr(m, name) for m in micro_batches) for name in names], dtype=torch.float64)
-    return dict(zip(names, _sum(local, accelerator).tolist(), strict=True))
+def _held(micro_batches: list[Micro], accelerator: Accelerator, sharded: str) -> dict[str, float]:
+    """What a step holds in all processes. Raises RunError where they would wait for each other for ever."""
+    names, count = ("questions", "images", "visual_tokens", "flops"), len(micro_batches)
+    local = [*(sum(getattr(m, name) for m in micro_batches) for name in names), count, count**2, not count]
+    *held, passes, squares, idle = _sum(torch.tensor(local, dtype=torch.float64), accelerator).tolist()
+    uneven = squares * accelerator.num_processes != passes**2
+    if accelerator.num_processes > 1 and (idle or (uneven and sharded == "fsdp")):
+        raise RunError(
+            f"Every process must make a pass in every step, and under fsdp as many as the others, but this one makes "
+            f"{count} of {passes:.0f} in {accelerator.num_processes} processes. Use fewer processes, or more images a "
+            "step."
+        )
+    return dict(zip(names, held, strict=True))
 
 
 def _sum(local: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:

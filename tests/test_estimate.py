@@ -368,6 +368,22 @@ def test_a_rate_is_a_number_above_zero(capsys, value):
     assert "a number above 0 is needed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_processes_share_the_work_and_under_fsdp_the_states(tiny_study, monkeypatch, sharding):
+    """At a stated rate two devices take half as long; on a CPU the memory is that of both processes."""
+    monkeypatch.setattr(speed, "LAYER_SECONDS", 0.0)
+    asked = {"epochs": 1, "images_per_step": 4, "learning_rate": 1e-3}
+    alone = estimate.estimate(tiny_study(training=asked), tflops=1e-3).set_index("job").loc["train-native-s0"]
+    both = tiny_study(training=asked | {"processes": 2, "sharding": sharding})
+    row = estimate.estimate(both, tflops=1e-3).set_index("job").loc["train-native-s0"]
+    assert row["flops"] == alone["flops"] and row["images"] == alone["images"]
+    work = alone["seconds"] - speed.OVERHEAD_SECONDS
+    assert row["seconds"] - speed.OVERHEAD_SECONDS == pytest.approx(work / 2)
+    states = [memory.training(demand.trainable(study)[0], study.training, False, ()) for study in (tiny_study(), both)]
+    assert states[1] == states[0] if sharding == "ddp" else states[1] < states[0] + 4 * estimate.MB
+    assert memory.PROCESS / estimate.MB * 2 < row["memory_mb"] < 2 * alone["memory_mb"]
+
+
 def test_lora_trains_its_adapters_alone(tiny_study):
     study = optimisation(tiny_study, lora={"rank": 2}, tokens_per_pass=8192)
     frame = estimate.estimate(study, tflops=1.0)

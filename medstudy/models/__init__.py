@@ -6,6 +6,10 @@ can show no less than one (`medstudy.models.tiles`).
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
+from medstudy import adapters, checkpoints
 from medstudy.errors import ModelError
 from medstudy.models.internvl import InternVL
 from medstudy.models.llava_onevision import LlavaOnevision
@@ -16,17 +20,38 @@ from medstudy.models.qwen3_vl import Qwen3VL
 REGISTRY = {family.name: family for family in (Qwen2VL, Qwen2_5VL, Qwen3VL, LlavaOnevision, InternVL)}
 
 
-def load(model, checkpoint=None):
+def load(model, checkpoint=None, shown=()):
     """A family's model and processor from a hub id or folder (`medstudy.params.Model`).
 
     checkpoint: a folder of this study's own training; it replaces the weights and keeps the family.
+    shown: labels of the policies that it will be shown. Warns of the resolution at which the model was trained when it
+    is a checkpoint of medstudy itself.
     """
-    return _family(model).load(model, checkpoint)
+    if model.id != "base" and checkpoint is None and (known := checkpoints.told(model.id, shown, model.revision)):
+        warnings.warn(known, stacklevel=2)
+    base, own = _base(model)
+    if own is None or (checkpoint and not (checkpoint / adapters.CONFIG).is_file()):
+        return _family(model).load(base, checkpoint)
+    family = _family(model).load(base, own)
+    return family.adapted(checkpoint) if checkpoint else family  # adapters that were trained on top of these
 
 
 def sketch(model, device="meta"):
     """A family's model without its weights, for plans and costs; see `Family.sketch`."""
-    return _family(model).sketch(model, device)
+    return _family(model).sketch(_base(model)[0], device)
+
+
+def _base(model):
+    """The model whose weights are needed, and the folder of adapters that go into them where `model.id` is one."""
+    folder = Path(model.id).expanduser()
+    if not (folder / adapters.CONFIG).is_file():
+        return model, None
+    if not (name := adapters.base_of(folder)):
+        raise ModelError(
+            f"Adapters must say of which model they are (base_model_name_or_path in {adapters.CONFIG}), but those in "
+            f"{folder.name} do not: their model was on no hub. Write its hub id or folder there."
+        )
+    return model.model_copy(update={"id": name, "revision": None}), folder
 
 
 def _family(model):

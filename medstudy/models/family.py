@@ -59,9 +59,7 @@ class Family:
         """From the hub's format with safetensors only and no code from the checkpoint. Raises ModelError."""
         source, options = _source(params, checkpoint)
         if checkpoint and (checkpoint / adapters.CONFIG).is_file():
-            base = cls.load(params)
-            model = adapters.merged(base.model, checkpoint)
-            return replace(base, model=model, revision=_revision(source, model))
+            return cls.load(params).adapted(checkpoint)
         device, dtype = home(), getattr(torch, params.dtype)
         with _explained(source):
             processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, **options)
@@ -74,6 +72,11 @@ class Family:
                 **options,
             )
         return cls._ready(model.to(device), processor, source, _revision(source, model))
+
+    def adapted(self, folder: Path) -> Family:
+        """With the adapters of a folder merged into the weights, in place."""
+        model = adapters.merged(self.model, folder)
+        return replace(self, model=model, revision=_revision(str(folder), model))
 
     @classmethod
     def sketch(cls, params, device: torch.device | str = "meta") -> Family:

@@ -1,0 +1,47 @@
+"""Mixed precision: what is trained is kept in float32 and computed in the model's 16 bits; the rest stays in 16 bits.
+
+A bfloat16 number has 8 bits of precision: an update below 1/256 of a weight is lost when the weight itself is in
+bfloat16. So weights that are trained (all, or adapters), their gradients and the optimizer's states are in float32,
+and torch.autocast computes in bfloat16 (https://arxiv.org/abs/1710.03740). It is torch's and not accelerate's because
+accelerate takes one precision a process, and a notebook may train several models.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def raise_(model: torch.nn.Module) -> None:
+    """Bring the parameters that are trained to float32, in place, where they are in 16 bits."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype.itemsize == 2:
+            parameter.data = parameter.data.float()
+
+
+def mixed(model: torch.nn.Module) -> bool:
+    """Whether a model of 16 bits has parameters that are trained in float32."""
+    kind = own(model)
+    return kind is not None and kind.itemsize == 2 and any(
+        parameter.requires_grad and parameter.dtype == torch.float32 for parameter in model.parameters()
+    )  # fmt: skip
+
+
+def computing(model: torch.nn.Module) -> AbstractContextManager:
+    """Around a forward pass: autocast to the model's own type where it is trained in float32."""
+    if not mixed(model):
+        return nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, own(model))
+
+
+def own(model: torch.nn.Module) -> torch.dtype | None:
+    """The type that a model was loaded in, and computes in; None for a module without a configuration."""
+    return getattr(getattr(model, "config", None), "dtype", None)
+
+
+def about(model: torch.nn.Module) -> str:
+    """In words, for a checkpoint's stamp."""
+    kept = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad})
+    computed = str(own(model)).removeprefix("torch.")
+    return f"computed in {computed}; trained weights, their gradients and optimizer states in {', '.join(kept)}"

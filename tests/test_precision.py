@@ -1,0 +1,180 @@
+"""Mixed precision loses no small update, checkpointing changes no gradient, and both take the memory foretold."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from medstudy import attention, batches, demand, memory, models, optimizers, precision, sharding, trainable, training
+from medstudy.params import Lora, Model, Optimisation
+from medstudy.resolution import Native
+from medstudy.shelf import Shelf
+from medstudy.supply import Supply
+from tests.families import FAMILIES
+
+NATIVE = Native(max_pixels=10**6)
+OPTIONS = Optimisation(epochs=1, images_per_step=4, learning_rate=1e-3, validations=1)
+KINDS = {
+    "full": {},
+    "frozen": {"freeze_vision_tower": True, "cache_features": False},
+    "lora": {"lora": Lora(rank=2), "cache_features": False},
+}
+
+
+def _prepared(checkpoints, name="qwen2_vl", dtype="float32", **changes):
+    family = models.load(Model(id=str(checkpoints[name]), family=name, dtype=dtype))
+    torch.manual_seed(0)
+    trainable.prepare(family, OPTIONS.model_copy(update=changes))
+    family.model.train()
+    return family
+
+
+def _micro(family, examples):
+    views = [(one, NATIVE.shown(batches.size_of(one), family.geometry)) for one in examples]
+    (micro,) = batches.micros(Supply(family, "bicubic"), views, 10**6)
+    return micro
+
+
+def _loss(family, micro):
+    return sharding.Objective(family.model, partial(training.loss_of, Supply(family, "bicubic")))(micro.content)
+
+
+def _gradient(family) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in family.model.parameters() if p.grad is not None])
+
+
+def _held(family, micro) -> int:
+    """Bytes that torch keeps for the backward pass of one forward pass, weights and their copies left out."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in family.model.parameters()}
+    shapes = {tuple(p.shape) for p in family.model.parameters() if p.ndim > 1}
+    copied = {shape[::-1] for shape in shapes} | shapes
+    storages = {}
+
+    def keep(tensor):
+        storage, cast = tensor.untyped_storage(), tensor.dtype == torch.bfloat16 and tuple(tensor.shape) in copied
+        if storage.data_ptr() not in own and not cast:
+            storages[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = _loss(family, micro)
+    assert loss.requires_grad
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def _foretold(family, micro, again: bool) -> float:
+    packed = micro.content.packed
+    one = demand.Pass(len(packed.plan), int(packed.grids.prod(1).sum()), len(packed.at))
+    tower = any(parameter.requires_grad for parameter in family.tower)
+    return memory.kept(family, one, tower, stored=False, again=again)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_checkpointing_changes_no_gradient_and_keeps_less(checkpoints, examples, name, kind):
+    gradients, held = [], []
+    for again in (False, True):
+        family = _prepared(checkpoints, name, gradient_checkpointing=again, **KINDS[kind])
+        micro = _micro(family, examples)
+        held.append(_held(family, micro))
+        loss = _loss(family, micro)
+        loss.backward()
+        gradients.append((float(loss.detach()), _gradient(family)))
+    (loss, gradient), (again, recomputed) = gradients
+    assert loss == again and torch.equal(gradient, recomputed)
+    assert held[1] < (0.6 if kind == "full" else 0.75) * held[0]
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("kind", ["full", "frozen"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_pass_keeps_what_the_formula_says(checkpoints, examples, name, kind, dtype, again):
+    family = _prepared(checkpoints, name, dtype, gradient_checkpointing=again, **KINDS[kind])
+    micro = _micro(family, examples)
+    assert _foretold(family, micro, again) == pytest.approx(_held(family, micro), rel=0.35)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_is_trained_is_in_float32_and_computed_in_bfloat16(checkpoints, examples, name, kind):
+    """And the numbers are those of float32 up to bfloat16's 8 bits, for losses and for gradients as a whole."""
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        family = _prepared(checkpoints, name, dtype, **KINDS[kind])
+        loss = _loss(family, _micro(family, examples))
+        loss.backward()
+        found.append((float(loss.detach()), _gradient(family)))
+    types = {(p.requires_grad, p.dtype) for p in family.model.parameters()}
+    assert types <= {(True, torch.float32), (False, torch.bfloat16)} and (True, torch.float32) in types
+    assert kind == "full" or (False, torch.bfloat16) in types
+    (loss, gradient), (mixed, rounded) = found
+    assert mixed != loss and mixed == pytest.approx(loss, rel=0.02)
+    assert rounded.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(gradient, rounded, dim=0) > 0.99
+
+
+def test_an_update_below_the_resolution_of_bfloat16_is_not_lost(checkpoints, examples, tmp_path):
+    """Twenty steps of at most 1e-6 beside weights of about 0.02, which bfloat16 has in steps of about 1e-4."""
+    family = _prepared(checkpoints, dtype="bfloat16")
+    options = OPTIONS.model_copy(update={"epochs": 20, "learning_rate": 1e-6, "weight_decay": 0.0})
+    supply = Supply(family, "bicubic")
+    steps = batches.FineTuning(supply, examples[:1], NATIVE, options, 0)
+    before = {name: p.detach().clone() for name, p in family.model.named_parameters()}
+    training.fit(family.model, steps, None, options, 0, tmp_path, partial(training.loss_of, supply))
+    name = "model.language_model.layers.0.mlp.gate_proj.weight"
+    moved = dict(family.model.named_parameters())[name].detach() - before[name]
+    assert moved.ne(0).float().mean() > 0.99
+    spacing = torch.finfo(torch.bfloat16).eps * before[name].abs()
+    assert (moved.abs() < spacing / 2).float().mean() > 0.8  # all steps together too small for a weight in bfloat16
+    plain = models.load(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16"))
+    for parameter in plain.model.parameters():  # the negative control: AdamW on the weights in bfloat16
+        parameter.grad = torch.ones_like(parameter)
+    (optimizer,) = optimizers.build(plain.model, options)
+    start = dict(plain.model.named_parameters())[name].detach().clone()
+    optimizer.step()
+    assert dict(plain.model.named_parameters())[name].eq(start).float().mean() > 0.9
+
+
+def test_states_are_foretold_in_the_types_that_they_have(checkpoints, examples, tmp_path):
+    family = _prepared(checkpoints, dtype="bfloat16", **KINDS["frozen"])
+    number = sum(p.numel() for p in family.model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in family.model.parameters() if not p.requires_grad)
+    assert memory.weights(family.model) == 4 * number + 2 * frozen
+    assert memory.trained(family.model) == 4 * number and memory.copies(family.model) == 2 * number
+    assert memory.optimizer_states(family.model, OPTIONS) == 8 * number
+    assert memory.element(family) == 2
+    sketch = models.sketch(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16"))
+    trainable.prepare(sketch, OPTIONS.model_copy(update=KINDS["frozen"]))
+    assert memory.weights(sketch.model) == memory.weights(family.model)
+    assert memory.element(sketch) == 2 and precision.mixed(sketch.model)
+    both = OPTIONS.model_copy(update={"processes": 2, "sharding": "fsdp"})
+    alone = memory.training(family, OPTIONS, False, ())
+    shared = memory.training(family, both, False, ())
+    assert shared - memory.together(family) == pytest.approx((alone - memory.copies(family.model)) / 2)
+
+
+def test_features_of_a_frozen_tower_are_those_of_the_model_that_is_evaluated(checkpoints, pictured, tmp_path):
+    """The tower stays in bfloat16 while the rest is trained in float32: one key, one set of features."""
+    kept = [Supply(family, "bicubic", features=Shelf(tmp_path)).tower for family in (
+        _prepared(checkpoints, dtype="bfloat16", freeze_vision_tower=True),
+        models.load(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16")),
+    )]  # fmt: skip
+    assert kept[0] == kept[1]
+
+
+def test_kernels_are_given_one_type_under_autocast():
+    """Rotated queries and keys are in float32 there, values in bfloat16, and flash kernels take no mixture."""
+    parts = (torch.ones(2), torch.ones(2), torch.ones(2, dtype=torch.bfloat16))
+    assert attention._computed(*parts) == parts
+    with torch.autocast("cpu", torch.bfloat16):
+        assert {part.dtype for part in attention._computed(*parts)} == {torch.bfloat16}
+
+
+def test_float32_and_float64_are_computed_as_they_are(checkpoints):
+    family = _prepared(checkpoints)
+    for model in (family.model, family.model.double()):
+        with precision.computing(model):
+            assert not torch.is_autocast_enabled("cpu")
