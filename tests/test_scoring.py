@@ -88,10 +88,11 @@ def test_choice(text, author, strict):
     ("normal or cancer", "normal", 1, 0),  # naming every class does not pay
     ("high grade cancer", "cancer", 1, 0),  # a name inside a longer class name is that class
     ("high grade cancer", "high grade cancer", 1, 1),
+    ("It is MEDULLARY carcinoma.", "Medullary Carcinoma", 1, 1),  # both sides in lower case
     ("", "normal", 0, 0),
 ])
 def test_class(text, answer, author, strict):
-    classes = ("normal", "abnormal", "cancer", "high grade cancer")
+    classes = ("normal", "abnormal", "cancer", "high grade cancer", "Medullary Carcinoma")
     assert metrics.author_class(text, answer) == author
     assert metrics.strict_class(text, answer, classes) == strict
 
