@@ -269,9 +269,10 @@ def of_smmile(folder: Path) -> smmile.Params:
     })  # fmt: skip
     about = {"image_url": "https://example.org/a.jpg", "speciality": "Dermatology", "flag_answer_format": "short"}
     places = [("one", 3, "Yes"), ("one", 1, "White."), ("two", 1, "Benign."), ("one", 2, "Red."), ("three", 1, "No.")]
+    places.append(("three", 2, "Yes"))
     rows = [
         about | {"problem_id": name, "order": order, "question": f"What colour, {order}?", "answer": answer,
-                 "image": hub.encoded(n) if name != "three" else None}
+                 "image": hub.encoded(n) if (name, order) != ("three", 1) else None}
         for n, (name, order, answer) in enumerate(places)
     ]  # fmt: skip
     return smmile.Params(path=str(hub.repository(folder, {"train": rows}, features)))

@@ -10,6 +10,7 @@ from medstudy.tables import sets
 from tests import synthetic
 from tests.figures.study import study
 
+NAME = next(entry.name for entry in tables.REGISTRY.values() if entry.title == sets.TITLE)
 SAID = {"fixed-84": ("A", "A"), "native": ("A", "B")}  # the same option for both; told apart
 
 
@@ -42,7 +43,7 @@ def test_set_accuracy_and_confusion(asked):
 
 
 def test_it_is_rendered_with_what_it_counts(asked, tmp_path):
-    made = tables.render("11_sets", asked, tmp_path)
+    made = tables.render(NAME, asked, tmp_path)
     text = made.files[1].read_text()
     assert "confusion: the share of pairs" in text and "90% intervals" in text and "set_accuracy_pct" in text
 
@@ -64,7 +65,7 @@ def test_controls_are_left_out(asked):
 
 def test_a_study_without_sets_neither_draws_nor_misses_it(asked, tmp_path):
     small = study()
-    assert sets.build(small).empty and tables.REGISTRY["11_sets"].applies(asked)
+    assert sets.build(small).empty and tables.REGISTRY[NAME].applies(asked)
     figures.render_all(small, tmp_path, only=["01_native_sizes"])
     assert not any(sets.TITLE in line for line in index.not_run(small, tmp_path))
     assert any(tables.claims.TITLE in line for line in index.not_run(small, tmp_path))
