@@ -115,7 +115,7 @@ def composite(rgb: np.ndarray, alpha: np.ndarray, background: Colour, premultipl
 
 def cmyk(values: np.ndarray) -> np.ndarray:
     """Ink [h, w, 4] uint8, 255 full, as RGB [h, w, 3]: each colour is what cyan, magenta, yellow and black leave."""
-    return np.asarray(Image.fromarray(values, mode="CMYK").convert("RGB"))
+    return np.array(Image.fromarray(values, mode="CMYK").convert("RGB"))
 
 
 def palette(colours: np.ndarray) -> np.ndarray:
