@@ -72,6 +72,11 @@ def test_a_voi_lut_spreads_over_its_whole_range_and_ends_at_its_ends(bits, top):
     assert describe(data).rule == "the file's VOI LUT"
 
 
+def test_a_voi_lut_whose_entries_exceed_its_bits_is_refused():
+    with pytest.raises(ImageError, match="12 bits holds 4095 at most, not 5000; pass window"):
+        read_array(dicom(VALUES, VOILUTSequence=table([0, 5000], 0, 12)))
+
+
 def test_an_enhanced_file_says_rescale_and_window_of_each_frame():
     window = Sequence([item(WindowCenter=150.5, WindowWidth=301)])
     rescales = [Sequence([item(RescaleSlope=slope, RescaleIntercept=0, RescaleType="US")]) for slope in (1, 3)]

@@ -251,7 +251,7 @@ def test_a_file_gives_the_pixels_that_were_worked_out_and_written_down(name):
     make, options, expected = FILES[name]
     data = make()
     shown = read_array(data, **options)
-    assert shown.dtype == np.uint8
+    assert shown.dtype == np.uint8 and shown.flags.writeable
     assert np.array_equal(shown, EXPECTED[expected])
     assert digest(shown) == HASHES[expected]
 
@@ -340,6 +340,8 @@ REFUSED = {
     "a window for a PGM": (lambda: pnm(RAISED), {"window": WINDOW}, "takes no window"),
     "JPEG of 12 bits": (lambda: imagecodecs.jpeg_encode(RAISED, bitspersample=12), {}, "JPEG of 8 bits"),
     "JPEG 2000, two samples without names": (lambda: jp2(PHOTO[..., :2], 8), {}, "must name its 2 samples"),
+    "TIFF, cut in its last strip": (lambda: tiff(PHOTO, photometric="rgb")[:-1], {}, "pixels of the page end at byte"),
+    "TIFF, the third page missing": (lambda: _pages_of(3, 2), {"frame": 1}, "pages of a TIFF must end"),
     "JPEG, CMYK without Adobe's mark": (lambda: _unmarked(), {}, "Adobe's mark"),
     "PostScript": (lambda: encode(photo(), "EPS"), {}, "must be whole and one of"),
     "TGA": (lambda: encode(photo(), "TGA"), {}, "must be whole and one of"),
@@ -363,6 +365,13 @@ def _emptied():
     width = {3: 2, 4: 4, 16: 8}[int(tag.dtype)]
     data[tag.valueoffset + width : tag.valueoffset + 2 * width] = bytes(width)
     return bytes(data)
+
+
+def _pages_of(count, kept):
+    """A TIFF of `count` pages, cut where the one after the first `kept` begins."""
+    data = tiff(np.zeros((count, 9, 12, 3), np.uint8) + 7, photometric="rgb", contiguous=False, metadata=None)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        return data[: file.pages[kept].offset]
 
 
 def _unmarked():

@@ -174,12 +174,17 @@ def _shown(dataset: Dataset) -> Shown:
 
 
 def _looked_up(values: np.ndarray, item: Dataset) -> np.ndarray:
-    """Through a VOI LUT, its ends for values beyond it. (pydicom's indices wrap in a LUT of 8-bit entries.)"""
+    """Through a VOI LUT, its ends for values beyond it. Raises ImageError for entries over its bits.
+
+    (pydicom's own indices wrap in a LUT of 8-bit entries.)
+    """
     count, first, bits = item.LUTDescriptor
     data = item.LUTData
     if isinstance(data, bytes):
         data = np.frombuffer(data, "<u2" if len(data) >= 2 * (count or 2**16) else np.uint8)
-    table = np.asarray(data).astype(np.int64)[: count or 2**16] & (2**bits - 1)
+    table = np.asarray(data).astype(np.int64)[: count or 2**16]
+    if table.max() >= 2**bits:
+        raise ImageError(f"a VOI LUT of {bits} bits holds {2**bits - 1} at most, not {table.max()}; pass window")
     return table[np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)]
 
 
