@@ -33,7 +33,7 @@ _PIXELS = ("images.py", "pictures.py", "views.py", "shelf.py", "supply.py")
 _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
-SOURCES = {
+SOURCES = {  # of the data stage also the data set's own
     "data": ("records.py", "images.py", "pictures.py", "fingerprints.py", "datasets/store.py", "sources/*.py"),
     "leakage": ("leakage.py", "fingerprints.py"),
     "train": (*_MODEL_CODE, "training.py", "optimizers.py", "cost.py"),
