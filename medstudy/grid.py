@@ -36,8 +36,8 @@ _TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "opti
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 _DRAWING = ("figures/*.py", "tables/*.py")
-SOURCES = {
-    "data": ("records.py", *_READING, "fingerprints.py", "datasets/store.py", "sources/*.py"),  # and the set's own
+SOURCES = {  # of the data stage also the data set's own
+    "data": ("records.py", *_READING, "fingerprints.py", "datasets/store.py", "sources/*.py"),
     "leakage": ("leakage.py", "fingerprints.py"),
     "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),

@@ -75,6 +75,11 @@ class StoredPicture(Picture):
         return found
 
 
+def array(image: Image.Image | Picture) -> np.ndarray:
+    """[height, width, 3] uint8 of an example's image, decoded if it is a stored one. Raises ImageError."""
+    return image.pixels() if isinstance(image, Picture) else np.asarray(image)
+
+
 def pil(image: Image.Image | Picture) -> Image.Image:
     """An example's image as a PIL image, decoded if it is a stored one."""
     return Image.fromarray(image.pixels()) if isinstance(image, Picture) else image

@@ -17,7 +17,7 @@ from datasets import Features, Image, List, Value
 
 from medstudy import datasets, fingerprints
 from medstudy.errors import DataError, ImageError
-from medstudy.pictures import Picture, StoredPicture, pil
+from medstudy.pictures import Picture, StoredPicture
 from medstudy.progress import track
 from medstudy.records import LETTERS, SPLITS, Example, Question, Shot
 
@@ -129,7 +129,7 @@ class _Build:
                 raise DataError(f"Image ids must be unique, but {example.image_id!r} repeats in {self.name} {split}.")
             seen.add(example.image_id)
             try:
-                self.prints += fingerprints.rows_of(example, map(_decoded, example.images))
+                self.prints += fingerprints.rows_of(example)
             except ImageError as error:
                 if not self.leave_out:
                     raise
@@ -184,13 +184,6 @@ def _picture(image, example: Example) -> dict:
     picture = image if isinstance(image, Picture) else Picture.of(image, example.image_id)
     stored = {"bytes": picture.data, "path": None}
     return {"image": stored, "sha256": picture.sha256, "height": image.height, "width": image.width}
-
-
-def _decoded(image):
-    """As a PIL image, decoded to see that it can be. Raises ImageError."""
-    made = pil(image)
-    made.load()
-    return made
 
 
 def _examples(batch: pa.RecordBatch, file: Path, base: int) -> Iterator[Example]:

@@ -53,5 +53,5 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "largest √(height × width) in native pixels; aspect_max: the most elongated image, long side over "
         "short; detail_px: the same three numbers of the smallest feature that decides a fine question, "
         "in native pixels (– where all are coarse); may_be_shown_pct: share of images that may stand in a "
-        "figure; fine_share_pct: share of questions that are fine. Splits share no image group."
+        "figure; fine_share_pct: share of questions that are fine."
     )
