@@ -18,8 +18,9 @@ from medstudy import paths, shelf
 from medstudy.pictures import Picture
 from medstudy.resolution import Shown
 
-LIBRARIES = ("pillow", "simplejpeg", "tifffile", "pydicom", "torch", "torchvision")
-SOURCES = ("images.py", "pictures.py", "views.py")
+DECODERS = ("pillow", "simplejpeg", "imagecodecs", "tifffile", "pydicom", "pylibjpeg-openjpeg", "nibabel")
+LIBRARIES = (*DECODERS, "torch", "torchvision")
+SOURCES = ("images.py", "imaging/*.py", "pictures.py", "views.py")
 FILTERS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 

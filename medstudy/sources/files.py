@@ -31,7 +31,7 @@ def jsonl(file: Path) -> Iterator[dict]:
             raise DataError(f"{file} must hold a list of objects, got {type(content).__name__}.")
         yield from content
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would also cut at U+2028 inside a text
         if line.strip():
             yield _parsed(line, f"{file} line {number}")
 

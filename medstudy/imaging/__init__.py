@@ -1,0 +1,1 @@
+"""How each kind of image file becomes RGB: one module a kind, one rule for each kind of pixel (`medstudy.images`)."""

@@ -1,0 +1,55 @@
+"""imagecodecs as pydicom's decoder of lossless, 12-bit and JPEG-LS frames, which Pillow cannot read.
+
+A decoding plugin by pydicom's rules (https://pydicom.github.io/pydicom/stable/guides/decoding/decoder_plugins.html).
+Which one decodes is fixed for each transfer syntax, so that pixels do not depend on what else is installed.
+"""
+
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+from pydicom import uid
+from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import DecodeRunner
+
+LABEL = "imagecodecs"
+DECODE = {
+    uid.JPEGExtended12Bit: imagecodecs.jpeg_decode,
+    uid.JPEGLossless: imagecodecs.jpeg_decode,
+    uid.JPEGLosslessSV1: imagecodecs.jpeg_decode,
+    uid.JPEGLSLossless: imagecodecs.jpegls_decode,
+    uid.JPEGLSNearLossless: imagecodecs.jpegls_decode,
+}
+DECODER_DEPENDENCIES = dict.fromkeys(DECODE, ("numpy", "imagecodecs"))
+PLUGIN = {
+    uid.JPEGBaseline8Bit: "pillow",
+    uid.RLELossless: "pydicom",
+    uid.JPEG2000Lossless: "pylibjpeg",
+    uid.JPEG2000: "pylibjpeg",
+    uid.HTJ2KLossless: "pylibjpeg",
+    uid.HTJ2KLosslessRPCL: "pylibjpeg",
+    uid.HTJ2K: "pylibjpeg",
+    **dict.fromkeys(DECODE, LABEL),
+}
+
+
+def is_available(transfer_syntax: str) -> bool:
+    """Asked by pydicom."""
+    return transfer_syntax in DECODE
+
+
+def plugin(transfer_syntax: str) -> str:
+    """The label of what decodes a transfer syntax; "" where nothing is compressed, or nothing can."""
+    label = PLUGIN.get(transfer_syntax, "")
+    if label == LABEL and LABEL not in get_decoder(transfer_syntax).available_plugins:
+        get_decoder(transfer_syntax).add_plugin(LABEL, (__name__, "decode_frame"))
+    return label
+
+
+def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
+    """One frame's samples, by pixel, in the least of 8 or 16 bits that holds them."""
+    values = DECODE[runner.transfer_syntax](src)
+    runner.set_option("bits_allocated", values.dtype.itemsize * 8)
+    if values.ndim == 3:
+        runner.set_option("planar_configuration", 0)
+    return np.ascontiguousarray(values).tobytes()

@@ -1,0 +1,210 @@
+"""NIfTI-1 and -2, plain or gzipped, read by nibabel: one slice of one volume.
+
+A slice by name (axial, coronal, sagittal) is taken and shown after the header's orientation, as DICOM viewers show it:
+the patient's right on the left of axial and coronal slices, the front on the left of sagittal ones, the front of axial
+slices and the head of the others at the top. Slices are numbered from the feet, the back and the patient's left, as in
+nibabel's closest canonical orientation counted from its ends: x to the right, y to the front, z to the head. An oblique
+volume is taken by its nearest axes, not resampled; nor are voxels that are not cubes. A slice by number (0, 1, 2) is of
+the stored array, whose first axis left runs to the right and second downwards.
+
+Grey is scaled by `samples`, after the header's slope and intercept; where the header states a display range (cal_min
+below cal_max), that is the file's own window.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from dataclasses import dataclass, replace
+
+import nibabel
+import numpy as np
+
+from medstudy.errors import ImageError
+from medstudy.imaging.reading import Facts, Reading
+from medstudy.imaging.samples import UPRIGHT, Layout, check_size, rule, to_rgb, values_of
+
+NAME = "a NIfTI volume"
+OPTIONS = frozenset({"window", "axis", "slice", "volume"})
+GZIP = b"\x1f\x8b"
+HEADER = 540  # bytes, of NIfTI-2; NIfTI-1 has 348
+AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+COLOUR = (("R", "G", "B"), ("R", "G", "B", "A"))
+
+
+def matches(data: bytes) -> bool:
+    """NIfTI's magic, behind gzip or not; a pair's header too, which `read` then refuses."""
+    head = _head(data)
+    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:7] in (b"n+2", b"ni2")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A slice: its place in the stored array, and how that plane becomes [height, width]."""
+
+    index: tuple
+    size: tuple[int, int]
+    transposed: bool
+    flipped: tuple[bool, bool]
+
+    def shown(self, plane: np.ndarray) -> np.ndarray:
+        """The stored plane as rows and columns."""
+        plane = plane.T if self.transposed else plane
+        return np.ascontiguousarray(plane[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)])
+
+
+def read(data: bytes, reading: Reading) -> np.ndarray:
+    """[h, w, 3] uint8. Raises ImageError, or whatever nibabel raises."""
+    header = _header(data)
+    cut = _cut(header, reading)
+    check_size(*cut.size, reading.max_pixels)
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    stored = kind.from_bytes(_whole(data, header)).dataobj.reshape(_shape(header))
+    plane = cut.shown(np.asarray(stored[cut.index]))
+    layout = _layout(header)
+    if not layout.colour:
+        return to_rgb(plane, layout, reading)
+    bands = [plane[name] for name in plane.dtype.names]
+    return to_rgb(np.stack(bands[:3], axis=-1), layout, reading, bands[3] if layout.alpha else None)
+
+
+def size(data: bytes, reading: Reading) -> tuple[int, int]:
+    """(height, width) of the slice, from the header."""
+    return _cut(_header(data), reading).size
+
+
+def describe(data: bytes, reading: Reading) -> Facts:
+    """What the header says; of a volume whose slice is not said yet, the middle one."""
+    header = _header(data)
+    shape, layout = _shape(header), _layout(header)
+    words, notes = rule(layout, reading), []
+    try:
+        cut = _cut(header, reading)
+    except ImageError as error:
+        words = f"refused: {error}"
+        cut = _cut(header, replace(reading, slice="middle", volume=0, axis=reading.axis if _oriented(header) else 2))
+    if _oriented(header):
+        axes = "".join(nibabel.aff2axcodes(header.get_best_affine()))
+        notes.append(f"stored as {axes}")
+    else:
+        notes.append("no orientation in the header")
+    sides, spacing = (" x ".join(f"{one:g}" for one in of) for of in (header.get_data_shape(), header.get_zooms()[:3]))
+    notes.append(f"{sides} voxels of {spacing} mm")
+    spread = next((place for place, at in enumerate(cut.index[:3]) if isinstance(at, int)), 2)
+    return Facts(
+        kind="NIfTI", height=cut.size[0], width=cut.size[1], samples=3 + layout.alpha if layout.colour else 1,
+        bits=layout.bits, values=layout.values, frames=shape[spread], orientation=UPRIGHT, alpha=layout.alpha,
+        photometric="RGB" if layout.colour else "grey", compression="gzip" if data[:2] == GZIP else "none",
+        rule=words, notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _head(data: bytes) -> bytes:
+    """The first bytes, behind gzip or not; none of what is neither."""
+    if data[:2] != GZIP:
+        return data[:HEADER]
+    try:
+        return gzip.GzipFile(fileobj=io.BytesIO(data)).read(HEADER)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _header(data: bytes) -> nibabel.Nifti1Header:
+    """Raises ImageError for a pair of files, or for a header that nibabel cannot use."""
+    head = _head(data)
+    second = head[4:6] in (b"n+", b"ni")
+    if b"ni" in (head[4:6], head[344:346]):
+        raise ImageError("NIfTI must be one file, but this is the header of a pair (.hdr and .img): save it as .nii")
+    return nibabel.Nifti2Header(head[:540]) if second else nibabel.Nifti1Header(head[:348])
+
+
+def _shape(header: nibabel.Nifti1Header) -> tuple[int, int, int, int]:
+    """x, y, z and volumes, 1 where there is no such axis. Raises ImageError for more than four."""
+    shape = header.get_data_shape()
+    if len(shape) < 2 or any(side != 1 for side in shape[4:]) or min(shape) < 1:
+        raise ImageError(f"NIfTI must be of 2 to 4 axes, not of shape {shape}: save the volumes one by one")
+    return (*shape[:4], *(1,) * (4 - len(shape)))
+
+
+def _oriented(header: nibabel.Nifti1Header) -> bool:
+    return bool(header["qform_code"] > 0 or header["sform_code"] > 0)
+
+
+def _cut(header: nibabel.Nifti1Header, reading: Reading) -> Cut:
+    """Where the slice lies. Raises ImageError for one that is not there, or that nobody named."""
+    shape = _shape(header)
+    volume = reading.volume or 0
+    if reading.volume is None and shape[3] > 1:
+        raise ImageError(f"which of its {shape[3]} volumes is shown must be said: pass volume, from 0")
+    if not 0 <= volume < shape[3]:
+        raise ImageError(f"volume {volume} does not exist, the file has {shape[3]} (numbered from 0)")
+    if isinstance(reading.axis, int):
+        return _stored(shape, reading.axis, _place(reading, shape[reading.axis]), volume)
+    if not _oriented(header):
+        raise ImageError(
+            f"{reading.axis} needs an orientation, but the header states none (qform and sform codes 0): pass axis=0, "
+            f"1 or 2, of the array as it is stored"
+        )
+    turns = nibabel.io_orientation(header.get_best_affine())  # a row a stored axis: canonical axis, direction
+    if np.isnan(turns).any():
+        raise ImageError("the header's affine must have three independent axes: pass axis=0, 1 or 2")
+    wanted = AXES[reading.axis]
+    canonical = [int(axis) for axis in turns[:, 0]]
+    along = canonical.index(wanted)
+    place = _place(reading, shape[along])
+    index = _index(along, place if turns[along, 1] > 0 else shape[along] - 1 - place, volume, shape)
+    first, second = (axis for axis in range(3) if axis != along)
+    transposed = canonical[first] < canonical[second]  # rows are the higher of the two axes
+    rows, columns = (second, first) if transposed else (first, second)
+    return Cut(index, (shape[rows], shape[columns]), transposed, (turns[rows, 1] > 0, turns[columns, 1] > 0))
+
+
+def _stored(shape: tuple[int, ...], axis: int, place: int, volume: int) -> Cut:
+    first, second = (other for other in range(3) if other != axis)
+    return Cut(_index(axis, place, volume, shape), (shape[second], shape[first]), True, (False, False))
+
+
+def _index(axis: int, place: int, volume: int, shape: tuple[int, ...]) -> tuple:
+    whole = [slice(None)] * 3
+    whole[axis] = int(place)
+    return (*whole, volume)
+
+
+def _place(reading: Reading, count: int) -> int:
+    """The slice's number. Raises ImageError."""
+    if reading.slice is None and count > 1:
+        raise ImageError(
+            f"which of its {count} slices ({reading.axis}) is shown must be said: pass slice, from 0, or slice='middle'"
+        )
+    place = count // 2 if reading.slice == "middle" else reading.slice or 0
+    if not 0 <= place < count:
+        raise ImageError(f"slice {place} does not exist, there are {count} (numbered from 0)")
+    return place
+
+
+def _layout(header: nibabel.Nifti1Header) -> Layout:
+    """What a voxel is, after slope and intercept. Raises ImageError for what is not a number or a colour."""
+    dtype = header.get_data_dtype()
+    if dtype.names:
+        if dtype.names not in COLOUR:
+            raise ImageError(f"NIfTI colour must be RGB or RGBA, not {dtype.names}: save it as one of these")
+        return Layout(colour=True, alpha=len(dtype.names) == 4)
+    low, high = float(header["cal_min"]), float(header["cal_max"])
+    window = (low, high) if low < high else None
+    values = values_of(dtype)
+    if header.get_slope_inter() not in ((None, None), (1.0, 0.0)):
+        values = "float"
+    return Layout(colour=False, bits=dtype.itemsize * 8, values=values, window=window)
+
+
+def _whole(data: bytes, header: nibabel.Nifti1Header) -> bytes:
+    """The file, unpacked and as long as its header says. Raises ImageError; gzip's own error for one cut short."""
+    length = int(header.get_data_offset()) + int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize
+    if data[:2] == GZIP:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+            data = packed.read(length)
+            packed.read(1)  # reaches the checksum
+    if len(data) < length:
+        raise ImageError(f"NIfTI of this header has {length:,} bytes, but these are {len(data):,}: fetch it again")
+    return data

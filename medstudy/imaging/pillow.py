@@ -1,0 +1,216 @@
+"""JPEG, PNG, GIF, BMP, WebP, AVIF, JPEG 2000 and PNM, read by Pillow and, where it drops bits, by imagecodecs.
+
+Pillow keeps the high byte of 16-bit colour PNGs and of JPEG 2000s over 8 bits, and shifts those under 16: imagecodecs
+decodes these. Sound RGB and grey JPEGs are decoded by simplejpeg: the same pixels as Pillow's in a third of the time
+(tests hold the two together). A JPEG whose data end before its picture is refused even where an end marker hides it.
+Formats that start programs (EPS) or have no mark of their own (TGA) are not read.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import replace
+
+import imagecodecs
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps
+
+from medstudy.errors import ImageError
+from medstudy.imaging.reading import Facts, Reading
+from medstudy.imaging.samples import (
+    ORIENTATION,
+    SIDEWAYS,
+    Layout,
+    check_frame,
+    check_size,
+    cmyk,
+    rule,
+    to_rgb,
+    turned,
+    upright,
+    values_of,
+)
+
+NAME = "a picture"
+OPTIONS = frozenset({"window", "frame", "background"})
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "JPEG2000", "PPM")
+PNG_ORIENTED = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks that may hold an orientation
+CUT_SHORT = "premature end of data segment"  # libjpeg: the data stop before the picture does
+JPEGS = ("JPEG", "MPO")  # MPO: several in one file
+PACKED = {"GIF": "LZW", "PNG": "deflate", "BMP": "as in BMP", "WEBP": "WebP", "AVIF": "AV1", "PPM": "none"}
+SRGB_YCC = 18  # of JPEG 2000's enumerated colour spaces
+
+
+def matches(data: bytes) -> bool:
+    """Whatever no other reader takes."""
+    return True
+
+
+def read(data: bytes, reading: Reading) -> np.ndarray:
+    """[h, w, 3] uint8, upright. Raises ImageError, or whatever the decoder raises."""
+    image = open_header(data)
+    check_size(image.height, image.width, reading.max_pixels)
+    frame = check_frame(reading.frame, getattr(image, "n_frames", 1))
+    if image.format in JPEGS and image.mode in ("L", "RGB") and frame == 0:
+        pixels = _decode_jpeg(data)
+        if pixels is not None:
+            return turned(to_rgb(pixels, Layout(colour=True), reading), _orientation(image, data))
+    if (deep := _deep(image, data)) is not None:
+        return turned(_read_deep(deep, data, frame, reading), _orientation(image, data))
+    if image.mode == "CMYK":
+        _check_cmyk(image, data)
+    if image.format == "PPM" and image.mode == "I" and reading.window is not None:
+        raise ImageError("a PNM of 16 bits takes no window, because Pillow spreads its values: save it as PNG or TIFF")
+    image.seek(frame)
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    layout = _layout(image)
+    if layout.alpha:
+        values = np.asarray(image.convert("RGBA"))
+        return to_rgb(values[..., :3], replace(layout, colour=True), reading, values[..., 3])
+    if image.mode == "CMYK":
+        return to_rgb(cmyk(np.asarray(image)), layout, reading)
+    return to_rgb(np.array(image.convert("RGB") if layout.colour else _grey(image)), layout, reading)
+
+
+def size(data: bytes, reading: Reading) -> tuple[int, int]:
+    """(height, width), upright, from the header; a PNG without metadata is not decoded."""
+    image = open_header(data)
+    return upright(image.height, image.width, _orientation(image, data))
+
+
+def describe(data: bytes, reading: Reading) -> Facts:
+    """What the header says."""
+    image = open_header(data)
+    layout = _deep(image, data) or _layout(image)
+    orientation = _orientation(image, data)
+    height, width = upright(image.height, image.width, orientation)
+    words = rule(layout, reading)
+    if image.mode == "CMYK":
+        words = "ink to red, green and blue, no profile" if "adobe" in image.info else "refused: no Adobe mark"
+    frames = getattr(image, "n_frames", 1)
+    notes = ("a colour profile, not applied",) if image.info.get("icc_profile") else ()
+    return Facts(
+        kind=image.format, height=height, width=width, samples=len(image.getbands()) + _hidden_alpha(image, layout),
+        bits=layout.bits, values=layout.values, frames=frames, orientation=orientation, alpha=layout.alpha,
+        photometric=image.mode, compression=_compression(image), rule=words, notes=notes,
+    )  # fmt: skip
+
+
+def open_header(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """The header; pixels are not decoded yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` is our own limit
+        try:
+            return Image.open(io.BytesIO(data), formats=formats)
+        except Image.UnidentifiedImageError as error:
+            raise ImageError(
+                f"cannot be decoded: files must be whole and one of {', '.join(FORMATS)} (JPEG of 8 bits), TIFF, DICOM "
+                f"(DICM at byte 128), NIfTI or slide, but this begins with {data[:8]!r}: convert it or leave it out"
+            ) from error
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    if image.format == "PNG" and not any(chunk in data for chunk in PNG_ORIENTED):
+        return 1  # Pillow would decode the image to look behind the pixels
+    found = image.getexif().get(ORIENTATION, 1)
+    return found if found in (2, 3, 4, *SIDEWAYS) else 1
+
+
+def _layout(image: Image.Image) -> Layout:
+    """Of what Pillow decodes without loss: 8 bits, except grey of modes I, I;16 and F."""
+    if image.mode == "F":
+        return Layout(colour=False, bits=32, values="float")
+    if image.mode.startswith("I"):
+        return Layout(colour=False, bits=16) if ";16" in image.mode else Layout(False, bits=32, values="signed")
+    return Layout(colour=image.mode not in ("1", "L", "LA"), alpha=image.has_transparency_data)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _hidden_alpha(image: Image.Image, layout: Layout) -> int:
+    """1 where a palette or a transparent colour brings alpha that is no band of its own."""
+    return int(layout.alpha and image.mode in ("1", "L", "RGB", "P", "I;16"))
+
+
+def _compression(image: Image.Image) -> str:
+    if image.format in JPEGS:
+        return "JPEG, progressive" if image.info.get("progressive") else "JPEG"
+    return "JPEG 2000" if image.format == "JPEG2000" else PACKED.get(image.format, image.format)
+
+
+# --- JPEG
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray | None:
+    """[h, w, 3] uint8 before orientation; None at the least damage, which Pillow then bears or refuses."""
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError as error:
+        _refuse_cut(error)
+        return None
+
+
+def _check_cmyk(image: Image.Image, data: bytes) -> None:
+    """Raises ImageError where full ink could be 0 as well as 255, and where the data stop early."""
+    if image.format == "JPEG" and "adobe" not in image.info:
+        raise ImageError(
+            "a CMYK JPEG must have Adobe's mark, which says that 0 is full ink; this has none, and could mean either: "
+            "save it as RGB"
+        )
+    if image.format == "JPEG":
+        try:
+            simplejpeg.decode_jpeg(data, "CMYK", strict=True)
+        except ValueError as error:
+            _refuse_cut(error)
+
+
+def _refuse_cut(error: ValueError) -> None:
+    if CUT_SHORT in str(error):
+        raise ImageError(
+            f"cannot be decoded: the data of a JPEG must fill its picture, but they end before it ({error}): fetch it "
+            f"again, it was cut short or damaged"
+        ) from error
+
+
+# --- More than 8 bits
+
+
+def _deep(image: Image.Image, data: bytes) -> Layout | None:
+    """The layout of a file that Pillow would cut to 8 bits or shift; None where Pillow keeps every bit."""
+    if image.format == "PNG" and data[24] == 16:  # the bit depth in IHDR
+        bands = {0: 1, 2: 3, 4: 2, 6: 4}[data[25]] + ("transparency" in image.info)
+        return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4))
+    if image.format == "JPEG2000":
+        start = data.index(b"\xff\x4f\xff\x51")  # SOC and SIZ, https://www.itu.int/rec/T-REC-T.800 A.5.1
+        depth, bands = data[start + 42], int.from_bytes(data[start + 40 : start + 42], "big")
+        if bands in (2, 4) and b"cdef" not in data[:start]:
+            raise ImageError(f"a JPEG 2000 must name its {bands} samples (cdef box), this does not: save it as TIFF")
+        if depth != 7:
+            if bands > 2 and _colour_space(data) == SRGB_YCC:
+                raise ImageError("a JPEG 2000 of luma and chroma must have 8 bits a sample: save it as RGB")
+            signed = "signed" if depth & 128 else "unsigned"
+            return Layout(colour=bands > 2, bits=(depth & 127) + 1, values=signed, alpha=bands in (2, 4))
+    return None
+
+
+def _colour_space(data: bytes) -> int | None:
+    """The enumerated colour space of a JP2's first `colr` box; None of a bare codestream or a profile."""
+    start = data.find(b"colr")
+    return int.from_bytes(data[start + 7 : start + 11], "big") if start > 0 and data[start + 4] == 1 else None
+
+
+def _read_deep(layout: Layout, data: bytes, frame: int, reading: Reading) -> np.ndarray:
+    if frame:
+        raise ImageError("an animation of more than 8 bits is read at frame 0 only: save its frames as files")
+    values = (imagecodecs.png_decode if data[:4] == b"\x89PNG" else imagecodecs.jpeg2k_decode)(data)
+    bands = values[..., None] if values.ndim == 2 else values
+    wanted = (3 if layout.colour else 1) + layout.alpha
+    if bands.shape[-1] != wanted or values_of(bands.dtype) != layout.values:
+        raise ImageError(f"{wanted} samples a pixel were expected, but there are {bands.shape[-1]}: save it as TIFF")
+    main = bands[..., :3] if layout.colour else bands[..., 0]
+    return to_rgb(main, layout, reading, bands[..., -1] if layout.alpha else None)

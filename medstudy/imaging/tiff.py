@@ -1,0 +1,241 @@
+"""TIFF, BigTIFF, OME-TIFF and ImageJ's, read by tifffile, its compressions by imagecodecs; YCbCr by Pillow.
+
+A page of grey, colour, palette or ink becomes RGB by `samples`. More samples than these need (and alpha) are a
+microscope's channels: which to show is for the user to say (`Reading.channels`), one as grey or three as red, green and
+blue, each by its own rule of `samples` as grey, so that a weak stain is seen. Missing tiles are refused.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from tifffile import TiffFile, TiffPage
+
+from medstudy.errors import ImageError
+from medstudy.imaging import pillow
+from medstudy.imaging.reading import Facts, Reading
+from medstudy.imaging.samples import (
+    UPRIGHT,
+    Layout,
+    check_frame,
+    check_size,
+    cmyk,
+    palette,
+    rule,
+    to_rgb,
+    turned,
+    upright,
+    values_of,
+)
+
+NAME = "a TIFF"
+OPTIONS = frozenset({"window", "frame", "channels", "background"})
+SAMPLES = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
+ALPHA = ("ASSOCALPHA", "UNASSALPHA")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Channels that are pages: how many there are of each axis but those of a page, and which axis is the channels."""
+
+    shape: tuple[int, ...]
+    axis: int
+    pages: list
+
+    @property
+    def channels(self) -> int:
+        return self.shape[self.axis]
+
+    @property
+    def frames(self) -> int:
+        return len(self.pages) // self.channels
+
+    def page(self, frame: int, channel: int) -> TiffPage:
+        """The page of one channel of one frame."""
+        others = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        at = list(np.unravel_index(frame, others))
+        at.insert(self.axis, channel)
+        return self.pages[int(np.ravel_multi_index(at, self.shape))].aspage()
+
+
+def matches(data: bytes) -> bool:
+    """TIFF or BigTIFF, of either byte order."""
+    return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read(data: bytes, reading: Reading) -> np.ndarray:
+    """[h, w, 3] uint8, upright. Raises ImageError, or whatever tifffile raises."""
+    with _opened(data) as file:
+        pages = _pages(file, reading)
+        for page in pages:
+            check_size(page.imagelength, page.imagewidth, reading.max_pixels)
+            _check_whole(page, len(data))
+        _check_chain(file, data)
+        page = pages[0]
+        if page.photometric.name == "YCBCR":  # tifffile leaves YCbCr as it is, Pillow converts it
+            return _ycbcr(data, page.index, reading)
+        layout = _layout(page, reading)
+        stacked = _stack(file) is not None
+        shown = _channels(pages, stacked, reading) if reading.channels else _page(page, layout, reading)
+        return turned(shown, _orientation(page))
+
+
+def size(data: bytes, reading: Reading) -> tuple[int, int]:
+    """(height, width), upright, of the page that is read, from its header."""
+    with _opened(data) as file:
+        page = _pages(file, reading)[0]
+        return upright(page.imagelength, page.imagewidth, _orientation(page))
+
+
+def describe(data: bytes, reading: Reading) -> Facts:
+    """What the headers of the file and of the page that is read say."""
+    with _opened(data) as file:
+        stack = _stack(file)
+        try:
+            page = _pages(file, reading)[0]
+            layout = _layout(page, reading)
+            words = rule(layout, reading)
+            if reading.channels:
+                words = f"channels {', '.join(map(str, reading.channels))}, each: {words}"
+        except ImageError as error:
+            page, layout, words = file.pages[reading.frame or 0].aspage(), Layout(colour=False), f"refused: {error}"
+        height, width = upright(page.imagelength, page.imagewidth, _orientation(page))
+        sides = {other.shape for other in file.pages}
+        return Facts(
+            kind="TIFF", height=height, width=width, samples=stack.channels if stack else page.samplesperpixel,
+            bits=page.bitspersample, values=values_of(page.dtype), frames=stack.frames if stack else len(file.pages),
+            orientation=_orientation(page), alpha=layout.alpha, photometric=page.photometric.name,
+            compression=page.compression.name, rule=words,
+            notes=(f"pages of {len(sides)} sizes",) if len(sides) > 1 else (),
+        )  # fmt: skip
+
+
+def _opened(data: bytes) -> TiffFile:
+    return TiffFile(io.BytesIO(data), _multifile=False)  # an OME-TIFF may name other files: none is opened
+
+
+def _pages(file: TiffFile, reading: Reading) -> list[TiffPage]:
+    """The page that is read, or one page a channel where channels are pages. Raises ImageError."""
+    stack = _stack(file)
+    if stack is None or (not reading.channels and reading.frame is not None):
+        page = file.pages[check_frame(reading.frame, len(file.pages))].aspage()
+        _check_channels(reading, page.samplesperpixel)
+        return [page]
+    if not reading.channels:
+        raise ImageError(
+            f"which of its {stack.channels} channels a TIFF shows must be said: pass channels=(i,) for one as grey, "
+            f"channels=(r, g, b) for three as colours, or a page as frame"
+        )
+    frame = check_frame(reading.frame, stack.frames)
+    _check_channels(reading, stack.channels)
+    return [stack.page(frame, channel) for channel in reading.channels]
+
+
+def _stack(file: TiffFile) -> Stack | None:
+    """The channels that OME or ImageJ say are pages; None where a page holds them all."""
+    if len(file.pages) == 1:
+        return None
+    series = file.series[0]
+    inner = len(file.pages[0].shape)
+    axes, shape = series.axes[:-inner], series.shape[:-inner]
+    if "C" not in axes or shape[axes.index("C")] == 1 or len(series.pages) != prod(shape):
+        return None
+    return Stack(tuple(shape), axes.index("C"), list(series.pages))
+
+
+def _layout(page: TiffPage, reading: Reading) -> Layout:
+    """What a page's samples are. Raises ImageError for what cannot become RGB without guessing."""
+    kind, count = page.photometric.name, page.samplesperpixel
+    if not isinstance(page.bitspersample, int):
+        raise ImageError(f"the samples of a TIFF must have as many bits each, not {page.bitspersample}: save it anew")
+    if page.imagedepth > 1:
+        raise ImageError(f"a TIFF page must hold one plane, not {page.imagedepth}: save each as a page")
+    values = values_of(page.dtype)
+    if reading.channels:
+        return Layout(colour=False, bits=page.bitspersample, values=values)
+    extra = [sample.name for sample in page.extrasamples]
+    if kind not in SAMPLES:
+        raise ImageError(f"TIFF photometric {kind} with {count} samples is not supported: save it as RGB or as grey")
+    alpha = len(extra) == 1 and extra[0] in ALPHA
+    if count != SAMPLES[kind] + alpha:
+        raise ImageError(
+            f"a TIFF page of {kind} has {SAMPLES[kind]} samples a pixel, and alpha, but this has {count} "
+            f"({', '.join(extra) or 'none named'} beyond them): pass channels=(i,) for one as grey or (r, g, b) for "
+            f"three as colours, from 0"
+        )
+    if kind in ("PALETTE", "SEPARATED", "YCBCR"):
+        return Layout(colour=True, alpha=alpha)
+    return Layout(
+        colour=kind == "RGB", bits=page.bitspersample, values=values, alpha=alpha,
+        premultiplied=alpha and extra[0] == "ASSOCALPHA", inverted=kind == "MINISWHITE",
+    )  # fmt: skip
+
+
+def _page(page: TiffPage, layout: Layout, reading: Reading) -> np.ndarray:
+    """A page by its photometric, not turned: [h, w, 3] uint8."""
+    values, kind = _samples(page), page.photometric.name
+    main, extra = values[..., : SAMPLES[kind]], values[..., SAMPLES[kind] :]
+    alpha = extra[..., 0] if layout.alpha else None
+    if kind == "PALETTE":
+        return to_rgb(palette(page.colormap)[:, main[..., 0]].transpose(1, 2, 0), layout, reading, alpha)
+    if kind == "SEPARATED":
+        ink = Layout(colour=True, bits=page.bitspersample, values=values_of(page.dtype))
+        inks = [to_rgb(main[..., i : i + 1].repeat(3, -1), ink, Reading())[..., 0] for i in range(4)]
+        return to_rgb(cmyk(np.stack(inks, -1)), layout, reading, alpha)
+    return to_rgb(main if layout.colour else main[..., 0], layout, reading, alpha)
+
+
+def _channels(pages: list[TiffPage], stacked: bool, reading: Reading) -> np.ndarray:
+    """One channel as grey or three as red, green and blue, each scaled by itself: [h, w, 3] uint8."""
+    if stacked:
+        planes = [_samples(page)[..., 0] for page in pages]
+    else:
+        planes = [_samples(pages[0])[..., channel] for channel in reading.channels]
+    shown = [to_rgb(plane, _layout(pages[0], reading), reading)[..., 0] for plane in planes]
+    return np.stack(shown if len(shown) == 3 else shown * 3, axis=-1)
+
+
+def _samples(page: TiffPage) -> np.ndarray:
+    """A page's samples, by pixel: [h, w, s]."""
+    values = page.asarray()
+    if values.ndim == 2:
+        return values[..., None]
+    return np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
+
+
+def _ycbcr(data: bytes, index: int, reading: Reading) -> np.ndarray:
+    image = pillow.open_header(data, formats=("TIFF",))
+    image.seek(index)
+    return to_rgb(np.array(image.convert("RGB")), Layout(colour=True), reading)
+
+
+def _orientation(page: TiffPage) -> int:
+    found = int(page.tags.valueof("Orientation", default=UPRIGHT))
+    return found if 1 <= found <= 8 else UPRIGHT
+
+
+def _check_channels(reading: Reading, count: int) -> None:
+    if not all(0 <= channel < count for channel in reading.channels):
+        raise ImageError(f"channels must be of 0 to {count - 1}, all that the file has, not {reading.channels}")
+
+
+def _check_chain(file: TiffFile, data: bytes) -> None:
+    """Raises ImageError where a page points to a next one beyond the end of the file."""
+    at, count = file.pages.next_page_offset, file.tiff.offsetsize
+    if at is None or any(data[at : at + count]) or len(data) < at + count:
+        raise ImageError("cannot be decoded: the pages of a TIFF must end, but one is missing: fetch it again")
+
+
+def _check_whole(page: TiffPage, length: int) -> None:
+    """Raises ImageError where strips or tiles are missing, or lie beyond the end of the file."""
+    ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if not ends or 0 in page.databytecounts:
+        raise ImageError("cannot be decoded: a strip or tile of a TIFF is empty: save it anew")
+    if max(ends) > length:
+        raise ImageError(
+            f"cannot be decoded: the pixels of the page end at byte {max(ends):,}, but the file at {length:,}: fetch "
+            f"it again, it was cut short"
+        )
