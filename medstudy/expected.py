@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from medstudy import datasets
-from medstudy.errors import DataError
 from medstudy.records import SPLITS, Example, Question
 from medstudy.resolution import Size
 from medstudy.sources.card import Card
@@ -21,9 +20,9 @@ def needed(params: datasets.Params) -> bool:
 
 
 def examples(params: datasets.Params, split: str) -> list[Example]:
-    """Examples of a split whose image is its size alone. Raises DataError where no number of images is published."""
+    """Examples of a split whose image is its size alone; none where no number of images is published."""
     card, label = datasets.card(params), datasets.label(params)
-    images, questions = counts(params, split)
+    images, questions = counts(params, split) or (0, 0)
     size, asked = Size(*card.typical), " ".join(["word"] * card.words[0])
     answer = " ".join(["word"] * card.words[1])
     made = []
@@ -35,8 +34,8 @@ def examples(params: datasets.Params, split: str) -> list[Example]:
     return made
 
 
-def counts(params: datasets.Params, split: str) -> tuple[int, int]:
-    """(images, questions) of a split as published, less what the params leave out. Raises DataError."""
+def counts(params: datasets.Params, split: str) -> tuple[int, int] | None:
+    """(images, questions) of a split as published, less what the params leave out; None where nobody published them."""
     card = datasets.card(params)
     source, share = _source(card, params, split)
     if source is None:
@@ -44,10 +43,7 @@ def counts(params: datasets.Params, split: str) -> tuple[int, int]:
     images = card.images.get(source, card.questions.get(source))
     most = getattr(params, split)
     if images is None and most is None:
-        raise DataError(
-            f"An estimate of a data set that is not here needs a published number of images, but {params.name} has "
-            f"none for {source}. State how many are used with `{split}`, or give its folder as `path`."
-        )
+        return None
     images, questions = (round(share * (count or most)) for count in (images, card.questions.get(source, images)))
     if most is None or most >= images:
         return images, max(images, questions)
@@ -58,7 +54,9 @@ def origin(params: datasets.Params) -> str:
     """What an estimate's counts of a data set rest on, in words."""
     card: Card = datasets.card(params)
     height, width = card.typical
-    return f"not here: published counts; images taken to be {height}x{width} ({card.typical_from})"
+    unknown = [split for split in SPLITS if counts(params, split) is None]
+    left = f"; {', '.join(unknown)} NOT COUNTED: no number of images is published" if unknown else ""
+    return f"not here: published counts; images taken to be {height}x{width} ({card.typical_from}){left}"
 
 
 def _source(card: Card, params, split: str) -> tuple[str | None, float]:

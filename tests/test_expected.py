@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from medstudy import estimate, expected, models, params
 from medstudy.datasets import vqa_rad
-from medstudy.errors import DataError, ModelError
+from medstudy.errors import ModelError
 from medstudy.models import published
 from medstudy.params import Model
 
@@ -41,12 +43,11 @@ def test_as_many_examples_as_are_published_less_what_the_params_leave_out():
     assert sum(len(one.questions) for one in made) == expected.counts(some, "test")[1] >= 10
 
 
-def test_what_nobody_published_is_asked_for(monkeypatch):
-    from dataclasses import replace
-
-    monkeypatch.setattr(vqa_rad, "CARD", replace(vqa_rad.CARD, images={}, questions={}))
-    with pytest.raises(DataError, match="State how many are used with `test`"):
-        expected.counts(vqa_rad.Params(), "test")
+def test_what_nobody_published_is_not_counted_and_said(monkeypatch):
+    monkeypatch.setattr(vqa_rad, "CARD", replace(vqa_rad.CARD, images={}, questions={"train": 10}))
+    assert expected.examples(vqa_rad.Params(), "test") == [] != expected.examples(vqa_rad.Params(), "train")
+    assert "; test NOT COUNTED" in expected.origin(vqa_rad.Params())
+    assert "NOT" not in expected.origin(vqa_rad.Params(test=7))
     assert expected.counts(vqa_rad.Params(test=7), "test") == (7, 7)
 
 

@@ -21,8 +21,8 @@ CARD = Card(
     license="CC-BY-4.0",
     splits=("train", "test"),
     schema_from="the public evaluation code of the paper's first author",
-    images={"test": 200},
-    questions={"test": 200},
+    images={"train": 763, "test": 200},
+    questions={"train": 763, "test": 200},
     typical=(1536, 2048),
     render=True,
 )

@@ -19,8 +19,8 @@ CARD = Card(
     license="MIT; the images belong to their publishers",
     splits=("train", "val", "test"),
     schema_from="the public card, and the public evaluation code of the paper's first author",
-    images={"test": 858},
-    questions={"test": 6719},
+    images={"train": 2599, "val": 832, "test": 858},
+    questions={"train": 19654, "val": 6259, "test": 6719},
     typical=(272, 309),
     typical_from="the one image that the author's README shows",
 )

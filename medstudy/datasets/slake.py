@@ -28,7 +28,7 @@ CARD = Card(
     license="CC-BY-4.0",
     splits=("train", "val", "test"),
     schema_from="the public cards, and public code that reads both forms",
-    images={"test": 96},
+    images={"train": 450, "val": 96, "test": 96},
     questions={"train": 4919, "val": 1053, "test": 1061},
     render=True,
 )
