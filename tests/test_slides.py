@@ -19,11 +19,11 @@ def mean(image, side):
     return image.reshape(height // side, side, width // side, side, 3).mean((1, 3))
 
 
-def slide(path, about=ABOUT, levels=(1, 4)):
+def slide(path, about=ABOUT, levels=(1, 4), full=FULL):
     """A tiled pyramid: the full resolution and the mean over 4 x 4, each lossless."""
     with tifffile.TiffWriter(path) as file:
         for number, side in enumerate(levels):
-            image = np.rint(mean(FULL, side)).astype(np.uint8)
+            image = np.rint(mean(full, side)).astype(np.uint8)
             options = {"photometric": "rgb", "tile": (64, 64), "compression": "deflate", "software": False}
             file.write(image, description=about, metadata=None, subfiletype=number > 0, **options)
     return path
@@ -44,6 +44,11 @@ def test_half_the_magnification_is_the_mean_of_two_by_two(scan, asked):
     shown = read_array(scan, region=(64, 128, 256, 192), **asked)
     assert shown.shape == (96, 128, 3)
     assert np.abs(shown - mean(FULL[128:320, 64:320], 2)).max() <= 1
+
+
+def test_lines_finer_than_the_pixels_become_their_mean(tmp_path):
+    lines = np.repeat(np.where(RIGHT % 2, 200, 0)[..., None], 3, -1).astype(np.uint8)
+    assert (read_array(slide(tmp_path / "lines.svs", full=lines), magnification=20.0) == 100).all()
 
 
 def test_a_low_magnification_is_read_from_the_level_that_suffices(scan):
