@@ -58,7 +58,7 @@ def test_sets_without_pairs_have_no_confusion(asked):
 
 
 def test_controls_are_left_out(asked):
-    blind = asked.scores.assign(control="blind", score=1.0)
+    blind = asked.scores.assign(control="blind", strict=1.0)
     both = StudyData(pd.concat([asked.scores, blind], ignore_index=True))
     assert sets.build(both)["set_accuracy_pct"].tolist() == pytest.approx([0, 95])
 
