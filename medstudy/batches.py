@@ -107,7 +107,7 @@ def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int) -> list[M
 
 
 def ledger(batches: FineTuning) -> pd.DataFrame:
-    """What every training image is shown as, step by step: sizes, tokens, scale; tokens with all questions."""
+    """What every training image is shown as, step by step: sizes, detail, tokens, scale; tokens with questions."""
     rows, lengths = [], {}
     for step in range(len(batches)):
         for example, shown in batches.seen(step):
@@ -120,6 +120,7 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
                     "epoch": step // batches.steps_an_epoch, "policy": shown.label,
                     "height": example.image.height, "width": example.image.width,
                     "shown_height": shown.size.height, "shown_width": shown.size.width,
+                    "detail_height": shown.detail.height, "detail_width": shown.detail.width,
                     "visual_tokens": shown.visual_tokens, "row_tokens": lengths[key],
                     "scale": scale(size_of(example), shown.size), "interpolation": batches.supply.interpolation,
                 }

@@ -235,6 +235,7 @@ def _rows(family, example: Example, source: Example, view: Shown, said, scored, 
             "detail_px": float("nan") if question.detail_px is None else question.detail_px,
             "height": original.height, "width": original.width,
             "shown_height": view.size.height, "shown_width": view.size.width, "visual_tokens": view.visual_tokens,
+            "detail_height": view.detail.height, "detail_width": view.detail.width,
             "scale": scale(original, view.size), "interpolation": study.interpolation,
             "prompt": family.prompt(question, view.visual_tokens > 0), "raw_text": text,
             "option_log_likelihoods": scores, "render": example.render,
@@ -260,10 +261,15 @@ def swapped(examples: Sequence[Example]) -> list[Example]:
 
 
 def _check(policy, examples: Sequence[Example], shown: list[Shown], geometry: Geometry) -> None:
-    """Every view keeps its budget, up to one visual token: a limit that had no effect must not pass for a result."""
+    """Every view keeps its budget: a limit that had no effect must not pass for a result.
+
+    Up to one visual token or tile in what is shown, and to the pixel in the detail that is left of a larger image.
+    """
     for example, view in zip(examples, shown, strict=True):
-        if view.size.pixels > max(policy.budget, geometry.factor**2):
+        left = min(view.detail, size_of(example), key=lambda size: size.pixels)
+        if view.size.pixels > max(policy.budget, geometry.factor**2) or left.pixels > policy.budget:
             raise ResolutionError(
                 f"Policy {policy.label} allows {policy.budget} pixels, but image {example.image_id} is shown at "
-                f"{view.size.height}x{view.size.width}. This is a bug in the policy; report it."
+                f"{view.size.height}x{view.size.width} with the detail of {left.height}x{left.width}. This is a bug in "
+                "the policy; report it."
             )
