@@ -14,7 +14,6 @@ from itertools import islice
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
-from transformers import DynamicCache
 
 from medstudy import models, packing, prefix
 from medstudy.batches import name_of, size_of
@@ -168,11 +167,11 @@ def decode(family, packed: prefix.Packed, seen, limit: int) -> list[list[int]]:
     """
     model, plan_ = family.model, packed.plan
     packed = packed.to(model.device)
-    cache = DynamicCache(config=model.config)
+    cache = family.cache()
     hidden = family.hidden(packed, seen, cache)[packed.last]
     image, branch = (part.to(model.device) for part in (plan_.image, plan_.branch))
     images, branches = image[packed.last], torch.arange(len(packed.last), device=model.device)
-    positions = packed.positions[:, 0, packed.last] + 1
+    stood, positions = packed.positions[:, 0], packed.positions[:, 0, packed.last] + 1
     produced: list[list[int]] = [[] for _ in branches]
     ends, penalty = torch.tensor(family.ends, device=model.device), family.repetition_penalty
     said = _contexts(packed) if penalty else None
@@ -186,9 +185,11 @@ def decode(family, packed: prefix.Packed, seen, limit: int) -> list[list[int]]:
             produced[number].append(token)
         if not left or not len(tokens):
             break
-        image, branch = torch.cat([image, images]), torch.cat([branch, branches])
+        image, branch, stood = (
+            torch.cat([image, images]), torch.cat([branch, branches]), torch.cat([stood, positions], 1)
+        )  # fmt: skip
         mask = (images[:, None] == image) & ((branch == -1) | (branches[:, None] == branch))
-        hidden = family.advance(tokens[None], positions[:, None], mask[None, None], cache)
+        hidden = family.advance(tokens[None], positions[:, None], stood, mask[None, None], cache)
         positions = positions + 1
     return produced
 
