@@ -18,25 +18,34 @@ from medstudy.batches import Seen, name_of, parts, size_of, validation_steps, vi
 from medstudy.evaluation import options_of, swapped
 from medstudy.params import Study
 from medstudy.records import Example, Question
-from medstudy.resolution import Shown, Size, check_effect, plan
-from medstudy.supply import Supply
+from medstudy.resolution import Native, Shown, Size, check_effect, plan
+from medstudy.supply import Supply, kept
 
-_PLACEHOLDER, _BLIND = (Shown("", (), Size(0, 0), count) for count in (1, 0))
+_ANY = Size(64, 64)  # of an image whose questions are tokenised
+_BLIND = Shown("", (), Size(0, 0), 0)
 
 
 @dataclass(frozen=True)
 class Text:
-    """Tokens of an image's questions without the image: shared by all, then of each its prompt and its answer."""
+    """Tokens of an image's questions without the image: shared by all, then of each its prompt and its answer.
 
-    shared: int
+    shared: None where nothing is, and each question has the image in a sequence of its own.
+    """
+
+    shared: int | None
     prompts: tuple[int, ...]
     answers: tuple[int, ...]  # the end of the answer included
 
-    def layout(self, shown: Shown, answered: bool = True) -> Plan:
-        """The row of one view as attention sees it, with the answers or up to where they start."""
+    def layout(self, standing: int, both: int = 0, answered: bool = True) -> Plan:
+        """The row of one view as attention sees it, with the answers or up to where they start.
+
+        standing: tokens that stand for the image; both: those of them that look at each other both ways.
+        """
         ends = self.answers if answered else (0,) * len(self.prompts)
         branches = tuple(prompt + answer for prompt, answer in zip(self.prompts, ends, strict=True))
-        return Plan((self.shared + shown.visual_tokens,), (branches,))
+        if self.shared is None:
+            return Plan((0,), (tuple(standing + branch for branch in branches),))
+        return Plan((self.shared + standing,), (branches,), (((0, both),),) if both else ())
 
 
 @dataclass(frozen=True)
@@ -88,10 +97,11 @@ class Counter:
     """Counts what a study's jobs ask of `family`. Every image's questions are tokenised once."""
 
     def __init__(self, study: Study, family):
-        self.study, self.family, self.stored = study, family, study.training.keeps_features
+        self.study, self.family, self.stored = study, family, kept(study, family)
         self.shape, self.trained = family.shape, cost.Trained.of(family)
         self.texts: dict[tuple, Text] = {}
         self.works: dict[tuple, cost.Workload] = {}
+        self.standing: dict[Size, int] = {}
 
     def training(self, data: dict[str, Sequence[Example]], policy, seed: int) -> Demand:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
@@ -138,12 +148,20 @@ class Counter:
         name = (*_name(example), shown.visual_tokens, shown.size)
         if name not in self.works:
             text = self.text(example, shown)
-            self.works[name] = self._workload(text.layout(shown), shown, sum(text.answers))
+            self.works[name] = self._workload(self.layout(text, shown), shown, sum(text.answers))
         return self.works[name]
 
-    def patches(self, shown: Shown) -> tuple[int, ...]:
-        """What the tower works on for a view: one number, or none where no image is shown."""
-        return self.family.patch_counts(self.family.grid(shown.size)) if shown.visual_tokens else ()
+    def layout(self, text: Text, shown: Shown, answered: bool = True) -> Plan:
+        """The row of one view; see `Text.layout`."""
+        if shown.size not in self.standing:
+            self.standing[shown.size] = self.family.standing(shown)
+        both = shown.visual_tokens if self.family.both_ways else 0
+        return text.layout(self.standing[shown.size], both, answered)
+
+    def patches(self, shown: Shown, questions: int) -> tuple[int, ...]:
+        """What the tower works on for a view: a number each time that it runs, none where no image is shown."""
+        once = self.family.patch_counts(self.family.grid(shown.size)) if shown.visual_tokens else ()
+        return once if self.family.shares_prefix else once * questions
 
     def text(self, example: Example, shown: Shown, offered: bool = False) -> Text:
         """The tokens of an image's questions; offered: of the options of its choices."""
@@ -158,17 +176,21 @@ class Counter:
         options, lengths, counts = self.study.evaluation, [], []
         for example, view in zip(examples, shown, strict=True):
             text = self.text(example, view)
-            asked = text.layout(view, answered=False)
-            decoded, longest = _decoding(text, asked.prefixes[0], length, options.max_new_tokens)
-            made.flops += self._forward(self._workload(asked, view, len(text.prompts)))
+            asked = self.layout(text, view, answered=False)
+            decoded, longest = _decoding(text, asked, length, options.max_new_tokens)
+            work = self._workload(asked, view, len(text.prompts))
+            made.flops += self._forward(work)
             made.flops += cost.language_flops(self.shape, decoded)
             offered = self.text(example, view, offered=True) if options.option_likelihoods else Text(0, (), ())
-            scored = offered.layout(view) if offered.prompts else ()
+            scored = self.layout(offered, view) if offered.prompts else ()
             if scored:
-                work = self._workload(scored, view, sum(offered.answers))
-                made.flops += cost.language_flops(self.shape, work)
+                again = self._workload(scored, view, sum(offered.answers))
+                made.flops += cost.language_flops(self.shape, again)
+                made.flops += 0 if self.family.shares_prefix else sum(
+                    cost.vision_flops(self.shape, patches) for patches in again.patches
+                )
             lengths.append(len(asked) + len(scored))
-            patches = sum(self.patches(view))
+            patches = sum(work.patches)
             counts.append((len(asked), patches, len(text.prompts), longest, len(scored), sum(offered.answers)))
         labels = [name_of(one, view) for one, view in zip(sources, shown, strict=True)]
         for group in packing.fill(lengths, options.tokens_per_pass, labels):
@@ -194,12 +216,15 @@ class Counter:
         ]
 
     def _workload(self, layout: Plan, shown: Shown, scores: int) -> cost.Workload:
-        return cost.Workload(self.patches(shown), len(layout), layout.pairs, scores)
+        return cost.Workload(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
 
     def _text(self, questions: tuple[Question, ...], image: bool) -> Text:
-        row = prefix.row(self.family, questions, _PLACEHOLDER if image else _BLIND, answered=True)
+        view = Native(max_pixels=10**6).shown(_ANY, self.family.geometry) if image else _BLIND
+        row, standing = prefix.row(self.family, questions, view, answered=True), self.family.standing(view)
         answers = tuple(len(branch) - start for branch, start in zip(row.branches, row.answers, strict=True))
-        return Text(len(row.prefix) - image, tuple(row.answers), answers)
+        if not self.family.shares_prefix:
+            return Text(None, tuple(start - standing for start in row.answers), answers)
+        return Text(len(row.prefix) - standing, tuple(row.answers), answers)
 
 
 def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
@@ -217,10 +242,11 @@ def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
     return made
 
 
-def _decoding(text: Text, shared: int, length: int | None, limit: int) -> tuple[cost.Workload, int]:
+def _decoding(text: Text, asked: Plan, length: int | None, limit: int) -> tuple[cost.Workload, int]:
     """The tokens of all answers after their first, which the prefill gives; and how many the longest has of them."""
     counts = [min(length or answer, limit) - 1 for answer in text.answers]
-    pairs = sum(n * (shared + prompt) + n * (n + 1) // 2 for n, prompt in zip(counts, text.prompts, strict=True))
+    before = [asked.prefixes[0] + branch for branch in asked.branches[0]]
+    pairs = sum(n * own + n * (n + 1) // 2 for n, own in zip(counts, before, strict=True))
     return cost.Workload((), sum(counts), pairs, sum(counts)), max(counts)
 
 

@@ -165,6 +165,8 @@ def decode(family, packed: prefix.Packed, seen, limit: int) -> list[list[int]]:
     One pass fills a cache in which the prefix stands once; then all branches advance together, each new token looking
     at its image's prefix and at its own branch.
     """
+    if not family.shares_prefix:
+        return family.generated(packed, seen, limit)
     model, plan_ = family.model, packed.plan
     packed = packed.to(model.device)
     cache = family.cache()

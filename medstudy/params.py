@@ -34,7 +34,7 @@ class Model(_Params):
     id: str = "base"
     revision: str | None = None
     family: Literal[
-        "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "idefics3", "smolvlm", "gemma3"
+        "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "idefics3", "smolvlm", "gemma3", "auto"
     ] = "qwen2_vl"
     dtype: Literal["float32", "bfloat16"] = "float32"
 

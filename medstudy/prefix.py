@@ -58,6 +58,8 @@ class Packed:
 
 def row(family, questions: tuple[Question, ...], shown: Shown, answered: bool) -> Row:
     """Tokenise the questions of one image; with their answers (training) or up to where an answer starts."""
+    if not family.shares_prefix:
+        return family.row(questions, shown, answered)
     image = shown.visual_tokens > 0
     prompts = [family.ids(family.prompt(question, image)) for question in questions]
     shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image))])
@@ -89,7 +91,8 @@ def pack(family, rows: list[Row]) -> Packed:
     branches = [branch for item in rows for branch in item.branches]
     answers = [answer for item in rows for answer in item.answers]
     prefixes = [family.positions(item.prefix, item.grids) for item in rows]
-    after = [int(part.max()) + 1 for part, item in zip(prefixes, rows, strict=True) for _ in item.branches]
+    ends = [int(part.max()) + 1 if part.numel() else 0 for part in prefixes]
+    after = [end for end, item in zip(ends, rows, strict=True) for _ in item.branches]
     axes = prefixes[0].shape[0]
     places = [torch.arange(s, s + len(b)).expand(axes, -1) for s, b in zip(after, branches, strict=True)]
     ids = torch.tensor([token for part in [*(item.prefix for item in rows), *branches] for token in part])

@@ -28,7 +28,7 @@ from medstudy import adapters, attention, cost, paths
 from medstudy.errors import ModelError
 from medstudy.prefix import Packed
 from medstudy.records import LETTERS, Question
-from medstudy.resolution import Geometry, Size
+from medstudy.resolution import Geometry, Shown, Size
 
 SYSTEM = "You are a biomedical expert."  # the author's evaluation prompt
 LETTER_ONLY = "Answer with a single letter, no extra details."
@@ -62,6 +62,7 @@ class Family:
     turn_end = "<|im_end|>"  # the token that ends an answer in its chat template
     language_name = "language_model"  # the language model's name in transformers' class
     both_ways = False  # whether the tokens of an image look at each other in both directions
+    shares_prefix = True  # whether an image's questions share one encoding of it
 
     @classmethod
     def load(cls, params, checkpoint: Path | None = None) -> Family:
@@ -157,6 +158,10 @@ class Family:
         """Images, one after the other, through the tower and the mergers."""
         raise NotImplementedError
 
+    def look(self, images: list[torch.Tensor], grids: torch.Tensor) -> Seen:
+        """A row's images, each [height, width, 3] uint8, through the tower and the mergers."""
+        return self.see(torch.cat([self.patches(image) for image in images]), grids)
+
     def features(self, pixel_values: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         """One image through a frozen tower: all that its mergers read, [patches, width]; what may be cached."""
         raise NotImplementedError
@@ -222,6 +227,10 @@ class Family:
     def image_ids(self, count: int, grid: torch.Tensor) -> list[int]:
         """The tokens that stand for an image of `count` visual tokens, laid out as `grid` [3] says, in a row."""
         return [self.image_token] * count
+
+    def standing(self, shown: Shown) -> int:
+        """How many tokens stand for an image in a row, those that mark it included."""
+        return len(self.image_ids(shown.visual_tokens, self.grid(shown.size)[0])) if shown.visual_tokens else 0
 
     @property
     def tower(self) -> list[torch.nn.Parameter]:
@@ -360,7 +369,7 @@ def _explained(source: str) -> Iterator[None]:
     """transformers' errors about a checkpoint that is not there, or not one, as ModelError."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ModelError(
             f"A model is a hub id, a folder or \"base\", but {source!r} cannot be loaded: {error}"
         ) from error
