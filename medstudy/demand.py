@@ -158,7 +158,7 @@ class Counter:
         both = shown.visual_tokens if self.family.both_ways else 0
         return text.layout(self.standing[shown.size], both, answered)
 
-    def patches(self, shown: Shown, questions: int) -> tuple[int, ...]:
+    def patches(self, shown: Shown, questions: int = 1) -> tuple[int, ...]:
         """What the tower works on for a view: a number each time that it runs, none where no image is shown."""
         once = self.family.patch_counts(self.family.grid(shown.size)) if shown.visual_tokens else ()
         return once if self.family.shares_prefix else once * questions
