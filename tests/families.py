@@ -238,7 +238,7 @@ GEMMA_TEMPLATE = (
 
 
 def gemma3(texts: list[str], folder: Path) -> Path:
-    """Images of 56 pixels, 8 x 8 patches, pooled to 16 tokens; two of three layers look over a window of 24."""
+    """Images of 112 pixels, 8 x 8 patches, pooled to 16 tokens; two of three layers look over a window of 24."""
     named = {"boi_token": "<start_of_image>", "image_token": "<image_soft_token>", "eoi_token": "<end_of_image>"}
     tokens = _with(standin.tokenizer(texts, 400), **named)
     turns = {"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"], "bos_token": "<bos>"}
@@ -255,7 +255,7 @@ def gemma3(texts: list[str], folder: Path) -> Path:
         text_config=text,
         vision_config={
             "model_type": "siglip_vision_model", "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "image_size": 2 * TILE, "patch_size": 7, "vision_use_head": False,
+            "num_attention_heads": 2, "image_size": 4 * TILE, "patch_size": 14, "vision_use_head": False,
         },
         mm_tokens_per_image=16,
         image_token_index=tokens.image_token_id,
@@ -263,7 +263,7 @@ def gemma3(texts: list[str], folder: Path) -> Path:
         eoi_token_index=tokens.eoi_token_id,
         tie_word_embeddings=False,  # tied and random, it would say its last token again
     )  # fmt: skip
-    images = Gemma3ImageProcessor(size={"height": 2 * TILE, "width": 2 * TILE}, do_pan_and_scan=False)
+    images = Gemma3ImageProcessor(size={"height": 4 * TILE, "width": 4 * TILE}, do_pan_and_scan=False)
     processor = Gemma3Processor(images, tokens, chat_template=GEMMA_TEMPLATE, image_seq_length=16)
     return _write(Gemma3ForConditionalGeneration, config, processor, tokens, folder, "<end_of_turn>")
 

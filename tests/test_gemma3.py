@@ -60,9 +60,9 @@ def test_a_policy_above_the_one_size_changes_nothing():
 
 
 def test_pixels_and_features_are_the_processors_and_the_models(gemma):
-    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8))
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8))
     theirs = own_inputs(gemma, gemma.prompt(Question("q", "Is it?", "yes", "closed", "dot")), image)["pixel_values"]
-    patches, grid = gemma.patches(image), gemma.grid(Size(56, 56))
+    patches, grid = gemma.patches(image), gemma.grid(Size(112, 112))
     assert torch.equal(patches, theirs)
     untouched = AutoModelForImageTextToText.from_pretrained(gemma.model.name_or_path).eval()
     untouched.load_state_dict(gemma.model.state_dict())
