@@ -79,11 +79,11 @@ class Shown:
 
     @property
     def detail(self) -> Size:
-        """The smallest of the steps: what of the image's detail is left.
+        """The smallest height and width of the steps: what of the image's detail is left.
 
         Equals `size` where nothing was lost on the way; in a padded view it is that of the image on its canvas.
         """
-        return min(self.steps, key=lambda step: step.pixels, default=self.size)
+        return Size(*map(min, zip(*self.steps, strict=True))) if self.steps else self.size
 
 
 class _Policy(BaseModel):

@@ -159,12 +159,15 @@ def llava_onevision(texts: list[str], folder: Path) -> Path:
     return _write(LlavaOnevisionForConditionalGeneration, config, processor, tokens, folder)
 
 
-def internvl(texts: list[str], folder: Path) -> Path:
-    """Tiles of 28 pixels with 16 patches and a class token each: four visual tokens a tile."""
+def internvl(texts: list[str], folder: Path, **language) -> Path:
+    """Tiles of 28 pixels with 16 patches and a class token each: four visual tokens a tile.
+
+    language: what the text model's configuration has in place of a Qwen2's.
+    """
     named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
     tokens = _with(standin.tokenizer(texts, 400), video_token="<video>", **named)
     config = InternVLConfig(
-        text_config=_plain_text(tokens),
+        text_config=_plain_text(tokens) | language,
         vision_config={
             "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
             "image_size": [TILE, TILE], "patch_size": [7, 7], "attention_bias": True,

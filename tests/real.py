@@ -5,6 +5,8 @@ Qwen2.5-VL and Qwen3-VL (patch 14 or 16, merge 2), llava-onevision-qwen2-*-ov-hf
 InternVL3-*-hf (448 / 14, down to a quarter), Idefics3-8B-Llama3 (364 / 14, scale factor 2, 169 tokens a tile),
 SmolVLM-Instruct (384 / 14, scale factor 3, 81), SmolVLM-256M and -500M-Instruct (512 / 16, scale factor 4, 64),
 gemma-3-4b-it and medgemma-4b (896 / 14, 256 tokens an image).
+
+`python -m tests.real` writes the tables of docs/families.md from them and from the code.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from transformers import (
     Qwen3VLConfig,
 )
 
+from medstudy import paths, readme
 from medstudy.models import REGISTRY
-from medstudy.resolution import Size
+from medstudy.resolution import Fixed, Native, Size
 
 SIGLIP = {"model_type": "siglip_vision_model", "vision_use_head": False}
 CONFIGS = {
@@ -66,6 +69,66 @@ def theirs(name: str, size: Size) -> int:
     """The visual tokens of an image that arrives at its planned size, by the arithmetic of transformers' processors."""
     family, config = CONFIGS[name]
     return COUNT[family](config, *size)
+
+
+NATIVE = Native(max_pixels=12_845_056)  # the author's cap
+NATIVE_SIZES = (224, 448, 1024, 2048)
+FILE = paths.ROOT / "docs" / "families.md"
+
+
+def tables() -> dict[str, str]:
+    """The generated parts of docs/families.md, by the name of their marks."""
+    return {"sizes": _sizes(), "tokens": _tokens(), "low": _low(), "abilities": _abilities()}
+
+
+def _sizes() -> str:
+    rows = [[name, f"`{CONFIGS[name][0]}`", geometry(name).sizes] for name in CONFIGS]
+    return _markdown(["checkpoint", "`model.family`", "what can be shown"], rows)
+
+
+def _tokens() -> str:
+    """Under native, of square images."""
+    rows = [[name, *(f"{_native(name, side).visual_tokens}" for side in NATIVE_SIZES)] for name in CONFIGS]
+    return _markdown(["checkpoint", *(f"{side}²" for side in NATIVE_SIZES)], rows)
+
+
+def _native(name: str, side: int):
+    return NATIVE.shown(Size(side, side), geometry(name))
+
+
+def _low() -> str:
+    """What policies make of one image of 1000 x 1500 pixels."""
+    policies = [NATIVE, Fixed(side=1000), Fixed(side=448), Fixed(side=224)]
+    rows = []
+    for name in CONFIGS:
+        views = [policy.shown(Size(1000, 1500), geometry(name)) for policy in policies]
+        rows.append([name, *(_view(view) for view in views)])
+    return _markdown(["checkpoint", *(policy.label for policy in policies)], rows)
+
+
+def _view(view) -> str:
+    detail = "" if view.detail == view.size else f", detail {view.detail.height} × {view.detail.width}"
+    return f"{view.size.height} × {view.size.width}, {view.visual_tokens} tokens{detail}"
+
+
+def _abilities() -> str:
+    rows = []
+    for name, family in REGISTRY.items():
+        shared = family.shares_prefix
+        masked = "sdpa with masks" if family.both_ways else "flash, sdpa"
+        kernels = masked if shared else "the model's own"
+        rows.append([f"`{name}`", _yes(shared), kernels, _yes(shared), "yes", _yes(shared)])
+    head = ["`model.family`", "shared prefix", "attention", "frozen features kept", "LoRA", "FLOPs by formula"]
+    return _markdown(head, rows)
+
+
+def _yes(what: bool) -> str:
+    return "yes" if what else "no"
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _qwen(config, height, width):
@@ -115,3 +178,8 @@ COUNT = {
     "idefics3": _idefics,
     "gemma3": _gemma,
 }
+
+
+if __name__ == "__main__":
+    for mark, content in tables().items():
+        readme.replace(mark, content, FILE)

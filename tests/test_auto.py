@@ -18,11 +18,11 @@ from transformers import (
     SiglipImageProcessor,
 )
 
-from medstudy import batches, cost, demand, evaluation, models, prefix, supply, training
+from medstudy import adapters, batches, cost, demand, evaluation, models, prefix, supply, training
 from medstudy.errors import ModelError
 from medstudy.models import standin
 from medstudy.models.family import SYSTEM
-from medstudy.params import Decoding, Model, Optimisation
+from medstudy.params import Decoding, Lora, Model, Optimisation
 from medstudy.records import Question
 from medstudy.resolution import Blind, Fixed, Native, Size, check_effect, plan, visual_tokens
 from medstudy.supply import Supply
@@ -218,6 +218,13 @@ def test_a_plan_counts_what_a_training_logs(folder, examples):
         assert sum(counter.work(*view).tokens for view in seen) == micro.content.packed.ids.shape[1]
     assert cost.Trained.of(real) == cost.ALL
     assert counter.evaluation(examples, [NATIVE]).flops > 0
+
+
+def test_lora_adapts_the_language_model_alone(folder):
+    family = models.load(Model(id=str(folder), family="auto"))
+    adapters.add(family, Lora(rank=2))
+    trained = [name for name, parameter in family.model.named_parameters() if parameter.requires_grad]
+    assert len(trained) == 2 * 7 * 3 and all("language_model" in name for name in trained)
 
 
 def test_kept_features_are_refused(auto, tmp_path):

@@ -155,6 +155,12 @@ def test_a_budget_below_one_tile_is_kept_by_the_detail(name):
     assert view.visual_tokens == geometry.tokens(Size(side, side))
 
 
+def test_detail_is_lost_on_each_side_by_itself():
+    """A wide image of little more than a tile's width keeps of it what the tile has."""
+    (view,) = plan(Fixed(side=440), Size(1000, 1500), INTERN)
+    assert view.steps == ((359, 538), (448, 448)) and view.detail == (359, 448)
+
+
 def test_down_and_up_below_a_tile_has_the_native_tiles():
     (view,) = plan(DownUp(side=224, native=NATIVE), Size(900, 1300), INTERN)
     assert view.steps == ((186, 269), (896, 1344)) and view.visual_tokens == 7 * 256
