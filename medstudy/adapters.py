@@ -21,7 +21,8 @@ def add(family, options: Lora):
     from peft import LoraConfig, get_peft_model  # slow to import, and few runs need it
 
     modules = family.model.named_modules()
-    linear = {name.split(".")[-1] for name, one in modules if "language_model" in name and isinstance(one, Linear)}
+    part = family.language_name
+    linear = {name.split(".")[-1] for name, one in modules if part in name.split(".") and isinstance(one, Linear)}
     if wrong := [name for name in options.targets if name not in linear]:
         raise ParamsError(
             f"training.lora.targets are matrices of the language model ({', '.join(sorted(linear))}), got "
@@ -30,7 +31,7 @@ def add(family, options: Lora):
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
-        target_modules=rf".*language_model.*\.({'|'.join(options.targets)})",
+        target_modules=rf".*\b{part}\b.*\.({'|'.join(options.targets)})",
         task_type="CAUSAL_LM",
     )
     return get_peft_model(family.model, config)

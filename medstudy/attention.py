@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import NamedTuple, Protocol
 
@@ -31,11 +31,13 @@ log = logging.getLogger(__name__)
 class Plan:
     """The layout of a packed row: the prefixes of all its images, then the branches of each, image by image.
 
-    prefixes: tokens of each image's prefix; branches: for each image the tokens of each of its branches.
+    prefixes: tokens of each image's prefix; branches: for each image the tokens of each of its branches; both: for each
+    image the runs (start, end) of its prefix whose tokens look at each other in both directions, () where none do.
     """
 
     prefixes: tuple[int, ...]
     branches: tuple[tuple[int, ...], ...]
+    both: tuple[tuple[tuple[int, int], ...], ...] = ()
 
     def __len__(self) -> int:
         return self.shared + sum(map(sum, self.branches))
@@ -49,6 +51,7 @@ class Plan:
     def pairs(self) -> int:
         """Query-key pairs that the layout allows."""
         own = sum(n * (n + 1) // 2 for n in (*self.prefixes, *(n for image in self.branches for n in image)))
+        own += sum((end - start) * (end - start - 1) // 2 for image in self.both for start, end in image)
         return own + sum(p * sum(image) for p, image in zip(self.prefixes, self.branches, strict=True))
 
     @cached_property
@@ -64,19 +67,57 @@ class Plan:
         return torch.cat([torch.full((self.shared,), -1), torch.repeat_interleave(torch.arange(len(lengths)), lengths)])
 
     @cached_property
+    def place(self) -> torch.Tensor:
+        """[S] where each token stands in a sequence of its prefix and its branch alone."""
+        own = [torch.arange(n) for n in self.prefixes]
+        own += [torch.arange(p, p + n) for p, image in zip(self.prefixes, self.branches, strict=True) for n in image]
+        return torch.cat(own)
+
+    @cached_property
+    def block(self) -> torch.Tensor:
+        """[S] the run, counted over the row, of a token that looks both ways; -1 of all others."""
+        made, start, count = torch.full((len(self),), -1), 0, 0
+        for prefix, runs in zip(self.prefixes, self.both, strict=False):
+            for first, end in runs:
+                made[start + first : start + end] = count
+                count += 1
+            start += prefix
+        return made
+
+    @cached_property
     def mask(self) -> torch.Tensor:
         """[S, S] bool, True where a query may look: the definition, which the tests hold the kernels to."""
-        order, image, branch = torch.arange(len(self)), self.image, self.branch
-        same = (image[:, None] == image) & ((branch == -1) | (branch[:, None] == branch))
-        return same & (order[:, None] >= order)
+        return self.within(None)
 
-    def branch_masks(self, device: torch.device) -> tuple[torch.Tensor, ...]:
-        """For each image [branch tokens, prefix + branch tokens] bool; kept for the other layers."""
+    def within(self, window: int | None) -> torch.Tensor:
+        """`mask` for a layer that looks back fewer than `window` places."""
+        order, image, branch, block = torch.arange(len(self)), self.image, self.branch, self.block
+        same = (image[:, None] == image) & ((branch == -1) | (branch[:, None] == branch))
+        ahead = (block[:, None] == block) & (block >= 0)
+        near = True if window is None else self.place > self.place[:, None] - window
+        return same & near & ((order[:, None] >= order) | ahead)
+
+    def masks(self, device: torch.device, window: int | None = None) -> tuple[tuple[torch.Tensor | None, ...], ...]:
+        """For each image its prefix's [prefix, prefix], None where that is causal, and its branches' bool mask.
+
+        The latter is [branch tokens, prefix + branch tokens]. Kept for the other layers.
+        """
         held = self.__dict__.setdefault("_held", {})
-        if device not in held:
-            pairs = zip(self.prefixes, self.branches, strict=True)
-            held[device] = tuple(_branch_mask(prefix, image).to(device) for prefix, image in pairs)
-        return held[device]
+        reach = max(self.prefixes) + max((n for image in self.branches for n in image), default=0)
+        window = None if window is None or window >= reach else window  # it reaches all
+        if (device, window) not in held:
+            alone = [replace(self, prefixes=(p,), branches=(image,), both=self.both[i : i + 1])
+                     for i, (p, image) in enumerate(zip(self.prefixes, self.branches, strict=True))]  # fmt: skip
+            held[device, window] = tuple(one._masks(device, window) for one in alone)
+        return held[device, window]
+
+    def _masks(self, device: torch.device, window: int | None) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """`masks` of a plan of one image."""
+        (prefix,), causal = self.prefixes, window is None and not any(self.both)
+        if causal:
+            return None, _branch_mask(prefix, self.branches[0]).to(device)
+        whole = self.within(window)
+        return whole[:prefix, :prefix].to(device), whole[prefix:].to(device)
 
     @cached_property
     def own(self) -> Segments:
@@ -194,15 +235,18 @@ class Cascade(torch.autograd.Function):
         return *grads, None, None, None
 
 
-def sdpa(query, key, value, plan: Plan, scale: float) -> torch.Tensor:
-    """Query [1, heads, S, D], key and value [1, key heads, S, D] -> [1, heads, S, D]: an image at a time."""
+def sdpa(query, key, value, plan: Plan, scale: float, window: int | None = None) -> torch.Tensor:
+    """Query [1, heads, S, D], key and value [1, key heads, S, D] -> [1, heads, S, D]: an image at a time.
+
+    window: places that a token looks back, itself among them; None: all.
+    """
     sizes = [*plan.prefixes, *map(sum, plan.branches)]
     queries, keys, values = (part.split(sizes, dim=2) for part in (query, key, value))
     grouped = {"scale": scale, "enable_gqa": query.shape[1] != key.shape[1]}
-    count = len(plan.prefixes)
-    made = [scaled_dot_product_attention(queries[i], keys[i], values[i], is_causal=True, **grouped)
-            for i in range(count)]  # fmt: skip
-    for i, mask in enumerate(plan.branch_masks(query.device)):
+    count, masks = len(plan.prefixes), plan.masks(query.device, window)
+    made = [scaled_dot_product_attention(queries[i], keys[i], values[i], mask, is_causal=mask is None, **grouped)
+            for i, (mask, _) in enumerate(masks)]  # fmt: skip
+    for i, (_, mask) in enumerate(masks):
         seen = [torch.cat([part[i], part[count + i]], 2) for part in (keys, values)]
         made.append(scaled_dot_product_attention(queries[count + i], *seen, mask, **grouped))
     return torch.cat(made, 2)
@@ -214,30 +258,36 @@ def cascade(query, key, value, plan: Plan, scale: float, kernel: Kernel) -> torc
     return Cascade.apply(*parts, plan, kernel, scale).transpose(0, 1)[None]
 
 
-def _interface(function: Callable) -> Callable:
-    """As transformers calls it. Without a plan (generate, a plain batch) it is transformers' own sdpa."""
+def _interface(function: Callable, masked: bool = False) -> Callable:
+    """As transformers calls it. Without a plan (generate, a plain batch) it is transformers' own sdpa.
+
+    masked: whether the function knows windows and tokens that look both ways; a family that has them decodes by them.
+    """
 
     def attend(module, query, key, value, attention_mask, scaling=None, plan: Plan | None = None, **kwargs):
         if plan is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-        if kwargs.get("sliding_window") is not None or kwargs.get("dropout"):
+        window = kwargs.get("sliding_window")
+        if kwargs.get("dropout") or not masked and (window is not None or any(plan.both)):
             raise ModelError(
                 "A shared prefix needs attention without sliding window and dropout, but the model's configuration "
                 "asks for one of them. Set use_sliding_window to false and attention_dropout to 0 in its config.json."
             )
+        more = {"window": window} if masked else {}
         query, key, value = _computed(query, key, value)
-        return function(query, key, value, plan, scaling).transpose(1, 2).contiguous(), None
+        return function(query, key, value, plan, scaling, **more).transpose(1, 2).contiguous(), None
 
     return attend
 
 
 FUNCTIONS = {
     "prefix_sdpa": sdpa,
+    "prefix_masked": sdpa,
     "prefix_flash": partial(cascade, kernel=FlashAttn2),
     "prefix_varlen": partial(cascade, kernel=TorchFlash),
 }
 for _name, _function in FUNCTIONS.items():
-    AttentionInterface.register(_name, _interface(_function))
+    AttentionInterface.register(_name, _interface(_function, masked=_name == "prefix_masked"))
     AttentionMaskInterface.register(_name, sdpa_mask)
 
 

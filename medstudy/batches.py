@@ -137,7 +137,7 @@ def passes(lengths: Sequence[int], tokens_per_pass: int, names: Sequence[str], r
 
 
 def ledger(batches: FineTuning) -> pd.DataFrame:
-    """What every image is shown as, step by step: sizes, tokens, scale; tokens of its row with all questions.
+    """What every image is shown as, step by step: sizes, detail, tokens, scale; tokens of its row with all questions.
 
     Images of a context have a row of their own, named after the example that they stand before.
     """
@@ -154,6 +154,7 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
                     "epoch": step // batches.steps_an_epoch, "policy": view.label,
                     "height": image.height, "width": image.width,
                     "shown_height": view.size.height, "shown_width": view.size.width,
+                    "detail_height": view.detail.height, "detail_width": view.detail.width,
                     "visual_tokens": view.visual_tokens, "row_tokens": lengths[key],
                     "scale": scale(Size(image.height, image.width), view.size),
                     "interpolation": batches.supply.interpolation,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import pandas as pd
 
@@ -19,26 +20,33 @@ from medstudy.evaluation import control_of, options_of, swapped
 from medstudy.params import Optimisation, Study
 from medstudy.records import Example, Question
 from medstudy.resolution import Shown, Size, check_effect
-from medstudy.supply import Supply
+from medstudy.supply import Supply, kept
 from medstudy.trainable import prepare
 
 
 @dataclass(frozen=True)
 class Text:
-    """Tokens of an image's questions without the images: shared by all, then of each its prompt and its answer."""
+    """Tokens of an image's questions without the images: shared by all, then of each its prompt and its answer.
 
-    shared: int
+    shared: None where nothing is, and each question has the image in a sequence of its own.
+    """
+
+    shared: int | None
     prompts: tuple[int, ...]
     answers: tuple[int, ...]  # the end of the answer included
 
-    def layout(self, standing: int, answered: bool = True) -> Plan:
+    def layout(self, standing: int, both: Sequence[int] = (), answered: bool = True) -> Plan:
         """The row of a view as attention sees it, with the answers or up to where they start.
 
-        standing: the tokens that stand for its images.
+        standing: tokens that stand for its images; both: of each image those that look at each other both ways.
         """
         ends = self.answers if answered else (0,) * len(self.prompts)
         branches = tuple(prompt + answer for prompt, answer in zip(self.prompts, ends, strict=True))
-        return Plan((self.shared + standing,), (branches,))
+        if self.shared is None:
+            return Plan((0,), (tuple(standing + branch for branch in branches),))
+        ends = list(accumulate(both))
+        runs = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
+        return Plan((self.shared + standing,), (branches,), (runs,) if runs else ())
 
 
 @dataclass(frozen=True)
@@ -87,10 +95,11 @@ class Counter:
     """Counts what a study's jobs ask of `family`. The same questions are tokenised once."""
 
     def __init__(self, study: Study, family):
-        self.study, self.family, self.stored = study, family, study.training.keeps_features
+        self.study, self.family, self.stored = study, family, kept(study, family)
         self.shape, self.trained = family.shape, cost.Trained.of(family)
         self.texts: dict[tuple, Text] = {}
         self.works: dict[tuple, cost.Workload] = {}
+        self.counted: dict[tuple[Size, ...], int] = {}
 
     def training(self, data: dict[str, Sequence[Example]], policy, seed: int) -> Demand:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
@@ -137,16 +146,26 @@ class Counter:
         text = self.text(example, shown)
         name = text, shown.views
         if name not in self.works:
-            self.works[name] = self._workload(text.layout(self.standing(shown)), shown, sum(text.answers))
+            self.works[name] = self._workload(self.layout(text, shown), shown, sum(text.answers))
         return self.works[name]
 
-    def patches(self, shown: Shown) -> tuple[int, ...]:
-        """What the tower works on for a view: a number for each image that it shows."""
-        return tuple(count for view in shown.views for count in self.family.patch_counts(self.family.grid(view.size)))
+    def layout(self, text: Text, shown: Shown, answered: bool = True) -> Plan:
+        """The row of one view; see `Text.layout`."""
+        both = [view.visual_tokens for view in shown.views] if self.family.both_ways else ()
+        return text.layout(self.standing(shown), both, answered)
 
     def standing(self, shown: Shown) -> int:
-        """The tokens that stand for the images of a view, with those that begin and end them."""
-        return sum(map(len, prefix.standing(self.family, shown)))
+        """The tokens that stand for the images of a view, with those that mark them."""
+        sizes = tuple(view.size for view in shown.views)
+        if sizes not in self.counted:
+            self.counted[sizes] = self.family.standing(shown)
+        return self.counted[sizes]
+
+    def patches(self, shown: Shown, questions: int = 1) -> tuple[int, ...]:
+        """What the tower works on for a view: a number each time that it runs, none where no image is shown."""
+        each = (self.family.patch_counts(self.family.grid(view.size)) for view in shown.views)
+        once = tuple(count for counts in each for count in counts)
+        return once if self.family.shares_prefix else once * questions
 
     def text(self, example: Example, shown: Shown, offered: bool = False) -> Text:
         """The tokens of an image's questions; offered: of the options of its choices."""
@@ -163,19 +182,22 @@ class Counter:
         limits = [options.max_new_tokens, *([drawn] if drawn else [])]
         for example, view in zip(examples, shown, strict=True):
             text = self.text(example, view)
-            standing = self.standing(view)
-            asked = text.layout(standing, answered=False)
-            made.flops += self._forward(self._workload(asked, view, len(text.prompts)))
-            each = [_decoding(text, asked.prefixes[0], length, limit) for limit in limits]
+            asked = self.layout(text, view, answered=False)
+            work = self._workload(asked, view, len(text.prompts))
+            made.flops += self._forward(work)
+            each = [_decoding(text, asked, length, limit) for limit in limits]
             decoded, longest = zip(*each, strict=True)
             made.flops += sum(cost.language_flops(self.shape, one) for one in decoded)
             offered = self.text(example, view, offered=True) if options.option_likelihoods else Text(0, (), ())
-            scored = offered.layout(standing) if offered.prompts else ()
+            scored = self.layout(offered, view) if offered.prompts else ()
             if scored:
-                work = self._workload(scored, view, sum(offered.answers))
-                made.flops += cost.language_flops(self.shape, work)
+                again = self._workload(scored, view, sum(offered.answers))
+                made.flops += cost.language_flops(self.shape, again)
+                made.flops += 0 if self.family.shares_prefix else sum(
+                    cost.vision_flops(self.shape, patches) for patches in again.patches
+                )
             lengths.append(len(asked) + len(scored))
-            patches = sum(self.patches(view))
+            patches = sum(work.patches)
             counts.append((len(asked), patches, len(text.prompts), longest, len(scored), sum(offered.answers)))
         labels = [name_of(one, view) for one, view in zip(sources, shown, strict=True)]
         for group in packing.fill(lengths, options.tokens_per_pass, labels):
@@ -203,12 +225,14 @@ class Counter:
         ]  # fmt: skip
 
     def _workload(self, layout: Plan, shown: Shown, scores: int) -> cost.Workload:
-        return cost.Workload(self.patches(shown), len(layout), layout.pairs, scores)
+        return cost.Workload(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
 
     def _text(self, questions: tuple[Question, ...], example: Example, shown: Shown) -> Text:
-        row = prefix.row(self.family, questions, shown, True, example.context)
+        row, standing = prefix.row(self.family, questions, shown, True, example.context), self.standing(shown)
         answers = tuple(len(branch) - start for branch, start in zip(row.branches, row.answers, strict=True))
-        return Text(len(row.prefix) - self.standing(shown), tuple(row.answers), answers)
+        if not self.family.shares_prefix:
+            return Text(None, tuple(start - standing for start in row.answers), answers)
+        return Text(len(row.prefix) - standing, tuple(row.answers), answers)
 
 
 def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
@@ -226,10 +250,11 @@ def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
     return made
 
 
-def _decoding(text: Text, shared: int, length: int | None, limit: int) -> tuple[cost.Workload, int]:
+def _decoding(text: Text, asked: Plan, length: int | None, limit: int) -> tuple[cost.Workload, int]:
     """The tokens of all answers after their first, which the prefill gives; and how many the longest has of them."""
     counts = [min(length or answer, limit) - 1 for answer in text.answers]
-    pairs = sum(n * (shared + prompt) + n * (n + 1) // 2 for n, prompt in zip(counts, text.prompts, strict=True))
+    before = [asked.prefixes[0] + branch for branch in asked.branches[0]]
+    pairs = sum(n * own + n * (n + 1) // 2 for n, own in zip(counts, before, strict=True))
     return cost.Workload((), sum(counts), pairs, sum(counts)), max(counts)
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
-from transformers import DynamicCache
+from transformers import Cache
 
 from medstudy import models, packing, prefix, sampling
 from medstudy.batches import name_of, pictured, planned, size_of, views_of
@@ -24,7 +24,7 @@ from medstudy.errors import DataError, ResolutionError
 from medstudy.params import Decoding, Study
 from medstudy.progress import bar
 from medstudy.records import GREEDY, LETTERS, Example, Question
-from medstudy.resolution import Geometry, Shown, scale, trained_on
+from medstudy.resolution import Geometry, Shown, Size, scale, trained_on
 from medstudy.supply import Supply
 
 
@@ -226,8 +226,11 @@ def decode(
     And, with a sampler, those that it draws, else none. One pass fills a cache in which the prefix stands once; each
     kind of answer goes on from it.
     """
+    if not family.shares_prefix:
+        drawn = family.generated(packed, seen, sampler.limit, sampler) if sampler else []
+        return family.generated(packed, seen, limit), drawn
     packed = packed.to(family.model.device)
-    cache = DynamicCache(config=family.model.config)
+    cache = family.cache()
     hidden = family.hidden(packed, seen, cache)[packed.last]
     greedy = _continued(family, packed, hidden, cache, limit)
     if sampler is None:
@@ -238,7 +241,7 @@ def decode(
 
 
 def _continued(
-    family, packed: prefix.Packed, hidden: torch.Tensor, cache: DynamicCache, limit: int, sampler=None
+    family, packed: prefix.Packed, hidden: torch.Tensor, cache: Cache, limit: int, sampler=None
 ) -> list[list[int]]:
     """The answers of all branches, which advance together: each new token looks at its image's prefix and its branch.
 
@@ -247,7 +250,7 @@ def _continued(
     model, plan_ = family.model, packed.plan
     image, branch = (part.to(model.device) for part in (plan_.image, plan_.branch))
     images, branches = image[packed.last], torch.arange(len(packed.last), device=model.device)
-    positions = packed.positions[:, 0, packed.last] + 1
+    stood, positions = packed.positions[:, 0], packed.positions[:, 0, packed.last] + 1
     produced: list[list[int]] = [[] for _ in branches]
     ends = torch.tensor(family.ends, device=model.device)
     penalty = None if sampler else family.repetition_penalty
@@ -265,9 +268,11 @@ def _continued(
             produced[number].append(token)
         if step + 1 == limit or not len(tokens):
             break
-        image, branch = torch.cat([image, images]), torch.cat([branch, branches])
+        image, branch, stood = (
+            torch.cat([image, images]), torch.cat([branch, branches]), torch.cat([stood, positions], 1)
+        )  # fmt: skip
         mask = (images[:, None] == image) & ((branch == -1) | (branches[:, None] == branch))
-        hidden = family.advance(tokens[None], positions[:, None], mask[None, None], cache)
+        hidden = family.advance(tokens[None], positions[:, None], stood, mask[None, None], cache)
         positions = positions + 1
     return produced
 
@@ -318,6 +323,7 @@ def _rows(family, example: Example, source: Example, view: Shown, said, scored, 
             "detail_px": float("nan") if question.detail_px is None else question.detail_px,
             "height": original.height, "width": original.width,
             "shown_height": view.size.height, "shown_width": view.size.width, "visual_tokens": view.all_tokens,
+            "detail_height": view.detail.height, "detail_width": view.detail.width,
             "context_sizes": context, "decoding": decoding,
             "scale": scale(original, view.size), "interpolation": study.interpolation,
             "prompt": family.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
@@ -346,10 +352,16 @@ def swapped(examples: Sequence[Example]) -> list[Example]:
 
 
 def _check(policy, examples: Sequence[Example], shown: list[Shown], geometry: Geometry) -> None:
-    """Every view keeps its budget, up to one visual token: a limit that had no effect must not pass for a result."""
-    for example, view in ((one, view) for one, whole in zip(examples, shown, strict=True) for view in whole.views):
-        if view.size.pixels > max(policy.budget, geometry.factor**2):
+    """Every view keeps its budget: a limit that had no effect must not pass for a result.
+
+    Up to one visual token or tile in what is shown, and to the pixel in the detail that is left of a larger image.
+    """
+    each = (one for example, whole in zip(examples, shown, strict=True) for one in pictured(example, whole))
+    for name, image, view in each:
+        left = min(view.detail, Size(image.height, image.width), key=lambda size: size.pixels)
+        if view.size.pixels > max(policy.budget, geometry.factor**2) or left.pixels > policy.budget:
             raise ResolutionError(
-                f"Policy {policy.label} allows {policy.budget} pixels, but image {example.image_id} is shown at "
-                f"{view.size.height}x{view.size.width}. This is a bug in the policy; report it."
+                f"Policy {policy.label} allows {policy.budget} pixels, but image {name} is shown at "
+                f"{view.size.height}x{view.size.width} with the detail of {left.height}x{left.width}. This is a bug in "
+                "the policy; report it."
             )

@@ -37,7 +37,9 @@ class Model(_Params):
     label: Annotated[str, Field(pattern=LABEL)] | None = None  # its name among the models of a study
     id: str = "base"
     revision: str | None = None
-    family: Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl"] = "qwen2_vl"
+    family: Literal[
+        "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "idefics3", "smolvlm", "gemma3", "auto"
+    ] = "qwen2_vl"
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 

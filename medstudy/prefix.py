@@ -63,10 +63,12 @@ def row(
 
     context: what the prompt shows before that image, whose views are `shown.context`.
     """
+    if not family.shares_prefix:
+        return family.row(questions, shown, answered, context)
     image = shown.visual_tokens > 0
     prompts = [family.ids(family.prompt(question, image, context)) for question in questions]
     shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image, context))])
-    answers = [family.ids(question.answer) + [family.end] if answered else [] for question in questions]
+    answers = [family.answer_ids(question.answer) if answered else [] for question in questions]
     for question, prompt in zip(questions, prompts, strict=True):
         if family.image_token in prompt[shared:]:
             raise DataError(
@@ -95,11 +97,16 @@ def standing(family, shown: Shown) -> list[list[int]]:
 
 def pack(family, rows: list[Row]) -> Packed:
     """Several images' rows as one row: no padding, no token of one image visible to another."""
-    plan = Plan(tuple(len(item.prefix) for item in rows), tuple(tuple(map(len, item.branches)) for item in rows))
+    plan = Plan(
+        tuple(len(item.prefix) for item in rows),
+        tuple(tuple(map(len, item.branches)) for item in rows),
+        tuple(runs(item.prefix, family.image_token) for item in rows) if family.both_ways else (),
+    )
     branches = [branch for item in rows for branch in item.branches]
     answers = [answer for item in rows for answer in item.answers]
     prefixes = [family.positions(item.prefix, item.grids) for item in rows]
-    after = [int(part.max()) + 1 for part, item in zip(prefixes, rows, strict=True) for _ in item.branches]
+    ends = [int(part.max()) + 1 if part.numel() else 0 for part in prefixes]
+    after = [end for end, item in zip(ends, rows, strict=True) for _ in item.branches]
     axes = prefixes[0].shape[0]
     places = [torch.arange(s, s + len(b)).expand(axes, -1) for s, b in zip(after, branches, strict=True)]
     ids = torch.tensor([token for part in [*(item.prefix for item in rows), *branches] for token in part])
@@ -118,6 +125,12 @@ def pack(family, rows: list[Row]) -> Packed:
         grids=torch.cat([item.grids for item in rows]),
         visual=int((ids == family.image_token).sum()),
     )
+
+
+def runs(tokens: list[int], wanted: int) -> tuple[tuple[int, int], ...]:
+    """Start and end of each unbroken run of a token."""
+    found = torch.tensor([0, *(token == wanted for token in tokens), 0]).diff().nonzero().flatten()
+    return tuple(map(tuple, found.view(-1, 2).tolist()))
 
 
 _NOTHING = Question(id="", text="", answer="", kind="open", task="")

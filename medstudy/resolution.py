@@ -4,6 +4,9 @@ A policy says what happens to an image before the model's processor sees it. `pl
 size into one or more `Shown`, whose sizes are multiples of the family's `factor` (28 for Qwen2-VL: patch 14,
 merge 2), so that the processor has nothing left to resize. Labels are what records and figures carry.
 
+A family of tiles, or of one fixed size, cannot show less than one. A budget below that is kept by the detail: the image
+is brought down to the budget, aspect kept to the pixel, and then enlarged to the least that the family shows.
+
 The size arithmetic is Qwen2-VL's `smart_resize`, written with integer square roots:
 https://github.com/huggingface/transformers/blob/main/src/transformers/models/qwen2_vl/image_processing_qwen2_vl.py
 """
@@ -37,12 +40,24 @@ class Size(NamedTuple):
 class Geometry:
     """What a model family's sizes are made of: sides are multiples of `factor`, and `min_pixels` the fewest shown.
 
-    unit: what factor² pixels are to the family, as errors say it.
+    unit: what factor² pixels are to the family, as errors say it. most_units: the longest side that it can show, in
+    units; None has no end. enlarges: whether an image of less than one unit's pixels is shown enlarged to it.
     """
 
     factor: int
     min_pixels: int
     unit: ClassVar[str] = "visual token"
+    most_units: ClassVar[int | None] = None
+    enlarges: ClassVar[bool] = False
+
+    @property
+    def sizes(self) -> str:
+        """What can be shown, in words."""
+        one = f"{self.factor}x{self.factor}"
+        if self.most_units == 1:
+            return f"{one} pixels and nothing else"
+        most = "" if self.most_units is None else f", at most {self.most_units} a side"
+        return f"whole {self.unit}s of {one} pixels, at least one{most}"
 
     def tokens(self, size: Size) -> int:
         """Tokens that the language model sees for an image shown at `size`; here one for each factor² pixels."""
@@ -73,6 +88,14 @@ class Shown:
         """Visual tokens of all images of the prompt."""
         return sum(view.visual_tokens for view in self.views)
 
+    @property
+    def detail(self) -> Size:
+        """The smallest height and width of the steps: what of the image's detail is left.
+
+        Equals `size` where nothing was lost on the way; in a padded view it is that of the image on its canvas.
+        """
+        return Size(*map(min, zip(*self.steps, strict=True))) if self.steps else self.size
+
 
 class _Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,8 +116,7 @@ class Native(_Policy):
         return self.max_pixels
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
-        fitted = fit_budget(size, self.max_pixels, geometry)
-        return _shown(self.label, (fitted,), fitted, geometry)
+        return _shown(self.label, steps(size, self.max_pixels, geometry), geometry)
 
 
 class Fixed(_Policy):
@@ -114,11 +136,14 @@ class Fixed(_Policy):
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
         if self.mode == "budget":
-            fitted = fit_budget(size, self.budget, geometry)
-            return _shown(self.label, (fitted,), fitted, geometry)
-        canvas = _square(self.side, geometry)
-        inner = canvas if self.mode == "square" else _inside(size, canvas)
-        return _shown(self.label, (inner,), canvas, geometry)
+            return _shown(self.label, steps(size, self.budget, geometry), geometry)
+        asked, canvas = _square(self.side, geometry)
+        if self.mode == "square":
+            lost = asked != canvas and max(size) > asked.height
+            return _shown(self.label, (asked, canvas) if lost else (canvas,), geometry)
+        inner = _inside(size, asked)
+        scaled = inner if asked == canvas else Size(*(max(1, side * canvas.height // asked.height) for side in inner))
+        return _shown(self.label, tuple(dict.fromkeys((inner, scaled))), geometry, canvas)
 
 
 Single = Annotated[Native | Fixed, Field(discriminator="policy")]
@@ -185,9 +210,9 @@ class DownUp(_Policy):
         return self.native.budget
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
-        low = fit_budget(size, self.side**2, geometry)
+        low = steps(size, self.side**2, geometry)[0]
         high = fit_budget(size, self.native.max_pixels, geometry)
-        return _shown(self.label, (low, high), high, geometry)
+        return _shown(self.label, (low, high), geometry)
 
 
 class Blind(_Policy):
@@ -214,8 +239,7 @@ class Shuffled(_Policy):
         return self.native.budget
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
-        fitted = fit_budget(size, self.native.max_pixels, geometry)
-        return _shown(self.label, (fitted,), fitted, geometry)
+        return _shown(self.label, steps(size, self.native.max_pixels, geometry), geometry)
 
 
 Training = Annotated[Native | Fixed | Mixed | Add | Curriculum, Field(discriminator="policy")]
@@ -257,16 +281,31 @@ def uniform(*key: object) -> float:
 def fit_budget(size: Size, max_pixels: int, geometry: Geometry) -> Size:
     """The nearest multiples of the factor with at most `max_pixels`, aspect kept; never more than rounding enlarges.
 
-    Raises ResolutionError for an empty image, an aspect ratio above 200, or a budget below one visual token or tile.
+    A family that enlarges shows one unit at least, whatever the budget. Raises ResolutionError for an empty image, an
+    aspect ratio above 200, or a budget below one visual token.
     """
     factor, min_pixels = geometry.factor, geometry.min_pixels
     _check(size, max_pixels, geometry)
+    max_pixels = max(max_pixels, factor**2)
+    if geometry.most_units is not None:
+        size = _inside(size, Size(*(2 * (geometry.most_units * factor,))))
     height, width = (max(factor, _round(side, factor)) for side in size)
     if height * width > max_pixels:
         height, width = _floor_to(size, max_pixels, factor)
     elif height * width < min_pixels:
         height, width = _ceil_to(size, min_pixels, factor)
     return Size(height, width)
+
+
+def steps(size: Size, max_pixels: int, geometry: Geometry) -> tuple[Size, ...]:
+    """What an image is resized to, one after the other, to be shown with the detail of at most `max_pixels`.
+
+    That is `fit_budget`, and before it the budget itself where the family cannot show as little and the image has more.
+    """
+    fitted = fit_budget(size, max_pixels, geometry)
+    if max_pixels < geometry.factor**2 and size.pixels > max_pixels:
+        return Size(*_floor_to(size, max_pixels, 1)), fitted
+    return (fitted,)
 
 
 def visual_tokens(size: Size, geometry: Geometry) -> int:
@@ -284,15 +323,18 @@ def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geomet
     if not isinstance(policy, Fixed) or not sizes:
         return
     native = Native(max_pixels=max(size.pixels for size in sizes) + geometry.factor**2 * 64)
-    if all(policy.shown(size, geometry).size == native.shown(size, geometry).size for size in sizes):
+    views = ((policy.shown(size, geometry), native.shown(size, geometry)) for size in sizes)
+    if all((ours.size, ours.steps) == (theirs.size, theirs.steps) for ours, theirs in views):
         largest = max(sizes, key=lambda size: size.pixels)
         raise ResolutionError(
-            f"Policy {policy.label} must change at least one image, but all {len(sizes)} images already fit in "
-            f"{policy.budget} pixels (the largest is {largest.height}x{largest.width}). Use a smaller side, or drop it."
+            f"Policy {policy.label} must change at least one image, but all {len(sizes)} images are shown as `native` "
+            f"shows them in {policy.budget} pixels (the largest is {largest.height}x{largest.width}; this model family "
+            f"shows {geometry.sizes}). Use a smaller side, or drop it."
         )
 
 
-def _shown(label: str, steps: tuple[Size, ...], size: Size, geometry: Geometry) -> Shown:
+def _shown(label: str, steps: tuple[Size, ...], geometry: Geometry, canvas: Size | None = None) -> Shown:
+    size = canvas or steps[-1]
     return Shown(label, steps, size, visual_tokens(size, geometry))
 
 
@@ -306,14 +348,17 @@ def _drawn(policy: Mixed, draw: float) -> Single:
     return policy.choices[-1]
 
 
-def _square(side: int, geometry: Geometry) -> Size:
-    snapped = side // geometry.factor * geometry.factor
-    if snapped < geometry.factor:
+def _square(side: int, geometry: Geometry) -> tuple[Size, Size]:
+    """The square that is asked for in whole units, and the one that is shown: not the same below one unit."""
+    units = min(side // geometry.factor, geometry.most_units or side)
+    if not units and not geometry.enlarges:
         raise ResolutionError(
             f"A side must hold one {geometry.unit} ({geometry.factor} px), got {side}: this model family cannot show "
             f"less. Raise the side."
         )
-    return Size(snapped, snapped)
+    shown = max(1, units) * geometry.factor
+    asked = shown if units else side
+    return Size(asked, asked), Size(shown, shown)
 
 
 def _inside(size: Size, canvas: Size) -> Size:
@@ -331,7 +376,7 @@ def _check(size: Size, max_pixels: int, geometry: Geometry) -> None:
         raise ResolutionError(
             f"The aspect ratio must be at most {MAX_ASPECT}, got {size.height}x{size.width}. Crop or tile the image."
         )
-    if max_pixels < geometry.factor**2:
+    if max_pixels < geometry.factor**2 and not geometry.enlarges:
         raise ResolutionError(
             f"A pixel budget must hold one {geometry.unit} ({geometry.factor}² = {geometry.factor**2} pixels), "
             f"got {max_pixels}: this model family cannot show less. Raise the budget."

@@ -16,11 +16,21 @@ import torch
 from torch.utils.data import get_worker_info
 
 from medstudy import paths, views
-from medstudy.errors import RunError
+from medstudy.errors import ModelError, RunError
 from medstudy.models.family import Seen
 from medstudy.params import Study
 from medstudy.resolution import Shown
 from medstudy.shelf import Shelf, key
+
+
+def kept(study: Study, family) -> bool:
+    """Whether a frozen tower's features are kept on the disk. Raises ModelError for a family that has none to keep."""
+    if study.training.keeps_features and not family.shares_prefix:
+        raise ModelError(
+            f"Family {family.name} runs its tower for every question, but the study asks to keep a frozen tower's "
+            "features. Set training.cache_features to false."
+        )
+    return study.training.keeps_features
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class Supply:
     @classmethod
     def of(cls, study: Study, family) -> Supply:
         """As a study asks for it."""
-        cache, keep = study.runs / ".cache", study.training.keeps_features
+        cache, keep = study.runs / ".cache", kept(study, family)
         pixels = None if keep else Shelf(cache / "pixels")
         return cls(family, study.interpolation, pixels, Shelf(cache / "features") if keep else None)
 
@@ -52,7 +62,7 @@ class Supply:
         if not images:
             return None
         if images[0].dtype == torch.uint8:
-            return family.see(torch.cat([family.patches(image) for image in images]), grids)
+            return family.look(images, grids)
         return family.merge(torch.cat([image.to(family.model.device) for image in images]), grids)
 
     def prepare(self, seen: Iterable[tuple], line=None) -> None:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessor,
+    Gemma3Processor,
     GotOcr2ImageProcessor,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessor,
+    Idefics3Processor,
     InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLProcessor,
@@ -25,6 +33,11 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
 )
 
 from medstudy.models import standin
@@ -146,12 +159,15 @@ def llava_onevision(texts: list[str], folder: Path) -> Path:
     return _write(LlavaOnevisionForConditionalGeneration, config, processor, tokens, folder)
 
 
-def internvl(texts: list[str], folder: Path) -> Path:
-    """Tiles of 28 pixels with 16 patches and a class token each: four visual tokens a tile."""
+def internvl(texts: list[str], folder: Path, **language) -> Path:
+    """Tiles of 28 pixels with 16 patches and a class token each: four visual tokens a tile.
+
+    language: what the text model's configuration has in place of a Qwen2's.
+    """
     named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
     tokens = _with(standin.tokenizer(texts, 400), video_token="<video>", **named)
     config = InternVLConfig(
-        text_config=_plain_text(tokens),
+        text_config=_plain_text(tokens) | language,
         vision_config={
             "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
             "image_size": [TILE, TILE], "patch_size": [7, 7], "attention_bias": True,
@@ -168,12 +184,100 @@ def internvl(texts: list[str], folder: Path) -> Path:
     return _write(InternVLForConditionalGeneration, config, processor, tokens, folder)
 
 
-def _write(kind, config, processor, tokens, folder: Path) -> Path:
+IDEFICS_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{ line['text'] }}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+PLACES = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+
+
+def _idefics(texts: list[str], folder: Path, kind, config, processor, images, **more) -> Path:
+    """Tiles of 28 pixels with 16 patches each: four visual tokens a tile. A Llama answers."""
+    tokens = standin.tokenizer(texts, 400)
+    named = ["<fake_token_around_image>", "<global-img>", "<image>", "<end_of_utterance>", *PLACES]
+    tokens.add_special_tokens({"additional_special_tokens": named}, replace_extra_special_tokens=False)
+    settings = config(
+        text_config=_plain_text(tokens) | {"model_type": "llama"},
+        vision_config={
+            "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": TILE, "patch_size": 7,
+        },
+        scale_factor=2,
+        image_token_id=tokens.convert_tokens_to_ids("<image>"),
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    pixels = images(size={"longest_edge": 4 * TILE}, max_image_size={"longest_edge": TILE})
+    made = processor(pixels, tokens, image_seq_len=4, chat_template=IDEFICS_TEMPLATE, **more)
+    return _write(kind, settings, made, tokens, folder, "<end_of_utterance>")
+
+
+def idefics3(texts: list[str], folder: Path) -> Path:
+    """See `_idefics`."""
+    classes = Idefics3ForConditionalGeneration, Idefics3Config, Idefics3Processor, Idefics3ImageProcessor
+    return _idefics(texts, folder, *classes)
+
+
+def smolvlm(texts: list[str], folder: Path) -> Path:
+    """See `_idefics`."""
+    classes = SmolVLMForConditionalGeneration, SmolVLMConfig, SmolVLMProcessor, SmolVLMImageProcessor
+    return _idefics(texts, folder, *classes, video_processor=SmolVLMVideoProcessor())
+
+
+# google/gemma-3-4b-it's, for texts and images: no role of its own for a system prompt.
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{% set first_user_prefix = messages[0]['content'][0]['text'] + '\n\n' %}{% set loop_messages = messages[1:] %}"
+    "{% else %}{% set first_user_prefix = '' %}{% set loop_messages = messages %}{% endif %}"
+    "{% for message in loop_messages %}"
+    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{{ '<start_of_turn>' + role + '\n' + (first_user_prefix if loop.first else '') }}"
+    "{% for item in message['content'] %}{% if item['type'] == 'image' %}{{ '<start_of_image>' }}"
+    "{% elif item['type'] == 'text' %}{{ item['text'] | trim }}{% endif %}{% endfor %}"
+    "{{ '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+
+
+def gemma3(texts: list[str], folder: Path) -> Path:
+    """Images of 112 pixels, 8 x 8 patches, pooled to 16 tokens; two of three layers look over a window of 24."""
+    named = {"boi_token": "<start_of_image>", "image_token": "<image_soft_token>", "eoi_token": "<end_of_image>"}
+    tokens = _with(standin.tokenizer(texts, 400), **named)
+    turns = {"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"], "bos_token": "<bos>"}
+    tokens.add_special_tokens(turns, replace_extra_special_tokens=False)
+    text = _plain_text(tokens) | {
+        "model_type": "gemma3_text", "head_dim": 24, "query_pre_attn_scalar": 24, "sliding_window": 24,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 20.0},
+            "full_attention": {"rope_type": "default", "rope_theta": 50.0},
+        },
+    }  # fmt: skip
+    config = Gemma3Config(
+        text_config=text,
+        vision_config={
+            "model_type": "siglip_vision_model", "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 4 * TILE, "patch_size": 14, "vision_use_head": False,
+        },
+        mm_tokens_per_image=16,
+        image_token_index=tokens.image_token_id,
+        boi_token_index=tokens.boi_token_id,
+        eoi_token_index=tokens.eoi_token_id,
+        tie_word_embeddings=False,  # tied and random, it would say its last token again
+    )  # fmt: skip
+    images = Gemma3ImageProcessor(size={"height": 4 * TILE, "width": 4 * TILE}, do_pan_and_scan=False)
+    processor = Gemma3Processor(images, tokens, chat_template=GEMMA_TEMPLATE, image_seq_length=16)
+    return _write(Gemma3ForConditionalGeneration, config, processor, tokens, folder, "<end_of_turn>")
+
+
+def _write(kind, config, processor, tokens, folder: Path, end: str = "<|im_end|>") -> Path:
     torch.manual_seed(0)
     model = kind(config)
     if not isinstance(model, (Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration)):
         _draw(model)
-    model.generation_config.update(eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id, do_sample=False)
+    ends = tokens.convert_tokens_to_ids(end)
+    model.generation_config.update(eos_token_id=ends, pad_token_id=tokens.pad_token_id, do_sample=False)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -183,7 +287,7 @@ def _draw(model) -> None:
     """Weights that are the same whatever the version of transformers, and class tokens and positions that are not 0."""
     draws = torch.Generator().manual_seed(0)
     for name, parameter in sorted(model.named_parameters()):
-        if parameter.ndim > 1 or "image_newline" in name:
+        if parameter.ndim > 1 or "image_newline" in name or "norm" in name and "Gemma3" in type(model).__name__:
             torch.nn.init.normal_(parameter, std=0.03, generator=draws)
 
 
@@ -192,6 +296,9 @@ BUILD = {
     "qwen3_vl": qwen3_vl,
     "llava_onevision": llava_onevision,
     "internvl": internvl,
+    "idefics3": idefics3,
+    "smolvlm": smolvlm,
+    "gemma3": gemma3,
 }
 
 
@@ -205,8 +312,9 @@ def own_inputs(family, text: str, image=None, answer=()) -> dict:
     inputs = family.processor(text=[text], images=images, images_kwargs=options, return_tensors="pt")
     ids = torch.cat([inputs["input_ids"], torch.tensor([list(answer)], dtype=torch.long)], 1)
     inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if "mm_token_type_ids" in inputs:
-        inputs["mm_token_type_ids"] = (ids == family.image_token).int()
+    for name in ("mm_token_type_ids", "token_type_ids"):
+        if name in inputs:
+            inputs[name] = (ids == family.image_token).int()
     return inputs
 
 
@@ -219,6 +327,11 @@ def _llava(image, family) -> dict:
     return {}
 
 
+def _idefics_limits(image, family) -> dict:
+    """Nothing enlarged before it is cut."""
+    return {"do_resize": False}
+
+
 def _intern(image, family) -> dict:
     """As many tiles as the image holds, no fewer and no more: of such grids the image's own has its aspect."""
     if image is None:
@@ -227,5 +340,11 @@ def _intern(image, family) -> dict:
     return {"min_patches": tiles, "max_patches": tiles}
 
 
-LIMITS = {"llava_onevision": _llava, "internvl": _intern}
+LIMITS = {
+    "llava_onevision": _llava,
+    "internvl": _intern,
+    "idefics3": _idefics_limits,
+    "smolvlm": _idefics_limits,
+    "gemma3": _llava,
+}
 FAMILIES = ("qwen2_vl", *BUILD)

@@ -105,9 +105,12 @@ def test_prompts_of_several_images_are_counted_as_they_are_made(tiny_study, chec
 
 
 @pytest.mark.parametrize("stored", [False, True])
-@pytest.mark.parametrize("name", ["llava_onevision", "internvl"])
+@pytest.mark.parametrize("name", ["llava_onevision", "internvl", "idefics3", "gemma3"])
 def test_families_of_tiles_are_counted_and_calibrated_too(tiny_study, checkpoints, pictured, tmp_path, name, stored):
-    """Their towers see an overview beside the tiles, and LLaVA's plane of tokens may be smaller than they are."""
+    """Their towers see an overview beside the tiles, and LLaVA's plane of tokens may be smaller than they are.
+
+    Idefics3 marks every tile, and Gemma 3's visual tokens look both ways.
+    """
     study = optimisation(tiny_study, freeze_vision_tower=stored, tokens_per_pass=4096)
     study = study.model_copy(update={"model": Model(id=str(checkpoints[name]), family=name)})
     family, _ = demand.trainable(study, "cpu")

@@ -117,7 +117,7 @@ def test_options_are_scored_as_they_are_one_by_one(trained, examples):
 def _log_likelihood(family, example, view, question, answer):
     """The reference: the whole sequence through the model's own forward pass."""
     image = views.render(example.image, view, "bicubic")
-    ids = torch.tensor([family.ids(answer) + [family.end]])
+    ids = torch.tensor([family.answer_ids(answer)])
     inputs = own_inputs(family, family.prompt(question), image, ids[0].tolist())
     family.model.model.rope_deltas = None
     with torch.no_grad():

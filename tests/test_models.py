@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, Qwen2VLImageProcessor
 
-from medstudy import models, prefix, views
+from medstudy import adapters, models, prefix, views
 from medstudy.errors import ModelError
 from medstudy.models.family import SYSTEM, user_text
-from medstudy.params import Model
+from medstudy.params import Lora, Model
 from medstudy.records import Question
 from medstudy.resolution import Geometry, Native, Shown, Size, plan
 from tests.families import FAMILIES, own_inputs
@@ -122,7 +122,19 @@ def test_every_parameter_belongs_to_one_part(any_family):
     parts = {any_family.part(name) for name, _ in any_family.model.named_parameters()}
     assert parts == {"tower", "merger", "language"}
     language = {name for name, _ in any_family.model.named_parameters() if any_family.part(name) == "language"}
-    assert language == {name for name, _ in any_family.model.named_parameters() if "language_model" in name}
+    named = {name for name, _ in any_family.model.named_parameters() if any_family.language_name in name.split(".")}
+    assert language - {"lm_head.weight"} == named
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_lora_adapts_the_language_model_alone(checkpoints, name):
+    """The towers have matrices of the same names."""
+    family = models.load(Model(id=str(checkpoints[name]), family=name))
+    layers = family.model.config.text_config.num_hidden_layers
+    adapters.add(family, Lora(rank=2))
+    trained = [name for name, parameter in family.model.named_parameters() if parameter.requires_grad]
+    assert len(trained) == 2 * 7 * layers
+    assert all("lora_" in name and family.language_name in name.split(".") for name in trained)
 
 
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])

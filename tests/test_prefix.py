@@ -52,7 +52,7 @@ def _one(family, example, view, question):
     from medstudy.views import render
 
     image = render(example.image, view, "bicubic") if view.visual_tokens else None
-    answer = family.ids(question.answer) + [family.end]
+    answer = family.answer_ids(question.answer)
     inputs = own_inputs(family, family.prompt(question, image is not None), image, answer)
     if image is None:
         inputs.pop("mm_token_type_ids", None)
@@ -110,7 +110,7 @@ def test_a_wrong_mask_or_wrong_positions_fail_the_same_comparison(any_family, ex
     seen = views(any_family, examples, Fixed(side=84))
     exact, exact_gradient = packed(any_family, seen)
     wrong, wrong_gradient = packed(any_family, seen, change)
-    assert abs(exact - wrong) > 1e-3
+    assert abs(exact - wrong) > 3e-4  # a hundred times what exactness allows
     assert (exact_gradient - wrong_gradient).norm() > 1e-2 * exact_gradient.norm()
 
 

@@ -15,14 +15,21 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, RepetitionPenaltyLogitsProcessor
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    Cache,
+    DynamicCache,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 from medstudy import adapters, attention, cost, paths
 from medstudy.errors import ModelError
 from medstudy.models import published
 from medstudy.prefix import Packed
 from medstudy.records import LETTERS, Question, Shot
-from medstudy.resolution import Geometry, Size
+from medstudy.resolution import Geometry, Shown, Size
 
 SYSTEM = "You are a biomedical expert."  # the author's evaluation prompt
 LETTER_ONLY = "Answer with a single letter, no extra details."
@@ -53,6 +60,10 @@ class Family:
     attention: attention.Choice
 
     name = ""  # the checkpoint's model_type
+    turn_end = "<|im_end|>"  # the token that ends an answer in its chat template
+    language_name = "language_model"  # the language model's name in transformers' class
+    both_ways = False  # whether the tokens of an image look at each other in both directions
+    shares_prefix = True  # whether an image's questions share one encoding of it
 
     @classmethod
     def load(cls, params, checkpoint: Path | None = None) -> Family:
@@ -110,16 +121,21 @@ class Family:
                 f"Family {cls.name} needs its own checkpoints, got a {model.config.model_type} in {source!r}. "
                 f"Set model.family in the study's params."
             )
-        choice = attention.choose(home(), model.dtype, heads(model.config.text_config))
+        choice = cls.kernel(model)
         attention.install(model, choice)
         cls.prepare(model)
         made = cls(model.eval(), processor, revision, choice)
         if made.end in (None, processor.tokenizer.unk_token_id):
             raise ModelError(
-                f"Family {cls.name} ends its answers with <|im_end|>, but the tokenizer of {source!r} has no such "
-                "token. Use a checkpoint that was trained on ChatML."
+                f"Family {cls.name} ends its answers with {cls.turn_end}, but the tokenizer of {source!r} has no such "
+                "token. Use a checkpoint that was trained on its chat template."
             )
         return made
+
+    @staticmethod
+    def kernel(model) -> attention.Choice:
+        """What computes a packed row's attention here."""
+        return attention.choose(home(), model.dtype, heads(model.config.text_config))
 
     @staticmethod
     def prepare(model: torch.nn.Module) -> None:
@@ -152,6 +168,10 @@ class Family:
     def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> Seen:
         """Images, one after the other, through the tower and the mergers."""
         raise NotImplementedError
+
+    def look(self, images: list[torch.Tensor], grids: torch.Tensor) -> Seen:
+        """A row's images, each [height, width, 3] uint8, through the tower and the mergers."""
+        return self.see(torch.cat([self.patches(image) for image in images]), grids)
 
     def features(self, pixel_values: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         """One image through a frozen tower: all that its mergers read, [patches, width]; what may be cached."""
@@ -195,8 +215,8 @@ class Family:
 
     @property
     def end(self) -> int:
-        """The token that ends an answer: that of ChatML, which every family here was trained on."""
-        return self.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        """The token that ends an answer."""
+        return self.processor.tokenizer.convert_tokens_to_ids(self.turn_end)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -218,6 +238,10 @@ class Family:
     def image_ids(self, count: int, grid: torch.Tensor) -> list[int]:
         """The tokens that stand for an image of `count` visual tokens, laid out as `grid` [3] says, in a row."""
         return [self.image_token] * count
+
+    def standing(self, shown: Shown) -> int:
+        """How many tokens stand for a view's images in a row, those that mark them included."""
+        return sum(len(self.image_ids(view.visual_tokens, self.grid(view.size)[0])) for view in shown.views)
 
     @property
     def tower(self) -> list[torch.nn.Parameter]:
@@ -250,6 +274,10 @@ class Family:
 
     def ids(self, text: str) -> list[int]:
         return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def answer_ids(self, text: str) -> list[int]:
+        """The tokens of an answer and its end, as the chat template writes them after a prompt."""
+        return [*self.ids(text), self.end]
 
     def text(self, ids: list[int]) -> str:
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
@@ -296,20 +324,30 @@ class Family:
         )
         return made.last_hidden_state[0]
 
-    def advance(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache) -> torch.Tensor:
+    def cache(self) -> Cache:
+        """An empty cache of keys and values, for `hidden` and then `advance`."""
+        return DynamicCache(config=self.model.config)
+
+    def advance(self, ids: torch.Tensor, positions: torch.Tensor, stood: torch.Tensor, mask: torch.Tensor, cache):
         """[Q, width] last hidden states of one more token of Q branches (ids [1, Q]), which the cache then holds.
 
-        positions [axes, 1, Q]; mask [1, 1, Q, cache + Q] bool, True where a token may look.
+        positions [axes, 1, Q]; stood [axes, cache + Q] those of all that may be looked at; mask [1, 1, Q, cache + Q]
+        bool, True where a token may look.
         """
         embeds = self.model.model.get_input_embeddings()(ids)
         made = self.language(
-            inputs_embeds=embeds, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
-        )
+            inputs_embeds=embeds, position_ids=positions, attention_mask=self.masks(mask, positions, stood),
+            past_key_values=cache, use_cache=True,
+        )  # fmt: skip
         return made.last_hidden_state[0]
+
+    def masks(self, mask: torch.Tensor, positions: torch.Tensor, stood: torch.Tensor):
+        """What the language model is given of `advance`'s mask."""
+        return mask
 
     def language(self, *, position_ids: torch.Tensor, **inputs):
         """The language model on a row, at positions [axes, 1, S]."""
-        return self.model.model.language_model(position_ids=position_ids, **inputs)
+        return getattr(self.model.model, self.language_name)(position_ids=position_ids, **inputs)
 
 
 def _text(content: str) -> dict:
@@ -353,7 +391,7 @@ def _explained(source: str) -> Iterator[None]:
     """transformers' errors about a checkpoint that is not there, or not one, as ModelError."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ModelError(
             f"A model is a hub id, a folder or \"base\", but {source!r} cannot be loaded: {error}"
         ) from error

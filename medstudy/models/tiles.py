@@ -7,8 +7,8 @@ budget counts the pixels of the tiles; the visual tokens that are planned and re
 
 Sides are rounded to whole tiles, within a budget down, so an image of few tiles is stretched, and most of all a strip
 thinner than a tile (`Fixed` with `mode: pad` keeps the aspect). These families cannot show less than one tile: an image
-that is smaller is enlarged to it, which records show as a scale above 1, and a budget below one tile is a
-ResolutionError.
+that is smaller is enlarged to it, which records show as a scale above 1. A budget below one tile is kept by the detail:
+the image is brought down to it and then enlarged, which records show as a detail below what is shown.
 
 Their positions are one-dimensional, so a branch continues where its prefix ends.
 """
@@ -20,8 +20,7 @@ from operator import attrgetter
 from typing import ClassVar
 
 import torch
-from torchvision.transforms.v2 import functional
-from transformers.image_utils import PILImageResampling, pil_torch_interpolation_mapping
+from transformers.image_utils import SizeDict
 
 from medstudy.errors import ModelError
 from medstudy.models.family import Family, Seen
@@ -34,6 +33,7 @@ class Tiles(Geometry):
 
     patches: int
     unit: ClassVar[str] = "tile"
+    enlarges: ClassVar[bool] = True
 
     def layout(self, size: Size) -> tuple[int, int]:
         """Rows and columns of tiles."""
@@ -90,9 +90,9 @@ class Tiled(Family):
         return self.normalised(views.to(self.model.device).flatten(2)).view(len(views), 3, side, side)
 
     def _overview(self, image: torch.Tensor) -> torch.Tensor:
-        side, resample = self.geometry.factor, self.processor.image_processor.resample
-        mode = pil_torch_interpolation_mapping[PILImageResampling(int(resample))]
-        return functional.resize(image.permute(2, 0, 1), [side, side], mode, antialias=True)[None]
+        side, settings = self.geometry.factor, self.processor.image_processor
+        size = SizeDict(height=side, width=side)
+        return settings.resize(image.permute(2, 0, 1)[None], size, resample=settings.resample)
 
     @property
     def pixel_settings(self) -> tuple:
