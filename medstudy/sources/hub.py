@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
@@ -61,7 +61,7 @@ def stream(path: str, split: str, *, config: str | None = None, revision: str | 
 
     local = Path(path).is_dir()
     try:
-        with tempfile.TemporaryDirectory() as empty:
+        with TemporaryDirectory() as empty:
             where = {"streaming": True, "cache_dir": empty} if local else {"revision": revision}
             found = datasets.load_dataset(path, config, split=split, **where)
     except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
