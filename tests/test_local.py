@@ -447,7 +447,7 @@ def test_hub_groups_shared_out_anew(tmp_path):
     made = hub_params(folder, columns=QA | {"group": "patient"}, test_share=0.3, val_share=0.2)
     apart = datasets.hub_columns.survey(made)
     assert len({(one.split, one.group) for one in apart.entries}) > len({one.group for one in apart.entries})
-    together = datasets.hub_columns.survey(Anew(**dict(made)))
+    together = datasets.hub_columns.survey(Anew(**dict(made) | {"split": "group"}))
     assert len({(one.split, one.group) for one in together.entries}) == len({one.group for one in together.entries})
 
 
