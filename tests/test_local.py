@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import ClassLabel, Features, Image, List, Value
+from datasets import ClassLabel, Features, Image, List, Value, load_dataset
 from PIL import Image as Pil
 
 from medstudy import datasets, grid, images, params
@@ -420,6 +420,41 @@ def test_hub_image_folder_and_paths_that_lead_out(tmp_path):
     made = hub_params(paths, splits={"train": None})
     faults = datasets.hub_columns.survey(made).faults
     assert [fault.problem for fault in faults] == ["absolute path", "malformed"]
+
+
+def test_a_folder_is_not_taken_for_another_of_its_name(tmp_path, monkeypatch):
+    """`datasets` keeps what it loaded under the last name of its folder, features and all."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    other = FEATURES | {"organ": ClassLabel(names=["bone", "skin"])}
+    rows = {"train": hub_rows(0, 2), "test": hub_rows(0, 2)}
+    first = hub.repository(tmp_path / "one" / "data", rows, Features(other))
+    assert load_dataset(str(first), split="test", cache_dir=tmp_path / "cache")[0]["organ"] == 0
+    second = hub.repository(tmp_path / "two" / "data", {"train": hub_rows(4, 2), "test": hub_rows(4, 2)}, FEATURES)
+    made = hub_params(second, columns={"image": "pic", "answer": "organ"}, ask="Which organ?", kind="open")
+    one = next(datasets.load(made, "test"))
+    assert one.questions[0].answer == "lung" and one.image.data == hub.encoded(4)["bytes"]
+
+
+def test_a_damaged_shard_is_one_message(repository):
+    (shard,) = repository.glob("data/test*.parquet")
+    shard.write_bytes(shard.read_bytes()[:200])
+    with pytest.raises(DataError, match="repo"):
+        list(datasets.load(hub_params(repository, columns=QA), "test"))
+
+
+def test_hub_groups_shared_out_anew(tmp_path):
+    folder = hub.repository(tmp_path / "anew", {"train": hub_rows(0, 40), "test": hub_rows(10, 20)}, FEATURES)
+    made = hub_params(folder, columns=QA | {"group": "patient"}, test_share=0.3, val_share=0.2)
+    apart = datasets.hub_columns.survey(made)
+    assert len({(one.split, one.group) for one in apart.entries}) > len({one.group for one in apart.entries})
+    together = datasets.hub_columns.survey(Anew(**dict(made) | {"split": "group"}))
+    assert len({(one.split, one.group) for one in together.entries}) == len({one.group for one in together.entries})
+
+
+class Anew(datasets.hub_columns.Params):
+    """As `sources.base.Source` has it where groups may be shared out anew."""
+
+    split: str = "group"
 
 
 def test_images_are_read_one_at_a_time(tmp_path, monkeypatch):

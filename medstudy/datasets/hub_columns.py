@@ -82,7 +82,7 @@ def opener(params: Params):
     def picture(key: Key, reading: Reading) -> Picture:
         source, number, place = key.at
         if held["source"] != source or held["row"] > number:
-            held.update(source=source, row=-1, rows=iter(_stream(params, source)))
+            held.update(source=source, row=-1, rows=hub.each(_stream(params, source), source))
         while held["row"] < number:
             held.update(row=held["row"] + 1, content=next(held["rows"]))
         shown = columns.images(held["content"], _bound(params, held["content"], source))
@@ -99,7 +99,7 @@ def _asked(params: Params, faults: list[Fault]) -> Iterator[Asked]:
         stated = split if len(sources) > 1 or split == "test" else None
         rows = _stream(params, source)
         names = {name: kind.int2str for name, kind in (rows.features or {}).items() if hasattr(kind, "int2str")}
-        for index, row in enumerate(rows):
+        for index, row in enumerate(hub.each(rows, f"{_shown(params)} {source}")):
             where = f"{source} row {index + 1}"
             known = _bound(params, row, source)
             named = {name: tell(row[name]) for name, tell in names.items() if isinstance(row[name], int)}

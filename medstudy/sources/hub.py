@@ -72,13 +72,16 @@ def picture(value: dict | bytes | None, name: str, root: Path | None = None) -> 
 def stream(path: str, split: str, *, config: str | None = None, revision: str | None = None):
     """A split's rows, one after the other, nothing in them decoded (a `datasets.IterableDataset`). Raises DataError.
 
-    A hub's data set is downloaded first. A folder is never cached: `datasets` tells folders apart by the last name.
+    A hub's data set is downloaded first. A folder is never cached, nor is a cache looked at: `datasets` tells folders
+    apart by their last name, and would give one the features (as the names of classes) of another, even streamed.
     """
     import datasets
 
     local = Path(path).is_dir()
     try:
-        found = datasets.load_dataset(path, config, split=split, revision=None if local else revision, streaming=local)
+        with TemporaryDirectory() as empty:
+            where = {"streaming": True, "cache_dir": empty} if local else {"revision": revision}
+            found = datasets.load_dataset(path, config, split=split, **where)
     except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
         raise DataError(
             f"A data set is a hub id or a folder that `datasets` loads, but {split} of {path}"
@@ -87,3 +90,11 @@ def stream(path: str, split: str, *, config: str | None = None, revision: str | 
         ) from error
     rows = found if local else found.to_iterable_dataset()
     return rows.decode(False) if rows.features else rows
+
+
+def each(rows, where: str) -> Iterator[dict]:
+    """The rows of a stream. Raises DataError for what `datasets` raises on the way, as of a damaged file."""
+    try:
+        yield from rows
+    except Exception as error:
+        raise DataError(f"The rows of {where} must all be readable, but: {error}. Write it again.") from error
