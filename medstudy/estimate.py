@@ -54,7 +54,7 @@ COLUMNS = {
     "measured_memory_mb": "peak resident memory of its process",
     "measured_tflops": "predicted FLOPs over measured seconds, in 10^12 a second",
     "seconds_ratio": "measured over predicted",
-    "memory_ratio": "measured over predicted; empty on CUDA, where a record has the host's memory",
+    "memory_ratio": "measured over predicted; empty on CUDA (a record has the host's memory) and of several processes",
 }
 
 
@@ -273,7 +273,8 @@ def _measured(job: grid.Job, row: dict) -> dict:
     found["measured_memory_mb"] = record["peak_memory_mb"]
     if "seconds" in row:
         found |= {"measured_tflops": row["flops"] / seconds / 1e12, "seconds_ratio": seconds / row["seconds"]}
-        if home().type == "cpu":
+        alone = job.parameters.get("training", {}).get("processes", 1) == 1  # else the record is of the one that waits
+        if home().type == "cpu" and alone:
             found["memory_ratio"] = record["peak_memory_mb"] / row["memory_mb"]
     return found
 
