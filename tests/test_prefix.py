@@ -151,6 +151,10 @@ def _of_several(family, example, shown, question):
     inputs = {"pixel_values": torch.cat(pixels)}
     if family.name.startswith("qwen"):
         inputs |= {"image_grid_thw": row.grids, "mm_token_type_ids": (ids == family.image_token).int()}
+    if family.name in ("idefics3", "smolvlm"):
+        inputs = {"pixel_values": inputs["pixel_values"][None]}
+    if family.name == "gemma3":
+        inputs["token_type_ids"] = (ids == family.image_token).int()
     if family.name == "llava_onevision":  # each image in tiles: with several, its own processor would show one tile
         sizes = [view.size for view in shown.views]
         family.model.config.image_grid_pinpoints = [*family.model.config.image_grid_pinpoints, *map(list, sizes)]
