@@ -68,7 +68,7 @@ class Report:
 
 def study(params) -> Report:
     """The data sets of a study (`medstudy.params.Study`), at its own rungs. Raises what a source does not list."""
-    geometry, said = _geometry(params.model)
+    geometry, said = _geometry(params.each()[0].model)  # of the first, where there are several
     found = _read(params.datasets)
     policies = {policy.label: policy for policy in (*params.inference, *params.regimes)}
     about = {"of": params.study, "geometry": said}

@@ -18,7 +18,7 @@ from medstudy.attention import Plan
 from medstudy.batches import Seen, name_of, parts, planned, sizes_of, validation_steps, views_of
 from medstudy.evaluation import control_of, options_of, swapped
 from medstudy.params import Optimisation, Study
-from medstudy.records import Example, Question
+from medstudy.records import Example, Question, Shot
 from medstudy.resolution import Shown, Size, check_effect
 from medstudy.supply import Supply, kept
 from medstudy.trainable import prepare
@@ -245,8 +245,11 @@ def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
         )
         first = rows.iloc[0]
         size = Size(int(first["height"]), int(first["width"]))
+        context = tuple(Shot(Size(shot["height"], shot["width"]), shot["question"], shot["answer"])
+                        for shot in first["context"])  # fmt: skip
         about = {name: first[name] for name in ("dataset", "group", "family", "modality", "anatomy", "source")}
-        made.append(Example(image_id, size, asked, split=split, render=False, license="", **about))
+        about |= {"split": split, "render": False, "license": "", "context": context}
+        made.append(Example(image_id, size, asked, **about))
     return made
 
 

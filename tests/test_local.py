@@ -189,7 +189,8 @@ def test_a_class_question_has_one_id_for_all_images(tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_row_that_cannot_be_used_stops_or_is_left_out(tmp_path, change, problem):
+def test_a_row_that_cannot_be_used_stops_or_is_left_out(tmp_path, change, problem, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     inside = tmp_path / "data"
     own.photo(tmp_path / "outside.png")
     inside.mkdir()

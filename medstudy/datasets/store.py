@@ -6,6 +6,7 @@ an image is a part of its file, and its `StoredPicture` reads just that.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from medstudy.errors import DataError, ImageError
 from medstudy.pictures import Picture, StoredPicture
 from medstudy.progress import track
 from medstudy.records import LETTERS, SPLITS, Example, Question, Shot
+from medstudy.sources import hub
 
 BATCH_BYTES, BATCH_ROWS = 32 * 2**20, 256  # what is held in memory before it is written
 _TEXT = Value("string")
@@ -51,20 +53,25 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
 
     Each image is decoded on the way, so that an unreadable one stops the study before anything is trained; where the
     params say `on_unreadable: skip`, it is left out with its questions and listed in unreadable.csv. Beside the
-    splits stand questions.parquet and fingerprints.parquet (for `medstudy.leakage`).
+    splits stand questions.parquet and fingerprints.parquet (for `medstudy.leakage`), and of a source that may change
+    source.json with the commit that it was at.
 
     Raises ImageError; DataError for a repeated image id, a question without an answer, no test image, or training
     images without any for validation. A data set without training images is only evaluated on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    build = _Build(params.name, leave_out=getattr(params, "on_unreadable", "stop") == "skip")
+    label = datasets.label(params)
+    build = _Build(label, leave_out=getattr(params, "on_unreadable", "stop") == "skip")
     tables = []
     for split in SPLITS:
-        made = track(datasets.load(params, split), f"{params.name} {split}", unit="image")
+        made = track(datasets.load(params, split), f"{label} {split}", unit="image")
         tables.append(write(build.checked(made, split), folder / f"{split}.arrow"))
     build.check_splits([len(table) for table in tables])
     table = pd.concat([one for one in tables if len(one)], ignore_index=True)
     table.to_parquet(folder / "questions.parquet")
+    if hasattr(params, "revision"):
+        about = {"path": Path(params.path).name, "commit": hub.commit(params.path, params.revision)}
+        (folder / "source.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     pd.DataFrame(build.prints, columns=fingerprints.COLUMNS).to_parquet(folder / "fingerprints.parquet")
     unreadable = pd.DataFrame(build.lost, columns=["split", "image_id", "error"])
     unreadable.to_csv(folder / "unreadable.csv", index=False, lineterminator="\n")
@@ -99,16 +106,20 @@ def read_all(folders: Iterable[Path], split: str) -> list[Example]:
 
 
 def questions(examples: Iterable[Example]) -> pd.DataFrame:
-    """One row a question: its tags and the native height and width of its image; no pixels."""
+    """One row a question: its tags, native height and width of its image and of those before it; no pixels."""
     rows = []
     for example in examples:
         about = {name: getattr(example, name) for name in _ABOUT}
         about |= {"height": example.image.height, "width": example.image.width}
+        about["context"] = [
+            {"height": shot.image.height, "width": shot.image.width, "question": shot.question, "answer": shot.answer}
+            for shot in example.context
+        ]
         for question in example.questions:
             asked = asdict(question)
             rows.append(about | {"question_id": asked.pop("id"), "question": asked.pop("text")} | asked)
     asked = [name for name in _QUESTION if name not in ("id", "text")]
-    names = [*_ABOUT, "height", "width", "question_id", "question", *asked]
+    names = [*_ABOUT, "height", "width", "context", "question_id", "question", *asked]
     return pd.DataFrame(rows, columns=names).astype({"detail_px": float})
 
 

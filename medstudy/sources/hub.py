@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from huggingface_hub import HfApi
+
 from medstudy import paths
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
@@ -46,7 +48,10 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
 
 
 def _table(path: str, config: str | None, split: str, revision: str | None):
-    """A folder is streamed, past the cache of `datasets`, which knows one by its last name alone and confuses them."""
+    """A folder is streamed past the cache of `datasets`, which knows one by its last name alone and confuses them.
+
+    It would give one the rows, and even streamed the features (as the names of classes), of another.
+    """
     import datasets
 
     folder = paths.resolve(path)
@@ -54,6 +59,16 @@ def _table(path: str, config: str | None, split: str, revision: str | None):
         return datasets.load_dataset(path, config, split=split, revision=revision)
     with TemporaryDirectory() as cache:
         return datasets.load_dataset(str(folder), config, split=split, streaming=True, cache_dir=cache)
+
+
+def commit(path: str, revision: str | None) -> str:
+    """The commit of a hub's repository that `revision` names, None the newest; "a folder", or "unknown" offline."""
+    if paths.resolve(path).is_dir():
+        return "a folder"
+    try:
+        return HfApi().dataset_info(path, revision=revision).sha
+    except Exception:  # the hub's client raises many things without a network, and a commit given is its own answer
+        return revision or "unknown"
 
 
 def picture(value: dict | bytes | None, name: str, root: Path | None = None) -> Picture:
@@ -72,23 +87,17 @@ def picture(value: dict | bytes | None, name: str, root: Path | None = None) -> 
 def stream(path: str, split: str, *, config: str | None = None, revision: str | None = None):
     """A split's rows, one after the other, nothing in them decoded (a `datasets.IterableDataset`). Raises DataError.
 
-    A hub's data set is downloaded first. A folder is never cached, nor is a cache looked at: `datasets` tells folders
-    apart by their last name, and would give one the features (as the names of classes) of another, even streamed.
+    A hub's data set is downloaded first.
     """
-    import datasets
-
-    local = Path(path).is_dir()
     try:
-        with TemporaryDirectory() as empty:
-            where = {"streaming": True, "cache_dir": empty} if local else {"revision": revision}
-            found = datasets.load_dataset(path, config, split=split, **where)
+        found = _table(path, config, split, revision)
     except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
         raise DataError(
             f"A data set is a hub id or a folder that `datasets` loads, but {split} of {path}"
             f"{f' ({config})' if config else ''} cannot be: {error}. Mend the id, the config or `splits`; without a "
             f"network, download it elsewhere and give its folder as `path`."
         ) from error
-    rows = found if local else found.to_iterable_dataset()
+    rows = found.to_iterable_dataset() if hasattr(found, "to_iterable_dataset") else found
     return rows.decode(False) if rows.features else rows
 
 

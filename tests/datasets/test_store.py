@@ -2,9 +2,12 @@
 
 import hashlib
 import io
+import json
 import pickle
 import weakref
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import datasets as hub
 import numpy as np
@@ -19,6 +22,7 @@ from medstudy.errors import DataError, ImageError
 from medstudy.pictures import Picture
 from medstudy.records import SPLITS, Shot
 from tests.conftest import make_example
+from tests.data_sets import MAKERS
 
 
 class Made:
@@ -35,6 +39,34 @@ def _serve(monkeypatch, splits):
 
 def _splits():
     return {split: [make_example(i, (30, 40), split) for i in range(3)] for split in ("train", "val", "test")}
+
+
+def test_the_commit_of_a_source_stands_with_what_was_made_of_it(tmp_path, monkeypatch):
+    from medstudy.sources import hub as source
+
+    found = SimpleNamespace(dataset_info=lambda path, revision: SimpleNamespace(sha=f"{path}@{revision}"))
+    monkeypatch.setattr(source, "HfApi", lambda: found)
+    assert source.commit("some/set", "main") == "some/set@main"
+    assert source.commit(str(tmp_path), "main") == "a folder"
+    monkeypatch.setattr(source, "HfApi", lambda: SimpleNamespace())  # no network
+    assert [source.commit("some/set", revision) for revision in ("abc", None)] == ["abc", "unknown"]
+    params = MAKERS["slake"](tmp_path / "slake")
+    store.build(params, tmp_path / "built")
+    said = json.loads((tmp_path / "built" / "source.json").read_text())
+    assert said == {"path": Path(params.path).name, "commit": "a folder"}
+
+
+def test_prompts_of_several_images_are_planned_from_the_table_as_from_the_examples(tmp_path):
+    from medstudy.demand import examples_of
+
+    store.build(MAKERS["smmile"](tmp_path / "source"), tmp_path / "built")
+    table = pd.read_parquet(tmp_path / "built" / "questions.parquet")
+    planned = {one.image_id: one for one in examples_of(table, "test")}
+    built = store.read(tmp_path / "built", "test")
+    assert any(len(one.context) > 1 for one in built) and len(planned) == len(built)
+    for one in built:
+        seen = [(shot.image.height, shot.image.width, shot.question, shot.answer) for shot in one.context]
+        assert [(*shot.image, shot.question, shot.answer) for shot in planned[one.image_id].context] == seen
 
 
 def test_round_trip(monkeypatch, tmp_path):

@@ -87,13 +87,17 @@ def _scene(seed: int, split: str, family: str, index: int):
     return FAMILIES[family].plan(plan), render
 
 
+_UNUSED = ("set_id", "tags")  # of a question here
+
+
 def fingerprint(made: Example, cells: int = 8, levels: int = 16) -> str:
     """SHA-256 of the questions and of an 8 x 8 thumbnail in 16 levels.
 
     Coarse on purpose: another FFT or SIMD rounds a few pixels in a million to the neighbouring grey value.
     """
     thumbnail = np.floor(_means(made.image, cells) * levels / 256).astype(np.uint8)
-    content = json.dumps([made.image.size, [asdict(q) for q in made.questions]], sort_keys=True)
+    asked = [{name: said for name, said in asdict(q).items() if name not in _UNUSED} for q in made.questions]
+    content = json.dumps([made.image.size, asked], sort_keys=True)
     return hashlib.sha256(content.encode() + thumbnail.tobytes()).hexdigest()
 
 
