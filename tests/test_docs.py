@@ -1,12 +1,12 @@
-"""docs/your-data.md is true: its params are valid, and the files that it shows are read by them."""
+"""The docs are true: their params are valid, the files that they show are read by them, tables are of the code."""
 
 import re
 
 import pytest
 import yaml
 
-from medstudy import datasets, params, paths
-from tests import own
+from medstudy import datasets, params, paths, readme
+from tests import cards, own
 
 PAGE = (paths.ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
 BLOCKS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.S)]
@@ -55,3 +55,9 @@ def test_the_commands_shown_parse():
     assert len(lines) >= 5
     for line in lines:
         assert callable(cli.parser().parse_args(line).command)
+
+
+def test_the_table_of_data_sets_is_that_of_their_cards():
+    text, (begin, end) = cards.PAGE.read_text(), readme.marks("cards")
+    assert text.split(begin)[1].split(end)[0].strip() == cards.table()
+    assert cards.table().count("\n") == 1 + sum(hasattr(module, "CARD") for module in datasets.REGISTRY.values())
