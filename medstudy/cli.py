@@ -18,6 +18,7 @@ from rich.table import Table
 from medstudy import __version__
 from medstudy.errors import MedstudyError, ParamsError
 
+WIDTH = 150  # columns of a table that is not printed on a terminal
 EXAMPLES = """examples:
   python -m medstudy run params/offline.yaml              make everything that is missing, then print the claims
   python -m medstudy run params/offline.yaml --dry-run    what would be made, without making it
@@ -121,7 +122,7 @@ def _run(options: argparse.Namespace) -> None:
     cores = options.cores or workflow.cores()
     if options.dry_run:
         workflow.preview(study, console)
-        _costs(study, options.tflops, cores, console)
+        _costs(study, options.tflops, cores)
         return
     workflow.run(study, options.study, cores, console)
     for one in study.each():
@@ -136,20 +137,18 @@ def _estimate(options: argparse.Namespace) -> None:
 
     study, cores = params.load(options.study), options.cores or workflow.cores()
     if not options.json:
-        _costs(study, options.tflops, cores, Console())
+        _costs(study, options.tflops, cores)
         return
     frame = estimate.estimate(study, options.tflops, progress=True)
     rows = json.loads(frame.to_json(orient="records"))  # NaN as null
     print(json.dumps({"jobs": rows, "totals": estimate.totals(frame, cores), "about": frame.attrs}, indent=2))
 
 
-def _costs(study, tflops: float | None, cores: int, console: Console) -> None:
+def _costs(study, tflops: float | None, cores: int) -> None:
     """What the study's jobs cost, as a table, and what that rests on."""
     from medstudy import estimate, estimate_table
 
-    frame = estimate.estimate(study, tflops, progress=True)
-    if not console.is_terminal:
-        console.width = max(console.width, estimate_table.WIDTH)  # a file or a pipe has room
+    frame, console = estimate.estimate(study, tflops, progress=True), _roomy()
     console.print(estimate_table.table(frame))
     for line in estimate_table.summary(frame, estimate.totals(frame, cores)):
         console.print(line, highlight=False, soft_wrap=True)
@@ -170,7 +169,7 @@ def _data_check(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
-        Console().print(check_table.render(report), highlight=False)
+        _roomy().print(check_table.render(report), highlight=False)
     return int(report.stops)
 
 
@@ -219,7 +218,7 @@ def _rescore(options: argparse.Namespace) -> None:
     from medstudy import rescoring
 
     scores, table = rescoring.rescore(rescoring.find(options.what))
-    Console().print(rescoring.printed(table))
+    _roomy().print(rescoring.printed(table))
     if options.out:
         for file in rescoring.write(scores, table, options.out):
             print(f"Written: {file}")
@@ -249,6 +248,14 @@ def _notebook(options: argparse.Namespace) -> None:
     if repeated:
         raise ParamsError(f"A parameter is given once, got more of {', '.join(sorted(repeated))}.")
     print(notebook.execute(options.name, options.out.resolve(), dict(options.p)))
+
+
+def _roomy() -> Console:
+    """For wide tables: a file or a pipe has room."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    return console
 
 
 def _interrupt(number: int, frame: object) -> None:

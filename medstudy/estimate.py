@@ -58,15 +58,19 @@ COLUMNS = {
 }
 
 
-def estimate(study: Study, tflops: float | None = None, progress: bool = False) -> pd.DataFrame:
+def estimate(
+    study: Study, tflops: float | None = None, progress: bool = False, known: set[tuple] | None = None
+) -> pd.DataFrame:
     """One row a job, in the order of the grid; `COLUMNS` says what each column is.
 
-    tflops: the sustained rate of a device in 10^12 operations a second; None takes finished jobs, else calibrates.
+    known: views of resized images that jobs of other models keep already. tflops: the sustained rate of a device in
+    10^12 operations a second; None takes finished jobs, else the study's own statement, else calibrates.
     The table's attrs hold the pace of each stage, its source and basis, and the numbers of weights. Raises ParamsError
     when the model is too large to calibrate here and `tflops` is None, ResolutionError for a view that fits in no pass.
     """
     if study.models:
-        frames = [estimate(one, tflops, progress) for one in study.each()]
+        known = set()
+        frames = [estimate(one, tflops, progress, known) for one in study.each()]
         whole = pd.concat(frames, ignore_index=True).drop_duplicates("job", ignore_index=True)
         whole.attrs |= {"study": study.study, "models": [frame.attrs for frame in frames]}
         return whole
@@ -74,7 +78,7 @@ def estimate(study: Study, tflops: float | None = None, progress: bool = False) 
     family, adapter = demand.trainable(study)
     counter = demand.Counter(study, family)
     data = examples(study, jobs)
-    needs = _shared(counter, _demands(study, jobs, counter, data, progress))
+    needs = _shared(counter, _demands(study, jobs, counter, data, progress), known)
     pace = speed.of(study, counter, [(job, needed) for job, needed, _ in needs], data, tflops)
     device = "stated" if pace.source == "stated" else home().type
     saved = checkpoint_bytes(family if adapter else plain, adapters_only=adapter is not None)
@@ -219,9 +223,12 @@ def _demands(study: Study, jobs, counter: demand.Counter, data, progress: bool) 
     return made
 
 
-def _shared(counter: demand.Counter, demands) -> list[tuple[grid.Job, demand.Demand, int]]:
-    """Each job with what it is the first to need: the towers' passes in its FLOPs, and the bytes kept for all."""
-    known: set[tuple] = set()
+def _shared(counter: demand.Counter, demands, known: set[tuple] | None) -> list[tuple[grid.Job, demand.Demand, int]]:
+    """Each job with what it is the first to need: the towers' passes in its FLOPs, and the bytes kept for all.
+
+    known: see `estimate`; it grows. Features are a model's own.
+    """
+    known = set() if known is None or counter.stored else known
     made = []
     for job, needed in demands:
         new = [shown for name, shown in needed.views.items() if name not in known]

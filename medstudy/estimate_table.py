@@ -10,8 +10,6 @@ from rich.table import Table
 from medstudy.estimate import MB, grouped
 from medstudy.records import SPLITS
 
-WIDTH = 150  # columns that the table needs
-
 
 def table(frame: pd.DataFrame) -> Table:
     """The jobs with a model, predicted; once one of them has run, all that have run measured beside it."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 
-from medstudy import estimate, expected, models, params
+from medstudy import estimate, expected, models, params, paths
 from medstudy.datasets import vqa_rad
 from medstudy.errors import ModelError
 from medstudy.models import published
@@ -66,3 +67,20 @@ def test_a_study_of_which_nothing_is_here_is_estimated_for_the_device_that_it_st
     assert (trained["images"] == 30 + 4 * 5).all() and (trained["memory_mb"] > 1000).all()
     assert [about["device"] for about in frame.attrs["models"]] == ["stated"] * 2
     assert "not here" in frame.attrs["models"][0]["data"][0]["from"]
+
+
+def test_the_papers_study_is_planned_whole_with_hours_memory_and_disk():
+    """All of its data sets and models, a few images of each; nothing of them is on this machine."""
+    content = yaml.safe_load((paths.ROOT / "params" / "paper.yaml").read_text())
+    some = [one | {"train": 4, "val": 1, "test": 2} for one in content["datasets"]]
+    frame = estimate.estimate(params.parse(content | {"datasets": some}))
+    modelled = frame[frame["stage"].isin(["train", "evaluate"])]
+    assert len(frame) == 8 + 1 + 4 * (4 + 5 + 3) and len(modelled) == 4 * 9
+    assert (modelled[["seconds", "memory_mb", "flops"]] > 0).all(axis=None)
+    assert (frame.loc[frame["stage"] == "train", "checkpoint_mb"] > 0).all()
+    native = modelled.set_index("job")["flops"]
+    for label in ("qwen2-vl-2b", "internvl2_5-4b", "llava-ov-0_5b"):
+        assert native[f"train-{label}-native-s0"] > native[f"train-{label}-fixed-224-s0"]
+    origins = frame.attrs["models"][0]["data"]
+    assert [one["dataset"] for one in origins] == [one["name"] for one in some]
+    assert all("not here" in one["from"] for one in origins)
