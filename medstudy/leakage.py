@@ -112,8 +112,8 @@ def check(found: pd.DataFrame) -> None:
     of = "" if first["of_dataset"] == first["dataset"] else f"trained: {first['of_dataset']}, "
     raise DataError(
         f"No image may stand in training and in evaluation, nor a group in two splits, but:\n{lines}\n"
-        "`python -m medstudy data check` on the study's params lists them. Set `split: group` where a data set splits by "
-        "question, leave the images out, or admit it in the params, "
+        "`python -m medstudy data check` on the study's params lists them. Set `split: group` where a data set splits "
+        "by question, leave the images out, or admit it in the params, "
         f"and every figure, table and claim will say so: leakage: {{allow: [{{evaluated: {first['dataset']}, {of}"
         "reason: ...}]}"
     )
