@@ -15,9 +15,10 @@ import pandas as pd
 import torch
 
 from medstudy import cost, packing, prefix
+from medstudy.draws import uniform
 from medstudy.params import Optimisation
 from medstudy.records import Example
-from medstudy.resolution import Shown, Size, plan, scale, uniform
+from medstudy.resolution import Shown, Size, plan, scale
 from medstudy.supply import Supply
 
 Seen = tuple[Example, Shown]

@@ -143,10 +143,11 @@ def _own(params: own.Own, found: _Found) -> Iterator[tuple[Example, str, bool]]:
 
 def _public(params, found: _Found) -> Iterator[tuple[Example, str, bool]]:
     """Any other data set; what it raises ends its split."""
+    stops = getattr(params, "on_unreadable", "stop") == "stop"
     for split in SPLITS:
         try:
             for example in datasets.load(params, split):
-                yield example, "", True
+                yield example, "", stops
         except MedstudyError as error:
             found.problem(LOST, error, datasets.label(params), split)
 

@@ -122,7 +122,7 @@ def _run(options: argparse.Namespace) -> None:
     cores = options.cores or workflow.cores()
     if options.dry_run:
         workflow.preview(study, console)
-        _costs(study, options.tflops, cores)
+        _costs(study, options.tflops, options.cores)
         return
     workflow.run(study, options.study, cores, console)
     for one in study.each():
@@ -133,25 +133,32 @@ def _run(options: argparse.Namespace) -> None:
 def _estimate(options: argparse.Namespace) -> None:
     import json
 
-    from medstudy import estimate, params, workflow
+    from medstudy import estimate, params
 
-    study, cores = params.load(options.study), options.cores or workflow.cores()
+    study = params.load(options.study)
     if not options.json:
-        _costs(study, options.tflops, cores)
+        _costs(study, options.tflops, options.cores)
         return
     frame = estimate.estimate(study, options.tflops, progress=True)
-    rows = json.loads(frame.to_json(orient="records"))  # NaN as null
-    print(json.dumps({"jobs": rows, "totals": estimate.totals(frame, cores), "about": frame.attrs}, indent=2))
+    rows, totals = json.loads(frame.to_json(orient="records")), _totals(frame, options.cores)  # NaN as null
+    print(json.dumps({"jobs": rows, "totals": totals, "about": frame.attrs}, indent=2))
 
 
-def _costs(study, tflops: float | None, cores: int) -> None:
+def _costs(study, tflops: float | None, cores: int | None) -> None:
     """What the study's jobs cost, as a table, and what that rests on."""
     from medstudy import estimate, estimate_table
 
     frame, console = estimate.estimate(study, tflops, progress=True), _roomy()
     console.print(estimate_table.table(frame))
-    for line in estimate_table.summary(frame, estimate.totals(frame, cores)):
+    for line in estimate_table.summary(frame, _totals(frame, cores)):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _totals(frame, cores: int | None) -> dict[str, float]:
+    """With as many jobs at once as cores; on a card one."""
+    from medstudy import estimate, estimate_table, workflow
+
+    return estimate.totals(frame, cores or (workflow.cores() if estimate_table.on_cpu(frame) else 1))
 
 
 def _data_check(options: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import cost, datasets, demand, expected, grid, memory, models, provenance, speed
+from medstudy import cost, datasets, demand, expected, grid, memory, models, provenance, speed, training
 from medstudy.models.family import home
 from medstudy.params import Study
 from medstudy.progress import bar, track
@@ -78,6 +78,8 @@ def estimate(
     family, adapter = demand.trainable(study)
     counter = demand.Counter(study, family)
     data = examples(study, jobs)
+    if not data["train"] and not any("NOT COUNTED" in one["from"] for one in _origins(study, jobs, data)):
+        training.check_data(data, study.study)
     needs = _shared(counter, _demands(study, jobs, counter, data, progress), known)
     pace = speed.of(study, counter, [(job, needed) for job, needed, _ in needs], data, tflops)
     device = "stated" if pace.source == "stated" else home().type
@@ -158,8 +160,14 @@ def examples(study: Study, jobs: Sequence[grid.Job]) -> dict[str, list[Example]]
                 made[split] += expected.examples(params, split)
                 continue
             for one in track(datasets.load(params, split), f"{datasets.label(params)} {split}", unit="image"):
-                made[split].append(replace(one, image=Size(one.image.height, one.image.width)))
+                made[split].append(_sized(one))
     return made
+
+
+def _sized(example: Example) -> Example:
+    """An example whose images are their sizes."""
+    context = tuple(replace(shot, image=Size(shot.image.height, shot.image.width)) for shot in example.context)
+    return replace(example, image=Size(example.image.height, example.image.width), context=context)
 
 
 def weights(family) -> dict[str, int]:

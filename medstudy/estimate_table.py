@@ -48,9 +48,21 @@ def summary(frame: pd.DataFrame, totals: dict[str, float]) -> list[str]:
         f"{clock(totals['wall_seconds_left'])}. Only jobs with a model are predicted.",
         f"Disk {totals['disk_mb'] * MB / 1e9:,.2f} GB with data left out; memory of the {count} largest jobs "
         f"{totals['memory_mb'] * MB / 1e9:,.1f} GB ({device}).",
+        *_bound(models[0]["data"]),
         *map(_of_data, models[0]["data"]),
         *(line for about in models for line in _of_model(about)),
     ]
+
+
+def on_cpu(frame: pd.DataFrame) -> bool:
+    """Whether the estimate is for processes on this machine's CPU."""
+    return frame.attrs.get("models", [frame.attrs])[0]["device"] == "cpu"
+
+
+def _bound(data: list[dict]) -> list[str]:
+    """A total that leaves data out is a lower bound."""
+    left = [about["dataset"] for about in data if "NOT COUNTED" in about["from"]]
+    return [f"AT LEAST: images of {', '.join(left)} are not counted (below)."] if left else []
 
 
 def _of_data(about: dict) -> str:

@@ -5,9 +5,7 @@ An estimate counts them like real ones. What it rests on is returned with them, 
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from medstudy import datasets
+from medstudy import datasets, paths
 from medstudy.records import SPLITS, Example, Question
 from medstudy.resolution import Size
 from medstudy.sources.card import Card
@@ -16,12 +14,13 @@ from medstudy.sources.card import Card
 def needed(params: datasets.Params) -> bool:
     """Whether a data set comes from a place that is not on this machine."""
     path = getattr(params, "path", None)
-    return path is not None and datasets.card(params) is not None and not Path(path).expanduser().exists()
+    public = datasets.card(params) is not None or params.name == "hub"
+    return path is not None and public and not paths.resolve(path).exists()
 
 
 def examples(params: datasets.Params, split: str) -> list[Example]:
     """Examples of a split whose image is its size alone; none where no number of images is published."""
-    card, label = datasets.card(params), datasets.label(params)
+    card, label = _card(params), datasets.label(params)
     images, questions = counts(params, split) or (0, 0)
     size, asked = Size(*card.typical), " ".join(["word"] * card.words[0])
     answer = " ".join(["word"] * card.words[1])
@@ -36,15 +35,15 @@ def examples(params: datasets.Params, split: str) -> list[Example]:
 
 def counts(params: datasets.Params, split: str) -> tuple[int, int] | None:
     """(images, questions) of a split as published, less what the params leave out; None where nobody published them."""
-    card = datasets.card(params)
-    source, share = _source(card, params, split)
-    if source is None:
+    card, most = _card(params), getattr(params, split)
+    sources, share = _sources(card, params, split)
+    if not sources:
         return 0, 0
-    images = card.images.get(source, card.questions.get(source))
-    most = getattr(params, split)
-    if images is None and most is None:
+    images = [card.images.get(source, card.questions.get(source)) for source in sources]
+    if None in images and most is None:
         return None
-    images, questions = (round(share * (count or most)) for count in (images, card.questions.get(source, images)))
+    asked = [card.questions.get(source, count) for source, count in zip(sources, images, strict=True)]
+    images, questions = (round(share * sum(count or most for count in counts)) for counts in (images, asked))
     if most is None or most >= images:
         return images, max(images, questions)
     return most, max(most, round(questions * most / images))
@@ -52,16 +51,23 @@ def counts(params: datasets.Params, split: str) -> tuple[int, int] | None:
 
 def origin(params: datasets.Params) -> str:
     """What an estimate's counts of a data set rest on, in words."""
-    card: Card = datasets.card(params)
+    card = _card(params)
     height, width = card.typical
     unknown = [split for split in SPLITS if counts(params, split) is None]
     left = f"; {', '.join(unknown)} NOT COUNTED: no number of images is published" if unknown else ""
     return f"not here: published counts; images taken to be {height}x{width} ({card.typical_from}){left}"
 
 
-def _source(card: Card, params, split: str) -> tuple[str | None, float]:
-    """The source's split that one of ours is made of, and which share of it; None where there is none."""
-    assert split in SPLITS
+def _card(params) -> Card:
+    """What is published; of a hub's data set that has no card here, nothing."""
+    return datasets.card(params) or Card(url=params.path, license="unknown", splits=SPLITS, schema_from="nothing")
+
+
+def _sources(card: Card, params, split: str) -> tuple[tuple[str, ...], float]:
+    """The source's splits that one of ours is made of, and which share of them; none where there is none."""
+    if getattr(params, "split", "source") == "group":
+        shares = {"test": params.test_share, "val": params.val_share}
+        return card.splits, shares.get(split, 1 - sum(shares.values()))
     if split in card.splits:
-        return split, 1.0 - params.val_share * (split == "train" and "val" not in card.splits)
-    return ("train", params.val_share) if split == "val" and "train" in card.splits else (None, 0.0)
+        return (split,), 1.0 - params.val_share * (split == "train" and "val" not in card.splits)
+    return (("train",), params.val_share) if split == "val" and "train" in card.splits else ((), 0.0)

@@ -33,11 +33,11 @@ _READING = ("images.py", "imaging/*.py", "pictures.py")
 _PIXELS = (*_READING, "views.py", "shelf.py", "supply.py")
 _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
 _TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "optimizers.py", "checkpoints.py")
-_MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "datasets/store.py")
+_MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "draws.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 _DRAWING = ("figures/*.py", "tables/*.py")
 SOURCES = {  # of the data stage also the data set's own
-    "data": ("records.py", *_READING, "fingerprints.py", "datasets/store.py", "sources/*.py"),
+    "data": ("records.py", "draws.py", *_READING, "fingerprints.py", "datasets/store.py", "sources/*.py"),
     "leakage": ("leakage.py", "fingerprints.py"),
     "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),

@@ -46,7 +46,7 @@ def coarse_unchanged(study: Study) -> Finding:
 def _at_level(study: Study, level: str) -> Difference:
     native, low = study.aligned(study.native), study.aligned(study.low)
     if not (native["level"] == level).any():
-        raise NotRun(f"needs {level} questions")
+        raise NotRun(f"needs {level} questions: a data set that knows the size of the deciding detail")
     return paired_difference(native[native["level"] == level], low[low["level"] == level], level=study.level)
 
 
@@ -54,7 +54,7 @@ def _at_level(study: Study, level: str) -> Difference:
 def fine_over_coarse(study: Study) -> Finding:
     """The interaction of resolution and the level of detail."""
     native, low = study.aligned(study.native), study.aligned(study.low)
-    if native["level"].nunique() < 2:
+    if not {"fine", "coarse"} <= set(native["level"]):
         raise NotRun("needs fine and coarse questions")
     found = contrast(native, low, "level", "fine", "coarse", level=study.level)
     return _gain(found, f"The gain is {100 * found.mean_a:+.1f} points on fine and {100 * found.mean_b:+.1f} on coarse "

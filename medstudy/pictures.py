@@ -21,6 +21,7 @@ class Picture:
 
     data: bytes = field(repr=False)
     name: str
+    limit: int = images.MAX_PIXELS  # height times width at most
 
     @classmethod
     def of(cls, image: Image.Image, name: str) -> Picture:
@@ -44,7 +45,7 @@ class Picture:
 
     def pixels(self) -> np.ndarray:
         """[height, width, 3] uint8, decoded at every call. Raises ImageError naming the picture."""
-        return images.read_array(self.data, name=self.name)
+        return images.read_array(self.data, name=self.name, max_pixels=self.limit)
 
     @cached_property
     def _size(self) -> tuple[int, int]:
@@ -59,7 +60,8 @@ class StoredPicture(Picture):
     """
 
     def __init__(self, file: Path, start: int, length: int, name: str, sha256: str, size: tuple[int, int]):
-        vars(self).update(file=file, start=start, length=length, name=name, sha256=sha256, _size=size)
+        vars(self).update(file=file, start=start, length=length, name=name, sha256=sha256, _size=size,
+                          limit=max(images.MAX_PIXELS, size[0] * size[1]))  # fmt: skip
 
     @property
     def data(self) -> bytes:

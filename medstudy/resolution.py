@@ -13,7 +13,6 @@ https://github.com/huggingface/transformers/blob/main/src/transformers/models/qw
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from math import isqrt, sqrt
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -270,12 +269,6 @@ def trained_on(policy: Training) -> frozenset[str]:
     if isinstance(policy, Add):
         return frozenset(single.label for single in (policy.native, *policy.variants))
     return frozenset([policy.label])
-
-
-def uniform(*key: object) -> float:
-    """A number in [0, 1) that depends on the key alone: the same on every machine, in every process, after a resume."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return int.from_bytes(digest[:7], "big") / 2**56
 
 
 def fit_budget(size: Size, max_pixels: int, geometry: Geometry) -> Size:

@@ -23,7 +23,7 @@ LEFT_OUT = ("prompt", "options")
 
 
 def score(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Every prediction row with its metrics, `chance` (uniform guessing) and `level` (fine or coarse).
+    """Every prediction row with its metrics, `chance` (uniform guessing) and `level` (see `levels`).
 
     `score` is what every pooled figure shows: strict yes/no for closed questions, the author's score for all
     others. Known cell lines, localizations and classes are those of the references of the same data set.
@@ -35,8 +35,7 @@ def score(predictions: pd.DataFrame) -> pd.DataFrame:
     parts = [_SCORERS[kind](rows) for kind, rows in source.groupby("kind", sort=False)]
     columns = pd.concat(parts) if parts else pd.DataFrame(columns=[*METRICS, "chance"], dtype=float)
     columns = columns.reindex(index=out.index, columns=[*METRICS, "chance"])
-    level = np.where(out["detail_px"].isna(), "coarse", "fine")
-    return pd.concat([out, columns], axis=1).assign(level=level)
+    return pd.concat([out, columns], axis=1).assign(level=levels(out))
 
 
 def greedy(rows: pd.DataFrame) -> pd.DataFrame:
@@ -51,6 +50,16 @@ def sampled(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _decoding(rows: pd.DataFrame) -> pd.Series:
     return rows["decoding"].fillna(GREEDY) if "decoding" in rows else pd.Series(GREEDY, rows.index)
+
+
+def levels(rows: pd.DataFrame) -> np.ndarray:
+    """fine: the size of the detail that decides a question is known; coarse: a control, where that of others is.
+
+    unknown: of a data set that knows it of none of its questions, as all but those made here.
+    """
+    known = rows["detail_px"].notna()
+    told = known.groupby(rows["dataset"]).transform("any")
+    return np.select([known, told], ["fine", "coarse"], "unknown")
 
 
 def _check(predictions: pd.DataFrame) -> None:

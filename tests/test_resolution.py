@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from medstudy import resolution as r
+from medstudy.draws import uniform
 from medstudy.errors import ResolutionError
 from medstudy.resolution import Add, Blind, Curriculum, DownUp, Fixed, Geometry, Mixed, Native, Shuffled, Size
 
@@ -107,15 +108,15 @@ def test_a_higher_rung_never_shows_fewer_tokens(height, width):
 def test_mixed_draws_by_weight_and_only_from_its_choices():
     policy = Mixed(choices=(Fixed(side=84), Native(max_pixels=200704)), weights=(1, 3))
     labels = [
-        r.plan(policy, Size(300, 300), QWEN, draw=r.uniform(0, 0, index))[0].label for index in range(4000)
+        r.plan(policy, Size(300, 300), QWEN, draw=uniform(0, 0, index))[0].label for index in range(4000)
     ]
     assert set(labels) == {"fixed-84", "native"}
     assert labels.count("native") / 4000 == pytest.approx(0.75, abs=0.03)
 
 
 def test_a_draw_depends_on_its_key_alone():
-    assert r.uniform(0, 1, "a") == r.uniform(0, 1, "a")
-    assert len({r.uniform(seed, epoch, "a") for seed in range(5) for epoch in range(5)}) == 25
+    assert uniform(0, 1, "a") == uniform(0, 1, "a")
+    assert len({uniform(seed, epoch, "a") for seed in range(5) for epoch in range(5)}) == 25
 
 
 def test_curriculum_goes_from_low_to_high():

@@ -41,6 +41,7 @@ from medstudy.datasets import (
 )
 from medstudy.records import Example
 from medstudy.sources import splits
+from medstudy.sources.own import Own
 
 REGISTRY = {
     "phantom": phantom,
@@ -74,7 +75,8 @@ Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], 
 def load(params: Params, split: str) -> Iterator[Example]:
     """The examples of one split, in a fixed order; of the source's split, or of groups shared out anew."""
     made = REGISTRY[params.name].load
-    return splits.by_group(made, params, split) if getattr(params, "split", None) == "group" else made(params, split)
+    anew = getattr(params, "split", None) == "group" and not isinstance(params, Own)  # these do so themselves
+    return splits.by_group(made, params, split) if anew else made(params, split)
 
 
 def version(params: Params) -> str:

@@ -70,6 +70,8 @@ class Params(Source):
     def _folder(self) -> Params:
         if self.form != "hub" and self.path == "liangyuch/subcellular":
             raise ValueError(f"form: {self.form} needs as `path` a folder with the author's files")
+        if self.split == "group" and self.train_prompt != self.test_prompt:
+            raise ValueError("split: group mixes rows of both prompts: set train_prompt and test_prompt to the same")
         return self
 
 
@@ -101,7 +103,7 @@ def _sampled(table: pd.DataFrame, by: str, most: int | None, seed: int) -> pd.Da
     if most is None:
         return table
     parts = [rows.sample(n=min(len(rows), most), random_state=seed) for _, rows in table.groupby(by)]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else table[:0]
 
 
 def _hub(params: Params, split: str) -> Iterator[tuple[str, Picture, dict]]:

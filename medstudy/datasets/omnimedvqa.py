@@ -14,9 +14,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from medstudy.draws import uniform
 from medstudy.errors import DataError
 from medstudy.records import Example, Question
-from medstudy.resolution import uniform
 from medstudy.sources import files, folders, several, splits
 from medstudy.sources.base import Source
 from medstudy.sources.card import Card

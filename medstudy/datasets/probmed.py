@@ -73,7 +73,7 @@ def _example(asked: several.Asked, images: folders.Images) -> Example:
 
 def _question(number: int, row: dict) -> Question:
     dimension = next((name for name in DIMENSIONS if name in row["qa_type"]), "grounding")
-    if row["answer"].strip().lower() not in ("yes", "no"):
+    if str(row["answer"]).strip().lower() not in ("yes", "no"):
         raise DataError(f"ProbMed's answers are yes or no, but row {number} has {row['answer']!r}. Mend the row.")
     return closed_or_open(
         f"{number}", row["question"].replace("<image>", "").strip(), row["answer"].strip(), dimension,

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Features, Image, List, Value
 
-from medstudy import datasets, fingerprints
+from medstudy import datasets, fingerprints, paths
 from medstudy.errors import DataError, ImageError
 from medstudy.pictures import Picture, StoredPicture
 from medstudy.progress import track
@@ -70,7 +70,9 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     table = pd.concat([one for one in tables if len(one)], ignore_index=True)
     table.to_parquet(folder / "questions.parquet")
     if hasattr(params, "revision"):
-        about = {"path": Path(params.path).name, "commit": hub.commit(params.path, params.revision)}
+        here = paths.resolve(params.path)
+        said = here.name if here.exists() else params.path
+        about = {"path": said, "commit": hub.commit(params.path, params.revision)}
         (folder / "source.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     pd.DataFrame(build.prints, columns=fingerprints.COLUMNS).to_parquet(folder / "fingerprints.parquet")
     unreadable = pd.DataFrame(build.lost, columns=["split", "image_id", "error"])

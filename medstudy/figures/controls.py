@@ -62,7 +62,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
     keys = set(table[["level", "task"]].itertuples(index=False, name=None))
-    return sorted(keys, key=lambda key: (key[0] == "coarse", key[1] != ALL, key[1]))
+    return sorted(keys, key=lambda key: (list(style.LEVELS).index(key[0]), key[1] != ALL, key[1]))
 
 
 def panel(table: pd.DataFrame, ax, rows: list[tuple[str, str]]):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import figures, leakage, tables
+from medstudy import datasets, figures, leakage, tables
 from medstudy.figures import data, saving, style
 from medstudy.figures.data import StudyData, join, plural
 
@@ -16,7 +16,7 @@ QUESTION = (
     "run? Models are commonly fed images brought down to a small fixed size, while the detail that "
     "decides a biomedical question may be a few pixels wide. The study asks what native resolution gains, "
     "what a mismatch between training and inference costs, and whether training at mixed resolutions "
-    "avoids the choice. It tests, in a small model, the claims of arXiv 2510.18304 "
+    "avoids the choice. It tests the claims of arXiv 2510.18304 "
     '("The Impact of Image Resolution on Biomedical Multimodal Large Language Models").'
 )
 REGIMES = {
@@ -88,8 +88,9 @@ def method(study: StudyData) -> str:
         "an image really costs there, on average:",
         _ladder(rows),
         f"Test set: {data.count_words(rows)}. {fine:.0%} of the questions are *fine*: the size of the "
-        "smallest feature that decides them is known, in native pixels. The others are *coarse*: controls "
-        "that no resolution should change. Answers are generated greedily and scored. Intervals are "
+        "smallest feature that decides them is known, in native pixels. The others of such a data set are *coarse*: "
+        "controls that no resolution should change; of other data sets that size is *unknown*. Answers are generated "
+        "greedily and scored. Intervals are "
         f"{study.level:.0%} and treat images and training seeds as random; comparisons are paired question "
         "by question; families of tests are corrected after Holm. *Aligned* means run at the resolution of the "
         "training, the *stand-in* is this model on these data. Procedural and real images are never "
@@ -205,7 +206,7 @@ def limits(study: StudyData) -> list[str]:
     rows = data.plain(study.scores)
     seeds = rows.loc[rows["regime"] != "base", "seed"].nunique()
     lines = [
-        f"Nothing about the paper's own models or data sets. {_model(study)} The claims are quoted from "
+        f"{_stand_in(rows)}{_model(study)} The claims are quoted from "
         "second-hand sources, as the paper's full text was not at hand.",
         "Nothing about patients: no image or answer here is clinical evidence.",
         f"Not what happens to other training runs in general: {plural(seeds, 'seed')} a regime, one "
@@ -221,6 +222,12 @@ def limits(study: StudyData) -> list[str]:
     real = [name for name in data.datasets(rows) if name != "phantom"]
     lines += [f"Much about {name} by itself: {_small(rows[rows['dataset'] == name])}." for name in real]
     return lines
+
+
+def _stand_in(rows: pd.DataFrame) -> str:
+    """Whether the study is of made data alone."""
+    public = [name for name, module in datasets.REGISTRY.items() if hasattr(module, "CARD")]
+    return "" if set(rows["dataset"]) & set(public) else "Nothing about the paper's own models or data sets. "
 
 
 def _small(rows: pd.DataFrame) -> str:

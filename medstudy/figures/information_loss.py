@@ -36,7 +36,7 @@ def build(study: StudyData) -> pd.DataFrame:
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """A row a data set, a column a level; a line a view, from native down."""
     names = data.datasets(table)
-    levels = [level for level in ("fine", "coarse") if (table["level"] == level).any()]
+    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
     views = _order(table)
     fig = fig or style.new_figure(style.DOUBLE, 0.5 + len(names) * (0.5 + 0.2 * len(views)))
     axes = fig.subplots(len(names), len(levels), squeeze=False, sharex=True, sharey="row")
@@ -44,7 +44,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
         for j, (ax, level) in enumerate(zip(row, levels, strict=True)):
             part = table[(table["dataset"] == name) & (table["level"] == level)]
             panel(part.set_index("inference").reindex(views), ax)
-            style.letter(ax, i * len(levels) + j, f"{name}, {level} questions")
+            style.letter(ax, i * len(levels) + j, f"{name}, {style.LEVEL_WORDS[level]}")
         tokens = table[table["dataset"] == name].drop_duplicates("inference").set_index("inference")["tokens"]
         row[0].set_yticks(range(len(views)), [f"{_label(v)} ({tokens[v]:.0f} tokens)" for v in views])
     for ax in axes[-1]:

@@ -49,7 +49,7 @@ def _lines(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     keys = set(table[["dataset", "level", "task"]].itertuples(index=False, name=None))
     keys |= {(name, level, "") for name, level, _ in keys}
     order = data.datasets(table)
-    return sorted(keys, key=lambda key: (order.index(key[0]), key[1] == "coarse", key[2]))
+    return sorted(keys, key=lambda key: (order.index(key[0]), list(style.LEVELS).index(key[1]), key[2]))
 
 
 def _panel(ax, part: pd.DataFrame, lines: list[tuple[str, str, str]], policies: list[str]):

@@ -15,7 +15,6 @@ TITLE = "Native against fixed resolution, task by task"
 COLUMNS = ["dataset", "level", "task", "against", "estimate", "low", "high", "p", "p_holm", "family_size", "effect",
            "mean_a", "mean_b", "n_questions", "n_images", "n_seeds"]  # fmt: skip
 ALL = "all tasks"
-LEVELS = {"fine": style.FINE, "coarse": style.COARSE}
 
 
 def build(study: StudyData) -> pd.DataFrame:
@@ -59,10 +58,10 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
     """(level, task) from top to bottom: fine first, "all tasks" first, then by the gain over the first regime."""
     first = table[table["against"] == style.regime_order(table["against"])[0]]
-    rank = first.assign(level=first["level"].map(list(LEVELS).index), task_rank=first["task"] != ALL)
+    rank = first.assign(level=first["level"].map(list(style.LEVELS).index), task_rank=first["task"] != ALL)
     ordered = rank.sort_values(["level", "task_rank", "estimate"], ascending=[True, True, False])
     return [
-        (list(LEVELS)[level], task) for level, task in zip(ordered["level"], ordered["task"], strict=True)
+        (list(style.LEVELS)[level], task) for level, task in zip(ordered["level"], ordered["task"], strict=True)
     ]
 
 
@@ -71,7 +70,7 @@ def _panel(ax, table: pd.DataFrame, rows: list[tuple[str, str]], longest: int) -
     for k, regime in enumerate(against):
         part = table[table["against"] == regime].set_index(["level", "task"]).reindex(rows)
         y = np.arange(len(rows)) + 0.22 * (k - (len(against) - 1) / 2)
-        for level, colour in LEVELS.items():
+        for level, colour in style.LEVELS.items():
             here = part.index.get_level_values("level") == level
             rest = here & (part.index.get_level_values("task") != ALL)
             for chosen, size in ((rest, 4), (here & ~rest, 6)):
@@ -104,7 +103,7 @@ def _panel(ax, table: pd.DataFrame, rows: list[tuple[str, str]], longest: int) -
 def _legend(fig: Figure, ax, table: pd.DataFrame) -> None:
     levels = [
         Line2D([], [], color=colour, linewidth=1.5, label=f"{level} questions")
-        for level, colour in LEVELS.items()
+        for level, colour in style.LEVELS.items()
         if (table["level"] == level).any()
     ]
     against = style.regime_order(table["against"])

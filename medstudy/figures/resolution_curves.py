@@ -29,13 +29,13 @@ def build(study: StudyData) -> pd.DataFrame:
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """A row a data set, a column a level; bands are intervals; ringed points are aligned."""
     names = data.datasets(table)
-    levels = [level for level in ("fine", "coarse") if (table["level"] == level).any()]
+    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
     fig = fig or style.new_figure(style.DOUBLE, 0.5 + 2.3 * len(names))
     axes = fig.subplots(len(names), len(levels), squeeze=False, sharey="row")
     for i, (row, name) in enumerate(zip(axes, names, strict=True)):
         for j, (ax, level) in enumerate(zip(row, levels, strict=True)):
             panel(table[(table["dataset"] == name) & (table["level"] == level)], ax)
-            style.letter(ax, i * len(levels) + j, f"{name}, {level} questions")
+            style.letter(ax, i * len(levels) + j, f"{name}, {style.LEVEL_WORDS[level]}")
         row[0].set_ylabel("score, %")
     for ax in axes[-1]:
         ax.set_xlabel("shown at: pixel budget (below: mean visual tokens)")

@@ -34,13 +34,13 @@ def _strata(rows: pd.DataFrame, level: float) -> pd.DataFrame:
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """A row a data set, a column a level; regimes stand side by side in each stratum."""
     names = data.datasets(table)
-    levels = [level for level in ("fine", "coarse") if (table["level"] == level).any()]
+    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
     fig = fig or style.new_figure(style.DOUBLE, 0.6 + 1.9 * len(names))
     axes = fig.subplots(len(names), len(levels), squeeze=False, sharey="row")
     for i, (row, name) in enumerate(zip(axes, names, strict=True)):
         for j, (ax, level) in enumerate(zip(row, levels, strict=True)):
             panel(table[(table["dataset"] == name) & (table["level"] == level)], ax, data.regimes(table))
-            style.letter(ax, i * len(levels) + j, f"{name}, {level} questions")
+            style.letter(ax, i * len(levels) + j, f"{name}, {style.LEVEL_WORDS[level]}")
         row[0].set_ylabel("score, %")
     fig.supxlabel("native image size, √(height × width)", fontsize=8)
     style.regime_legend(fig, data.regimes(table))

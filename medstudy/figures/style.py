@@ -25,6 +25,8 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
 )  # fmt: skip
 GREY = "#767676"
 FINE, COARSE = BLUE, GREY
+LEVELS = {"fine": FINE, "coarse": COARSE, "unknown": ORANGE}  # of questions, in the order in which they are shown
+LEVEL_WORDS = {"fine": "fine questions", "coarse": "coarse questions", "unknown": "questions"}
 DIVERGING, SEQUENTIAL = "PuOr", "cividis"
 
 _REGIMES = {

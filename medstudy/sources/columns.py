@@ -188,17 +188,23 @@ def _right(options: tuple[str, ...], answer) -> int:
 
 
 def _options(row: Mapping, names: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """A list, a mapping of letters, or text: a JSON list or parts between |. One column an option: empty ones go."""
-    if names is None:
-        return ()
-    if isinstance(names, tuple):
-        return tuple(option for name in names if (option := text(value(row, name))))
-    content = value(row, names)
+    """A list, a mapping of letters, or text: a JSON list or parts between |; or one column an option.
+
+    Empty ones at the end go. Raises RowError for one before: letters and numbers would name another option.
+    """
+    content = [value(row, name) for name in names] if isinstance(names, tuple) else value(row, names)
     if isinstance(content, str):
         content = _parsed(content) if content.lstrip().startswith("[") else content.split("|")
     if isinstance(content, Mapping):
-        content = [content[letter] for letter in sorted(content) if text(content[letter])]
-    return tuple(option for one in content or () if (option := text(one)))
+        content = [content.get(key) for key in (LETTERS if content.keys() <= set(LETTERS) else sorted(content))]
+    if not isinstance(content, (list, tuple, type(None))):
+        raise RowError("not a list", f"Options are a list, a mapping of letters or a text, got {content!r:.60}.")
+    found = [text(one) for one in content or ()]
+    while found and not found[-1]:
+        found.pop()
+    if "" in found:
+        raise RowError("options", f"Options stand without a gap, but number {found.index('')} of {found} is empty.")
+    return tuple(found)
 
 
 def _parsed(content: str) -> list:

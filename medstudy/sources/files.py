@@ -25,6 +25,8 @@ def jsonl(file: Path) -> Iterator[dict]:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{file} cannot be opened ({error.strerror or error}).") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} must be in UTF-8, but is not ({error}). Save it as UTF-8.") from error
     if file.suffix == ".json":
         content = _parsed(text, str(file))
         if not isinstance(content, list):

@@ -44,7 +44,7 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
             listed = isinstance((table.features or {}).get(name), datasets.List)
             undecoded = datasets.Image(decode=False)
             table = table.cast_column(name, datasets.List(undecoded) if listed else undecoded)
-    yield from table
+    yield from each(table, where)
 
 
 def _table(path: str, config: str | None, split: str, revision: str | None):
@@ -63,8 +63,8 @@ def _table(path: str, config: str | None, split: str, revision: str | None):
 
 def commit(path: str, revision: str | None) -> str:
     """The commit of a hub's repository that `revision` names, None the newest; "a folder", or "unknown" offline."""
-    if paths.resolve(path).is_dir():
-        return "a folder"
+    if (here := paths.resolve(path)).exists():
+        return "a folder" if here.is_dir() else "a file"
     try:
         return HfApi().dataset_info(path, revision=revision).sha
     except Exception:  # the hub's client raises many things without a network, and a commit given is its own answer

@@ -16,7 +16,6 @@ from medstudy.errors import DataError, ImageError, MedstudyError
 from medstudy.imaging.reading import Facts, Reading
 from medstudy.pictures import Picture
 from medstudy.records import Example, Shot
-from medstudy.resolution import uniform
 from medstudy.sources import splits
 from medstudy.sources.base import Source
 from medstudy.sources.columns import Asked, Columns, Kind, RowError
@@ -108,15 +107,21 @@ def survey(params: Own, asked: Iterable[Asked], faults: list[Fault], names: Call
             continue
         found.setdefault((one.images, reading, None if anew else one.split), []).append(one)
     first = _connected(shown for shown, _, _ in found)
+    named: dict = {}  # the first group that a row states, of all images that are connected
+    for (shown, _, _), rows in found.items():
+        for one in rows:
+            if one.group:
+                named.setdefault(first[shown[-1]], one.group)
     stated = any(split for _, _, split in found)
     held = stated and not any(split == "val" for _, _, split in found)
     made = []
     for (shown, reading, split), rows in found.items():
         name = names(shown) + _suffix(reading, params.reading)
         rows = list(_different(rows, name, faults))
-        group = next((one.group for one in rows if one.group), None) or names((first[shown[-1]],))
+        stated_here = next((one.group for one in rows if one.group), None)
+        group = stated_here or named.get(first[shown[-1]]) or names((first[shown[-1]],))
         if not split:
-            split = _share(params, group)
+            split = splits.drawn(group, params.test_share, params.val_share, params.seed)
         elif held and split == "train" and splits.held_out(group, params.val_share, params.seed):
             split = "val"
         made.append(Entry(name, shown, reading, tuple(rows), split, group))
@@ -169,7 +174,7 @@ def encoded(source: Path | bytes, name: str, reading: Reading) -> Picture:
     if facts.kind in PLAIN and reading == Reading():
         return Picture(source if isinstance(source, bytes) else source.read_bytes(), name)
     made = Picture.of(images.read_rgb(source, reading=reading, name=name), name)
-    return Converted(made.data, name, facts)
+    return Converted(made.data, name, max(images.MAX_PIXELS, reading.max_pixels), facts)
 
 
 def fault(error: RowError | DataError, where: str, split: str = "", image: str = "") -> Fault:
@@ -236,13 +241,6 @@ def _different(rows: list[Asked], name: str, faults: list[Fault]) -> Iterator[As
         else:
             known.add(one.question.id)
             yield one
-
-
-def _share(params: Own, group: str) -> str:
-    drawn = uniform("split", params.seed, group)
-    if drawn < params.test_share:
-        return "test"
-    return "val" if drawn < params.test_share + params.val_share else "train"
 
 
 def _connected(prompts: Iterable[tuple]) -> dict:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from medstudy.draws import uniform
 from medstudy.records import SPLITS, Example, Question
-from medstudy.resolution import uniform
 
 
 def held_out(group: str, share: float, seed: int) -> bool:
@@ -42,14 +42,19 @@ def by_group(load: Callable[[object, str], Iterable[Example]], params, split: st
 
     asked: dict[tuple, list[Question]] = {}
     for name, source, one in mine():
-        asked.setdefault(name, []).extend(replace(each, id=f"{source}-{each.id}") for each in one.questions)
+        asked.setdefault(name, []).extend(_of(source, each) for each in one.questions)
     ids = Counter(name[0] for name in asked)  # a source may name different images of two splits alike
     merged = (
-        replace(one, split=split, questions=tuple(asked.pop(name)),
+        replace(one, split=split, questions=tuple({each.id: each for each in asked.pop(name)}.values()),
                 image_id=one.image_id if ids[one.image_id] == 1 else f"{source}-{one.image_id}")
         for name, source, one in mine() if name in asked
     )  # fmt: skip
     return capped(merged, getattr(params, split), params.seed)
+
+
+def _of(source: str, question: Question) -> Question:
+    """A question named after its source's split; but of a class, whose id says which answers are its classes."""
+    return question if question.kind == "class" else replace(question, id=f"{source}-{question.id}")
 
 
 def capped(examples: Iterable[Example], most: int | None, seed: int) -> Iterator[Example]:

@@ -85,6 +85,8 @@ def _pairs(content: Mapping, where: str) -> list[tuple[str, str]]:
 
 def _messages(messages: list, where: str) -> list[tuple[str, str]]:
     """(question, answer) of a messages row, its system message left out: a study has its own."""
+    if not isinstance(messages, list) or not all(isinstance(one, Mapping) for one in messages):
+        raise DataError(f"{where} must have a list of {{role, content}} as `messages`, got {messages!r:.60}. Mend it.")
     turns = [one for one in messages if one.get("role") != "system"]
     roles = [one.get("role") for one in turns]
     if not turns or roles != ["user", "assistant"] * (len(turns) // 2):

@@ -22,7 +22,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def _row(rows: pd.DataFrame) -> dict:
-    once = rows.drop_duplicates("image_id")
+    once = rows.drop_duplicates(["split", "image_id"])
     side = np.sqrt(once["height"] * once["width"])
     aspect = once[["height", "width"]].max(axis=1) / once[["height", "width"]].min(axis=1)
     row = {"modality": _names(rows["modality"]), "anatomy": _names(rows["anatomy"])}

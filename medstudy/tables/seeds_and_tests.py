@@ -18,7 +18,7 @@ def build(study: StudyData) -> pd.DataFrame:
     found = [
         row
         for name in data.datasets(rows)
-        for level in ("fine", "coarse")
+        for level in style.LEVELS
         for row in _rows(rows[(rows["dataset"] == name) & (rows["level"] == level)], name, level, study)
     ]
     table = columns.frame(found)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from medstudy import scoring
 from medstudy.figures.data import StudyData
 from medstudy.tables import columns
 
 TITLE = "Tasks"
+HIDDEN = "not shown"
 ANSWERS = 6  # listed; of more, the first and how many there are
 
 
@@ -17,15 +19,17 @@ def build(study: StudyData) -> pd.DataFrame:
         return pd.DataFrame()
     test = study.examples[study.examples["split"] == "test"]
     by = ["dataset", "family", "task", "kind"]
+    test = test.assign(level=scoring.levels(test))
     rows = [dict(zip(by, key, strict=True)) | _row(part) for key, part in test.groupby(by)]
     return columns.by_dataset(columns.frame(rows))
 
 
 def _row(rows: pd.DataFrame) -> dict:
+    shown = rows["render"].any() if "render" in rows else True
     return {
-        "level": "fine" if rows["detail_px"].notna().all() else "coarse",
-        "example": rows["text"].iloc[0],
-        "answers": _answers(rows),
+        "level": "coarse" if rows["level"].nunique() > 1 else rows["level"].iloc[0],
+        "example": rows["text"].iloc[0] if shown else HIDDEN,
+        "answers": _answers(rows) if shown else HIDDEN,
         "questions": len(rows),
         "images": rows["image_id"].nunique(),
     }
@@ -43,7 +47,8 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     return (
         "Every task of the test split. level: fine when the size of the smallest feature that decides the answer is "
-        "known in native pixels, else coarse. kind: closed (yes or no), open (a word or two), choice (a letter; its "
-        "options are shuffled for every question), class (one of a few names), description (a sentence). example: one "
-        "question as it is asked; answers: all that occur, or the options of a choice."
+        "known in native pixels, coarse where that of other tasks of the data set is, unknown where it is of none. "
+        "kind: closed (yes or no), open (a word or two), choice (a letter; its options are shuffled for every "
+        "question), class (one of a few names), description (a sentence). example: one question as it is asked; "
+        "answers: all that occur, or the options of a choice; both only of data that may be shown."
     )
