@@ -33,7 +33,7 @@ def card(study: Study, stamp: dict, data: dict[str, Sequence[Example]], ledger: 
         tags=["medical", "medstudy", study.model.family, stamp["regime"], *(["lora"] if adapters else [])],
     )
     sections = (
-        f"# {study.study}: {stamp['regime']}, seed {stamp['seed']}\n\n{_what(study, adapters)}",
+        f"# {study.title}: {stamp['regime']}, seed {stamp['seed']}\n\n{_what(study, adapters)}",
         f"## Resolution\n\n{resolution(stamp, ledger)}",
         f"## Data\n\n{_data(study, data)}",
         f"## Training\n\n{_training(stamp, log)}",

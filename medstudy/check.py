@@ -70,9 +70,8 @@ def study(params) -> Report:
     """The data sets of a study (`medstudy.params.Study`), at its own rungs. Raises what a source does not list."""
     geometry, said = _geometry(params.each()[0].model)  # of the first, where there are several
     found = _read(params.datasets)
-    policies = {policy.label: policy for policy in (*params.inference, *params.regimes)}
     about = {"of": params.study, "geometry": said}
-    return _report(found, params.inference, geometry, about, policies.values(), getattr(params, "leakage", None))
+    return _report(found, params.inference, geometry, about, params.regimes, getattr(params, "leakage", None))
 
 
 def data(params: Sequence, ladder: Sequence[Single] = LADDER, geometry: Geometry = GEOMETRY) -> Report:
@@ -204,7 +203,8 @@ def _report(found: _Found, ladder, geometry: Geometry, about: dict, policies=(),
     asked = pd.DataFrame(found.asked, columns=["dataset", "split", "image_id", "group", "questions"])
     prints = pd.DataFrame(found.prints, columns=fingerprints.COLUMNS)
     leaks, repeats = _copies(prints, rule, found)
-    sizes = [Size(*pair) for pair in shown[["height", "width"]].itertuples(index=False)]
+    learnt = shown.loc[shown["split"] == "train", ["height", "width"]]
+    sizes = [Size(*pair) for pair in learnt.itertuples(index=False)]
     narrow = [size for size in sizes if max(size) <= MAX_ASPECT * min(size)]
     for policy in policies:
         try:
@@ -261,7 +261,7 @@ def _rung(dataset: str, shown: pd.DataFrame, policy: Single, geometry: Geometry)
             left_out += count
             continue
         native = Native(max_pixels=size.pixels + geometry.factor**2 * 64).shown(size, geometry)
-        changed += count * (view.size != native.size)
+        changed += count * ((view.size, view.steps) != (native.size, native.steps))
         tokens += [view.visual_tokens] * count
     images_ = len(shown) - left_out
     return {

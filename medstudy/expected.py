@@ -54,8 +54,16 @@ def origin(params: datasets.Params) -> str:
     card = _card(params)
     height, width = card.typical
     unknown = [split for split in SPLITS if counts(params, split) is None]
+    guessed = [split for split in SPLITS if _as_many(card, params, split)]
+    taken = f"; {', '.join(guessed)}: as many images as questions, for want of their number" if guessed else ""
     left = f"; {', '.join(unknown)} NOT COUNTED: no number of images is published" if unknown else ""
-    return f"not here: published counts; images taken to be {height}x{width} ({card.typical_from}){left}"
+    return f"not here: published counts; images taken to be {height}x{width} ({card.typical_from}){taken}{left}"
+
+
+def _as_many(card: Card, params, split: str) -> bool:
+    """Whether the questions of a split are all that is published of it, and stand for its images."""
+    sources, _ = _sources(card, params, split)
+    return any(source not in card.images and source in card.questions for source in sources)
 
 
 def _card(params) -> Card:

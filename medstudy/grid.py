@@ -35,15 +35,16 @@ _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.p
 _TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "optimizers.py", "checkpoints.py")
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "draws.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
+_SOURCES = ("sources/hub.py", "sources/splits.py")
 _DRAWING = ("figures/*.py", "tables/*.py")
 SOURCES = {  # of the data stage also the data set's own
-    "data": ("records.py", "draws.py", *_READING, "fingerprints.py", "datasets/store.py", "sources/*.py"),
+    "data": ("records.py", "draws.py", *_READING, "fingerprints.py", "datasets/store.py", *_SOURCES),
     "leakage": ("leakage.py", "fingerprints.py"),
     "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
     "scores": ("scoring.py", "metrics.py"),
-    "claims": ("leakage.py", "claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
-    "figures": ("leakage.py", "author_mode.py", "scoring.py", "gallery.py", *_DRAWING, *_STATISTICS),
+    "claims": ("report.py", "leakage.py", "claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
+    "figures": ("report.py", "leakage.py", "author_mode.py", "scoring.py", *_DRAWING, *_STATISTICS),
 }
 
 
@@ -96,7 +97,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         for one in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    common = {"model": study.model.model_dump(), "weights": _weights(study), "interpolation": study.interpolation}
+    model = study.model.model_dump(exclude={"label"})
+    common = {"model": model, "weights": _weights(study), "interpolation": study.interpolation}
     evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=[leaks])]
     for regime in study.regimes:
         for seed in study.seeds:
@@ -108,7 +110,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
                 label=regime.label,
                 regime=regime.model_dump(),
                 seed=seed,
-                training=study.training.model_dump(),
+                training=study.training.model_dump(exclude={"checkpoint_seconds"}),
                 **common,
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
@@ -179,6 +181,6 @@ def _code(stage: str) -> str:
 
 def _weights(study: Study) -> str:
     """Identity of the model to start from: the hash of its weights when it is a folder, else id and revision."""
-    folder = paths.BASE if study.model.id == "base" else Path(study.model.id)
+    folder = paths.BASE if study.model.id == "base" else paths.resolve(study.model.id)
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     return _hash({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})

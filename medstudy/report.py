@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from medstudy import claims, datasets, figures, grid, leakage, paths, provenance, tables, workflow
+from medstudy import claims, datasets, figures, grid, leakage, models, paths, provenance, tables, workflow
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.figures import Rendered, StudyData, index
@@ -26,7 +26,7 @@ def study_data(study: Study) -> StudyData:
     """Everything that the figures and tables read. Raises RunError naming a job that is not complete."""
     stages = by_stage(study)
     images = {
-        example.image_id: example.image
+        (example.dataset, example.image_id): example.image
         for job in complete(stages["data"])
         for example in store.read(job.dir, "test")
         if example.render
@@ -52,11 +52,18 @@ def _facts(study: Study, trained: grid.Job) -> dict:
         "resamples": study.intervals.resamples,
         "level": study.intervals.confidence,
         "seed": study.intervals.seed,
-        "parameters": sum(parameters(file) for file in (trained.dir / "checkpoint").glob("*.safetensors")),
+        "parameters": _size(study, trained.dir / "checkpoint"),
         "training": study.training.model_dump(),
         "data_versions": {datasets.label(one): f"version {datasets.version(one)}" for one in study.datasets},
         "versions": provenance.versions(),
     } | ({} if study.model.id == "base" else {"model": study.model.id})
+
+
+def _size(study: Study, folder: Path) -> int:
+    """The number of the model's weights; adapters alone are not the model."""
+    if study.training.lora:
+        return sum(weight.numel() for weight in models.sketch(study.model).model.parameters())
+    return sum(parameters(file) for file in folder.glob("*.safetensors"))
 
 
 def parameters(file: Path) -> int:

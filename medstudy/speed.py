@@ -21,7 +21,7 @@ import psutil
 import torch
 from scipy.optimize import nnls
 
-from medstudy import batches, evaluation, memory, provenance, training
+from medstudy import batches, evaluation, memory, models, provenance, training
 from medstudy.batches import planned
 from medstudy.demand import Counter, trainable
 from medstudy.errors import ParamsError
@@ -188,7 +188,7 @@ def _timed_evaluation(study: Study, device, examples: Sequence[Example]) -> Pace
 
     A decoded token looks at the cache of a whole pass, however short its own row is: a small pass would not show it.
     """
-    family = trainable(study, device)[0]
+    family = models.sketch(study.model, device)  # an evaluation's model has neither masters nor adapters
     greedy = study.evaluation.model_copy(update={"author": None})
     counter = Counter(study.model_copy(update={"evaluation": greedy}), family)
     supply = _Noise.like(study, family)

@@ -86,7 +86,7 @@ def _many(jobs: list[grid.Job]) -> bool:
 def check_model(study: Study) -> None:
     """The model's folder is there, when it is one. Raises ModelError before anything is made."""
     name = study.model.id
-    folder = paths.BASE if name == "base" else Path(name).expanduser()
+    folder = paths.BASE if name == "base" else paths.resolve(name)
     if (name == "base" or name.startswith(("/", ".", "~"))) and not list(folder.glob("*.safetensors")):
         raise ModelError(
             f"A model folder holds a checkpoint in the hub's format, but there is no *.safetensors in {folder}. "

@@ -180,7 +180,7 @@ def test_a_table_that_cannot_be_read_is_a_finding(tmp_path):
 def test_a_study_is_checked_at_its_own_rungs(tmp_path):
     few = [{"name": "atlas", "train": 1, "val": 1, "test": 1}]
     rungs = [{"policy": "fixed", "side": side} for side in (84, 800)] + [{"policy": "native", "max_pixels": 200704}]
-    file = write_study(tmp_path, datasets=few, inference=rungs, controls={"views": []})
+    file = write_study(tmp_path, datasets=few, inference=rungs, regimes=rungs, controls={"views": []})
     report = check.study(params.load(file))
     assert list(report.rungs["rung"]) == ["fixed-84", "fixed-800", "native"] and len(report.splits) == 3
     assert list(report.problems["problem"]) == ["no effect"] and "fixed-800" in report.problems["message"][0]

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from medstudy import estimate, expected, models, params, paths
+from medstudy import estimate, expected, models, params, paths, published
 from medstudy.datasets import vqa_rad
 from medstudy.errors import ModelError
-from medstudy.models import published
 from medstudy.params import Model
 
 # weights in 10^9: "2B" and "7B" on the cards with their towers, LLaVA's "0.9B", and half the bytes of InternVL's files

@@ -96,8 +96,9 @@ def card(params: Params):
 
 
 def sources(params: Params) -> tuple[str, ...]:
-    """The files, as patterns below the package, that only this data set is made by."""
+    """The files, as patterns below the package, that this data set is made by, beside what all are."""
     file = Path(REGISTRY[params.name].__file__).relative_to(paths.PACKAGE)
+    read = ("sources/*.py",) if hasattr(params, "path") else ()  # made elsewhere
     if file.name == "__init__.py":
-        return (f"{file.parent.as_posix()}/**/*.py",)
-    return (f"datasets/{file.stem}*.py",)
+        return (f"{file.parent.as_posix()}/**/*.py", *read)
+    return (f"datasets/{file.stem}*.py", *read)

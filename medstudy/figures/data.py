@@ -20,10 +20,10 @@ class StudyData:
     """All that a study's report reads. Every table may be empty: what it would show is then listed as not run.
 
     `scores` is `scoring.score(predictions)` of the greedy answers, `author` that of the sampled ones; `training` is
-    training.parquet; `examples` has one row a question; `claims` is claims.csv; `images` maps image_id to the original
-    image, only those that may be rendered; `study` holds facts of the study, each optional: name, low (the regime that
-    native is compared with), resamples (bootstrap), level (of intervals), parameters (of the model), training (its
-    settings), seed, not_run (texts), versions. `leaks` is `leakage.overview` of the study.
+    training.parquet; `examples` has one row a question; `claims` is claims.csv; `images` maps (dataset, image_id) to
+    the original image, only those that may be rendered; `study` holds facts of the study, each optional: name, low
+    (the regime that native is compared with), resamples (bootstrap), level (of intervals), parameters (of the model),
+    training (its settings), seed, not_run (texts), versions. `leaks` is `leakage.overview` of the study.
     """
 
     scores: pd.DataFrame
@@ -158,7 +158,7 @@ def join(names: list[str]) -> str:
 def tower_words(study: StudyData) -> str:
     """Whether the vision tower is trained, and where its work is counted."""
     options = study.study.get("training", {})
-    if not options.get("freeze_vision_tower"):
+    if not (options.get("freeze_vision_tower") or options.get("lora")):
         return "The vision tower is trained too."
     if not options.get("cache_features"):
         return "The vision tower is frozen."

@@ -72,6 +72,8 @@ def _panel(ax, table: pd.DataFrame, rows: list[tuple[str, str]], longest: int) -
         y = np.arange(len(rows)) + 0.22 * (k - (len(against) - 1) / 2)
         for level, colour in style.LEVELS.items():
             here = part.index.get_level_values("level") == level
+            if not here.any():
+                continue
             rest = here & (part.index.get_level_values("task") != ALL)
             for chosen, size in ((rest, 4), (here & ~rest, 6)):
                 ax.errorbar(

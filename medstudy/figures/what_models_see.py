@@ -36,7 +36,8 @@ def build(study: StudyData) -> pd.DataFrame:
     detail is nearest to the family's median (ties: first by id). The choice does not look at the answers.
     """
     rows = data.plain(study.scores)
-    rows = rows[rows["image_id"].isin(list(study.images)) & rows["render"]]
+    there = np.array([pair in study.images for pair in zip(rows["dataset"], rows["image_id"], strict=True)], bool)
+    rows = rows[there & rows["render"]]
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     families = [
@@ -64,7 +65,7 @@ def _typical(rows: pd.DataFrame) -> dict:
 
 def _asked(rows: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
     """text and options of each row's question; missing where `examples` does not carry them."""
-    keys = ["image_id", "question_id"]
+    keys = ["dataset", "image_id", "question_id"]
     if not set(keys) <= set(examples.columns):
         return pd.DataFrame(index=rows.index, columns=["text", "options"])
     known = examples.drop_duplicates(keys).set_index(keys).reindex(columns=["text", "options"])
@@ -112,9 +113,11 @@ def draw(table: pd.DataFrame, images: Mapping[str, Image.Image | Picture], fig: 
         heading.text(0.01, 0.5, _heading(question), va="center", fontsize=7.5)
         axes = band.subplots(1, len(policies), squeeze=False)[0]
         rows = table[
-            (table["image_id"] == question.image_id) & (table["question_id"] == question.question_id)
+            (table["dataset"] == question.dataset)
+            & (table["image_id"] == question.image_id)
+            & (table["question_id"] == question.question_id)
         ]
-        image = images[question.image_id]
+        image = images[question.dataset, question.image_id]
         for ax, policy in zip(axes, policies, strict=True):
             _panel(ax, rows[rows["inference"] == policy], image, regimes)
     return fig

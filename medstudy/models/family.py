@@ -24,9 +24,8 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from medstudy import adapters, attention, cost, paths
+from medstudy import adapters, attention, cost, paths, published
 from medstudy.errors import ModelError
-from medstudy.models import published
 from medstudy.prefix import Packed
 from medstudy.records import LETTERS, Question, Shot
 from medstudy.resolution import Geometry, Shown, Size
@@ -96,7 +95,7 @@ class Family:
         On torch's meta device it takes no memory: prompts, ids, geometry, grids, shape and the numbers and sizes of
         parameters are the loaded model's, and nothing can be computed. On another device the weights are random. The
         attention kernel is the one that `load` would choose here. A checkpoint that is not on this machine, but
-        whose sizes are published (`medstudy.models.published`), is not looked for: they are taken. Raises ModelError.
+        whose sizes are published (`medstudy.published`), is not looked for: they are taken. Raises ModelError.
         """
         source, options = _source(params)
         dtype, revision, known = getattr(torch, params.dtype), "no weights", published.outline(params.id)
@@ -382,7 +381,8 @@ def text_shape(text) -> dict:
 
 def _source(params, checkpoint: Path | None = None) -> tuple[str, dict]:
     """Where a model comes from, and the hub's options for it."""
-    source = str(checkpoint or (paths.BASE if params.id == "base" else params.id))
+    own = paths.BASE if params.id == "base" else paths.resolve(params.id)
+    source = str(checkpoint or (own if own.is_dir() else params.id))
     return source, {} if Path(source).is_dir() or params.revision is None else {"revision": params.revision}
 
 

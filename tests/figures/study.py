@@ -39,10 +39,10 @@ def _examples(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([once, train], ignore_index=True)
 
 
-def _images(scores: pd.DataFrame) -> dict[str, Image.Image]:
+def _images(scores: pd.DataFrame) -> dict[tuple[str, str], Image.Image]:
     """A smooth ramp a test image, but none for the first: it may not be rendered."""
-    once = scores.drop_duplicates("image_id").iloc[1:]
-    return {row.image_id: _ramp(row.height, row.width) for row in once.itertuples()}
+    once = scores.drop_duplicates(["dataset", "image_id"]).iloc[1:]
+    return {(row.dataset, row.image_id): _ramp(row.height, row.width) for row in once.itertuples()}
 
 
 def _ramp(height: int, width: int) -> Image.Image:

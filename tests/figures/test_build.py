@@ -70,7 +70,7 @@ def test_the_shown_image_is_chosen_without_looking_at_answers(small):
     flipped = dataclasses.replace(small, scores=small.scores.assign(score=1 - small.scores["score"]))
     keys = ["image_id", "question_id"]
     assert first[keys].equals(what_models_see.build(flipped)[keys])
-    assert set(first["image_id"]) <= set(small.images)
+    assert set(zip(first["dataset"], first["image_id"], strict=True)) <= set(small.images)
 
 
 def test_only_images_that_may_be_rendered_are_shown(small):

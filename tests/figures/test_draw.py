@@ -175,7 +175,7 @@ def test_the_model_s_pixels_are_drawn(small, drawn):
         image for ax in figure.findobj(lambda a: hasattr(a, "get_images")) for image in ax.get_images()
     ]
     assert (first["shown_height"], first["shown_width"], 3) in {image.get_array().shape for image in pictures}
-    pixels = what_models_see.shown(small.images[first["image_id"]], 28, 56, "bicubic")
+    pixels = what_models_see.shown(small.images[first["dataset"], first["image_id"]], 28, 56, "bicubic")
     assert pixels.shape == (28, 56, 3) and pixels.dtype == np.uint8
 
 
