@@ -395,3 +395,10 @@ def test_lora_trains_its_adapters_alone(tiny_study):
     frame = estimate.estimate(study, tflops=1.0)
     trained = sum(p.numel() for p in demand.trainable(study, "cpu")[0].model.parameters() if p.requires_grad)
     assert frame.attrs["trained"] == trained and frame.attrs["adapters"]
+
+
+def test_a_frozen_tower_in_bfloat16_is_calibrated(tiny_study, tiny_model):
+    """The evaluation's model has no float32 masters beside its tower."""
+    study = optimisation(tiny_study, freeze_vision_tower=True, tokens_per_pass=4096)
+    study = study.model_copy(update={"model": tiny_model.model_copy(update={"dtype": "bfloat16"})})
+    assert estimate.estimate(study).attrs["speed"]["source"] == "calibrated"

@@ -83,3 +83,10 @@ def test_the_papers_study_is_planned_whole_with_hours_memory_and_disk():
     origins = frame.attrs["models"][0]["data"]
     assert [one["dataset"] for one in origins] == [one["name"] for one in some]
     assert all("not here" in one["from"] for one in origins)
+
+
+def test_groups_shared_out_anew_are_counted_by_their_shares():
+    anew = vqa_rad.Params(split="group", test_share=0.2, val_share=0.1)
+    counted = [expected.counts(anew, split)[1] for split in ("train", "val", "test")]
+    assert counted == pytest.approx([0.7 * (1793 + 451), 0.1 * (1793 + 451), 0.2 * (1793 + 451)], abs=1)
+    assert "as many images as questions" in expected.origin(anew)

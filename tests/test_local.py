@@ -469,3 +469,33 @@ def test_images_are_read_one_at_a_time(tmp_path, monkeypatch):
 
 def test_pil_is_what_a_fixture_makes(tmp_path):
     assert Pil.open(own.photo(tmp_path / "a.png")).size == (80, 60)
+
+
+@pytest.mark.parametrize("row, columns", [
+    ({"answer": "C", "A": "w", "B": "", "C": "y", "D": "z"}, {"options": ["A", "B", "C", "D"]}),
+    ({"answer": "C", "options": {"A": "w", "B": None, "C": "y"}}, {}),
+    ({"answer": 2, "options": ["w", "", "y"]}, {}),
+], ids=["columns", "mapping", "list"])  # fmt: skip
+def test_an_empty_option_before_others_is_never_skipped_over(tmp_path, row, columns):
+    """Skipped, the letters behind it would name other options than the source means."""
+    own.photos(tmp_path, ["a.png"])
+    own.lines(tmp_path / "rows.jsonl", [{"image": "a.png", "question": "which?"} | row])
+    with pytest.raises(DataError, match="Options stand without a gap"):
+        own.found(own.params(tmp_path, columns=columns, test_share=0.98, val_share=0.01))
+
+
+def test_empty_options_at_the_end_are_left_off(tmp_path):
+    own.photos(tmp_path, ["a.png"])
+    row = {"image": "a.png", "question": "which?", "answer": "B", "A": "w", "B": "x", "C": "", "D": ""}
+    own.lines(tmp_path / "rows.jsonl", [row])
+    named = {"options": ["A", "B", "C", "D"]}
+    (one,) = own.found(own.params(tmp_path, columns=named, test_share=0.98, val_share=0.01))
+    assert (one.questions[0].options, one.questions[0].answer) == (("w", "x"), "B")
+
+
+def test_an_image_without_a_group_is_in_that_of_the_prompt_that_shows_it(tmp_path):
+    own.photos(tmp_path, ["a.png", "b.png"])
+    rows = [{"images": ["a.png", "b.png"], "question": "new?", "answer": "yes", "group": "p1"},
+            {"images": ["b.png"], "question": "old?", "answer": "no", "group": ""}]  # fmt: skip
+    own.lines(tmp_path / "rows.jsonl", rows)
+    assert {one.group for one in own.found(own.params(tmp_path))} == {"p1"}

@@ -227,3 +227,8 @@ def test_a_million_rows_are_scored_in_seconds():
     start = time.process_time()
     scoring.score(frame)
     assert (time.process_time() - start) / len(frame) * 1e6 < 60
+
+
+def test_a_level_is_known_only_where_a_data_set_knows_a_size():
+    rows = pd.DataFrame({"dataset": ["made", "made", "public"], "detail_px": [3.0, np.nan, np.nan]})
+    assert scoring.levels(rows).tolist() == ["fine", "coarse", "unknown"]

@@ -13,6 +13,7 @@ from medstudy.sources import splits
 from medstudy.sources.card import Card, compared
 from tests import hub
 from tests.conftest import make_example
+from tests.data_sets import MAKERS
 from tests.test_vqa_rad import FEATURES, rows
 
 
@@ -89,3 +90,10 @@ def test_found_stands_beside_published():
     assert rows["images"].tolist() == [4, 4] and rows["images_published"].isna().all()
     only = compared(replace(card, splits=("val", "test"), questions={"val": 2}), table).set_index("split")
     assert only.loc["val", ["questions", "questions_published"]].tolist() == [2, 2] and list(only.index) == list(SPLITS)
+
+
+def test_a_question_of_a_class_keeps_its_name_and_so_its_classes(tmp_path):
+    params = MAKERS["hussain"](tmp_path / "source").model_copy(update={"split": "group", "test_share": 0.5})
+    every = [question for split in SPLITS for one in datasets.load(params, split) for question in one.questions]
+    assert {question.kind for question in every} == {"class"} and len(every) > 3
+    assert not any(question.id.startswith(SPLITS) for question in every)

@@ -104,7 +104,7 @@ def _panel(ax, table: pd.DataFrame, rows: list[tuple[str, str]], longest: int) -
 
 def _legend(fig: Figure, ax, table: pd.DataFrame) -> None:
     levels = [
-        Line2D([], [], color=colour, linewidth=1.5, label=f"{level} questions")
+        Line2D([], [], color=colour, linewidth=1.5, label=style.LEVEL_WORDS[level])
         for level, colour in style.LEVELS.items()
         if (table["level"] == level).any()
     ]

@@ -181,3 +181,18 @@ def test_every_figure_copes_with_a_study_that_has_almost_nothing(small):
     stems = {name[3:] for name in empty}
     assert {"native_sizes", "native_vs_fixed", "information_loss", "controls", "learning_curves"} <= stems
     assert not {"mismatch_heatmap", "resolution_curves", "size_strata"} & stems
+
+
+def test_data_sets_may_name_their_images_alike(small):
+    """Each picture and question is of its own data set."""
+    numbers = small.scores.groupby("dataset")["image_id"].transform(lambda ids: pd.factorize(ids)[0])
+    scores = small.scores.assign(image_id=numbers.astype(str))
+    pairs = scores.drop_duplicates(["dataset", "image_id"])
+    images = {(row.dataset, row.image_id): row.dataset for row in pairs.itertuples()}
+    first = what_models_see.build(dataclasses.replace(small, scores=scores, images=images))
+    assert set(first["dataset"]) == set(scores["dataset"])
+
+
+def test_adapters_leave_the_tower_as_it_was(small):
+    facts = {"training": {"lora": {"rank": 8}, "freeze_vision_tower": False, "cache_features": False}}
+    assert data.tower_words(dataclasses.replace(small, study=facts)) == "The vision tower is frozen."
