@@ -42,7 +42,7 @@ class Report:
     about: what the tables rest on. splits: images, questions, groups by split. sizes: images by native size, between
     the budgets of the ladder. rungs: how many images each rung of the ladder shows at another size than their own,
     and how many visual tokens it takes. problems: what would stop a study (`stops`), and what is left out. leaks:
-    how many images of val and test stand elsewhere. repeats: pairs of images in a split that are the same. notices:
+    pairs of images that stand in two splits. repeats: pairs of images in a split that are the same. notices:
     how images that are no plain 8-bit RGB are read.
     """
 

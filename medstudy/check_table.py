@@ -24,11 +24,11 @@ WORDS = {
     "changed_pct": "changed, %",
     "share_pct": "share, %",
     "native_px": "native size",
-    "questions_an_image": "an image",
-    "most_questions": "at most",
-    "further_images": "beside",
+    "questions_an_image": "questions an image",
+    "most_questions": "most an image",
+    "further_images": "context images",
     "median_tokens": "tokens, median",
-    "most_tokens": "at most",
+    "most_tokens": "tokens, most",
 }
 
 
@@ -49,7 +49,8 @@ def _parts(report: Report, listed: int) -> Iterator[RenderableType]:
             yield _table(title, frame, listed)
     stopping = int(report.problems["stops"].sum())
     left = len(report.problems) - stopping
-    found = f"{stopping} findings would stop a study" if stopping else "Nothing found that would stop a study"
+    plural = "finding" if stopping == 1 else "findings"
+    found = f"{stopping} {plural} would stop a study" if stopping else "Nothing found that would stop a study"
     yield f"{found}{f'; {left} more are listed above' if left else ''}."
 
 

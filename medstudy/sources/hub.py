@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi
@@ -71,16 +70,12 @@ def commit(path: str, revision: str | None) -> str:
         return revision or "unknown"
 
 
-def picture(value: dict | bytes | None, name: str, root: Path | None = None) -> Picture:
-    """An undecoded image of the hub's format, `name` for errors; a path is read below `root` only. Raises DataError."""
+def picture(value: dict | bytes | None, name: str) -> Picture:
+    """An undecoded image of the hub's format, `name` for errors. Raises DataError for one that has no bytes."""
     if isinstance(value, bytes):
         return Picture(value, name)
     if value and value.get("bytes"):
         return Picture(value["bytes"], name)
-    if value and value.get("path") and root is not None:
-        from medstudy.sources import files
-
-        return Picture(files.below(root, value["path"]).read_bytes(), name)
     raise DataError(f"{name} must have an image, but its row has none. Remove the row, or mend the source.")
 
 
