@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from transformers import (
     AutoConfig,
+    AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoProcessor,
     Cache,
@@ -72,7 +73,7 @@ class Family:
             return cls.load(params).adapted(checkpoint)
         device, dtype = home(), getattr(torch, params.dtype)
         with _explained(source):
-            processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, **options)
+            processor = _processor(source, trust_remote_code=False, **options)
             model = AutoModelForImageTextToText.from_pretrained(
                 source,
                 dtype=dtype,
@@ -102,7 +103,7 @@ class Family:
         try:
             with _explained(source):
                 options |= {"trust_remote_code": False, "local_files_only": known is not None}
-                processor = AutoProcessor.from_pretrained(source, **options)
+                processor = _processor(source, **options)
                 config = AutoConfig.from_pretrained(source, **options)
         except ModelError:
             if known is None:
@@ -384,6 +385,14 @@ def _source(params, checkpoint: Path | None = None) -> tuple[str, dict]:
     own = paths.BASE if params.id == "base" else paths.resolve(params.id)
     source = str(checkpoint or (own if own.is_dir() else params.id))
     return source, {} if Path(source).is_dir() or params.revision is None else {"revision": params.revision}
+
+
+def _processor(source: str, **options):
+    """A checkpoint's processor, its images by torchvision: some releases take Pillow's, whose pixels differ."""
+    made = AutoProcessor.from_pretrained(source, **options)
+    if hasattr(made, "image_processor") and not hasattr(made.image_processor, "rescale_and_normalize"):
+        made.image_processor = AutoImageProcessor.from_pretrained(source, backend="torchvision", **options)
+    return made
 
 
 @contextmanager
