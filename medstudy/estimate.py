@@ -240,7 +240,7 @@ def _shared(counter: demand.Counter, demands, known: set[tuple] | None) -> list[
     made = []
     for job, needed in demands:
         new = [shown for name, shown in needed.views.items() if name not in known]
-        known |= needed.views.keys()
+        known.update(needed.views)
         if counter.stored:
             family = counter.family
             towers = sum(cost.tower_flops(counter.shape, count) for shown in new for count in counter.patches(shown))

@@ -44,9 +44,10 @@ def summary(frame: pd.DataFrame, totals: dict[str, float]) -> list[str]:
         f"{frame.attrs['study']}: {totals['jobs']} jobs, {totals['done']} done; "
         f"{_number(totals['flops'] / 1e12, 4)} TFLOPs.",
         f"Work {clock(totals['seconds'])} ({_number(totals['seconds'] / 3600, 3)} hours of a device), at {count} "
-        f"jobs at once {clock(totals['wall_seconds'])}; left {clock(totals['seconds_left'])}, at {count} at once "
-        f"{clock(totals['wall_seconds_left'])}. Only jobs with a model are predicted.",
-        f"Disk {totals['disk_mb'] * MB / 1e9:,.2f} GB with data left out; memory of the {count} largest jobs "
+        f"{'job' if count == 1 else 'jobs'} at once {clock(totals['wall_seconds'])}; left "
+        f"{clock(totals['seconds_left'])}, at {count} at once {clock(totals['wall_seconds_left'])}. Only jobs with a "
+        "model are predicted.",
+        f"Disk {totals['disk_mb'] * MB / 1e9:,.2f} GB with data left out; memory of the largest {count} "
         f"{totals['memory_mb'] * MB / 1e9:,.1f} GB ({device}).",
         *_bound(models[0]["data"]),
         *map(_of_data, models[0]["data"]),

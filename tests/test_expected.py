@@ -77,6 +77,8 @@ def test_the_papers_study_is_planned_whole_with_hours_memory_and_disk():
     assert len(frame) == 8 + 1 + 4 * (4 + 5 + 3) and len(modelled) == 4 * 9
     assert (modelled[["seconds", "memory_mb", "flops"]] > 0).all(axis=None)
     assert (frame.loc[frame["stage"] == "train", "checkpoint_mb"] > 0).all()
+    kept = modelled.set_index("job")["cache_mb"]  # two models of one family are shown the same images
+    assert kept.filter(like="qwen2-vl-2b").sum() > 0 == kept.filter(like="qwen2-vl-7b").sum()
     native = modelled.set_index("job")["flops"]
     for label in ("qwen2-vl-2b", "internvl2_5-4b", "llava-ov-0_5b"):
         assert native[f"train-{label}-native-s0"] > native[f"train-{label}-fixed-224-s0"]
