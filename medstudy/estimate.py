@@ -78,7 +78,8 @@ def estimate(
     family, adapter = demand.trainable(study)
     counter = demand.Counter(study, family)
     data = examples(study, jobs)
-    if not data["train"] and not any("NOT COUNTED" in one["from"] for one in _origins(study, jobs, data)):
+    origins = _origins(study, jobs, data)
+    if not data["train"] and not any("NOT COUNTED" in one["from"] for one in origins):
         training.check_data(data, study.study)
     needs = _shared(counter, _demands(study, jobs, counter, data, progress), known)
     pace = speed.of(study, counter, [(job, needed) for job, needed, _ in needs], data, tflops)
@@ -103,7 +104,7 @@ def estimate(
     frame.attrs |= {
         "study": study.title,
         "model": f"{study.model.id} ({plain.revision})" if plain.revision == "published sizes" else study.model.id,
-        "data": _origins(study, jobs, data),
+        "data": origins,
         "device": device,
         "weights": weights(plain),
         "trained": sum(p.numel() for p in family.model.parameters() if p.requires_grad),

@@ -36,7 +36,7 @@ PLANTED = {
 
 
 def absolute(folder, text):
-    """Whether a text names a folder from the root; from here, as ../../tmp/a, is how messages name it."""
+    """Whether a text names a folder from the root; from here, as ../../data, is how messages name it."""
     return re.search(rf"(?<!\.){re.escape(str(folder))}", text)
 
 

@@ -1,6 +1,5 @@
 """Training: a regime's views, exact resume, the resume point, cost."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -16,6 +15,7 @@ from medstudy.params import Lora, Optimisation
 from medstudy.resolution import Add, Curriculum, Fixed, Mixed, Native, plan
 from medstudy.shelf import Shelf
 from medstudy.supply import Supply
+from tests.parallel_cases import Killed
 
 OPTIONS = Optimisation(epochs=2, images_per_step=2, learning_rate=1e-3, validations=2, checkpoint_seconds=1)
 NATIVE = Native(max_pixels=10**6)
@@ -31,22 +31,6 @@ def _fit(family, seen, options, scratch, seed=0):
 
 def _weights(family):
     return torch.cat([p.detach().flatten() for p in family.model.parameters()]).clone()
-
-
-@dataclass(frozen=True)
-class Killed:
-    """Batches that die before a given step."""
-
-    inner: object
-    at: int
-
-    def __len__(self):
-        return len(self.inner)
-
-    def __getitem__(self, step):
-        if step == self.at:
-            raise KeyboardInterrupt
-        return self.inner[step]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -18,8 +18,8 @@ from transformers import DynamicCache
 
 from medstudy import attention, cost
 from medstudy.errors import ModelError
-from medstudy.models.family import Family, Seen, text_shape
-from medstudy.models.tiles import Tiled, Tiles
+from medstudy.models.family import Family, Seen
+from medstudy.models.tiles import Tiled, Tiles, tile_shape
 from medstudy.resolution import Size
 
 
@@ -101,17 +101,7 @@ class Gemma3(Tiled):
 
     @staticmethod
     def cost_shape(config) -> cost.Shape:
-        vision, hidden = config.vision_config, config.text_config.hidden_size
-        width, patch = vision.hidden_size, vision.patch_size
-        patches = (vision.image_size // patch) ** 2
-        return cost.Shape(
-            blocks=vision.num_hidden_layers,
-            block_weights=4 * width**2 + 2 * width * vision.intermediate_size,
-            width=width,
-            windowed_blocks=vision.num_hidden_layers,
-            window=patches,
-            patch_weights=vision.num_channels * patch**2 * width,
-            merge=patches // config.mm_tokens_per_image,
-            merger_weights=width * hidden,
-            **text_shape(config.text_config),
-        )
+        vision, patch = config.vision_config, config.vision_config.patch_size
+        merge = (vision.image_size // patch) ** 2 // config.mm_tokens_per_image
+        merger = vision.hidden_size * config.text_config.hidden_size
+        return tile_shape(config, side=vision.image_size, patch=patch, merge=merge, merger_weights=merger)

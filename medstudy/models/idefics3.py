@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 
 from medstudy import cost
-from medstudy.models.family import Seen, text_shape
-from medstudy.models.tiles import Tiled, Tiles
+from medstudy.models.family import Seen
+from medstudy.models.tiles import Tiled, Tiles, tile_shape
 from medstudy.resolution import Size
 
 _WHOLE = "<global-img>"  # what both processors write before the whole image
@@ -90,19 +90,9 @@ class Idefics3(Tiled):
 
     @staticmethod
     def cost_shape(config) -> cost.Shape:
-        vision, hidden, merge = config.vision_config, config.text_config.hidden_size, config.scale_factor**2
-        width, patch = vision.hidden_size, vision.patch_size
-        return cost.Shape(
-            blocks=vision.num_hidden_layers,
-            block_weights=4 * width**2 + 2 * width * vision.intermediate_size,
-            width=width,
-            windowed_blocks=vision.num_hidden_layers,
-            window=(vision.image_size // patch) ** 2,
-            patch_weights=vision.num_channels * patch**2 * width,
-            merge=merge,
-            merger_weights=merge * width * hidden,
-            **text_shape(config.text_config),
-        )
+        vision, merge = config.vision_config, config.scale_factor**2
+        merger = merge * vision.hidden_size * config.text_config.hidden_size
+        return tile_shape(config, side=vision.image_size, patch=vision.patch_size, merge=merge, merger_weights=merger)
 
 
 class SmolVLM(Idefics3):

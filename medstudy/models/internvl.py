@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from medstudy import cost
-from medstudy.models.family import Seen, text_shape
-from medstudy.models.tiles import Tiled, Tiles
+from medstudy.models.family import Seen
+from medstudy.models.tiles import Tiled, Tiles, tile_shape
 from medstudy.resolution import Size
 
 
@@ -70,16 +70,7 @@ class InternVL(Tiled):
 
     @staticmethod
     def cost_shape(config) -> cost.Shape:
-        vision, hidden, merge = config.vision_config, config.text_config.hidden_size, int(1 / config.downsample_ratio)
-        width, patch = vision.hidden_size, vision.patch_size[0]
-        return cost.Shape(
-            blocks=vision.num_hidden_layers,
-            block_weights=4 * width**2 + 2 * width * vision.intermediate_size,
-            width=width,
-            windowed_blocks=vision.num_hidden_layers,
-            window=(vision.image_size[0] // patch) ** 2 + 1,
-            patch_weights=vision.num_channels * patch**2 * width,
-            merge=merge**2,
-            merger_weights=merge**2 * width * hidden + hidden**2,
-            **text_shape(config.text_config),
-        )
+        vision, hidden = config.vision_config, config.text_config.hidden_size
+        side, patch, merge = vision.image_size[0], vision.patch_size[0], int(1 / config.downsample_ratio) ** 2
+        merger = merge * vision.hidden_size * hidden + hidden**2
+        return tile_shape(config, side=side, patch=patch, merge=merge, merger_weights=merger, extra=1)

@@ -16,8 +16,8 @@ from torch.nn.functional import interpolate
 
 from medstudy import cost
 from medstudy.errors import ModelError
-from medstudy.models.family import Seen, text_shape
-from medstudy.models.tiles import Tiled, Tiles
+from medstudy.models.family import Seen
+from medstudy.models.tiles import Tiled, Tiles, tile_shape
 from medstudy.resolution import Size
 
 
@@ -97,15 +97,5 @@ class LlavaOnevision(Tiled):
     @staticmethod
     def cost_shape(config) -> cost.Shape:
         vision, hidden = config.vision_config, config.text_config.hidden_size
-        width, patch = vision.hidden_size, vision.patch_size
-        return cost.Shape(
-            blocks=vision.num_hidden_layers,
-            block_weights=4 * width**2 + 2 * width * vision.intermediate_size,
-            width=width,
-            windowed_blocks=vision.num_hidden_layers,
-            window=(vision.image_size // patch) ** 2,
-            patch_weights=vision.num_channels * patch**2 * width,
-            merge=1,
-            merger_weights=width * hidden + hidden**2,
-            **text_shape(config.text_config),
-        )
+        merger = vision.hidden_size * hidden + hidden**2
+        return tile_shape(config, side=vision.image_size, patch=vision.patch_size, merge=1, merger_weights=merger)

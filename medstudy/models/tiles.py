@@ -22,9 +22,29 @@ from typing import ClassVar
 import torch
 from transformers.image_utils import SizeDict
 
+from medstudy import cost
 from medstudy.errors import ModelError
-from medstudy.models.family import Family, Seen
+from medstudy.models.family import Family, Seen, text_shape
 from medstudy.resolution import Geometry, Size
+
+
+def tile_shape(config, *, side: int, patch: int, merge: int, merger_weights: int, extra: int = 0) -> cost.Shape:
+    """Of a tower that sees tiles of `side` pixels one by one, cut into patches of `patch` pixels a side.
+
+    merge: patches that become one visual token. extra: places of a tile beside its patches, as a class token.
+    """
+    vision, width = config.vision_config, config.vision_config.hidden_size
+    return cost.Shape(
+        blocks=vision.num_hidden_layers,
+        block_weights=4 * width**2 + 2 * width * vision.intermediate_size,
+        width=width,
+        windowed_blocks=vision.num_hidden_layers,
+        window=(side // patch) ** 2 + extra,
+        patch_weights=vision.num_channels * patch**2 * width,
+        merge=merge,
+        merger_weights=merger_weights,
+        **text_shape(config.text_config),
+    )
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,7 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
     """
     import datasets
 
-    where = f"{path}{f' ({config})' if config else ''} {split}"
-    try:
-        table = _table(path, config, split, revision)
-    except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
-        raise DataError(
-            f"A data set is a hub id or a folder with the hub's files, but {where} cannot be loaded: {error}. Without "
-            f"a network, download it elsewhere and give its folder as `path`."
-        ) from error
+    where, table = _where(path, config, split), _table(path, config, split, revision)
     names = table.column_names or list(next(iter(table), {}))
     if missing := [name for name in columns if name not in names]:
         wanted = "; ".join(f"{name}: {columns[name]}" for name in missing)
@@ -49,15 +42,27 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
 def _table(path: str, config: str | None, split: str, revision: str | None):
     """A folder is streamed past the cache of `datasets`, which knows one by its last name alone and confuses them.
 
-    It would give one the rows, and even streamed the features (as the names of classes), of another.
+    It would give one the rows, and even streamed the features (as the names of classes), of another. Raises DataError.
     """
     import datasets
 
     folder = paths.resolve(path)
-    if not folder.is_dir():
-        return datasets.load_dataset(path, config, split=split, revision=revision)
-    with TemporaryDirectory() as cache:
-        return datasets.load_dataset(str(folder), config, split=split, streaming=True, cache_dir=cache)
+    try:
+        if not folder.is_dir():
+            return datasets.load_dataset(path, config, split=split, revision=revision)
+        with TemporaryDirectory() as cache:
+            return datasets.load_dataset(str(folder), config, split=split, streaming=True, cache_dir=cache)
+    except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
+        raise DataError(
+            f"A data set is a hub id or a folder with the hub's files, but {_where(path, config, split)} cannot be "
+            f"loaded: {error}. Mend the id, the config or the split; without a network, download it elsewhere and give "
+            "its folder as `path`."
+        ) from error
+
+
+def _where(path: str, config: str | None, split: str) -> str:
+    """How errors name a split."""
+    return f"{split} of {path}{f' ({config})' if config else ''}"
 
 
 def commit(path: str, revision: str | None) -> str:
@@ -84,14 +89,7 @@ def stream(path: str, split: str, *, config: str | None = None, revision: str | 
 
     A hub's data set is downloaded first.
     """
-    try:
-        found = _table(path, config, split, revision)
-    except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
-        raise DataError(
-            f"A data set is a hub id or a folder that `datasets` loads, but {split} of {path}"
-            f"{f' ({config})' if config else ''} cannot be: {error}. Mend the id, the config or `splits`; without a "
-            f"network, download it elsewhere and give its folder as `path`."
-        ) from error
+    found = _table(path, config, split, revision)
     rows = found.to_iterable_dataset() if hasattr(found, "to_iterable_dataset") else found
     return rows.decode(False) if rows.features else rows
 
