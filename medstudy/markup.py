@@ -15,7 +15,9 @@ from PIL import Image
 
 from medstudy.figures.style import PNG_DPI
 
-CSS_PIXELS = 100  # of an inch of a figure, at least: its smallest letters are then 10 pixels high
+CSS_PIXELS = 90  # of an inch of a figure, at least: its letters of 7 points are then 9 pixels high
+NUMBERS = re.compile(r"[-+–\d.,/<>%±\s]+")  # a cell of several numbers: not to be broken
+LONG = 32  # characters of a cell that gets room
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def plain(markdown: str) -> str:
 def embedded(file: Path) -> Embedded:
     """A PNG in a third of its bytes, every pixel as it was."""
     with Image.open(file) as image, io.BytesIO() as stream:
-        image.convert("RGB").save(stream, "WEBP", lossless=True)
+        image.convert("RGB").save(stream, "WEBP", lossless=True, quality=50)  # quality: of a lossless picture, how hard to try
         data = base64.b64encode(stream.getvalue()).decode()
         return Embedded(f"data:image/webp;base64,{data}", *image.size)
 
@@ -82,7 +84,6 @@ def _table(renderer, text: str) -> str:
 
 
 def _cell(renderer, text: str, align: str | None = None, head: bool = False) -> str:
-    number = ' class="n"' if align == "right" else ""
-    if head:
-        return f'<th scope="col"{number}>{text.replace("_", "_<wbr>")}</th>\n'
-    return f"<td{number}>{text}</td>\n"
+    kind = "n" if align == "right" else "short" if NUMBERS.fullmatch(text) else "long" if len(text) > LONG else ""
+    kind = f' class="{kind}"' if kind else ""
+    return f'<th scope="col"{kind}>{text.replace("_", "_<wbr>")}</th>\n' if head else f"<td{kind}>{text}</td>\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import bleach
@@ -32,6 +33,7 @@ def converter() -> Callable[[Path], str]:
     return convert
 
 
+@lru_cache(maxsize=4096)  # most cells are the same in many notebooks
 def clean(text: str | bytes) -> str:
     """HTML with text, tables and links alone: nothing runs, and nothing is fetched."""
     text = text.decode() if isinstance(text, bytes) else text

@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from medstudy import cards, datasets, grid, markup, notebook_page, paths, provenance, tables
 from medstudy.figures import Rendered, StudyData, index, saving
+from medstudy.figures import data as figures_data
 from medstudy.params import Study
 
 MARKS = {"reproduced": "✓", "not reproduced": "✕", "inconclusive": "≈", "not run": "–"}
@@ -144,10 +145,11 @@ def _context(
 
 def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[tuple[str, str, str]]:
     """What the report opens with: a name, a number, and a line about it."""
-    tested = data.scores[data.scores["split"] == "test"]
+    tested = figures_data.tested(data.scores)
     asked = tested.drop_duplicates(["dataset", "image_id", "question_id"])
-    images = asked.drop_duplicates(["dataset", "image_id"]).groupby("dataset", sort=False).size()
-    work = sum(run.seconds * run.processes for run in runs)
+    names = figures_data.datasets(tested)
+    images = asked.drop_duplicates(["dataset", "image_id"]).groupby("dataset").size()[names]
+    longest = sorted(stages(runs), key=lambda row: -row["seconds"])[:3]
     rows = [
         ("Runs", f"{len(runs)}", "every one complete" if len(runs) == planned else f"of {planned} planned"),
         ("Seeds", f"{len(study.seeds)}", f"a regime; {len(study.regimes)} regimes, {len(study.inference)} rungs"),
@@ -158,7 +160,11 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
         span = (max(run.ended for run in runs) - min(run.started for run in runs)).total_seconds()
         rows += [
             ("First start to last end", duration(span), f"from {min(run.started for run in runs):%d %B %Y, %H:%M} UTC"),
-            ("Device time", duration(work), "summed over all runs and their devices"),
+            (
+                "Device time",
+                duration(sum(run.seconds * run.processes for run in runs)),
+                ", ".join(f"{row['stage']} {duration(row['seconds'])}" for row in longest),
+            ),
         ]
     return rows
 
