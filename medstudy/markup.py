@@ -16,6 +16,7 @@ from PIL import Image
 from medstudy.figures.style import PNG_DPI
 
 CSS_PIXELS = 90  # of an inch of a figure, at least: its letters of 7 points are then 9 pixels high
+EFFORT = 50  # of packing a picture without loss, of 100
 NUMBERS = re.compile(r"[-+–\d.,/<>%±\s]+")  # a cell of several numbers: not to be broken
 LONG = 32  # characters of a cell that gets room
 
@@ -44,6 +45,11 @@ def inline(markdown: str) -> str:
     return render(markdown).strip().removeprefix("<p>").removesuffix("</p>")
 
 
+def literal(table: str) -> str:
+    """A Markdown table of which every cell is shown as it is written: data are no Markdown."""
+    return re.sub(r"\\(?!\|)|[*_`\[\]<>&~!]", r"\\\g<0>", table)
+
+
 def plain(markdown: str) -> str:
     """Markdown as text, for an alternative text."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", "", render(markdown))).split())
@@ -52,7 +58,7 @@ def plain(markdown: str) -> str:
 def embedded(file: Path) -> Embedded:
     """A PNG in a third of its bytes, every pixel as it was."""
     with Image.open(file) as image, io.BytesIO() as stream:
-        image.convert("RGB").save(stream, "WEBP", lossless=True, quality=50)  # quality: of a lossless picture, how hard to try
+        image.convert("RGB").save(stream, "WEBP", lossless=True, quality=EFFORT)
         data = base64.b64encode(stream.getvalue()).decode()
         return Embedded(f"data:image/webp;base64,{data}", *image.size)
 

@@ -8,6 +8,7 @@ Both are the same bytes for the same runs: every time that they state is a recor
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
@@ -49,7 +50,7 @@ class Run:
 
     @property
     def device(self) -> str:
-        return self.record.get("machine", {}).get("device") or "not recorded"
+        return (self.record.get("machine") or {}).get("device") or "not recorded"
 
     @property
     def notebook(self) -> Path:
@@ -75,6 +76,7 @@ def write(study: Study, data: StudyData, rendered: list[Rendered], jobs: list[gr
     holds those figures alone, and a notebook's page those that the executed notebook holds.
     """
     runs = [Run(job, provenance.read(job)) for job in jobs if job.done and job.stage != MADE_HERE]
+    shutil.rmtree(folder / "notebooks", ignore_errors=True)
     environment = _environment()
     places = {study.root: ".", paths.ROOT: ".", Path.home(): "~"}
     convert = notebook_page.converter() if any(run.link for run in runs) else None
@@ -134,6 +136,7 @@ def _context(
         "differing": differing(runs),
         "checkpoints": index.checkpoints(data.scores),
         "parameters": _parameters(study),
+        "beside": [name for name in ("claims.csv", "README.md") if (folder / name).is_file()],
         "hashes": [
             (run.job.name, Path(file).name, digest)
             for run in runs
@@ -222,7 +225,7 @@ def table(folder: Path, entry) -> dict[str, Any]:
         "number": int(entry.name[:2]),
         "title": entry.title,
         "caption": caption,
-        "rows": rows,
+        "rows": markup.literal(rows),
         "count": count,
         "folded": count > FOLDED,
         "shown_above": entry.name.endswith("_claims"),
@@ -263,11 +266,11 @@ def differing(runs: Iterable[Run]) -> list[str]:
 
 def _machines(runs: list[Run]) -> list[str]:
     """On what the runs ran, without the names of the machines, and the code's commit where it is known."""
-    known = [run.record["machine"] for run in runs if "machine" in run.record]
+    known = [run.record["machine"] for run in runs if run.record.get("machine")]
     lines = []
     if known:
         hosts = len({machine.get("host") for machine in known})
-        devices = Counter(run.device for run in runs if "machine" in run.record)
+        devices = Counter(run.device for run in runs if run.record.get("machine"))
         listed = ", ".join(f"{device} ({index.plural(n, 'run')})" for device, n in sorted(devices.items()))
         lines.append(f"{index.plural(hosts, 'machine')}. Devices: {listed}")
     commits = sorted({run.record["commit"] for run in runs if run.record.get("commit")})
