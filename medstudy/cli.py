@@ -16,8 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from medstudy import __version__
-from medstudy.errors import MedstudyError, ParamsError
+from medstudy.errors import Elsewhere, MedstudyError, ParamsError
 
+COME_BACK = 75  # the exit status for it: sysexits.h, EX_TEMPFAIL
 WIDTH = 150  # columns of a table that is not printed on a terminal
 EXAMPLES = """examples:
   python -m medstudy run params/offline.yaml              make everything that is missing, then print the claims
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return options.command(options) or 0
+    except Elsewhere as error:
+        print(f"medstudy: {error}", file=sys.stderr)
+        return COME_BACK
     except MedstudyError as error:
         print(f"medstudy: {error}", file=sys.stderr)
         return 2
@@ -60,9 +64,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"medstudy {__version__}")
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     run_ = _command(commands, "run", _run, "make everything of a study that is missing, then print the claims")
-    run_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
+    run_.add_argument("--profile", default="local", help="a folder in workflow/profiles/, as slurm, or another")
+    run_.add_argument("--cores", type=_positive, help="of this machine (default: every core this process may use)")
+    run_.add_argument("--jobs", type=_positive, help="at once on a cluster (default: as the profile says)")
+    run_.add_argument("--only", nargs="+", default=[], metavar="JOB", help="names or patterns, and what they need")
+    run_.add_argument("--offline", action="store_true", help="no job asks the hub; see fetch")
     run_.add_argument("--dry-run", action="store_true", help="only say what would be made, and what it would cost")
-    run_.add_argument("--tflops", type=_above_zero, help="for the dry run, as for estimate")
+    run_.add_argument("--tflops", type=_above_zero, help="for the dry run and for a cluster, as for estimate")
     estimate_ = _command(commands, "estimate", _estimate, "what every job costs: FLOPs, seconds, memory and disk")
     estimate_.add_argument("--tflops", type=_above_zero, help="sustained 10^12 operations a second, for another device")
     estimate_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
@@ -84,6 +92,8 @@ def parser() -> argparse.ArgumentParser:
     notebook_ = _command(commands, "notebook", _notebook, "run one notebook with checked parameters", study=False)
     notebook_.add_argument("name", help="file name in notebooks/, as 02_train")
     notebook_.add_argument("--out", type=Path, required=True, help="the run's folder; the executed notebook ends there")
+    notebook_.add_argument("--once", action="store_true", help="take the run as it is when it is complete already")
+    notebook_.add_argument("--cards", type=int, default=0, metavar="N", help="lease so many GPUs, where there are any")
     notebook_.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
     return made
 
@@ -115,16 +125,24 @@ def _command(commands, name: str, function, text: str, study: bool = True) -> ar
 
 
 def _run(options: argparse.Namespace) -> None:
-    from medstudy import params, report, workflow
+    import os
 
-    console = Console()
-    study = params.load(options.study)
-    cores = options.cores or workflow.cores()
+    from medstudy import params, report, requests, workflow
+
+    console, study = Console(), params.load(options.study)
+    how = workflow.How(options.cores or workflow.cores(), options.profile, options.jobs, tuple(options.only))
     if options.dry_run:
-        workflow.preview(study, console)
+        workflow.preview(study, how, console)
         _costs(study, options.tflops, options.cores)
         return
-    workflow.run(study, options.study, cores, console)
+    if options.offline:
+        from medstudy import fetching
+
+        os.environ |= fetching.offline_environment()
+    if not how.local:
+        requests.write(study, options.tflops)
+    if not workflow.run(study, options.study, how, console):
+        return
     for one in study.each():
         report.finish(one)
         report.show(one, console)
@@ -254,7 +272,7 @@ def _notebook(options: argparse.Namespace) -> None:
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise ParamsError(f"A parameter is given once, got more of {', '.join(sorted(repeated))}.")
-    print(notebook.execute(options.name, options.out.resolve(), dict(options.p)))
+    print(notebook.execute(options.name, options.out.resolve(), dict(options.p), options.once, options.cards))
 
 
 def _roomy() -> Console:

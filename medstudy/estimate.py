@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import cost, datasets, demand, expected, grid, memory, models, provenance, speed, training
+from medstudy import base_model, cost, datasets, demand, expected, grid, memory, models, provenance, speed, training
 from medstudy.models.family import home
 from medstudy.params import Study
 from medstudy.progress import bar, track
@@ -35,7 +35,7 @@ HEADER_BYTES = 75  # of a safetensors file, a tensor: its type, shape and place,
 TEXTS = ("job", "stage", "needs", "state")
 COLUMNS = {
     "job": "its name",
-    "stage": "data, leakage, train, evaluate, scores, claims or figures",
+    "stage": "data, leakage, base, train, evaluate, scores, claims, figure, tables or report",
     "needs": "the jobs that it waits for",
     "state": "done, or to do",
     "images": "images shown, each as often as it is shown; of a training with its validations",
@@ -106,7 +106,7 @@ def estimate(
         "model": f"{study.model.id} ({plain.revision})" if plain.revision == "published sizes" else study.model.id,
         "data": origins,
         "device": device,
-        "weights": weights(plain),
+        "weights": base_model.weights(plain),
         "trained": sum(p.numel() for p in family.model.parameters() if p.requires_grad),
         "adapters": adapter is not None,
         "speed": _plain(asdict(pace)),
@@ -169,14 +169,6 @@ def _sized(example: Example) -> Example:
     """An example whose images are their sizes."""
     context = tuple(replace(shot, image=Size(shot.image.height, shot.image.width)) for shot in example.context)
     return replace(example, image=Size(example.image.height, example.image.width), context=context)
-
-
-def weights(family) -> dict[str, int]:
-    """Numbers of parameters by part: tower, merger, language; tied ones once."""
-    counts = {"tower": 0, "merger": 0, "language": 0}
-    for name, parameter in family.model.named_parameters():
-        counts[family.part(name)] += parameter.numel()
-    return counts
 
 
 def checkpoint_bytes(family, adapters_only: bool = False) -> int:

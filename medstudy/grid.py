@@ -1,8 +1,11 @@
 """A study's params -> the jobs that make it. A job's folder is named by the hash of all that its result depends on.
 
-data ─► leakage ─► train ─► evaluate ─► scores ─► claims ─► figures. The hash covers the job's parameters, the hashes of
-the jobs it needs, the notebook, and the library files of its stage: editing a figure never retrains. The check for
-leakage only has to succeed before a model is run: allowing a leak retrains nothing.
+data ─► leakage ─┐                                   ┌► one job a figure ─┐
+         base ───┴► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
+
+The hash covers the job's parameters, the hashes of the jobs it needs, the notebook, and the library files of its stage:
+editing a figure draws that figure again, and the report that shows it. The checks of leakage and of the base model only
+have to succeed before a model is trained: allowing a leak retrains nothing.
 """
 
 from __future__ import annotations
@@ -16,18 +19,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import datasets, paths
+from medstudy import datasets, elements, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
 
 NOTEBOOK = {
     "data": "01_data",
     "leakage": "01_leakage",
+    "base": "01_model",
     "train": "02_train",
     "evaluate": "03_evaluate",
     "scores": "04_scores",
     "claims": "05_claims",
-    "figures": "06_figures",
+    "figure": "06_figure",
+    "tables": "07_tables",
+    "report": "08_report",
 }
 _READING = ("images.py", "imaging/*.py", "pictures.py")
 _PIXELS = (*_READING, "views.py", "shelf.py", "supply.py")
@@ -36,15 +42,18 @@ _TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "opti
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "draws.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 _SOURCES = ("sources/hub.py", "sources/splits.py")
-_DRAWING = ("figures/*.py", "tables/*.py")
-SOURCES = {  # of the data stage also the data set's own
+_DRAWING = ("report.py", "leakage.py", "elements.py", *elements.shared(), *_STATISTICS)
+SOURCES = {  # of data also the data set's own, of a figure its own
     "data": ("records.py", "draws.py", *_READING, "fingerprints.py", "datasets/store.py", *_SOURCES),
     "leakage": ("leakage.py", "fingerprints.py"),
+    "base": (*_ENGINE, "resolution.py", "base_model.py"),
     "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
     "scores": ("scoring.py", "metrics.py"),
     "claims": ("report.py", "leakage.py", "claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
-    "figures": ("report.py", "leakage.py", "author_mode.py", "scoring.py", *_DRAWING, *_STATISTICS),
+    "figure": _DRAWING,
+    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py"),
+    "report": ("report.py", "figures/index.py", "provenance.py"),
 }
 
 
@@ -68,6 +77,16 @@ class Job:
     def done(self) -> bool:
         return self.record.is_file()
 
+    @property
+    def processes(self) -> int:
+        """Of the job, one a core or card."""
+        return self.parameters["training"]["processes"] if self.stage == "train" else 1
+
+    @property
+    def cards(self) -> int:
+        """GPUs that it wants, where there are any."""
+        return self.processes if self.stage in ("train", "evaluate") else 0
+
 
 def plan(study: Study) -> list[Job]:
     """Every job of the study, each after the ones that it needs; those of several models one after the other."""
@@ -83,8 +102,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     def add(stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), **parameters) -> str:
         """after: jobs that must succeed before, but have no say in what this one makes."""
         needs = tuple(needs)
-        model = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
-        name = "-".join(filter(None, (stage, model, rest)))
+        label = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
+        name = "-".join(filter(None, (stage, label, rest)))
         known = {need: jobs[need].identity for need in needs}
         identity = _hash({"stage": stage, "needs": known, "code": _code(stage)} | parameters)
         folder = study.runs / f"{name}-{identity[:12]}"
@@ -99,14 +118,15 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = study.model.model_dump(exclude={"label"})
     common = {"model": model, "weights": _weights(study), "interpolation": study.interpolation}
-    evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=[leaks])]
+    checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
+    evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
     for regime in study.regimes:
         for seed in study.seeds:
             train = add(
                 "train",
                 f"{regime.label}-s{seed}",
                 data,
-                after=[leaks],
+                after=checked,
                 label=regime.label,
                 regime=regime.model_dump(),
                 seed=seed,
@@ -116,8 +136,23 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
-    shown = study.model_dump(mode="json", exclude={"root", "tflops"})
-    add("figures", "", [*data, leaks, scores, claims], study=shown)
+    shown = study.model_dump(mode="json", exclude={"root", "tflops", "workers"})
+    figures = [
+        add("figure", name, [*data, leaks, scores], study=shown, element=name, own=paths.code(*elements.own(name)))
+        for name in elements.FIGURES
+    ]
+    tables = add("tables", "", [*data, leaks, scores, claims], study=shown)
+    add("report", "", [*data, leaks, scores, *figures, tables, claims], study=shown)
+
+
+def mark(jobs: Iterable[Job]) -> None:
+    """Make the markers that Snakemake counts by agree with the records, which are what counts."""
+    for item in jobs:
+        marker = item.dir / paths.MARKER
+        if item.done:
+            marker.touch()
+        else:
+            marker.unlink(missing_ok=True)
 
 
 def find(study: Study, name: str) -> tuple[Study, Job]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import sys
@@ -22,11 +23,12 @@ import nbformat
 import yaml
 from filelock import FileLock, Timeout
 
-from medstudy import errors, paths, warm
-from medstudy.errors import ParamsError, RunError
+from medstudy import errors, leases, paths, warm
+from medstudy.errors import Elsewhere, ParamsError, RunError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 START_SECONDS = 600  # a kernel on a busy machine
+LOOK_SECONDS = 1.0  # longer than anybody who only looks (`running`) holds the lock of a run
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -92,27 +94,40 @@ def running(run: Path) -> bool:
         return True
 
 
-def execute(name: str, run: Path, values: dict[str, Any]) -> Path:
+def execute(name: str, run: Path, values: dict[str, Any], once: bool = False, cards: int = 0) -> Path:
     """Run notebooks/NAME.ipynb and return the executed notebook, moved into `run` when the notebook has made it.
 
-    While another process makes the same run, waits for it, and takes its result when that is complete. Raises
-    ParamsError before a kernel starts, RunError when the kernel dies, and the notebook's own error when that is one of
-    medstudy's.
+    While another process makes the same run, waits for it, and takes its result when that is complete; inside an
+    allocation of Slurm, which waiting would waste, raises Elsewhere at once. once: a run that is complete already is
+    taken as it is. cards: so many GPUs are leased for the notebook, where there are any. Raises ParamsError before a
+    kernel starts, RunError when the kernel dies, and the notebook's own error when that is one of medstudy's.
     """
     source = _source(name)
     folder = logs(run)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(run) as waited, open(folder / "log.txt", "a" if waited else "w", encoding="utf-8") as log:
-        if waited and (run / paths.RECORD).is_file():
-            return run / "notebook.ipynb"
-        try:
-            _papermill(source, folder / "notebook.ipynb", checked(source, values), log, warm.find(run.parent))
-        except errors.MedstudyError as error:
-            log.write(f"\n{type(error).__name__}: {error}\n")
-            raise
-    if not run.is_dir():
-        return folder / "notebook.ipynb"
-    return Path(shutil.move(folder / "notebook.ipynb", run / "notebook.ipynb"))
+    made = run / "notebook.ipynb"
+    with _alone(run) as waited:
+        if (waited or once) and (run / paths.RECORD).is_file():
+            return _marked(made, once)
+        with open(folder / "log.txt", "w", encoding="utf-8") as log:
+            try:
+                values = checked(source, values)
+                with leases.lease(cards):
+                    _papermill(source, folder / "notebook.ipynb", values, log, warm.find(run.parent))
+            except errors.MedstudyError as error:
+                log.write(f"\n{type(error).__name__}: {error}\n")
+                raise
+        if not run.is_dir():
+            return folder / "notebook.ipynb"
+        shutil.move(folder / "notebook.ipynb", made)
+        return _marked(made, once)
+
+
+def _marked(made: Path, once: bool) -> Path:
+    """The notebook of a complete run, which for Snakemake gets its marker too."""
+    if once:
+        (made.parent / paths.MARKER).touch()
+    return made
 
 
 def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: str | None) -> None:
@@ -170,12 +185,14 @@ def _cause(source: Path, error, log) -> errors.MedstudyError:
 
 @contextmanager
 def _alone(run: Path) -> Iterator[bool]:
-    """Hold the lock on one run; yields whether another process held it first."""
-    lock = FileLock(logs(run) / "lock")
+    """Hold the lock on one run; yields whether another process held it first. Raises Elsewhere inside Slurm."""
+    lock = FileLock(logs(run) / "lock", mode=0o666)  # whoever else works on these runs may take it
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK_SECONDS)
         waited = False
     except Timeout:
+        if "SLURM_JOB_ID" in os.environ:
+            raise Elsewhere(f"{run.name} is being made by another process; `medstudy run` comes back to it.") from None
         print(f"{run.name} is being made by another process; waiting for it.", file=sys.stderr, flush=True)
         lock.acquire()
         waited = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -19,11 +21,15 @@ from medstudy.figures import Rendered, StudyData, index
 from medstudy.params import Study
 
 INSTALLED = paths.ROOT / ".venv" / "install.json"  # written by the Makefile
+KEPT = "rendered.json"  # in the folder of a job that draws: title, caption and files of each, or why there is none
 COLUMNS = {"id": "id", "claim": "claim", "source_value": "source", "estimate": "ours", "verdict": "verdict"}
 
 
-def study_data(study: Study) -> StudyData:
-    """Everything that the figures and tables read. Raises RunError naming a job that is not complete."""
+def study_data(study: Study, claimed: bool = True) -> StudyData:
+    """Everything that the figures and tables read. Raises RunError naming a job that is not complete.
+
+    claimed: with the claims, which figures do not need.
+    """
     stages = by_stage(study)
     images = {
         (example.dataset, example.image_id): example.image
@@ -36,7 +42,7 @@ def study_data(study: Study) -> StudyData:
         author=grid.gather(complete(stages["scores"]), "author.parquet"),
         training=grid.gather(complete(stages["train"]), "training.parquet"),
         examples=grid.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
-        claims=pd.read_csv(claims_file(study)),
+        claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
         leaks=leaks(stages),
         images=images,
         study=_facts(study, stages["train"][0]),
@@ -91,13 +97,40 @@ def leaks(stages: dict[str, list[grid.Job]]) -> pd.DataFrame:
     return grid.gather(complete(stages["leakage"]), "leaks.parquet")
 
 
-def render(study: Study) -> list[Rendered]:
-    """Draw every figure and table into figures/STUDY, with claims.csv and the index; returns them in order."""
-    data = study_data(study)
-    drawn = [*figures.render_all(data, study.figures), *tables.render_all(data, study.figures)]
+def draw(study: Study, job: grid.Job) -> Rendered:
+    """Draw the figure of a job into its folder."""
+    made = figures.render(job.parameters["element"], study_data(study, claimed=False), job.dir)
+    _keep([made], job)
+    return made
+
+
+def tabulate(study: Study, job: grid.Job) -> list[Rendered]:
+    """Write every table into the folder of the job."""
+    made = tables.render_all(study_data(study), job.dir)
+    _keep(made, job)
+    return made
+
+
+def publish(study: Study) -> list[Rendered]:
+    """Put figures, tables and claims together in figures/STUDY, with the page to read them on; in reading order."""
+    stages, made = by_stage(study), []
+    for job in complete([*stages["figure"], *stages["tables"]]):
+        kept = json.loads((job.dir / KEPT).read_text(encoding="utf-8"))
+        for item in kept:
+            files = [study.figures / name for name in item["files"]]
+            for file, name in zip(files, item["files"], strict=True):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(job.dir / name, file)
+            made.append(Rendered(**item | {"files": tuple(files)}))
     shutil.copyfile(claims_file(study), study.figures / "claims.csv")
-    index.write(data, study.figures)
-    return drawn
+    index.write(study_data(study), study.figures)
+    return made
+
+
+def _keep(made: Iterable[Rendered], job: grid.Job) -> None:
+    """What became of each figure or table, for the report."""
+    kept = [asdict(item) | {"files": [str(file.relative_to(job.dir)) for file in item.files]} for item in made]
+    (job.dir / KEPT).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def by_stage(study: Study) -> dict[str, list[grid.Job]]:

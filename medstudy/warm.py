@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import platform
 import select
 import signal
 import socket
@@ -29,26 +30,32 @@ from medstudy import paths
 PRELOAD = (
     "medstudy.training",
     "medstudy.evaluation",
+    "medstudy.report",
     "transformers.models.qwen2_vl.modeling_qwen2_vl",
     "ipykernel.kernelapp",
 )
-POINTER = "warm.socket"  # in runs/logs/: a file that holds the socket's path, which must be short
+CARDS = "CUDA_VISIBLE_DEVICES"  # of the process that asks for a kernel; the server's own says nothing of it
+
+
+def pointer(runs: Path) -> Path:
+    """A file that holds the socket's path, which must be short; of this machine and allocation of Slurm alone."""
+    return runs / "logs" / f"warm-{platform.node()}-{os.environ.get('SLURM_JOB_ID', 0)}.socket"
 
 
 @contextmanager
 def server(runs: Path) -> Iterator[None]:
     """A server for the kernels of every notebook under `runs`, as long as the block lasts."""
-    pointer = runs / "logs" / POINTER
-    with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(runs / "logs" / "warm.txt", "w") as log:
+    known = pointer(runs)
+    with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(known.with_suffix(".txt"), "w") as log:
         address = f"{folder}/warm"
         command = [sys.executable, "-m", "medstudy.warm", "serve", address]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}  # ipykernel says how to connect by hand
         process = subprocess.Popen(command, cwd=paths.ROOT, stderr=log, **quiet)
-        pointer.write_text(address, encoding="utf-8")
+        known.write_text(address, encoding="utf-8")
         try:
             yield
         finally:
-            pointer.unlink(missing_ok=True)
+            known.unlink(missing_ok=True)
             process.terminate()
             process.wait()
 
@@ -56,7 +63,7 @@ def server(runs: Path) -> Iterator[None]:
 def find(runs: Path) -> str | None:
     """The socket of a server that listens for these runs, if there is one."""
     try:
-        address = (runs / "logs" / POINTER).read_text(encoding="utf-8")
+        address = pointer(runs).read_text(encoding="utf-8")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(address)
     except OSError:
@@ -102,7 +109,7 @@ def attach(address: str, connection_file: str) -> None:
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
-        connection.sendall(json.dumps([os.getcwd(), connection_file]).encode() + b"\n")
+        connection.sendall(json.dumps([os.getcwd(), connection_file, os.environ.get(CARDS)]).encode() + b"\n")
         while os.getppid() == parent and not select.select([connection], [], [], 1)[0]:
             pass
 
@@ -112,7 +119,9 @@ def _kernel(connection: socket.socket) -> None:
     request = connection.makefile().readline()
     if not request:  # somebody only looked whether we are there
         os._exit(0)
-    folder, connection_file = json.loads(request)
+    folder, connection_file, cards = json.loads(request)
+    if cards is not None:
+        os.environ[CARDS] = cards
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     os.chdir(folder)

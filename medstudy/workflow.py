@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import psutil
@@ -20,8 +22,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from medstudy import grid, notebook, paths, provenance, warm
-from medstudy.errors import ModelError, RunError
+from medstudy import grid, leases, notebook, paths, provenance, warm
+from medstudy.errors import ModelError, ParamsError, RunError
 from medstudy.params import Study
 
 POLL_SECONDS = 1.0
@@ -35,52 +37,115 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def command(study: Study, file: str, cores: int) -> list[str]:
-    """The Snakemake call. One job holds one core; jobs at once are also limited by the memory that is free.
+@dataclass(frozen=True)
+class How:
+    """How a study is run: the Snakemake profile, jobs at once, and which jobs (shell patterns of names; none: all).
 
-    Where there is a card, one job at a time has it.
+    cores: of this machine that its own jobs may use. jobs: on a cluster, as the profile says where None.
     """
-    from medstudy.models.family import home  # imports torch
 
-    card = ["gpu=1"] if home().type == "cuda" else []
-    memory = int(psutil.virtual_memory().available * 0.9 / 2**20)
+    cores: int
+    profile: str = "local"
+    jobs: int | None = None
+    only: tuple[str, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        return self.profile == "local"
+
+
+def profile(name: str) -> Path:
+    """The folder of a profile by its name in workflow/profiles/, or any other. Raises ParamsError."""
+    for folder in (paths.PROFILES / name, Path(name).expanduser()):
+        if (folder / "config.yaml").is_file():
+            return folder
+    known = ", ".join(sorted(file.parent.name for file in paths.PROFILES.glob("*/config.yaml")))
+    raise ParamsError(f"A profile is one of {known}, or a folder with Snakemake's config.yaml; got {name!r}.")
+
+
+def command(study: Study, file: str, how: How, targets: Iterable[Path] = ()) -> list[str]:
+    """The Snakemake call; without targets everything.
+
+    Here a job holds a core a process; jobs at once are also limited by the memory that is free and, where there are
+    cards, by those. On a cluster the profile says what is limited.
+    """
+    here = ["--cores", str(how.cores), "--resources", *_resources()]
+    there = ["--local-cores", str(how.cores), *(["--jobs", str(how.jobs)] if how.jobs else [])]
     return [
-        sys.executable, "-m", "snakemake", "--snakefile", str(paths.SNAKEFILE), "--directory", str(study.root),
-        "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock",
-        "--resources", f"mem_mb={max(memory, 2000)}", *card,
+        sys.executable, "-m", "snakemake", *map(str, targets), "--snakefile", str(paths.SNAKEFILE),
+        "--profile", str(profile(how.profile)), "--directory", str(study.root), "--nolock",
+        "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", *(here if how.local else there),
         "--config", f"study={paths.resolve(file).resolve()}",
     ]  # fmt: skip
 
 
-def run(study: Study, file: str, cores: int, console: Console) -> None:
-    """Make everything of the study that is missing. Raises RunError that explains each failed job.
+def _resources() -> list[str]:
+    cards, memory = leases.visible(), int(psutil.virtual_memory().available * 0.9 / 2**20)
+    return [f"mem_mb={max(memory, 2000)}", *([f"gpu={len(cards)}"] if cards else [])]
 
-    Killed and started again, it goes on where it was. Started twice, the second waits for the first.
+
+def chosen(jobs: Sequence[grid.Job], only: Iterable[str]) -> list[grid.Job]:
+    """The jobs whose names match a pattern, and all that they need; every job without patterns. Raises ParamsError."""
+    patterns = tuple(only)
+    if not patterns:
+        return list(jobs)
+    if wrong := [one for one in patterns if not any(fnmatchcase(job.name, one) for job in jobs)]:
+        raise ParamsError(f"--only takes names of jobs or patterns of them, got {wrong[0]!r}, which no job matches.")
+    names = {job.name for job in jobs if any(fnmatchcase(job.name, one) for one in patterns)}
+    for job in reversed(jobs):  # each stands after all that it needs
+        names |= set(job.needs) if job.name in names else set()
+    return [job for job in jobs if job.name in names]
+
+
+def run(study: Study, file: str, how: How, console: Console) -> bool:
+    """Make everything of the study that is missing, or what `how.only` names; whether the whole study is done.
+
+    Raises RunError that explains each failed job. Killed and started again, it goes on where it was. Several may run
+    the same study at once, on one machine or many: each run is made by one of them, the others take its result.
     """
     for one in study.each():
         check_model(one)
-    with _lock(study, console):
-        jobs = grid.plan(study)
-        forget_damaged(study, jobs)
-        if all(job.done for job in jobs):
-            console.print(f"{study.study}: all {len(jobs)} jobs are done.", highlight=False)
-            return
-        log = snakemake_log(study)
-        with warm.server(study.runs) if _many(jobs) else nullcontext(), open(log, "w", encoding="utf-8") as stream:
-            options = {"start_new_session": True, "preexec_fn": _end_with_parent}
-            process = subprocess.Popen(command(study, file, cores), stdout=stream, stderr=stream, **options)
-            try:
-                _watch(study, jobs, lambda: process.poll() is None, console)
-            finally:
-                _stop(process)
-    missing = [job for job in jobs if not job.done]
-    if missing:
+    every = grid.plan(study)
+    jobs = chosen(every, how.only)
+    forget_damaged(study, jobs)
+    if all(job.done for job in jobs):
+        console.print(f"{study.study}: all {len(jobs)} jobs are done.", highlight=False)
+        return all(job.done for job in every)
+    log = snakemake_log(study)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with warm.server(study.runs) if how.local and _many(jobs) else nullcontext():
+        while _again(jobs, _pass(study, file, how, jobs, log, console)):
+            _watch(study, jobs, lambda: any(notebook.running(job.dir) for job in jobs if not job.done), console)
+    if missing := [job for job in jobs if not job.done]:
         raise RunError(_why(study, file, missing, log))
+    return all(job.done for job in every)
+
+
+def _pass(study: Study, file: str, how: How, jobs: list[grid.Job], log: Path, console: Console) -> int:
+    """Let Snakemake make what it can now; how many jobs were done before."""
+    before = sum(job.done for job in jobs)
+    targets = [job.dir / paths.MARKER for job in jobs] if how.only else []
+    with open(log, "a", encoding="utf-8") as stream:
+        options = {"start_new_session": True, "preexec_fn": _end_with_parent}
+        process = subprocess.Popen(command(study, file, how, targets), stdout=stream, stderr=stream, **options)
+        try:
+            _watch(study, jobs, lambda: process.poll() is None, console)
+        finally:
+            _stop(process)
+    return before
+
+
+def _again(jobs: list[grid.Job], before: int) -> bool:
+    """Whether others make runs now, or made some that what is left was waiting for."""
+    done = {job.name for job in jobs if job.done}
+    left = [job for job in jobs if not job.done]
+    ready = [job for job in left if state(job) == "waiting" and done.issuperset(job.needs)]
+    return any(notebook.running(job.dir) for job in left) or (len(done) > before and bool(ready))
 
 
 def _many(jobs: list[grid.Job]) -> bool:
-    """Whether enough jobs with a model are missing to make a server of warm kernels worth its start."""
-    return sum(job.stage in ("train", "evaluate") and not job.done for job in jobs) > 2
+    """Whether enough jobs are missing to make a server of warm kernels worth its start."""
+    return sum(not job.done for job in jobs) > 2
 
 
 def check_model(study: Study) -> None:
@@ -94,9 +159,9 @@ def check_model(study: Study) -> None:
         )
 
 
-def preview(study: Study, console: Console) -> None:
+def preview(study: Study, how: How, console: Console) -> None:
     """Print the jobs that a run would make, in order."""
-    missing = [job for job in grid.plan(study) if not job.done]
+    missing = [job for job in chosen(grid.plan(study), how.only) if not job.done]
     for job in missing:
         console.print(f"{job.name}  ({job.notebook}) -> {job.dir}", highlight=False, soft_wrap=True)
     console.print(f"{study.study}: {len(missing)} jobs to make.", highlight=False)
@@ -131,8 +196,8 @@ def wall_seconds(study: Study) -> float | None:
 
 
 def snakemake_log(study: Study) -> Path:
-    """What Snakemake itself said."""
-    return study.runs / "logs" / f"{study.study}.snakemake.txt"
+    """What the Snakemake that this process starts says."""
+    return study.runs / "logs" / "snakemake" / f"{study.study}-{platform.node()}-{os.getpid()}.txt"
 
 
 def _watch(study: Study, jobs: list[grid.Job], busy: Callable[[], bool], console: Console) -> None:
@@ -190,34 +255,22 @@ def _why(study: Study, file: str, missing: list[grid.Job], log: Path) -> str:
     parts = [f"{len(failed)} of the jobs of {study.study} failed; {waiting} more wait for them."]
     for job in failed:
         text = notebook.logs(job.dir) / "log.txt"
-        parts.append(f"{job.name} ({text}) ends:\n{_indented(_tail(text, LOG_LINES))}\n  Alone: {alone(job, file)}")
+        parts.append(f"{job.name} ({text}) ends:\n{_indented(_tail(text, LOG_LINES))}")
+        if killed := slurm_log(study, job):
+            parts.append(f"Slurm says of it ({killed}):\n{_indented(_tail(killed, LOG_LINES))}")
+        parts.append(f"  Alone: {alone(job, file)}")
     return "\n\n".join(parts)
+
+
+def slurm_log(study: Study, job: grid.Job) -> Path | None:
+    """What Slurm said of the last try of a job, where it ran there."""
+    found = (study.runs / "logs" / "slurm").glob(f"*/{job.dir.name}/*.log")
+    return max(found, key=lambda file: file.stat().st_mtime, default=None)
 
 
 def alone(job: grid.Job, file: str) -> str:
     """The command that runs one job without Snakemake."""
     return f"{sys.executable} -m medstudy notebook {job.notebook} --out {job.dir} -p study {file} -p run {job.name}"
-
-
-@contextmanager
-def _lock(study: Study, console: Console) -> Iterator[None]:
-    """Hold the one lock on the study's runs. Waits, and says so, while another process holds it."""
-    file = study.runs / "logs" / "run.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "w", encoding="utf-8") as stream:
-        if not _taken(stream):
-            console.print(f"Another process is at work under {study.runs}; waiting for it to end.", highlight=False)
-            _watch(study, grid.plan(study), lambda: not _taken(stream), console)
-        yield
-
-
-def _taken(stream) -> bool:
-    """Whether the lock is ours now."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _tail(file: Path, count: int, size: int = 8192) -> list[str]:

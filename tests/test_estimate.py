@@ -12,7 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from medstudy import batches, demand, estimate, evaluation, grid, memory, models, paths, speed, training
+from medstudy import base_model, batches, demand, estimate, evaluation, grid, memory, models, paths, speed, training
 from medstudy import params as study_params
 from medstudy.attention import Plan
 from medstudy.cli import main
@@ -122,7 +122,7 @@ def test_families_of_tiles_are_counted_and_calibrated_too(tiny_study, checkpoint
         assert counter.training_flops(one, shown) == pytest.approx(micro.flops, rel=1e-12)
         rows = sum(family.feature_counts(family.grid(shown.size)))
         assert not stored or micro.content.images[0].shape == (rows, family.feature_width)
-    assert 0 < estimate.weights(family)["tower"] < sum(p.numel() for p in family.model.parameters())
+    assert 0 < base_model.weights(family)["tower"] < sum(p.numel() for p in family.model.parameters())
     frame = estimate.estimate(study)
     assert frame.attrs["speed"]["source"] == "calibrated" and frame["cache_mb"].sum() > 0
 
@@ -165,7 +165,7 @@ def _computed(layout: Plan) -> int:
 def test_a_sketch_is_the_loaded_model_without_its_weights(checkpoints, examples, name, tmp_path):
     asked = Model(id=str(checkpoints[name]), family=name)
     loaded, sketch = models.load(asked), models.sketch(asked)
-    assert estimate.weights(sketch) == estimate.weights(loaded)
+    assert base_model.weights(sketch) == base_model.weights(loaded)
     assert {parameter.device.type for parameter in sketch.model.parameters()} == {"meta"}
     assert (sketch.shape, sketch.geometry, sketch.end) == (loaded.shape, loaded.geometry, loaded.end)
     question = examples[0].questions[0]

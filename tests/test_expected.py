@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from medstudy import estimate, expected, models, params, paths, published
+from medstudy import base_model, estimate, expected, models, params, paths, published
 from medstudy.datasets import vqa_rad
 from medstudy.errors import ModelError
 from medstudy.params import Model
@@ -23,7 +23,7 @@ WEIGHTS = {
 def test_published_sizes_are_those_of_the_checkpoints(name):
     sketch = models.sketch(Model(id=name, family=published.CONFIGS[name][0], dtype="bfloat16"))
     assert sketch.revision == "published sizes"
-    assert sum(estimate.weights(sketch).values()) / 1e9 == pytest.approx(WEIGHTS[name], abs=0.01)
+    assert sum(base_model.weights(sketch).values()) / 1e9 == pytest.approx(WEIGHTS[name], abs=0.01)
 
 
 def test_a_folder_of_a_published_name_is_as_good_and_another_is_not():

@@ -1,11 +1,18 @@
 """The grid: every combination once, in order, and named by all that its result depends on."""
 
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+
 import pytest
 import yaml
 
-from medstudy import grid, params, paths
+from medstudy import elements, figures, grid, params, paths
 from medstudy.errors import ParamsError, RunError
 
+FIGURES = {f"figure-{name}" for name in elements.FIGURES}
 TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
 
 
@@ -40,15 +47,15 @@ def test_every_notebook_exists(tmp_path):
 def test_a_new_seed_adds_runs_and_changes_none(tmp_path):
     before, after = _plan(tmp_path), _plan(tmp_path, seeds=[0, 1, 2])
     changed = _changed(before, after)
-    assert changed == {"scores", "claims", "figures"}
+    assert changed == {"scores", "claims", "tables", "report", *FIGURES}
     assert len(set(after) - set(before)) == 6
 
 
 def test_the_learning_rate_changes_training_and_what_follows_only(tmp_path):
     after = _plan(tmp_path, training=TINY["training"] | {"learning_rate": 0.9})
     changed = _changed(_plan(tmp_path), after)
-    assert "data-phantom" not in changed and "evaluate-base-s0" not in changed
-    assert {"train-native-s0", "evaluate-mixed-s1", "scores", "figures"} <= changed
+    trained = {name for name in after if name.startswith(("train-", "evaluate-"))} - {"evaluate-base-s0"}
+    assert changed == {*trained, "scores", "claims", "tables", "report", *FIGURES}
 
 
 def _several(tmp_path, **changes):
@@ -82,13 +89,58 @@ def test_several_models_need_names(tmp_path):
 
 def test_more_resamples_never_retrain(tmp_path):
     after = _plan(tmp_path, intervals={"confidence": 0.95, "resamples": 51, "seed": 0})
-    assert _changed(_plan(tmp_path), after) == {"claims", "figures"}
+    assert _changed(_plan(tmp_path), after) == {"claims", "tables", "report", *FIGURES}
+
+
+IDENTITIES = """
+import json, sys
+from medstudy import grid, params
+
+print(json.dumps({job.name: job.identity for job in grid.plan(params.load("params/tiny.yaml"))}))
+"""
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """A copy of the package, and what its plan is when a file of it gets a comment: file -> the jobs to make again."""
+    root = tmp_path_factory.mktemp("copy")
+    for name in ("medstudy", "notebooks", "params"):
+        shutil.copytree(paths.ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def identities():
+        run = [sys.executable, "-c", IDENTITIES]
+        return json.loads(subprocess.run(run, cwd=root, capture_output=True, text=True, check=True).stdout)
+
+    before = identities()
+
+    def commented(name):
+        file = root / "medstudy" / name
+        content = file.read_bytes()
+        file.write_bytes(content + b"# a comment\n")
+        after = identities()
+        file.write_bytes(content)
+        return {name for name in before if before[name] != after[name]}
+
+    return commented
+
+
+def test_a_comment_in_a_figures_file_draws_that_figure_alone(copied):
+    assert copied("figures/mismatch_heatmap.py") == {"figure-04_mismatch_heatmap", "report"}
+
+
+def test_a_comment_in_what_all_figures_share_draws_all(copied):
+    assert copied("figures/style.py") == {"tables", "report", *FIGURES}
+
+
+def test_a_comment_in_the_training_retrains(copied):
+    changed = copied("training.py")
+    assert "train-native-s0" in changed and "data-phantom" not in changed and "evaluate-base-s0" not in changed
 
 
 def test_an_allowed_leak_retrains_nothing_and_stands_before_every_model(tmp_path):
     before = _plan(tmp_path)
     after = _plan(tmp_path, leakage={"allow": [{"evaluated": "atlas", "reason": "crops of one slide"}]})
-    assert _changed(before, after) == {"leakage", "claims", "figures"}
+    assert _changed(before, after) == {"leakage", "claims", "tables", "report", *FIGURES}
     assert all("leakage" in job.needs for job in before.values() if job.stage == "train")
     assert "leakage" in before["evaluate-base-s0"].needs
 
@@ -99,11 +151,26 @@ def test_the_root_is_no_part_of_the_identity(tmp_path):
 
 def test_library_code_counts_by_stage(tmp_path, monkeypatch):
     before = _plan(tmp_path)
-    for stage, kept in (("figures", {"data", "train", "evaluate", "scores", "claims"}), ("scores", {"data", "train"})):
+    for stage, kept in (
+        ("tables", {"data", "train", "evaluate", "scores", "claims", "figure"}),
+        ("scores", {"data", "train"}),
+    ):
         monkeypatch.setattr(grid, "_code", lambda of, stage=stage, real=grid._code: "new" if of == stage else real(of))
         changed = {before[name].stage for name in _changed(before, _plan(tmp_path))}
         assert stage in changed and not changed & kept
         monkeypatch.undo()
+
+
+def test_the_figures_in_reading_order_are_the_files_that_there_are():
+    modules = {file.stem for file in (paths.PACKAGE / "figures").glob("*.py") if hasattr(_module(file), "draw")}
+    assert {elements.module(name) for name in figures.REGISTRY} == modules
+    for name in elements.FIGURES:
+        assert all((paths.PACKAGE / file).is_file() for file in elements.own(name))
+    assert "views.py" in elements.own("02_what_models_see")
+
+
+def _module(file):
+    return importlib.import_module(f"medstudy.figures.{file.stem}" if file.stem != "__init__" else "medstudy.figures")
 
 
 def test_every_library_file_that_a_stage_names_exists():

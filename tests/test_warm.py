@@ -41,7 +41,7 @@ def address(tmp_path):
     made = tmp_path / "s"
     process = subprocess.Popen([sys.executable, "-c", LIGHT, str(made)], cwd=paths.ROOT)
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / warm.POINTER).write_text(str(made))
+    warm.pointer(tmp_path).write_text(str(made))
     until(lambda: warm.find(tmp_path))
     yield str(made)
     process.terminate()
@@ -126,7 +126,7 @@ def test_a_killed_kernel_is_seen_as_dead(kernel):
 def test_without_a_server_there_is_nothing_to_find(tmp_path):
     assert warm.find(tmp_path) is None
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / warm.POINTER).write_text(str(tmp_path / "gone"))
+    warm.pointer(tmp_path).write_text(str(tmp_path / "gone"))
     assert warm.find(tmp_path) is None
 
 

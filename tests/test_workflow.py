@@ -10,7 +10,6 @@ import time
 import nbformat
 import pandas as pd
 import pytest
-import torch
 
 from medstudy import grid, params, paths, workflow
 from tests.studies import kill_tree, medstudy, start, write_study
@@ -88,7 +87,7 @@ def test_a_second_run_makes_nothing(finished):
 
 def test_snakemake_by_hand_finds_everything_done(finished):
     study, file, _ = finished
-    command = [word if word != "--keep-going" else "--dry-run" for word in workflow.command(study, str(file), 1)]
+    command = [*workflow.command(study, str(file), workflow.How(1)), "--dry-run"]
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 0 and "Nothing to be done" in said.stdout + said.stderr
 
@@ -122,19 +121,20 @@ def test_a_deleted_figure_is_drawn_again_and_nothing_else(finished):
     assert medstudy("run", file).returncode == 0
     assert figure.read_bytes() == content
     after = {job.name: job.record.stat().st_mtime_ns for job in grid.plan(study)}
-    assert {name for name in before if before[name] != after[name]} == {"figures"}
+    assert {name for name in before if before[name] != after[name]} == {"report"}
 
 
-def test_one_job_at_a_time_has_the_card(tmp_path, monkeypatch):
+def test_jobs_at_once_are_limited_by_the_cards_where_there_are_any(tmp_path, monkeypatch):
     study = params.load(write_study(tmp_path))
-    assert "gpu=1" not in workflow.command(study, "params/tiny.yaml", 16)
-    monkeypatch.setattr("medstudy.models.family.home", lambda: torch.device("cuda"))
-    assert "gpu=1" in workflow.command(study, "params/tiny.yaml", 16)
+    monkeypatch.setattr("medstudy.leases.visible", lambda: [])
+    assert not any("gpu=" in word for word in workflow.command(study, "params/tiny.yaml", workflow.How(16)))
+    monkeypatch.setattr("medstudy.leases.visible", lambda: ["0", "2", "5"])
+    assert "gpu=3" in workflow.command(study, "params/tiny.yaml", workflow.How(16))
 
 
-def test_only_one_memory_limited_job_a_core(tmp_path):
+def test_jobs_here_are_limited_by_cores_and_free_memory(tmp_path):
     study = params.load(write_study(tmp_path))
-    command = workflow.command(study, "params/tiny.yaml", 3)
+    command = workflow.command(study, "params/tiny.yaml", workflow.How(3))
     assert command[command.index("--cores") + 1] == "3"
     assert any(word.startswith("mem_mb=") for word in command)
     assert command[:3] == [sys.executable, "-m", "snakemake"]

@@ -9,30 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from medstudy import elements
 from medstudy.errors import ParamsError
-from medstudy.figures import (
-    acuity,
-    acuity_thresholds,
-    controls,
-    information_loss,
-    learning_curves,
-    mismatch_by_task,
-    mismatch_heatmap,
-    native_sizes,
-    native_vs_fixed,
-    resolution_curves,
-    saving,
-    size_strata,
-    style,
-    training_cost,
-    what_models_see,
-)
+from medstudy.figures import saving, style
 from medstudy.figures.data import StudyData
 
 __all__ = ["REGISTRY", "Entry", "Rendered", "StudyData", "render", "render_all"]
@@ -60,32 +46,17 @@ class Rendered:
     missing: str = ""
 
 
-def _entry(number: int, module: ModuleType) -> Entry:
-    name = f"{number:02d}_{module.__name__.rsplit('.', 1)[-1]}"
-    draw = _with_images if module is what_models_see else lambda table, study: module.draw(table)
+def _entry(name: str) -> Entry:
+    module = import_module(f"medstudy.figures.{elements.module(name)}")
+    images = "images" in signature(module.draw).parameters
+
+    def draw(table: pd.DataFrame, study: StudyData) -> Figure:
+        return module.draw(table, study.images) if images else module.draw(table)
+
     return Entry(name, module.TITLE, module.build, draw, module.caption)
 
 
-def _with_images(table: pd.DataFrame, study: StudyData) -> Figure:
-    return what_models_see.draw(table, study.images)
-
-
-_ORDER = (
-    native_sizes,
-    what_models_see,
-    native_vs_fixed,
-    mismatch_heatmap,
-    mismatch_by_task,
-    resolution_curves,
-    training_cost,
-    acuity,
-    acuity_thresholds,
-    information_loss,
-    size_strata,
-    learning_curves,
-    controls,
-)
-REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
+REGISTRY = {name: _entry(name) for name in elements.FIGURES}
 
 
 def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:

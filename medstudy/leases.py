@@ -1,0 +1,141 @@
+"""Cards (GPUs) assigned to one job each, by one lock an id that all users of the machine share.
+
+The lock is the kernel's (`flock`), held by the process that leases: however that ends, its cards are free again. Inside
+a Slurm allocation the locks are that allocation's own, as its ids are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from medstudy.errors import ParamsError, RunError
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+ID = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")  # anything else ends the list, as it does for CUDA
+POLL_SECONDS = 0.5
+DRIVER = Path("/proc/driver/nvidia/gpus")
+
+
+def visible() -> list[str]:
+    """The ids of the cards that this process may use: what CUDA_VISIBLE_DEVICES says, else all of the machine."""
+    if VARIABLE not in os.environ:
+        return _present()
+    ids: list[str] = []
+    for word in map(str.strip, os.environ[VARIABLE].split(",")):
+        if not ID.fullmatch(word) or word in ids:
+            break
+        ids.append(word)
+    return ids
+
+
+@contextmanager
+def lease(count: int, folder: Path | None = None) -> Iterator[list[str]]:
+    """Have `count` cards for oneself within the block; yields their ids, and CUDA_VISIBLE_DEVICES names them alone.
+
+    Waits until as many are free at once, and holds none of them before, so that two who wait never wait for each other.
+    With a count of 0, and on a machine without cards, it changes nothing and yields []. folder: of the locks. Raises
+    ParamsError when there are fewer cards than that.
+    """
+    ids = visible() if count else []
+    if not ids:
+        yield []
+        return
+    if count > len(ids):
+        raise ParamsError(
+            f"A job can have at most the cards that this process sees, {len(ids)} ({', '.join(ids)}), got {count}. "
+            f"Lower training.processes, or let it see more ({VARIABLE})."
+        )
+    with ExitStack() as held:
+        taken = _wait(ids, count, folder or _folder(), held)
+        with _environment(",".join(taken)):
+            yield taken
+
+
+def _wait(ids: list[str], count: int, folder: Path, held: ExitStack) -> list[str]:
+    said = False
+    while not (taken := _take(ids, count, folder, held)):
+        if not said:
+            print(f"Waiting for {count} free of the cards {', '.join(ids)}.", file=sys.stderr, flush=True)
+            said = True
+        time.sleep(POLL_SECONDS)
+    return taken
+
+
+def _take(ids: list[str], count: int, folder: Path, held: ExitStack) -> list[str]:
+    """`count` free ids, locked until `held` closes; or none, locked not at all. One process at a time looks."""
+    with _lock(folder, "gate"), ExitStack() as now:
+        taken: list[str] = []
+        for name in ids:
+            try:
+                now.enter_context(_lock(folder, name, wait=False))
+            except Timeout:
+                continue
+            taken.append(name)
+            if len(taken) == count:
+                held.push(now.pop_all())
+                return taken
+    return []
+
+
+def _lock(folder: Path, name: str, wait: bool = True) -> FileLock:
+    """Of mode 0666, whatever the umask: the next to lock it may be another user."""
+    return FileLock(folder / f"{name.replace('/', '_')}.lock", timeout=-1 if wait else 0, mode=0o666)
+
+
+def _folder() -> Path:
+    """Of the locks on this machine's cards; in a Slurm allocation of that one's. The same for all of its users."""
+    shared = Path("/tmp")  # TMPDIR may be a user's own
+    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    folder = base / "medstudy-cards" / os.environ.get("SLURM_JOB_ID", "host")
+    try:
+        for one in (folder.parent, folder):
+            if not one.is_dir():
+                one.mkdir(exist_ok=True)
+                one.chmod(0o1777)
+    except OSError as error:
+        raise RunError(f"Cards are shared by locks that all users may write, but {folder} cannot be made: {error}.") from None
+    return folder
+
+
+@contextmanager
+def _environment(ids: str) -> Iterator[None]:
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = ids
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
+
+
+def _present() -> list[str]:
+    """All cards of the machine by their number; of one that is cut into instances (MIG), these by their name."""
+    if shutil.which("nvidia-smi"):
+        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+        if said.returncode == 0:
+            return _listed(said.stdout)
+    return [str(number) for number in range(len(list(DRIVER.iterdir())))] if DRIVER.is_dir() else []
+
+
+def _listed(text: str) -> list[str]:
+    """The ids in what `nvidia-smi -L` prints: `GPU 0: …`, and below a card that is cut `MIG …: (UUID: MIG-…)`."""
+    cards: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if card := re.match(r"GPU (\d+):", line):
+            cards[card[1]] = []
+        elif (part := re.search(r"UUID: (MIG-[\w/-]+)", line)) and cards:
+            cards[list(cards)[-1]].append(part[1])
+    return [name for card, parts in cards.items() for name in parts or [card]]
