@@ -15,6 +15,8 @@ TAGS = frozenset(
     "summary sup table tbody td tfoot th thead tr ul".split()
 )
 ATTRIBUTES = {"*": ["class", "id"], "a": ["href"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan", "scope"]}
+PICTURES = frozenset({"image/png", "image/jpeg"})
+SHOWN = ("text/html", "text/markdown", "text/plain", *sorted(PICTURES))
 DROPPED = re.compile(r"<(script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -28,7 +30,7 @@ def converter() -> Callable[[Path], str]:
     exporter.register_filter("clean_html", clean)
 
     def convert(file: Path) -> str:
-        return exporter.from_notebook_node(_described(nbformat.read(file, as_version=4)))[0]
+        return exporter.from_notebook_node(_shown(nbformat.read(file, as_version=4)))[0]
 
     return convert
 
@@ -40,14 +42,17 @@ def clean(text: str | bytes) -> str:
     return bleach.clean(DROPPED.sub("", text), tags=TAGS, attributes=ATTRIBUTES, strip=True)
 
 
-def _described(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Each picture gets an alternative text: the last heading above it."""
+def _shown(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The outputs that a page can show, each picture with an alternative text: the last heading above it."""
     heading = "the notebook"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = next(iter(re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)[-1:]), heading)
         for output in cell.get("outputs", []):
-            for kind in ("image/png", "image/jpeg"):
-                if kind in output.get("data", {}):
-                    output.metadata.setdefault(kind, nbformat.NotebookNode())["alt"] = f"Picture under: {heading}"
+            if "data" in output:
+                output.data = nbformat.NotebookNode({kind: output.data[kind] for kind in SHOWN if kind in output.data})
+            for kind in PICTURES & set(output.get("data", ())):
+                output.metadata.setdefault(kind, nbformat.NotebookNode())["alt"] = f"Picture under: {heading}"
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("data", True)]
     return notebook

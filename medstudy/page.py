@@ -35,18 +35,19 @@ PREDICTIONS = "predictions.parquet"
 
 @dataclass(frozen=True)
 class Run:
-    """A job with its record, as a row of the report; seconds of each of its processes, one a device."""
+    """A job with its record, as a row of the report."""
 
     job: grid.Job
     record: dict[str, Any]
 
     @property
-    def processes(self) -> int:
-        return self.job.parameters.get("training", {}).get("processes", 1)
-
-    @property
     def seconds(self) -> float:
         return self.record["seconds"]
+
+    @property
+    def work(self) -> float:
+        """Seconds of all its processes, one a device."""
+        return self.seconds * self.job.processes
 
     @property
     def device(self) -> str:
@@ -165,7 +166,7 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
             ("First start to last end", duration(span), f"from {min(run.started for run in runs):%d %B %Y, %H:%M} UTC"),
             (
                 "Device time",
-                duration(sum(run.seconds * run.processes for run in runs)),
+                duration(sum(run.work for run in runs)),
                 ", ".join(f"{row['stage']} {duration(row['seconds'])}" for row in longest),
             ),
         ]
@@ -237,13 +238,13 @@ def stages(runs: list[Run]) -> list[dict[str, Any]]:
     parts: dict[str, list[Run]] = {}
     for run in runs:
         parts.setdefault(run.job.stage, []).append(run)
-    total = sum(run.seconds * run.processes for run in runs) or 1
+    total = sum(run.work for run in runs) or 1
     return [
         {
             "stage": stage,
             "runs": len(own),
-            "seconds": sum(run.seconds * run.processes for run in own),
-            "share": sum(run.seconds * run.processes for run in own) / total,
+            "seconds": sum(run.work for run in own),
+            "share": sum(run.work for run in own) / total,
             "peak": max(run.record["peak_memory_mb"] for run in own),
             "devices": ", ".join(sorted({run.device for run in own})),
         }
