@@ -7,15 +7,21 @@ import json
 
 from rich.console import Console
 
+from medstudy.errors import ParamsError
+
 
 def add(commands) -> None:
     """Add the commands to the parser of `medstudy`."""
-    from medstudy.cli import _above_zero, _command
+    from medstudy.cli import _above_zero, _command, _positive
 
     status_ = _command(commands, "status", _status, "which jobs are done, running, failed; time and cost left")
     status_.add_argument("--watch", nargs="?", type=_above_zero, const=2.0, metavar="SECONDS", help="follow it")
     status_.add_argument("--all", action="store_true", help="every job, of a large study too")
     status_.add_argument("--json", action="store_true", help="print all jobs and the summary as JSON")
+    logs_ = _command(commands, "logs", _logs, "what a run said last, or says while it works")
+    logs_.add_argument("run", metavar="RUN", help="a run's name, a part that no other has, or a pattern")
+    logs_.add_argument("-n", type=_positive, default=40, metavar="LINES", help="so many lines (default: 40)")
+    logs_.add_argument("--follow", action="store_true", help="new lines as they come, until the run ends")
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -35,3 +41,24 @@ def _status(options: argparse.Namespace) -> None:
         print(json.dumps(said, indent=2))
     else:
         _roomy().print(status.render(rows, None if options.all else status.LISTED), highlight=False)
+
+
+def _logs(options: argparse.Namespace) -> None:
+    from medstudy import logs, params
+
+    study = params.load(options.study)
+    jobs = logs.find(study, options.run)
+    if options.follow and len(jobs) > 1:
+        raise ParamsError(f"One run is followed at a time, got {', '.join(job.name for job in jobs)}. Name one.")
+    for job in jobs:
+        if len(jobs) > 1:
+            print(f"== {job.name}")
+        if options.follow:
+            for line in logs.follow(job, options.n):
+                print(line, flush=True)
+        elif logs.file(job).is_file():
+            print("\n".join(logs.last(logs.file(job), options.n)))
+        else:
+            print(f"{job.name} has said nothing: there is no {logs.file(job)}.")
+        if said := logs.slurm(study, job, options.n):
+            print("\n".join([f"-- Slurm ({said[0]})", *said[1]]))

@@ -109,10 +109,11 @@ def sentence(total: Mapping) -> str:
     said = f"{total['done']} of {total['jobs']} jobs done{', ' if counts else ''}{counts}."
     if total["done"] == total["jobs"]:
         return said
-    parts = [f"{_clock(total['work_seconds'])} of work{_unknown(total['unknown'])}"]
+    parts = [_known(f"{_clock(total['work_seconds'])} of work", total["unknown"], total["work_seconds"])]
     if total["seconds_left"] is not None:
         parts.append(f"{_clock(total['seconds_left'])} with {total['running']} at once")
-    parts.append(f"{total['device_hours']:.2f} device-hours{_unknown(total['device_unknown'])}")
+    hours = f"{total['device_hours']:.2f} device-hours"
+    parts.append(_known(hours, total["device_unknown"], total["device_hours"] or not total["device_unknown"]))
     return f"{said} Left: {'; '.join(parts)}."
 
 
@@ -259,7 +260,8 @@ def _stages(rows: pd.DataFrame) -> Table:
     made = Table("stage", "jobs", *STATES, "left", box=None, pad_edge=False)
     for stage, own in rows.groupby("stage", sort=False):
         counts = [str(int((own["state"] == state).sum()) or "") for state in STATES]
-        made.add_row(stage, str(len(own)), *counts, _clock(own["left"].sum()) + _unknown(int(own["left"].isna().sum())))
+        left, unknown = own["left"].sum(), int(own["left"].isna().sum())
+        made.add_row(stage, str(len(own)), *counts, _known(_clock(left), unknown, left))
     return made
 
 
@@ -283,8 +285,12 @@ def _number(seconds: float) -> str:
     return "" if math.isnan(seconds) else f"{seconds:.1f}"
 
 
-def _unknown(count: int) -> str:
-    return f" (unknown for {count} jobs)" if count else ""
+def _known(text: str, unknown: int, some: float) -> str:
+    """A sum in words, and of how many jobs it knows nothing; some: whether it sums anything."""
+    if not unknown:
+        return text
+    rest = f"unknown for {unknown} {'job' if unknown == 1 else 'jobs'}"
+    return f"{text} ({rest})" if some else f"{rest}{' with a model' if 'device' in text else ''}"
 
 
 def _clock(seconds: float) -> str:
