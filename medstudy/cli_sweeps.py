@@ -6,6 +6,8 @@ import argparse
 import json
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from medstudy.errors import ParamsError
 
@@ -22,6 +24,10 @@ def add(commands) -> None:
     logs_.add_argument("run", metavar="RUN", help="a run's name, a part that no other has, or a pattern")
     logs_.add_argument("-n", type=_positive, default=40, metavar="LINES", help="so many lines (default: 40)")
     logs_.add_argument("--follow", action="store_true", help="new lines as they come, until the run ends")
+    clean_ = _command(commands, "clean", _clean, "what no study needs any more under runs/, and free it", study=False)
+    clean_.add_argument("study", nargs="*", help="params files (default: all in params/)")
+    clean_.add_argument("--caches", action="store_true", help="also the caches of images and features")
+    clean_.add_argument("--yes", action="store_true", help="free it; without, only list it")
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -62,3 +68,30 @@ def _logs(options: argparse.Namespace) -> None:
             print(f"{job.name} has said nothing: there is no {logs.file(job)}.")
         if said := logs.slurm(study, job, options.n):
             print("\n".join([f"-- Slurm ({said[0]})", *said[1]]))
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from medstudy import cleaning
+    from medstudy.cli import _roomy
+
+    found = cleaning.find(options.study, options.caches)
+    table = Table("what", "size", "where", "why", box=None, pad_edge=False)
+    for item in found.items:
+        table.add_row(item.kind, _bytes(item.bytes), escape(item.path.name), escape(item.why))
+    if found.items:
+        _roomy().print(table, highlight=False)
+    for line in found.held:
+        print(f"Kept what nobody may need: {line}")
+    if options.yes:
+        print(f"Freed {_bytes(cleaning.free(found))}.")
+    else:
+        print(f"{_bytes(found.bytes)} in {len(found.items)} places would be freed; --yes frees them.")
+
+
+def _bytes(count: float) -> str:
+    """As 1.5 GB, of 1000 MB each."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
