@@ -13,13 +13,14 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from filelock import FileLock, Timeout
 
 from medstudy import grid, notebook, params, paths, workflow
-from medstudy.errors import DataError, MedstudyError
+from medstudy.errors import MedstudyError, ModelError
 from medstudy.params import Study
 
 RUN = re.compile(r".+-[0-9a-f]{12}$")  # what a run's folder is called
@@ -39,10 +40,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Found:
-    """What to free, and what stands against freeing more (sentences)."""
+    """What to free, and what stays although nobody may need it, each as `what: why`."""
 
-    items: list[Item] = field(default_factory=list)
-    held: list[str] = field(default_factory=list)
+    items: list[Item]
+    held: list[str]
 
     @property
     def bytes(self) -> int:
@@ -58,19 +59,39 @@ def find(files: Sequence[str | Path] = (), caches: bool = False) -> Found:
     files = [paths.resolve(file).resolve() for file in files]
     beside = sorted({other for folder in _folders(files) for other in folder.glob("*.yaml")} | set(files))
     named = {params.load(file).study for file in files}
-    studies, planned, held = [], set(), []
-    for file in beside:
+    held, blind, studies, unsure, planned, known = [], False, [], set(), set(), []
+    for file in filter(_is_study, beside):
         try:
             study = params.load(file)
-            planned |= {job.dir for job in _plan(study)}
-            studies.append(study)
+            planned |= {job.dir for job in grid.plan(study)}
         except (MedstudyError, OSError) as error:
-            held.append(f"{file.name} cannot be planned, so it is not known what it needs: {error}")
-    names = named or {study.study for study in studies}
+            held.append(f"all runs: {file.name} cannot be planned, so it is not known which it needs: {error}")
+            blind = True
+            continue
+        studies.append(study)
+        if missing := _missing(study):
+            held.append(f"the runs of {study.study}: their names hang on what is not there, {', '.join(missing)}")
+            unsure.add(study.study)
+        else:
+            known.append(file)
+    names = (named or {study.study for study in studies}) - unsure
     items = []
-    for runs in sorted({study.runs for study in studies if study.study in names}):
-        items += _below(runs, names, planned, beside, held, caches)
+    for runs in sorted({study.runs for study in studies}):
+        items += _below(runs, _Needs(names, planned, known, blind), held, caches)
     return Found(items, held)
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """names: of the studies whose runs may go. planned: runs that stay. files: params files that are fully known.
+
+    blind: some file's runs are not known at all.
+    """
+
+    names: set[str]
+    planned: set[Path]
+    files: list[Path]
+    blind: bool
 
 
 def free(found: Found) -> int:
@@ -93,50 +114,49 @@ def size(path: Path) -> int:
     return sum(file.lstat().st_size for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
 
 
-def _below(runs: Path, names: set[str], planned: set[Path], beside: list[Path], held: list[str], caches: bool):
+def _below(runs: Path, needs: _Needs, held: list[str], caches: bool) -> list[Item]:
+    """What is superfluous in one folder of runs; to `held` is added what stands against more."""
     busy = {runs / log.name for log in _runs(runs / "logs") if notebook.running(runs / log.name)}
-    if strange := sorted(run.name for run in busy - planned):
-        held.append(f"{', '.join(strange)}: made by another process now, of params that have changed or are not here")
     items = [_item("trash", path, "left by a clean that was stopped") for path in _entries(runs / TRASH)]
     for path in _runs(runs / ".partial"):
         run = runs / path.name
         if run not in busy and (run / paths.RECORD).is_file():
             items.append(_item("resume point", path, "its run is complete", run))
     if caches and busy:
-        held.append(f"The caches may be in use by {', '.join(sorted(run.name for run in busy))}")
+        held.append(f"caches: they may be in use by {', '.join(sorted(run.name for run in busy))}")
     elif caches:
         items += [_item("cache", path, "made again when needed") for path in _entries(runs / ".cache")]
-    return items if held else [*items, *_unplanned(runs, names, planned, beside)]
+    if strange := sorted(run.name for run in busy - needs.planned):
+        held.append(f"all runs: another process makes {', '.join(strange)} now, of params that are others by now")
+    return items if needs.blind or strange else [*items, *_unplanned(runs, needs)]
 
 
-def _unplanned(runs: Path, names: set[str], planned: set[Path], beside: list[Path]) -> Iterator[Item]:
+def _unplanned(runs: Path, needs: _Needs) -> Iterator[Item]:
     """Runs of these studies that no params file plans any more, with their resume points and logs."""
     for path in _runs(runs):
-        if path not in planned and (why := _superseded(path, names, beside)):
+        if path not in needs.planned and (why := _superseded(path, needs)):
             yield _item("run", path, why, path)
-            for rest in _of(runs, path.name):
-                yield _item("log" if rest.is_relative_to(runs / "logs") else "resume point", rest, "of that run", path)
+            for kind, rest in _of(path):
+                yield _item(kind, rest, "of that run", path)
     gone = {path.name for kind in (".partial", "logs", "logs/slurm/*") for path in _runs(runs, kind)}
-    for name in sorted(gone):
-        run = runs / name
-        if not run.exists() and run not in planned and _started_by(run, beside):
-            for rest in _of(runs, name):
-                kind = "log" if rest.is_relative_to(runs / "logs") else "resume point"
+    for run in (runs / name for name in sorted(gone)):
+        if not run.exists() and run not in needs.planned and _started_by(run, needs.files):
+            for kind, rest in _of(run):
                 yield _item(kind, rest, "of a run that is not there and that no study plans", run)
 
 
-def _superseded(run: Path, names: set[str], beside: list[Path]) -> str | None:
+def _superseded(run: Path, needs: _Needs) -> str | None:
     """Why an unplanned run is superfluous; None where it is of a study that is not asked for."""
     try:
         made = json.loads((run / paths.RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return "never complete, and no study plans it" if _started_by(run, beside) else None
+        return "never complete, and no study plans it" if _started_by(run, needs.files) else None
     except (OSError, ValueError):
         return None
-    return f"{made['study']} as it is now plans others" if made.get("study") in names else None
+    return f"{made['study']} as it is now plans others" if made.get("study") in needs.names else None
 
 
-def _started_by(run: Path, beside: list[Path]) -> bool:
+def _started_by(run: Path, files: list[Path]) -> bool:
     """Whether the job of a run that never ended was of one of these params files, or of one that is gone."""
     try:
         text = (notebook.logs(run) / "notebook.ipynb").read_text(encoding="utf-8")
@@ -144,28 +164,39 @@ def _started_by(run: Path, beside: list[Path]) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     file = paths.resolve(said).resolve()
-    return file in beside or not file.exists()
+    return file in files or not file.exists()
 
 
-def _plan(study: Study) -> list[grid.Job]:
-    """Its jobs. Raises ModelError or DataError without a folder that the names of its runs hang on."""
+def _is_study(file: Path) -> bool:
+    """Whether it is one, or may be: a yaml file of something else stands beside studies too."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return True
+    return not isinstance(content, dict) or bool({"study", "datasets"} & set(content))
+
+
+def _missing(study: Study) -> list[str]:
+    """Folders of models and data that the names of the study's runs hang on, and that are not there now."""
+    found = []
     for one in study.each():
-        workflow.check_model(one)
-    for one in study.datasets:
-        path = str(getattr(one, "path", "") or "")
-        if path.startswith(("/", ".", "~")) and not paths.resolve(path).exists():
-            raise DataError(f"there is nothing at {path} now. Mount or mend it.")
-    return grid.plan(study)
+        try:
+            workflow.check_model(one)
+        except ModelError:
+            found.append(one.model.id)
+    data = [str(getattr(one, "path", None) or "") for one in study.datasets]
+    return [*found, *(path for path in data if path[:1] in ("/", ".", "~") and not paths.resolve(path).exists())]
 
 
 def _folders(files: Iterable[Path]) -> set[Path]:
     return {file.parent for file in files} or {paths.ROOT / "params"}
 
 
-def _of(runs: Path, name: str) -> list[Path]:
-    """What else there is of a run: its resume point, its log, Slurm's."""
-    known = [runs / ".partial" / name, runs / "logs" / name, *(runs / "logs" / "slurm").glob(f"*/{name}")]
-    return [path for path in known if path.exists()]
+def _of(run: Path) -> list[tuple[str, Path]]:
+    """What else there is of a run, with its kind: its resume point, its log, Slurm's."""
+    logs = [notebook.logs(run), *(run.parent / "logs" / "slurm").glob(f"*/{run.name}")]
+    known = [("resume point", paths.scratch(run)), *(("log", path) for path in logs)]
+    return [(kind, path) for kind, path in known if path.exists()]
 
 
 def _runs(folder: Path, below: str = "") -> list[Path]:

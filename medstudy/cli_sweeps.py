@@ -81,7 +81,7 @@ def _clean(options: argparse.Namespace) -> None:
     if found.items:
         _roomy().print(table, highlight=False)
     for line in found.held:
-        print(f"Kept what nobody may need: {line}")
+        print(f"Kept, {line}")
     if options.yes:
         print(f"Freed {_bytes(cleaning.free(found))}.")
     else:

@@ -72,17 +72,27 @@ def test_runs_of_a_study_that_is_not_asked_for_stay(shared):
     assert {alien, unknown}.isdisjoint(item.path for item in cleaning.find([file]).items)
 
 
-@pytest.mark.parametrize("broken", ["study: [", "study: x\nunknown: 1\n", "model"])
+@pytest.mark.parametrize("broken", ["study: [", "study: x\nunknown: 1\n"])
 def test_a_params_file_that_cannot_be_planned_keeps_all_runs(shared, broken, capsys):
     root, file = shared
-    if broken == "model":
-        content = yaml.safe_load(file.read_text())
-        broken = yaml.safe_dump(content | {"study": "x", "model": {"id": "/nowhere/model"}})
     (root / "broken.yaml").write_text(broken)
     before = everything(root)
     assert command("clean", file, "--yes") == 0
     said = capsys.readouterr().out
-    assert "broken.yaml cannot be planned" in said and "Freed 0 B" in said and everything(root) == before
+    assert "all runs: broken.yaml cannot be planned" in said and "Freed 0 B" in said and everything(root) == before
+
+
+def test_a_study_whose_model_is_not_mounted_keeps_its_own_runs(shared):
+    root, file = shared
+    content = yaml.safe_load(file.read_text())
+    (root / "other.yaml").write_text(yaml.safe_dump(content | {"study": "x", "model": {"id": "/nowhere/model"}}))
+    (root / "note.yaml").write_text("name: not a study\n")
+    own = root / "runs" / "train-native-s0-0123456789ab"
+    own.mkdir()
+    (own / "record.json").write_text(json.dumps({"study": "x"}))
+    found = cleaning.find([file, root / "other.yaml"])
+    assert len(found.items) == 6 and own not in {item.path for item in found.items}
+    assert found.held == ["the runs of x: their names hang on what is not there, /nowhere/model"]
 
 
 def test_a_run_that_a_process_works_on_stays_and_so_does_what_it_may_need(shared):
@@ -118,7 +128,7 @@ def test_caches_only_when_asked_and_never_while_something_runs(shared):
     assert ("cache", "pixels") in names(cleaning.find([file], caches=True))
     with running(grid.job(params.load(file), "scores"), "at work"):
         found = cleaning.find([file], caches=True)
-    assert "cache" not in {item.kind for item in found.items} and "in use by scores" in found.held[-1]
+    assert "cache" not in {item.kind for item in found.items} and "in use by scores" in found.held[0]
 
 
 def test_a_clean_that_was_stopped_is_finished_by_the_next(shared):
