@@ -28,6 +28,7 @@ def add(commands) -> None:
     clean_.add_argument("study", nargs="*", help="params files (default: all in params/)")
     clean_.add_argument("--caches", action="store_true", help="also the caches of images and features")
     clean_.add_argument("--yes", action="store_true", help="free it; without, only list it")
+    _command(commands, "fetch", _fetch, "download models and data of a study, for a node without network")
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -95,3 +96,19 @@ def _bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    """Exit status 1: something could not be had."""
+    from medstudy import fetching, params
+
+    faults = []
+    for one in fetching.fetch(params.load(options.study)):
+        size = f", {_bytes(one.fresh)} new of {_bytes(one.bytes)}" if one.bytes else ""
+        print(f"{one.what}: {one.state}{size}{f' ({one.where})' if one.where else ''}", flush=True)
+        faults += [one] if one.fault else []
+    for one in faults:
+        print(f"{one.what}: {one.fault}")
+    if not faults:
+        print(f"Without a network: python -m medstudy run {options.study} --offline")
+    return int(bool(faults))
