@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import nbformat
 from filelock import FileLock
 
-from medstudy import cli_sweeps, grid, notebook, paths
+from medstudy import cli_sweeps, grid, notebook
 
 
 def finish(job: grid.Job, study: str = "tiny", seconds: float = 10.0, **more) -> None:
@@ -17,7 +17,6 @@ def finish(job: grid.Job, study: str = "tiny", seconds: float = 10.0, **more) ->
     job.dir.mkdir(parents=True, exist_ok=True)
     record = {"run": job.dir.name, "stage": job.stage, "name": job.name, "study": study, "seconds": seconds}
     job.record.write_text(json.dumps(record | {"files": {}} | more))
-    (job.dir / paths.MARKER).touch()
 
 
 def log(job: grid.Job, text: str) -> None:
