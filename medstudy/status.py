@@ -86,18 +86,18 @@ def summary(rows: pd.DataFrame) -> dict[str, float | int | None]:
     """Jobs by state, the work left in seconds, how long that takes with as many at once as now, and device-hours.
 
     unknown, device_unknown: how many jobs, and how many of those with a model, the sums leave out. seconds_left: None
-    when nothing runs.
+    when nothing runs, or nothing is known.
     """
     counts = {state: int((rows["state"] == state).sum()) for state in STATES}
     rest = rows[rows["state"] != "done"]
     models = rest[rest["stage"].isin(WITH_MODEL)]
     work, at_once = float(rest["left"].sum()), counts["running"]
-    longest = float(rest["left"].max()) if rest["left"].notna().any() else 0.0
+    known = bool(rest["left"].notna().any())
     return counts | {
         "jobs": len(rows),
         "work_seconds": work,
         "unknown": int(rest["left"].isna().sum()),
-        "seconds_left": max(work / at_once, longest) if at_once else None,
+        "seconds_left": max(work / at_once, float(rest["left"].max())) if at_once and known else None,
         "device_hours": float((models["left"] * models["processes"]).sum()) / 3600,
         "device_unknown": int(models["left"].isna().sum()),
     }

@@ -100,6 +100,8 @@ def test_at_once_counts_and_the_longest_job_is_the_least(half):
     total = status.summary(rows)
     assert total["seconds_left"] == pytest.approx(max(total["work_seconds"] / total["running"], 100.0))
     assert status.summary(rows[rows["state"] == "done"])["seconds_left"] is None
+    unknown = status.summary(rows.assign(left=float("nan")))
+    assert unknown["seconds_left"] is None and " at once" not in status.sentence(unknown)
 
 
 def test_a_record_is_read_once_and_a_broken_one_does_not_stop_the_rest(half, monkeypatch):
