@@ -92,7 +92,7 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, value: str = "score", le
     Where the differences do not vary, the width is Wilson's for 0 events in as many image clusters.
     """
     rows = pairs(a, b, value)
-    weight = 1 / rows.groupby(macro)["a"].transform("size") if macro else pd.Series(1.0, rows.index)
+    weight = 1 / rows.groupby(macro, observed=True)["a"].transform("size") if macro else pd.Series(1.0, rows.index)
     weight = weight / weight.sum()
     mean_a, mean_b = float((weight * rows["a"]).sum()), float((weight * rows["b"]).sum())
     influence = weight * (rows["a"] - rows["b"] - mean_a + mean_b)

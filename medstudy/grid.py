@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from medstudy import datasets, paths
+from medstudy import datasets, parquet, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
 
@@ -146,9 +146,12 @@ def needed(study: Study, item: Job, stage: str) -> list[Job]:
     return jobs
 
 
-def gather(jobs: Iterable[Job], file: str) -> pd.DataFrame:
-    """One parquet file of several runs, as one table."""
-    return pd.concat([pd.read_parquet(item.dir / file) for item in jobs], ignore_index=True)
+def gather(jobs: Iterable[Job], file: str, columns: Collection[str] | None = None) -> pd.DataFrame:
+    """One parquet file of several runs, as one table; of large ones only `columns`, as `parquet.read` reads them."""
+    files = [item.dir / file for item in jobs]
+    if columns is not None:
+        return parquet.read(files, columns)
+    return pd.concat([pd.read_parquet(one) for one in files], ignore_index=True)
 
 
 def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, seed: int, after: Iterable[str] = ()):

@@ -16,6 +16,7 @@ from medstudy import claims, datasets, figures, grid, leakage, models, paths, pr
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.figures import Rendered, StudyData, index
+from medstudy.figures.data import SCORES
 from medstudy.params import Study
 
 INSTALLED = paths.ROOT / ".venv" / "install.json"  # written by the Makefile
@@ -32,8 +33,8 @@ def study_data(study: Study) -> StudyData:
         if example.render
     }
     return StudyData(
-        scores=grid.gather(complete(stages["scores"]), "scores.parquet"),
-        author=grid.gather(complete(stages["scores"]), "author.parquet"),
+        scores=grid.gather(complete(stages["scores"]), "scores.parquet", SCORES),
+        author=grid.gather(complete(stages["scores"]), "author.parquet", SCORES),
         training=grid.gather(complete(stages["train"]), "training.parquet"),
         examples=grid.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)),

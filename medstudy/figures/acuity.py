@@ -40,7 +40,7 @@ def build(study: StudyData) -> pd.DataFrame:
         row="observed"
     )
     observed = observed[observed["n_images"] >= FEWEST]
-    fits = pd.concat(_fit(part, dict(zip(by, key, strict=True)), study) for key, part in chosen.groupby(by))
+    fits = pd.concat(_fit(part, dict(zip(by, key, strict=True)), study) for key, part in chosen.groupby(by, observed=True))
     fitted = fits.loc[fits["row"] == "fit", "dataset"].unique()
     observed = observed[observed["dataset"].isin(fitted)]
     return pd.concat([observed, fits], ignore_index=True).reindex(columns=COLUMNS) if len(fitted) else EMPTY

@@ -36,12 +36,11 @@ def build(study: StudyData) -> pd.DataFrame:
     detail is nearest to the family's median (ties: first by id). The choice does not look at the answers.
     """
     rows = data.plain(study.scores)
-    there = np.array([pair in study.images for pair in zip(rows["dataset"], rows["image_id"], strict=True)], bool)
-    rows = rows[there & rows["render"]]
+    rows = rows[rows["render"]].merge(pd.DataFrame(list(study.images), columns=["dataset", "image_id"]))
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     families = [
-        part for name in data.datasets(rows) for _, part in rows[rows["dataset"] == name].groupby("family")
+        part for name in data.datasets(rows) for _, part in rows[rows["dataset"] == name].groupby("family", observed=True)
     ]
     keys = pd.DataFrame([_typical(part) for part in families])
     chosen = rows.merge(keys.head(IMAGES), on=["dataset", "image_id", "question_id"])
@@ -80,7 +79,7 @@ def _reference(answer: str, options: object) -> str:
 
 def _answers(rows: pd.DataFrame) -> pd.DataFrame:
     by = [c for c in COLUMNS if c not in ("given", "correct", "seeds")]
-    groups = rows.assign(hit=rows["score"] >= 0.5).groupby(by, dropna=False, sort=False)
+    groups = rows.assign(hit=rows["score"] >= 0.5).groupby(by, dropna=False, sort=False, observed=True)
     table = groups.agg(
         given=("raw_text", _mode), correct=("hit", "sum"), seeds=("seed", "nunique")
     ).reset_index()
