@@ -125,7 +125,7 @@ def datasets(table: pd.DataFrame) -> list[str]:
 
 def regimes(table: pd.DataFrame) -> list[str]:
     """Regimes present, in the order of every legend."""
-    return style.regime_order(table["regime"])
+    return style.regime_order(table["regime"].unique())
 
 
 def shown_sizes(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -83,7 +83,7 @@ def _answers(rows: pd.DataFrame) -> pd.DataFrame:
     table = groups.agg(
         given=("raw_text", _mode), correct=("hit", "sum"), seeds=("seed", "nunique")
     ).reset_index()
-    return table[COLUMNS].sort_values(["family", "budget_pixels", "regime"], ignore_index=True)
+    return data.texts(table)[COLUMNS].sort_values(["family", "budget_pixels", "regime"], ignore_index=True)
 
 
 def _mode(answers: pd.Series) -> str:
