@@ -1,11 +1,13 @@
-"""One element of the reporting stage in this process: `python -m benchmarks.reporting_element NAME FOLDER [ROWS]`.
+"""One element of the reporting stage, alone in this process: `python -m benchmarks.reporting_element NAME FOLDER`.
 
-Prints JSON: seconds (reading and working), of which read; imports; peak_mb.
+NAME: scores, claims, a figure, tables or page. Prints JSON: seconds of reading and working, of them read; imports;
+peak_mb; rows of scores.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from pathlib import Path
@@ -13,85 +15,55 @@ from pathlib import Path
 STARTED = time.perf_counter()
 
 
-def main(name: str, folder: str, rows: str = "0") -> dict:
-    """Do the element NAME of the study under FOLDER; "study" makes it, "names" says what its figures are."""
-    if name == "study":
-        from benchmarks import large_study
+def main(name: str, folder: Path) -> dict:
+    """Do the element of the study under `folder`, as its notebook does."""
+    from medstudy import params, report, scoring  # here, so that what they take is measured
 
-        large_study.make(Path(folder), int(rows))
-        return {}
-    from medstudy import params, report
-
-    study = params.load(Path(folder) / "large.yaml").model_copy(update={"root": Path(folder)})
-    if name == "names":
-        from medstudy import figures
-
-        return {"names": list(figures.REGISTRY)}
-    imported = time.perf_counter()
-    made = {"scores": _scores, "claims": _claims}.get(name, _element)(study, name, report)
-    return {
-        "seconds": time.perf_counter() - imported, "imports": imported - STARTED, "peak_mb": _peak()
-    } | made  # fmt: skip
+    study = params.load(folder / "large.yaml").model_copy(update={"root": folder})
+    work = {"scores": _scores, "claims": _claims}.get(name, _shown)
+    started = time.perf_counter()
+    read, rows = work(name, study, report, scoring)
+    ended = time.perf_counter()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"seconds": ended - started, "read": read - started, "imports": started - STARTED,
+            "peak_mb": peak / 2**20, "rows": rows}  # fmt: skip
 
 
-def _jobs(study, stage: str) -> list:
-    from medstudy import report
-
-    jobs = report.by_stage(study)[stage]
-    for job in jobs:
-        job.dir.mkdir(parents=True, exist_ok=True)
-    return jobs
-
-
-def _scores(study, name, report) -> dict:
-    from medstudy import grid, scoring
-
-    predictions = grid.gather(_jobs(study, "evaluate"), "predictions.parquet")
+def _scores(name, study, report, scoring) -> tuple[float, int]:
+    predictions = report.grid.gather(report.by_stage(study)["evaluate"], "predictions.parquet")
     read = time.perf_counter()
     both = scoring.score(predictions)
-    (job,) = _jobs(study, "scores")
+    (job,) = report.by_stage(study)["scores"]
+    job.dir.mkdir(parents=True, exist_ok=True)
     scoring.greedy(both).to_parquet(job.dir / "scores.parquet")
     scoring.sampled(both).to_parquet(job.dir / "author.parquet")
-    _complete(job)
-    return {"rows": len(predictions)}
+    return _complete(job, read, predictions)
 
 
-def _claims(study, name, report) -> dict:
-    from medstudy import grid
-    from medstudy.figures import saving
-
-    scores = grid.gather(_jobs(study, "scores"), "scores.parquet", report.SCORES)
-    (job,) = _jobs(study, "claims")
-    saving.write_csv(report.claims_of(study, scores), job.dir / "claims.csv")
-    _complete(job)
-    return {}
+def _claims(name, study, report, scoring) -> tuple[float, int]:
+    scores = report.grid.gather(report.by_stage(study)["scores"], "scores.parquet", report.SCORES)
+    read = time.perf_counter()
+    (job,) = report.by_stage(study)["claims"]
+    report.figures.saving.write_csv(report.claims_of(study, scores), job.dir / "claims.csv")
+    return _complete(job, read, scores)
 
 
-def _element(study, name, report) -> dict:
-    from medstudy import figures, tables
-    from medstudy.figures import index
-
-    started = time.perf_counter()
+def _shown(name, study, report, scoring) -> tuple[float, int]:
     data = report.study_data(study)
-    read = time.perf_counter() - started
+    read = time.perf_counter()
     if name == "tables":
-        tables.render_all(data, study.figures)
+        report.tables.render_all(data, study.figures)
     elif name == "page":
-        index.write(data, study.figures)
+        report.index.write(data, study.figures)
     else:
-        figures.render(name, data, study.figures)
-    return {"read": read}
+        report.figures.render(name, data, study.figures)
+    return read, len(data.scores)
 
 
-def _complete(job) -> None:
+def _complete(job, read: float, table) -> tuple[float, int]:
     job.record.write_text('{"seconds": 0}', encoding="utf-8")
-
-
-def _peak() -> float:
-    from medstudy import provenance
-
-    return provenance._peak_memory() / 2**20
+    return read, len(table)
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(*sys.argv[1:])))
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))

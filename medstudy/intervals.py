@@ -156,8 +156,8 @@ def coded(scores: pd.DataFrame, value: str) -> pd.DataFrame:
     if not rows[value].between(0, 1).all():
         raise DataError(f"scores lie in [0, 1]; {value!r} has values from {rows[value].min()} to "
                         f"{rows[value].max()}")
-    return rows.assign(image=rows.groupby(["dataset", "group"], sort=False, observed=True).ngroup(), run=rows["seed"],
-                       question=rows.groupby(QUESTION, sort=False, observed=True).ngroup(), value=rows[value].astype(float))
+    image, question = (rows.groupby(of, sort=False, observed=True).ngroup() for of in (["dataset", "group"], QUESTION))
+    return rows.assign(image=image, run=rows["seed"], question=question, value=rows[value].astype(float))
 
 
 def native_strata(scores: pd.DataFrame, edges: Sequence[float] | None = None) -> pd.Series:

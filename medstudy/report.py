@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from medstudy import claims, datasets, figures, grid, leakage, models, paths, provenance, tables, workflow
+from medstudy import claims, datasets, figures, grid, leakage, paths, provenance, tables, workflow
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.figures import Rendered, StudyData, index
@@ -63,6 +63,8 @@ def _facts(study: Study, trained: grid.Job) -> dict:
 def _size(study: Study, folder: Path) -> int:
     """The number of the model's weights; adapters alone are not the model."""
     if study.training.lora:
+        from medstudy import models  # torch and transformers: a report of a study without adapters needs neither
+
         return sum(weight.numel() for weight in models.sketch(study.model).model.parameters())
     return sum(parameters(file) for file in folder.glob("*.safetensors"))
 

@@ -22,6 +22,8 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and the
     "strict_cell_line", "strict_localization_f1", "chance", "level",
 )  # fmt: skip
 
+UNITS = {"flops": 1e12, "visual_tokens": 1e3, "seconds": 1.0}  # of what training costs
+
 
 @dataclass(frozen=True)
 class StudyData:
@@ -97,6 +99,12 @@ def ladder(scores: pd.DataFrame) -> list[str]:
     return rungs.sort_values(["budget_pixels", "inference"])["inference"].tolist()
 
 
+def spread(policies: list[str], n: int) -> list[str]:
+    """At most n policies, evenly from the lowest to native."""
+    places = np.unique(np.linspace(0, len(policies) - 1, min(n, len(policies))).round().astype(int))
+    return [policies[i] for i in places]
+
+
 def aligned_policy(regime: str, policies: list[str]) -> str:
     """The inference policy that matches a training policy: itself when it is a rung, else native."""
     return regime if regime in policies else "native"
@@ -140,6 +148,12 @@ def shown_sizes(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         side_px=("side_px", "mean"), tokens=("visual_tokens", "mean")
     )
     return texts(table.assign(side_px=np.exp(table["side_px"])).reset_index())
+
+
+def spent(training: pd.DataFrame) -> pd.DataFrame:
+    """Columns regime, cost, spent (in `UNITS`): the cumulative cost at the last step, mean over runs."""
+    last = training.groupby(["regime", "run_id"])[list(UNITS)].max().groupby("regime").mean() / pd.Series(UNITS)
+    return last.melt(ignore_index=False, var_name="cost", value_name="spent").reset_index()
 
 
 def count_words(scores: pd.DataFrame) -> str:

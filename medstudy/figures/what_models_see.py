@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from medstudy import views
-from medstudy.figures import acuity, data, style
+from medstudy.figures import data, style
 from medstudy.figures.data import StudyData
 from medstudy.pictures import Picture
 from medstudy.records import LETTERS
@@ -40,11 +39,13 @@ def build(study: StudyData) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     families = [
-        part for name in data.datasets(rows) for _, part in rows[rows["dataset"] == name].groupby("family", observed=True)
+        part
+        for name in data.datasets(rows)
+        for _, part in rows[rows["dataset"] == name].groupby("family", observed=True)
     ]
     keys = pd.DataFrame([_typical(part) for part in families])
     chosen = rows.merge(keys.head(IMAGES), on=["dataset", "image_id", "question_id"])
-    chosen = chosen[chosen["inference"].isin(acuity.spread(data.ladder(rows), PANELS))]
+    chosen = chosen[chosen["inference"].isin(data.spread(data.ladder(rows), PANELS))]
     known = _asked(chosen, study.examples)
     references = [_reference(a, o) for a, o in zip(chosen["answer"], known["options"], strict=True)]
     return _answers(chosen.assign(question=known["text"].fillna(chosen["task"]), reference=references))
@@ -162,6 +163,8 @@ def _answer(ax, row, line: int) -> None:
 
 def shown(image: Image.Image | Picture, height: int, width: int, interpolation: str) -> np.ndarray:
     """The pixels that the model gets: uint8 [height, width, 3]."""
+    from medstudy import views  # torch: of all figures this one alone needs it
+
     size = Size(int(height), int(width))
     return views.render(image, Shown("", (size,), size, 0), interpolation).numpy()
 
