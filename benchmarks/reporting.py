@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from medstudy import figures
 
 ROWS = 1_000_000
 SECONDS, MEGABYTES = 60.0, 4096.0  # goals: of the stage, and of each of its processes
+ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 AT_ONCE = 2  # processes, as on a laptop
 
 
@@ -56,7 +58,7 @@ def measure(rows: int = ROWS, folder: Path | None = None) -> Iterator[dict]:
 def element(name: str, folder: Path) -> dict:
     """What one element took, in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.reporting_element", name, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_CORE)
     if done.returncode:
         raise RuntimeError(f"{name} failed:\n{done.stderr[-3000:]}")
     return {"name": name} | json.loads(done.stdout.splitlines()[-1])

@@ -35,7 +35,10 @@ def build(study: StudyData) -> pd.DataFrame:
     detail is nearest to the family's median (ties: first by id). The choice does not look at the answers.
     """
     rows = data.plain(study.scores)
-    rows = rows[rows["render"]].merge(pd.DataFrame(list(study.images), columns=["dataset", "image_id"]))
+    image = rows.groupby(["dataset", "image_id"], sort=False, observed=True).ngroup()
+    once = rows.loc[~image.duplicated(), ["dataset", "image_id"]]
+    there = np.array([pair in study.images for pair in once.itertuples(index=False, name=None)], bool)
+    rows = rows[there[image] & rows["render"]]
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     families = [
@@ -44,7 +47,9 @@ def build(study: StudyData) -> pd.DataFrame:
         for _, part in rows[rows["dataset"] == name].groupby("family", observed=True)
     ]
     keys = pd.DataFrame([_typical(part) for part in families])
-    chosen = rows.merge(keys.head(IMAGES), on=["dataset", "image_id", "question_id"])
+    keys = keys.head(IMAGES)
+    chosen = rows[rows["image_id"].isin(keys["image_id"]) & rows["question_id"].isin(keys["question_id"])]
+    chosen = chosen.merge(keys, on=["dataset", "image_id", "question_id"])
     chosen = chosen[chosen["inference"].isin(data.spread(data.ladder(rows), PANELS))]
     known = _asked(chosen, study.examples)
     references = [_reference(a, o) for a, o in zip(chosen["answer"], known["options"], strict=True)]
