@@ -158,7 +158,8 @@ def spent(training: pd.DataFrame) -> pd.DataFrame:
 
 def count_words(scores: pd.DataFrame) -> str:
     """n of a caption, data set by data set: questions, images, independent groups of images, seeds."""
-    return "; ".join(f"{name}: {_count(scores[scores['dataset'] == name])}" for name in datasets(scores))
+    counted = scores[["dataset", "image_id", "question_id", "group", "regime", "seed"]]
+    return "; ".join(f"{name}: {_count(counted[counted['dataset'] == name])}" for name in datasets(counted))
 
 
 def _count(rows: pd.DataFrame) -> str:
