@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 from filelock import FileLock, Timeout
 
@@ -44,6 +43,8 @@ class Parameter:
 
 def declared(notebook: Path) -> dict[str, Parameter]:
     """The parameters of a notebook, read from its cell tagged `parameters`. Raises ParamsError on anything else."""
+    import nbformat  # a second of imports that a kernel, which only checks, can do without
+
     cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if "parameters" in _tags(cell)]
     if len(cells) != 1:
         raise ParamsError(f"{notebook.name} must have one cell tagged `parameters`, got {len(cells)}.")

@@ -1,6 +1,6 @@
 """How long a job takes: seconds = overhead + turns · c + FLOPs / rate, with numbers from one of three sources.
 
-measured: fitted to the finished jobs of the study (whose records do not say on which machine: this one is assumed).
+measured: fitted to the finished jobs of the study; of several kinds of devices, to those of the one that did most.
 calibrated: some twenty seconds of the real architecture with random weights on noise, on this machine.
 stated: a sustained rate given by the user, or by the study for the device that it is meant for.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections import Counter as Counts
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -95,6 +96,8 @@ def measured(done: list[tuple]) -> Speed | None:
     DESIGNS different ones, one factor is fitted to the pace of the trainings, whose turns are taken at a third; without
     trainings, seconds are in proportion to FLOPs. Without evaluations that pace is taken as it is.
     """
+    devices = Counts(_device(job) for job, _ in done)
+    done = [(job, demand) for job, demand in done if _device(job) == devices.most_common(1)[0][0]]
     trains = [(job, demand) for job, demand in done if job.stage == "train"]
     evaluations = [(job, demand) for job, demand in done if job.stage == "evaluate"]
     if not done:
@@ -105,6 +108,11 @@ def measured(done: list[tuple]) -> Speed | None:
         pace = _of_records(evaluations, pace)
     basis = f"the records of {len(trains)} trainings and {len(evaluations)} evaluations of this study"
     return Speed(train or pace, pace, "measured", basis)
+
+
+def _device(job) -> str:
+    """What a finished job ran on, as its record says."""
+    return provenance.read(job).get("machine", {}).get("device", "")
 
 
 def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]]) -> Speed:

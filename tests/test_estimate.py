@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -402,3 +403,13 @@ def test_a_frozen_tower_in_bfloat16_is_calibrated(tiny_study, tiny_model):
     study = optimisation(tiny_study, freeze_vision_tower=True, tokens_per_pass=4096)
     study = study.model_copy(update={"model": tiny_model.model_copy(update={"dtype": "bfloat16"})})
     assert estimate.estimate(study).attrs["speed"]["source"] == "calibrated"
+
+
+def test_the_pace_is_of_the_kind_of_device_that_did_most(monkeypatch):
+    devices = {"train-a": "H100", "train-b": "cpu", "train-c": "H100", "evaluate-a": "cpu"}
+    done = [(SimpleNamespace(name=name, stage=name.partition("-")[0]), None) for name in [*devices, "train-d"]]
+    monkeypatch.setattr(speed, "_device", lambda job: devices.get(job.name, "H100"))
+    monkeypatch.setattr(speed, "_of_logs", lambda trains: seen.extend(job.name for job, _ in trains) or pace)
+    seen, pace = [], speed.Pace(1.0, 0.0, 1e12)
+    assert "of 3 trainings and 0 evaluations" in speed.measured(done).basis
+    assert seen == ["train-a", "train-c", "train-d"]
