@@ -21,10 +21,10 @@ DEFAULTS = {
     "train": {"mem_mb": 1800, "runtime": 60},
     "evaluate": {"mem_mb": 1800, "runtime": 60},
 }
-SECONDS_FACTOR = 2.0  # a prediction that rests on a rate as given is seldom wrong by more
+SECONDS_FACTOR = 2.0  # for a slower node, and a rate that was only stated
 START_MINUTES = 10  # python, libraries and weights, read for the first time on a node from a shared disk
-MEMORY_FACTOR = 1.25  # measured peaks were 0.9 to 1.2 times the predicted ones
-AROUND_MB = 700  # beside the kernel: papermill and the two Snakemakes of a job on a cluster
+MEMORY_FACTOR = 1.5  # measured peaks were 0.86 to 1.26 times the predicted ones
+AROUND_MB = 700  # beside the kernel: papermill, and the two Snakemakes of a job on a cluster, of 240 MB each
 PROCESS_MB = 800  # `memory.PROCESS`, whose module imports torch
 CARD_MB = 3000  # what CUDA and its libraries map into a process's memory, beside what it holds without
 WEIGHT_BYTES = 4  # of a weight on its way to the card, at most

@@ -60,9 +60,9 @@ def test_on_a_cpu_memory_is_the_estimates_and_time_twice_its(study, estimated):
     )
     found = by_stage(study, requests.of(study, 5.0))
     assert told == [5.0]
-    assert found["train"] == {"mem_mb": 3200, "runtime": 31}  # 1.25 x 2000 + 700; 2 x 601 s = 20.03 min, and 10
-    assert found["evaluate"] == {"mem_mb": 2000, "runtime": 11}  # 1.25 x 1000 + 700 = 1950
-    assert found["base"] == {"mem_mb": 1900, "runtime": 60}  # 1.25 x (800 + 102) + 700 = 1827.5
+    assert found["train"] == {"mem_mb": 3700, "runtime": 31}  # 1.5 x 2000 + 700; 2 x 601 s = 20.03 min, and 10
+    assert found["evaluate"] == {"mem_mb": 2200, "runtime": 11}  # 1.5 x 1000 + 700
+    assert found["base"] == {"mem_mb": 2100, "runtime": 60}  # 1.5 x (800 + 102) + 700 = 2053
     assert found["data"] == {"mem_mb": 4000, "runtime": 480}
     assert found["scores"] == found["report"] == {"mem_mb": 1200, "runtime": 60}
 
@@ -76,8 +76,8 @@ def test_on_a_card_the_hosts_memory_is_asked_for_every_process(tmp_path, estimat
         evaluate={"seconds": 60.0, "memory_mb": 70000.0},
     )
     found = by_stage(study, requests.of(study))
-    assert found["train"]["mem_mb"] == 10900  # 1.25 x (2 x (800 + 3000 + 102) + 300) + 700 = 10830
-    assert found["evaluate"]["mem_mb"] == 5600  # 1.25 x 3902 + 700 = 5577.5
+    assert found["train"]["mem_mb"] == 12900  # 1.5 x (2 x (800 + 3000 + 102) + 300) + 700 = 12856
+    assert found["evaluate"]["mem_mb"] == 6600  # 1.5 x 3902 + 700 = 6553
 
 
 def test_of_several_models_each_has_its_own_and_shared_jobs_the_most(tmp_path, monkeypatch):
@@ -98,8 +98,8 @@ def test_of_several_models_each_has_its_own_and_shared_jobs_the_most(tmp_path, m
     monkeypatch.setattr("medstudy.estimate.estimate", estimate)
     asked = requests.of(study)
     memory = {job.name: asked[job.dir.name]["mem_mb"] for job in grid.plan(study)}
-    assert memory["evaluate-small-base-s0"] == 2000 and memory["evaluate-large-base-s0"] == 12000
-    assert memory["data-phantom"] == 12000
+    assert memory["evaluate-small-base-s0"] == 2200 and memory["evaluate-large-base-s0"] == 14200
+    assert memory["data-phantom"] == 14200
 
 
 def test_what_is_written_is_read_until_the_study_changes(study, estimated, tmp_path):
