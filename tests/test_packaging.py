@@ -20,7 +20,8 @@ from medstudy import paths
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-REQUIRED = [Requirement(text) for text in (*PROJECT["dependencies"], *EXTRAS["cluster"], *EXTRAS["lab"], *EXTRAS["test"])]
+LOCKED = ("cluster", "lab", "test")
+REQUIRED = [Requirement(text) for part in (PROJECT["dependencies"], *map(EXTRAS.get, LOCKED)) for text in part]
 LOCK = (paths.ROOT / "requirements.lock").read_text()
 ENVIRONMENT = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
 

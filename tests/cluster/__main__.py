@@ -1,12 +1,13 @@
 """`python -m tests.cluster [--record FILE]`: a study on a one-node Slurm whose jobs are killed ends as it does locally.
 
-Five things happen to it, each at a training that has a resume point: `scancel`, SIGKILL to a kernel, `scontrol requeue`,
+What befalls it, each time at a training that has a resume point: `scancel`, SIGKILL to a kernel, `scontrol requeue`,
 and kill -9 of the scheduler while jobs run, which is then started again. Skips, with status 0, where there is no Slurm.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -18,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-import psutil
 
 from medstudy import grid, params, workflow
 from tests.cluster import faults, slurm
@@ -34,6 +34,8 @@ STUDY = {
 }  # fmt: skip
 ONLY = ("evaluate-native-*", "evaluate-fixed-84-*")
 PROFILE = "slurm-no-accounting"
+REQUEUE = "scontrol requeue"
+FAULTS = {"scancel": faults.cancel, "SIGKILL to the kernel": faults.kill_kernel, REQUEUE: faults.requeue}
 
 
 def main() -> int:
@@ -74,49 +76,56 @@ def _test(folder: Path) -> dict:
 
 
 def _on_slurm(file: Path) -> dict:
-    """Run the study through all that befalls it; what that was."""
+    """Run the study through all that befalls it; what that was, by run."""
     study = params.load(file)
     first = _start(file)
-    busy = lambda: first.poll() is None  # noqa: E731
-    done: dict[str, dict] = {}
 
-    cancelled = wait_for(lambda: faults.training(study), "a training to cancel", busy)
-    faults.cancel(cancelled)
-    _say(f"scancel of {cancelled.run}")
-    died = wait_for(lambda: faults.training(study, {cancelled.run}), "a training whose kernel to kill", busy)
-    faults.kill_kernel(died)
-    _say(f"SIGKILL to the kernel of {died.run}")
-    hit = {cancelled.run, died.run}
-    queued = wait_for(lambda: faults.training(study, hit), "a training to queue again", busy)
-    faults.requeue(queued)
-    _say(f"scontrol requeue of {queued.run}")
+    def wait(true, what):
+        return wait_for(true, what, lambda: first.poll() is None)
 
-    again = lambda: hit <= {one.run for one in faults.submitted() if int(one.id) > int(queued.id)}  # noqa: E731
-    wait_for(again, "the scheduler to submit the two that failed again", busy)
-    seen = wait_for(lambda: len(now := faults.cards()) == 2 and now, "two jobs with a card at once", busy)
+    hit: dict[str, faults.Submitted] = {}
+    for name, strike in FAULTS.items():
+        runs = {one.run for one in hit.values()}
+        hit[name] = wait(lambda runs=runs: faults.training(study, runs), f"a training for {name}")
+        strike(hit[name])
+        _say(f"{name}: {hit[name].run}")
+    last = max(int(one.id) for one in hit.values())
+    failed = {hit[name].run for name in FAULTS if name != REQUEUE}
+    wait(lambda: failed <= {one.run for one in faults.submitted() if int(one.id) > last}, "failed jobs to come again")
+    seen = wait(lambda: len(now := faults.cards()) == slurm.CARDS and now, "two jobs at once")
     assert sorted(seen.values()) == ["0", "1"], f"Two jobs at once must see a card each, got {seen}."
-    survivor = wait_for(lambda: faults.training(study, before=0.9), "a training to outlive the scheduler", busy)
+    survivor = wait(lambda: faults.training(study, before=0.9), "a training to outlive the scheduler")
     kill_tree(first)
     assert faults.state(survivor.id) == "RUNNING"
-    _say(f"kill -9 of the scheduler while {survivor.run} runs")
+    _say(f"kill -9 of the scheduler, while there runs {survivor.run}")
 
     restarted = time.time()
-    second = _start(file)
-    status = second.wait()
+    status = _start(file).wait()
     assert status == 0, f"The second start must finish the study, but ended with {status}."
-    jobs = {job.dir.name: job for job in workflow.chosen(grid.plan(study), ONLY)}
-    for name, one in {"scancel": cancelled, "SIGKILL to a kernel": died, "scontrol requeue": queued}.items():
-        step = faults.resumed_at(jobs[one.run])
-        assert step > 0, f"After {name}, {one.run} must go on from its resume point, but it began anew."
-        done[name] = {"run": jobs[one.run].name, "resumed_at_step": step}
-    record = faults.record(jobs[survivor.run])
+    jobs = {job.dir.name: job for job in _chosen(study)}
+    _made_once(survivor, faults.record(jobs[survivor.run]), restarted)
+    assert not (both := _overlaps(map(faults.record, jobs.values()))), f"Two jobs had one card at once: {both}"
+    done = {name: {"run": jobs[one.run].name, "went_on_from_step": _resumed(name, jobs[one.run])}
+            for name, one in hit.items()}  # fmt: skip
+    return done | {"kill -9 of the scheduler": {"run": jobs[survivor.run].name, "made_by_the_job_that_ran": True}}
+
+
+def _made_once(survivor: faults.Submitted, record: dict, restarted: float) -> None:
+    """Whether the job that ran while there was no scheduler made the run, and no later one."""
     assert faults.state(survivor.id) == "COMPLETED"
     assert pd.Timestamp(record["started"]).timestamp() < restarted, f"{survivor.run} was made a second time."
-    if "machine" in record:  # TODO
-      assert record["machine"]["slurm_job"] == survivor.id, f"{survivor.run} must be of job {survivor.id}: {record['machine']}"
-    done["kill -9 of the scheduler"] = {"run": jobs[survivor.run].name, "made_by_the_job_that_ran": True}
-    assert not _overlaps(faults.record(job) for job in jobs.values()), "Two jobs had the same card at once."
-    return done
+    assert str(record["machine"]["slurm_job"]) == survivor.id, f"{survivor.run}: {record['machine']}, not {survivor.id}"
+
+
+def _resumed(fault: str, job: grid.Job) -> int:
+    """The step from which a training went on after a fault."""
+    step = faults.resumed_at(job)
+    assert step > 0, f"After {fault}, {job.name} must go on from its resume point, but it began anew."
+    return step
+
+
+def _chosen(study) -> list[grid.Job]:
+    return workflow.chosen(grid.plan(study), ONLY)
 
 
 def _study(folder: Path) -> Path:
@@ -131,20 +140,20 @@ def _start(file: Path, *how: str) -> subprocess.Popen:
 
 
 def _overlaps(records: Iterator[dict]) -> list[tuple[str, str]]:
-    """Pairs of jobs that had a card in common for some time."""
+    """Pairs of jobs that had a card in common for more than a second, which a recorded start may be too early."""
     spans = []
     for record in records:
         start = pd.Timestamp(record["started"]).timestamp()
-        for card in filter(None, (record.get("machine", {}).get("cards") or "").split(",")):
+        for card in record["machine"]["cards"] or ():
             spans.append((card, start, start + record["seconds"], record["name"]))
-    spans.sort()
-    return [(one[3], two[3]) for one, two in zip(spans, spans[1:], strict=False) if one[0] == two[0] and two[1] < one[2]]
+    pairs = itertools.pairwise(sorted(spans))
+    return [(one[3], two[3]) for one, two in pairs if one[0] == two[0] and two[1] + 1 < one[2]]
 
 
 def _compare(ours, local) -> dict:
     """Of every training and evaluation: the same weights, and predictions equal in every column."""
     counts = {"trainings": 0, "evaluations": 0, "predictions": 0}
-    for job in workflow.chosen(grid.plan(local), ONLY):
+    for job in _chosen(local):
         here = grid.job(ours, job.name)
         if job.stage == "train":
             weights = [one.dir / "checkpoint" / "model.safetensors" for one in (here, job)]

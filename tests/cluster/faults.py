@@ -48,7 +48,7 @@ def state(id: str) -> str:
 
 
 def training(study, apart: set[str] = frozenset(), before: float = 0.5) -> Submitted | None:
-    """A training on Slurm, of another run than those, that has a resume point and made less than that part of its steps."""
+    """A training on Slurm with a resume point that made less than that part of its steps; none of the runs `apart`."""
     runs = {job.dir.name: job for job in grid.plan(study) if job.stage == "train"}
     for one in submitted():
         job = runs.get(one.run)
