@@ -26,7 +26,9 @@ EXAMPLES = """examples:
   python -m medstudy estimate params/offline.yaml         hours, memory and disk of every job, before it runs
   python -m medstudy data check params/offline.yaml       what its data hold, and what in them would stop it
   python -m medstudy data check my/folder                 the same of a folder or table of your own
+  python -m medstudy run params/offline.yaml --profile slurm    the same on a cluster
   python -m medstudy status params/offline.yaml           which jobs are done, running, failed
+  python -m medstudy retry params/offline.yaml            the failed jobs alone, from where they stopped
   python -m medstudy report params/offline.yaml           the claims again, and where the figures are
   python -m medstudy verify params/offline.yaml           do files and claims still follow from the records?
   python -m medstudy rescore params/offline.yaml          scores and the author's table, without a model
@@ -64,13 +66,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"medstudy {__version__}")
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     run_ = _command(commands, "run", _run, "make everything of a study that is missing, then print the claims")
-    run_.add_argument("--profile", default="local", help="a folder in workflow/profiles/, as slurm, or another")
-    run_.add_argument("--cores", type=_positive, help="of this machine (default: every core this process may use)")
-    run_.add_argument("--jobs", type=_positive, help="at once on a cluster (default: as the profile says)")
+    _engine(run_)
     run_.add_argument("--only", nargs="+", default=[], metavar="JOB", help="names or patterns, and what they need")
-    run_.add_argument("--offline", action="store_true", help="no job asks the hub; see fetch")
     run_.add_argument("--dry-run", action="store_true", help="only say what would be made, and what it would cost")
-    run_.add_argument("--tflops", type=_above_zero, help="for the dry run and for a cluster, as for estimate")
+    retry_ = _command(commands, "retry", _retry, "make the failed jobs of a study again, where they stopped")
+    retry_.add_argument("jobs_", nargs="*", metavar="JOB", help="names or patterns (default: all that failed)")
+    retry_.add_argument("--fresh", action="store_true", help="from their beginning")
+    _engine(retry_)
     estimate_ = _command(commands, "estimate", _estimate, "what every job costs: FLOPs, seconds, memory and disk")
     estimate_.add_argument("--tflops", type=_above_zero, help="sustained 10^12 operations a second, for another device")
     estimate_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
@@ -96,6 +98,15 @@ def parser() -> argparse.ArgumentParser:
     notebook_.add_argument("--cards", type=int, default=0, metavar="N", help="lease so many GPUs, where there are any")
     notebook_.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
     return made
+
+
+def _engine(command: argparse.ArgumentParser) -> None:
+    """How jobs are run."""
+    command.add_argument("--profile", default="local", help="a folder in workflow/profiles/, as slurm, or another")
+    command.add_argument("--cores", type=_positive, help="of this machine (default: every core this process may use)")
+    command.add_argument("--jobs", type=_positive, help="at once on a cluster (default: as the profile says)")
+    command.add_argument("--offline", action="store_true", help="no job asks the hub; see fetch")
+    command.add_argument("--tflops", type=_above_zero, help="for a dry run or a cluster's requests, as for estimate")
 
 
 def _data_commands(commands) -> None:
@@ -125,27 +136,52 @@ def _command(commands, name: str, function, text: str, study: bool = True) -> ar
 
 
 def _run(options: argparse.Namespace) -> None:
-    import os
-
-    from medstudy import params, report, requests, workflow
+    from medstudy import params, report, workflow
 
     console, study = Console(), params.load(options.study)
-    how = workflow.How(options.cores or workflow.cores(), options.profile, options.jobs, tuple(options.only))
     if options.dry_run:
-        workflow.preview(study, how, console)
+        workflow.preview(study, options.only, console)
         _costs(study, options.tflops, options.cores)
         return
+    if not workflow.run(study, options.study, _how(options, study, options.only), console):
+        return
+    for one in study.each():
+        report.finish(one)
+        report.show(one, console)
+
+
+def _retry(options: argparse.Namespace) -> None:
+    import shutil
+
+    from medstudy import grid, params, paths, workflow
+
+    study = params.load(options.study)
+    asked = workflow.matching(grid.plan(study), options.jobs_ or ["*"])
+    failed = [job for job in asked if workflow.state(job) == "failed"]
+    if not failed:
+        print(f"{study.study}: none of these jobs has failed.")
+        return
+    for job in failed if options.fresh else ():
+        shutil.rmtree(paths.scratch(job.dir), ignore_errors=True)
+    names = tuple(job.name for job in failed)
+    workflow.run(study, options.study, _how(options, study, names), Console())
+    print(f"Done: {', '.join(names)}. What waited for them: python -m medstudy run {options.study}")
+
+
+def _how(options: argparse.Namespace, study, only: Sequence[str]):
+    """How to run the study's jobs. On a cluster, they ask for what they are estimated to need."""
+    import os
+
+    from medstudy import requests, workflow
+
+    how = workflow.How(options.cores or workflow.cores(), options.profile, options.jobs, tuple(only))
     if options.offline:
         from medstudy import fetching
 
         os.environ |= fetching.offline_environment()
     if not how.local:
         requests.write(study, options.tflops)
-    if not workflow.run(study, options.study, how, console):
-        return
-    for one in study.each():
-        report.finish(one)
-        report.show(one, console)
+    return how
 
 
 def _estimate(options: argparse.Namespace) -> None:

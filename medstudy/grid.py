@@ -145,14 +145,15 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     add("report", "", [*data, leaks, scores, *figures, tables, claims], study=shown)
 
 
-def mark(jobs: Iterable[Job]) -> None:
-    """Make the markers that Snakemake counts by agree with the records, which are what counts."""
-    for item in jobs:
-        marker = item.dir / paths.MARKER
-        if item.done:
-            marker.touch()
-        else:
-            marker.unlink(missing_ok=True)
+def mark(jobs: Iterable[Job], folder: Path) -> None:
+    """Make one scheduler's markers in `folder`, a file a complete run by its folder's name, agree with the records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    there = {file.name for file in folder.iterdir()}
+    done = {item.dir.name for item in jobs if item.done}
+    for name in done - there:
+        (folder / name).touch()
+    for name in there - done:
+        (folder / name).unlink()
 
 
 def find(study: Study, name: str) -> tuple[Study, Job]:

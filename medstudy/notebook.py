@@ -108,7 +108,7 @@ def execute(name: str, run: Path, values: dict[str, Any], once: bool = False, ca
     made = run / "notebook.ipynb"
     with _alone(run) as waited:
         if (waited or once) and (run / paths.RECORD).is_file():
-            return _marked(made, once)
+            return made
         with open(folder / "log.txt", "w", encoding="utf-8") as log:
             try:
                 values = checked(source, values)
@@ -119,15 +119,7 @@ def execute(name: str, run: Path, values: dict[str, Any], once: bool = False, ca
                 raise
         if not run.is_dir():
             return folder / "notebook.ipynb"
-        shutil.move(folder / "notebook.ipynb", made)
-        return _marked(made, once)
-
-
-def _marked(made: Path, once: bool) -> Path:
-    """The notebook of a complete run, which for Snakemake gets its marker too."""
-    if once:
-        (made.parent / paths.MARKER).touch()
-    return made
+        return Path(shutil.move(folder / "notebook.ipynb", made))
 
 
 def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: str | None) -> None:

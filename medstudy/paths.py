@@ -17,7 +17,6 @@ NOTEBOOKS = ROOT / "notebooks"
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 BASE = PACKAGE / "base"  # the stand-in model, in the hub's format
 RECORD = "record.json"  # written last: a run folder that has it is complete
-MARKER = ".done"  # beside it, for Snakemake, which deletes what it declares as an output before it starts a job
 PROFILES = ROOT / "workflow" / "profiles"
 
 

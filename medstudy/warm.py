@@ -55,7 +55,8 @@ def server(runs: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            known.unlink(missing_ok=True)
+            if known.is_file() and known.read_text(encoding="utf-8") == address:  # else another's
+                known.unlink()
             process.terminate()
             process.wait()
 

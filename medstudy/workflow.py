@@ -7,12 +7,13 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -75,8 +76,18 @@ def command(study: Study, file: str, how: How, targets: Iterable[Path] = ()) -> 
         sys.executable, "-m", "snakemake", *map(str, targets), "--snakefile", str(paths.SNAKEFILE),
         "--profile", str(profile(how.profile)), "--directory", str(study.root), "--nolock",
         "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", *(here if how.local else there),
-        "--config", f"study={paths.resolve(file).resolve()}",
+        "--config", f"study={paths.resolve(file).resolve()}", f"session={session(study)}",
     ]  # fmt: skip
+
+
+def session(study: Study) -> str:
+    """The name of what this process's Snakemake keeps for itself."""
+    return f"{study.study}-{platform.node()}-{os.getpid()}"
+
+
+def markers(study: Study) -> Path:
+    """The folder of what this process's Snakemake knows as outputs: a file a run that is complete."""
+    return study.runs / "logs" / "snakemake" / session(study)
 
 
 def _resources() -> list[str]:
@@ -84,17 +95,25 @@ def _resources() -> list[str]:
     return [f"mem_mb={max(memory, 2000)}", *([f"gpu={len(cards)}"] if cards else [])]
 
 
-def chosen(jobs: Sequence[grid.Job], only: Iterable[str]) -> list[grid.Job]:
+def chosen(jobs: Sequence[grid.Job], only: Sequence[str]) -> list[grid.Job]:
     """The jobs whose names match a pattern, and all that they need; every job without patterns. Raises ParamsError."""
-    patterns = tuple(only)
-    if not patterns:
+    if not only:
         return list(jobs)
-    if wrong := [one for one in patterns if not any(fnmatchcase(job.name, one) for job in jobs)]:
-        raise ParamsError(f"--only takes names of jobs or patterns of them, got {wrong[0]!r}, which no job matches.")
-    names = {job.name for job in jobs if any(fnmatchcase(job.name, one) for one in patterns)}
+    names = {job.name for job in matching(jobs, only)}
     for job in reversed(jobs):  # each stands after all that it needs
         names |= set(job.needs) if job.name in names else set()
     return [job for job in jobs if job.name in names]
+
+
+def matching(jobs: Iterable[grid.Job], patterns: Iterable[str]) -> list[grid.Job]:
+    """The jobs whose names match one of the shell patterns. Raises ParamsError for a pattern that matches none."""
+    found: set[str] = set()
+    for pattern in patterns:
+        some = {job.name for job in jobs if fnmatchcase(job.name, pattern)}
+        if not some:
+            raise ParamsError(f"A job is given by its name or a pattern of names, got {pattern!r}, which none matches.")
+        found |= some
+    return [job for job in jobs if job.name in found]
 
 
 def run(study: Study, file: str, how: How, console: Console) -> bool:
@@ -113,7 +132,7 @@ def run(study: Study, file: str, how: How, console: Console) -> bool:
         return all(job.done for job in every)
     log = snakemake_log(study)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with warm.server(study.runs) if how.local and _many(jobs) else nullcontext():
+    with _marked(study), warm.server(study.runs) if how.local and _many(jobs) else nullcontext():
         while _again(jobs, _pass(study, file, how, jobs, log, console)):
             _watch(study, jobs, lambda: any(notebook.running(job.dir) for job in jobs if not job.done), console)
     if missing := [job for job in jobs if not job.done]:
@@ -121,10 +140,19 @@ def run(study: Study, file: str, how: How, console: Console) -> bool:
     return all(job.done for job in every)
 
 
+@contextmanager
+def _marked(study: Study) -> Iterator[None]:
+    """Markers are of use as long as their scheduler lives."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(markers(study), ignore_errors=True)
+
+
 def _pass(study: Study, file: str, how: How, jobs: list[grid.Job], log: Path, console: Console) -> int:
     """Let Snakemake make what it can now; how many jobs were done before."""
     before = sum(job.done for job in jobs)
-    targets = [job.dir / paths.MARKER for job in jobs] if how.only else []
+    targets = [markers(study) / job.dir.name for job in jobs] if how.only else []
     with open(log, "a", encoding="utf-8") as stream:
         options = {"start_new_session": True, "preexec_fn": _end_with_parent}
         process = subprocess.Popen(command(study, file, how, targets), stdout=stream, stderr=stream, **options)
@@ -159,9 +187,9 @@ def check_model(study: Study) -> None:
         )
 
 
-def preview(study: Study, how: How, console: Console) -> None:
-    """Print the jobs that a run would make, in order."""
-    missing = [job for job in chosen(grid.plan(study), how.only) if not job.done]
+def preview(study: Study, only: Sequence[str], console: Console) -> None:
+    """Print the jobs that a run would make, in order; see `chosen`."""
+    missing = [job for job in chosen(grid.plan(study), only) if not job.done]
     for job in missing:
         console.print(f"{job.name}  ({job.notebook}) -> {job.dir}", highlight=False, soft_wrap=True)
     console.print(f"{study.study}: {len(missing)} jobs to make.", highlight=False)
@@ -197,7 +225,7 @@ def wall_seconds(study: Study) -> float | None:
 
 def snakemake_log(study: Study) -> Path:
     """What the Snakemake that this process starts says."""
-    return study.runs / "logs" / "snakemake" / f"{study.study}-{platform.node()}-{os.getpid()}.txt"
+    return markers(study).with_suffix(".txt")
 
 
 def _watch(study: Study, jobs: list[grid.Job], busy: Callable[[], bool], console: Console) -> None:

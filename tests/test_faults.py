@@ -105,17 +105,29 @@ def test_a_missing_model_stops_before_anything_is_made(tmp_path):
     assert not study.runs.exists()
 
 
-def test_a_bad_image_stops_the_study_before_training(tmp_path):
-    """In a copy of the package, one bundled image is cut short."""
+def test_a_bad_image_stops_the_study_before_training_and_nothing_else(tmp_path):
+    """In a copy of the package, one bundled image is cut short; mended, the failed job alone is made again."""
     for name in ("medstudy", "notebooks", "params", "workflow"):
         shutil.copytree(paths.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     image = min(path for path in (tmp_path / "medstudy/datasets/atlas_data").rglob("*") if path.suffix in IMAGES)
-    image.write_bytes(image.read_bytes()[:200])
-    file = write_study(tmp_path, datasets=[{"name": "atlas"}])
+    whole = image.read_bytes()
+    image.write_bytes(whole[:200])
+    file = write_study(tmp_path, datasets=[{"name": "atlas"}, SMALL["datasets"][0]])
     done = medstudy("run", file, root=tmp_path)
     assert done.returncode == 2
     assert "data-atlas" in done.stderr and image.name in done.stderr and "Traceback" not in done.stderr
-    assert not list((tmp_path / "runs").glob("train-*")) and not list((tmp_path / "runs/logs").glob("train-*"))
+    assert "1 of the jobs" in done.stderr and "Alone: " in done.stderr and "notebook 01_data --out" in done.stderr
+    made = {folder.name.rpartition("-")[0] for folder in (tmp_path / "runs").glob("*-*")}
+    assert made == {"data-atlas", "data-phantom", "base"}  # of data-atlas a folder without a record
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").glob("*/record.json")}
+    assert {file.parent.name.rpartition("-")[0] for file in before} == {"data-phantom", "base"}
+
+    image.write_bytes(whole)
+    again = medstudy("retry", file, root=tmp_path)
+    assert again.returncode == 0 and "Done: data-atlas" in again.stdout, again.stderr
+    assert len(list((tmp_path / "runs").glob("*/record.json"))) == 3
+    assert all(file.stat().st_mtime_ns == time for file, time in before.items())
+    assert "none of these jobs has failed" in medstudy("retry", file, root=tmp_path).stdout
 
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")

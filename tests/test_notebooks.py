@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from medstudy import grid, models, notebook, params, paths
+from medstudy.cli import main
 from medstudy.errors import ParamsError
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
@@ -154,3 +155,22 @@ def test_a_run_is_made_by_one_process_at_a_time_and_the_other_takes_its_result(t
             (run / "record.json").write_text("{}")
         assert other.result(timeout=30) == run / "notebook.ipynb"
     assert not notebook.running(run)
+
+
+def test_once_takes_a_complete_run_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "_papermill", lambda *_: pytest.fail("the run was made twice"))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "record.json").write_text("{}")
+    assert notebook.execute("02_train", run, {}, once=True) == run / "notebook.ipynb"
+
+
+def test_inside_slurm_nobody_waits_for_another(tmp_path, monkeypatch, capsys):
+    """Waiting would cost an allocation; the exit status says: come back later."""
+    monkeypatch.setattr(notebook, "_papermill", lambda *_: pytest.fail("the run was made twice"))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run = tmp_path / "run"
+    notebook.logs(run).mkdir(parents=True)
+    with notebook._alone(run):
+        assert main(["notebook", "02_train", "--out", str(run), "--once", "-p", "run", "train-native-s0"]) == 75
+    assert "being made by another process" in capsys.readouterr().err

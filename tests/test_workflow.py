@@ -1,32 +1,53 @@
-"""The tiny study through Snakemake, end to end: killed once in the middle, started again, then looked at."""
+"""The tiny study through Snakemake: its scheduler is killed in the middle, then two work at once; then looked at."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 
-from medstudy import grid, params, paths, workflow
-from tests.studies import kill_tree, medstudy, start, write_study
+from medstudy import grid, notebook, params, paths, workflow
+from medstudy.errors import ParamsError
+from tests.studies import medstudy, start, write_study
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """(study, its file, what the last run printed): every notebook was executed, the first start was killed."""
+    """(study, its file, what a run printed): the first scheduler was killed, then two made the rest side by side."""
     root = tmp_path_factory.mktemp("study")
     file = write_study(root)
     study = params.load(file)
+    jobs, seen = grid.plan(study), {}
+
+    def look() -> dict[str, int]:
+        """When each record was written, as it was first seen."""
+        for job in jobs:
+            if job.name not in seen and job.done:
+                seen[job.name] = job.record.stat().st_mtime_ns
+        return seen
+
     first = start("run", file)
-    wait_for(lambda: any(job.done for job in grid.plan(study)), first)
-    kill_tree(first)
-    done = medstudy("run", file)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return study, file, done.stdout
+    wait_for(lambda: any(name.startswith("train-") for name in look()), first)
+    first.kill()
+    first.communicate()
+    both = [start("run", file), start("run", file)]
+    with ThreadPoolExecutor() as pool:
+        ends = [pool.submit(one.communicate) for one in both]
+        while not all(end.done() for end in ends):
+            look()
+            time.sleep(0.05)
+    outs = [end.result() for end in ends]
+    assert [one.returncode for one in both] == [0, 0], outs
+    assert {job.name: job.record.stat().st_mtime_ns for job in jobs} == look()  # no run was made twice
+    return study, file, outs[0][0]
 
 
 def wait_for(true, process: subprocess.Popen, seconds: float = 900) -> None:
@@ -36,6 +57,15 @@ def wait_for(true, process: subprocess.Popen, seconds: float = 900) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def planned(study_file) -> set[str]:
+    """The runs that Snakemake would make, by name."""
+    command = [*workflow.command(params.load(study_file), str(study_file), workflow.How(1)), "--dry-run"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    folders = re.findall(r"output: \S*/(\S+) ", (said.stdout + said.stderr).replace("\n", " "))
+    return {job.name for job in grid.plan(params.load(study_file)) if job.dir.name in folders}
 
 
 def test_every_job_is_done_and_its_notebook_executed(finished):
@@ -86,10 +116,46 @@ def test_a_second_run_makes_nothing(finished):
 
 
 def test_snakemake_by_hand_finds_everything_done(finished):
+    _, file, _ = finished
+    assert planned(file) == set()
+
+
+def test_snakemake_makes_exactly_what_a_change_touches(finished, tmp_path):
+    """One learning rate, more seeds: read off its own list of jobs, where everything else is done."""
     study, file, _ = finished
-    command = [*workflow.command(study, str(file), workflow.How(1)), "--dry-run"]
+    content = yaml.safe_load(file.read_text())
+    before = {job.name for job in grid.plan(study)}
+    last = {"scores", "claims", "tables", "report", *(name for name in before if name.startswith("figure-"))}
+
+    changed = tmp_path / "rate.yaml"
+    changed.write_text(yaml.safe_dump(content | {"training": content["training"] | {"learning_rate": 0.0007}}))
+    trained = {name for name in before if name.startswith(("train-", "evaluate-"))} - {"evaluate-base-s0"}
+    assert planned(changed) == trained | last
+
+    changed.write_text(yaml.safe_dump(content | {"seeds": [0, 1, 7]}))
+    assert planned(changed) - last == {
+        f"{stage}-{regime}-s7" for stage in ("train", "evaluate") for regime in ("native", "fixed-84", "mixed")
+    }
+
+
+def test_a_scheduler_that_does_not_know_of_a_finished_run_takes_it(finished):
+    study, file, _ = finished
+    job = grid.job(study, "train-native-s0")
+    before = job.record.stat().st_mtime_ns
+    target = workflow.markers(study) / job.dir.name
+    command = [*workflow.command(study, str(file), workflow.How(1), [target]), "--forcerun", "train"]
     said = subprocess.run(command, capture_output=True, text=True)
-    assert said.returncode == 0 and "Nothing to be done" in said.stdout + said.stderr
+    assert said.returncode == 0 and "rule train" in said.stderr + said.stdout
+    assert job.record.stat().st_mtime_ns == before and target.exists()
+
+
+def test_markers_follow_records(finished, tmp_path):
+    study, _, _ = finished
+    jobs = grid.plan(study)
+    grid.mark(jobs[1:], tmp_path)
+    (tmp_path / "of-a-run-whose-record-is-gone").touch()
+    grid.mark(jobs[:3], tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {job.dir.name for job in jobs[:3]}
 
 
 def test_status_says_done(finished):
@@ -130,6 +196,42 @@ def test_jobs_at_once_are_limited_by_the_cards_where_there_are_any(tmp_path, mon
     assert not any("gpu=" in word for word in workflow.command(study, "params/tiny.yaml", workflow.How(16)))
     monkeypatch.setattr("medstudy.leases.visible", lambda: ["0", "2", "5"])
     assert "gpu=3" in workflow.command(study, "params/tiny.yaml", workflow.How(16))
+
+
+def test_only_takes_jobs_with_all_that_they_need(tmp_path):
+    jobs = grid.plan(params.load(write_study(tmp_path)))
+    names = [job.name for job in workflow.chosen(jobs, ["evaluate-mixed-*"])]
+    pairs = [f"{stage}-mixed-s{seed}" for stage in ("train", "evaluate") for seed in (0, 1)]
+    assert set(names) == {"data-phantom", "data-atlas", "leakage", "base", *pairs}
+    assert workflow.chosen(jobs, []) == jobs
+    with pytest.raises(ParamsError, match="'evaluate-9', which no job matches"):
+        workflow.chosen(jobs, ["train-*", "evaluate-9"])
+
+
+def test_a_profile_is_one_that_ships_or_a_folder(tmp_path):
+    assert workflow.profile("local").name == "local"
+    (tmp_path / "config.yaml").write_text("keep-going: true")
+    assert workflow.profile(str(tmp_path)) == tmp_path
+    with pytest.raises(ParamsError, match="A profile is one of .*local.*, or a folder"):
+        workflow.profile("nowhere")
+
+
+def test_what_others_make_meanwhile_is_waited_for_and_then_gone_on_with(tmp_path):
+    """A job that was deferred, because another process made its run, leaves what needs it for a second pass."""
+    jobs = {job.name: job for job in grid.plan(params.load(write_study(tmp_path)))}
+    data, leakage = jobs["data-phantom"], jobs["leakage"]
+    few = [data, jobs["data-atlas"], leakage]
+    notebook.logs(data.dir).mkdir(parents=True)
+    assert not workflow._again(few, before=0)  # nothing was done: Snakemake itself failed
+    with notebook._alone(data.dir):
+        assert workflow._again(few, before=0)
+    for one in few[:2]:
+        one.dir.mkdir(parents=True)
+        one.record.write_text("{}")
+    assert workflow._again(few, before=1)
+    (notebook.logs(leakage.dir)).mkdir(parents=True)
+    (notebook.logs(leakage.dir) / "log.txt").write_text("an error")
+    assert not workflow._again(few, before=1)
 
 
 def test_jobs_here_are_limited_by_cores_and_free_memory(tmp_path):

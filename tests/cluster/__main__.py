@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import grid, params, workflow
+from medstudy import grid, params, paths, workflow
 from tests.cluster import faults, slurm
 from tests.cluster.faults import wait_for
 from tests.studies import command, kill_tree, write_study
@@ -34,6 +34,7 @@ STUDY = {
 }  # fmt: skip
 ONLY = ("evaluate-native-*", "evaluate-fixed-84-*")
 PROFILE = "slurm-no-accounting"
+OFTEN = "slurm-init-seconds-before-status-checks: 20"
 REQUEUE = "scontrol requeue"
 FAULTS = {"scancel": faults.cancel, "SIGKILL to the kernel": faults.kill_kernel, REQUEUE: faults.requeue}
 
@@ -59,12 +60,12 @@ def _test(folder: Path) -> dict:
     with slurm.running():
         with _timed(seconds, "slurm"):
             done = _on_slurm(ours)
-        jobs = faults.submitted()
+        jobs, version = faults.submitted(), slurm.said("sinfo", "--version")
     with _timed(seconds, "local"):
-        assert _start(local, "--profile", "local").wait() == 0
+        assert _start(local, "local").wait() == 0
     compared = _compare(params.load(ours), params.load(local))
     return {
-        "slurm": slurm.said("sbatch", "--version"),
+        "slurm": version,
         "cores": workflow.cores(),
         "seconds": seconds,
         "submitted": len(jobs),
@@ -78,7 +79,8 @@ def _test(folder: Path) -> dict:
 def _on_slurm(file: Path) -> dict:
     """Run the study through all that befalls it; what that was, by run."""
     study = params.load(file)
-    first = _start(file)
+    profile = _profile(file.parent)
+    first = _start(file, profile)
 
     def wait(true, what):
         return wait_for(true, what, lambda: first.poll() is None)
@@ -100,7 +102,7 @@ def _on_slurm(file: Path) -> dict:
     _say(f"kill -9 of the scheduler, while there runs {survivor.run}")
 
     restarted = time.time()
-    status = _start(file).wait()
+    status = _start(file, profile).wait()
     assert status == 0, f"The second start must finish the study, but ended with {status}."
     jobs = {job.dir.name: job for job in _chosen(study)}
     _made_once(survivor, faults.record(jobs[survivor.run]), restarted)
@@ -133,10 +135,18 @@ def _study(folder: Path) -> Path:
     return write_study(folder, **STUDY)
 
 
-def _start(file: Path, *how: str) -> subprocess.Popen:
+def _start(file: Path, profile: str | Path) -> subprocess.Popen:
     """`medstudy run`, in the study's folder; what it prints goes on here."""
-    how = how or ("--profile", PROFILE)
-    return subprocess.Popen(command("run", file, *how, "--only", *ONLY), cwd=file.parent, env=faults.environment())
+    call = command("run", file, "--profile", profile, "--only", *ONLY)
+    return subprocess.Popen(call, cwd=file.parent, env=faults.environment())
+
+
+def _profile(folder: Path) -> Path:
+    """The profile as it is, but for how often it asks Slurm: this study's jobs take seconds."""
+    text = (paths.PROFILES / PROFILE / "config.yaml").read_text()
+    assert OFTEN in text
+    (folder / "config.yaml").write_text(text.replace(OFTEN, OFTEN.replace("20", "5")))
+    return folder
 
 
 def _overlaps(records: Iterator[dict]) -> list[tuple[str, str]]:
