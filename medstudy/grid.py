@@ -53,7 +53,7 @@ SOURCES = {  # of data also the data set's own, of a figure its own
     "claims": ("report.py", "leakage.py", "claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
     "figure": _DRAWING,
     "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py"),
-    "report": ("report.py", "figures/index.py", "provenance.py"),
+    "report": ("report.py", "figures/index.py", "page.py", "markup.py", "notebook_page.py", "templates/*", "cards.py"),
 }
 
 

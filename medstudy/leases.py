@@ -24,6 +24,7 @@ from medstudy.errors import ParamsError, RunError
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 ID = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")  # anything else ends the list, as it does for CUDA
 POLL_SECONDS = 0.5
+SHARED = Path("/tmp")  # TMPDIR may be a user's own
 DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
@@ -44,8 +45,8 @@ def lease(count: int, folder: Path | None = None) -> Iterator[list[str]]:
     """Have `count` cards for oneself within the block; yields their ids, and CUDA_VISIBLE_DEVICES names them alone.
 
     Waits until as many are free at once, and holds none of them before, so that two who wait never wait for each other.
-    With a count of 0, and on a machine without cards, it changes nothing and yields []. folder: of the locks. Raises
-    ParamsError when there are fewer cards than that.
+    Within a lease is none: a second would wait for the first. With a count of 0, and on a machine without cards, it
+    changes nothing and yields []. folder: of the locks. Raises ParamsError when there are fewer cards than that.
     """
     ids = visible() if count else []
     if not ids:
@@ -95,8 +96,7 @@ def _lock(folder: Path, name: str, wait: bool = True) -> FileLock:
 
 def _folder() -> Path:
     """Of the locks on this machine's cards; in a Slurm allocation of that one's. The same for all of its users."""
-    shared = Path("/tmp")  # TMPDIR may be a user's own
-    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    base = SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
     folder = base / "medstudy-cards" / os.environ.get("SLURM_JOB_ID", "host")
     try:
         for one in (folder.parent, folder):
@@ -104,7 +104,7 @@ def _folder() -> Path:
                 one.mkdir(exist_ok=True)
                 one.chmod(0o1777)
     except OSError as error:
-        raise RunError(f"Cards are shared by locks that all users may write, but {folder} cannot be made: {error}.") from None
+        raise RunError(f"Locks on cards stand where all may write, but {folder} cannot be made: {error}.") from None
     return folder
 
 

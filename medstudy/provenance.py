@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import resource
 import shutil
@@ -16,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 import medstudy
-from medstudy import paths
+from medstudy import leases, paths
 from medstudy.errors import RunError
 from medstudy.params import Study
 
@@ -45,6 +46,7 @@ def recorded(study: Study, job, also: Path | None = None) -> Iterator[None]:
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 3),
         "peak_memory_mb": round(_peak_memory() / 2**20),
+        "machine": machine(),
         "versions": versions(),
         "files": hashes(study, filter(None, (job.dir, also))),
     }
@@ -79,6 +81,22 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "medstudy": medstudy.__version__} | {
         name: metadata.version(name) for name in PACKAGES
     }
+
+
+def machine() -> dict[str, str | list[str] | None]:
+    """Where this process works: host, device (the card's name, or cpu), ids of its cards, Slurm's number of the job."""
+    return {
+        "host": platform.node(),
+        "device": _device(),
+        "cards": leases.visible() or None,
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _device() -> str:
+    """The card's name as torch gives it; who has not imported torch computes on the cpu."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu"
 
 
 def _peak_memory() -> int:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from medstudy import claims, datasets, figures, grid, leakage, models, paths, provenance, tables, workflow
+from medstudy import claims, datasets, figures, grid, leakage, models, page, paths, provenance, tables, workflow
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.figures import Rendered, StudyData, index
@@ -112,7 +112,7 @@ def tabulate(study: Study, job: grid.Job) -> list[Rendered]:
 
 
 def publish(study: Study) -> list[Rendered]:
-    """Put figures, tables and claims together in figures/STUDY, with the page to read them on; in reading order."""
+    """Put figures, tables and claims together in figures/STUDY, with the pages to read them on; in reading order."""
     stages, made = by_stage(study), []
     for job in complete([*stages["figure"], *stages["tables"]]):
         kept = json.loads((job.dir / KEPT).read_text(encoding="utf-8"))
@@ -123,7 +123,9 @@ def publish(study: Study) -> list[Rendered]:
                 shutil.copyfile(job.dir / name, file)
             made.append(Rendered(**item | {"files": tuple(files)}))
     shutil.copyfile(claims_file(study), study.figures / "claims.csv")
-    index.write(study_data(study), study.figures)
+    data = study_data(study)
+    index.write(data, study.figures)
+    page.write(study, data, made, grid.plan(study), study.figures)
     return made
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import datasets, figures, leakage, tables
+from medstudy import cards, datasets, figures, leakage, tables
 from medstudy.figures import data, saving, style
 from medstudy.figures.data import StudyData, join, plural
 
@@ -34,24 +34,23 @@ CONTROLS = {
     "blind": "blind (no image)",
     "shuffled": "shuffled (another item's image)",
 }
+ALL_RUN = "Everything that the study format knows was run."
 
 
 def write(study: StudyData, out_dir: str | Path) -> Path:
     """Write out_dir/README.md from the figures and tables that stand in `out_dir`; returns its path."""
     out = Path(out_dir)
     parts = [
-        f"# {study.study.get('name', 'study')}: resolution in training and at inference",
+        f"# {title(study)}",
         _section("Question", QUESTION),
         _section("Method in short", method(study)),
-        *([_section("Leaks", _bullets(_leaks(study)))] if study.leak_words else []),
+        *([_section("Leaks", bullets(leaks(study)))] if study.leak_words else []),
         _section("Claims and verdicts", _claims(study)),
         _section("Figures", _figures(out)),
         _section("Tables", _tables(out)),
-        _section("What this does not show", _bullets(limits(study))),
-        _section(
-            "Not run", _bullets(not_run(study, out)) or "Everything that the study format knows was run."
-        ),
-        _section("Provenance", _bullets(provenance(study))),
+        _section("What this does not show", bullets(limits(study))),
+        _section("Not run", bullets(not_run(study, out)) or ALL_RUN),
+        _section("Provenance", bullets(provenance(study))),
     ]
     path = out / "README.md"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,11 +62,18 @@ def _section(title: str, text: str) -> str:
     return f"## {title}\n\n{text}"
 
 
-def _bullets(lines: list[str]) -> str:
+def title(study: StudyData) -> str:
+    """The heading of the study's pages."""
+    return f"{study.study.get('name', 'study')}: resolution in training and at inference"
+
+
+def bullets(lines: list[str]) -> str:
+    """A Markdown list."""
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _leaks(study: StudyData) -> list[str]:
+def leaks(study: StudyData) -> list[str]:
+    """What stands in training and in evaluation, a sentence each."""
     return [line for lines in leakage.sentences(study.leaks).values() for line in lines]
 
 
@@ -83,7 +89,7 @@ def method(study: StudyData) -> str:
         f"{_model(study)} It is fine-tuned once for each training regime and seed "
         f"({plural(len(trained), 'regime')}, {plural(seeds, 'training seed')}), with everything but "
         f"resolution equal. {_training_images(study)} {_training(study)}".rstrip(),
-        "Training regimes:\n\n" + _bullets(kinds),
+        "Training regimes:\n\n" + bullets(kinds),
         "Every model then answers every test question at every rung of an inference ladder; what "
         "an image really costs there, on average:",
         _ladder(rows),
@@ -100,7 +106,7 @@ def method(study: StudyData) -> str:
 
 
 def _model(study: StudyData) -> str:
-    name, parameters = study.study.get("model", "A small Qwen2-VL"), study.study.get("parameters")
+    name, parameters = cards.scrubbed(study.study.get("model", "A small Qwen2-VL")), study.study.get("parameters")
     size = f" ({parameters / 1e6:.1f} million parameters)" if parameters else ""
     return (
         f"The model is {name}{size}."
@@ -171,31 +177,43 @@ def _claims(study: StudyData) -> str:
 
 
 def _figures(out: Path) -> str:
-    shown = [
-        _figure(out, entry) for entry in figures.REGISTRY.values() if (out / f"{entry.name}.png").is_file()
-    ]
-    return "\n\n".join(shown) or "None was drawn."
+    return "\n\n".join(_figure(out, entry) for entry in drawn(out)) or "None was drawn."
+
+
+def drawn(out: Path) -> list[figures.Entry]:
+    """The figures that stand in the folder, in reading order."""
+    return [entry for entry in figures.REGISTRY.values() if (out / f"{entry.name}.png").is_file()]
 
 
 def _figure(out: Path, entry: figures.Entry) -> str:
     number = int(entry.name[:2])
-    caption = _body(out / f"{entry.name}.md")
+    caption = body(out / f"{entry.name}.md")
     files = f"[PDF]({entry.name}.pdf) · [data (CSV)]({entry.name}.csv)"
     return f"### Figure {number}. {entry.title}\n\n![{entry.title}]({entry.name}.png)\n\n{caption}\n\n{files}"
 
 
-def _body(path: Path) -> str:
+def body(path: Path) -> str:
     """A caption file without its title."""
     return re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8")).strip()
 
 
 def _tables(out: Path) -> str:
-    names = [entry for entry in tables.REGISTRY.values() if (out / "tables" / f"{entry.name}.md").is_file()]
-    return "\n\n".join(_table(out, entry) for entry in names) or "None was written."
+    return "\n\n".join(_table(out, entry) for entry in written(out)) or "None was written."
+
+
+def written(out: Path) -> list[tables.Entry]:
+    """The tables that stand in the folder, in reading order."""
+    return [entry for entry in tables.REGISTRY.values() if (out / "tables" / f"{entry.name}.md").is_file()]
+
+
+def caption_and_rows(out: Path, entry: tables.Entry) -> tuple[str, str]:
+    """Of a table that stands in the folder: its caption, and its rows as a Markdown table."""
+    caption, _, rows = body(out / "tables" / f"{entry.name}.md").partition("\n\n")
+    return caption, rows
 
 
 def _table(out: Path, entry: tables.Entry) -> str:
-    caption, _, rows = _body(out / "tables" / f"{entry.name}.md").partition("\n\n")
+    caption, rows = caption_and_rows(out, entry)
     link = f"[CSV](tables/{entry.name}.csv)"
     folded = f"<details><summary>Show the table</summary>\n\n{rows}\n\n</details>"
     return f"### Table {int(entry.name[:2])}. {entry.title}\n\n{caption}\n\n{folded}\n\n{link}"
@@ -244,36 +262,38 @@ def not_run(study: StudyData, out: Path) -> list[str]:
     if not study.claims.empty:
         left = study.claims[study.claims["verdict"] == "not run"]
         lines += [f"Claim {row.id}: {row.why}" for row in left.itertuples()]
-    lines += [
-        f"Figure: {e.title}." for e in figures.REGISTRY.values() if not (out / f"{e.name}.png").is_file()
-    ]
-    lines += [
-        f"Table: {e.title}."
-        for e in tables.REGISTRY.values()
-        if e.applies(study) and not (out / "tables" / f"{e.name}.md").is_file()
-    ]
+    there = {*drawn(out), *written(out)}
+    lines += [f"Figure: {entry.title}." for entry in figures.REGISTRY.values() if entry not in there]
+    absent = [entry for entry in tables.REGISTRY.values() if entry not in there]
+    lines += [f"Table: {entry.title}." for entry in absent if entry.applies(study)]
     return lines + [str(line) for line in study.study.get("not_run", ())]
 
 
-def _models(scores: pd.DataFrame) -> str:
-    """Every checkpoint that answered, folded."""
+def provenance(study: StudyData) -> list[str]:
+    """What made these results, the checkpoints folded."""
+    first, *rest = made_by(study)
+    each = checkpoints(study.scores)
+    listed = [f"<details><summary>{plural(len(each), 'checkpoint')}</summary>", ""]
+    listed += [f"  - {line}" for line in each] + ["", "  </details>"]
+    return [first, "\n".join(listed), *rest]
+
+
+def checkpoints(scores: pd.DataFrame) -> list[str]:
+    """Every checkpoint that answered; a folder of this machine stands by its last part."""
     each = scores.drop_duplicates(["model", "model_revision", "regime", "seed"])
-    lines = [
-        f"  - {row.regime}, seed {row.seed}: `{row.model}`, revision `{row.model_revision}`"
+    return [
+        f"{row.regime}, seed {row.seed}: `{cards.scrubbed(row.model)}`, revision `{row.model_revision}`"
         for row in each.itertuples()
     ]
-    title = plural(len(lines), "checkpoint")
-    return "\n".join([f"<details><summary>{title}</summary>", "", *lines, "", "  </details>"])
 
 
-def provenance(study: StudyData) -> list[str]:
-    """What made these results."""
+def made_by(study: StudyData) -> list[str]:
+    """The study, its data and its software."""
     facts = study.study
     lines = [
         f"Study: `{facts.get('name', 'study')}`"
         + (f", made by `{facts['command']}`" if "command" in facts else "")
     ]
-    lines += [_models(study.scores)]
     lines += [f"{name}: {version}" for name, version in dict(facts.get("data_versions", {})).items()]
     versions = dict(facts.get("versions", {}))
     if versions:

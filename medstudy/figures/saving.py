@@ -59,10 +59,12 @@ def _column(table: pd.DataFrame, name: str) -> list[str]:
     if f"{name}_low" not in table:
         return [_cell(value, name, digits) for value in table[name]]
     ends = zip(*(table[c] for c in (name, f"{name}_low", f"{name}_high")), strict=True)
-    return [
-        "–" if pd.isna(x) else f"{x:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-        for x, low, high in ends
-    ]
+    return [interval(*row, digits) for row in ends]
+
+
+def interval(x: float, low: float, high: float, digits: int) -> str:
+    """An estimate with the ends of its interval; missing is an en dash."""
+    return "–" if pd.isna(x) else f"{x:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _row(cells: Iterable[str]) -> str:

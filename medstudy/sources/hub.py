@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 
 from medstudy import paths
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
+
+COMMIT = re.compile(r"(?<=/)[0-9a-f]{40}(?=/)")  # in the path of a table that `datasets` keeps
 
 
 def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | None = None, revision: str | None = None,
@@ -49,7 +53,7 @@ def _table(path: str, config: str | None, split: str, revision: str | None):
     folder = paths.resolve(path)
     try:
         if not folder.is_dir():
-            return datasets.load_dataset(path, config, split=split, revision=revision)
+            return _of_revision(datasets.load_dataset(path, config, split=split, revision=revision), revision)
         with TemporaryDirectory() as cache:
             return datasets.load_dataset(str(folder), config, split=split, streaming=True, cache_dir=cache)
     except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
@@ -60,19 +64,34 @@ def _table(path: str, config: str | None, split: str, revision: str | None):
         ) from error
 
 
+def _of_revision(table, revision: str | None):
+    """The table. Raises ValueError where it is of another commit: offline, `datasets` takes the newest that it has."""
+    for file in table.cache_files:
+        commits = COMMIT.findall(file["filename"])
+        if commits and COMMIT.search(f"/{revision}/") and revision not in commits:
+            raise ValueError(f"revision {revision} is not here, only {commits[-1]}; fetch it with a network")
+    return table
+
+
 def _where(path: str, config: str | None, split: str) -> str:
     """How errors name a split."""
     return f"{split} of {path}{f' ({config})' if config else ''}"
 
 
 def commit(path: str, revision: str | None) -> str:
-    """The commit of a hub's repository that `revision` names, None the newest; "a folder", or "unknown" offline."""
+    """The commit of a hub's repository that `revision` names, None the newest; "a folder"; offline of what was fetched.
+
+    "unknown" where nothing says it.
+    """
     if (here := paths.resolve(path)).exists():
         return "a folder" if here.is_dir() else "a file"
     try:
         return HfApi().dataset_info(path, revision=revision).sha
     except Exception:  # the hub's client raises many things without a network, and a commit given is its own answer
-        return revision or "unknown"
+        if revision:
+            return revision
+        known = Path(constants.HF_HUB_CACHE) / f"datasets--{path.replace('/', '--')}" / "refs" / "main"
+        return known.read_text(encoding="utf-8").strip() if known.is_file() else "unknown"
 
 
 def picture(value: dict | bytes | None, name: str) -> Picture:

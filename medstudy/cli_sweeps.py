@@ -1,0 +1,114 @@
+"""The commands that look after a sweep: status, logs, clean, fetch. Thin wrappers, as cli.py's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from medstudy.errors import ParamsError
+
+
+def add(commands) -> None:
+    """Add the commands to the parser of `medstudy`."""
+    from medstudy.cli import _above_zero, _command, _positive
+
+    status_ = _command(commands, "status", _status, "which jobs are done, running, failed; time and cost left")
+    status_.add_argument("--watch", nargs="?", type=_above_zero, const=2.0, metavar="SECONDS", help="follow it")
+    status_.add_argument("--all", action="store_true", help="every job, of a large study too")
+    status_.add_argument("--json", action="store_true", help="print all jobs and the summary as JSON")
+    logs_ = _command(commands, "logs", _logs, "what a run said last, or says while it works")
+    logs_.add_argument("run", metavar="RUN", help="a run's name, a part that no other has, or a pattern")
+    logs_.add_argument("-n", type=_positive, default=40, metavar="LINES", help="so many lines (default: 40)")
+    logs_.add_argument("--follow", action="store_true", help="new lines as they come, until the run ends")
+    clean_ = _command(commands, "clean", _clean, "what no study needs any more under runs/, and free it", study=False)
+    clean_.add_argument("study", nargs="*", help="params files (default: all in params/)")
+    clean_.add_argument("--caches", action="store_true", help="also the caches of images and features")
+    clean_.add_argument("--yes", action="store_true", help="free it; without, only list it")
+    _command(commands, "fetch", _fetch, "download models and data of a study, for a node without network")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from medstudy import params, status
+    from medstudy.cli import _roomy
+
+    study = params.load(options.study)
+    if options.watch:
+        try:
+            status.watch(study, Console(), options.watch)
+        except KeyboardInterrupt:
+            pass  # who looks may stop looking
+        return
+    rows = status.table(study)
+    if options.json:
+        said = {"jobs": json.loads(rows.to_json(orient="records")), "summary": status.summary(rows)}  # NaN as null
+        print(json.dumps(said, indent=2))
+    else:
+        _roomy().print(status.render(rows, None if options.all else status.LISTED), highlight=False)
+
+
+def _logs(options: argparse.Namespace) -> None:
+    from medstudy import logs, params
+
+    study = params.load(options.study)
+    jobs = logs.find(study, options.run)
+    if options.follow and len(jobs) > 1:
+        raise ParamsError(f"One run is followed at a time, got {', '.join(job.name for job in jobs)}. Name one.")
+    for job in jobs:
+        if len(jobs) > 1:
+            print(f"== {job.name}")
+        if options.follow:
+            for line in logs.follow(job, options.n):
+                print(line, flush=True)
+        elif logs.file(job).is_file():
+            print("\n".join(logs.last(logs.file(job), options.n)))
+        else:
+            print(f"{job.name} has said nothing: there is no {logs.file(job)}.")
+        if said := logs.slurm(study, job, options.n):
+            print("\n".join([f"-- Slurm ({said[0]})", *said[1]]))
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from medstudy import cleaning
+    from medstudy.cli import _roomy
+
+    found = cleaning.find(options.study, options.caches)
+    table = Table("what", "size", "where", "why", box=None, pad_edge=False)
+    for item in found.items:
+        table.add_row(item.kind, _bytes(item.bytes), escape(item.path.name), escape(item.why))
+    if found.items:
+        _roomy().print(table, highlight=False)
+    for line in found.held:
+        print(f"Kept, {line}")
+    if options.yes:
+        print(f"Freed {_bytes(cleaning.free(found))}.")
+    else:
+        print(f"{_bytes(found.bytes)} in {len(found.items)} places would be freed; --yes frees them.")
+
+
+def _bytes(count: float) -> str:
+    """As 1.5 GB, of 1000 MB each."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    """Exit status 1: something could not be had."""
+    from medstudy import fetching, params
+
+    faults = []
+    for one in fetching.fetch(params.load(options.study)):
+        size = f", {_bytes(one.fresh)} new of {_bytes(one.bytes)}" if one.bytes else ""
+        print(f"{one.what}: {one.state}{size}{f' ({one.where})' if one.where else ''}", flush=True)
+        faults += [one] if one.fault else []
+    for one in faults:
+        print(f"{one.what}: {one.fault}")
+    if not faults:
+        print(f"Without a network: python -m medstudy run {options.study} --offline")
+    return int(bool(faults))

@@ -1,0 +1,58 @@
+"""Executed notebooks as pages that open offline: code and outputs, cleaned of scripts, styles and foreign pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import bleach
+import nbformat
+
+TAGS = frozenset(
+    "a b blockquote br caption code dd details div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub "
+    "summary sup table tbody td tfoot th thead tr ul".split()
+)
+ATTRIBUTES = {"*": ["class", "id"], "a": ["href"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan", "scope"]}
+PICTURES = frozenset({"image/png", "image/jpeg"})
+SHOWN = ("text/html", "text/markdown", "text/plain", *sorted(PICTURES))
+DROPPED = re.compile(r"<(script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+
+
+def converter() -> Callable[[Path], str]:
+    """The function that turns an executed notebook into the HTML of its body; importing nbconvert takes a second."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        template_name="basic", sanitize_html=True, exclude_input_prompt=True, exclude_output_prompt=True
+    )
+    exporter.register_filter("clean_html", clean)
+
+    def convert(file: Path) -> str:
+        return exporter.from_notebook_node(_shown(nbformat.read(file, as_version=4)))[0]
+
+    return convert
+
+
+@lru_cache(maxsize=4096)  # most cells are the same in many notebooks
+def clean(text: str | bytes) -> str:
+    """HTML with text, tables and links alone: nothing runs, and nothing is fetched."""
+    text = text.decode() if isinstance(text, bytes) else text
+    return bleach.clean(DROPPED.sub("", text), tags=TAGS, attributes=ATTRIBUTES, strip=True)
+
+
+def _shown(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The outputs that a page can show, each picture with an alternative text: the last heading above it."""
+    heading = "the notebook"
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = next(iter(re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)[-1:]), heading)
+        for output in cell.get("outputs", []):
+            if "data" in output:
+                output.data = nbformat.NotebookNode({kind: output.data[kind] for kind in SHOWN if kind in output.data})
+            for kind in PICTURES & set(output.get("data", ())):
+                output.metadata.setdefault(kind, nbformat.NotebookNode())["alt"] = f"Picture under: {heading}"
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("data", True)]
+    return notebook

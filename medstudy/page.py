@@ -1,0 +1,298 @@
+"""The report of a study: report.html, one file that opens offline, and beside it a page for each executed notebook.
+
+    page.write(study, data, rendered, jobs, study.figures)   # after the figures, tables and claims stand there
+
+Both are the same bytes for the same runs: every time that they state is a record's.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from medstudy import cards, datasets, grid, markup, notebook_page, paths, provenance, tables
+from medstudy.figures import Rendered, StudyData, index, saving
+from medstudy.figures import data as figures_data
+from medstudy.params import Study
+
+MARKS = {"reproduced": "✓", "not reproduced": "✕", "inconclusive": "≈", "not run": "–"}
+FOLDED = 15  # rows of a table from which it is folded
+MADE_HERE = "report"  # the stage that writes this page: its own time is not known yet
+PREDICTIONS = "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job with its record, as a row of the report."""
+
+    job: grid.Job
+    record: dict[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        return self.record["seconds"]
+
+    @property
+    def work(self) -> float:
+        """Seconds of all its processes, one a device."""
+        return self.seconds * self.job.processes
+
+    @property
+    def device(self) -> str:
+        return (self.record.get("machine") or {}).get("device") or "not recorded"
+
+    @property
+    def notebook(self) -> Path:
+        return self.job.dir / "notebook.ipynb"
+
+    @property
+    def link(self) -> str | None:
+        return f"notebooks/{self.job.name}.html" if self.notebook.is_file() else None
+
+    @property
+    def ended(self) -> datetime:
+        return self.started + timedelta(seconds=self.seconds)
+
+    @property
+    def started(self) -> datetime:
+        return datetime.fromisoformat(self.record["started"])
+
+
+def write(study: Study, data: StudyData, rendered: list[Rendered], jobs: list[grid.Job], folder: Path) -> Path:
+    """Write folder/report.html and folder/notebooks/NAME.html of each complete run; returns the report's path.
+
+    Figures, tables and captions are those that stand in `folder`; rendered: why others do not. Of images the report
+    holds those figures alone, and a notebook's page those that the executed notebook holds.
+    """
+    runs = [Run(job, provenance.read(job)) for job in jobs if job.done and job.stage != MADE_HERE]
+    shutil.rmtree(folder / "notebooks", ignore_errors=True)
+    environment = _environment()
+    places = {study.root: ".", paths.ROOT: ".", Path.home(): "~"}
+    convert = notebook_page.converter() if any(run.link for run in runs) else None
+    for run in runs:
+        if run.link:
+            body = Markup(convert(run.notebook))
+            text = environment.get_template("notebook.html.jinja").render(run=run, body=body, study=study.title)
+            _put(folder / run.link, markup.without_places(text, places))
+    text = environment.get_template("report.html.jinja").render(
+        _context(study, data, rendered, runs, len([job for job in jobs if job.stage != MADE_HERE]), folder)
+    )
+    return _put(folder / "report.html", markup.without_places(text, places))
+
+
+def _put(file: Path, text: str) -> Path:
+    with paths.atomic(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return file
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("medstudy", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters |= {
+        "markdown": lambda text: Markup(markup.render(text)),
+        "inline": lambda text: Markup(markup.inline(text)),
+        "duration": duration,
+        "memory": lambda megabytes: f"{megabytes / 1024:.1f} GiB" if megabytes >= 1024 else f"{megabytes} MiB",
+    }
+    return environment
+
+
+def _context(
+    study: Study, data: StudyData, rendered: list[Rendered], runs: list[Run], planned: int, folder: Path
+) -> dict[str, Any]:
+    return {
+        "title": index.title(data),
+        "question": index.QUESTION,
+        "facts": facts(study, data, runs, planned),
+        "verdicts": _verdicts(data.claims),
+        "marks": MARKS,
+        "method": index.method(data),
+        "leaks": index.leaks(data) if data.leak_words else [],
+        "claims": claims(study, data),
+        "claims_caption": tables.claims.caption(data.claims, data) if len(data.claims) else "No claims were tested.",
+        "figures": [figure(folder, entry) for entry in index.drawn(folder)],
+        "tables": [table(folder, entry) for entry in index.written(folder)],
+        "limits": index.limits(data),
+        "not_run": index.not_run(data, folder) or [index.ALL_RUN],
+        "missing": [item for item in rendered if item.missing],
+        "runs": runs,
+        "unfinished": planned - len(runs),
+        "stages": stages(runs),
+        "made_by": index.made_by(data) + _machines(runs),
+        "differing": differing(runs),
+        "checkpoints": index.checkpoints(data.scores),
+        "parameters": _parameters(study),
+        "beside": [name for name in ("claims.csv", "README.md") if (folder / name).is_file()],
+        "hashes": [
+            (run.job.name, Path(file).name, digest)
+            for run in runs
+            for file, digest in sorted(run.record["files"].items())
+            if Path(file).name == PREDICTIONS
+        ],
+    }
+
+
+def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[tuple[str, str, str]]:
+    """What the report opens with: a name, a number, and a line about it."""
+    tested = figures_data.tested(data.scores)
+    asked = tested.drop_duplicates(["dataset", "image_id", "question_id"])
+    names = figures_data.datasets(tested)
+    images = asked.drop_duplicates(["dataset", "image_id"]).groupby("dataset").size()[names]
+    longest = sorted(stages(runs), key=lambda row: -row["seconds"])[:3]
+    rows = [
+        ("Runs", f"{len(runs)}", "every one complete" if len(runs) == planned else f"of {planned} planned"),
+        ("Seeds", f"{len(study.seeds)}", f"a regime; {len(study.regimes)} regimes, {len(study.inference)} rungs"),
+        ("Test images", f"{images.sum():,}", ", ".join(f"{name} {n:,}" for name, n in images.items())),
+        ("Test questions", f"{len(asked):,}", f"{len(tested):,} scored answers"),
+    ]
+    if runs:
+        span = (max(run.ended for run in runs) - min(run.started for run in runs)).total_seconds()
+        rows += [
+            ("First start to last end", duration(span), f"from {min(run.started for run in runs):%d %B %Y, %H:%M} UTC"),
+            (
+                "Device time",
+                duration(sum(run.work for run in runs)),
+                ", ".join(f"{row['stage']} {duration(row['seconds'])}" for row in longest),
+            ),
+        ]
+    return rows
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words of a length that says enough: 4.2 s, 12.5 min, 3.1 h."""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _verdicts(claims: pd.DataFrame) -> list[tuple[str, int]]:
+    """How many claims have each verdict, in the order of MARKS."""
+    counts = Counter() if claims.empty else Counter(claims["verdict"])
+    return [(verdict, counts[verdict]) for verdict in [*MARKS, *sorted(set(counts) - set(MARKS))] if counts[verdict]]
+
+
+def claims(study: Study, data: StudyData) -> list[tuple[str, list[dict]]]:
+    """The claims by data set, the study's first one first: each a row of claims.csv, `ours` with its interval."""
+    parts: dict[str, list[dict]] = {}
+    for row in data.claims.to_dict("records"):
+        _, _, name = row["id"].partition("/")
+        row["ours"] = saving.interval(row["estimate"], row["low"], row["high"], 2)
+        parts.setdefault(name or datasets.label(study.datasets[0]), []).append(row)
+    return list(parts.items())
+
+
+def figure(folder: Path, entry) -> dict[str, Any]:
+    """A figure's number, title, picture, alternative text, and caption in parts."""
+    parts = caption_parts(index.body(folder / f"{entry.name}.md"))
+    question = next((text for name, text in parts if name == "Question"), "")
+    return {
+        "name": entry.name,
+        "number": int(entry.name[:2]),
+        "title": entry.title,
+        "picture": markup.embedded(folder / f"{entry.name}.png"),
+        "alt": markup.plain(f"{entry.title}. {question}"),
+        "parts": parts,
+    }
+
+
+def caption_parts(caption: str) -> list[tuple[str, str]]:
+    """A caption "**Question.** … **Method.** …" as (heading, text); one without headings is one part."""
+    before, *rest = re.split(r"\*\*([^*]+)\.\*\* ", caption)
+    parts = [("", before.strip())] if before.strip() else []
+    return parts + [(name, text.strip()) for name, text in zip(rest[::2], rest[1::2], strict=True)]
+
+
+def table(folder: Path, entry) -> dict[str, Any]:
+    """A table's number, title, caption and rows; that of the claims is shown with the claims."""
+    caption, rows = index.caption_and_rows(folder, entry)
+    count = max(0, len(rows.splitlines()) - 2)
+    return {
+        "name": entry.name,
+        "number": int(entry.name[:2]),
+        "title": entry.title,
+        "caption": caption,
+        "rows": markup.literal(rows),
+        "count": count,
+        "folded": count > FOLDED,
+        "shown_above": entry.name.endswith("_claims"),
+    }
+
+
+def stages(runs: list[Run]) -> list[dict[str, Any]]:
+    """A row a stage, in the order of work: its runs, device time, share of all of it, peak memory and devices."""
+    parts: dict[str, list[Run]] = {}
+    for run in runs:
+        parts.setdefault(run.job.stage, []).append(run)
+    total = sum(run.work for run in runs) or 1
+    return [
+        {
+            "stage": stage,
+            "runs": len(own),
+            "seconds": sum(run.work for run in own),
+            "share": sum(run.work for run in own) / total,
+            "peak": max(run.record["peak_memory_mb"] for run in own),
+            "devices": ", ".join(sorted({run.device for run in own})),
+        }
+        for stage, own in parts.items()
+    ]
+
+
+def differing(runs: Iterable[Run]) -> list[str]:
+    """Software of which not all runs had the same version."""
+    found: dict[str, Counter] = {}
+    for run in runs:
+        for name, version in run.record.get("versions", {}).items():
+            found.setdefault(name, Counter())[version] += 1
+    return [
+        f"{name}: " + ", ".join(f"{version} in {index.plural(n, 'run')}" for version, n in sorted(counts.items()))
+        for name, counts in found.items()
+        if len(counts) > 1
+    ]
+
+
+def _machines(runs: list[Run]) -> list[str]:
+    """On what the runs ran, without the names of the machines, and the code's commit where it is known."""
+    known = [run.record["machine"] for run in runs if run.record.get("machine")]
+    lines = []
+    if known:
+        hosts = len({machine.get("host") for machine in known})
+        devices = Counter(run.device for run in runs if run.record.get("machine"))
+        listed = ", ".join(f"{device} ({index.plural(n, 'run')})" for device, n in sorted(devices.items()))
+        lines.append(f"{index.plural(hosts, 'machine')}. Devices: {listed}")
+    commits = sorted({run.record["commit"] for run in runs if run.record.get("commit")})
+    if commits:
+        lines.append("Code of the runs: commit " + ", ".join(f"`{commit}`" for commit in commits))
+    here = commit()
+    return lines + ([f"Code of this page: commit `{here}`"] if here else [])
+
+
+def commit(root: Path = paths.PACKAGE.parent) -> str | None:
+    """The commit of the code, `-dirty` when files differ from it; None outside of a git checkout of it."""
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _parameters(study: Study) -> str:
+    """All parameters as yaml, defaults too; a path of this machine is its last part."""
+    settings = cards.scrubbed(study.model_dump(mode="json", exclude={"root"}))
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,148 @@
+"""`medstudy clean`: what it would free and why; what any study plans or a process holds stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+
+import nbformat
+import pytest
+import yaml
+
+from medstudy import cleaning, grid, notebook, params, paths
+from tests.studies import write_study
+from tests.sweeps import command, finish, log, running
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """(root, file): every run of a study done, and two of an older learning rate; one more study beside it."""
+    file = write_study(tmp_path)
+    content = yaml.safe_load(file.read_text())
+    older = params.parse(content | {"training": content["training"] | {"learning_rate": 0.007}})
+    for job in [*grid.plan(older)[-3:], *grid.plan(params.load(file))]:
+        finish(job)
+        (job.dir / "result.parquet").write_bytes(b"x" * 1000)
+        log(job, "said\n")
+    return tmp_path, file
+
+
+def names(found) -> set[tuple[str, str]]:
+    return {(item.kind, item.path.name.rsplit("-", 1)[0]) for item in found.items}
+
+
+def everything(root) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.name != "lock"}
+
+
+def test_superseded_runs_are_listed_then_freed_and_nothing_else(shared, capsys):
+    root, file = shared
+    before = everything(root)
+    found = cleaning.find([file])
+    assert {kind for kind, _ in names(found)} == {"run", "log"} and len(found.items) == 6
+    assert all("tiny as it is now plans others" in item.why for item in found.items if item.kind == "run")
+    assert command("clean", file) == 0
+    assert "--yes frees them" in capsys.readouterr().out and everything(root) == before
+    assert command("clean", file, "--yes") == 0
+    gone = {item.path.relative_to(root) for item in found.items}
+    assert all(any(str(path).startswith(str(one)) for one in gone) for path in before - everything(root))
+    assert not any((root / one).exists() for one in gone)
+    assert all(job.done for job in grid.plan(params.load(file)))
+    assert capsys.readouterr().out.splitlines()[-1] == f"Freed {found.bytes / 1000:.3g} kB."
+    assert list((root / "runs" / ".trash").iterdir()) == [] and cleaning.find([file]).items == []
+
+
+def test_what_another_study_beside_it_plans_stays(shared):
+    root, file = shared
+    content = yaml.safe_load(file.read_text())
+    rate = content["training"] | {"learning_rate": 0.007}
+    (root / "other.yaml").write_text(yaml.safe_dump(content | {"study": "other", "training": rate}))
+    kept = {job.dir for job in grid.plan(params.load(root / "other.yaml"))}
+    assert not kept & {item.path for item in cleaning.find([file]).items}
+
+
+def test_runs_of_a_study_that_is_not_asked_for_stay(shared):
+    root, file = shared
+    alien = root / "runs" / "train-native-s0-0123456789ab"
+    alien.mkdir()
+    (alien / "record.json").write_text(json.dumps({"study": "elsewhere"}))
+    unknown = root / "runs" / "train-native-s0-ba9876543210"
+    unknown.mkdir()
+    assert {alien, unknown}.isdisjoint(item.path for item in cleaning.find([file]).items)
+
+
+@pytest.mark.parametrize("broken", ["study: [", "study: x\nunknown: 1\n"])
+def test_a_params_file_that_cannot_be_planned_keeps_all_runs(shared, broken, capsys):
+    root, file = shared
+    (root / "broken.yaml").write_text(broken)
+    before = everything(root)
+    assert command("clean", file, "--yes") == 0
+    said = capsys.readouterr().out
+    assert "all runs: broken.yaml cannot be planned" in said and "Freed 0 B" in said and everything(root) == before
+
+
+def test_a_study_whose_model_is_not_mounted_keeps_its_own_runs(shared):
+    root, file = shared
+    content = yaml.safe_load(file.read_text())
+    (root / "other.yaml").write_text(yaml.safe_dump(content | {"study": "x", "model": {"id": "/nowhere/model"}}))
+    (root / "note.yaml").write_text("name: not a study\n")
+    own = root / "runs" / "train-native-s0-0123456789ab"
+    own.mkdir()
+    (own / "record.json").write_text(json.dumps({"study": "x"}))
+    found = cleaning.find([file, root / "other.yaml"])
+    assert len(found.items) == 6 and own not in {item.path for item in found.items}
+    assert found.held == ["the runs of x: their names hang on what is not there, /nowhere/model"]
+
+
+def test_a_run_that_a_process_works_on_stays_and_so_does_what_it_may_need(shared):
+    root, file = shared
+    old = next(item.run for item in cleaning.find([file]).items)
+    found = cleaning.find([file])
+    job = grid.Job("x", "x", old, (), "x", {}, "x")
+    with running(job, "at work"):
+        assert cleaning.free(found) < found.bytes and old.is_dir()
+        now = cleaning.find([file])
+    assert now.items == [] and old.name in now.held[0]
+
+
+def test_resume_points_of_complete_runs_and_of_runs_that_nobody_plans(shared):
+    root, file = shared
+    done, waiting = (grid.job(params.load(file), name) for name in ("train-native-s0", "train-native-s1"))
+    shutil.rmtree(waiting.dir)
+    for job in (done, waiting):
+        paths.scratch(job.dir).mkdir(parents=True)
+    for name, said in (("train-old-s0-0123456789ab", file), ("train-old-s1-0123456789ab", root / "gone.yaml"),
+                       ("train-far-s0-0123456789ab", paths.ROOT / "params" / "tiny.yaml")):  # fmt: skip
+        (root / "runs" / ".partial" / name).mkdir()
+        started(root / "runs" / name, said)
+    (root / "runs" / ".partial" / "train-mystery-s0-0123456789ab").mkdir()
+    found = {item.path.name for item in cleaning.find([file]).items if item.kind == "resume point"}
+    assert found == {done.dir.name, "train-old-s0-0123456789ab", "train-old-s1-0123456789ab"}
+
+
+def test_caches_only_when_asked_and_never_while_something_runs(shared):
+    root, file = shared
+    (root / "runs" / ".cache" / "pixels").mkdir(parents=True)
+    assert "cache" not in {item.kind for item in cleaning.find([file]).items}
+    assert ("cache", "pixels") in names(cleaning.find([file], caches=True))
+    with running(grid.job(params.load(file), "scores"), "at work"):
+        found = cleaning.find([file], caches=True)
+    assert "cache" not in {item.kind for item in found.items} and "in use by scores" in found.held[0]
+
+
+def test_a_clean_that_was_stopped_is_finished_by_the_next(shared):
+    root, file = shared
+    (root / "runs" / ".trash" / "left").mkdir(parents=True)
+    found = cleaning.find([file])
+    assert ("trash", "left") in names(found)
+    cleaning.free(found)
+    assert not (root / "runs" / ".trash" / "left").exists()
+
+
+def started(run, study) -> None:
+    """Let the job of a run have been killed."""
+    notebook.logs(run).mkdir(parents=True)
+    about = {"parameters": {"study": str(study), "run": "x"}, "start_time": datetime.now(UTC).isoformat()}
+    book = nbformat.v4.new_notebook(metadata={"papermill": about})
+    nbformat.write(book, notebook.logs(run) / "notebook.ipynb")
