@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -37,9 +38,11 @@ PROFILE = "slurm-no-accounting"
 OFTEN = "slurm-init-seconds-before-status-checks: 20"
 REQUEUE = "scontrol requeue"
 FAULTS = {"scancel": faults.cancel, "SIGKILL to the kernel": faults.kill_kernel, REQUEUE: faults.requeue}
+STARTED: list[subprocess.Popen] = []
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that daemons and files of the test go with it
     parser = argparse.ArgumentParser("python -m tests.cluster", description=__doc__.splitlines()[0])
     parser.add_argument("--record", type=Path, help="write what was measured into this JSON file")
     options = parser.parse_args()
@@ -57,11 +60,11 @@ def main() -> int:
 def _test(folder: Path) -> dict:
     seconds: dict[str, float] = {}
     ours, local = (_study(folder / name) for name in ("slurm", "local"))
-    with slurm.running():
+    with slurm.running(), _ended():
         with _timed(seconds, "slurm"):
             done = _on_slurm(ours)
         jobs, version = faults.submitted(), slurm.said("sinfo", "--version")
-    with _timed(seconds, "local"):
+    with _timed(seconds, "local"), _ended():
         assert _start(local, "local").wait() == 0
     compared = _compare(params.load(ours), params.load(local))
     return {
@@ -138,7 +141,19 @@ def _study(folder: Path) -> Path:
 def _start(file: Path, profile: str | Path) -> subprocess.Popen:
     """`medstudy run`, in the study's folder; what it prints goes on here."""
     call = command("run", file, "--profile", profile, "--only", *ONLY)
-    return subprocess.Popen(call, cwd=file.parent, env=faults.environment())
+    STARTED.append(subprocess.Popen(call, cwd=file.parent, env=faults.environment()))
+    return STARTED[-1]
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """Whatever `_start` started ends with the block, when that fails too."""
+    try:
+        yield
+    finally:
+        for process in STARTED:
+            if process.poll() is None:
+                kill_tree(process)
 
 
 def _profile(folder: Path) -> Path:
