@@ -40,13 +40,13 @@ def main() -> int:
     pythons = dict(one.split("=", 1) for one in options.python)
     stages = [options.stage] if options.stage else list(gpu.STAGES)
     lines = cpu.measure(pythons) if options.device == "cpu" else gpu.measure(pythons, stages)
-    about = _about()  # before a file of results changes the tree
+    made_on = about()  # before a file of results changes the tree
     file = RESULTS / f"{options.device}.json"
     made = _others(file, stages) if options.stage else []
     for line in lines:
         made.append(line)
         print(_words(line), flush=True)
-        _write(file, made, about)
+        write(file, made, made_on)
     Console().print(table(made))
     if options.readme:
         print(f"Written: {readme.replace(f'benchmarks {options.device}', markdown(made))}")
@@ -107,7 +107,7 @@ def _others(file: Path, stages: list[str]) -> list[dict]:
     return [line for line in lines if line.get("stage") not in stages]
 
 
-def _about() -> dict:
+def about() -> dict:
     """What the measurements run on."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True)
     return {
@@ -119,7 +119,7 @@ def _about() -> dict:
     }
 
 
-def _write(file: Path, lines: list[dict], about: dict) -> None:
+def write(file: Path, lines: list[dict], about: dict) -> None:
     for path, content in ((file, lines), (file.with_suffix(".about.json"), about)):
         with paths.atomic(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

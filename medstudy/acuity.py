@@ -3,19 +3,20 @@
 The curve is psi(d) = g + (1 - g)(1 - l) logistic(k (log2 d - log2 d0)), with d the detail in native pixels, g
 the chance of guessing right (fixed, of each question), l the lapse: the share of informed answers lost
 however large the detail. The threshold d0 is where psi stands half-way between guessing and its ceiling
-(Wichmann and Hill 2001, https://doi.org/10.3758/BF03194544). The likelihood stands on a grid,
-one row an image and seed, so a bootstrap over images and seeds is one matrix product; fractional scores count
-as shares of an answer.
+(Wichmann and Hill 2001, https://doi.org/10.3758/BF03194544). The likelihood stands on a grid of parameters and
+depends on the answers by their counts alone, right and wrong of every size and chance: a bootstrap over images and
+seeds draws counts, and is then one matrix product. Fractional scores count as shares of an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy import optimize
+from scipy import optimize, sparse
 
 from medstudy.errors import DataError
 from medstudy.intervals import coded
@@ -71,15 +72,15 @@ def acuity(scores: pd.DataFrame, value: str = "score", level: float = 0.95, n: i
     if len(np.unique(x)) < MIN_SIZES or counts[1] < MIN_IMAGES:
         return _failed(rows, counts, f"needs {MIN_SIZES} sizes and {MIN_IMAGES} images; has "
                        f"{len(np.unique(x))} and {counts[1]}")
-    grid, likelihood = _likelihood(rows, x)
-    best = grid[likelihood.sum(axis=(0, 1)).argmax()]
+    counted = _counted(rows, x)
+    best = counted.best(np.ones((1, counted.n_images)), np.ones((1, counted.n_seeds)))[0]
     x0, slope, lapse = _polish(rows, x, best)
     inside = (x.min(), x.max())
     if not inside[0] < x0 < inside[1]:
         side = "below the smallest" if x0 <= inside[0] else "above the largest"
         return _failed(rows, counts, f"the midpoint lies {side} detail shown "
                        f"({2 ** inside[0]:.1f} to {2 ** inside[1]:.1f} px)")
-    drawn = grid[_bootstrap(likelihood, n, seed), 0]
+    drawn = _bootstrap(counted, n, seed)[:, 0]
     beyond = (drawn <= inside[0]).mean() + (drawn >= inside[1]).mean()
     if beyond > 0.25:
         return _failed(rows, counts, f"{beyond:.0%} of resamples put the midpoint beyond the details shown")
@@ -101,19 +102,42 @@ def _rounded(x: np.ndarray) -> np.ndarray:
     return x if len(np.unique(x)) <= 64 else np.round(x * 32) / 32
 
 
-def _likelihood(rows: pd.DataFrame, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters [G, 3] (x0, slope, lapse) and the log-likelihood of every image and seed [I, S, G]."""
+@dataclass(frozen=True)
+class _Counts:
+    """Right and wrong answers of every image and seed [I x S, K], of the K kinds of question (size, chance)."""
+
+    kinds: np.ndarray  # [K, 2]
+    right: sparse.csr_array
+    wrong: sparse.csr_array
+    n_images: int
+    n_seeds: int
+
+    def best(self, images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """x0, slope, lapse [n, 3] of the likeliest grid point, with weights of images [n, I] and of seeds [n, S]."""
+        weights = (images[:, :, None] * seeds[:, None, :]).reshape(len(images), -1)
+        grid, right, wrong = _logarithms(self.kinds.tobytes())
+        return grid[((weights @ self.right) @ right + (weights @ self.wrong) @ wrong).argmax(axis=1)]
+
+
+def _counted(rows: pd.DataFrame, x: np.ndarray) -> _Counts:
+    kinds, kind = np.unique(np.stack([x, rows["chance"]], axis=1), axis=0, return_inverse=True)
+    image, run = (np.unique(rows[c], return_inverse=True)[1] for c in ("image", "run"))
+    n_images, n_seeds = image.max() + 1, run.max() + 1
+    where, shape = (image * n_seeds + run, kind.ravel()), (n_images * n_seeds, len(kinds))
+    value = rows["value"].to_numpy()
+    right, wrong = (sparse.csr_array((part, where), shape=shape) for part in (value, 1 - value))
+    return _Counts(kinds, right, wrong, n_images, n_seeds)
+
+
+@lru_cache(maxsize=2)
+def _logarithms(kinds: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Parameters [G, 3] (x0, slope, lapse) and the logarithms [K, G] of psi and 1 - psi: the same for every regime."""
+    kinds = np.frombuffer(kinds).reshape(-1, 2)
+    x = kinds[:, 0]
     centres = np.arange(x.min() - MARGIN_OCTAVES, x.max() + MARGIN_OCTAVES + 1e-9, 1 / STEPS_AN_OCTAVE)
     grid = np.stack(np.meshgrid(centres, SLOPES, LAPSES, indexing="ij"), axis=-1).reshape(-1, 3)
-    kinds, kind = np.unique(np.stack([x, rows["chance"]], axis=1), axis=0, return_inverse=True)
-    psi = _psi(kinds[:, :1], kinds[:, 1:], *grid.T[:, None])
-    psi = np.clip(psi, 1e-3, 1 - 1e-3)  # [sizes x chances, G]; no single slip is worth more than 7 nats
-    image, run = (np.unique(rows[c], return_inverse=True)[1] for c in ("image", "run"))
-    shape = (image.max() + 1, run.max() + 1, len(kinds))
-    where = np.ravel_multi_index((image, run, kind.ravel()), shape)
-    right = np.bincount(where, rows["value"], np.prod(shape)).reshape(shape)
-    wrong = np.bincount(where, 1 - rows["value"], np.prod(shape)).reshape(shape)
-    return grid, right @ np.log(psi) + wrong @ np.log(1 - psi)
+    psi = np.clip(_psi(kinds[:, :1], kinds[:, 1:], *grid.T[:, None]), 1e-3, 1 - 1e-3)  # no slip is worth over 7 nats
+    return grid, np.log(psi), np.log(1 - psi)
 
 
 def _polish(rows: pd.DataFrame, x: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -127,16 +151,15 @@ def _polish(rows: pd.DataFrame, x: np.ndarray, start: np.ndarray) -> np.ndarray:
     return optimize.minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
 
 
-def _bootstrap(likelihood: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """The best grid point [n] of each resample of images and, S - 1 of S at a time, of seeds."""
-    n_images, n_seeds, n_grid = likelihood.shape
+def _bootstrap(counted: _Counts, n: int, seed: int) -> np.ndarray:
+    """The best grid point [n, 3] of each resample of images and, S - 1 of S at a time, of seeds."""
+    n_images, n_seeds = counted.n_images, counted.n_seeds
     rng = np.random.default_rng(seed)
-    images = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n)
+    images = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n).astype(float)
     seeds = np.ones((n, 1))
     if n_seeds > 1:
         seeds = rng.multinomial(n_seeds - 1, np.full(n_seeds, 1 / n_seeds), size=n) * n_seeds / (n_seeds - 1)
-    weights = (images[:, :, None] * seeds[:, None, :]).reshape(n, -1).astype(np.float32)
-    return (weights @ likelihood.reshape(-1, n_grid).astype(np.float32)).argmax(axis=1)
+    return counted.best(images, seeds)
 
 
 def _ends(drawn: np.ndarray, x0: float, inside: tuple[float, float], level: float) -> tuple[float, float]:

@@ -81,7 +81,7 @@ def _summary(metric: Metric, rows: pd.DataFrame, score: str, level: float) -> pd
     """KEYS, estimate, low, high and counts of every cell that has the metric."""
     rows, value = rows[rows["kind"] == metric.kind], getattr(metric, score)
     if metric.of and score == "author":
-        cells = scoring.localizations_named(rows).groupby(KEYS, sort=True)
+        cells = scoring.localizations_named(rows).groupby(KEYS, sort=True, observed=True)
         found = [dict(zip(KEYS, key, strict=True)) | asdict(macro_interval(part, metric.of, value, level))
                  for key, part in cells]  # fmt: skip
         return pd.DataFrame(found)

@@ -84,7 +84,8 @@ def worst_mismatch(study: Study) -> Finding:
 def _mismatches(study: Study):
     """Draws of all cells, and the indices [K] of each mismatched cell and of its aligned one."""
     rows = study.ladder
-    homes = rows.loc[rows["regime"] == rows["inference"], "regime"].unique()
+    cells = rows[["regime", "inference"]].drop_duplicates().astype(str)
+    homes = cells.loc[cells["regime"] == cells["inference"], "regime"]
     rows = own_claims.common_seeds(rows[rows["regime"].isin(homes)])
     if rows.empty or rows["inference"].nunique() < 2:
         raise NotRun("needs a regime evaluated at its own resolution and at another")

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from medstudy import __version__
+from medstudy import __version__, cli_sweeps
+from medstudy.arguments import above_zero, command, positive, roomy
 from medstudy.errors import Elsewhere, MedstudyError, ParamsError
 
 COME_BACK = 75  # the exit status for it: sysexits.h, EX_TEMPFAIL
-WIDTH = 150  # columns of a table that is not printed on a terminal
 EXAMPLES = """examples:
   python -m medstudy run params/offline.yaml              make everything that is missing, then print the claims
   python -m medstudy run params/offline.yaml --dry-run    what would be made, without making it
@@ -27,8 +27,11 @@ EXAMPLES = """examples:
   python -m medstudy data check params/offline.yaml       what its data hold, and what in them would stop it
   python -m medstudy data check my/folder                 the same of a folder or table of your own
   python -m medstudy run params/offline.yaml --profile slurm    the same on a cluster
-  python -m medstudy status params/offline.yaml           which jobs are done, running, failed
+  python -m medstudy status params/offline.yaml --watch   what is done, runs, failed, and what is left in time and cost
+  python -m medstudy logs params/offline.yaml mixed-s1    the log of a run, by its name or a part of it
   python -m medstudy retry params/offline.yaml            the failed jobs alone, from where they stopped
+  python -m medstudy clean params/offline.yaml            what no study needs any more; frees it with --yes
+  python -m medstudy fetch params/paper.yaml              model and data, for nodes without a network (run --offline)
   python -m medstudy report params/offline.yaml           the claims again, and where the figures are
   python -m medstudy verify params/offline.yaml           do files and claims still follow from the records?
   python -m medstudy rescore params/offline.yaml          scores and the author's table, without a model
@@ -65,33 +68,33 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"medstudy {__version__}")
     commands = made.add_subparsers(required=True, metavar="COMMAND")
-    run_ = _command(commands, "run", _run, "make everything of a study that is missing, then print the claims")
+    run_ = command(commands, "run", _run, "make everything of a study that is missing, then print the claims")
     _engine(run_)
     run_.add_argument("--only", nargs="+", default=[], metavar="JOB", help="names or patterns, and what they need")
     run_.add_argument("--dry-run", action="store_true", help="only say what would be made, and what it would cost")
-    retry_ = _command(commands, "retry", _retry, "make the failed jobs of a study again, where they stopped")
+    retry_ = command(commands, "retry", _retry, "make the failed jobs of a study again, where they stopped")
     retry_.add_argument("jobs_", nargs="*", metavar="JOB", help="names or patterns (default: all that failed)")
     retry_.add_argument("--fresh", action="store_true", help="from their beginning")
     _engine(retry_)
-    estimate_ = _command(commands, "estimate", _estimate, "what every job costs: FLOPs, seconds, memory and disk")
-    estimate_.add_argument("--tflops", type=_above_zero, help="sustained 10^12 operations a second, for another device")
-    estimate_.add_argument("--cores", type=_positive, help="jobs at once (default: every core this process may use)")
+    estimate_ = command(commands, "estimate", _estimate, "what every job costs: FLOPs, seconds, memory and disk")
+    estimate_.add_argument("--tflops", type=above_zero, help="sustained 10^12 operations a second, for another device")
+    estimate_.add_argument("--cores", type=positive, help="jobs at once (default: every core this process may use)")
     estimate_.add_argument("--json", action="store_true", help="print jobs, totals and what they rest on as JSON")
     _data_commands(commands)
-    _command(commands, "status", _status, "which jobs are done, running, failed or waiting, and how long they took")
-    report_ = _command(commands, "report", _report, "print the claims and where the figures are")
+    cli_sweeps.add(commands)
+    report_ = command(commands, "report", _report, "print the claims and where the figures are")
     report_.add_argument("--readme", action="store_true", help="also write the results into README.md")
-    _command(commands, "verify", _verify, "recompute the hash of every recorded file, and the claims")
-    rescore_ = _command(commands, "rescore", _rescore, "scores from predictions alone, without a model", study=False)
+    command(commands, "verify", _verify, "recompute the hash of every recorded file, and the claims")
+    rescore_ = command(commands, "rescore", _rescore, "scores from predictions alone, without a model", study=False)
     rescore_.add_argument("what", nargs="+", type=Path, help=PREDICTIONS)
     rescore_.add_argument("--out", type=Path, help="also write scores.parquet and author_scores.csv into this folder")
-    export_ = _command(commands, "export", _export, "results and samples in the files of other harnesses", study=False)
+    export_ = command(commands, "export", _export, "results and samples in the files of other harnesses", study=False)
     export_.add_argument("what", nargs="+", type=Path, help=PREDICTIONS)
     export_.add_argument("--to", required=True, help="whose files: lmms-eval or lm-eval")
     export_.add_argument("--out", type=Path, required=True, help="a folder; no file in it is overwritten")
     export_.add_argument("--date", help="of runs without a record, as 2026-11-22T22:48:00")
-    _command(commands, "doctor", _doctor, "what is installed, which device and attention kernel, and why", study=False)
-    notebook_ = _command(commands, "notebook", _notebook, "run one notebook with checked parameters", study=False)
+    command(commands, "doctor", _doctor, "what is installed, which device and attention kernel, and why", study=False)
+    notebook_ = command(commands, "notebook", _notebook, "run one notebook with checked parameters", study=False)
     notebook_.add_argument("name", help="file name in notebooks/, as 02_train")
     notebook_.add_argument("--out", type=Path, required=True, help="the run's folder; the executed notebook ends there")
     notebook_.add_argument("--once", action="store_true", help="take the run as it is when it is complete already")
@@ -100,13 +103,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _engine(command: argparse.ArgumentParser) -> None:
+def _engine(made: argparse.ArgumentParser) -> None:
     """How jobs are run."""
-    command.add_argument("--profile", default="local", help="a folder in workflow/profiles/, as slurm, or another")
-    command.add_argument("--cores", type=_positive, help="of this machine (default: every core this process may use)")
-    command.add_argument("--jobs", type=_positive, help="at once on a cluster (default: as the profile says)")
-    command.add_argument("--offline", action="store_true", help="no job asks the hub; see fetch")
-    command.add_argument("--tflops", type=_above_zero, help="for a dry run or a cluster's requests, as for estimate")
+    made.add_argument("--profile", default="local", help="a folder in workflow/profiles/, as slurm, or another")
+    made.add_argument("--cores", type=positive, help="of this machine (default: every core this process may use)")
+    made.add_argument("--jobs", type=positive, help="at once on a cluster (default: as the profile says)")
+    made.add_argument("--offline", action="store_true", help="no job asks the hub; see fetch")
+    made.add_argument("--tflops", type=above_zero, help="for a dry run or a cluster's requests, as for estimate")
 
 
 def _data_commands(commands) -> None:
@@ -124,15 +127,7 @@ def _data_commands(commands) -> None:
     check.add_argument("--images", metavar="FOLDER", help="below which the images are (default: the table's folder)")
     check.add_argument("--form", help="table, swift or llava (default: by the first row)")
     check.add_argument("--ask", metavar="QUESTION", help="of every row, where the table has no questions")
-    check.add_argument("--sides", nargs="+", type=_positive, metavar="SIDE", help="ladder (default: 224 448 672 896)")
-
-
-def _command(commands, name: str, function, text: str, study: bool = True) -> argparse.ArgumentParser:
-    made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    made.set_defaults(command=function)
-    if study:
-        made.add_argument("study", help="the study's params file, as params/offline.yaml")
-    return made
+    check.add_argument("--sides", nargs="+", type=positive, metavar="SIDE", help="ladder (default: 224 448 672 896)")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -202,7 +197,7 @@ def _costs(study, tflops: float | None, cores: int | None) -> None:
     """What the study's jobs cost, as a table, and what that rests on."""
     from medstudy import estimate, estimate_table
 
-    frame, console = estimate.estimate(study, tflops, progress=True), _roomy()
+    frame, console = estimate.estimate(study, tflops, progress=True), roomy()
     console.print(estimate_table.table(frame))
     for line in estimate_table.summary(frame, _totals(frame, cores)):
         console.print(line, highlight=False, soft_wrap=True)
@@ -230,7 +225,7 @@ def _data_check(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
-        _roomy().print(check_table.render(report), highlight=False)
+        roomy().print(check_table.render(report), highlight=False)
     return int(report.stops)
 
 
@@ -243,18 +238,6 @@ def _own_data(options: argparse.Namespace):
     content = {"name": "local", "label": "data", "path": options.path}
     content |= {name: value for name, value in stated.items() if value is not None}
     return data(content | {"columns": {name: column for name, _, column in pairs}}, "the options")
-
-
-def _status(options: argparse.Namespace) -> None:
-    from medstudy import grid, params, provenance, workflow
-
-    table = Table("job", "state", "seconds", "newest line of its log")
-    for job in grid.plan(params.load(options.study)):
-        state = workflow.state(job)
-        seconds = f"{provenance.read(job)['seconds']:.1f}" if state == "done" else ""
-        newest = workflow.last_line(job) if state in ("running", "failed") else ""
-        table.add_row(job.name, state, seconds, escape(newest))
-    Console().print(table)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -279,7 +262,7 @@ def _rescore(options: argparse.Namespace) -> None:
     from medstudy import rescoring
 
     scores, table = rescoring.rescore(rescoring.find(options.what))
-    _roomy().print(rescoring.printed(table))
+    roomy().print(rescoring.printed(table))
     if options.out:
         for file in rescoring.write(scores, table, options.out):
             print(f"Written: {file}")
@@ -311,30 +294,6 @@ def _notebook(options: argparse.Namespace) -> None:
     print(notebook.execute(options.name, options.out.resolve(), dict(options.p), options.once, options.cards))
 
 
-def _roomy() -> Console:
-    """For wide tables: a file or a pipe has room."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDTH)
-    return console
-
-
 def _interrupt(number: int, frame: object) -> None:
     """Being told to end is as good as Ctrl-C: what we started is ended too."""
     raise KeyboardInterrupt
-
-
-def _above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number above 0 is needed, got {text!r}")
-    return value
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number of at least 1 is needed, got {text!r}")
-    return int(text)

@@ -9,31 +9,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from medstudy.arguments import above_zero, command, positive, roomy
 from medstudy.errors import ParamsError
 
 
 def add(commands) -> None:
     """Add the commands to the parser of `medstudy`."""
-    from medstudy.cli import _above_zero, _command, _positive
-
-    status_ = _command(commands, "status", _status, "which jobs are done, running, failed; time and cost left")
-    status_.add_argument("--watch", nargs="?", type=_above_zero, const=2.0, metavar="SECONDS", help="follow it")
+    status_ = command(commands, "status", _status, "which jobs are done, running, failed; time and cost left")
+    status_.add_argument("--watch", nargs="?", type=above_zero, const=2.0, metavar="SECONDS", help="follow it")
     status_.add_argument("--all", action="store_true", help="every job, of a large study too")
     status_.add_argument("--json", action="store_true", help="print all jobs and the summary as JSON")
-    logs_ = _command(commands, "logs", _logs, "what a run said last, or says while it works")
+    logs_ = command(commands, "logs", _logs, "what a run said last, or says while it works")
     logs_.add_argument("run", metavar="RUN", help="a run's name, a part that no other has, or a pattern")
-    logs_.add_argument("-n", type=_positive, default=40, metavar="LINES", help="so many lines (default: 40)")
+    logs_.add_argument("-n", type=positive, default=40, metavar="LINES", help="so many lines (default: 40)")
     logs_.add_argument("--follow", action="store_true", help="new lines as they come, until the run ends")
-    clean_ = _command(commands, "clean", _clean, "what no study needs any more under runs/, and free it", study=False)
+    clean_ = command(commands, "clean", _clean, "what no study needs any more under runs/, and free it", study=False)
     clean_.add_argument("study", nargs="*", help="params files (default: all in params/)")
     clean_.add_argument("--caches", action="store_true", help="also the caches of images and features")
     clean_.add_argument("--yes", action="store_true", help="free it; without, only list it")
-    _command(commands, "fetch", _fetch, "download models and data of a study, for a node without network")
+    command(commands, "fetch", _fetch, "download models and data of a study, for a node without network")
 
 
 def _status(options: argparse.Namespace) -> None:
     from medstudy import params, status
-    from medstudy.cli import _roomy
 
     study = params.load(options.study)
     if options.watch:
@@ -47,7 +45,7 @@ def _status(options: argparse.Namespace) -> None:
         said = {"jobs": json.loads(rows.to_json(orient="records")), "summary": status.summary(rows)}  # NaN as null
         print(json.dumps(said, indent=2))
     else:
-        _roomy().print(status.render(rows, None if options.all else status.LISTED), highlight=False)
+        roomy().print(status.render(rows, None if options.all else status.LISTED), highlight=False)
 
 
 def _logs(options: argparse.Namespace) -> None:
@@ -73,14 +71,13 @@ def _logs(options: argparse.Namespace) -> None:
 
 def _clean(options: argparse.Namespace) -> None:
     from medstudy import cleaning
-    from medstudy.cli import _roomy
 
     found = cleaning.find(options.study, options.caches)
     table = Table("what", "size", "where", "why", box=None, pad_edge=False)
     for item in found.items:
         table.add_row(item.kind, _bytes(item.bytes), escape(item.path.name), escape(item.why))
     if found.items:
-        _roomy().print(table, highlight=False)
+        roomy().print(table, highlight=False)
     for line in found.held:
         print(f"Kept, {line}")
     if options.yes:

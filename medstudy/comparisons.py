@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
+from scipy import special
 from statsmodels.stats.proportion import proportion_effectsize
 
 from medstudy.errors import DataError
@@ -71,6 +70,12 @@ def pairs(a: pd.DataFrame, b: pd.DataFrame, value: str = "score") -> pd.DataFram
     return rows.assign(a=rows["value"], b=rows[f"{value}_b"].astype(float))
 
 
+def _narrow(rows: pd.DataFrame, *more: str | None) -> pd.DataFrame:
+    """What a comparison reads of its rows, as joining carries every column along."""
+    read = (*QUESTION, "group", "seed", "model", *more)
+    return rows[[name for name in rows if name in read]]
+
+
 def _same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     of_a, of_b = a["seed"].unique(), b["seed"].unique()
     if len(of_b) == 1 < len(of_a):
@@ -91,8 +96,8 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, value: str = "score", le
     With `macro` (a column such as "task") every value of it weighs the same, however many questions it has.
     Where the differences do not vary, the width is Wilson's for 0 events in as many image clusters.
     """
-    rows = pairs(a, b, value)
-    weight = 1 / rows.groupby(macro)["a"].transform("size") if macro else pd.Series(1.0, rows.index)
+    rows = pairs(_narrow(a, value, macro), b, value)
+    weight = 1 / rows.groupby(macro, observed=True)["a"].transform("size") if macro else pd.Series(1.0, rows.index)
     weight = weight / weight.sum()
     mean_a, mean_b = float((weight * rows["a"]).sum()), float((weight * rows["b"]).sum())
     influence = weight * (rows["a"] - rows["b"] - mean_a + mean_b)
@@ -106,7 +111,7 @@ def contrast(a: pd.DataFrame, b: pd.DataFrame, column: str, first: str, second: 
 
     mean_a and mean_b of the result are the two differences; `effect` does not apply and is NaN.
     """
-    rows = pairs(a, b, value)
+    rows = pairs(_narrow(a, value, column), b, value)
     rows = rows[rows[column].isin([first, second])]
     if rows[column].nunique() != 2:
         raise DataError(f"a contrast needs rows of both {column} = {first!r} and {second!r}; got only "
@@ -147,7 +152,7 @@ def relative_change(a: pd.DataFrame, b: pd.DataFrame, value: str = "score",
 
     When a is all wrong the log is undefined: the upper end is then Wilson's for a, over mean(b).
     """
-    rows = pairs(a, b, value)
+    rows = pairs(_narrow(a, value), b, value)
     counts = rows["question"].nunique(), rows["image"].nunique(), rows["run"].nunique()
     mean_a, mean_b = float(rows["a"].mean()), float(rows["b"].mean())
     if mean_b == 0:
@@ -156,7 +161,7 @@ def relative_change(a: pd.DataFrame, b: pd.DataFrame, value: str = "score",
     influence = (rows["a"] / max(mean_a, 1e-300) - rows["b"] / mean_b).to_numpy() / len(rows)
     sizes = spread(rows["image"].to_numpy(), rows["run"].to_numpy(), influence)
     if mean_a == 0:
-        top = wilson(0.0, sizes.n_images, stats.norm.ppf((1 + level) / 2))[1]
+        top = wilson(0.0, sizes.n_images, special.ndtri((1 + level) / 2))[1]
         return RelativeChange(-1.0, -1.0, top / mean_b - 1, *counts)
     margin = sizes.margin(1 - level)
     low, high = (float(ratio * np.exp(m) - 1) for m in (-margin, margin))
@@ -166,5 +171,8 @@ def relative_change(a: pd.DataFrame, b: pd.DataFrame, value: str = "score",
 def holm(p: pd.Series | dict) -> pd.DataFrame:
     """Holm's step-down p values; columns p, p_holm, family_size, one row a test, in the order given."""
     p = pd.Series(p, dtype=float)
-    adjusted = multipletests(p.to_numpy(), method="holm")[1] if len(p) else []
+    order = np.argsort(p.to_numpy())
+    steps = np.maximum.accumulate(p.to_numpy()[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(steps, 1)
     return pd.DataFrame({"p": p, "p_holm": adjusted, "family_size": len(p)}, index=p.index)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from medstudy import datasets, elements, paths
+from medstudy import datasets, elements, parquet, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
 
@@ -42,7 +42,9 @@ _TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "opti
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "draws.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 _SOURCES = ("sources/hub.py", "sources/splits.py")
-_DRAWING = ("report.py", "leakage.py", "elements.py", *elements.shared(), *_STATISTICS)
+_RESULTS = ("report.py", "parquet.py", "leakage.py", *_STATISTICS)
+_DRAWING = (*_RESULTS, "elements.py", *elements.shared())
+_PAGES = ("figures/index.py", "page.py", "markup.py", "notebook_page.py", "templates/*", "cards.py")
 SOURCES = {  # of data also the data set's own, of a figure its own
     "data": ("records.py", "draws.py", *_READING, "fingerprints.py", "datasets/store.py", *_SOURCES),
     "leakage": ("leakage.py", "fingerprints.py"),
@@ -50,10 +52,10 @@ SOURCES = {  # of data also the data set's own, of a figure its own
     "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
     "scores": ("scoring.py", "metrics.py"),
-    "claims": ("report.py", "leakage.py", "claims.py", "own_claims.py", "verdicts.py", *_STATISTICS),
+    "claims": (*_RESULTS, "figures/data.py", "claims.py", "own_claims.py", "verdicts.py"),
     "figure": _DRAWING,
     "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py"),
-    "report": ("report.py", "figures/index.py", "page.py", "markup.py", "notebook_page.py", "templates/*", "cards.py"),
+    "report": (*_RESULTS, *_PAGES),
 }
 
 
@@ -182,9 +184,12 @@ def needed(study: Study, item: Job, stage: str) -> list[Job]:
     return jobs
 
 
-def gather(jobs: Iterable[Job], file: str) -> pd.DataFrame:
-    """One parquet file of several runs, as one table."""
-    return pd.concat([pd.read_parquet(item.dir / file) for item in jobs], ignore_index=True)
+def gather(jobs: Iterable[Job], file: str, columns: Collection[str] | None = None) -> pd.DataFrame:
+    """One parquet file of several runs, as one table; of large ones only `columns`, as `parquet.read` reads them."""
+    files = [item.dir / file for item in jobs]
+    if columns is not None:
+        return parquet.read(files, columns)
+    return pd.concat([pd.read_parquet(one) for one in files], ignore_index=True)
 
 
 def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, seed: int, after: Iterable[str] = ()):

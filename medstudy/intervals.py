@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from medstudy.errors import DataError
 
@@ -57,9 +57,9 @@ class Spread:
     def margin(self, alpha: float) -> float:
         """Half the width of the 1 - alpha interval; if unknown, the upper end of Wilson's for 0 of I."""
         if not self.known:
-            return wilson(0.0, self.n_images, stats.norm.ppf(1 - alpha / 2))[1]
-        image = stats.t.ppf(1 - alpha / 2, self.n_images - 1) ** 2 * self.v_image
-        seed = stats.t.ppf(1 - alpha / 2, self.n_seeds - 1) ** 2 * self.v_seed if self.n_seeds > 1 else 0.0
+            return wilson(0.0, self.n_images, special.ndtri(1 - alpha / 2))[1]
+        image = special.stdtrit(self.n_images - 1, 1 - alpha / 2) ** 2 * self.v_image
+        seed = special.stdtrit(self.n_seeds - 1, 1 - alpha / 2) ** 2 * self.v_seed if self.n_seeds > 1 else 0.0
         return float(np.sqrt(image + seed))
 
     def p_value(self, estimate: float) -> float:
@@ -107,7 +107,7 @@ def mean_interval(scores: pd.DataFrame, value: str = "score", level: float = 0.9
 def macro_interval(scores: pd.DataFrame, of: str, value: str = "score", level: float = 0.95) -> Interval:
     """The same of a macro mean: every value of the column `of` weighs the same, however many rows it has."""
     rows = coded(scores, value)
-    cells = rows.groupby(of)["value"]
+    cells = rows.groupby(of, observed=True)["value"]
     weights = (1 / cells.transform("size") / cells.ngroups).to_numpy()
     mean = float(np.clip((weights * rows["value"]).sum(), 0, 1))
     images, seeds, questions = (rows[c].to_numpy() for c in ("image", "run", "question"))
@@ -124,10 +124,10 @@ def _mean_interval(images, seeds, questions, values, level) -> Interval:
 def _ends(mean: float, sizes: Spread, level: float) -> tuple[float, float]:
     """Both ends of the Wilson interval; see `mean_interval`."""
     if sizes.known and 0 < mean < 1:
-        quantile = stats.t.ppf((1 + level) / 2, sizes.n_images - 1)
+        quantile = special.stdtrit(sizes.n_images - 1, (1 + level) / 2)
         effective = mean * (1 - mean) * (quantile / sizes.margin(1 - level)) ** 2
         return wilson(mean, effective, quantile)
-    return wilson(mean, sizes.n_images, stats.norm.ppf((1 + level) / 2))
+    return wilson(mean, sizes.n_images, special.ndtri((1 + level) / 2))
 
 
 def summarise(scores: pd.DataFrame, by: Sequence[str], value: str = "score",
@@ -149,14 +149,15 @@ def coded(scores: pd.DataFrame, value: str) -> pd.DataFrame:
     missing = [c for c in (*QUESTION, "group", "seed", value) if c not in scores]
     if missing:
         raise DataError(f"scores need the columns {', '.join(missing)}: medstudy.scoring.score makes them")
-    rows = scores[scores[value].notna()]
+    known = scores[value].notna()
+    rows = scores if known.all() else scores[known]
     if rows.empty:
         raise DataError(f"an interval needs a row with {value!r}; none of {len(scores)} rows has it")
     if not rows[value].between(0, 1).all():
         raise DataError(f"scores lie in [0, 1]; {value!r} has values from {rows[value].min()} to "
                         f"{rows[value].max()}")
-    return rows.assign(image=rows.groupby(["dataset", "group"], sort=False).ngroup(), run=rows["seed"],
-                       question=rows.groupby(QUESTION, sort=False).ngroup(), value=rows[value].astype(float))
+    image, question = (rows.groupby(of, sort=False, observed=True).ngroup() for of in (["dataset", "group"], QUESTION))
+    return rows.assign(image=image, run=rows["seed"], question=question, value=rows[value].astype(float))
 
 
 def native_strata(scores: pd.DataFrame, edges: Sequence[float] | None = None) -> pd.Series:
@@ -167,7 +168,7 @@ def native_strata(scores: pd.DataFrame, edges: Sequence[float] | None = None) ->
     """
     pixels = scores["height"] * scores["width"]
     if edges is None:
-        images = pixels.groupby([scores["dataset"], scores["image_id"]]).first()
+        images = pixels.groupby([scores["dataset"], scores["image_id"]], observed=True).first()
         edges = np.unique(images.quantile([1 / 3, 2 / 3]))
     sides = [f"{round(np.sqrt(edge))}²" for edge in edges]
     between = [f"{a} to {b} px" for a, b in zip(sides, sides[1:], strict=False)]

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from medstudy import grid, notebook, workflow
+from medstudy import grid, notebook
 from medstudy.errors import ParamsError
 from medstudy.params import Study
 
@@ -43,11 +43,19 @@ def find(study: Study, name: str) -> list[grid.Job]:
 
 
 def file(job: grid.Job) -> Path:
+    """Where a run's log is, while it works and afterwards."""
     return notebook.logs(job.dir) / "log.txt"
+
+
+def newest(job: grid.Job) -> str:
+    """The newest line of a run's log; of a progress line its newest state."""
+    return next(iter(last(file(job), 1)), "")
 
 
 def last(log: Path, count: int = LINES) -> list[str]:
     """The last `count` lines that are not empty, each as it stands now: a carriage return starts it anew."""
+    if not log.is_file():
+        return []
     size = log.stat().st_size
     reach, lines = 0, []
     with open(log, "rb") as stream:
@@ -87,7 +95,8 @@ def follow(job: grid.Job, count: int = LINES, every: float = POLL_SECONDS) -> It
 
 def slurm(study: Study, job: grid.Job, count: int = LINES) -> tuple[Path, list[str]] | None:
     """What Slurm said of the last try of a run, where it ran there: the file and its last lines."""
-    said = workflow.slurm_log(study, job)
+    found = (study.runs / "logs" / "slurm").glob(f"*/{job.dir.name}/*.log")
+    said = max(found, key=lambda one: one.stat().st_mtime, default=None)
     return None if said is None else (said, last(said, count))
 
 

@@ -54,7 +54,7 @@ def _at_level(study: Study, level: str) -> Difference:
 def fine_over_coarse(study: Study) -> Finding:
     """The interaction of resolution and the level of detail."""
     native, low = study.aligned(study.native), study.aligned(study.low)
-    if not {"fine", "coarse"} <= set(native["level"]):
+    if not {"fine", "coarse"} <= set(native["level"].unique()):
         raise NotRun("needs fine and coarse questions")
     found = contrast(native, low, "level", "fine", "coarse", level=study.level)
     return _gain(found, f"The gain is {100 * found.mean_a:+.1f} points on fine and {100 * found.mean_b:+.1f} on coarse "
@@ -83,7 +83,7 @@ def mismatch_on_the_same_pixels(study: Study) -> Finding:
 
 def common_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the seeds that every regime has."""
-    seeds = [set(part) for _, part in rows.groupby("regime")["seed"]]
+    seeds = [set(part.unique()) for _, part in rows.groupby("regime", observed=True)["seed"]]
     return rows[rows["seed"].isin(set.intersection(*seeds) if seeds else set())]
 
 
@@ -100,7 +100,7 @@ def _over_ladder(study: Study, regime: str) -> pd.DataFrame:
     study.cell(regime, study.native)
     rows = study.ladder[study.ladder["regime"] == regime]
     question = ["dataset", "image_id", "group", "question_id", "seed"]
-    return rows.groupby(question, as_index=False)["score"].mean()
+    return rows.groupby(question, as_index=False, observed=True)["score"].mean()
 
 
 @claim("O6", "Ours: the native model needs the image (points over the same model shown none)", OURS)

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from medstudy import claims, datasets, figures, grid, leakage, models, page, paths, provenance, tables, workflow
+from medstudy import claims, datasets, figures, grid, leakage, page, paths, provenance, tables, workflow
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.figures import Rendered, StudyData, index
+from medstudy.figures.data import SCORES
 from medstudy.params import Study
 
 INSTALLED = paths.ROOT / ".venv" / "install.json"  # written by the Makefile
@@ -38,8 +39,8 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
         if example.render
     }
     return StudyData(
-        scores=grid.gather(complete(stages["scores"]), "scores.parquet"),
-        author=grid.gather(complete(stages["scores"]), "author.parquet"),
+        scores=grid.gather(complete(stages["scores"]), "scores.parquet", SCORES),
+        author=grid.gather(complete(stages["scores"]), "author.parquet", SCORES),
         training=grid.gather(complete(stages["train"]), "training.parquet"),
         examples=grid.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
@@ -68,6 +69,8 @@ def _facts(study: Study, trained: grid.Job) -> dict:
 def _size(study: Study, folder: Path) -> int:
     """The number of the model's weights; adapters alone are not the model."""
     if study.training.lora:
+        from medstudy import models  # torch and transformers: a report of a study without adapters needs neither
+
         return sum(weight.numel() for weight in models.sketch(study.model).model.parameters())
     return sum(parameters(file) for file in folder.glob("*.safetensors"))
 

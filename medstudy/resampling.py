@@ -43,7 +43,7 @@ def draw_means(scores: pd.DataFrame, by: Sequence[str], value: str = "score", n:
     rows = coded(scores, value)
     image, run = (np.unique(rows[c], return_inverse=True)[1] for c in ("image", "run"))
     cells = rows.groupby(list(by), sort=True, observed=True)
-    cell, labels = cells.ngroup().to_numpy(), [key for key, _ in cells]
+    cell, labels = cells.ngroup().to_numpy(), [key if isinstance(key, tuple) else (key,) for key in cells.size().index]
     shape = (image.max() + 1, run.max() + 1, len(labels))
     where = np.ravel_multi_index((image, run, cell), shape)
     sums = np.bincount(where, rows["value"], np.prod(shape)).reshape(shape)

@@ -58,7 +58,7 @@ def levels(rows: pd.DataFrame) -> np.ndarray:
     unknown: of a data set that knows it of none of its questions, as all but those made here.
     """
     known = rows["detail_px"].notna()
-    told = known.groupby(rows["dataset"]).transform("any")
+    told = known.groupby(rows["dataset"], observed=True).transform("any")
     return np.select([known, told], ["fine", "coarse"], "unknown")
 
 

@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from medstudy import grid, notebook, params, paths, provenance, workflow
+from medstudy import grid, logs, notebook, params, paths, provenance, workflow
 from medstudy.errors import RunError
 from medstudy.params import Study
 
@@ -109,6 +109,8 @@ def sentence(total: Mapping) -> str:
     said = f"{total['done']} of {total['jobs']} jobs done{', ' if counts else ''}{counts}."
     if total["done"] == total["jobs"]:
         return said
+    if total["unknown"] == total["jobs"]:
+        return f"{said} What is left is known once a job of each kind has run."
     parts = [_known(f"{_clock(total['work_seconds'])} of work", total["unknown"], total["work_seconds"])]
     if total["seconds_left"] is not None:
         parts.append(f"{_clock(total['seconds_left'])} with {total['running']} at once")
@@ -201,7 +203,7 @@ def show(file: str | Path, live: bool = False, every: float = POLL_SECONDS,
 def _row(job: grid.Job, state: str, record: dict, needed: float) -> dict:
     passed = _running_for(job) if state == "running" else record.get("seconds", math.nan)
     left = {"done": 0.0, "running": max(needed - passed, 0.0) if not math.isnan(passed) else needed}.get(state, needed)
-    newest = workflow.last_line(job) if state in ("running", "failed") else record.get("unreadable", "")
+    newest = logs.newest(job) if state in ("running", "failed") else record.get("unreadable", "")
     host = record.get("machine", {}).get("host", "")
     return {
         "job": job.name, "stage": job.stage, "state": state, "seconds": passed, "left": left,

@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import platform
-import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from medstudy import grid, leases, notebook, paths, provenance, warm
+from medstudy import grid, leases, logs, notebook, paths, provenance, warm
 from medstudy.errors import ModelError, ParamsError, RunError
 from medstudy.params import Study
 
@@ -208,13 +207,7 @@ def state(job: grid.Job) -> str:
         return "done"
     if notebook.running(job.dir):
         return "running"
-    return "failed" if (notebook.logs(job.dir) / "log.txt").exists() else "waiting"
-
-
-def last_line(job: grid.Job) -> str:
-    """The newest line of a run's log; of a progress line its newest state."""
-    lines = _tail(notebook.logs(job.dir) / "log.txt", 1)
-    return lines[0] if lines else ""
+    return "failed" if logs.file(job).exists() else "waiting"
 
 
 def wall_seconds(study: Study) -> float | None:
@@ -249,7 +242,7 @@ def _watch(study: Study, jobs: list[grid.Job], busy: Callable[[], bool], console
 def _progress(jobs: list[grid.Job], finished: int, elapsed: float) -> Text:
     running = [job for job in jobs if not job.done and notebook.running(job.dir)]
     lines = [f"{finished}/{len(jobs)} jobs done, {_clock(elapsed)}"]
-    lines += [f"  {job.name}: {last_line(job)}" for job in running]
+    lines += [f"  {job.name}: {logs.newest(job)}" for job in running]
     return Text("\n".join(lines), overflow="ellipsis", no_wrap=True)
 
 
@@ -278,37 +271,22 @@ def _why(study: Study, file: str, missing: list[grid.Job], log: Path) -> str:
     """Which jobs failed, why, and how to run each alone."""
     failed = [job for job in missing if state(job) == "failed"]
     if not failed:
-        return f"Snakemake stopped before any job failed; its log {log} ends:\n" + _indented(_tail(log, 2 * LOG_LINES))
+        ends = _indented(logs.last(log, 2 * LOG_LINES))
+        return f"Snakemake stopped before any job failed; its log {log} ends:\n{ends}"
     waiting = len(missing) - len(failed)
     parts = [f"{len(failed)} of the jobs of {study.study} failed; {waiting} more wait for them."]
     for job in failed:
-        text = notebook.logs(job.dir) / "log.txt"
-        parts.append(f"{job.name} ({text}) ends:\n{_indented(_tail(text, LOG_LINES))}")
-        if killed := slurm_log(study, job):
-            parts.append(f"Slurm says of it ({killed}):\n{_indented(_tail(killed, LOG_LINES))}")
+        text = logs.file(job)
+        parts.append(f"{job.name} ({text}) ends:\n{_indented(logs.last(text, LOG_LINES))}")
+        if said := logs.slurm(study, job, LOG_LINES):
+            parts.append(f"Slurm says of it ({said[0]}):\n{_indented(said[1])}")
         parts.append(f"  Alone: {alone(job, file)}")
     return "\n\n".join(parts)
-
-
-def slurm_log(study: Study, job: grid.Job) -> Path | None:
-    """What Slurm said of the last try of a job, where it ran there."""
-    found = (study.runs / "logs" / "slurm").glob(f"*/{job.dir.name}/*.log")
-    return max(found, key=lambda file: file.stat().st_mtime, default=None)
 
 
 def alone(job: grid.Job, file: str) -> str:
     """The command that runs one job without Snakemake."""
     return f"{sys.executable} -m medstudy notebook {job.notebook} --out {job.dir} -p study {file} -p run {job.name}"
-
-
-def _tail(file: Path, count: int, size: int = 8192) -> list[str]:
-    """The last `count` non-empty lines of a text file; a carriage return starts a new line."""
-    if not file.is_file():
-        return []
-    with open(file, "rb") as stream:
-        stream.seek(max(0, file.stat().st_size - size))
-        lines = re.split(r"[\r\n]+", stream.read().decode("utf-8", errors="replace"))
-    return [line.rstrip() for line in lines if line.strip()][-count:]
 
 
 def _indented(lines: list[str]) -> str:

@@ -3,13 +3,15 @@
 import json
 from functools import partial
 
+import pandas as pd
 import pytest
 
 from benchmarks import __main__ as main
-from benchmarks import data, gpu, ours, runner
+from benchmarks import data, gpu, large_study, ours, reporting, reporting_element, runner
 from benchmarks.runner import Side, pair, run
 from medstudy import packing
 from medstudy.batches import size_of
+from medstudy.figures.data import SCORES
 from medstudy.prefix import row
 from medstudy.resolution import plan
 
@@ -91,3 +93,16 @@ def test_results_are_a_list_with_the_promised_columns(tmp_path, monkeypatch, cap
     lines[0]["ratio"] = 1.9
     assert main.main() == 1
     assert "1.90" in capsys.readouterr().out
+
+
+def test_the_reporting_stage_runs_on_a_made_study(tmp_path):
+    large_study.make(tmp_path, 1)  # the least: 100 questions
+    made = {name: reporting_element.main(name, tmp_path) for name in ("scores", "claims", "03_native_vs_fixed")}
+    assert len({line["rows"] for line in made.values()}) == 1 and made["scores"]["rows"] > 100 * 150
+    (file,) = tmp_path.glob("runs/scores-*/scores.parquet")
+    assert set(SCORES) <= set(pd.read_parquet(file))
+    assert "reproduced" in next(tmp_path.glob("runs/claims-*/claims.csv")).read_text()
+    assert list(tmp_path.glob("figures/large/03_native_vs_fixed.png"))
+    line = reporting.element("tables", tmp_path)
+    assert 0 < line["read"] < line["seconds"] and line["peak_mb"] > 50
+    assert reporting.missed(line | {"goal_mb": 1}) and not reporting.missed(line | {"goal_seconds": 1e9})

@@ -33,23 +33,18 @@ def build(study: StudyData) -> pd.DataFrame:
     fine = data.plain(study.scores).dropna(subset="detail_px")
     if fine.empty:
         return EMPTY
-    chosen = fine[fine["inference"].isin(spread(data.ladder(fine), RUNGS))]
+    chosen = fine[fine["inference"].isin(data.spread(data.ladder(fine), RUNGS))]
     middle = 2 ** (np.floor(np.log2(chosen["detail_px"])) + 0.5)
     by = ["dataset", "regime", "inference", "budget_pixels"]
     observed = summarise(chosen.assign(detail_px=middle), [*by, "detail_px"], level=study.level).assign(
         row="observed"
     )
     observed = observed[observed["n_images"] >= FEWEST]
-    fits = pd.concat(_fit(part, dict(zip(by, key, strict=True)), study) for key, part in chosen.groupby(by))
+    cells = chosen.groupby(by, observed=True)
+    fits = pd.concat(_fit(part, dict(zip(by, key, strict=True)), study) for key, part in cells)
     fitted = fits.loc[fits["row"] == "fit", "dataset"].unique()
     observed = observed[observed["dataset"].isin(fitted)]
     return pd.concat([observed, fits], ignore_index=True).reindex(columns=COLUMNS) if len(fitted) else EMPTY
-
-
-def spread(policies: list[str], n: int) -> list[str]:
-    """At most n policies, evenly from the lowest to native."""
-    places = np.unique(np.linspace(0, len(policies) - 1, min(n, len(policies))).round().astype(int))
-    return [policies[i] for i in places]
 
 
 def _fit(part: pd.DataFrame, key: dict, study: StudyData) -> pd.DataFrame:

@@ -24,8 +24,8 @@ def build(study: StudyData) -> pd.DataFrame:
     by = ["dataset", "regime", "inference", "budget_pixels"]
     table = acuity_table(fine, by, level=study.level, n=min(study.resamples, 400))
     table = table.merge(data.shown_sizes(fine, ["dataset", "inference"]), on=["dataset", "inference"])
-    scale = fine.groupby(["dataset", "inference"])["scale"].mean().rename("mean_scale").reset_index()
-    table = table.merge(scale, on=["dataset", "inference"])
+    scale = fine.groupby(["dataset", "inference"], observed=True)["scale"].mean().rename("mean_scale").reset_index()
+    table = table.merge(data.texts(scale), on=["dataset", "inference"])
     return table[COLUMNS] if table["estimable"].any() else pd.DataFrame(columns=COLUMNS)
 
 

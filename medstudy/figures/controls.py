@@ -26,13 +26,14 @@ def build(study: StudyData) -> pd.DataFrame:
     """
     rows = data.tested(study.scores)
     asked = rows.loc[rows["control"].isin(["blind", "shuffled"]), "regime"].unique()
-    view = rows["control"].where(rows["control"] != "none", rows["inference"])
+    view = rows["inference"].astype(object).where(rows["control"] == "none", rows["control"].astype(object))
     chosen = rows.assign(view=view)[view.isin(list(VIEWS)) & rows["regime"].isin(asked)]
     if chosen.empty:
         return pd.DataFrame(columns=COLUMNS)
+    chosen = chosen.assign(task=chosen["task"].astype(object))
     both = pd.concat([chosen, chosen.assign(task=ALL)], ignore_index=True)
     by = ["dataset", "level", "task", "regime", "view"]
-    chance = both.groupby(["dataset", "level", "task"], as_index=False)["chance"].mean()
+    chance = data.texts(both.groupby(["dataset", "level", "task"], as_index=False, observed=True)["chance"].mean())
     return summarise(both, by, level=study.level).merge(chance, on=["dataset", "level", "task"])[COLUMNS]
 
 

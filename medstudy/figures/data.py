@@ -14,6 +14,16 @@ from medstudy import leakage
 from medstudy.figures import style
 from medstudy.pictures import Picture
 
+SCORES = (  # the columns of scores.parquet that claims, figures, tables and the page read
+    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id", "task",
+    "kind", "set_id", "answer", "localizations", "detail_px", "height", "width", "shown_height", "shown_width",
+    "visual_tokens", "decoding", "scale", "interpolation", "raw_text", "render", "study", "model", "model_revision",
+    "regime", "seed", "score", "author", "strict", "recall", "f1", "strict_recall", "strict_f1", "cell_line_hit",
+    "strict_cell_line", "strict_localization_f1", "chance", "level",
+)  # fmt: skip
+
+UNITS = {"flops": 1e12, "visual_tokens": 1e3, "seconds": 1.0}  # of what training costs
+
 
 @dataclass(frozen=True)
 class StudyData:
@@ -60,24 +70,39 @@ class StudyData:
 
 def tested(scores: pd.DataFrame) -> pd.DataFrame:
     """The rows of the test split."""
-    return scores[scores["split"] == "test"]
+    return _kept(scores, scores["split"] == "test")
 
 
 def plain(scores: pd.DataFrame) -> pd.DataFrame:
     """The test rows without controls: each image shown as its inference policy says."""
-    return scores[(scores["split"] == "test") & (scores["control"] == "none")]
+    return _kept(scores, _plain(scores))
+
+
+def _plain(scores: pd.DataFrame) -> pd.Series:
+    return (scores["split"] == "test") & (scores["control"] == "none")
+
+
+def _kept(scores: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
+    """The chosen rows; where that is all of them, no copy."""
+    return scores if chosen.all() else scores[chosen]
 
 
 def cell(scores: pd.DataFrame, regime: str, inference: str) -> pd.DataFrame:
     """The plain rows of one regime at one inference policy; empty when it was not run."""
-    rows = plain(scores)
-    return rows[(rows["regime"] == regime) & (rows["inference"] == inference)]
+    chosen = (scores["regime"] == regime) & (scores["inference"] == inference)
+    return scores[chosen & _plain(scores)]
 
 
 def ladder(scores: pd.DataFrame) -> list[str]:
     """Inference policies from the smallest pixel budget to the largest (native last)."""
     rungs = scores[["inference", "budget_pixels"]].drop_duplicates("inference")
     return rungs.sort_values(["budget_pixels", "inference"])["inference"].tolist()
+
+
+def spread(policies: list[str], n: int) -> list[str]:
+    """At most n policies, evenly from the lowest to native."""
+    places = np.unique(np.linspace(0, len(policies) - 1, min(n, len(policies))).round().astype(int))
+    return [policies[i] for i in places]
 
 
 def aligned_policy(regime: str, policies: list[str]) -> str:
@@ -89,8 +114,16 @@ def aligned(scores: pd.DataFrame) -> pd.DataFrame:
     """The rows of `plain(scores)` where each regime is evaluated at the policy that matches its training."""
     rows = plain(scores)
     policies = ladder(rows)
-    target = rows["regime"].map({r: aligned_policy(r, policies) for r in rows["regime"].unique()})
-    return rows[rows["inference"] == target]
+    home = np.logical_or.reduce([
+        (rows["regime"] == regime) & (rows["inference"] == aligned_policy(regime, policies))
+        for regime in rows["regime"].unique()
+    ])  # fmt: skip
+    return rows[home]
+
+
+def texts(table: pd.DataFrame) -> pd.DataFrame:
+    """A small table with its categoricals as texts, so that it can be joined with any other."""
+    return table.astype({name: str for name in table.select_dtypes("category")})
 
 
 def datasets(table: pd.DataFrame) -> list[str]:
@@ -100,7 +133,7 @@ def datasets(table: pd.DataFrame) -> list[str]:
 
 def regimes(table: pd.DataFrame) -> list[str]:
     """Regimes present, in the order of every legend."""
-    return style.regime_order(table["regime"])
+    return style.regime_order(table["regime"].unique())
 
 
 def shown_sizes(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -114,12 +147,19 @@ def shown_sizes(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     table = sized.groupby(by, observed=True).agg(
         side_px=("side_px", "mean"), tokens=("visual_tokens", "mean")
     )
-    return table.assign(side_px=np.exp(table["side_px"])).reset_index()
+    return texts(table.assign(side_px=np.exp(table["side_px"])).reset_index())
+
+
+def spent(training: pd.DataFrame) -> pd.DataFrame:
+    """Columns regime, cost, spent (in `UNITS`): the cumulative cost at the last step, mean over runs."""
+    last = training.groupby(["regime", "run_id"])[list(UNITS)].max().groupby("regime").mean() / pd.Series(UNITS)
+    return last.melt(ignore_index=False, var_name="cost", value_name="spent").reset_index()
 
 
 def count_words(scores: pd.DataFrame) -> str:
     """n of a caption, data set by data set: questions, images, independent groups of images, seeds."""
-    return "; ".join(f"{name}: {_count(scores[scores['dataset'] == name])}" for name in datasets(scores))
+    counted = scores[["dataset", "image_id", "question_id", "group", "regime", "seed"]]
+    return "; ".join(f"{name}: {_count(counted[counted['dataset'] == name])}" for name in datasets(counted))
 
 
 def _count(rows: pd.DataFrame) -> str:
@@ -137,7 +177,7 @@ def plural(n: int, noun: str) -> str:
 
 def interval_words(study: StudyData) -> str:
     """What the whiskers of a mean are; one sentence for every caption."""
-    seeds = plain(study.scores)["seed"].nunique()
+    seeds = study.scores.loc[_plain(study.scores), "seed"].nunique()
     factors = (
         "image groups and training seeds, both as random factors" if seeds > 1 else "image groups (one seed)"
     )

@@ -18,7 +18,7 @@ PANELS = 3  # regimes side by side: native, the low one and mixed where they wer
 def build(study: StudyData) -> pd.DataFrame:
     """One row a data set x level x task x regime x inference policy: `summarise`, of at most three regimes."""
     rows = data.plain(study.scores)
-    wanted = [r for r in ("native", study.low, "mixed") if r in set(rows["regime"])]
+    wanted = [r for r in ("native", study.low, "mixed") if r in set(rows["regime"].unique())]
     rows = rows[rows["regime"].isin(wanted or data.regimes(rows)[:PANELS])]
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)

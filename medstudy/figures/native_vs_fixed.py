@@ -29,7 +29,7 @@ def build(study: StudyData) -> pd.DataFrame:
         _differences(part, low[low["dataset"] == name], study.level).assign(dataset=name, against=regime)
         for regime in fixed
         for low in [data.cell(study.scores, regime, regime)]
-        for name, part in native.groupby("dataset")
+        for name, part in native.groupby("dataset", observed=True)
         if (low["dataset"] == name).any()
     ]
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)

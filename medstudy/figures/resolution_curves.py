@@ -21,7 +21,7 @@ def build(study: StudyData) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     table = summarise(rows, ["dataset", "level", "regime", "inference", "budget_pixels"], level=study.level)
     table = table.merge(data.shown_sizes(rows, ["dataset", "inference"]), on=["dataset", "inference"])
-    chance = rows.groupby(["dataset", "level"], as_index=False)["chance"].mean()
+    chance = data.texts(rows.groupby(["dataset", "level"], as_index=False, observed=True)["chance"].mean())
     table = table.merge(chance, on=["dataset", "level"])
     return table.assign(aligned=table["regime"] == table["inference"])[COLUMNS]
 

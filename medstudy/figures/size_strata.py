@@ -19,7 +19,7 @@ def build(study: StudyData) -> pd.DataFrame:
     rows = data.aligned(study.scores)
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
-    parts = [_strata(part, study.level) for _, part in rows.groupby("dataset")]
+    parts = [_strata(part, study.level) for _, part in rows.groupby("dataset", observed=True)]
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 

@@ -12,7 +12,6 @@ from medstudy.statistics import summarise
 TITLE = "Score against training cost"
 COSTS = {"flops": "training, TFLOP", "visual_tokens": "training, visual tokens (thousands)",
          "seconds": "training, seconds"}  # fmt: skip
-UNITS = {"flops": 1e12, "visual_tokens": 1e3, "seconds": 1.0}
 MEASURES = {"aligned": "at its own resolution", "ladder": "mean over the ladder"}
 COLUMNS = ["dataset", "measure", "cost", "regime", "spent", "front", "estimate", "low", "high", "n_questions",
            "n_images", "n_seeds"]  # fmt: skip
@@ -32,17 +31,9 @@ def build(study: StudyData) -> pd.DataFrame:
         [summarise(part, by, level=study.level).assign(measure=name)
          for name, part in (("aligned", data.aligned(rows)), ("ladder", rows))]
     )  # fmt: skip
-    table = scores.merge(spent(study.training), on="regime")
+    table = scores.merge(data.spent(study.training), on="regime")
     front = [_front(part) for _, part in table.groupby(["dataset", "measure", "cost"])]
     return table.assign(front=pd.concat(front)).reset_index(drop=True)[COLUMNS]
-
-
-def spent(training: pd.DataFrame) -> pd.DataFrame:
-    """Columns regime, cost, spent: the cumulative cost at the last step, mean over runs."""
-    last = training.groupby(["regime", "run_id"])[list(COSTS)].max().groupby("regime").mean() / pd.Series(
-        UNITS
-    )
-    return last.melt(ignore_index=False, var_name="cost", value_name="spent").reset_index()
 
 
 def _front(part: pd.DataFrame) -> pd.Series:

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from medstudy import views
-from medstudy.figures import acuity, data, style
+from medstudy.figures import data, style
 from medstudy.figures.data import StudyData
 from medstudy.pictures import Picture
 from medstudy.records import LETTERS
@@ -36,16 +35,22 @@ def build(study: StudyData) -> pd.DataFrame:
     detail is nearest to the family's median (ties: first by id). The choice does not look at the answers.
     """
     rows = data.plain(study.scores)
-    there = np.array([pair in study.images for pair in zip(rows["dataset"], rows["image_id"], strict=True)], bool)
-    rows = rows[there & rows["render"]]
+    image = rows.groupby(["dataset", "image_id"], sort=False, observed=True).ngroup()
+    once = rows.loc[~image.duplicated(), ["dataset", "image_id"]]
+    there = np.array([pair in study.images for pair in once.itertuples(index=False, name=None)], bool)
+    rows = rows[there[image] & rows["render"]]
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     families = [
-        part for name in data.datasets(rows) for _, part in rows[rows["dataset"] == name].groupby("family")
+        part
+        for name in data.datasets(rows)
+        for _, part in rows[rows["dataset"] == name].groupby("family", observed=True)
     ]
     keys = pd.DataFrame([_typical(part) for part in families])
-    chosen = rows.merge(keys.head(IMAGES), on=["dataset", "image_id", "question_id"])
-    chosen = chosen[chosen["inference"].isin(acuity.spread(data.ladder(rows), PANELS))]
+    keys = keys.head(IMAGES)
+    chosen = rows[rows["image_id"].isin(keys["image_id"]) & rows["question_id"].isin(keys["question_id"])]
+    chosen = chosen.merge(keys, on=["dataset", "image_id", "question_id"])
+    chosen = chosen[chosen["inference"].isin(data.spread(data.ladder(rows), PANELS))]
     known = _asked(chosen, study.examples)
     references = [_reference(a, o) for a, o in zip(chosen["answer"], known["options"], strict=True)]
     return _answers(chosen.assign(question=known["text"].fillna(chosen["task"]), reference=references))
@@ -80,11 +85,11 @@ def _reference(answer: str, options: object) -> str:
 
 def _answers(rows: pd.DataFrame) -> pd.DataFrame:
     by = [c for c in COLUMNS if c not in ("given", "correct", "seeds")]
-    groups = rows.assign(hit=rows["score"] >= 0.5).groupby(by, dropna=False, sort=False)
+    groups = rows.assign(hit=rows["score"] >= 0.5).groupby(by, dropna=False, sort=False, observed=True)
     table = groups.agg(
         given=("raw_text", _mode), correct=("hit", "sum"), seeds=("seed", "nunique")
     ).reset_index()
-    return table[COLUMNS].sort_values(["family", "budget_pixels", "regime"], ignore_index=True)
+    return data.texts(table)[COLUMNS].sort_values(["family", "budget_pixels", "regime"], ignore_index=True)
 
 
 def _mode(answers: pd.Series) -> str:
@@ -163,6 +168,8 @@ def _answer(ax, row, line: int) -> None:
 
 def shown(image: Image.Image | Picture, height: int, width: int, interpolation: str) -> np.ndarray:
     """The pixels that the model gets: uint8 [height, width, 3]."""
+    from medstudy import views  # torch: of all figures this one alone needs it
+
     size = Size(int(height), int(width))
     return views.render(image, Shown("", (size,), size, 0), interpolation).numpy()
 

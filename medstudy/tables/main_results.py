@@ -19,7 +19,7 @@ def build(study: StudyData) -> pd.DataFrame:
     rows = data.aligned(study.scores)
     if rows.empty:
         return pd.DataFrame()
-    both = pd.concat([rows.assign(kind=ALL), rows], ignore_index=True)
+    both = pd.concat([rows.assign(kind=ALL), rows.assign(kind=rows["kind"].astype(str))], ignore_index=True)
     author = percent(summarise(both, KEYS, value="author", level=study.level), "author_pct")
     strict = percent(summarise(both, KEYS, value="strict", level=study.level), "strict_pct")
     table = author.merge(

@@ -6,7 +6,6 @@ import pandas as pd
 
 from medstudy.figures import data
 from medstudy.figures.data import StudyData
-from medstudy.figures.training_cost import spent
 from medstudy.statistics import mean_interval, paired_difference
 from medstudy.tables import columns
 
@@ -58,7 +57,7 @@ def _cost(training: pd.DataFrame) -> pd.DataFrame:
     """Columns trained, flops_pct, visual_tokens_pct, seconds_pct: training cost relative to native."""
     if training.empty:
         return pd.DataFrame(columns=["trained"])
-    wide = spent(training).pivot(index="regime", columns="cost", values="spent")
+    wide = data.spent(training).pivot(index="regime", columns="cost", values="spent")
     if "native" not in wide.index:
         return pd.DataFrame(columns=["trained"])
     relative = 100 * wide / wide.loc["native"]

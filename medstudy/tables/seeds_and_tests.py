@@ -27,7 +27,6 @@ def build(study: StudyData) -> pd.DataFrame:
 
 def _comparisons(rows: pd.DataFrame, low: str | None) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """(words, a, b): a minus b."""
-    of = {(r, i): data.cell(rows, r, i) for r in rows["regime"].unique() for i in rows["inference"].unique()}
     blind = rows[(rows["control"] == "blind") & (rows["regime"] == "native")]
     several = [r for r in data.regimes(rows) if r not in ("native", low, "base")]
     pairs_of = [
@@ -36,9 +35,10 @@ def _comparisons(rows: pd.DataFrame, low: str | None) -> list[tuple[str, pd.Data
         ((low, "native"), ("native", "native")),
     ]
     pairs_of += [((r, i), (i, i)) for r in several for i in ("native", low)]
-    cells = [(_words(*a, *b), of.get(a), of.get(b)) for a, b in pairs_of]
-    cells.append(("native minus the same models shown no image", of.get(("native", "native")), blind))
-    return [(words, a, b) for words, a, b in cells if a is not None and b is not None and len(a) and len(b)]
+    of = {key: data.cell(rows, *key) for pair in pairs_of for key in pair if all(key)}
+    cells = [(_words(*a, *b), of[a], of[b]) for a, b in pairs_of if a in of and b in of]
+    cells.append(("native minus the same models shown no image", of["native", "native"], blind))
+    return [(words, a, b) for words, a, b in cells if len(a) and len(b)]
 
 
 def _words(trained: str, shown: str, other: str, other_shown: str) -> str:

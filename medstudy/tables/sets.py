@@ -29,7 +29,7 @@ def build(study: StudyData) -> pd.DataFrame:
     table = columns.percent(summarise(sets, BY, level=study.level), "set_accuracy_pct").rename(columns=COUNTS)
     means = 100 * sets.groupby(BY, observed=True)[["chance", "accuracy"]].mean()
     names = {"chance": "guessing_pct", "accuracy": "question_accuracy_pct"}
-    table = table.merge(means.rename(columns=names).reset_index(), on=BY)
+    table = table.merge(data.texts(means.rename(columns=names).reset_index()), on=BY)
     table = table.merge(_confusion(sets, study.level), on=BY, how="left") if sets["confused"].notna().any() else table
     places = pd.DataFrame({
         "dataset": table["dataset"].map(data.datasets(table).index),

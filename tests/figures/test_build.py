@@ -120,7 +120,7 @@ def test_the_task_heatmap_keeps_to_the_three_regimes_of_the_claims():
 
 
 def test_cost_is_that_of_the_last_step_relative_to_seeds(small):
-    spent = training_cost.spent(small.training).query("cost == 'visual_tokens'").set_index("regime")["spent"]
+    spent = data.spent(small.training).query("cost == 'visual_tokens'").set_index("regime")["spent"]
     last = small.training.groupby(["regime", "seed"])["visual_tokens"].last().groupby("regime").mean() / 1e3
     assert spent.to_dict() == pytest.approx(last.to_dict())
 
