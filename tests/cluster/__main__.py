@@ -199,7 +199,8 @@ def _overhead(study, jobs: list[faults.Submitted]) -> dict[str, float]:
     names = [one.run for one in jobs]
     once = [one for one in jobs if one.state == "COMPLETED" and names.count(one.run) == 1]
     beyond = sorted(one.elapsed - records[one.run]["seconds"] for one in once)
-    return {"jobs": len(beyond), "median": statistics.median(beyond), "least": beyond[0], "most": beyond[-1]}
+    found = {"median": statistics.median(beyond), "least": beyond[0], "most": beyond[-1]}
+    return {"jobs": len(beyond)} | {name: round(value, 1) for name, value in found.items()}
 
 
 @contextmanager
