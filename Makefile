@@ -1,5 +1,6 @@
 # make study   the whole study, offline: installs into .venv, runs params/offline.yaml, prints the claims
 # make test    lint, notebooks without outputs, and the tests
+# make cluster-test    a study on a one-node Slurm whose jobs are killed; as root, where Debian's slurm-wlm is installed
 # make lab     JupyterLab on the notebooks
 # make lock    solve requirements.lock anew from pyproject.toml
 # Another Python (3.11 to 3.13): make study PYTHON=python3.12
@@ -11,7 +12,7 @@ STUDY ?= params/offline.yaml
 BIN := .venv/bin
 STRIP := $(BIN)/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets"
 
-.PHONY: study test lab lock install clean
+.PHONY: study test cluster-test lab lock install clean
 
 study: install
 	@$(BIN)/python -m medstudy run $(STUDY)
@@ -21,6 +22,9 @@ test: install
 	@$(STRIP) --verify notebooks/*.ipynb
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+cluster-test: install
+	@$(BIN)/python -m tests.cluster
+
 lab: install
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
@@ -29,7 +33,7 @@ install:
 
 lock: install
 	$(BIN)/uv pip compile --system-certs --universal --generate-hashes --python-version 3.11 --no-header \
-		--no-emit-index-url --extra lab --extra test pyproject.toml -o requirements.lock
+		--no-emit-index-url --extra cluster --extra lab --extra test pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv runs .snakemake

@@ -1,6 +1,7 @@
 """The docs are true: their params are valid, the files that they show are read by them, tables are of the code."""
 
 import re
+import shlex
 
 import pytest
 import yaml
@@ -48,10 +49,12 @@ def test_the_files_shown_are_read_as_said(shown, label):
     assert (len(found), len(asked), {question.kind for question in asked}) == EXPECTED[label]
 
 
-def test_the_commands_shown_parse():
+@pytest.mark.parametrize("page", ["your-data", "clusters"])
+def test_the_commands_shown_parse(page):
     from medstudy import cli
 
-    lines = [line.split("#")[0].split() for line in re.findall(r"^python -m medstudy (.*)$", PAGE, re.M)]
+    text = (paths.ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    lines = [shlex.split(line, comments=True) for line in re.findall(r"^python -m medstudy (.*)$", text, re.M)]
     assert len(lines) >= 5
     for line in lines:
         assert callable(cli.parser().parse_args(line).command)

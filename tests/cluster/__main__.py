@@ -1,0 +1,219 @@
+"""`python -m tests.cluster [--record FILE]`: a study on a one-node Slurm whose jobs are killed ends as it does locally.
+
+What befalls it, each time at a training that has a resume point: `scancel`, SIGKILL to a kernel, `scontrol requeue`,
+and kill -9 of the scheduler while jobs run, which is then started again. Skips, with status 0, where there is no Slurm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from medstudy import grid, params, paths, workflow
+from tests.cluster import faults, slurm
+from tests.cluster.faults import wait_for
+from tests.studies import command, kill_tree, write_study
+
+STUDY = {
+    "datasets": [{"name": "phantom", "train": 8, "val": 4, "test": 8, "seed": 1}],
+    "regimes": [{"policy": "native", "max_pixels": 200704}, {"policy": "fixed", "side": 84}],
+    "training": {
+        "epochs": 30, "images_per_step": 2, "learning_rate": 0.0005, "validations": 2, "checkpoint_seconds": 1
+    },
+}  # fmt: skip
+ONLY = ("evaluate-native-*", "evaluate-fixed-84-*")
+PROFILE = "slurm-no-accounting"
+OFTEN = "slurm-init-seconds-before-status-checks: 20"
+REQUEUE = "scontrol requeue"
+FAULTS = {"scancel": faults.cancel, "SIGKILL to the kernel": faults.kill_kernel, REQUEUE: faults.requeue}
+STARTED: list[subprocess.Popen] = []
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that daemons and files of the test go with it
+    parser = argparse.ArgumentParser("python -m tests.cluster", description=__doc__.splitlines()[0])
+    parser.add_argument("--record", type=Path, help="write what was measured into this JSON file")
+    options = parser.parse_args()
+    if why := slurm.why_not():
+        print(f"skipped: {why}")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="medstudy-cluster-") as folder:
+        found = _test(Path(folder))
+    if options.record:
+        options.record.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"passed in {sum(found['seconds'].values()):.0f} s")
+    return 0
+
+
+def _test(folder: Path) -> dict:
+    seconds: dict[str, float] = {}
+    ours, local = (_study(folder / name) for name in ("slurm", "local"))
+    with slurm.running(), _ended():
+        with _timed(seconds, "slurm"):
+            done = _on_slurm(ours)
+        jobs, version = faults.submitted(), slurm.said("sinfo", "--version")
+    with _timed(seconds, "local"), _ended():
+        assert _start(local, "local").wait() == 0
+    compared = _compare(params.load(ours), params.load(local))
+    return {
+        "slurm": version,
+        "cores": workflow.cores(),
+        "seconds": seconds,
+        "submitted": len(jobs),
+        "ended": {state: sum(one.state == state for one in jobs) for state in sorted({one.state for one in jobs})},
+        "seconds_on_node_beyond_work": _overhead(params.load(ours), jobs),
+        "happened": done,
+        "equal": compared,
+    }
+
+
+def _on_slurm(file: Path) -> dict:
+    """Run the study through all that befalls it; what that was, by run."""
+    study = params.load(file)
+    profile = _profile(file.parent)
+    first = _start(file, profile)
+
+    def wait(true, what):
+        return wait_for(true, what, lambda: first.poll() is None)
+
+    hit: dict[str, faults.Submitted] = {}
+    for name, strike in FAULTS.items():
+        runs = {one.run for one in hit.values()}
+        hit[name] = wait(lambda runs=runs: faults.training(study, runs), f"a training for {name}")
+        strike(hit[name])
+        _say(f"{name}: {hit[name].run}")
+    last = max(int(one.id) for one in hit.values())
+    failed = {hit[name].run for name in FAULTS if name != REQUEUE}
+    wait(lambda: failed <= {one.run for one in faults.submitted() if int(one.id) > last}, "failed jobs to come again")
+    seen = wait(lambda: len(now := faults.cards()) == slurm.CARDS and now, "two jobs at once")
+    assert sorted(seen.values()) == ["0", "1"], f"Two jobs at once must see a card each, got {seen}."
+    survivor = wait(lambda: faults.training(study, before=0.9), "a training to outlive the scheduler")
+    kill_tree(first)
+    assert faults.state(survivor.id) == "RUNNING"
+    _say(f"kill -9 of the scheduler, while there runs {survivor.run}")
+
+    restarted = time.time()
+    status = _start(file, profile).wait()
+    assert status == 0, f"The second start must finish the study, but ended with {status}."
+    jobs = {job.dir.name: job for job in _chosen(study)}
+    _made_once(survivor, faults.record(jobs[survivor.run]), restarted)
+    assert not (both := _overlaps(map(faults.record, jobs.values()))), f"Two jobs had one card at once: {both}"
+    done = {name: {"run": jobs[one.run].name, "went_on_from_step": _resumed(name, jobs[one.run])}
+            for name, one in hit.items()}  # fmt: skip
+    return done | {"kill -9 of the scheduler": {"run": jobs[survivor.run].name, "made_by_the_job_that_ran": True}}
+
+
+def _made_once(survivor: faults.Submitted, record: dict, restarted: float) -> None:
+    """Whether the job that ran while there was no scheduler made the run, and no later one."""
+    assert faults.state(survivor.id) == "COMPLETED"
+    assert pd.Timestamp(record["started"]).timestamp() < restarted, f"{survivor.run} was made a second time."
+    assert str(record["machine"]["slurm_job"]) == survivor.id, f"{survivor.run}: {record['machine']}, not {survivor.id}"
+
+
+def _resumed(fault: str, job: grid.Job) -> int:
+    """The step from which a training went on after a fault."""
+    step = faults.resumed_at(job)
+    assert step > 0, f"After {fault}, {job.name} must go on from its resume point, but it began anew."
+    return step
+
+
+def _chosen(study) -> list[grid.Job]:
+    return workflow.chosen(grid.plan(study), ONLY)
+
+
+def _study(folder: Path) -> Path:
+    folder.mkdir()
+    return write_study(folder, **STUDY)
+
+
+def _start(file: Path, profile: str | Path) -> subprocess.Popen:
+    """`medstudy run`, in the study's folder; what it prints goes on here."""
+    call = command("run", file, "--profile", profile, "--only", *ONLY)
+    STARTED.append(subprocess.Popen(call, cwd=file.parent, env=faults.environment()))
+    return STARTED[-1]
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """Whatever `_start` started ends with the block, when that fails too."""
+    try:
+        yield
+    finally:
+        for process in STARTED:
+            if process.poll() is None:
+                kill_tree(process)
+
+
+def _profile(folder: Path) -> Path:
+    """The profile as it is, but for how often it asks Slurm: this study's jobs take seconds."""
+    text = (paths.PROFILES / PROFILE / "config.yaml").read_text()
+    assert OFTEN in text
+    (folder / "config.yaml").write_text(text.replace(OFTEN, OFTEN.replace("20", "5")))
+    return folder
+
+
+def _overlaps(records: Iterator[dict]) -> list[tuple[str, str]]:
+    """Pairs of jobs that had a card in common for more than a second, which a recorded start may be too early."""
+    spans = []
+    for record in records:
+        start = pd.Timestamp(record["started"]).timestamp()
+        for card in record["machine"]["cards"] or ():
+            spans.append((card, start, start + record["seconds"], record["name"]))
+    pairs = itertools.pairwise(sorted(spans))
+    return [(one[3], two[3]) for one, two in pairs if one[0] == two[0] and two[1] + 1 < one[2]]
+
+
+def _compare(ours, local) -> dict:
+    """Of every training and evaluation: the same weights, and predictions equal in every column."""
+    counts = {"trainings": 0, "evaluations": 0, "predictions": 0}
+    for job in _chosen(local):
+        here = grid.job(ours, job.name)
+        if job.stage == "train":
+            weights = [one.dir / "checkpoint" / "model.safetensors" for one in (here, job)]
+            assert weights[0].read_bytes() == weights[1].read_bytes(), f"{job.name}: other weights than locally."
+            counts["trainings"] += 1
+        if job.stage == "evaluate":
+            frames = [pd.read_parquet(one.dir / "predictions.parquet") for one in (here, job)]
+            pd.testing.assert_frame_equal(*frames, obj=job.name)
+            counts["evaluations"] += 1
+            counts["predictions"] += len(frames[0])
+    assert counts["evaluations"] == 4, counts
+    return counts
+
+
+def _overhead(study, jobs: list[faults.Submitted]) -> dict[str, float]:
+    """Seconds that a job held its node beyond its recorded work: of jobs that ran once, from start to end."""
+    records = {job.dir.name: faults.record(job) for job in grid.plan(study) if job.done}
+    names = [one.run for one in jobs]
+    once = [one for one in jobs if one.state == "COMPLETED" and names.count(one.run) == 1]
+    beyond = sorted(one.elapsed - records[one.run]["seconds"] for one in once)
+    found = {"median": statistics.median(beyond), "least": beyond[0], "most": beyond[-1]}
+    return {"jobs": len(beyond)} | {name: round(value, 1) for name, value in found.items()}
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - started, 1)
+    _say(f"{name}: {seconds[name]:.0f} s")
+
+
+def _say(text: str) -> None:
+    print(f"== {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""A study's jobs on Slurm: which run each makes, where it stands, and what befalls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import psutil
+
+from medstudy import grid, notebook, paths
+from tests.cluster.slurm import said
+
+FIELDS = "%i|%T|%k|%S|%e"
+POLL_SECONDS = 0.2
+WAIT_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job of Slurm, and the folder name of the run that it is to make."""
+
+    id: str
+    state: str
+    run: str
+    start: str
+    end: str
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds on the node, of a job that has ended."""
+        return (datetime.fromisoformat(self.end) - datetime.fromisoformat(self.start)).total_seconds()
+
+
+def submitted() -> list[Submitted]:
+    """Every job that Slurm remembers, in the order in which they came."""
+    rows = [line.split("|") for line in said("squeue", "--states=all", "--noheader", f"--format={FIELDS}").splitlines()]
+    found = [Submitted(id, state, comment.rpartition("_wildcards_")[2], *when) for id, state, comment, *when in rows]
+    return sorted(found, key=lambda one: int(one.id))
+
+
+def state(id: str) -> str:
+    return next((one.state for one in submitted() if one.id == id), "gone")
+
+
+def training(study, apart: set[str] = frozenset(), before: float = 0.5) -> Submitted | None:
+    """A training on Slurm with a resume point that made less than that part of its steps; none of the runs `apart`."""
+    runs = {job.dir.name: job for job in grid.plan(study) if job.stage == "train"}
+    for one in submitted():
+        job = runs.get(one.run)
+        if one.state != "RUNNING" or job is None or one.run in apart or kernel(one.id) is None:
+            continue
+        if (paths.scratch(job.dir) / "resume.pt").exists() and (steps := _steps(job)) and steps[0] < before * steps[1]:
+            return one
+    return None
+
+
+def kernel(id: str) -> psutil.Process | None:
+    """The notebook's kernel in a job of Slurm."""
+    for process in psutil.process_iter(["cmdline"]):
+        try:
+            if any("ipykernel" in word for word in process.info["cmdline"] or ()):
+                if process.environ().get("SLURM_JOB_ID") == id:
+                    return process
+        except psutil.Error:
+            continue
+    return None
+
+
+def cards() -> dict[str, str]:
+    """What each job of Slurm that asked for a card sees of them now, in its kernel."""
+    running = [one for one in submitted() if one.state == "RUNNING" and one.run.startswith(("train-", "evaluate-"))]
+    seen = {}
+    for one in running:
+        process = kernel(one.id)
+        try:
+            if process is not None:
+                seen[one.id] = process.environ().get("CUDA_VISIBLE_DEVICES", "none")
+        except psutil.Error:
+            continue
+    return seen
+
+
+def cancel(one: Submitted) -> None:
+    """As a user or an administrator ends a job."""
+    subprocess.run(["scancel", one.id], check=True)
+    wait_for(lambda: state(one.id) == "CANCELLED", f"{one.run} to be cancelled")
+
+
+def kill_kernel(one: Submitted) -> None:
+    """As the kernel of Linux does when memory runs out."""
+    kernel(one.id).kill()
+    wait_for(lambda: state(one.id) == "FAILED", f"{one.run} to fail")
+
+
+def requeue(one: Submitted) -> None:
+    """As Slurm does to a job that makes room for another."""
+    subprocess.run(["scontrol", "requeue", one.id], check=True)
+    wait_for(lambda: "Restarts=1" in said("scontrol", "show", "job", one.id), f"{one.run} to be queued again")
+
+
+def resumed_at(job: grid.Job) -> int:
+    """The step from which the last start of a training went on; 0 when it was the first."""
+    return _steps(job, last=False)[0]
+
+
+def record(job: grid.Job) -> dict:
+    return json.loads(job.record.read_text())
+
+
+def wait_for(true: Callable, what: str, busy: Callable[[], bool] = lambda: True):
+    """`true()` as soon as it holds. Raises when it does not within WAIT_SECONDS, or when the scheduler has ended."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (found := true()):
+        if time.monotonic() > deadline or not busy():
+            why = "the scheduler had ended" if not busy() else f"not within {WAIT_SECONDS} s"
+            raise AssertionError(f"Waited for {what}: {why}. Jobs: {[(s.id, s.state, s.run) for s in submitted()]}")
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+def _steps(job: grid.Job, last: bool = True) -> tuple[int, int] | None:
+    """(step, of how many) in the last, or first, progress line of a training's log."""
+    log = notebook.logs(job.dir) / "log.txt"
+    lines = log.read_text(errors="replace").replace("\r", "\n").splitlines() if log.exists() else []
+    found = [line.split("|")[2].split()[0] for line in lines if line.startswith(f"{job.name}:") and "step" in line]
+    if not found:
+        return None
+    step, total = found[-1 if last else 0].split("/")
+    return int(step), int(total)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(paths.ROOT)}
