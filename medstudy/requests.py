@@ -32,7 +32,7 @@ ROUND_MB = 100
 
 
 def of(study: Study, tflops: float | None = None) -> dict[str, dict[str, int]]:
-    """{"mem_mb", "runtime"} of every run of the study, by folder name.
+    """{"mem_mb", "runtime"} of every run of the study by folder name, and "seconds", predicted, where there is a model.
 
     tflops: see `estimate`, also for what it raises. Trainings and evaluations ask by their estimate, the check of the
     model by its weights, other jobs for what is usual. A job that models share asks for the most that one needs.
@@ -81,7 +81,8 @@ def _asked(job: grid.Job, row: dict, about: dict) -> dict[str, int]:
     weights = sum(about["weights"].values()) * WEIGHT_BYTES / MB
     if not math.isnan(row["seconds"]):
         minutes = math.ceil(SECONDS_FACTOR * row["seconds"] / 60) + START_MINUTES
-        return {"mem_mb": _rounded(_memory(job, row, weights, about["device"])), "runtime": minutes}
+        memory = _rounded(_memory(job, row, weights, about["device"]))
+        return {"mem_mb": memory, "runtime": minutes, "seconds": math.ceil(row["seconds"])}
     if job.stage == "base":
         return {"mem_mb": _rounded(PROCESS_MB + weights), "runtime": DEFAULT["runtime"]}
     return _default(job)

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import psutil
+import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -28,6 +29,7 @@ from medstudy.params import Study
 
 POLL_SECONDS = 1.0
 STOP_SECONDS = 20
+GRACE_SECONDS = 30  # for Snakemake to end by itself once all jobs have their records
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOG_LINES = 12
 
@@ -69,11 +71,12 @@ def command(study: Study, file: str, how: How, targets: Iterable[Path] = ()) -> 
     Here a job holds a core a process; jobs at once are also limited by the memory that is free and, where there are
     cards, by those. On a cluster the profile says what is limited.
     """
+    folder = profile(how.profile)
     here = ["--cores", str(how.cores), "--resources", *_resources()]
-    there = ["--local-cores", str(how.cores), *(["--jobs", str(how.jobs)] if how.jobs else [])]
+    there = ["--local-cores", str(how.cores), *(["--jobs", str(how.jobs)] if how.jobs else []), *_slurm(study, folder)]
     return [
         sys.executable, "-m", "snakemake", *map(str, targets), "--snakefile", str(paths.SNAKEFILE),
-        "--profile", str(profile(how.profile)), "--directory", str(study.root), "--nolock",
+        "--profile", str(folder), "--directory", str(study.root), "--nolock",
         "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", *(here if how.local else there),
         "--config", f"study={paths.resolve(file).resolve()}", f"session={session(study)}",
     ]  # fmt: skip
@@ -87,6 +90,12 @@ def session(study: Study) -> str:
 def markers(study: Study) -> Path:
     """The folder of what this process's Snakemake knows as outputs: a file a run that is complete."""
     return study.runs / "logs" / "snakemake" / session(study)
+
+
+def _slurm(study: Study, folder: Path) -> list[str]:
+    """Its logs go beside the study's own: the plugin would take a profile's path from where Snakemake was started."""
+    on_slurm = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")).get("executor") == "slurm"
+    return ["--slurm-logdir", str(study.runs / "logs" / "slurm")] if on_slurm else []
 
 
 def _resources() -> list[str]:
@@ -156,10 +165,22 @@ def _pass(study: Study, file: str, how: How, jobs: list[grid.Job], log: Path, co
         options = {"start_new_session": True, "preexec_fn": _end_with_parent}
         process = subprocess.Popen(command(study, file, how, targets), stdout=stream, stderr=stream, **options)
         try:
-            _watch(study, jobs, lambda: process.poll() is None, console)
+            _watch(study, jobs, _busy(process, jobs), console)
         finally:
             _stop(process)
     return before
+
+
+def _busy(process: subprocess.Popen, jobs: list[grid.Job]) -> Callable[[], bool]:
+    """Whether Snakemake works; not once all is done: on a cluster it may hear of the last job minutes later."""
+    ends: list[float] = []
+
+    def busy() -> bool:
+        if not ends and all(job.done for job in jobs):
+            ends.append(time.monotonic() + GRACE_SECONDS)
+        return process.poll() is None and not (ends and time.monotonic() > ends[0])
+
+    return busy
 
 
 def _again(jobs: list[grid.Job], before: int) -> bool:

@@ -60,8 +60,9 @@ def test_on_a_cpu_memory_is_the_estimates_and_time_twice_its(study, estimated):
     )
     found = by_stage(study, requests.of(study, 5.0))
     assert told == [5.0]
-    assert found["train"] == {"mem_mb": 3700, "runtime": 31}  # 1.5 x 2000 + 700; 2 x 601 s = 20.03 min, and 10
-    assert found["evaluate"] == {"mem_mb": 2200, "runtime": 11}  # 1.5 x 1000 + 700
+    # 1.5 x 2000 + 700; 2 x 601 s = 20.03 min, and 10
+    assert found["train"] == {"mem_mb": 3700, "runtime": 31, "seconds": 601}
+    assert found["evaluate"] == {"mem_mb": 2200, "runtime": 11, "seconds": 3}  # 1.5 x 1000 + 700
     assert found["base"] == {"mem_mb": 2100, "runtime": 60}  # 1.5 x (800 + 102) + 700 = 2053
     assert found["data"] == {"mem_mb": 4000, "runtime": 480}
     assert found["scores"] == found["report"] == {"mem_mb": 1200, "runtime": 60}
