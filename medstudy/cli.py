@@ -28,7 +28,7 @@ EXAMPLES = """examples:
   python -m medstudy data check my/folder                 the same of a folder or table of your own
   python -m medstudy run params/offline.yaml --profile slurm    the same on a cluster
   python -m medstudy status params/offline.yaml --watch   what is done, runs, failed, and what is left in time and cost
-  python -m medstudy logs params/offline.yaml mixed-s1    the log of a run, by its name or a part of it
+  python -m medstudy logs params/offline.yaml train-mixed-s1    the log of a run, by its name or a part of it
   python -m medstudy retry params/offline.yaml            the failed jobs alone, from where they stopped
   python -m medstudy clean params/offline.yaml            what no study needs any more; frees it with --yes
   python -m medstudy fetch params/paper.yaml              model and data, for nodes without a network (run --offline)
@@ -98,16 +98,17 @@ def parser() -> argparse.ArgumentParser:
     notebook_.add_argument("name", help="file name in notebooks/, as 02_train")
     notebook_.add_argument("--out", type=Path, required=True, help="the run's folder; the executed notebook ends there")
     notebook_.add_argument("--once", action="store_true", help="take the run as it is when it is complete already")
-    notebook_.add_argument("--cards", type=int, default=0, metavar="N", help="lease so many GPUs, where there are any")
+    notebook_.add_argument("--cards", type=int, metavar="N", help="lease so many GPUs (default: see all)")
+    notebook_.add_argument("--kernels", metavar="SOCKET", help="of a server of warm kernels, if it still listens")
     notebook_.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
     return made
 
 
 def _engine(made: argparse.ArgumentParser) -> None:
     """How jobs are run."""
-    made.add_argument("--profile", default="local", help="a folder in workflow/profiles/, as slurm, or another")
-    made.add_argument("--cores", type=positive, help="of this machine (default: every core this process may use)")
-    made.add_argument("--jobs", type=positive, help="at once on a cluster (default: as the profile says)")
+    made.add_argument("--profile", default="local", help="local, slurm, slurm-no-accounting, kubernetes, or a folder")
+    made.add_argument("--cores", type=positive, help="cores of this machine (default: all that this process may use)")
+    made.add_argument("--jobs", type=positive, help="so many submitted at once (default: as the profile says)")
     made.add_argument("--offline", action="store_true", help="no job asks the hub; see fetch")
     made.add_argument("--tflops", type=above_zero, help="for a dry run or a cluster's requests, as for estimate")
 
@@ -134,15 +135,18 @@ def _run(options: argparse.Namespace) -> None:
     from medstudy import params, report, workflow
 
     console, study = Console(), params.load(options.study)
+    how = workflow.How(options.cores or workflow.cores(), options.profile, options.jobs, tuple(options.only))
     if options.dry_run:
-        workflow.preview(study, options.only, console)
-        _costs(study, options.tflops, options.cores)
+        if workflow.preview(study, how, console):
+            console.print("What the whole study costs:", highlight=False)
+            _costs(study, options.tflops, options.cores)
         return
-    if not workflow.run(study, options.study, _how(options, study, options.only), console):
+    _prepare(options, study, how)
+    if not workflow.run(study, options.study, how, console) or options.only:
         return
     for one in study.each():
         report.finish(one)
-        report.show(one, console)
+        report.show(one, console, short=True)
 
 
 def _retry(options: argparse.Namespace) -> None:
@@ -152,31 +156,32 @@ def _retry(options: argparse.Namespace) -> None:
 
     study = params.load(options.study)
     asked = workflow.matching(grid.plan(study), options.jobs_ or ["*"])
-    failed = [job for job in asked if workflow.state(job) == "failed"]
+    failed = [job for job in asked if workflow.state(job) in workflow.UNFINISHED]
     if not failed:
         print(f"{study.study}: none of these jobs has failed.")
         return
     for job in failed if options.fresh else ():
         shutil.rmtree(paths.scratch(job.dir), ignore_errors=True)
     names = tuple(job.name for job in failed)
-    workflow.run(study, options.study, _how(options, study, names), Console())
+    how = workflow.How(options.cores or workflow.cores(), options.profile, options.jobs, names)
+    _prepare(options, study, how)
+    workflow.run(study, options.study, how, Console())
     print(f"Done: {', '.join(names)}. What waited for them: python -m medstudy run {options.study}")
 
 
-def _how(options: argparse.Namespace, study, only: Sequence[str]):
-    """How to run the study's jobs. On a cluster, they ask for what they are estimated to need."""
+def _prepare(options: argparse.Namespace, study, how) -> None:
+    """What jobs need beside the study: no hub where none is wanted; on a cluster, what they ask for."""
     import os
 
-    from medstudy import requests, workflow
+    from medstudy import requests
 
-    how = workflow.How(options.cores or workflow.cores(), options.profile, options.jobs, tuple(only))
+    local = how.local  # raises for a profile that is none, before anything is counted
     if options.offline:
         from medstudy import fetching
 
         os.environ |= fetching.offline_environment()
-    if not how.local:
+    if not local:
         requests.write(study, options.tflops)
-    return how
 
 
 def _estimate(options: argparse.Namespace) -> None:
@@ -291,7 +296,8 @@ def _notebook(options: argparse.Namespace) -> None:
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise ParamsError(f"A parameter is given once, got more of {', '.join(sorted(repeated))}.")
-    print(notebook.execute(options.name, options.out.resolve(), dict(options.p), options.once, options.cards))
+    how = {"once": options.once, "cards": options.cards, "kernels": options.kernels}
+    print(notebook.execute(options.name, options.out.resolve(), dict(options.p), **how))
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -59,6 +59,9 @@ SOURCES = {  # of data also the data set's own, of a figure its own
 }
 
 
+LARGE = 2**26  # bytes of a file of weights whose hash is kept
+
+
 @dataclass(frozen=True)
 class Job:
     """One notebook to run: `python -m medstudy notebook NOTEBOOK --out DIR -p study … -p run NAME`."""
@@ -106,7 +109,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         needs = tuple(needs)
         label = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
         name = "-".join(filter(None, (stage, label, rest)))
-        known = {need: jobs[need].identity for need in needs}
+        known = [[need, jobs[need].identity] for need in needs]  # in order: the claims' names follow it
         identity = _hash({"stage": stage, "needs": known, "code": _code(stage)} | parameters)
         folder = study.runs / f"{name}-{identity[:12]}"
         jobs[name] = Job(stage, name, folder, (*needs, *after), NOTEBOOK[stage], parameters, identity)
@@ -223,5 +226,19 @@ def _code(stage: str) -> str:
 def _weights(study: Study) -> str:
     """Identity of the model to start from: the hash of its weights when it is a folder, else id and revision."""
     folder = paths.BASE if study.model.id == "base" else paths.resolve(study.model.id)
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    return _hash({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
+    kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that from_pretrained reads
+    files = sorted(file for kind in kinds for file in folder.glob(kind)) if folder.is_dir() else []
+    return _hash({file.name: _digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files})
+
+
+@cache
+def _digest(file: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, read once a process as long as it is the same; of a large one, once on this machine."""
+    if size < LARGE:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    name = hashlib.sha256(f"{file.resolve()} {size} {changed}".encode()).hexdigest()
+    known = Path.home() / ".cache" / "medstudy" / "digests" / name
+    if not known.is_file():
+        with open(file, "rb") as stream, paths.atomic(known) as temporary:
+            temporary.write_text(hashlib.file_digest(stream, "sha256").hexdigest(), encoding="utf-8")
+    return known.read_text(encoding="utf-8")

@@ -41,16 +41,21 @@ def visible() -> list[str]:
 
 
 @contextmanager
-def lease(count: int, folder: Path | None = None) -> Iterator[list[str]]:
+def lease(count: int | None, folder: Path | None = None) -> Iterator[list[str]]:
     """Have `count` cards for oneself within the block; yields their ids, and CUDA_VISIBLE_DEVICES names them alone.
 
     Waits until as many are free at once, and holds none of them before, so that two who wait never wait for each other.
-    Within a lease is none: a second would wait for the first. With a count of 0, and on a machine without cards, it
-    changes nothing and yields []. folder: of the locks. Raises ParamsError when there are fewer cards than that.
+    Within a lease is none: a second would wait for the first. With a count of 0 no card is
+    seen; with None, and on a machine without cards, nothing changes, and it yields []. folder: of the locks. Raises
+    ParamsError when there are fewer cards than that.
     """
-    ids = visible() if count else []
+    ids = visible() if count is not None else []
     if not ids:
         yield []
+        return
+    if not count:
+        with _environment(""):
+            yield []
         return
     if count > len(ids):
         raise ParamsError(
@@ -97,7 +102,8 @@ def _lock(folder: Path, name: str, wait: bool = True) -> FileLock:
 def _folder() -> Path:
     """Of the locks on this machine's cards; in a Slurm allocation of that one's. The same for all of its users."""
     base = SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
-    folder = base / "medstudy-cards" / os.environ.get("SLURM_JOB_ID", "host")
+    told = VARIABLE in os.environ  # by Slurm, so the ids are of its allocation; else they are the machine's
+    folder = base / "medstudy-cards" / (os.environ.get("SLURM_JOB_ID", "host") if told else "host")
     try:
         for one in (folder.parent, folder):
             if not one.is_dir():

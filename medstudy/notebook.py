@@ -27,6 +27,7 @@ from medstudy.errors import Elsewhere, ParamsError, RunError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 START_SECONDS = 600  # a kernel on a busy machine
+ERROR = "error.txt"  # beside a run's log: why it failed
 LOOK_SECONDS = 1.0  # longer than anybody who only looks (`running`) holds the lock of a run
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -95,28 +96,41 @@ def running(run: Path) -> bool:
         return True
 
 
-def execute(name: str, run: Path, values: dict[str, Any], once: bool = False, cards: int = 0) -> Path:
+def execute(
+    name: str, run: Path, values: dict[str, Any], *, once: bool = False, cards: int | None = None,
+    kernels: str | None = None,
+) -> Path:  # fmt: skip
     """Run notebooks/NAME.ipynb and return the executed notebook, moved into `run` when the notebook has made it.
 
     While another process makes the same run, waits for it, and takes its result when that is complete; inside an
     allocation of Slurm, which waiting would waste, raises Elsewhere at once. once: a run that is complete already is
-    taken as it is. cards: so many GPUs are leased for the notebook, where there are any. Raises ParamsError before a
-    kernel starts, RunError when the kernel dies, and the notebook's own error when that is one of medstudy's.
+    taken as it is, and one that is not complete then is an error. cards: so many GPUs are leased for the notebook,
+    where there are any, and it sees no other; None: it sees all. kernels: a server of warm ones (`medstudy.warm`).
+    Raises ParamsError before a kernel starts, RunError when the kernel dies, and the notebook's own error when that is
+    one of medstudy's.
     """
     source = _source(name)
     folder = logs(run)
     folder.mkdir(parents=True, exist_ok=True)
     made = run / "notebook.ipynb"
-    with _alone(run) as waited:
+    with alone(run) as waited:
         if (waited or once) and (run / paths.RECORD).is_file():
             return made
+        for left in ("notebook.ipynb", ERROR):  # by a try before
+            (folder / left).unlink(missing_ok=True)
         with open(folder / "log.txt", "w", encoding="utf-8") as log:
             try:
                 values = checked(source, values)
-                with leases.lease(cards):
-                    _papermill(source, folder / "notebook.ipynb", values, log, warm.find(run.parent))
+                with leases.lease(cards), _held(run):
+                    _papermill(source, folder / "notebook.ipynb", values, log, kernels)
+                if once and not (run / paths.RECORD).is_file():
+                    raise RunError(
+                        f"The notebook must have made {run.name}, but it made another run: the study's params or code "
+                        "changed since this job was planned. Start `medstudy run` again."
+                    )
             except errors.MedstudyError as error:
                 log.write(f"\n{type(error).__name__}: {error}\n")
+                (folder / ERROR).write_text(f"{error}\n", encoding="utf-8")
                 raise
         if not run.is_dir():
             return folder / "notebook.ipynb"
@@ -127,7 +141,7 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
-    options = {"kernel_manager_class": warm.manager(server)} if server else {}
+    options = {"kernel_manager_class": warm.manager(server)} if server and warm.listens(server) else {}
     try:
         with tempfile.TemporaryDirectory(prefix="medstudy-") as sockets:
             execute_notebook(
@@ -146,13 +160,34 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
         ) from None
     finally:
         if target.is_file():
-            _forget_places(target)
+            _forget_places(target, _places(values))
 
 
-def _forget_places(file: Path) -> None:
-    """In an executed notebook the repository becomes `.` and the home folder `~`: it may be shown to others."""
+def _places(values: dict[str, Any]) -> dict[Path, str]:
+    """Folders of this machine by what may be shown of them; those of a study's file and of what it names too."""
+    places = {paths.ROOT: ".", Path.home(): "~"}
+    study = paths.resolve(str(values.get("study", "")))
+    if study.is_file():
+        named = _texts(yaml.safe_load(study.read_text(encoding="utf-8")))
+        absolute = [Path(text).expanduser() for text in named if text.startswith(("/", "~"))]
+        every = [study.resolve(), *absolute]
+        elsewhere = [one.parent for one in every if not any(map(one.is_relative_to, places))]
+        places |= dict.fromkeys(elsewhere, "…")
+    return places
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    """Every text in a tree of YAML."""
+    if isinstance(tree, str):
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _texts(part)
+
+
+def _forget_places(file: Path, places: dict[Path, str]) -> None:
+    """In an executed notebook folders stand by their short names: it may be shown to others."""
     text = file.read_text(encoding="utf-8")
-    for place, short in ((paths.ROOT, "."), (Path.home(), "~")):
+    for place, short in sorted(places.items(), key=lambda item: -len(item[0].parts)):
         if len(place.parts) > 1:
             written = re.escape(json.dumps(str(place), ensure_ascii=False)[1:-1])
             text = re.sub(rf"{written}(?![\w-])", short, text)
@@ -177,7 +212,17 @@ def _cause(source: Path, error, log) -> errors.MedstudyError:
 
 
 @contextmanager
-def _alone(run: Path) -> Iterator[bool]:
+def _held(run: Path) -> Iterator[None]:
+    """Let the kernel know whose lock is held for it."""
+    os.environ[paths.HELD] = str(run.resolve())
+    try:
+        yield
+    finally:
+        del os.environ[paths.HELD]
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[bool]:
     """Hold the lock on one run; yields whether another process held it first. Raises Elsewhere inside Slurm."""
     lock = FileLock(logs(run) / "lock", mode=0o666)  # whoever else works on these runs may take it
     try:

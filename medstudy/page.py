@@ -155,7 +155,7 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
     images = asked.drop_duplicates(["dataset", "image_id"]).groupby("dataset").size()[names]
     longest = sorted(stages(runs), key=lambda row: -row["seconds"])[:3]
     rows = [
-        ("Runs", f"{len(runs)}", "every one complete" if len(runs) == planned else f"of {planned} planned"),
+        ("Runs", f"{len(runs)}", "and this report" if len(runs) == planned else f"of {planned} planned"),
         ("Seeds", f"{len(study.seeds)}", f"a regime; {len(study.regimes)} regimes, {len(study.inference)} rungs"),
         ("Test images", f"{images.sum():,}", ", ".join(f"{name} {n:,}" for name, n in images.items())),
         ("Test questions", f"{len(asked):,}", f"{len(tested):,} scored answers"),
@@ -163,9 +163,13 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
     if runs:
         span = (max(run.ended for run in runs) - min(run.started for run in runs)).total_seconds()
         rows += [
-            ("First start to last end", duration(span), f"from {min(run.started for run in runs):%d %B %Y, %H:%M} UTC"),
             (
-                "Device time",
+                "First start to last end",
+                duration(span),
+                f"pauses included, from {min(run.started for run in runs):%d %B %Y, %H:%M} UTC",
+            ),
+            (
+                "Work",
                 duration(sum(run.work for run in runs)),
                 ", ".join(f"{row['stage']} {duration(row['seconds'])}" for row in longest),
             ),

@@ -17,6 +17,7 @@ NOTEBOOKS = ROOT / "notebooks"
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 BASE = PACKAGE / "base"  # the stand-in model, in the hub's format
 RECORD = "record.json"  # written last: a run folder that has it is complete
+HELD = "MEDSTUDY_RUN"  # in a kernel's environment: the folder of the run whose lock whoever started it holds
 PROFILES = ROOT / "workflow" / "profiles"
 
 

@@ -11,13 +11,15 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from filelock import FileLock
+
 import medstudy
-from medstudy import leases, paths
+from medstudy import leases, notebook, paths
 from medstudy.errors import RunError
 from medstudy.params import Study
 
@@ -30,6 +32,11 @@ def recorded(study: Study, job, also: Path | None = None) -> Iterator[None]:
 
     also: a second folder that this job fills anew (figures/STUDY), its files recorded with the run's.
     """
+    with _own(job.dir), _filling(job, also):
+        yield from _work(study, job, also)
+
+
+def _work(study: Study, job, also: Path | None) -> Iterator[None]:
     for folder in filter(None, (job.dir, also)):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -53,6 +60,18 @@ def recorded(study: Study, job, also: Path | None = None) -> Iterator[None]:
     with paths.atomic(job.record) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     shutil.rmtree(paths.scratch(job.dir), ignore_errors=True)
+
+
+def _own(run: Path) -> AbstractContextManager:
+    """The lock of the run that is written, unless whoever started this kernel holds it: a notebook may run alone."""
+    return nullcontext() if os.environ.get(paths.HELD) == str(run.resolve()) else notebook.alone(run)
+
+
+def _filling(job, also: Path | None) -> AbstractContextManager:
+    """The lock on a second folder, which runs of other params fill too."""
+    if also is None:
+        return nullcontext()
+    return FileLock(job.dir.parent / "logs" / f"{'-'.join(also.parts[-2:])}.lock", mode=0o666)
 
 
 def read(job) -> dict:
@@ -100,6 +119,6 @@ def _device() -> str:
 
 
 def _peak_memory() -> int:
-    """Peak resident memory of this process in bytes (ru_maxrss counts kilobytes, on macOS bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Peak resident memory of this process or one that it started, in bytes (ru_maxrss: kilobytes, on macOS bytes)."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak if sys.platform == "darwin" else peak * 1024

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from medstudy import claims, datasets, figures, grid, leakage, page, paths, provenance, tables, workflow
+from medstudy import claims, datasets, figures, grid, leakage, paths, provenance, tables, workflow
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.figures import Rendered, StudyData, index
@@ -128,6 +128,8 @@ def publish(study: Study) -> list[Rendered]:
     shutil.copyfile(claims_file(study), study.figures / "claims.csv")
     data = study_data(study)
     index.write(data, study.figures)
+    from medstudy import page  # it reads checkpoints' cards, and with them torch, which figures can do without
+
     page.write(study, data, made, grid.plan(study), study.figures)
     return made
 
@@ -172,22 +174,31 @@ def finish(study: Study) -> Path:
     return file
 
 
-def show(study: Study, console: Console) -> None:
-    """Print the claims, the time, and where to look. Raises RunError when the study has not run."""
+def show(study: Study, console: Console, short: bool = False) -> None:
+    """Print the claims, the time, and where to look; short: a line a claim. Raises RunError when it has not run."""
     file = study.figures / "claims.csv"
     if not file.is_file():
         raise RunError(f"{study.title} has no claims yet: there is no {file}. Run the study first.")
-    console.print(claims_table(pd.read_csv(file), study.intervals.confidence))
+    console.print(claims_table(pd.read_csv(file), study.intervals.confidence, short))
     times = study.figures / "timing.csv"
     if times.is_file():
         console.print(_sentence(pd.read_csv(times)), highlight=False)
     console.print(f"Why: {file}", highlight=False, soft_wrap=True)
-    console.print(f"Read on: {study.figures / 'README.md'}", highlight=False, soft_wrap=True)
+    pages = [study.figures / name for name in ("report.html", "README.md")]
+    console.print(f"Read on: {next(filter(Path.is_file, pages))}", highlight=False, soft_wrap=True)
 
 
-def claims_table(claims: pd.DataFrame, confidence: float) -> Table:
-    """claims.csv for a terminal: one row a claim, our estimate with its interval."""
-    table = Table(title=f"Claims, with {100 * confidence:g} % intervals", title_justify="left", show_lines=True)
+def claims_table(claims: pd.DataFrame, confidence: float, short: bool = False) -> Table:
+    """claims.csv for a terminal: one row a claim, our estimate with its interval; short: in one line each."""
+    title = f"Claims, with {100 * confidence:g} % intervals"
+    if short:
+        table = Table("id", "ours", "verdict", "claim", title=title, title_justify="left", box=None, pad_edge=False)
+        for column in table.columns:
+            column.no_wrap = True
+        for row in claims.to_dict("records"):
+            table.add_row(row["id"], _interval(row).replace("\n", " "), row["verdict"], row["claim"])
+        return table
+    table = Table(title=title, title_justify="left", show_lines=True)
     for column, heading in COLUMNS.items():
         table.add_column(heading, no_wrap=column in ("id", "verdict"), min_width=16 if column == "estimate" else None)
     for row in claims.to_dict("records"):
@@ -199,7 +210,12 @@ def claims_table(claims: pd.DataFrame, confidence: float) -> Table:
 def _interval(row: dict) -> str:
     if pd.isna(row["estimate"]):
         return "–"
-    return f"{row['estimate']:+.3g}\n[{row['low']:+.3g}, {row['high']:+.3g}]"
+    return "{}\n[{}, {}]".format(*(_signed(row[name]) for name in ("estimate", "low", "high")))
+
+
+def _signed(x: float) -> str:
+    value = round(x, 2)
+    return f"{value:+.2f}" if value else "0.00"
 
 
 def _text(value) -> str:

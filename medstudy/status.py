@@ -28,9 +28,10 @@ from medstudy import grid, logs, notebook, params, paths, provenance, workflow
 from medstudy.errors import RunError
 from medstudy.params import Study
 
-STATES = ("done", "running", "failed", "waiting")
-COLOURS = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
-HUES = {"done": "#2a9d5c", "running": "#2b8cbe", "failed": "#c0392b", "waiting": "#9aa0a6"}
+STATES = ("done", "running", "failed", "stopped", "waiting")
+NOTABLE = ("running", "failed", "stopped")
+COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stopped": "yellow", "waiting": "dim"}
+HUES = {"done": "#2a9d5c", "running": "#2b8cbe", "failed": "#c0392b", "stopped": "#b9770e", "waiting": "#9aa0a6"}
 WITH_MODEL = ("base", "train", "evaluate")
 LISTED = 100  # jobs; of a larger study, the stages and the jobs that run or failed
 AROUND = 18  # lines of a terminal that the stages and the summary take
@@ -203,7 +204,7 @@ def show(file: str | Path, live: bool = False, every: float = POLL_SECONDS,
 def _row(job: grid.Job, state: str, record: dict, needed: float) -> dict:
     passed = _running_for(job) if state == "running" else record.get("seconds", math.nan)
     left = {"done": 0.0, "running": max(needed - passed, 0.0) if not math.isnan(passed) else needed}.get(state, needed)
-    newest = logs.newest(job) if state in ("running", "failed") else record.get("unreadable", "")
+    newest = logs.newest(job) if state in NOTABLE else record.get("unreadable", "")
     host = record.get("machine", {}).get("host", "")
     return {
         "job": job.name, "stage": job.stage, "state": state, "seconds": passed, "left": left,
@@ -255,7 +256,7 @@ def _large(rows: pd.DataFrame, limit: int | None) -> bool:
 
 
 def _shown(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:
-    return rows[rows["state"].isin(("running", "failed"))].head(limit) if _large(rows, limit) else rows
+    return rows[rows["state"].isin(NOTABLE)].head(limit) if _large(rows, limit) else rows
 
 
 def _stages(rows: pd.DataFrame) -> Table:

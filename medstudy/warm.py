@@ -3,7 +3,7 @@
 Those imports take 10 to 20 s of a core, as long as a small job's own work, and a study has dozens of jobs. A server
 that is not there changes nothing but the time: a notebook then starts its kernel in the ordinary way.
 
-    workflow.run ─► server(runs) ─► serve: import, then fork a kernel for every connection
+    workflow.run ─► server ─► serve: import, then fork a kernel for every connection
     notebook.execute ─► manager(socket): what jupyter takes for the kernel is `attach`, a process that lives exactly as
                         long as the forked kernel, and whose death ends that
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import platform
 import select
 import signal
 import socket
@@ -25,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medstudy import paths
+from medstudy import leases, paths
 
 PRELOAD = (
     "medstudy.training",
@@ -34,42 +33,38 @@ PRELOAD = (
     "transformers.models.qwen2_vl.modeling_qwen2_vl",
     "ipykernel.kernelapp",
 )
-CARDS = "CUDA_VISIBLE_DEVICES"  # of the process that asks for a kernel; the server's own says nothing of it
-
-
-def pointer(runs: Path) -> Path:
-    """A file that holds the socket's path, which must be short; of this machine and allocation of Slurm alone."""
-    return runs / "logs" / f"warm-{platform.node()}-{os.environ.get('SLURM_JOB_ID', 0)}.socket"
+PASSED = (leases.VARIABLE, paths.HELD)  # of the environment of whoever asks for a kernel; the server's own is older
 
 
 @contextmanager
-def server(runs: Path) -> Iterator[None]:
-    """A server for the kernels of every notebook under `runs`, as long as the block lasts."""
-    known = pointer(runs)
-    with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(known.with_suffix(".txt"), "w") as log:
+def server(log: Path) -> Iterator[str]:
+    """A server for kernels, as long as the block lasts; yields its address, a path that must be short. log: its own."""
+    with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(log, "w", encoding="utf-8") as log:
         address = f"{folder}/warm"
+        _code(address).write_text(paths.code("**/*.py"), encoding="utf-8")
         command = [sys.executable, "-m", "medstudy.warm", "serve", address]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}  # ipykernel says how to connect by hand
         process = subprocess.Popen(command, cwd=paths.ROOT, stderr=log, **quiet)
-        known.write_text(address, encoding="utf-8")
         try:
-            yield
+            yield address
         finally:
-            if known.is_file() and known.read_text(encoding="utf-8") == address:  # else another's
-                known.unlink()
             process.terminate()
             process.wait()
 
 
-def find(runs: Path) -> str | None:
-    """The socket of a server that listens for these runs, if there is one."""
+def listens(address: str) -> bool:
+    """Whether a server listens there, and has imported the package as it is now."""
     try:
-        address = pointer(runs).read_text(encoding="utf-8")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(address)
+        return _code(address).read_text(encoding="utf-8") == paths.code("**/*.py")
     except OSError:
-        return None
-    return address
+        return False
+
+
+def _code(address: str) -> Path:
+    """Where the hash of what a server imports stands."""
+    return Path(f"{address}.code")
 
 
 def manager(address: str) -> type:
@@ -110,7 +105,8 @@ def attach(address: str, connection_file: str) -> None:
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
-        connection.sendall(json.dumps([os.getcwd(), connection_file, os.environ.get(CARDS)]).encode() + b"\n")
+        passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+        connection.sendall(json.dumps([os.getcwd(), connection_file, passed]).encode() + b"\n")
         while os.getppid() == parent and not select.select([connection], [], [], 1)[0]:
             pass
 
@@ -120,9 +116,8 @@ def _kernel(connection: socket.socket) -> None:
     request = connection.makefile().readline()
     if not request:  # somebody only looked whether we are there
         os._exit(0)
-    folder, connection_file, cards = json.loads(request)
-    if cards is not None:
-        os.environ[CARDS] = cards
+    folder, connection_file, passed = json.loads(request)
+    os.environ |= passed
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     os.chdir(folder)

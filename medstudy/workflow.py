@@ -23,12 +23,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from medstudy import grid, leases, logs, notebook, paths, provenance, warm
+from medstudy import grid, leases, logs, notebook, paths, provenance, requests, warm
 from medstudy.errors import ModelError, ParamsError, RunError
 from medstudy.params import Study
 
 POLL_SECONDS = 1.0
 STOP_SECONDS = 20
+UNFINISHED = ("failed", "stopped")
 GRACE_SECONDS = 30  # for Snakemake to end by itself once all jobs have their records
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOG_LINES = 12
@@ -53,7 +54,8 @@ class How:
 
     @property
     def local(self) -> bool:
-        return self.profile == "local"
+        """Whether jobs run on this machine."""
+        return settings(profile(self.profile)).get("executor", "local") == "local"
 
 
 def profile(name: str) -> Path:
@@ -65,20 +67,29 @@ def profile(name: str) -> Path:
     raise ParamsError(f"A profile is one of {known}, or a folder with Snakemake's config.yaml; got {name!r}.")
 
 
-def command(study: Study, file: str, how: How, targets: Iterable[Path] = ()) -> list[str]:
-    """The Snakemake call; without targets everything.
+def settings(folder: Path) -> dict:
+    """What a profile says."""
+    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
+
+
+def command(
+    study: Study, file: str, how: How, targets: Iterable[Path] = (), kernels: str | None = None
+) -> list[str]:
+    """The Snakemake call; without targets everything. kernels: the address of a server of warm ones.
 
     Here a job holds a core a process; jobs at once are also limited by the memory that is free and, where there are
     cards, by those. On a cluster the profile says what is limited.
     """
     folder = profile(how.profile)
-    here = ["--cores", str(how.cores), "--resources", *_resources()]
+    limits = [] if "resources" in settings(folder) else ["--resources", *_resources()]
+    here = ["--cores", str(how.cores), *limits]
     there = ["--local-cores", str(how.cores), *(["--jobs", str(how.jobs)] if how.jobs else []), *_slurm(study, folder)]
     return [
         sys.executable, "-m", "snakemake", *map(str, targets), "--snakefile", str(paths.SNAKEFILE),
         "--profile", str(folder), "--directory", str(study.root), "--nolock",
         "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", *(here if how.local else there),
         "--config", f"study={paths.resolve(file).resolve()}", f"session={session(study)}",
+        *([f"kernels={kernels}"] if kernels else []),
     ]  # fmt: skip
 
 
@@ -94,7 +105,7 @@ def markers(study: Study) -> Path:
 
 def _slurm(study: Study, folder: Path) -> list[str]:
     """Its logs go beside the study's own: the plugin would take a profile's path from where Snakemake was started."""
-    on_slurm = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")).get("executor") == "slurm"
+    on_slurm = settings(folder).get("executor") == "slurm"
     return ["--slurm-logdir", str(study.runs / "logs" / "slurm")] if on_slurm else []
 
 
@@ -140,8 +151,10 @@ def run(study: Study, file: str, how: How, console: Console) -> bool:
         return all(job.done for job in every)
     log = snakemake_log(study)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _marked(study), warm.server(study.runs) if how.local and _many(jobs) else nullcontext():
-        while _again(jobs, _pass(study, file, how, jobs, log, console)):
+    _forget_sessions(log.parent)
+    warmed = warm.server(log.with_suffix(".kernels.txt")) if how.local and _many(jobs) else nullcontext()
+    with _marked(study), warmed as kernels:
+        while _again(jobs, _pass(study, file, how, jobs, log, console, kernels)):
             _watch(study, jobs, lambda: any(notebook.running(job.dir) for job in jobs if not job.done), console)
     if missing := [job for job in jobs if not job.done]:
         raise RunError(_why(study, file, missing, log))
@@ -157,13 +170,23 @@ def _marked(study: Study) -> Iterator[None]:
         shutil.rmtree(markers(study), ignore_errors=True)
 
 
-def _pass(study: Study, file: str, how: How, jobs: list[grid.Job], log: Path, console: Console) -> int:
+def _forget_sessions(folder: Path) -> None:
+    """Delete what schedulers of this machine left that were killed: markers and logs."""
+    for file in folder.glob(f"*-{platform.node()}-*"):
+        number = file.name.split(".")[0].rpartition("-")[2]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+
+
+def _pass(
+    study: Study, file: str, how: How, jobs: list[grid.Job], log: Path, console: Console, kernels: str | None
+) -> int:
     """Let Snakemake make what it can now; how many jobs were done before."""
     before = sum(job.done for job in jobs)
     targets = [markers(study) / job.dir.name for job in jobs] if how.only else []
     with open(log, "a", encoding="utf-8") as stream:
         options = {"start_new_session": True, "preexec_fn": _end_with_parent}
-        process = subprocess.Popen(command(study, file, how, targets), stdout=stream, stderr=stream, **options)
+        process = subprocess.Popen(command(study, file, how, targets, kernels), stdout=stream, stderr=stream, **options)
         try:
             _watch(study, jobs, _busy(process, jobs), console)
         finally:
@@ -207,28 +230,42 @@ def check_model(study: Study) -> None:
         )
 
 
-def preview(study: Study, only: Sequence[str], console: Console) -> None:
-    """Print the jobs that a run would make, in order; see `chosen`."""
-    missing = [job for job in chosen(grid.plan(study), only) if not job.done]
+def preview(study: Study, how: How, console: Console) -> int:
+    """Print the jobs that a run would make, in order, and how many they are; on a cluster with what each asks for."""
+    known, there = requests.read(study), not how.local
+    missing = [job for job in chosen(grid.plan(study), how.only) if not job.done]
     for job in missing:
-        console.print(f"{job.name}  ({job.notebook}) -> {job.dir}", highlight=False, soft_wrap=True)
+        asked = requests.of_job(job, known)
+        asks = f"  {asked['mem_mb']} MB, {asked['runtime']} min, {job.cards} cards" if there else ""
+        console.print(f"{job.name}  ({job.notebook}) -> {job.dir}{asks}", highlight=False, soft_wrap=True)
+    if there and missing and not known:
+        console.print("Memory and time are defaults: a run asks by the estimate.", highlight=False)
     console.print(f"{study.study}: {len(missing)} jobs to make.", highlight=False)
+    return len(missing)
 
 
 def forget_damaged(study: Study, jobs: list[grid.Job]) -> None:
     """A complete run that lost one of its recorded files counts as not done: it is made again."""
     for job in jobs:
-        if job.done and not all((study.root / name).exists() for name in provenance.read(job)["files"]):
+        if job.done and not all(_there(study, job, *item) for item in provenance.read(job)["files"].items()):
             job.record.unlink()
 
 
+def _there(study: Study, job: grid.Job, name: str, digest: str) -> bool:
+    """Whether a recorded file is there; one in a folder that runs of other params fill too, with its content."""
+    file = study.root / name
+    return file.is_file() and (file.is_relative_to(job.dir) or provenance.sha256(file) == digest)
+
+
 def state(job: grid.Job) -> str:
-    """done, running, failed (it ran and did not finish) or waiting."""
+    """done, running, failed (with an error), stopped (killed; it goes on where it was) or waiting."""
     if job.done:
         return "done"
     if notebook.running(job.dir):
         return "running"
-    return "failed" if logs.file(job).exists() else "waiting"
+    if (notebook.logs(job.dir) / notebook.ERROR).exists():
+        return "failed"
+    return "stopped" if logs.file(job).exists() else "waiting"
 
 
 def wall_seconds(study: Study) -> float | None:
@@ -245,7 +282,7 @@ def snakemake_log(study: Study) -> Path:
 def _watch(study: Study, jobs: list[grid.Job], busy: Callable[[], bool], console: Console) -> None:
     """While busy: a live line in a terminal, elsewhere a line for every finished job; the time on disk."""
     started = time.monotonic()
-    before = (wall_seconds(study) or 0.0) if any(job.done for job in jobs) else 0.0
+    before = (wall_seconds(study) or 0.0) if any(study.runs.glob(f"*/{paths.RECORD}")) else 0.0
     finished = {job.name for job in jobs if job.done}
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         while busy():
@@ -290,7 +327,7 @@ def _end_with_parent() -> None:
 
 def _why(study: Study, file: str, missing: list[grid.Job], log: Path) -> str:
     """Which jobs failed, why, and how to run each alone."""
-    failed = [job for job in missing if state(job) == "failed"]
+    failed = [job for job in missing if state(job) in UNFINISHED]
     if not failed:
         ends = _indented(logs.last(log, 2 * LOG_LINES))
         return f"Snakemake stopped before any job failed; its log {log} ends:\n{ends}"

@@ -19,10 +19,12 @@ def finish(job: grid.Job, study: str = "tiny", seconds: float = 10.0, **more) ->
     job.record.write_text(json.dumps(record | {"files": {}} | more))
 
 
-def log(job: grid.Job, text: str) -> None:
-    """Let a job have said something."""
+def log(job: grid.Job, text: str, failed: bool = False) -> None:
+    """Let a job have said something; failed: and ended with an error."""
     notebook.logs(job.dir).mkdir(parents=True, exist_ok=True)
     (notebook.logs(job.dir) / "log.txt").write_text(text)
+    if failed:
+        (notebook.logs(job.dir) / notebook.ERROR).write_text("an error")
 
 
 def running(job: grid.Job, text: str, seconds: float = 0.0) -> FileLock:

@@ -101,7 +101,10 @@ def test_the_claims_table_shows_estimate_interval_and_verdict():
         ]
     )
     console = Console(width=140, record=True, file=open("/dev/null", "w"))
+    console.print(report.claims_table(claims, 0.95, short=True))
+    lines = [line.split() for line in console.export_text().splitlines() if line.startswith("C")]
+    assert ["C1", "+3.25", "[-1.00,", "+7.50]", "inconclusive", "native", "beats", "low"] in lines and len(lines) == 3
     console.print(report.claims_table(claims, 0.95))
     said = console.export_text()
-    assert "95 %" in said and "+3.25" in said and "[-1, +7.5]" in said
+    assert "95 %" in said and "+3.25" in said and "[-1.00, +7.50]" in said
     assert "inconclusive" in said and "not run" in said and "nan" not in said

@@ -137,6 +137,22 @@ def test_a_comment_in_the_training_retrains(copied):
     assert "train-native-s0" in changed and "data-phantom" not in changed and "evaluate-base-s0" not in changed
 
 
+def test_the_order_of_the_data_sets_counts(tmp_path):
+    """The first one's claims have the plain names, and a training reads them in that order."""
+    changed = _changed(_plan(tmp_path), _plan(tmp_path, datasets=TINY["datasets"][::-1]))
+    assert {"train-native-s0", "claims", "report"} <= changed and "data-phantom" not in changed
+
+
+def test_every_file_of_a_models_folder_counts(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(paths.BASE, folder)
+    before = _plan(tmp_path, model={"id": str(folder)})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"anything": 1}))
+    changed = _changed(before, _plan(tmp_path, model={"id": str(folder)}))
+    assert "base" in changed and "train-native-s0" in changed and "data-phantom" not in changed
+
+
 def test_an_allowed_leak_retrains_nothing_and_stands_before_every_model(tmp_path):
     before = _plan(tmp_path)
     after = _plan(tmp_path, leakage={"allow": [{"evaluated": "atlas", "reason": "crops of one slide"}]})

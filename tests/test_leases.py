@@ -96,12 +96,19 @@ def test_the_environment_is_as_before_afterwards(tmp_path, monkeypatch):
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
-@pytest.mark.parametrize(("cards", "count"), [("0,1", 0), ("", 1)])
+@pytest.mark.parametrize(("cards", "count"), [("0,1", None), ("", 1)])
 def test_without_cards_or_a_wish_for_them_nothing_changes(cards, count, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
     with leases.lease(count, tmp_path) as ids:
         assert ids == [] and os.environ["CUDA_VISIBLE_DEVICES"] == cards
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_wants_no_card_sees_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with leases.lease(0, tmp_path) as ids:
+        assert ids == [] and os.environ["CUDA_VISIBLE_DEVICES"] == "" and not leases.visible()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
 def test_more_than_there_are_is_an_error(tmp_path, monkeypatch):

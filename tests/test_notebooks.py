@@ -9,10 +9,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
-from medstudy import grid, models, notebook, params, paths
+from medstudy import grid, models, notebook, params, paths, provenance
 from medstudy.cli import main
-from medstudy.errors import ParamsError
+from medstudy.errors import ParamsError, RunError
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 TRAIN = paths.NOTEBOOKS / "02_train.ipynb"
@@ -124,7 +125,7 @@ def test_an_executed_notebook_says_neither_where_the_repository_nor_where_home_i
     output = nbformat.v4.new_output("stream", text=said)
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[output])])
     nbformat.write(made, tmp_path / "one.ipynb")
-    notebook._forget_places(tmp_path / "one.ipynb")
+    notebook._forget_places(tmp_path / "one.ipynb", notebook._places({}))
     read = nbformat.read(tmp_path / "one.ipynb", as_version=4).cells[0].outputs[0].text
     other = f"{paths.ROOT}-other".replace(f"{home}/", "~/")
     assert read == f"./params/a.yaml, {other}/b, ~/.cache, in ~. File \x1b[32m.\x1b[0m"
@@ -146,7 +147,7 @@ def test_a_run_is_made_by_one_process_at_a_time_and_the_other_takes_its_result(t
     notebook.logs(run).mkdir(parents=True)
     assert not notebook.running(run)
     with ThreadPoolExecutor() as pool:
-        with notebook._alone(run) as waited:
+        with notebook.alone(run) as waited:
             assert not waited and notebook.running(run)
             other = pool.submit(notebook.execute, "02_train", run, {})
             while "waiting for it" not in capfd.readouterr().err:
@@ -171,6 +172,37 @@ def test_inside_slurm_nobody_waits_for_another(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     run = tmp_path / "run"
     notebook.logs(run).mkdir(parents=True)
-    with notebook._alone(run):
+    with notebook.alone(run):
         assert main(["notebook", "02_train", "--out", str(run), "--once", "-p", "run", "train-native-s0"]) == 75
     assert "being made by another process" in capsys.readouterr().err
+
+
+def test_a_job_whose_study_changed_since_it_was_planned_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "_papermill", lambda *_: None)  # it made a run of another name
+    run = tmp_path / "train-native-s0-0123"
+    with pytest.raises(RunError, match="params or code changed since this job was planned"):
+        notebook.execute("02_train", run, {}, once=True)
+    assert not run.exists() and "changed since" in (notebook.logs(run) / "log.txt").read_text()
+
+
+def test_a_notebook_by_itself_takes_the_lock_of_the_run_that_it_makes(tmp_path, monkeypatch):
+    study = params.parse({**yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text()), "root": str(tmp_path)})
+    job = grid.job(study, "leakage")
+    with provenance.recorded(study, job):
+        assert notebook.running(job.dir)
+    assert job.done and not notebook.running(job.dir)
+    monkeypatch.setenv(paths.HELD, str(job.dir))  # whoever started the kernel holds it
+    with notebook.alone(job.dir), provenance.recorded(study, job):
+        pass
+    assert job.done
+
+
+def test_folders_that_a_study_names_are_not_in_its_notebooks(tmp_path):
+    study = tmp_path / "secret-project" / "mine.yaml"
+    study.parent.mkdir()
+    study.write_text(yaml.safe_dump({"study": "mine", "model": {"id": "/scratch/alice/qwen"}}))
+    made = tmp_path / "made.ipynb"
+    text = f"{study} /scratch/alice/qwen and {paths.ROOT}/runs"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), made)
+    notebook._forget_places(made, notebook._places({"study": str(study), "run": "train-native-s0"}))
+    assert "…/mine.yaml …/qwen and ./runs" in made.read_text() and "alice" not in made.read_text()

@@ -209,9 +209,9 @@ def test_work_is_counted_by_stage_and_device(made, report):
     words = report.words
     assert "train 1 3.0 h 3.000 95 % 2.0 GiB Card <X>" in words
     assert "evaluate 1 10.0 min 0.167 5 % 2.0 GiB Card <X>" in words
-    assert "Device time 3.2 h train 3.0 h, evaluate 10.0 min, scores 1.0 s" in words
+    assert "Work 3.2 h train 3.0 h, evaluate 10.0 min, scores 1.0 s" in words
     assert "Runs 3 of 4 planned" in words and "1 of the study's runs is not complete" in words
-    assert "First start to last end 1.5 h from 02 January 2026, 03:04 UTC" in words
+    assert "First start to last end 1.5 h pauses included, from 02 January 2026, 03:04 UTC" in words
     assert "Card <X> × 2" in words and "not recorded" in words
 
 

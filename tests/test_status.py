@@ -29,7 +29,7 @@ def half(tmp_path):
     finish(jobs["data-phantom"], seconds=3.0)
     finish(jobs["train-native-s0"], seconds=100.0, machine={"host": "node7"})
     finish(jobs["train-native-s1"], seconds=140.0)
-    log(jobs["data-atlas"], "reading\n\nDataError: no such file [bold]\n")
+    log(jobs["data-atlas"], "reading\n\nDataError: no such file [bold]\n", failed=True)
     with running(jobs["train-native-s2"], "start\r 10%|#\r 50%|#####", seconds=30):
         yield study, file, jobs
 

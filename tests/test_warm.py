@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -40,26 +41,33 @@ def address(tmp_path):
     """A server that imports little."""
     made = tmp_path / "s"
     process = subprocess.Popen([sys.executable, "-c", LIGHT, str(made)], cwd=paths.ROOT)
-    (tmp_path / "logs").mkdir()
-    warm.pointer(tmp_path).write_text(str(made))
-    until(lambda: warm.find(tmp_path))
+    warm._code(str(made)).write_text(paths.code("**/*.py"))
+    until(lambda: warm.listens(str(made)))
     yield str(made)
     process.terminate()
     process.wait()
 
 
 @pytest.fixture
-def kernel(address, monkeypatch):
+def kernel(address):
     """(manager, client) of a warm kernel."""
+    with asked(address) as client:
+        yield client.parent, client
+
+
+@contextmanager
+def asked(address):
+    """A client of a warm kernel."""
     from jupyter_client import KernelManager
 
-    monkeypatch.setattr("jupyter_client.AsyncKernelManager", KernelManager)  # the same class without asyncio
-    manager = warm.manager(address)(kernel_name="python3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jupyter_client.AsyncKernelManager", KernelManager)  # the same class without asyncio
+        manager = warm.manager(address)(kernel_name="python3")
     manager.start_kernel(cwd=str(paths.PACKAGE), env=os.environ | {"PYTHONPATH": str(paths.ROOT)})
     client = manager.client()
     client.start_channels()
     client.wait_for_ready(timeout=120)
-    yield manager, client
+    yield client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
 
@@ -123,11 +131,22 @@ def test_a_killed_kernel_is_seen_as_dead(kernel):
     until(lambda: not manager.is_alive())
 
 
-def test_without_a_server_there_is_nothing_to_find(tmp_path):
-    assert warm.find(tmp_path) is None
-    (tmp_path / "logs").mkdir()
-    warm.pointer(tmp_path).write_text(str(tmp_path / "gone"))
-    assert warm.find(tmp_path) is None
+def test_without_a_server_nobody_listens(tmp_path):
+    assert not warm.listens(str(tmp_path / "gone"))
+
+
+def test_a_server_that_imported_other_code_is_left_alone(address):
+    assert warm.listens(address)
+    warm._code(address).write_text("the hash of other code")
+    assert not warm.listens(address)
+
+
+def test_a_kernel_knows_the_cards_and_the_lock_of_whoever_asked_for_it(address, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    monkeypatch.setenv(paths.HELD, str(tmp_path))
+    with asked(address) as client:
+        code = f"import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['{paths.HELD}'])"
+        assert said(client, code) == f"5 {tmp_path}"
 
 
 def test_preloading_starts_no_thread():

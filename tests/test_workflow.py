@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -188,6 +191,33 @@ def test_a_deleted_figure_is_drawn_again_and_nothing_else(finished):
     assert figure.read_bytes() == content
     after = {job.name: job.record.stat().st_mtime_ns for job in grid.plan(study)}
     assert {name for name in before if before[name] != after[name]} == {"report"}
+    content = (study.figures / "claims.csv").read_bytes()
+    (study.figures / "claims.csv").write_text("of other params")  # as a run of them leaves it
+    workflow.forget_damaged(study, grid.plan(study))
+    left = {job.name for job in grid.plan(study) if not job.done}
+    assert left == {"report"} and medstudy("run", file).returncode == 0
+    assert (study.figures / "claims.csv").read_bytes() == content
+
+
+def test_a_copied_profile_of_this_machine_is_local_and_its_resources_count(tmp_path):
+    study = params.load(write_study(tmp_path))
+    shutil.copytree(workflow.profile("local"), tmp_path / "mine")
+    how = workflow.How(3, str(tmp_path / "mine"))
+    assert how.local and "--resources" in workflow.command(study, "params/tiny.yaml", how)
+    with open(tmp_path / "mine" / "config.yaml", "a") as stream:
+        stream.write("resources: [mem_mb=1000, gpu=1]\n")
+    command = workflow.command(study, "params/tiny.yaml", how)
+    assert "--resources" not in command and command[command.index("--cores") + 1] == "3"
+
+
+def test_what_killed_schedulers_left_is_deleted(tmp_path):
+    here, dead, other = (f"tiny-{node}-{pid}" for node, pid in (
+        (platform.node(), os.getpid()), (platform.node(), 2**22 + 1), ("elsewhere", 2**22 + 1)))  # fmt: skip
+    for name in (here, dead, other):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.txt").touch()
+    workflow._forget_sessions(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {here, f"{here}.txt", other, f"{other}.txt"}
 
 
 def test_jobs_at_once_are_limited_by_the_cards_where_there_are_any(tmp_path, monkeypatch):
@@ -204,7 +234,7 @@ def test_only_takes_jobs_with_all_that_they_need(tmp_path):
     pairs = [f"{stage}-mixed-s{seed}" for stage in ("train", "evaluate") for seed in (0, 1)]
     assert set(names) == {"data-phantom", "data-atlas", "leakage", "base", *pairs}
     assert workflow.chosen(jobs, []) == jobs
-    with pytest.raises(ParamsError, match="'evaluate-9', which no job matches"):
+    with pytest.raises(ParamsError, match="'evaluate-9', which none matches"):
         workflow.chosen(jobs, ["train-*", "evaluate-9"])
 
 
@@ -223,14 +253,14 @@ def test_what_others_make_meanwhile_is_waited_for_and_then_gone_on_with(tmp_path
     few = [data, jobs["data-atlas"], leakage]
     notebook.logs(data.dir).mkdir(parents=True)
     assert not workflow._again(few, before=0)  # nothing was done: Snakemake itself failed
-    with notebook._alone(data.dir):
+    with notebook.alone(data.dir):
         assert workflow._again(few, before=0)
     for one in few[:2]:
         one.dir.mkdir(parents=True)
         one.record.write_text("{}")
     assert workflow._again(few, before=1)
     (notebook.logs(leakage.dir)).mkdir(parents=True)
-    (notebook.logs(leakage.dir) / "log.txt").write_text("an error")
+    (notebook.logs(leakage.dir) / notebook.ERROR).write_text("an error")
     assert not workflow._again(few, before=1)
 
 

@@ -64,7 +64,12 @@ def _column(table: pd.DataFrame, name: str) -> list[str]:
 
 def interval(x: float, low: float, high: float, digits: int) -> str:
     """An estimate with the ends of its interval; missing is an en dash."""
-    return "–" if pd.isna(x) else f"{x:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return "–" if pd.isna(x) else f"{fixed(x, digits)} [{fixed(low, digits)}, {fixed(high, digits)}]"
+
+
+def fixed(x: float, digits: int) -> str:
+    """A number with so many decimals, and no sign when they are all zero."""
+    return f"{round(x, digits) + 0.0:.{digits}f}"
 
 
 def _row(cells: Iterable[str]) -> str:
