@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import platform
 import shutil
@@ -65,21 +66,42 @@ def profile(name: str) -> Path:
     raise ParamsError(f"A profile is one of {known}, or a folder with Snakemake's config.yaml; got {name!r}.")
 
 
+def check_arrays(how: How, jobs: int) -> None:
+    """Raises ParamsError where the plugin would never submit some of that many jobs, and wait for them forever.
+
+    It takes ready jobs for an array only when Snakemake hands it (nearly) all of them at once.
+    """
+    said = _settings(how.profile)
+    limits = (how.jobs or said.get("jobs", 0), str(said.get("max-jobs-per-timespan", 100)).partition("/")[0])
+    if said.get("slurm-array-jobs") and (most := min(map(_number, limits))) < jobs:
+        raise ParamsError(
+            f"With job arrays a study's {jobs} jobs must be submittable at once, or Snakemake's Slurm plugin waits "
+            f"forever; got {most:.0f}. Leave --jobs out, or raise `jobs` and `max-jobs-per-timespan` in the profile."
+        )
+
+
 def command(study: Study, file: str, how: How, targets: Iterable[Path] = ()) -> list[str]:
     """The Snakemake call; without targets everything.
 
     Here a job holds a core a process; jobs at once are also limited by the memory that is free and, where there are
     cards, by those. On a cluster the profile says what is limited.
     """
-    folder = profile(how.profile)
+    folder, said = profile(how.profile), _settings(how.profile)
+    arrays = "".join(said.get("slurm-array-jobs", "").split())
     here = ["--cores", str(how.cores), "--resources", *_resources()]
-    there = ["--local-cores", str(how.cores), *(["--jobs", str(how.jobs)] if how.jobs else []), *_slurm(study, folder)]
+    there = ["--local-cores", str(how.cores), *(["--jobs", str(how.jobs)] if how.jobs else []), *_slurm(study, said)]
     return [
         sys.executable, "-m", "snakemake", *map(str, targets), "--snakefile", str(paths.SNAKEFILE),
         "--profile", str(folder), "--directory", str(study.root), "--nolock",
         "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", *(here if how.local else there),
         "--config", f"study={paths.resolve(file).resolve()}", f"session={session(study)}",
+        *([f"arrays={arrays}"] if arrays else []),
     ]  # fmt: skip
+
+
+def _number(limit: int | str) -> float:
+    """Snakemake also takes `unlimited` and `all`."""
+    return float(limit) if str(limit).replace(".", "").isdigit() else math.inf
 
 
 def session(study: Study) -> str:
@@ -92,10 +114,13 @@ def markers(study: Study) -> Path:
     return study.runs / "logs" / "snakemake" / session(study)
 
 
-def _slurm(study: Study, folder: Path) -> list[str]:
+def _slurm(study: Study, said: dict) -> list[str]:
     """Its logs go beside the study's own: the plugin would take a profile's path from where Snakemake was started."""
-    on_slurm = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")).get("executor") == "slurm"
-    return ["--slurm-logdir", str(study.runs / "logs" / "slurm")] if on_slurm else []
+    return ["--slurm-logdir", str(study.runs / "logs" / "slurm")] if said.get("executor") == "slurm" else []
+
+
+def _settings(name: str) -> dict:
+    return yaml.safe_load((profile(name) / "config.yaml").read_text(encoding="utf-8")) or {}
 
 
 def _resources() -> list[str]:
@@ -138,6 +163,7 @@ def run(study: Study, file: str, how: How, console: Console) -> bool:
     if all(job.done for job in jobs):
         console.print(f"{study.study}: all {len(jobs)} jobs are done.", highlight=False)
         return all(job.done for job in every)
+    check_arrays(how, len(jobs))
     log = snakemake_log(study)
     log.parent.mkdir(parents=True, exist_ok=True)
     with _marked(study), warm.server(study.runs) if how.local and _many(jobs) else nullcontext():

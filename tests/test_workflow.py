@@ -216,6 +216,25 @@ def test_a_profile_is_one_that_ships_or_a_folder(tmp_path):
         workflow.profile("nowhere")
 
 
+def test_arrays_are_refused_where_the_plugin_would_wait_forever(tmp_path):
+    workflow.check_arrays(workflow.How(1, "slurm-arrays"), 5000)
+    workflow.check_arrays(workflow.How(1, "slurm", jobs=2), 5000)
+    for how, jobs in ((workflow.How(1, "slurm-arrays"), 5001), (workflow.How(1, "slurm-arrays", jobs=5), 6)):
+        with pytest.raises(ParamsError, match=f"{jobs} jobs must be submittable at once.*got {jobs - 1}"):
+            workflow.check_arrays(how, jobs)
+    (tmp_path / "config.yaml").write_text("jobs: unlimited\nslurm-array-jobs: train")
+    workflow.check_arrays(workflow.How(1, str(tmp_path)), 100)
+    with pytest.raises(ParamsError, match="got 100"):
+        workflow.check_arrays(workflow.How(1, str(tmp_path)), 101)
+
+
+def test_snakemake_is_told_which_stages_are_arrays(tmp_path):
+    study = params.load(write_study(tmp_path))
+    words = workflow.command(study, "params/tiny.yaml", workflow.How(1, "slurm-arrays"))
+    assert words[words.index("--config") :][-1] == "arrays=train,evaluate"
+    assert not any("arrays=" in word for word in workflow.command(study, "params/tiny.yaml", workflow.How(1, "slurm")))
+
+
 def test_what_others_make_meanwhile_is_waited_for_and_then_gone_on_with(tmp_path):
     """A job that was deferred, because another process made its run, leaves what needs it for a second pass."""
     jobs = {job.name: job for job in grid.plan(params.load(write_study(tmp_path)))}
