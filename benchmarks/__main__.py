@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import cpu, gpu
-from medstudy import paths, provenance, readme, workflow
+from medstudy import paths, provenance, readme, schedulers
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -113,7 +113,7 @@ def about() -> dict:
     return {
         "date": str(date.today()),
         "commit": commit.stdout.strip() or None,
-        "machine": f"{platform.system()} {platform.machine()}, {workflow.cores()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {schedulers.cores()} cores",
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
         "versions": provenance.versions(),
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from medstudy import grid, params, paths, provenance, readme, workflow
+from medstudy import grid, params, paths, provenance, readme, schedulers
 
 SEEDS_OF_2000 = 330  # three regimes, each trained and evaluated: 1,980 jobs, and 22 more
 TRAININGS = {  # long enough that starting them is no part of the answer
@@ -52,7 +52,7 @@ def overhead(root: Path) -> dict:
 
 def scaling(root: Path) -> dict:
     """Trainings one at a time against one a core, each from the start of the engine to its end."""
-    file, cores = _study(root, **TRAININGS), workflow.cores()
+    file, cores = _study(root, **TRAININGS), schedulers.cores()
     _timed("-m", "medstudy", "run", file, "--only", "leakage", "base")
     walls = []
     for count in (1, cores):
@@ -69,7 +69,7 @@ def planning(root: Path) -> list[dict]:
     """A dry run by Snakemake, and ours, which also counts what every job costs."""
     file = _study(root, seeds=list(range(SEEDS_OF_2000)))
     study = params.load(file)
-    jobs, command = len(grid.plan(study)), workflow.command(study, str(file), workflow.How(1))
+    jobs, command = len(grid.plan(study)), schedulers.command(study, str(file), schedulers.How(1))
     ways = {
         "by Snakemake": [*command[1:], "--dry-run", "--quiet"],
         "with the cost of every job": ["-m", "medstudy", "run", file, "--dry-run"],

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import psutil
 
-from medstudy import paths, provenance, workflow
+from medstudy import paths, provenance, schedulers
 
 
 class Finding(NamedTuple):
@@ -36,7 +36,7 @@ def _hardware() -> list[Finding]:
     memory = psutil.virtual_memory()
     return [
         Finding("machine", f"{platform.system()} {platform.machine()}"),
-        Finding("cores", str(workflow.cores()), "a job takes one; `run --cores` says how many run at once"),
+        Finding("cores", str(schedulers.cores()), "a job takes one; `run --cores` says how many run at once"),
         Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"),
         Finding("disk", f"{psutil.disk_usage(str(paths.ROOT)).free / 2**30:.0f} GiB free", f"at {paths.ROOT}"),
     ]

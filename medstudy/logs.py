@@ -95,9 +95,16 @@ def follow(job: grid.Job, count: int = LINES, every: float = POLL_SECONDS) -> It
 
 def slurm(study: Study, job: grid.Job, count: int = LINES) -> tuple[Path, list[str]] | None:
     """What Slurm said of the last try of a run, where it ran there: the file and its last lines."""
-    found = (study.runs / "logs" / "slurm").glob(f"*/{job.dir.name}/*.log")
+    folders = (study.runs / "logs" / "slurm").glob("*")
+    found = [one for folder in folders for one in (*folder.glob(f"{job.dir.name}/*.log"), *_of_tasks(folder, job))]
     said = max(found, key=lambda one: one.stat().st_mtime, default=None)
     return None if said is None else (said, last(said, count))
+
+
+def _of_tasks(folder: Path, job: grid.Job) -> Iterator[Path]:
+    """An array's tasks are named by their numbers; what each says names its run."""
+    name = job.dir.name.encode()
+    return (one for one in folder.glob("*_*.log") if name in one.read_bytes()[:CHUNK])
 
 
 def _since(log: Path, place: int, whole: bool) -> tuple[bytes, int]:

@@ -108,8 +108,14 @@ def machine() -> dict[str, str | list[str] | None]:
         "host": platform.node(),
         "device": _device(),
         "cards": leases.visible() or None,
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "slurm_job": _slurm_job(),
     }
+
+
+def _slurm_job() -> str | None:
+    """As squeue names it: of an array the task too, as in 4711_3."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def _device() -> str:

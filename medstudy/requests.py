@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from medstudy import grid, paths
@@ -74,6 +75,19 @@ def read(study: Study) -> dict[str, dict[str, int]]:
 def of_job(job: grid.Job, known: dict[str, dict[str, int]]) -> dict[str, int]:
     """{"mem_mb", "runtime"} of a job: what `known` says, else the default of its stage."""
     return known.get(job.dir.name) or _default(job)
+
+
+def alike(jobs: Iterable[grid.Job], known: dict[str, dict[str, int]], stages: Iterable[str]) -> dict[str, dict]:
+    """`known`, but every job of one of the stages asks for the most that any of that stage does.
+
+    For job arrays: Slurm gives each task of one the same.
+    """
+    made, jobs = dict(known), list(jobs)
+    for stage in stages:
+        of_stage = {job.dir.name: of_job(job, known) for job in jobs if job.stage == stage}
+        most = {what: max(one[what] for one in of_stage.values()) for what in DEFAULT} if of_stage else {}
+        made |= {name: one | most for name, one in of_stage.items()}
+    return made
 
 
 def _asked(job: grid.Job, row: dict, about: dict) -> dict[str, int]:

@@ -13,19 +13,18 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import psutil
-import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from medstudy import grid, leases, logs, notebook, paths, provenance, requests, warm
+from medstudy import grid, logs, notebook, paths, provenance, requests, schedulers, warm
 from medstudy.errors import ModelError, ParamsError, RunError
 from medstudy.params import Study
+from medstudy.schedulers import How
 
 POLL_SECONDS = 1.0
 STOP_SECONDS = 20
@@ -33,85 +32,6 @@ UNFINISHED = ("failed", "stopped")
 GRACE_SECONDS = 30  # for Snakemake to end by itself once all jobs have their records
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOG_LINES = 12
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class How:
-    """How a study is run: the Snakemake profile, jobs at once, and which jobs (shell patterns of names; none: all).
-
-    cores: of this machine that its own jobs may use. jobs: on a cluster, as the profile says where None.
-    """
-
-    cores: int
-    profile: str = "local"
-    jobs: int | None = None
-    only: tuple[str, ...] = ()
-
-    @property
-    def local(self) -> bool:
-        """Whether jobs run on this machine."""
-        return settings(profile(self.profile)).get("executor", "local") == "local"
-
-
-def profile(name: str) -> Path:
-    """The folder of a profile by its name in workflow/profiles/, or any other. Raises ParamsError."""
-    for folder in (paths.PROFILES / name, Path(name).expanduser()):
-        if (folder / "config.yaml").is_file():
-            return folder
-    known = ", ".join(sorted(file.parent.name for file in paths.PROFILES.glob("*/config.yaml")))
-    raise ParamsError(f"A profile is one of {known}, or a folder with Snakemake's config.yaml; got {name!r}.")
-
-
-def settings(folder: Path) -> dict:
-    """What a profile says."""
-    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
-
-
-def command(
-    study: Study, file: str, how: How, targets: Iterable[Path] = (), kernels: str | None = None
-) -> list[str]:
-    """The Snakemake call; without targets everything. kernels: the address of a server of warm ones.
-
-    Here a job holds a core a process; jobs at once are also limited by the memory that is free and, where there are
-    cards, by those. On a cluster the profile says what is limited.
-    """
-    folder = profile(how.profile)
-    limits = [] if "resources" in settings(folder) else ["--resources", *_resources()]
-    here = ["--cores", str(how.cores), *limits]
-    there = ["--local-cores", str(how.cores), *(["--jobs", str(how.jobs)] if how.jobs else []), *_slurm(study, folder)]
-    return [
-        sys.executable, "-m", "snakemake", *map(str, targets), "--snakefile", str(paths.SNAKEFILE),
-        "--profile", str(folder), "--directory", str(study.root), "--nolock",
-        "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", *(here if how.local else there),
-        "--config", f"study={paths.resolve(file).resolve()}", f"session={session(study)}",
-        *([f"kernels={kernels}"] if kernels else []),
-    ]  # fmt: skip
-
-
-def session(study: Study) -> str:
-    """The name of what this process's Snakemake keeps for itself."""
-    return f"{study.study}-{platform.node()}-{os.getpid()}"
-
-
-def markers(study: Study) -> Path:
-    """The folder of what this process's Snakemake knows as outputs: a file a run that is complete."""
-    return study.runs / "logs" / "snakemake" / session(study)
-
-
-def _slurm(study: Study, folder: Path) -> list[str]:
-    """Its logs go beside the study's own: the plugin would take a profile's path from where Snakemake was started."""
-    on_slurm = settings(folder).get("executor") == "slurm"
-    return ["--slurm-logdir", str(study.runs / "logs" / "slurm")] if on_slurm else []
-
-
-def _resources() -> list[str]:
-    cards, memory = leases.visible(), int(psutil.virtual_memory().available * 0.9 / 2**20)
-    return [f"mem_mb={max(memory, 2000)}", *([f"gpu={len(cards)}"] if cards else [])]
 
 
 def chosen(jobs: Sequence[grid.Job], only: Sequence[str]) -> list[grid.Job]:
@@ -149,6 +69,7 @@ def run(study: Study, file: str, how: How, console: Console) -> bool:
     if all(job.done for job in jobs):
         console.print(f"{study.study}: all {len(jobs)} jobs are done.", highlight=False)
         return all(job.done for job in every)
+    schedulers.check_arrays(how, len(jobs))
     log = snakemake_log(study)
     log.parent.mkdir(parents=True, exist_ok=True)
     _forget_sessions(log.parent)
@@ -167,7 +88,7 @@ def _marked(study: Study) -> Iterator[None]:
     try:
         yield
     finally:
-        shutil.rmtree(markers(study), ignore_errors=True)
+        shutil.rmtree(schedulers.markers(study), ignore_errors=True)
 
 
 def _forget_sessions(folder: Path) -> None:
@@ -183,10 +104,10 @@ def _pass(
 ) -> int:
     """Let Snakemake make what it can now; how many jobs were done before."""
     before = sum(job.done for job in jobs)
-    targets = [markers(study) / job.dir.name for job in jobs] if how.only else []
+    targets = [schedulers.markers(study) / job.dir.name for job in jobs] if how.only else []
     with open(log, "a", encoding="utf-8") as stream:
-        options = {"start_new_session": True, "preexec_fn": _end_with_parent}
-        process = subprocess.Popen(command(study, file, how, targets, kernels), stdout=stream, stderr=stream, **options)
+        options = {"start_new_session": True, "preexec_fn": _end_with_parent, "stdout": stream, "stderr": stream}
+        process = subprocess.Popen(schedulers.command(study, file, how, targets, kernels), **options)
         try:
             _watch(study, jobs, _busy(process, jobs), console)
         finally:
@@ -276,7 +197,7 @@ def wall_seconds(study: Study) -> float | None:
 
 def snakemake_log(study: Study) -> Path:
     """What the Snakemake that this process starts says."""
-    return markers(study).with_suffix(".txt")
+    return schedulers.markers(study).with_suffix(".txt")
 
 
 def _watch(study: Study, jobs: list[grid.Job], busy: Callable[[], bool], console: Console) -> None:

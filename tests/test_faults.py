@@ -9,7 +9,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from medstudy import grid, notebook, params, paths, workflow
+from medstudy import grid, notebook, params, paths, schedulers, workflow
 from medstudy.errors import ModelError
 from tests.studies import kill_tree, medstudy, start, write_study
 
@@ -101,7 +101,7 @@ def test_a_killed_kernel_is_one_message(tmp_path):
 def test_a_missing_model_stops_before_anything_is_made(tmp_path):
     study = params.load(write_study(tmp_path, model={"id": str(tmp_path / "nowhere")}))
     with pytest.raises(ModelError, match="there is no \\*.safetensors in .*nowhere"):
-        workflow.run(study, "unused", workflow.How(1), console=None)
+        workflow.run(study, "unused", schedulers.How(1), console=None)
     assert not study.runs.exists()
 
 

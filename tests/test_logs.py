@@ -80,3 +80,11 @@ def test_the_command_prints_it_and_what_slurm_said(study, capsys):
     slurm.write_text("slurmstepd: error: CANCELLED\n")
     assert command("logs", file, "train-native-s0", "-n", "1") == 0
     assert capsys.readouterr().out == f"b\n-- Slurm ({slurm})\nslurmstepd: error: CANCELLED\n"
+
+
+def test_what_slurm_said_of_a_task_of_an_array_is_found_by_the_run_that_it_names(study):
+    folder = study.runs / "logs" / "slurm" / "rule_train"
+    folder.mkdir(parents=True)
+    for task, name in enumerate(("train-native-s0", "train-native-s1"), start=1):
+        (folder / f"7_{task}.log").write_text(f"rule train: wildcards: run={grid.job(study, name).dir.name}\n{name}\n")
+    assert logs.slurm(study, grid.job(study, "train-native-s1"), 1) == (folder / "7_2.log", ["train-native-s1"])

@@ -136,3 +136,18 @@ def test_who_only_reads_does_not_import_torch():
 
 def test_the_size_of_a_process_is_that_of_the_estimate():
     assert requests.PROCESS_MB == memory.PROCESS / MB
+
+
+def test_tasks_of_one_array_ask_for_the_most_of_their_stage(study):
+    jobs = grid.plan(study)
+    first, second, *_ = trainings = [job.dir.name for job in jobs if job.stage == "train"]
+    known = {
+        first: {"mem_mb": 9000, "runtime": 11, "seconds": 5},
+        second: {"mem_mb": 2000, "runtime": 90, "seconds": 7},
+        **{name: {"mem_mb": 100, "runtime": 1} for name in trainings[2:]},
+    }
+    made = requests.alike(jobs, known, ["train", ""])
+    assert {(one["mem_mb"], one["runtime"]) for one in map(made.get, trainings)} == {(9000, 90)}
+    assert [made[name]["seconds"] for name in (first, second)] == [5, 7]
+    assert set(made) == set(trainings) and known[first]["runtime"] == 11
+    assert requests.alike(jobs, known, [""]) == known

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from medstudy import grid, notebook, params, paths, workflow
+from medstudy import grid, notebook, params, paths, schedulers, workflow
 from medstudy.errors import ParamsError
 from tests.studies import medstudy, start, write_study
 
@@ -64,7 +64,7 @@ def wait_for(true, process: subprocess.Popen, seconds: float = 900) -> None:
 
 def planned(study_file) -> set[str]:
     """The runs that Snakemake would make, by name."""
-    command = [*workflow.command(params.load(study_file), str(study_file), workflow.How(1)), "--dry-run"]
+    command = [*schedulers.command(params.load(study_file), str(study_file), schedulers.How(1)), "--dry-run"]
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     folders = re.findall(r"output: \S*/(\S+) ", (said.stdout + said.stderr).replace("\n", " "))
@@ -145,8 +145,8 @@ def test_a_scheduler_that_does_not_know_of_a_finished_run_takes_it(finished):
     study, file, _ = finished
     job = grid.job(study, "train-native-s0")
     before = job.record.stat().st_mtime_ns
-    target = workflow.markers(study) / job.dir.name
-    command = [*workflow.command(study, str(file), workflow.How(1), [target]), "--forcerun", "train"]
+    target = schedulers.markers(study) / job.dir.name
+    command = [*schedulers.command(study, str(file), schedulers.How(1), [target]), "--forcerun", "train"]
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 0 and "rule train" in said.stderr + said.stdout
     assert job.record.stat().st_mtime_ns == before and target.exists()
@@ -201,12 +201,12 @@ def test_a_deleted_figure_is_drawn_again_and_nothing_else(finished):
 
 def test_a_copied_profile_of_this_machine_is_local_and_its_resources_count(tmp_path):
     study = params.load(write_study(tmp_path))
-    shutil.copytree(workflow.profile("local"), tmp_path / "mine")
-    how = workflow.How(3, str(tmp_path / "mine"))
-    assert how.local and "--resources" in workflow.command(study, "params/tiny.yaml", how)
+    shutil.copytree(schedulers.profile("local"), tmp_path / "mine")
+    how = schedulers.How(3, str(tmp_path / "mine"))
+    assert how.local and "--resources" in schedulers.command(study, "params/tiny.yaml", how)
     with open(tmp_path / "mine" / "config.yaml", "a") as stream:
         stream.write("resources: [mem_mb=1000, gpu=1]\n")
-    command = workflow.command(study, "params/tiny.yaml", how)
+    command = schedulers.command(study, "params/tiny.yaml", how)
     assert "--resources" not in command and command[command.index("--cores") + 1] == "3"
 
 
@@ -223,9 +223,9 @@ def test_what_killed_schedulers_left_is_deleted(tmp_path):
 def test_jobs_at_once_are_limited_by_the_cards_where_there_are_any(tmp_path, monkeypatch):
     study = params.load(write_study(tmp_path))
     monkeypatch.setattr("medstudy.leases.visible", lambda: [])
-    assert not any("gpu=" in word for word in workflow.command(study, "params/tiny.yaml", workflow.How(16)))
+    assert not any("gpu=" in word for word in schedulers.command(study, "params/tiny.yaml", schedulers.How(16)))
     monkeypatch.setattr("medstudy.leases.visible", lambda: ["0", "2", "5"])
-    assert "gpu=3" in workflow.command(study, "params/tiny.yaml", workflow.How(16))
+    assert "gpu=3" in schedulers.command(study, "params/tiny.yaml", schedulers.How(16))
 
 
 def test_only_takes_jobs_with_all_that_they_need(tmp_path):
@@ -239,11 +239,31 @@ def test_only_takes_jobs_with_all_that_they_need(tmp_path):
 
 
 def test_a_profile_is_one_that_ships_or_a_folder(tmp_path):
-    assert workflow.profile("local").name == "local"
+    assert schedulers.profile("local").name == "local"
     (tmp_path / "config.yaml").write_text("keep-going: true")
-    assert workflow.profile(str(tmp_path)) == tmp_path
+    assert schedulers.profile(str(tmp_path)) == tmp_path
     with pytest.raises(ParamsError, match="A profile is one of .*local.*, or a folder"):
-        workflow.profile("nowhere")
+        schedulers.profile("nowhere")
+
+
+def test_arrays_are_refused_where_the_plugin_would_wait_forever(tmp_path):
+    schedulers.check_arrays(schedulers.How(1, "slurm-arrays"), 5000)
+    schedulers.check_arrays(schedulers.How(1, "slurm", jobs=2), 5000)
+    for how, jobs in ((schedulers.How(1, "slurm-arrays"), 5001), (schedulers.How(1, "slurm-arrays", jobs=5), 6)):
+        with pytest.raises(ParamsError, match=f"{jobs} jobs must be submittable at once.*got {jobs - 1}"):
+            schedulers.check_arrays(how, jobs)
+    (tmp_path / "config.yaml").write_text("jobs: unlimited\nslurm-array-jobs: train")
+    schedulers.check_arrays(schedulers.How(1, str(tmp_path)), 100)
+    with pytest.raises(ParamsError, match="got 100"):
+        schedulers.check_arrays(schedulers.How(1, str(tmp_path)), 101)
+
+
+def test_snakemake_is_told_which_stages_are_arrays(tmp_path):
+    study = params.load(write_study(tmp_path))
+    words = schedulers.command(study, "params/tiny.yaml", schedulers.How(1, "slurm-arrays"))
+    assert words[words.index("--config") :][-1] == "arrays=train,evaluate"
+    plain = schedulers.command(study, "params/tiny.yaml", schedulers.How(1, "slurm"))
+    assert not any("arrays=" in word for word in plain)
 
 
 def test_what_others_make_meanwhile_is_waited_for_and_then_gone_on_with(tmp_path):
@@ -266,7 +286,7 @@ def test_what_others_make_meanwhile_is_waited_for_and_then_gone_on_with(tmp_path
 
 def test_jobs_here_are_limited_by_cores_and_free_memory(tmp_path):
     study = params.load(write_study(tmp_path))
-    command = workflow.command(study, "params/tiny.yaml", workflow.How(3))
+    command = schedulers.command(study, "params/tiny.yaml", schedulers.How(3))
     assert command[command.index("--cores") + 1] == "3"
     assert any(word.startswith("mem_mb=") for word in command)
     assert command[:3] == [sys.executable, "-m", "snakemake"]

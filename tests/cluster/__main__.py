@@ -2,6 +2,8 @@
 
 What befalls it, each time at a training that has a resume point: `scancel`, SIGKILL to a kernel, `scontrol requeue`,
 and kill -9 of the scheduler while jobs run, which is then started again. Skips, with status 0, where there is no Slurm.
+
+--arrays, instead: trainings and evaluations as tasks of job arrays, one of which is ended by `scancel`.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
-from medstudy import grid, params, paths, workflow
+from medstudy import grid, params, paths, schedulers, workflow
 from tests.cluster import faults, slurm
 from tests.cluster.faults import wait_for
 from tests.studies import command, kill_tree, write_study
@@ -35,6 +37,7 @@ STUDY = {
 }  # fmt: skip
 ONLY = ("evaluate-native-*", "evaluate-fixed-84-*")
 PROFILE = "slurm-no-accounting"
+ARRAYS = "slurm-arrays"
 OFTEN = "slurm-init-seconds-before-status-checks: 20"
 REQUEUE = "scontrol requeue"
 FAULTS = {"scancel": faults.cancel, "SIGKILL to the kernel": faults.kill_kernel, REQUEUE: faults.requeue}
@@ -45,12 +48,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that daemons and files of the test go with it
     parser = argparse.ArgumentParser("python -m tests.cluster", description=__doc__.splitlines()[0])
     parser.add_argument("--record", type=Path, help="write what was measured into this JSON file")
+    parser.add_argument("--arrays", action="store_true", help="instead: trainings and evaluations as arrays")
     options = parser.parse_args()
     if why := slurm.why_not():
         print(f"skipped: {why}")
         return 0
     with tempfile.TemporaryDirectory(prefix="medstudy-cluster-") as folder:
-        found = _test(Path(folder))
+        found = (_test_arrays if options.arrays else _test)(Path(folder))
     if options.record:
         options.record.write_text(json.dumps(found, indent=2) + "\n")
     print(f"passed in {sum(found['seconds'].values()):.0f} s")
@@ -69,13 +73,52 @@ def _test(folder: Path) -> dict:
     compared = _compare(params.load(ours), params.load(local))
     return {
         "slurm": version,
-        "cores": workflow.cores(),
+        "cores": schedulers.cores(),
         "seconds": seconds,
         "submitted": len(jobs),
         "ended": {state: sum(one.state == state for one in jobs) for state in sorted({one.state for one in jobs})},
         "seconds_on_node_beyond_work": _overhead(params.load(ours), jobs),
         "happened": done,
         "equal": compared,
+    }
+
+
+def _test_arrays(folder: Path) -> dict:
+    """Each stage's jobs are one array, a task of which that is ended comes again, alone; all runs are made once."""
+    seconds: dict[str, float] = {}
+    file = _study(folder / "arrays", seeds=[0, 1, 2])
+    study, profile = params.load(file), _profile(file.parent, ARRAYS)
+    with slurm.running(), _ended():
+        with _timed(seconds, "trainings"):
+            first = _start(file, profile, ["train-*"])
+            hit = wait_for(lambda: faults.training(study), "a training to end", lambda: first.poll() is None)
+            faults.cancel(hit)
+            _say(f"scancel {hit.id}: {hit.run}")
+            assert first.wait() == 0
+        with _timed(seconds, "evaluations"):
+            assert _start(file, profile).wait() == 0
+        jobs, version = faults.submitted(), slurm.said("sinfo", "--version")
+
+    chosen = [job for job in _chosen(study) if job.stage in ("train", "evaluate")]
+    records = {job.dir.name: faults.record(job) for job in chosen}
+    machines = {run: record["machine"] for run, record in records.items()}
+    alone = [run for run, machine in machines.items() if "_" not in machine["slurm_job"]]
+    assert "_" in hit.id and alone == [hit.run], f"All but {hit.run} must be made by tasks of arrays, got {machines}"
+    assert sorted({tuple(machine["cards"]) for machine in machines.values()}) == [("0",), ("1",)], machines
+    assert not (both := _overlaps(records.values())), f"Two jobs had one card at once: {both}"
+    ended = [one.state for one in jobs]
+    needed = [job for job in _chosen(study) if job.stage in ("data", "base")]
+    assert ended.count("COMPLETED") == len(chosen) + len(needed), f"Every run must be made once, got {jobs}"
+    step = _resumed("scancel", grid.job(study, records[hit.run]["name"]))
+    tasks = [job for job in chosen if job.dir.name != hit.run]
+    arrays = {(job.stage, machines[job.dir.name]["slurm_job"].partition("_")[0]) for job in tasks}
+    assert len(arrays) == 2, f"One array a stage, got {arrays}"
+    return {
+        "slurm": version,
+        "seconds": seconds,
+        "tasks": sum("_" in one.id for one in jobs),
+        "ended": {state: ended.count(state) for state in sorted(set(ended))},
+        "happened": {"scancel": {"run": records[hit.run]["name"], "went_on_from_step": step}},
     }
 
 
@@ -133,14 +176,14 @@ def _chosen(study) -> list[grid.Job]:
     return workflow.chosen(grid.plan(study), ONLY)
 
 
-def _study(folder: Path) -> Path:
+def _study(folder: Path, **changes) -> Path:
     folder.mkdir()
-    return write_study(folder, **STUDY)
+    return write_study(folder, **STUDY | changes)
 
 
-def _start(file: Path, profile: str | Path) -> subprocess.Popen:
+def _start(file: Path, profile: str | Path, only: Sequence[str] = ONLY) -> subprocess.Popen:
     """`medstudy run`, in the study's folder; what it prints goes on here."""
-    call = command("run", file, "--profile", profile, "--only", *ONLY)
+    call = command("run", file, "--profile", profile, "--only", *only)
     STARTED.append(subprocess.Popen(call, cwd=file.parent, env=faults.environment()))
     return STARTED[-1]
 
@@ -156,15 +199,15 @@ def _ended() -> Iterator[None]:
                 kill_tree(process)
 
 
-def _profile(folder: Path) -> Path:
+def _profile(folder: Path, name: str = PROFILE) -> Path:
     """The profile as it is, but for how often it asks Slurm: this study's jobs take seconds."""
-    text = (paths.PROFILES / PROFILE / "config.yaml").read_text()
+    text = (paths.PROFILES / name / "config.yaml").read_text()
     assert OFTEN in text
     (folder / "config.yaml").write_text(text.replace(OFTEN, OFTEN.replace("20", "5")))
     return folder
 
 
-def _overlaps(records: Iterator[dict]) -> list[tuple[str, str]]:
+def _overlaps(records: Iterable[dict]) -> list[tuple[str, str]]:
     """Pairs of jobs that had a card in common for more than a second, which a recorded start may be too early."""
     spans = []
     for record in records:

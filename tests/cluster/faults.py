@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import psutil
 
@@ -22,7 +23,7 @@ WAIT_SECONDS = 300
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job of Slurm, and the folder name of the run that it is to make."""
+    """A job of Slurm, and the folder name of the run that it is to make: of an array's task only while that runs."""
 
     id: str
     state: str
@@ -38,9 +39,25 @@ class Submitted:
 
 def submitted() -> list[Submitted]:
     """Every job that Slurm remembers, in the order in which they came."""
-    rows = [line.split("|") for line in said("squeue", "--states=all", "--noheader", f"--format={FIELDS}").splitlines()]
-    found = [Submitted(id, state, comment.rpartition("_wildcards_")[2], *when) for id, state, comment, *when in rows]
-    return sorted(found, key=lambda one: int(one.id))
+    listed = said("squeue", "--array", "--states=all", "--noheader", f"--format={FIELDS}")
+    rows = [line.split("|") for line in listed.splitlines()]
+    runs = {id: comment.rpartition("_wildcards_")[2] for id, _, comment, *_ in rows if "_" not in id}
+    runs |= tasks() if len(runs) < len(rows) else {}
+    found = [Submitted(id, state, runs.get(id, ""), *when) for id, state, _, *when in rows]
+    return sorted(found, key=lambda one: [int(part) for part in one.id.split("_")])
+
+
+def tasks() -> dict[str, str]:
+    """The run that each task of an array makes now: its comment is that of the array's first."""
+    made = {}
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or ()
+        try:
+            if "notebook" in words and "--out" in words and "_" in (id := _slurm_job(process)):
+                made[id] = Path(words[words.index("--out") + 1]).name
+        except psutil.Error:
+            continue
+    return made
 
 
 def state(id: str) -> str:
@@ -63,9 +80,8 @@ def kernel(id: str) -> psutil.Process | None:
     """The notebook's kernel in a job of Slurm."""
     for process in psutil.process_iter(["cmdline"]):
         try:
-            if any("ipykernel" in word for word in process.info["cmdline"] or ()):
-                if process.environ().get("SLURM_JOB_ID") == id:
-                    return process
+            if any("ipykernel" in word for word in process.info["cmdline"] or ()) and _slurm_job(process) == id:
+                return process
         except psutil.Error:
             continue
     return None
@@ -121,6 +137,13 @@ def wait_for(true: Callable, what: str, busy: Callable[[], bool] = lambda: True)
             raise AssertionError(f"Waited for {what}: {why}. Jobs: {[(s.id, s.state, s.run) for s in submitted()]}")
         time.sleep(POLL_SECONDS)
     return found
+
+
+def _slurm_job(process: psutil.Process) -> str:
+    """The job, or the task ARRAY_TASK, that a process belongs to; empty for none."""
+    said = process.environ()
+    array, task = (said.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else said.get("SLURM_JOB_ID", "")
 
 
 def _steps(job: grid.Job, last: bool = True) -> tuple[int, int] | None:
