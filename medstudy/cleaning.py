@@ -94,6 +94,14 @@ class _Needs:
     blind: bool
 
 
+def together(items: Iterable[Item]) -> list[list[Item]]:
+    """The items of one run beside each other, in the order of the first of each."""
+    groups: dict[Path, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.run or item.path, []).append(item)
+    return list(groups.values())
+
+
 def free(found: Found) -> int:
     """Delete what was found; the bytes that were freed. What somebody works on by now, or owns, stays."""
     freed = 0
@@ -153,7 +161,7 @@ def _superseded(run: Path, needs: _Needs) -> str | None:
         return "never complete, and no study plans it" if _started_by(run, needs.files) else None
     except (OSError, ValueError):
         return None
-    return f"{made['study']} as it is now plans others" if made.get("study") in needs.names else None
+    return f"of an earlier {made['study']}: its params or code changed since" if made.get("study") in needs.names else None
 
 
 def _started_by(run: Path, files: list[Path]) -> bool:
