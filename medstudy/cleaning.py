@@ -161,7 +161,8 @@ def _superseded(run: Path, needs: _Needs) -> str | None:
         return "never complete, and no study plans it" if _started_by(run, needs.files) else None
     except (OSError, ValueError):
         return None
-    return f"of an earlier {made['study']}: its params or code changed since" if made.get("study") in needs.names else None
+    name = made.get("study")
+    return f"of an earlier {name}: its params or code changed since" if name in needs.names else None
 
 
 def _started_by(run: Path, files: list[Path]) -> bool:

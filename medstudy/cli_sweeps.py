@@ -24,7 +24,7 @@ def add(commands) -> None:
     logs_.add_argument("-n", type=positive, default=40, metavar="LINES", help="so many lines (default: 40)")
     logs_.add_argument("--follow", action="store_true", help="new lines as they come, until the run ends")
     clean_ = command(commands, "clean", _clean, "what no study needs any more under runs/, and free it", study=False)
-    clean_.add_argument("study", nargs="*", help="only what runs of these params files left (default: of all in params/)")
+    clean_.add_argument("study", nargs="*", help="of these params files alone (default: of all in params/)")
     clean_.add_argument("--caches", action="store_true", help="also the caches of images and features")
     clean_.add_argument("--yes", action="store_true", help="free it; without, only list it")
     command(commands, "fetch", _fetch, "download models and data of a study, for a node without network")
