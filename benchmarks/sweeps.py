@@ -1,6 +1,6 @@
 """What the engine costs beside the work: seconds a job, speed-up on all cores, and planning a large study.
 
-    python -m benchmarks.sweeps [--readme]        some eight minutes on two cores, with nothing beside it
+    python -m benchmarks.sweeps [--stage NAME] [--readme]      15 minutes on two cores, with nothing beside it
 
 Writes benchmarks/results/sweeps.json. Everything is run as a user does, by `python -m medstudy run` and `snakemake`, on
 studies made on the spot from params/tiny.yaml.
@@ -9,6 +9,7 @@ studies made on the spot from params/tiny.yaml.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -27,30 +28,27 @@ TRAININGS = {  # long enough that starting them is no part of the answer
     "inference": [{"policy": "fixed", "side": 224}, {"policy": "native", "max_pixels": 200704}],
     "low": "fixed-224",
     "seeds": [0, 1, 2, 3],
-    "training": {"epochs": 5, "images_per_step": 4, "learning_rate": 0.0005, "validations": 1},
+    "training": {"epochs": 10, "images_per_step": 4, "learning_rate": 0.0005, "validations": 1},
 }
 
 
-def measure() -> list[dict]:
-    """Lines name, unit, ours, goal and whether less or more is better."""
-    with tempfile.TemporaryDirectory() as folder:
-        roots = [Path(folder) / name for name in ("overhead", "scaling", "planning")]
-        for root in roots:
-            root.mkdir()
-        return [overhead(roots[0]), scaling(roots[1]), *planning(roots[2])]
+def measure(stage: str) -> list[dict]:
+    """Lines stage, name, unit, ours, goal and whether less or more is better."""
+    with tempfile.TemporaryDirectory() as root:
+        return [{"stage": stage} | line for line in STAGES[stage](Path(root))]
 
 
-def overhead(root: Path) -> dict:
+def overhead(root: Path) -> list[dict]:
     """The wall clock of a study one job at a time, less the work that its records give, over its jobs."""
     file = _study(root)
     seconds = _timed("-m", "medstudy", "run", file, "--cores", "1")
     jobs = grid.plan(params.load(file))
     work = sum(provenance.read(job)["seconds"] for job in jobs)
     name = f"overhead of a job, of {len(jobs)} one after the other"
-    return _line(name, "s", (seconds - work) / len(jobs), 5.0, "less", work=round(work, 1), wall=round(seconds, 1))
+    return [_line(name, "s", (seconds - work) / len(jobs), 5.0, "less", work=round(work, 1), wall=round(seconds, 1))]
 
 
-def scaling(root: Path) -> dict:
+def scaling(root: Path) -> list[dict]:
     """Trainings one at a time against one a core, each from the start of the engine to its end."""
     file, cores = _study(root, **TRAININGS), schedulers.cores()
     _timed("-m", "medstudy", "run", file, "--only", "leakage", "base")
@@ -62,7 +60,7 @@ def scaling(root: Path) -> dict:
         walls.append(_timed("-m", "medstudy", "run", file, "--only", "train-*", "--cores", count))
     number = len(TRAININGS["regimes"]) * len(TRAININGS["seeds"])
     name = f"{number} trainings on {cores} cores against one"
-    return _line(name, "times", walls[0] / walls[1], 0.9 * cores, "more", walls=[round(one, 1) for one in walls])
+    return [_line(name, "times", walls[0] / walls[1], 0.9 * cores, "more", walls=[round(one, 1) for one in walls])]
 
 
 def planning(root: Path) -> list[dict]:
@@ -75,6 +73,9 @@ def planning(root: Path) -> list[dict]:
         "with the cost of every job": ["-m", "medstudy", "run", file, "--dry-run"],
     }
     return [_line(f"dry run of {jobs:,} jobs, {way}", "s", _timed(*words), 30.0, "less") for way, words in ways.items()]
+
+
+STAGES = {"overhead": overhead, "scaling": scaling, "planning": planning}
 
 
 def missed(line: dict) -> bool:
@@ -120,11 +121,17 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    parser.add_argument("--stage", choices=STAGES, help="this one alone, beside what was measured of the others")
     options = parser.parse_args()
-    lines = measure()
+    about_, file = about(), RESULTS / "sweeps.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if options.stage and file.is_file() else []
+    stages = [options.stage] if options.stage else list(STAGES)
+    made = {stage: [line for line in before if line["stage"] == stage] for stage in STAGES}
+    made |= {stage: measure(stage) for stage in stages}
+    lines = [line for stage in STAGES for line in made[stage]]
     for line in lines:
         print(f"{line['name']}: {line['ours']:.3g} {line['unit']} (goal {line['goal']:g})")
-    write(RESULTS / "sweeps.json", lines, about())
+    write(file, lines, about_)
     if options.readme:
         print(f"Written: {readme.replace('benchmarks sweeps', markdown(lines))}")
     return int(any(map(missed, lines)))

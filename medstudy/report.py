@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -179,7 +180,8 @@ def show(study: Study, console: Console, short: bool = False) -> None:
     file = study.figures / "claims.csv"
     if not file.is_file():
         raise RunError(f"{study.title} has no claims yet: there is no {file}. Run the study first.")
-    console.print(claims_table(pd.read_csv(file), study.intervals.confidence, short))
+    made = pd.read_csv(file), study.intervals.confidence
+    console.print(claims_lines(*made, console.width) if short else claims_table(*made))
     times = study.figures / "timing.csv"
     if times.is_file():
         console.print(_sentence(pd.read_csv(times)), highlight=False)
@@ -188,17 +190,21 @@ def show(study: Study, console: Console, short: bool = False) -> None:
     console.print(f"Read on: {next(filter(Path.is_file, pages))}", highlight=False, soft_wrap=True)
 
 
-def claims_table(claims: pd.DataFrame, confidence: float, short: bool = False) -> Table:
-    """claims.csv for a terminal: one row a claim, our estimate with its interval; short: in one line each."""
+def claims_lines(claims: pd.DataFrame, confidence: float, width: int) -> Table:
+    """claims.csv for a terminal, a line a claim: its text is cut to the width."""
     title = f"Claims, with {100 * confidence:g} % intervals"
-    if short:
-        table = Table("id", "ours", "verdict", "claim", title=title, title_justify="left", box=None, pad_edge=False)
-        for column in table.columns:
-            column.no_wrap = True
-        for row in claims.to_dict("records"):
-            table.add_row(row["id"], _interval(row).replace("\n", " "), row["verdict"], row["claim"])
-        return table
-    table = Table(title=title, title_justify="left", show_lines=True)
+    table = Table("id", "ours", "verdict", "claim", title=title, title_justify="left", box=None, pad_edge=False)
+    rows = [(row["id"], _interval(row).replace("\n", " "), row["verdict"], row["claim"])
+            for row in claims.to_dict("records")]  # fmt: skip
+    taken = sum(max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[:3])
+    for *cells, claim in rows:
+        table.add_row(*cells, textwrap.shorten(claim, max(width - taken, 12), placeholder="…"))
+    return table
+
+
+def claims_table(claims: pd.DataFrame, confidence: float) -> Table:
+    """claims.csv for a terminal: one row a claim, our estimate with its interval."""
+    table = Table(title=f"Claims, with {100 * confidence:g} % intervals", title_justify="left", show_lines=True)
     for column, heading in COLUMNS.items():
         table.add_column(heading, no_wrap=column in ("id", "verdict"), min_width=16 if column == "estimate" else None)
     for row in claims.to_dict("records"):
