@@ -97,10 +97,8 @@ def missed(line: dict) -> bool:
 
 def words(line: dict) -> str:
     """A line for the terminal."""
-    more = ""
-    if "peak_mb" in line:
-        more = f"{line['peak_mb']:7.0f} MB  read {line['read']:.1f} s  imports {line['imports']:.1f} s"
-    return f"{line['name']:62} {line['seconds']:7.1f} s  {more}".rstrip()
+    parts = "".join(f"  {what} {line[what]:.1f} s" for what in ("read", "imports") if what in line)
+    return f"{line['name']:52} {line['seconds']:7.1f} s {line['peak_mb']:7.0f} MB{parts}"
 
 
 def main() -> int:
