@@ -13,6 +13,17 @@ import yaml
 from medstudy import paths
 
 
+def killable(epochs: int) -> dict:
+    """Changes of the tiny study: two regimes, whose trainings last and keep a resume point each second."""
+    return {
+        "datasets": [{"name": "phantom", "train": 8, "val": 4, "test": 8, "seed": 1}],
+        "regimes": [{"policy": "native", "max_pixels": 200704}, {"policy": "fixed", "side": 84}],
+        "training": {
+            "epochs": epochs, "images_per_step": 2, "learning_rate": 0.0005, "validations": 2, "checkpoint_seconds": 1
+        },
+    }  # fmt: skip
+
+
 def write_study(root: Path, **changes) -> Path:
     """A params file in `root`: the tiny study, changed, writing below `root`."""
     content = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())

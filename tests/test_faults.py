@@ -11,15 +11,9 @@ import pytest
 
 from medstudy import grid, notebook, params, paths, schedulers, workflow
 from medstudy.errors import ModelError
-from tests.studies import kill_tree, medstudy, start, write_study
+from tests.studies import kill_tree, killable, medstudy, start, write_study
 
-SMALL = {
-    "datasets": [{"name": "phantom", "train": 8, "val": 4, "test": 8, "seed": 1}],
-    "regimes": [{"policy": "native", "max_pixels": 200704}, {"policy": "fixed", "side": 84}],
-    "training": {
-        "epochs": 20, "images_per_step": 2, "learning_rate": 0.0005, "validations": 2, "checkpoint_seconds": 1
-    },
-}  # fmt: skip
+SMALL = killable(epochs=20)
 TRAIN, EVALUATE = "train-native-s0", "evaluate-native-s0"
 
 

@@ -26,15 +26,9 @@ import pandas as pd
 from medstudy import grid, params, paths, schedulers, workflow
 from tests.cluster import faults, slurm
 from tests.cluster.faults import wait_for
-from tests.studies import command, kill_tree, write_study
+from tests.studies import command, kill_tree, killable, write_study
 
-STUDY = {
-    "datasets": [{"name": "phantom", "train": 8, "val": 4, "test": 8, "seed": 1}],
-    "regimes": [{"policy": "native", "max_pixels": 200704}, {"policy": "fixed", "side": 84}],
-    "training": {
-        "epochs": 30, "images_per_step": 2, "learning_rate": 0.0005, "validations": 2, "checkpoint_seconds": 1
-    },
-}  # fmt: skip
+STUDY = killable(epochs=30)
 ONLY = ("evaluate-native-*", "evaluate-fixed-84-*")
 PROFILE = "slurm-no-accounting"
 ARRAYS = "slurm-arrays"
