@@ -30,7 +30,8 @@ NEUTRAL = {  # module: why no result can change with it
     "progress.py": "a line that shows how far work is", "logs.py": "finds logs",
     "provenance.py": "records what was made, and by what",
     "cards.py": "words about a checkpoint, beside it; of the pages that show them, named where they are made",
-    "gallery.py": "shows images in a notebook", "sources/card.py": "what is published about a data set, shown beside it",
+    "gallery.py": "shows images in a notebook",
+    "sources/card.py": "what is published about a data set, shown beside it",
 }  # fmt: skip
 CHOICES = {  # module: the files that it imports and chooses from; whoever uses one names it
     "report.py": ("*",),  # serves four stages, each with functions of its own

@@ -4,9 +4,9 @@ data ─► leakage ─┐                                   ┌► one job a fi
          base ───┴► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
 
 The hash covers the job's parameters, the hashes of the jobs it needs, and the code of its notebook and of the library
-files that it uses: editing a figure draws that figure again, and the report that shows it. Comments and docstrings do not
-count, nor what JupyterLab saves: outputs, Markdown, values of parameters. The checks of leakage and of the base model
-only have to succeed before a model is trained: allowing a leak retrains nothing.
+files that it uses: editing a figure draws that figure again, and the report that shows it. Comments and docstrings do
+not count, nor what JupyterLab saves: outputs, Markdown, values of parameters. The checks of leakage and of the base
+model only have to succeed before a model is trained: allowing a leak retrains nothing.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def plan(study: Study) -> list[Job]:
 def _plan(study: Study, jobs: dict[str, Job]) -> None:
     """Add the jobs of one model's study."""
 
-    def add(stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), own=(), **parameters) -> str:
+    def add(
+        stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), own: Iterable[str] = (), **parameters
+    ) -> str:  # fmt: skip
         """after: jobs that must succeed before, but have no say in what this one makes. own: files of this job."""
         needs = tuple(needs)
         label = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none

@@ -94,8 +94,8 @@ def parsed(name: str, content: bytes) -> syntax.Code:
 
 
 def forget():
-    for cache in CACHES:
-        cache.cache_clear()
+    for cached in CACHES:
+        cached.cache_clear()
 
 
 def identities(**changes) -> dict[str, str]:
@@ -189,7 +189,8 @@ LOCAL = {"name": "local", "label": "mine", "path": "mine"}
 @pytest.mark.parametrize(
     ("file", "family", "counts"),
     [
-        ("models/gemma3.py", "gemma3", True), ("models/tiles.py", "gemma3", True), ("models/qwen_vl.py", "gemma3", False),
+        ("models/gemma3.py", "gemma3", True), ("models/tiles.py", "gemma3", True),
+        ("models/qwen_vl.py", "gemma3", False),
         ("models/idefics3.py", "smolvlm", True), ("models/gemma3.py", "qwen2_vl", False),
         ("models/qwen_vl.py", "qwen3_vl", True), ("models/qwen2_vl.py", "qwen3_vl", False),
         ("models/auto.py", "auto", True), ("models/auto.py", "qwen2_5_vl", False),
@@ -218,7 +219,8 @@ def test_readers_of_images_count_where_data_may_hold_such_images(package, tmp_pa
         found[reader] = {name for name in renamed if name.startswith("data-")}
     elsewhere = {"data-mine", "data-vqa_rad"}
     assert found["slides"] == found["nifti"] == found["tiff"] == elsewhere
-    assert found["dicom"] == elsewhere | {"data-atlas"} and found["pillow"] == elsewhere | {"data-atlas", "data-phantom"}
+    assert found["dicom"] == elsewhere | {"data-atlas"}
+    assert found["pillow"] == elsewhere | {"data-atlas", "data-phantom"}
 
 
 def test_atlas_reads_no_kinds_of_image_but_those_that_it_names(monkeypatch):

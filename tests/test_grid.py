@@ -124,8 +124,9 @@ def test_library_code_counts_by_stage(tmp_path, monkeypatch):
         ("tables", {"data", "train", "evaluate", "scores", "claims", "figure"}),
         ("scores", {"data", "train"}),
     ):
-        real = grid._code
-        monkeypatch.setattr(grid, "_code", lambda of, *own, stage=stage: "new" if of == stage else real(of, *own))
+        monkeypatch.setattr(
+            grid, "_code", lambda of, *own, stage=stage, real=grid._code: "new" if of == stage else real(of, *own)
+        )
         changed = {before[name].stage for name in _changed(before, _plan(tmp_path))}
         assert stage in changed and not changed & kept
         monkeypatch.undo()

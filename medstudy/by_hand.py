@@ -1,0 +1,48 @@
+"""A notebook that a person opens: the job that it makes or shows, and first all that this job needs.
+
+Snakemake and `medstudy notebook` hold the lock of the run that they start a kernel for, and make what it needs before;
+where neither did (JupyterLab, bare papermill), the notebook does so itself, by the same way as `medstudy run --only`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from medstudy import grid, params, paths
+from medstudy.params import Study
+
+
+def job(study: str, run: str) -> tuple[Study, grid.Job]:
+    """The study in that params file and its job of that name, after what the job needs was made, with progress.
+
+    Raises ParamsError for a name that is none, RunError that explains each job that failed. When this kernel was
+    started for a run, nothing is made.
+    """
+    every = params.load(study)
+    settings, item = grid.find(every, run)
+    if paths.HELD not in os.environ:
+        _make(every, study, item)
+    return settings, item
+
+
+def _make(study: Study, file: str, item: grid.Job) -> None:
+    """Make what `item` needs and is missing; say what, and whether the run itself is there."""
+    from rich.console import Console
+
+    from medstudy import schedulers, workflow
+
+    needs = workflow.chosen(grid.plan(study), item.needs) if item.needs else []
+    workflow.forget_damaged(study, [*needs, item])
+    missing = [one.name for one in needs if not one.done]
+    if missing:
+        print(f"{item.name} needs {len(missing)} jobs that are not done: {', '.join(missing)}.", flush=True)
+        how = schedulers.How(schedulers.cores(), only=item.needs)
+        workflow.run(study, file, how, Console(file=sys.stdout, force_terminal=False, force_jupyter=False))
+    if item.done:
+        print(f"{item.name} is done: what follows is read from {_short(item)}. Delete that folder to make it again.")
+
+
+def _short(item: grid.Job) -> str:
+    folder = item.dir
+    return str(folder.relative_to(paths.ROOT) if folder.is_relative_to(paths.ROOT) else folder)
