@@ -97,7 +97,7 @@ def _names(node: ast.stmt, name: str) -> bool:
 def file(module: str, name: str | None = None) -> str | None:
     """The file that `import module` or `from module import name` reads; None outside the package."""
     top, *rest = module.split(".")
-    if not top:
+    if not top:  # a relative import
         raise ParamsError(f"medstudy imports its modules by their whole names, got `from {module} import {name}`.")
     if top != "medstudy":
         return None

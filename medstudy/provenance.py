@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 import medstudy
-from medstudy import leases, notebook, paths
+from medstudy import by_hand, leases, notebook, paths
 from medstudy.errors import RunError
 from medstudy.params import Study
 
@@ -37,6 +37,7 @@ def recorded(study: Study, job, also: Path | None = None) -> Iterator[bool]:
         if job.done and not _held(job.dir):
             yield False
         else:
+            by_hand.check_code(study, job)
             yield from _work(study, job, also)
 
 

@@ -44,15 +44,24 @@ def notebook(file: Path) -> Code:
     A cell that is not plain Python (`%matplotlib inline`, `!ls`) counts by its text. Raises ParamsError where the file
     is no notebook.
     """
+    return _code([node for source in cells(file) for node in _statements(source)])
+
+
+def cell(source: str) -> Code:
+    """The code of one cell."""
+    return _code(_statements(source))
+
+
+def cells(file: Path) -> list[str]:
+    """The sources of the cells of a notebook that count as its code; see `notebook`."""
     try:
-        cells = json.loads(file.read_bytes())["cells"]
-        sources = ["".join(cell["source"]) for cell in cells if _counts(cell)]
+        every = json.loads(file.read_bytes())["cells"]
+        return ["".join(one["source"]) for one in every if _counts(one)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ParamsError(
             f"{file.name} must be a notebook of format 4 (json with `cells`), but it cannot be read "
             f"({type(error).__name__}: {error}). Save it again, or restore it: git checkout {file.name}"
         ) from None
-    return _code([node for source in sources for node in _statements(source)])
 
 
 def _counts(cell: dict) -> bool:
