@@ -47,7 +47,7 @@ SOURCES = {  # what makes a stage's result; what these files and the notebook im
     "claims": ("report.py", "parquet.py", "leakage.py", "claims.py", "figures/data.py", "figures/saving.py"),
     "figure": (*_SHOWN, "figures/__init__.py"),  # and the figure's own
     "tables": (*_SHOWN, "tables/__init__.py"),
-    "report": (*_SHOWN, "figures/index.py", "page.py", "cards.py", "templates/*"),
+    "report": (*_SHOWN, "figures/index.py", "page.py", "cards.py", "templates/*.jinja", "templates/*.css"),
 }
 LARGE = 2**26  # bytes of a file of weights whose hash is kept
 

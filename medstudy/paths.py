@@ -66,6 +66,14 @@ def code(*patterns: str) -> str:
 syntax_of = cache(syntax.read)  # a file is parsed once a process
 
 
+def content(*patterns: str) -> str:
+    """SHA-256 in hex of every byte of the package's files of these patterns: cheaper than `code`, and stricter."""
+    digest = hashlib.sha256()
+    for file in matching(*patterns):
+        digest.update(f"{file.relative_to(PACKAGE).as_posix()}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Write to a temporary sibling (a file or a folder) that takes the name `path` only when the block succeeds."""
