@@ -13,6 +13,8 @@ from medstudy import grid, params, paths, syntax
 from medstudy.errors import RunError
 from medstudy.params import Study
 
+LISTED = 6  # jobs by name
+
 
 def job(study: str, run: str) -> tuple[Study, grid.Job]:
     """The study in that params file and its job of that name, after what the job needs was made, with progress.
@@ -59,7 +61,9 @@ def _make(study: Study, file: str, item: grid.Job) -> None:
     workflow.forget_damaged(study, [*needs, item])
     missing = [one.name for one in needs if not one.done]
     if missing:
-        print(f"{item.name} needs {len(missing)} jobs that are not done: {', '.join(missing)}.", flush=True)
+        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+        listed = ", ".join(missing[:LISTED]) + more
+        print(f"{item.name} needs {len(missing)} jobs that are not done: {listed}. Making them:", flush=True)
         how = schedulers.How(schedulers.cores(), only=item.needs)
         workflow.run(study, file, how, Console(file=sys.stdout, force_terminal=False, force_jupyter=False))
     if item.done:
