@@ -95,7 +95,7 @@ def read(row: Mapping, where: str, number: int, columns: Columns, label: str, ki
     kind = text(value(row, columns.kind)).lower() or kind
     kind = "choice" if kind == "auto" and texts.texts else kind
     right, counted = options.right(texts, answer) if kind == "choice" else (0, False)
-    name = text(value(row, columns.id)) or str(number)
+    name = text(value(row, columns.id)) or (asked if kind == "class" else str(number))
     made = _question(name, asked, text(answer), placed, right, kind, label)
     detail, box = size.read(row, columns.detail, columns.box)
     stated = {
@@ -124,8 +124,7 @@ def _question(name: str, asked: str, answer: str, texts: tuple[str, ...], right:
         return questions.choice(name, asked, texts, right, f"{label} choice")
     if kind == "closed" and answer.lower() not in ("yes", "no"):
         raise RowError("not yes or no", f"A closed question is answered yes or no, not {answer!r}. Make it open.")
-    # one class question asks the same of many images, and its classes are the answers of all that share its id
-    return Question(asked if kind == "class" else name, asked, answer, kind, f"{label} {kind}")
+    return Question(name, asked, answer, kind, f"{label} {kind}")
 
 
 def images(row: Mapping, columns: Columns) -> tuple:

@@ -55,9 +55,9 @@ def right(options: Options, answer) -> tuple[int, bool]:
         raise RowError("options", f"A choice has 2 to {len(LETTERS)} options, one a letter, got {len(texts)}.")
     if (by_key := _alike(options.keys, said)) is not None:
         return by_key, False
-    named = bool(options.keys) and all(len(key) == 1 for key in options.keys)  # A, B, … or 1, 2, …: no other letter
+    named = bool(options.keys) and all(len(key) == 1 and key.upper() in LETTERS for key in options.keys)
     by_text = _alike(texts, said)
-    by_letter = LETTERS[: len(texts)].find(said.upper()) if len(said) == 1 and not named else -1
+    by_letter = LETTERS[: len(texts)].find(said.upper()) if len(said) == 1 and not named else -1  # letters of their own
     counted = not isinstance(answer, str) and not any(sign.isdigit() for key in options.keys for sign in key)
     by_number = int(said) if counted and said.isdigit() and int(said) < len(texts) else -1
     found = {by_text, by_letter, by_number} - {None, -1}

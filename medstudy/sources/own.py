@@ -6,7 +6,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -115,7 +115,7 @@ def survey(params: Own, asked: Iterable[Asked], found: Survey, names: Callable[[
     faults = found.faults
     by_image: dict[tuple, list[Asked]] = {}
     readings: dict[str, Reading] = {}
-    for one in _numbered_from_0(list(asked), params, faults):
+    for one in _classes_by_id(_numbered_from_0(list(asked), params, faults)):
         try:
             reading = _reading(params.reading, one.reading, readings)
         except MedstudyError as error:
@@ -156,6 +156,19 @@ def _numbered_from_0(asked: list[Asked], params: Own, faults: list[Fault]) -> It
             "Write the option's text or its letter."
         )
         faults.append(Fault(one.split or "", one.where, str(one.images[-1]), "number from 0 or 1", message))
+
+
+def _classes_by_id(asked: Iterable[Asked]) -> Iterator[Asked]:
+    """The rows, those of one class question by one id, its text unless the table states one for all of them.
+
+    It asks the same of many images, and its classes are the answers of all that share its id.
+    """
+    asked, ids = list(asked), {}
+    for one in asked:
+        ids.setdefault(one.question.text, set()).add(one.question.id)
+    for one in asked:
+        several = one.question.kind == "class" and len(ids[one.question.text]) > 1
+        yield replace(one, question=replace(one.question, id=one.question.text)) if several else one
 
 
 def _arisen(params: Own, found: Survey, stated_by: str, held: bool, grouped: bool) -> Iterator[dict]:

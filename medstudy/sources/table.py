@@ -53,7 +53,7 @@ def different(names: Sequence[str], where: str) -> list[str]:
 
 def _named(head: list[str], cells: list[str]) -> dict:
     """{column: cell}; under None the cells beyond the head, those that are missing, and what no name tells apart."""
-    row = dict(zip(head, cells, strict=False))
+    row: dict = dict.fromkeys(head) | dict(zip(head, cells, strict=False))
     unnamed = [cell for name, cell in zip(head, cells, strict=False) if not name.strip() and cell.strip()]
     if len(cells) != len(head):
         row[None] = f"{len(cells)} cells for {len(head)} columns"
