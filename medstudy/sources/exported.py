@@ -1,4 +1,4 @@
-"""Any data set as images and a table, in the form of docs/your-data.md: for other programs, and to be read by `local`."""
+"""Any data set as images and a table, in the form of docs/your-data.md, which `local` reads again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write(examples: Iterable[Example], folder: Path) -> Path:
 
 def _images(example: Example, folder: Path) -> list[str]:
     if any(shot.question or shot.answer for shot in example.context):
-        raise DataError(f"A table has no turns, but {example.image_id} of {example.dataset} has examples in its prompt.")
+        raise DataError(f"A table has no turns, but {example.image_id} of {example.dataset} shows solved examples.")
     names = []
     for place, image in enumerate(example.images):
         data = image.data if isinstance(image, pictures.Picture) else pictures.Picture.of(image, "").data
