@@ -16,18 +16,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from medstudy import datasets, fingerprints, images, leakage
+from medstudy import check_notices, datasets, fingerprints, images, leakage
 from medstudy.errors import DataError, MedstudyError, ResolutionError
-from medstudy.imaging.reading import Facts
 from medstudy.pictures import Picture
 from medstudy.progress import track
 from medstudy.records import SPLITS, Example
 from medstudy.resolution import MAX_ASPECT, Fixed, Geometry, Native, Single, Size, check_effect
 from medstudy.sources import binding, conflicts, own
 
-LADDER = (*(Fixed(side=side) for side in (224, 448, 672, 896)), Native(max_pixels=12_845_056))
+LADDER = (*(Fixed(side=side) for side in (224, 448, 672, 896)), Native(max_pixels=check_notices.LARGE))
 GEOMETRY = Geometry(28, 784)  # Qwen2-VL's
-LARGE = 12_845_056  # pixels: 16,384 visual tokens of Qwen2-VL's
 LOST = "cannot be loaded"
 TABLES = ("splits", "columns", "kinds", "sizes", "rungs", "problems", "leaks", "repeats", "notices")
 PROBLEMS = ["stops", "problem", "dataset", "split", "where", "image", "message"]
@@ -180,7 +178,7 @@ def _look(example: Example, where: str, single: bool, found: _Found) -> None:
         facts = getattr(image, "facts", None)
         if isinstance(image, Picture):
             facts = facts or images.describe(image.data, name=name)
-        for notice, detail in _notices(facts, Size(**size)):
+        for notice, detail in check_notices.of_image(facts, Size(**size)):
             found.notice(notice, *where_it_is, name, detail)
         if max(size.values()) > MAX_ASPECT * min(size.values()):
             message = f"Sides may be as 1 to {MAX_ASPECT} at most, but are {size['height']} x {size['width']}. Crop it."
@@ -200,29 +198,6 @@ def _look(example: Example, where: str, single: bool, found: _Found) -> None:
             found.notice(row["conflict"], *where_it_is, example.image_id, message)
     found.prints += prints
     found.asked.append(about | {"group": example.group, "questions": len(example.questions)})
-
-
-def _notices(facts: Facts | None, size: Size) -> Iterator[tuple[str, str]]:
-    """(notice, detail) of all that is unusual in a file."""
-    if size.pixels > LARGE:
-        yield "very large", f"{size.height} x {size.width} pixels"
-    if facts is None:
-        return
-    kind = f"{facts.kind}: {facts.rule}"
-    if facts.values == "float":
-        yield "float", kind
-    elif facts.bits > 8:
-        yield f"{facts.bits}-bit", kind
-    if any(name in facts.photometric.upper() for name in ("CMYK", "YCCK", "SEPARATED")):
-        yield "CMYK", kind
-    if facts.orientation != 1:
-        yield "EXIF-rotated", f"orientation {facts.orientation}: turned upright"
-    if facts.alpha:
-        yield "transparent", kind
-    if facts.frames > 1:
-        yield "several frames", f"{facts.frames} in {facts.kind}, of which one is read"
-    for note in facts.notes:
-        yield "note", note
 
 
 def _report(found: _Found, ladder, geometry: Geometry, about: dict, policies=(), rule=None) -> Report:

@@ -132,7 +132,7 @@ def _columns(params: Params, form: str, there: Mapping, where: Path, files_by_sp
         if stated.model_fields_set & {"image", "images", "question", "answer", "options"}:
             raise DataError(f"{form} rows have columns of their own, so `columns` may not name theirs: leave them out.")
         usual = KEYS[form]
-        binding.misspelt(there, usual, str(where), stated.unused)
+        binding.misspelt(there, usual, str(where), stated)
         there = [*there, *TURNS.values()]
         stated = stated.model_copy(update=TURNS | {"image": None, "images": TURNS["image"]})
     by_column = params.split == "column" or (params.split == "auto" and not files_by_split)

@@ -89,11 +89,12 @@ def bound(columns: Columns, there: Collection[str], where: str, ask: str | None 
                 f"A table needs a column `{role}`, but {where} has {listed}. Say under "
                 f"`columns` which of them it is{', or state `ask`' if role == 'question' else ''}."
             )
-    return Bound(made, list(_how(stated, found, free)), {role: near[role] for role in found if near[role]})
+    return Bound(made, list(_how(stated, found, free, unread)), {role: near[role] for role in found if near[role]})
 
 
-def misspelt(there: Collection[str], names: Collection[str], where: str, stated: Collection[str] = ()) -> None:
-    """Raise DataError for a key that nearly is one of `names`. stated: keys that the params name."""
+def misspelt(there: Collection[str], names: Collection[str], where: str, columns: Columns) -> None:
+    """Raise DataError for a key that nearly is one of `names`, unless the params name it."""
+    stated = {name for found in columns.model_dump(exclude_none=True).values() for name in _names(found)}
     for key in there:
         if key not in names and key not in stated and key not in NAMES:
             for name in names:
@@ -149,7 +150,7 @@ def _imaged(found: Mapping[str, str]) -> bool:
     return "image" in found or "images" in found
 
 
-def _how(stated: Mapping, found: Mapping[str, str], free: list[str]) -> Iterator[dict]:
+def _how(stated: Mapping, found: Mapping[str, str], free: list[str], unread: Collection[str]) -> Iterator[dict]:
     """{role, column, how} of every role that has a column, then of every column that is not read."""
     for role, names in stated.items():
         if names and role != "unused":
@@ -158,7 +159,8 @@ def _how(stated: Mapping, found: Mapping[str, str], free: list[str]) -> Iterator
         exact = name in STANDARD[role]
         yield {"role": role, "column": _quoted(name), "how": "by its name" if exact else RESPELT}
     for name in (*free, *stated.get("unused", ())):
-        like = [role for role in WORDS if role in folded(name) and role not in found and role not in stated]
+        settled = {*found, *stated, *unread}
+        like = [role for role in WORDS if role in folded(name) and role not in settled]
         how = f"not read; state it under `columns` if it is the {like[0]}" if like else "not read"
         yield {"role": "", "column": _quoted(name), "how": how}
 

@@ -45,5 +45,5 @@ def parsed(content: str) -> list | dict:
     """The JSON of a cell that begins with a bracket. Raises RowError for another text, or for a repeated key."""
     try:
         return json.loads(content, object_pairs_hook=unrepeated)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RowError("not a list", f"A cell in brackets is JSON, got {content!r:.60} ({error}).") from error

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from medstudy.errors import DataError
 from medstudy.sources import marks
 
-KEYS = ("id", "image", "images", "conversations")
+KEYS = ("image", "images", "conversations")
 ASKS, ANSWERS = ("human", "user"), ("gpt", "assistant")
 
 
