@@ -374,6 +374,21 @@ def test_columns_of_options_are_keys(tmp_path):
     assert (made.options, made.answer) == (("liver", "lung"), "B")
 
 
+@pytest.mark.parametrize("ids, expected", [
+    (("organ", "organ", "stain"), {"organ", "stain"}),
+    (("1", "2", "3"), {"Organ?", "3"}),
+    (("1", "1", "1"), {"Organ?", "Stain?"}),
+])  # fmt: skip
+def test_a_class_question_has_its_own_id(tmp_path, ids, expected):
+    """Its classes are the answers of all rows of its id: two questions of one id would mix theirs."""
+    rows = zip(ids, ("a.png", "b.png", "c.png"), ("Organ?", "Organ?", "Stain?"), strict=True)
+    found = asked(tmp_path, *({"key": key, "image": image, "question": text} for key, image, text in rows),
+                  kind="class", columns={"id": "key"})  # fmt: skip
+    made = [one.question for entry in found.entries for one in entry.rows]
+    assert {question.id for question in made} == expected
+    assert len({(question.id, question.text) for question in made}) == 2
+
+
 # --- questions asked twice
 
 

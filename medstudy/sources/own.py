@@ -159,16 +159,17 @@ def _numbered_from_0(asked: list[Asked], params: Own, faults: list[Fault]) -> It
 
 
 def _classes_by_id(asked: Iterable[Asked]) -> Iterator[Asked]:
-    """The rows, those of one class question by one id, its text unless the table states one for all of them.
+    """The rows, those of one class question by one id: its text, unless the table states an id that is its alone.
 
     It asks the same of many images, and its classes are the answers of all that share its id.
     """
-    asked, ids = list(asked), {}
+    asked = list(asked)
+    pairs = {(one.question.text, one.question.id) for one in asked if one.question.kind == "class"}
+    by_text, by_id = Counter(text for text, _ in pairs), Counter(id for _, id in pairs)
     for one in asked:
-        ids.setdefault(one.question.text, set()).add(one.question.id)
-    for one in asked:
-        several = one.question.kind == "class" and len(ids[one.question.text]) > 1
-        yield replace(one, question=replace(one.question, id=one.question.text)) if several else one
+        question = one.question
+        mixed = question.kind == "class" and max(by_text[question.text], by_id[question.id]) > 1
+        yield replace(one, question=replace(question, id=question.text)) if mixed else one
 
 
 def _arisen(params: Own, found: Survey, stated_by: str, held: bool, grouped: bool) -> Iterator[dict]:
