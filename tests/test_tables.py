@@ -123,6 +123,16 @@ def test_a_stated_column_that_is_nearly_there_is_suggested(tmp_path):
         local.survey(own.params(tmp_path, columns={"group": "patient"}))
 
 
+def test_an_entry_that_no_row_has_is_an_error(tmp_path):
+    """Of a column that a table may lack, as the group, it would else be empty in every row."""
+    row = {"meta": {"who": {"patient": "p"}}}
+    with pytest.raises(DataError, match="The group is entry 'patiant' of who, but who of meta of .* has patient"):
+        asked(tmp_path, row, columns={"group": "meta.who.patiant"})
+    with pytest.raises(DataError, match="The group is entry 'patient' of meta, but meta of .* has who"):
+        asked(tmp_path, row, columns={"group": "meta.patient"})
+    assert asked(tmp_path, row, {"meta": None}, columns={"group": "meta.who.patient"}).entries[0].group == "p"
+
+
 def test_near_misses_of_hub_columns(tmp_path):
     rows = [{"image": hub.encoded(0), "Question": "Is it?", "answer": "yes", "option": "x"}]
     features = Features({"image": Image(), "Question": Value("string"), "answer": Value("string"),

@@ -133,7 +133,7 @@ def _bound(params: Params, row: Mapping, source: str) -> binding.Bound:
                 f"A column's name stands once in a table, but {where} has {twice[1]!r} twice (read as {name!r}). "
                 "Rename one of them at the source."
             )
-    return binding.bound(params.columns, row, where, params.ask, unread=("split",))
+    return binding.bound(params.columns, row, where, params.ask, unread=("split",), rows=[row])
 
 
 def _stream(params: Params, source: str):

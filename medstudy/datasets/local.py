@@ -11,7 +11,7 @@ import json
 import os
 import posixpath
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path, PureWindowsPath
@@ -91,7 +91,7 @@ def _asked(params: Params, found: Survey) -> Iterator[Asked]:
             raise DataError(f"A table needs rows, but {_shown(file)} has none.")
         form = params.form if params.form != "auto" else _form(rows[0][1])
         there = dict.fromkeys(name for _, row in rows for name in row if name is not None)
-        bound = _columns(params, form, there, _shown(file), files_by_split)
+        bound = _columns(params, form, there, _shown(file), files_by_split, [row for _, row in rows])
         known = bound.columns
         root, base = _roots(params, file)
         inside = root.relative_to(base).as_posix()
@@ -124,7 +124,8 @@ def _roots(params: Params, file: Path) -> tuple[Path, Path]:
     return root, root
 
 
-def _columns(params: Params, form: str, there: Mapping, where: Path, files_by_split: bool) -> Bound:
+def _columns(params: Params, form: str, there: Mapping, where: Path, files_by_split: bool,
+             rows: Sequence[Mapping]) -> Bound:  # fmt: skip
     """The columns of each thing in a table; of conversations, those of what their turns become."""
     stated = params.columns
     usual: tuple[str, ...] = ()
@@ -137,7 +138,7 @@ def _columns(params: Params, form: str, there: Mapping, where: Path, files_by_sp
         stated = stated.model_copy(update=TURNS | {"image": None, "images": TURNS["image"]})
     by_column = params.split == "column" or (params.split == "auto" and not files_by_split)
     unread = () if by_column else ("split",)
-    found = binding.bound(stated, there, str(where), params.ask, unread, usual)
+    found = binding.bound(stated, there, str(where), params.ask, unread, usual, rows)
     if params.split == "column" and not found.columns.split:
         raise DataError(f"split: column needs a column `split`, but {where} has {', '.join(there)}. Name it there.")
     return found if by_column else replace(found, columns=found.columns.model_copy(update={"split": None}))

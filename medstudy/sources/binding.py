@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medstudy.errors import DataError
@@ -39,13 +39,13 @@ class Bound:
 
 
 def bound(columns: Columns, there: Collection[str], where: str, ask: str | None = None, unread: Collection[str] = (),
-          usual: Collection[str] = ()) -> Bound:  # fmt: skip
+          usual: Collection[str] = (), rows: Sequence[Mapping] = ()) -> Bound:  # fmt: skip
     """The columns that a table has for each thing. Raises DataError naming one that it lacks, and what it has.
 
     A column is taken by its exact name, else by the only one that differs in case, blanks, marks or width of letters,
     which is noted. One that differs by a letter is an error for a role that has no column: it would be left out without
     a word. ask: the question of every row, where the table has none. unread: roles that are settled elsewhere, as the
-    split by files. usual: columns that the table's form reads itself.
+    split by files. usual: columns that the table's form reads itself. rows: some, to look for entries as "a.b" in.
     """
     stated = columns.model_dump(exclude_none=True)
     listed = ", ".join(map(_quoted, there)) or "none"
@@ -57,6 +57,8 @@ def bound(columns: Columns, there: Collection[str], where: str, ask: str | None 
                     f"Each of `columns` must be in the table, but {role} is {name!r} and {where} has {listed}. "
                     + (f"Is it {', '.join(map(repr, like))}?" if like else "Name one of these.")
                 )
+            if name not in there:
+                _has_entry(rows, role, name, where)
     used = {name if name in there else name.split(".")[0] for names in stated.values() for name in _names(names)}
     free = [name for name in there if name not in used and name not in usual]
     roles = [role for role in STANDARD if role not in stated and role not in unread]
@@ -118,6 +120,18 @@ def one_edit(a: str, b: str) -> bool:
     start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     a, b = a[start:], b[start:]
     return a[1:] == b or a == b[1:] or a[1:] == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])
+
+
+def _has_entry(rows: Sequence[Mapping], role: str, name: str, where: str) -> None:
+    """Raise DataError where some of `rows` have a mapping in the column of "a.b", and none has its entry."""
+    head, _, rest = name.partition(".")
+    inner = [row[head] for row in rows if isinstance(row.get(head), Mapping)]
+    if inner and rest and not any(rest in one for one in inner):
+        if any(rest.startswith(f"{key}.") for one in inner for key in one):
+            _has_entry(inner, role, rest, f"{head} of {where}")
+            return
+        entries = ", ".join(dict.fromkeys(_quoted(key) for one in inner for key in one))
+        raise DataError(f"The {role} is entry {rest!r} of {head}, but {head} of {where} has {entries}. Name one of these.")
 
 
 def _visible(sign: str) -> bool:
