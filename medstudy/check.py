@@ -154,7 +154,7 @@ def _own(params: own.Own, found: _Found) -> Iterator[tuple[Example, str, bool]]:
 def _public(params, found: _Found) -> Iterator[tuple[Example, str, bool]]:
     """Any other data set; what it raises ends its split."""
     stops = getattr(params, "on_unreadable", "stop") == "stop"
-    split = "groups drawn anew" if getattr(params, "split", "source") == "group" else "the source's own"
+    split = "groups redrawn (split: group)" if getattr(params, "split", "source") == "group" else "the source's own"
     found.bindings.append(dict(zip(BINDINGS, (datasets.label(params), "all", "splits", "", split), strict=True)))
     for split in SPLITS:
         try:

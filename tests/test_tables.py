@@ -236,7 +236,7 @@ def test_a_row_has_a_cell_a_column(tmp_path, line):
 
 
 def test_columns_without_a_name(tmp_path):
-    """As pandas writes its index, and Excel empty columns; more of them that hold something cannot be told apart."""
+    """As pandas writes its index, and Excel empty columns; cells in several of them are a fault."""
     own.photos(tmp_path, ["a.png"])
     (tmp_path / "t.csv").write_text(",image,question,answer,\n0,a.png,Is it?,yes,\n")
     found = local.survey(own.params(tmp_path, test_share=1.0))

@@ -54,7 +54,7 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
 
     Each image is decoded on the way, so that an unreadable one stops the study before anything is trained; where the
     params say `on_unreadable: skip`, it is left out with its questions and listed in unreadable.csv, as are the rows of
-    the user's own that cannot be used. Beside the splits stand questions.parquet, fingerprints.parquet (for
+    the user's own that cannot be used. The folder also gets questions.parquet, fingerprints.parquet (for
     `medstudy.leakage`), conflicts.csv (questions that are asked of one image twice; see `sources.conflicts`), of the
     user's own columns.csv (which column is what), and of a source that may change source.json with its commit.
 

@@ -131,7 +131,9 @@ def _has_entry(rows: Sequence[Mapping], role: str, name: str, where: str) -> Non
             _has_entry(inner, role, rest, f"{head} of {where}")
             return
         entries = ", ".join(dict.fromkeys(_quoted(key) for one in inner for key in one))
-        raise DataError(f"The {role} is entry {rest!r} of {head}, but {head} of {where} has {entries}. Name one of these.")
+        raise DataError(
+            f"The {role} is entry {rest!r} of {head}, but {head} of {where} has {entries}. Name one of them."
+        )
 
 
 def _visible(sign: str) -> bool:

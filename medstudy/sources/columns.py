@@ -59,7 +59,7 @@ class Columns(BaseModel):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a row asks, of which images.
+    """What a row asks about its images.
 
     reading: what the row says of how they are read. box: of the deciding feature, in the last image. counted: whether
     the answer is a bare number, which counts from 0 unless the whole table says otherwise.

@@ -12,7 +12,7 @@ from medstudy.records import LETTERS, Example, Question
 
 COLUMNS = ["conflict", "dataset", "split", "image_id", "question_id", "question", "answer", "other_split",
            "other_image_id", "other_question_id", "other_answer"]  # fmt: skip
-SINGLE = ("closed", "choice", "class")  # kinds of which one answer alone is right
+SINGLE = ("closed", "choice", "class")  # kinds with one right answer
 
 
 class Seen:

@@ -34,8 +34,8 @@ class Own(Source):
     label: what the study calls it. kind: of every question; auto is a choice where there are options, closed where
     the answer is yes or no, else open. ask: the question of every row, where the table has none. reading: how images
     are read. render: whether images may appear in notebooks and figures. on_unreadable: what a row does that cannot
-    be used, or an image that cannot be read: stop the study, or be left out. on_contradiction: what test questions do
-    that are asked of one image twice with answers of which one must be wrong: stop the study, or be kept. test_share,
+    be used, or an image that cannot be read: stop the study, or be left out. on_contradiction: whether test
+    questions of one image that contradict each other (`sources.conflicts`) stop the study or are kept. test_share,
     val_share: of the groups, where the source itself has no splits; val_share is also held out of a training split that
     comes without one.
     """
@@ -189,7 +189,7 @@ def load(params: Own, found: Survey, split: str, picture: Callable[[object, Read
          left_out: list[Fault] | None = None) -> Iterator[Example]:  # fmt: skip
     """The examples of one split, an image at a time. Raises DataError for the first fault unless faults are skipped.
 
-    left_out: takes the faults of what is skipped here, beside those of `found`.
+    left_out: takes the faults of what is skipped here; those of the rows are in `found`.
     """
     skip = params.on_unreadable == "skip"
     if found.faults:
