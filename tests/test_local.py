@@ -498,3 +498,19 @@ def test_an_image_without_a_group_is_in_that_of_the_prompt_that_shows_it(tmp_pat
             {"images": ["b.png"], "question": "old?", "answer": "no", "group": ""}]  # fmt: skip
     own.lines(tmp_path / "rows.jsonl", rows)
     assert {one.group for one in own.found(own.params(tmp_path))} == {"p1"}
+
+
+def test_symbolic_links_are_followed_inside_the_folder_and_refused_by_name_where_they_leave_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inside, store_ = tmp_path / "data", tmp_path / "store"
+    own.photos(inside / "all", ["a.png"])
+    own.photos(store_, ["b.png"])
+    for link, target in (("linked", inside / "all"), ("out", store_), ("all/gone.png", inside / "nowhere.png")):
+        os.symlink(target, inside / link)
+    own.lines(inside / "rows.jsonl", [ROW | {"image": f"{name}.png"} for name in ("linked/a", "out/b", "all/gone")])
+    found = local.survey(own.params(inside))
+    assert [entry.images[0][1] for entry in found.entries] == ["linked/a.png"]
+    out, gone = found.faults
+    assert out.problem == "outside the folder" and "the symbolic link 'out' leads out of the folder" in out.message
+    assert gone.problem == "missing" and "symbolic link to a file that is not there" in gone.message
+    assert str(store_) not in out.message
