@@ -75,7 +75,7 @@ def test_exact_match(text, answer, exact, llava_med):
 
 @pytest.mark.parametrize("text, author, strict", [
     ("B", 1, 1), ("b", 1, 1), ("B. left", 1, 1), ("b) left", 1, 1), (" B", 1, 1), ("\nb", 1, 1), ("(B)", 0, 1),
-    ("Benign", 1, 0), ("B left", 1, 0), ("The answer is B", 0, 0), ("C", 0, 0), ("", 0, 0),
+    ("Benign", 1, 0), ("B left", 1, 0), ("The answer is B", 0, 1), ("C", 0, 0), ("", 0, 0),
 ])
 def test_choice(text, author, strict):
     assert metrics.author_choice(text, "B") == author
@@ -135,7 +135,7 @@ def test_score_takes_each_kind_by_its_rule_and_keeps_the_rows():
             row(kind="class", answer="high", raw_text="high"),
             row(kind="description", cell_line="HeLa", localizations=["Cytosol"], raw_text="HeLa")]
     scores = scoring.score(pd.DataFrame(rows, index=[5, 5, 7, 8, 9, 1]))
-    assert scores["score"].tolist() == pytest.approx([0, 1, 2 / 3, 1, 1, 1 / 2])
+    assert scores["score"].tolist() == scores["strict"].tolist()
     assert scores["author"].tolist() == pytest.approx([1, 1, 2 / 3, 1, 1, 1 / 2])
     assert scores["strict"].tolist() == pytest.approx([0, 0, 1 / 2, 0, 1, 1 / 2])
     assert scores["chance"].tolist() == pytest.approx([0.5, 0.25, 0, 0.5, 0.5, 0])
