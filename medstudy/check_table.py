@@ -18,7 +18,7 @@ TITLES = {
     "rungs": "What each rung of the ladder would change",
     "problems": "What would stop a study, and what is left out",
     "repeats": "Images that are twice in a split",
-    "notices": "Images that are no plain 8-bit RGB, and how they are read",
+    "notices": "Images that are no plain 8-bit RGB, and how they are read; references that count as one answer",
 }
 WORDS = {
     "changed_pct": "changed, %",

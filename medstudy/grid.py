@@ -54,7 +54,7 @@ SOURCES = {  # of data also the data set's own, of a figure its own
     "scores": ("scoring.py", "metrics.py", "words.py", "choices.py"),
     "claims": (*_RESULTS, "figures/data.py", "claims.py", "own_claims.py", "verdicts.py"),
     "figure": _DRAWING,
-    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py"),
+    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py", "tags.py"),
     "report": (*_RESULTS, *_PAGES),
 }
 

@@ -2,9 +2,9 @@
 
     findings = identity.check(questions)   # a table, one row a finding; empty where all is well
 
-The standard scores ignore case, articles and the like (`medstudy.words`). Two references that differ by nothing else are
-one answer to them. Between classes that is an error: an answer would be right or wrong by how it is typed. Among open
-answers it is a notice, and so are options of one question that read alike, which only their letters tell apart.
+The standard scores ignore case, articles and the like (`medstudy.words`). Two references that differ by nothing else
+are one answer to them. Between classes that is an error: an answer would be right or wrong by how it is typed. Among
+open answers it is a notice, and so are options of one question that read alike, which only letters tell apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 
 from medstudy import choices, metrics, scoring
 from medstudy.errors import DataError
-from medstudy.words import words
+from medstudy.words import ARTICLES, words
 
 COLUMNS = ["stops", "problem", "dataset", "kind", "question_id", "references", "message"]
 STANDARD = ("strict", "exact", "strict_precision", "strict_recall", "strict_f1", "strict_cell_line",
@@ -29,9 +29,9 @@ NAMED = 5  # findings that an error names
 def check(questions: pd.DataFrame) -> pd.DataFrame:
     """The findings on references, columns `COLUMNS`; those that `stops` marks make scores wrong.
 
-    questions: one row a question, of one or several data sets, with dataset, question_id, kind, answer, and where a kind
-    has them options, cell_line, localizations: a data job's questions.parquet, or predictions. Blank answers are left
-    out, as `scoring.score` refuses them by itself.
+    questions: one row a question, of one or several data sets, with dataset, question_id, kind, answer, and where a
+    kind has them options, cell_line, localizations: a data job's questions.parquet, or predictions. Blank answers are
+    left out, as `scoring.score` refuses them by itself.
     """
     rows = _distinct(questions)
     made = [one for _, part in rows.groupby(["dataset", "kind"], sort=True) for one in (*_itself(part), *_alike(part))]
@@ -96,34 +96,41 @@ def _alike(rows: pd.DataFrame) -> Iterator[dict]:
 
 
 def _open(rows: pd.DataFrame) -> Iterator[dict]:
-    for same in _groups(rows["answer"], lambda text: tuple(word.text for word in words(text) if not word.article)):
-        first, *others = same
-        together = [first, *(one for one in others if metrics.exact_match(one, first))]
-        if len(together) > 1:
-            first = rows[rows["answer"] == first].iloc[0]
-            yield _finding(first, False, ALIKE, together, f"{_listed(together)} count as the same answer")
+    where = rows.drop_duplicates("answer").set_index("answer", drop=False)
+    for same in _groups(rows["answer"], lambda text: tuple(one for one in _texts(text) if one not in ARTICLES)):
+        while same:
+            together = [one for one in same if one == same[0] or metrics.exact_match(one, same[0])]
+            same = [one for one in same if one not in together]
+            if len(together) > 1:
+                said = f"{_listed(together)} count as the same answer"
+                yield _finding(where.loc[together[0]], False, ALIKE, together, said)
 
 
 def _class(rows: pd.DataFrame) -> Iterator[dict]:
     for _, asked in rows.groupby("question_id", sort=False):
-        for same in _groups(asked["answer"], lambda text: tuple(word.text for word in words(text))):
+        for same in _groups(asked["answer"], _texts):
             what = f"the classes {_listed(same)} differ by nothing that an answer can be told by. Give them one name."
             yield _finding(asked.iloc[0], True, ALIKE, same, what)
 
 
 def _choice(rows: pd.DataFrame) -> Iterator[dict]:
-    for row in rows.itertuples():
+    for row in rows.drop_duplicates(["question_id", "options"]).itertuples():
         for pair in choices.alike(row.options):
-            yield _finding(row, False, OPTIONS_ALIKE, pair, f"the options {_listed(pair)} are told apart by letter alone")
+            said = f"the options {_listed(pair)} are told apart by letter alone"
+            yield _finding(row, False, OPTIONS_ALIKE, pair, said)
 
 
 def _description(rows: pd.DataFrame) -> Iterator[dict]:
     for known in (rows["cell_line"].dropna(), rows["localizations"].explode().dropna()):
-        for same in _groups(known, lambda text: tuple(word.text for word in words(text))):
+        for same in _groups(known, _texts):
             yield _finding(rows.iloc[0], False, ALIKE, same, f"the names {_listed(same)} read the same")
 
 
 _ALIKE = {"open": _open, "class": _class, "choice": _choice, "description": _description}
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(word.text for word in words(text))
 
 
 def _groups(texts: Iterable[str], key) -> list[list[str]]:

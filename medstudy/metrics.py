@@ -132,7 +132,8 @@ def likelihood(scores: Sequence[float], answer: str) -> float:
     """1 when the answer's option has the highest log-likelihood; those that tie share it. NaN without any.
 
     As lm-evaluation-harness's `acc`, which takes the first of a tie. Its `acc_norm` divides by the length of each
-    option's text; here options are scored by their letters, all of one length, so that both are the same. Raises DataError.
+    option's text; here options are scored by their letters, all of one length, and it would be the same. Raises
+    DataError.
     """
     if not len(scores):
         return np.nan

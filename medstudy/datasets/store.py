@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Features, Image, List, Value
 
-from medstudy import datasets, fingerprints, paths
+from medstudy import datasets, fingerprints, identity, paths
 from medstudy.errors import DataError, ImageError
 from medstudy.pictures import Picture, StoredPicture
 from medstudy.progress import track
@@ -56,8 +56,9 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     splits stand questions.parquet and fingerprints.parquet (for `medstudy.leakage`), and of a source that may change
     source.json with the commit that it was at.
 
-    Raises ImageError; DataError for a repeated image id, a question without an answer, no test image, or training
-    images without any for validation. A data set without training images is only evaluated on.
+    Raises ImageError; DataError for a repeated image id, a question without an answer, references that cannot be
+    scored (`medstudy.identity`), no test image, or training images without any for validation. A data set without
+    training images is only evaluated on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     label = datasets.label(params)
@@ -68,6 +69,7 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
         tables.append(write(build.checked(made, split), folder / f"{split}.arrow"))
     build.check_splits([len(table) for table in tables])
     table = pd.concat([one for one in tables if len(one)], ignore_index=True)
+    identity.refuse(identity.check(table), label)
     table.to_parquet(folder / "questions.parquet")
     if hasattr(params, "revision"):
         here = paths.resolve(params.path)
