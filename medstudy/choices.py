@@ -25,6 +25,7 @@ _DRESS = tuple((re.compile(pattern, re.IGNORECASE), by) for pattern, by in (
 ))  # fmt: skip
 _ALONE = re.compile(r"(?<![A-Za-z0-9'’+-])(?<![a-z]\.)([A-Ja-j])(?![A-Za-z0-9'’+]|-\w|\.[a-z])")
 _AFTER_BREAK = re.compile(r"(?:^|[\n.,;:!?()\[\]/&=>|]|[-–—+]\s)\s*\Z|[^\x00-\x7f]\s*\Z")
+_WORDED = re.compile(r"\w")
 _WORD_BEFORE = re.compile(r"([A-Za-z']+)\s*\Z")
 _WORD_AFTER = re.compile(r"[ \t]+([A-Za-z']{2,})")
 _ANSWER = re.compile(
@@ -110,7 +111,7 @@ def _by_letter(text: str, options: Sequence[str]) -> set[str]:
     else:
         chosen = lines or mentions
     parts = [part for one in chosen for part in (text[: one.start()], text[one.end() :])]
-    return {one[1].upper() for one in chosen}.union(*(_whole(part, options) for part in parts))
+    return {one[1].upper() for one in chosen}.union(*(_whole(part, options) for part in parts if _WORDED.search(part)))
 
 
 def _is_label(one: re.Match, text: str, options: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ import pandas as pd
 from medstudy.intervals import QUESTION
 from medstudy.statistics import differences, summarise
 
+LEVELS = ("fine", "coarse", "unknown")
 FIELDS = ("modality", "anatomy", "family")  # of an image; beside the tags
 BY = ["level", "label", "category"]
 COLUMNS = ["dataset", *BY, "native", "native_low", "native_high", "lower", "lower_low", "lower_high", "estimate", "low",
@@ -89,7 +90,7 @@ def _of_data_set(native: pd.DataFrame, lower: pd.DataFrame, level: float) -> pd.
         means = summarise(rows, BY, level=level).rename(columns=ends)
         table = table.merge(means[[*BY, *ends.values()]], on=BY)
     order = {label: place for place, label in enumerate(native["label"].unique())}
-    ranked = table.assign(place=table["label"].map(order)).sort_values(
-        ["level", "place", "n_questions", "category"], ascending=[True, True, False, True]
+    ranked = table.assign(rank=table["level"].map(LEVELS.index), place=table["label"].map(order)).sort_values(
+        ["rank", "place", "n_questions", "category"], ascending=[True, True, False, True]
     )
-    return ranked.drop(columns="place")
+    return ranked.drop(columns=["rank", "place"])

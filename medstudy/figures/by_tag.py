@@ -13,6 +13,7 @@ from medstudy.figures.data import StudyData
 
 TITLE = "Native against low resolution by tag, modality and anatomy"
 MOST = 12  # values of a label that are drawn; the table has all
+LONGEST = 26  # characters of a name; the CSV has all
 
 
 def build(study: StudyData) -> pd.DataFrame:
@@ -58,6 +59,10 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
     return rows
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
 def panel(table: pd.DataFrame, ax, rows: list[tuple[str, str]], longest: int):
     """One data set: a point and interval a value and level, filled where Holm's p is below 1 - level."""
     levels = [level for level in style.LEVELS if (table["level"] == level).any()]
@@ -71,7 +76,8 @@ def panel(table: pd.DataFrame, ax, rows: list[tuple[str, str]], longest: int):
             ax.plot(part["estimate"][where], y[where], "o", color=colour, markerfacecolor=face, markersize=3.8)
     ax.axvline(0, color="black", linewidth=0.7)
     counts = table.groupby(["label", "category"])["n_questions"].sum()
-    ax.set_yticks(range(len(rows)), [f"{value} ({counts[label, value]})" if value else label for label, value in rows])
+    words = [f"{_short(value)} ({counts[label, value]})" if value else _short(label) for label, value in rows]
+    ax.set_yticks(range(len(rows)), words)
     for tick, (_, value) in zip(ax.get_yticklabels(), rows, strict=True):
         tick.set(fontweight="normal" if value else "bold", fontsize=6.5)
     ax.set_ylim(longest - 0.4, -0.6)
@@ -93,12 +99,11 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     return (
         "**Question.** Does the gain from native resolution depend on the kind of image or question? **Method.** The "
         f"model trained and run at native resolution minus the model trained and run at {low}, paired question by "
-        "question, for each value of the questions' tags and of the images' modality, anatomy and family; a label that "
-        f"groups the questions as another does is left out. **n.** {data.count_words(rows)}; in brackets the questions "
-        f"of a value. Bars are {study.level:.0%} intervals of the paired difference, image groups and training seeds as random "
-        "factors. **How to read it.** Right of 0 native is better. Values were not chosen in advance: after Holm's "
-        f"correction over all values of a data set ({data.join([f'{n} in {name}' for name, n in tests.items()])}), "
+        "question, for each value of the questions' tags and of the images' modality, anatomy and family; a label "
+        f"that groups the questions as another does is left out. **n.** {data.count_words(rows)}; in brackets the "
+        f"questions of a value. Bars are {study.level:.0%} intervals of the paired difference, image groups and training "
+        "seeds as random factors. **How to read it.** Right of 0 native is better. Values were not chosen in advance: "
+        f"after Holm's correction over all of a data set ({data.join([f'{n} in {name}' for name, n in tests.items()])}), "
         f"{sure} of the {len(table)} differences drawn exclude 0. Compare values with care: their questions differ."
-        + (f" Only the {MOST} values with most questions are drawn, the table has all: {data.join(left)}."
-           if left else "")
-    )  # fmt: skip
+        + (f" The {MOST} values with most questions are drawn; the table has all: {data.join(left)}." if left else "")
+    )
