@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medstudy.records import LETTERS
-from medstudy.words import NEGATIONS, final, matched, named
+from medstudy.words import NEGATIONS, final, matched, named, words
 
 HOW = ("one", "none", "several")  # options that an answer names
 
@@ -85,14 +85,19 @@ def _undressed(text: str) -> str:
 
 def _whole(text: str, options: Sequence[str]) -> set[str]:
     """Letters of the options that the text is, from its first word to its last."""
-    exact = {letter for letter, option in zip(LETTERS, options, strict=False) if len(option) > 1 and option == text}
-    return exact or {letter for letter, option in zip(LETTERS, options, strict=False)
-                     if not _is_letter(option) and _same(text, option)}  # fmt: skip
+    worded = _worded(options)
+    exact = {letter for letter, option in worded.items() if option == text}
+    return exact or {letter for letter, option in worded.items() if _same(text, option)}
+
+
+def _worded(options: Sequence[str]) -> dict[str, str]:
+    """The options by letter, without those whose text would be read as a letter: the letter comes first."""
+    return {letter: option for letter, option in zip(LETTERS, options, strict=False) if not _is_letter(option)}
 
 
 def _is_letter(option: str) -> bool:
-    """Whether an option's text would be read as a letter: the letter comes first."""
-    return len(option.strip(" .()")) == 1 and option.strip(" .()").upper() in LETTERS
+    found = words(option)
+    return len(found) == 1 and found[0].text.upper() in tuple(LETTERS)
 
 
 def _same(one: str, other: str) -> bool:
@@ -121,7 +126,7 @@ def _is_label(one: re.Match, text: str, options: Sequence[str]) -> bool:
         return False
     last, following = _WORD_BEFORE.search(before), _WORD_AFTER.match(after)
     lead = last[1].lower() if last else ""
-    own = bool(options) and _starts(after, options[LETTERS.index(letter)])
+    own = letter in _worded(options) and _starts(after, options[LETTERS.index(letter)])
     if own and one[1].isupper():
         return True
     if not (_AFTER_BREAK.search(before) or lead in _LEADS or (len(lead) == 1 and lead.upper() in LETTERS)):
@@ -169,6 +174,6 @@ def _joined(mentions: Sequence[re.Match], text: str) -> list[re.Match]:
 
 def _by_text(text: str, options: Sequence[str]) -> set[str]:
     """Letters of the options whose texts stand in the text."""
-    worded = {letter: option for letter, option in zip(LETTERS, options, strict=False) if not _is_letter(option)}
+    worded = _worded(options)
     found = named(text, worded.values()) if worded else set()
     return {letter for letter, option in worded.items() if option in found}

@@ -16,6 +16,7 @@ import pandas as pd
 
 from medstudy import choices, metrics, scoring
 from medstudy.errors import DataError
+from medstudy.intervals import QUESTION
 from medstudy.words import ARTICLES, words
 
 COLUMNS = ["stops", "problem", "dataset", "kind", "question_id", "references", "message"]
@@ -52,11 +53,12 @@ def refuse(findings: pd.DataFrame, name: str) -> None:
 
 def _distinct(questions: pd.DataFrame) -> pd.DataFrame:
     """Each reference of each question once, as a prediction that says just that."""
-    rows = questions.assign(
-        image_id="", detail_px=float("nan"), raw_text=questions["answer"],
-        **{name: questions[name].map(_tuple) if name in questions else [()] * len(questions)
-           for name in ("options", "localizations")},
-        cell_line=questions["cell_line"] if "cell_line" in questions else None,
+    asked = [name for name in (*QUESTION, "answer") if name in questions]
+    rows = questions.drop_duplicates(asked) if "image_id" in asked else questions
+    rows = rows.assign(
+        image_id="", detail_px=float("nan"), raw_text=rows["answer"],
+        **{name: rows[name].map(_tuple) if name in rows else [()] * len(rows) for name in ("options", "localizations")},
+        cell_line=rows["cell_line"] if "cell_line" in rows else None,
     )  # fmt: skip
     names = [*scoring.NEEDED, "options", "localizations", "cell_line"]
     rows = rows[rows["answer"].astype(str).str.strip() != ""].astype({"dataset": str, "kind": str, "answer": object})

@@ -137,7 +137,7 @@ def likelihood(scores: Sequence[float], answer: str) -> float:
     """
     if not len(scores):
         return np.nan
-    if answer not in LETTERS[: len(scores)] or np.isnan(scores).any():
+    if answer not in tuple(LETTERS[: len(scores)]) or np.isnan(scores).any():
         raise DataError(
             f"A choice has a log-likelihood for each option, its answer {answer!r} among them, but got {list(scores)}. "
             "Evaluate it again."

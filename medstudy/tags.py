@@ -22,7 +22,7 @@ _READ = (*QUESTION, "group", "seed", "model", "level", "score")
 
 
 def compare(native: pd.DataFrame, lower: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """One row a data set x level x label x category, columns `COLUMNS`: the mean scores of two conditions, native - lower.
+    """One row a data set x level x label x category, columns `COLUMNS`: mean scores of two conditions, native - lower.
 
     Both are rows of `scoring.score` that answer the same questions. Differences are paired question by question; Holm's
     correction is over all categories of a data set. Shares in [0, 1].
@@ -37,7 +37,7 @@ def compare(native: pd.DataFrame, lower: pd.DataFrame, level: float = 0.95) -> p
 
 
 def labelled(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows once for each label that tells their data set's questions apart: with its name, `label`, and `category`."""
+    """The rows once for each label that tells their data set's questions apart: with its `label` and `category`."""
     rows = scores[[name for name in _READ if name in scores]].astype({"dataset": str, "level": str})
     parts = [rows.assign(label=label, category=values).dropna(subset=["category"]) for label, values in _labels(scores)]
     long = pd.concat(parts) if parts else rows.iloc[:0].assign(label="", category="")

@@ -88,6 +88,7 @@ def test_texts_are_read_with_the_options_alone(text):
     ("benign", ("Benign", "benign"), "B"),  # character by character
     ("B", ("B", "A"), "B"), ("A", ("B", "A"), "A"),  # the letter, not the text
     ("B", ("A", "C"), "B"),
+    ("ab", ("cd", "AB"), "B"),
     ("J", tuple("0123456789"), "J"),
     ("I think it is C", tuple("0123456789"), "C"),
     ("No lesion", ("lesion", "no lesion"), "B"),

@@ -91,7 +91,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     low = style.regime_label(study.low or "none")
     rows = data.plain(study.scores)
-    tests = table.groupby("dataset")["family_size"].first()
+    family = [f"{n} in {name}" for name, n in table.groupby("dataset")["family_size"].first().items()]
     sure = int((table["p_holm"] < table["alpha"]).sum())
     labels = table.drop_duplicates(["dataset", "label"])
     more = labels[labels["values"] > MOST]
@@ -101,9 +101,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         f"model trained and run at native resolution minus the model trained and run at {low}, paired question by "
         "question, for each value of the questions' tags and of the images' modality, anatomy and family; a label "
         f"that groups the questions as another does is left out. **n.** {data.count_words(rows)}; in brackets the "
-        f"questions of a value. Bars are {study.level:.0%} intervals of the paired difference, image groups and training "
-        "seeds as random factors. **How to read it.** Right of 0 native is better. Values were not chosen in advance: "
-        f"after Holm's correction over all of a data set ({data.join([f'{n} in {name}' for name, n in tests.items()])}), "
-        f"{sure} of the {len(table)} differences drawn exclude 0. Compare values with care: their questions differ."
+        f"questions of a value. Bars are {study.level:.0%} intervals of the paired difference, image groups and "
+        "training seeds as random factors. **How to read it.** Right of 0 native is better. Values were not chosen in "
+        f"advance: after Holm's correction over all of a data set ({data.join(family)}), {sure} of the {len(table)} "
+        "differences drawn exclude 0. Compare values with care: their questions differ."
         + (f" The {MOST} values with most questions are drawn; the table has all: {data.join(left)}." if left else "")
     )

@@ -1,4 +1,4 @@
-"""Native against low resolution by tag, modality and anatomy: means, paired differences and Holm's p, all categories."""
+"""Native against low resolution by tag, modality and anatomy: means, paired differences and Holm's p."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def applies(study: StudyData) -> bool:
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x label x category: `tags.compare` of the native and the low regime, in % and points."""
+    """One row a data set x level x label x category: `tags.compare` of native and low regime, in % and points."""
     cells = (data.cell(study.scores, one, one) for one in ("native", study.low or ""))
     table = tags.compare(*cells, level=study.level)
     if table.empty:
@@ -42,6 +42,6 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "label with one value, or one that groups the questions of a data set as an earlier one does, is left out. "
         f"native_pct: the model trained and run at native resolution; fixed_pct: at {low}; difference_points: native "
         f"minus {low}, paired question by question. Brackets: {data.interval_words(study)}, and of the "
-        f"paired difference. p_holm: Holm's correction over all categories of a data set, tests: {tests}. A question with "
-        "several labels counts in each, so that rows are not independent; images counts independent groups."
+        f"paired difference. p_holm: Holm's correction over all categories of a data set, tests: {tests}. A question "
+        "with several labels counts in each, so that rows are not independent; images counts independent groups."
     )

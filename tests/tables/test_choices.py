@@ -19,7 +19,8 @@ def asked():
     rows = synthetic.predictions(80, 1, ("native",), tuple(SAID), ())
     rows = rows[rows["kind"] == "choice"].reset_index(drop=True)
     place = rows.groupby("inference").cumcount()
-    said = [SAID[rung][n % 4].format(true) for rung, n, true in zip(rows["inference"], place, rows["answer"], strict=True)]
+    each = zip(rows["inference"], place, rows["answer"], strict=True)
+    said = [SAID[rung][n % 4].format(true) for rung, n, true in each]
     likely = [np.where(np.array(list("ABCD")) == true, -0.1, -3.0) if rung == "native" else [-1.0] * 4
               for rung, true in zip(rows["inference"], rows["answer"], strict=True)]  # fmt: skip
     scores = scoring.score(rows.assign(raw_text=said, option_log_likelihoods=likely))
