@@ -23,7 +23,7 @@ _DRESS = tuple((re.compile(pattern, re.IGNORECASE), by) for pattern, by in (
     (r"</?\w+>", " "), (r"\\(?:text|mathrm|mathbf|textbf)\b", " "), (r"(?<!\w)'([a-j])'(?!\w)", r"\1"),
     (r"[*`\"“”$\\{}_#]", " "),
 ))  # fmt: skip
-_ALONE = re.compile(r"(?<![A-Za-z0-9'’+-])(?<![a-z]\.)([A-Ja-j])(?![A-Za-z0-9'’+]|-\w|\.[a-z])")
+_ALONE = re.compile(r"(?<![A-Za-z0-9'’+-])(?<![a-z]\.)([A-J]|[a-j](?!\.[a-z]))(?![A-Za-z0-9'’+]|-\w)")
 _AFTER_BREAK = re.compile(r"(?:^|[\n.,;:!?()\[\]/&=>|]|[-–—+]\s)\s*\Z|[^\x00-\x7f]\s*\Z")
 _WORDED = re.compile(r"\w")
 _WORD_BEFORE = re.compile(r"([A-Za-z']+)\s*\Z")
@@ -34,10 +34,10 @@ _ANSWER = re.compile(
     r"[^\w.!?\n]*(?:(?:the\s+)?(?:option|choice|letter)[^\w.!?\n]*)?\Z", re.IGNORECASE,
 )  # fmt: skip
 _OPTION = frozenset(("option", "choice", "letter", "answer"))  # whatever follows a letter after these
-_LEADS = _OPTION | frozenset(
-    "is be it's are options choices choose chose pick select selected with therefore thus so hence or and to either "
-    "both think believe say guess definitely probably likely maybe perhaps only just vs versus but".split()
-) | NEGATIONS  # fmt: skip
+_LEADS = _OPTION | frozenset((
+    "is be it's are options choices choose chose pick select selected with therefore thus so hence or and to either " "
+    ""both think believe say guess definitely probably likely maybe perhaps only just vs versus but out exclude eliminate"
+).split()) | NEGATIONS
 _FOLLOWS = frozenset(
     "is was are and or because since as for due based but not would seems appears would vs versus only".split()
 )
@@ -46,7 +46,7 @@ _DENIED_BEFORE = re.compile(
     r"(?:\s+(?:be|the|option|choice|answer))*[\s(\[]*\Z", re.IGNORECASE,
 )  # fmt: skip
 _DENIED_AFTER = re.compile(
-    r"[)\]]?\s*(?:(?:is|was|are|were|can|cannot|would|could)\b\s*)?(?:also\s+)?"
+    r"[)\]]?\s*(?:(?:is|was|are|were|can|cannot|would|could)\b\s*)?(?:(?:also|both|all)\s+)?"
     r"(?:not\b|isn't|wasn't|can't|wrong|incorrect|false|excluded|eliminated|ruled out|unlikely)", re.IGNORECASE,
 )  # fmt: skip
 _JOINS = re.compile(r"[\s)\].:]*(?:,|/|&|\band\b|\bor\b)[\s,/&(\[]*(?:(?:and|or|option|choice)\b[\s(\[]*)*\Z|\s+\Z")
@@ -107,12 +107,13 @@ def _same(one: str, other: str) -> bool:
 
 def _by_letter(text: str, options: Sequence[str]) -> set[str]:
     """The letters that are said to be the answer, else all that are named; and an option whose text belies a letter."""
-    mentions = [one for one in _ALONE.finditer(text) if _is_label(one, text, options) and not _denied(one, text)]
+    labels = [one for one in _ALONE.finditer(text) if _is_label(one, text, options)]
+    mentions = [one for one in labels if not _denied(_joined(labels, one, text), text)]
     said = [place for place, one in enumerate(mentions) if _ANSWER.search(text[: one.start()])]
     lines = [one for one in mentions if _is_line(one, text, options)]
     if said:
         first = [one for one in lines[:1] if not text[: one.start()].strip(" (-") and _rest(one, text) == ""]
-        chosen = first + [one for place in said for one in _joined(mentions[place:], text)]
+        chosen = first + [one for place in said for one in _joined(mentions, mentions[place], text)]
     else:
         chosen = lines or mentions
     parts = [part for one in chosen for part in (text[: one.start()], text[one.end() :])]
@@ -158,18 +159,21 @@ def _is_line(one: re.Match, text: str, options: Sequence[str]) -> bool:
     return not before and (not rest or any(_same(rest, option) for option in own))
 
 
-def _denied(one: re.Match, text: str) -> bool:
-    return bool(_DENIED_BEFORE.search(text[: one.start()]) or _DENIED_AFTER.match(text[one.end() :]))
+def _denied(joined: Sequence[re.Match], text: str) -> bool:
+    """Whether a "not" stands before, or an "is wrong" behind, letters that are listed together."""
+    before, after = text[: joined[0].start()], text[joined[-1].end() :]
+    return bool(_DENIED_BEFORE.search(before) or _DENIED_AFTER.match(after))
 
 
-def _joined(mentions: Sequence[re.Match], text: str) -> list[re.Match]:
-    """The first one, and those that are listed with it, as in "A, B or C"."""
-    found = [mentions[0]]
-    for one in mentions[1:]:
-        if not _JOINS.match(text[found[-1].end() : one.start()]):
-            break
-        found.append(one)
-    return found
+def _joined(mentions: Sequence[re.Match], one: re.Match, text: str) -> list[re.Match]:
+    """All letters of the list that one stands in, as in "A, B or C": that one alone where there is no list."""
+    lists: list[list[re.Match]] = []
+    for mention in mentions:
+        if lists and _JOINS.match(text[lists[-1][-1].end() : mention.start()]):
+            lists[-1].append(mention)
+        else:
+            lists.append([mention])
+    return next(found for found in lists if one in found)
 
 
 def _by_text(text: str, options: Sequence[str]) -> set[str]:

@@ -6,6 +6,8 @@ from medstudy import choices
 
 OPTIONS = ("right lung", "left lung", "liver", "spleen")
 LETTERED = """
+B.left lung | B)left lung | The answer is B (not A or C). | A and C are wrong, so B | I can rule out A and C. B
+B<|im_end|> | B</s> | Between A and B, B is more likely. | 选B | The letter is B | (B).
 B | b | (B) | B. | B) | b) | (b) | **B** | *B* | __B__ | [B] | "B" | 'B' | ` B` | >B | # B | - B | B; | B! | $B$ | Ｂ
 （B）
 B\\nThe left lung. | B\\nThe left lung is larger than the right lung. | B - left | B – left lung | B, left lung
@@ -31,6 +33,7 @@ The image shows the left lung, not the liver. | It is not the right lung; it is 
 B. left lung\\nExplanation: A is the right lung, so no. | <think>The liver?</think> The left lung
 """
 NONE = """
+Not A or B | It is not A, B or C. | A and B are both wrong
 A nodule is seen | A nodule in the lung. | A lung | The answer is a nodule | The answer is A nodule | Benign | AB | T2
 Not B | Not B. | It is not B | Isn't B. | The answer is not B | Neither A nor B | not the left lung | none of them | ?
 B cells are seen | B-cell lymphoma | hepatitis B | Type B | vitamin A deficiency | E. coli | e.g. a cyst | kidney
