@@ -34,10 +34,11 @@ _ANSWER = re.compile(
     r"[^\w.!?\n]*(?:(?:the\s+)?(?:option|choice|letter)[^\w.!?\n]*)?\Z", re.IGNORECASE,
 )  # fmt: skip
 _OPTION = frozenset(("option", "choice", "letter", "answer"))  # whatever follows a letter after these
-_LEADS = _OPTION | frozenset((
-    "is be it's are options choices choose chose pick select selected with therefore thus so hence or and to either " "
-    ""both think believe say guess definitely probably likely maybe perhaps only just vs versus but out exclude eliminate"
-).split()) | NEGATIONS
+_LEADS = _OPTION | NEGATIONS | frozenset(
+    "is be it's are options choices choose chose pick select selected with therefore thus so hence or and to either "
+    "both think believe say guess definitely probably likely maybe perhaps only just vs versus but out exclude "
+    "eliminate".split()
+)
 _FOLLOWS = frozenset(
     "is was are and or because since as for due based but not would seems appears would vs versus only".split()
 )
