@@ -16,7 +16,6 @@ import pandas as pd
 
 from medstudy import choices, metrics, scoring
 from medstudy.errors import DataError
-from medstudy.intervals import QUESTION
 from medstudy.words import ARTICLES, words
 
 COLUMNS = ["stops", "problem", "dataset", "kind", "question_id", "references", "message"]
@@ -53,7 +52,7 @@ def refuse(findings: pd.DataFrame, name: str) -> None:
 
 def _distinct(questions: pd.DataFrame) -> pd.DataFrame:
     """Each reference of each question once, as a prediction that says just that."""
-    asked = [name for name in (*QUESTION, "answer") if name in questions]
+    asked = [name for name in ("dataset", "image_id", "question_id", "answer") if name in questions]
     rows = questions.drop_duplicates(asked) if "image_id" in asked else questions
     rows = rows.assign(
         image_id="", detail_px=float("nan"), raw_text=rows["answer"],
