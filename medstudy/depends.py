@@ -33,9 +33,10 @@ NEUTRAL = {  # module: why no result can change with it
     "gallery.py": "shows images in a notebook",
     "sources/card.py": "what is published about a data set, shown beside it",
 }  # fmt: skip
-CHOICES = {  # module: the files that it imports and chooses from; whoever uses one names it
+CHOICES = {  # module: the files that it imports and chooses from, or stops with; who makes something by one names it
     "report.py": ("*",),  # serves four stages, each with functions of its own
     "datasets/__init__.py": ("sources/*.py",),  # of data that are made elsewhere
+    "datasets/store.py": ("sources/own.py", "identity.py"),  # own data import theirs; a check passes or stops a study
     "images.py": ("imaging/dicom.py", "imaging/nifti.py", "imaging/slides.py", "imaging/tiff.py"),
 }
 READERS = CHOICES["images.py"]

@@ -55,6 +55,9 @@ MADE_BY = {
     "training.py": {"train"}, "trainable.py": {"train"}, "optimizers.py": {"train"},
     "evaluation.py": {"evaluate"}, "sampling.py": {"evaluate"},
     "scoring.py": {"scores", "tables", "report"}, "metrics.py": {"scores", "tables", "report"},
+    "choices.py": {"scores", "tables", "report"}, "words.py": {"scores", "tables", "report"}, "identity.py": {"scores"},
+    "tags.py": {"figure", "tables", "report"},
+    "sources/conflicts.py": {"data", "train", "evaluate", "figure", "tables", "report"},
     "author_mode.py": {"tables", "report"},
     "claims.py": {"claims"}, "own_claims.py": {"claims"}, "verdicts.py": {"claims"},
     "statistics.py": SHOWN, "acuity.py": SHOWN, "comparisons.py": SHOWN, "intervals.py": SHOWN, "resampling.py": SHOWN,
@@ -217,6 +220,9 @@ def test_readers_of_images_count_where_data_may_hold_such_images(package, tmp_pa
         with edited(package / "imaging" / f"{reader}.py"):
             renamed = changed(before, identities(datasets=data))
         found[reader] = {name for name in renamed if name.startswith("data-")}
+    with edited(package / "sources" / "own.py"):
+        renamed = changed(before, identities(datasets=data))
+        assert "data-mine" in renamed and not {"data-phantom", "data-atlas"} & renamed
     elsewhere = {"data-mine", "data-vqa_rad"}
     assert found["slides"] == found["nifti"] == found["tiff"] == elsewhere
     assert found["dicom"] == elsewhere | {"data-atlas"}
