@@ -242,7 +242,7 @@ def _own_data(options: argparse.Namespace):
     stated = {"images": options.images, "form": options.form, "ask": options.ask}
     content = {"name": "local", "label": "data", "path": options.path}
     content |= {name: value for name, value in stated.items() if value is not None}
-    return data(content | {"columns": {name: column for name, _, column in pairs}}, "the options")
+    return data(content | {"columns": {name: column for name, _, column in pairs}}, "the options", Path.cwd())
 
 
 def _report(options: argparse.Namespace) -> None:

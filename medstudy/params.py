@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -15,10 +15,12 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from medstudy import leakage, paths
+from medstudy import leakage, paths, yaml_files
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
@@ -28,7 +30,7 @@ LABEL = r"^[a-z][a-z0-9_-]*$"
 
 
 class _Params(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Model(_Params):
@@ -41,6 +43,12 @@ class Model(_Params):
         "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "idefics3", "smolvlm", "gemma3", "auto"
     ] = "qwen2_vl"
     dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @field_validator("id")
+    @classmethod
+    def _placed(cls, id: str, info: ValidationInfo) -> str:
+        """Absolute where it is a folder; see `medstudy.paths.placed`."""
+        return id if id == "base" else paths.placed(id, (info.context or {}).get("folder"), hub=True)
 
 
 class Lora(_Params):
@@ -156,6 +164,13 @@ class Study(_Params):
     tflops: PositiveFloat | None = None  # for estimates: 10^12 operations a second, sustained by the device it is for
     root: Path = paths.ROOT  # runs/ and figures/ are written under it
 
+    @field_validator("root")
+    @classmethod
+    def _placed(cls, root: Path, info: ValidationInfo) -> Path:
+        """Absolute: taken from the params file's folder; of params made in Python from here."""
+        folder = (info.context or {}).get("folder") or Path.cwd()
+        return Path(os.path.normpath(folder / root.expanduser()))
+
     @model_validator(mode="after")
     def _labels(self) -> Study:
         for what, labels in (
@@ -210,35 +225,40 @@ class Study(_Params):
 
 
 def load(path: str | Path) -> Study:
-    """Read params/NAME.yaml. Raises ParamsError that names every wrong entry, what arrived and what is valid."""
+    """Read params/NAME.yaml. Raises ParamsError that names every wrong entry, what arrived and what is valid.
+
+    A relative `path` is looked for here, then in the repository. Relative paths in the file (`path` and `images` of
+    data, `id` of a model, `root`) are taken from the file's own folder, links resolved, and are absolute in the result.
+    """
     file = paths.resolve(path)
     if not file.is_file():
-        raise ParamsError(f"A study is a yaml file, but there is none at {path}. See params/ for the ones that ship.")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} must be valid yaml: {error}") from None
+        raise ParamsError(
+            f"A study is a yaml file, but there is none at {path} (looked for in {Path.cwd()} and {paths.ROOT}). See "
+            "params/ for the ones that ship."
+        )
+    content = yaml_files.load(file, path)
     if not isinstance(content, dict):
-        raise ParamsError(f"{path} must hold `name: value` lines, got {type(content).__name__}.")
-    return parse(content, str(path))
+        got = "an empty file" if content is None else type(content).__name__
+        raise ParamsError(f"{path} must hold `name: value` lines, got {got}.")
+    return parse(content, str(path), file.resolve().parent)
 
 
-def parse(content: dict, origin: str = "params") -> Study:
-    """Validate a mapping as a study; see `load`."""
+def parse(content: dict, origin: str = "params", folder: Path | None = None) -> Study:
+    """Validate a mapping as a study, with relative paths from `folder`, or as they are where it is None; see `load`."""
     import json
 
     try:
-        return Study.model_validate_json(json.dumps(content))
+        return Study.model_validate_json(json.dumps(content), context={"folder": folder})
     except ValidationError as error:
         raise ParamsError(f"{origin} is not a valid study:\n{_explain(error)}") from None
 
 
-def data(content: dict, origin: str = "params"):
-    """Validate a mapping as one data set of a study; see `load`."""
+def data(content: dict, origin: str = "params", folder: Path | None = None):
+    """Validate a mapping as one data set of a study; see `parse`."""
     import json
 
     try:
-        return TypeAdapter(DataParams).validate_json(json.dumps(content))
+        return TypeAdapter(DataParams).validate_json(json.dumps(content), context={"folder": folder})
     except ValidationError as error:
         raise ParamsError(f"{origin} do not describe a data set:\n{_explain(error)}") from None
 

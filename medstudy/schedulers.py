@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import yaml
 
-from medstudy import leases, paths
+from medstudy import leases, paths, yaml_files
 from medstudy.errors import ParamsError
 from medstudy.params import Study
 
@@ -51,8 +50,11 @@ def profile(name: str) -> Path:
 
 
 def settings(name: str) -> dict:
-    """What a profile says."""
-    return yaml.safe_load((profile(name) / "config.yaml").read_text(encoding="utf-8")) or {}
+    """What a profile says. Raises ParamsError."""
+    content = yaml_files.load(profile(name) / "config.yaml") or {}
+    if not isinstance(content, dict):
+        raise ParamsError(f"The profile {name} must hold `name: value` lines, got {type(content).__name__}.")
+    return content
 
 
 def check_arrays(how: How, jobs: int) -> None:

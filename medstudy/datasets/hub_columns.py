@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,7 +30,7 @@ VERSION = "1"
 class Splits(BaseModel):
     """What the source calls each split; None: it has none. With `train` alone, the others are drawn from it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     train: str | None = "train"
     val: str | None = None
@@ -43,6 +43,7 @@ class Params(Own):
     Classes of the hub's ClassLabel are taken by their names.
     """
 
+    on_hub: ClassVar[bool] = True
     name: Literal["hub"] = "hub"
     config: str | None = None
     splits: Splits = Splits()

@@ -40,7 +40,7 @@ class Columns(BaseModel):
     see `medstudy.imaging.reading.Reading`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     image: str | None = None
     images: str | None = None
