@@ -153,7 +153,7 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
     try:
         with tempfile.TemporaryDirectory(prefix="medstudy-") as sockets:
             execute_notebook(
-                source, target, values, cwd=paths.ROOT, config=_ipc(sockets), coalesce_streams=True,
+                _unformatted(source), _unformatted(target), values, cwd=paths.ROOT, config=_ipc(sockets), coalesce_streams=True,
                 kernel_name="python3", progress_bar=False, stdout_file=log, stderr_file=log,
                 start_timeout=START_SECONDS, **options,
             )  # fmt: skip
@@ -169,6 +169,11 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
     finally:
         if target.is_file():
             _forget_places(target, _places(values))
+
+
+def _unformatted(path: Path) -> str:
+    """A path for papermill, which would fill braces in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _places(values: dict[str, Any]) -> dict[Path, str]:
