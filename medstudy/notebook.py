@@ -153,8 +153,8 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
     try:
         with tempfile.TemporaryDirectory(prefix="medstudy-") as sockets:
             execute_notebook(
-                _unformatted(source), _unformatted(target), values, cwd=paths.ROOT, config=_ipc(sockets), coalesce_streams=True,
-                kernel_name="python3", progress_bar=False, stdout_file=log, stderr_file=log,
+                _unformatted(source), _unformatted(target), values, cwd=paths.ROOT, config=_ipc(sockets),
+                coalesce_streams=True, kernel_name="python3", progress_bar=False, stdout_file=log, stderr_file=log,
                 start_timeout=START_SECONDS, **options,
             )  # fmt: skip
     except PapermillExecutionError as error:

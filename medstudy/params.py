@@ -24,7 +24,7 @@ from medstudy import leakage, paths, yaml_files
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
-from medstudy.resolution import Control, Single, Training
+from medstudy.resolution import Control, Single, Training, roundings
 
 LABEL = r"^[a-z][a-z0-9_-]*$"
 
@@ -183,6 +183,11 @@ class Study(_Params):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
+        policies = (*self.regimes, *self.inference, *self.controls.views)
+        if len(rounded := frozenset().union(*map(roundings, policies))) > 1:
+            raise ValueError(
+                f"all policies of a study have one `rounding`, for their labels do not say it, got {sorted(rounded)}"
+            )
         data = [data_label(dataset) for dataset in self.datasets]
         for one in self.leakage.allow:
             if wrong := {one.evaluated, one.trained or one.evaluated} - set(data):

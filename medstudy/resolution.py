@@ -7,21 +7,27 @@ merge 2), so that the processor has nothing left to resize. Labels are what reco
 A family of tiles, or of one fixed size, cannot show less than one. A budget below that is kept by the detail: the image
 is brought down to the budget, aspect kept to the pixel, and then enlarged to the least that the family shows.
 
-The size arithmetic is Qwen2-VL's `smart_resize`, written with integer square roots:
+The size arithmetic is that of Qwen2-VL's `smart_resize`, in one of two roundings. exact: with integer square roots, so
+that an image never has less than its budget allows, nor more. processor: in floating point, as the function itself
+computes; it shows an image of 239² pixels at 196² in a budget of 224², and a strip above its budget. The function and
+its default factor are the same for Qwen2-VL, 2.5 and 3 (which passes 32); other families have no rule of their own for
+a budget of pixels (tiles are chosen among grids), so there both roundings are exact.
 https://github.com/huggingface/transformers/blob/main/src/transformers/models/qwen2_vl/image_processing_qwen2_vl.py
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isqrt, sqrt
+from math import ceil, floor, isqrt, sqrt
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medstudy.errors import ResolutionError
 
 MAX_ASPECT = 200
+Rounding = Literal["exact", "processor"]
+Whole = Annotated[int, Field(gt=0, strict=True)]
 
 
 class Size(NamedTuple):
@@ -40,7 +46,8 @@ class Geometry:
     """What a model family's sizes are made of: sides are multiples of `factor`, and `min_pixels` the fewest shown.
 
     unit: what factor² pixels are to the family, as errors say it. most_units: the longest side that it can show, in
-    units; None has no end. enlarges: whether an image of less than one unit's pixels is shown enlarged to it.
+    units; None has no end. enlarges: whether an image of less than one unit's pixels is shown enlarged to it. floats:
+    whether the family's processor fits an image to a budget of pixels by `smart_resize`.
     """
 
     factor: int
@@ -48,6 +55,7 @@ class Geometry:
     unit: ClassVar[str] = "visual token"
     most_units: ClassVar[int | None] = None
     enlarges: ClassVar[bool] = False
+    floats: ClassVar[bool] = True
 
     @property
     def sizes(self) -> str:
@@ -97,7 +105,7 @@ class Shown:
 
 
 class _Policy(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def label(self) -> str:
@@ -105,25 +113,36 @@ class _Policy(BaseModel):
 
 
 class Native(_Policy):
-    """No upscaling, and no downscaling up to a stated cap in pixels."""
+    """No upscaling, and no downscaling up to a stated cap in pixels. rounding: see the module."""
 
     policy: Literal["native"] = "native"
-    max_pixels: PositiveInt
+    max_pixels: Whole
+    rounding: Rounding = "exact"
 
     @property
     def budget(self) -> int:
         return self.max_pixels
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
-        return _shown(self.label, steps(size, self.max_pixels, geometry), geometry)
+        return _shown(self.label, steps(size, self.max_pixels, geometry, self.rounding), geometry)
 
 
 class Fixed(_Policy):
-    """At most side² pixels. budget: aspect kept. square: stretched. pad: aspect kept, centred on a square canvas."""
+    """At most side² pixels. budget: aspect kept. square: stretched. pad: aspect kept, centred on a square canvas.
+
+    rounding: of a budget; see the module.
+    """
 
     policy: Literal["fixed"] = "fixed"
-    side: PositiveInt
+    side: Whole
     mode: Literal["budget", "square", "pad"] = "budget"
+    rounding: Rounding = "exact"
+
+    @model_validator(mode="after")
+    def _rounds_a_budget(self) -> Fixed:
+        if self.rounding == "processor" and self.mode != "budget":
+            raise ValueError(f"rounding: processor is of mode: budget, and mode: {self.mode} has none: leave it out")
+        return self
 
     @property
     def label(self) -> str:
@@ -135,7 +154,7 @@ class Fixed(_Policy):
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
         if self.mode == "budget":
-            return _shown(self.label, steps(size, self.budget, geometry), geometry)
+            return _shown(self.label, steps(size, self.budget, geometry, self.rounding), geometry)
         asked, canvas = _square(self.side, geometry)
         if self.mode == "square":
             lost = asked != canvas and max(size) > asked.height
@@ -153,7 +172,7 @@ class Mixed(_Policy):
 
     policy: Literal["mixed"] = "mixed"
     choices: tuple[Single, ...] = Field(min_length=2)
-    weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    weights: tuple[Annotated[float, Field(gt=0, strict=True)], ...] = ()
 
     @model_validator(mode="after")
     def _one_weight_a_choice(self) -> Mixed:
@@ -194,10 +213,13 @@ class Curriculum(_Policy):
 
 
 class DownUp(_Policy):
-    """Control: brought down to at most side² pixels and back to the native policy's size, so to its token count."""
+    """Control: brought down to at most side² pixels and back to the native policy's size, so to its token count.
+
+    Both are rounded as `native` is.
+    """
 
     policy: Literal["down_up"] = "down_up"
-    side: PositiveInt
+    side: Whole
     native: Native
 
     @property
@@ -209,8 +231,8 @@ class DownUp(_Policy):
         return self.native.budget
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
-        low = steps(size, self.side**2, geometry)[0]
-        high = fit_budget(size, self.native.max_pixels, geometry)
+        low = steps(size, self.side**2, geometry, self.native.rounding)[0]
+        high = fit_budget(size, self.native.max_pixels, geometry, self.native.rounding)
         return _shown(self.label, (low, high), geometry)
 
 
@@ -238,7 +260,7 @@ class Shuffled(_Policy):
         return self.native.budget
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
-        return _shown(self.label, steps(size, self.native.max_pixels, geometry), geometry)
+        return _shown(self.label, steps(size, self.native.max_pixels, geometry, self.native.rounding), geometry)
 
 
 Training = Annotated[Native | Fixed | Mixed | Add | Curriculum, Field(discriminator="policy")]
@@ -271,14 +293,31 @@ def trained_on(policy: Training) -> frozenset[str]:
     return frozenset([policy.label])
 
 
-def fit_budget(size: Size, max_pixels: int, geometry: Geometry) -> Size:
+def roundings(policy: Training | Control) -> frozenset[Rounding]:
+    """How the budgets of a policy are rounded; empty where it has none."""
+    if isinstance(policy, Mixed):
+        return frozenset().union(*map(roundings, policy.choices))
+    if isinstance(policy, Curriculum):
+        return frozenset().union(*map(roundings, policy.stages))
+    if isinstance(policy, Add):
+        return frozenset().union(*map(roundings, (policy.native, *policy.variants)))
+    if isinstance(policy, (DownUp, Shuffled)):
+        return roundings(policy.native)
+    budgets = isinstance(policy, Native) or (isinstance(policy, Fixed) and policy.mode == "budget")
+    return frozenset([policy.rounding]) if budgets else frozenset()
+
+
+def fit_budget(size: Size, max_pixels: int, geometry: Geometry, rounding: Rounding = "exact") -> Size:
     """The nearest multiples of the factor with at most `max_pixels`, aspect kept; never more than rounding enlarges.
 
-    A family that enlarges shows one unit at least, whatever the budget. Raises ResolutionError for an empty image, an
-    aspect ratio above 200, or a budget below one visual token.
+    rounding: processor lets a strip exceed the budget, as `smart_resize` does. A family that enlarges shows one unit at
+    least, whatever the budget. Raises ResolutionError for an empty image, an aspect ratio above 200, or a budget below
+    one visual token.
     """
     factor, min_pixels = geometry.factor, geometry.min_pixels
     _check(size, max_pixels, geometry)
+    if rounding == "processor" and geometry.floats:
+        return _smart_resize(size, max_pixels, geometry)
     max_pixels = max(max_pixels, factor**2)
     if geometry.most_units is not None:
         size = _inside(size, Size(*(2 * (geometry.most_units * factor,))))
@@ -290,12 +329,12 @@ def fit_budget(size: Size, max_pixels: int, geometry: Geometry) -> Size:
     return Size(height, width)
 
 
-def steps(size: Size, max_pixels: int, geometry: Geometry) -> tuple[Size, ...]:
+def steps(size: Size, max_pixels: int, geometry: Geometry, rounding: Rounding = "exact") -> tuple[Size, ...]:
     """What an image is resized to, one after the other, to be shown with the detail of at most `max_pixels`.
 
     That is `fit_budget`, and before it the budget itself where the family cannot show as little and the image has more.
     """
-    fitted = fit_budget(size, max_pixels, geometry)
+    fitted = fit_budget(size, max_pixels, geometry, rounding)
     if max_pixels < geometry.factor**2 and size.pixels > max_pixels:
         return Size(*_floor_to(size, max_pixels, 1)), fitted
     return (fitted,)
@@ -315,7 +354,8 @@ def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geomet
     """Raise ResolutionError when a fixed policy would change no image at all: it is native under another name."""
     if not isinstance(policy, Fixed) or not sizes:
         return
-    native = Native(max_pixels=max(size.pixels for size in sizes) + geometry.factor**2 * 64)
+    most = max(size.pixels for size in sizes) + geometry.factor**2 * 64
+    native = Native(max_pixels=most, rounding=policy.rounding)
     views = ((policy.shown(size, geometry), native.shown(size, geometry)) for size in sizes)
     if all((ours.size, ours.steps) == (theirs.size, theirs.steps) for ours, theirs in views):
         largest = max(sizes, key=lambda size: size.pixels)
@@ -374,6 +414,23 @@ def _check(size: Size, max_pixels: int, geometry: Geometry) -> None:
             f"A pixel budget must hold one {geometry.unit} ({geometry.factor}² = {geometry.factor**2} pixels), "
             f"got {max_pixels}: this model family cannot show less. Raise the budget."
         )
+
+
+def _smart_resize(size: Size, max_pixels: int, geometry: Geometry) -> Size:
+    """transformers' own function, operation by operation in its order, because the last bit of a float decides.
+
+    An image under half a visual token a side rounds to nothing and takes the branch of `min_pixels`, as there. From
+    transformers 5.23, Apache-2.0; the address is in the module's docstring.
+    """
+    (height, width), factor = size, geometry.factor
+    high, wide = (round(side / factor) * factor for side in size)
+    if high * wide > max_pixels:
+        beta = sqrt((height * width) / max_pixels)
+        high, wide = (max(factor, floor(side / beta / factor) * factor) for side in size)
+    elif high * wide < geometry.min_pixels:
+        beta = sqrt(geometry.min_pixels / (height * width))
+        high, wide = (ceil(side * beta / factor) * factor for side in size)
+    return Size(high, wide)
 
 
 def _round(side: int, factor: int) -> int:

@@ -23,11 +23,12 @@ class Source(BaseModel):
     """Where a data set comes from, and how much of it is used.
 
     path: a hub id, or a folder that holds the same files; a relative one is taken from the params file's folder.
-    revision: a commit of the hub's repository; None takes the newest, and the run's record says which that was. train, val, test: at most so many images of each split, the
-    first of a seeded order that keeps groups together; None is all, 0 none. val_share: of the training groups, held out
-    for validation where the source has no such split. split: "source" takes the source's own; "group" shares its groups
-    out anew, test_share of them for testing, so that none stands in two splits. seed: of that order and those shares.
-    on_unreadable: an image that cannot be read stops the study, or is left out and listed.
+    revision: a commit of the hub's repository; None takes the newest, and the run's record says which that was.
+    train, val, test: at most so many images of each split, the first of a seeded order that keeps groups together; None
+    is all, 0 none. val_share: of the training groups, held out for validation where the source has no such split.
+    split: "source" takes the source's own; "group" shares its groups out anew, test_share of them for testing, so that
+    none stands in two splits. seed: of that order and those shares. on_unreadable: an image that cannot be read stops
+    the study, or is left out and listed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
