@@ -106,7 +106,7 @@ def _low() -> str:
     return _markdown(["checkpoint", *(policy.label for policy in policies)], rows)
 
 
-SIDES, BUDGETS = range(28, 3790), (224, 448, 672, 1000)  # the square images and budgets that roundings are compared on
+SIDES, BUDGETS = range(239, 4001), (224, 448, 672, 1000)  # square images and budgets that roundings are compared on
 
 
 def _rounding() -> str:
