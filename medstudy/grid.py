@@ -39,7 +39,7 @@ _READING = ("images.py", "imaging/*.py", "pictures.py")
 _PIXELS = (*_READING, "views.py", "shelf.py", "supply.py")
 _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
 _TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "optimizers.py", "checkpoints.py")
-_MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "draws.py", "datasets/store.py")
+_MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "sizes.py", "draws.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
 _SOURCES = ("sources/hub.py", "sources/splits.py")
 _RESULTS = ("report.py", "parquet.py", "leakage.py", *_STATISTICS)
@@ -48,7 +48,7 @@ _PAGES = ("figures/index.py", "page.py", "markup.py", "notebook_page.py", "templ
 SOURCES = {  # of data also the data set's own, of a figure its own
     "data": ("records.py", "draws.py", *_READING, "fingerprints.py", "datasets/store.py", *_SOURCES),
     "leakage": ("leakage.py", "fingerprints.py"),
-    "base": (*_ENGINE, "resolution.py", "base_model.py"),
+    "base": (*_ENGINE, "resolution.py", "sizes.py", "base_model.py"),
     "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
     "scores": ("scoring.py", "metrics.py"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -265,25 +267,48 @@ def data(content: dict, origin: str = "params", folder: Path | None = None):
     try:
         return TypeAdapter(DataParams).validate_json(json.dumps(content), context={"folder": folder})
     except ValidationError as error:
-        raise ParamsError(f"{origin} do not describe a data set:\n{_explain(error)}") from None
+        raise ParamsError(f"{origin} do not describe a data set:\n{_explain(error, DataParams)}") from None
 
 
-def _explain(error: ValidationError) -> str:
-    return "\n".join(_line(entry) for entry in error.errors(include_url=False))
+def _explain(error: ValidationError, root: object = Study) -> str:
+    """Every wrong entry of a content of the type `root`."""
+    return "\n".join(_line(entry, root) for entry in error.errors(include_url=False))
 
 
-def _line(entry: dict) -> str:
+def _line(entry: dict, root: object) -> str:
     where = ".".join(map(str, entry["loc"])) or "study"
-    if entry["type"] == "extra_forbidden":
-        return f"  {where}: no such parameter; valid names here: {', '.join(_names(entry['loc']))}"
+    if entry["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        names = _names(entry["loc"], root)
+        close = difflib.get_close_matches(str(entry["loc"][-1]), names, 1)
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"  {where}: no such parameter{meant}; valid names here: {', '.join(names)}"
     return f"  {where}: {entry['msg']} (got {entry.get('input')!r})"
 
 
-def _names(location: tuple) -> list[str]:
-    """The valid field names at the place where an unknown one arrived."""
-    model: object = Study
-    for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        inner = getattr(field, "annotation", None)
-        model = inner if hasattr(inner, "model_fields") else model
-    return sorted(getattr(model, "model_fields", {}))
+def _names(location: tuple, root: object) -> list[str]:
+    """The valid field names at the place where an unknown one arrived: fields, or kinds of a union."""
+    found = _models(root)
+    for part in (one for one in location[:-1] if isinstance(one, str)):
+        inner = (kind for model in found for name, kind in _fields(model).items() if name == part)
+        of_kind = [model for model in found if part == _tag(model)]
+        found = of_kind or [model for kind in inner for model in _models(kind)]
+    return sorted({name for model in found for name in _fields(model)})
+
+
+def _models(kind: object) -> list[type]:
+    """The models that a type is made of."""
+    if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
+        return [kind]
+    return [model for part in get_args(kind) for model in _models(part)]
+
+
+def _fields(model: type) -> dict[str, object]:
+    if issubclass(model, BaseModel):
+        return {name: field.annotation for name, field in model.model_fields.items()}
+    return {field.name: field.type for field in fields(model)}
+
+
+def _tag(model: type) -> object:
+    """What says in a union that a part is of this model: its `name` or `policy`."""
+    known = getattr(model, "model_fields", {})
+    return next((known[name].default for name in ("name", "policy") if name in known), None)
