@@ -61,7 +61,7 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
     about = {
         "study": study.study,
         "run_id": job.dir.name,
-        "model": study.model.label or study.model.id,
+        "model": study.model.label or paths.last(study.model.id),
         "model_revision": family.revision,
         "regime": job.parameters["regime"],
         "seed": job.parameters["seed"],

@@ -57,11 +57,12 @@ def placed(text: str, folder: Path | None, hub: bool = False) -> str:
 def placeless(tree: Any) -> Any:
     """A tree of params without where its files lie: of an absolute path in a field of `PLACES`, the last part."""
     if isinstance(tree, dict):
-        return {name: _last(part) if name in PLACES else placeless(part) for name, part in tree.items()}
+        return {name: last(part) if name in PLACES else placeless(part) for name, part in tree.items()}
     return [placeless(part) for part in tree] if isinstance(tree, list | tuple) else tree
 
 
-def _last(part: Any) -> Any:
+def last(part: Any) -> Any:
+    """Of an absolute path the last part, as others may read it; anything else as it is."""
     return Path(part).name if isinstance(part, str) and Path(part).expanduser().is_absolute() else part
 
 
