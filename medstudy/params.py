@@ -280,8 +280,8 @@ def _line(entry: dict, root: object) -> str:
     if entry["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         names = _names(entry["loc"], root)
         close = difflib.get_close_matches(str(entry["loc"][-1]), names, 1)
-        meant = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"  {where}: no such parameter{meant}; valid names here: {', '.join(names)}"
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        return f"  {where}: no such parameter; valid names here: {', '.join(names)}{meant}"
     return f"  {where}: {entry['msg']} (got {entry.get('input')!r})"
 
 

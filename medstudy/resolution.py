@@ -18,7 +18,18 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medstudy.errors import ResolutionError
-from medstudy.sizes import Geometry, Rounding, Size, fit_budget, inside, scale, square, steps, visual_tokens  # noqa: F401
+from medstudy.sizes import (  # noqa: F401 (some are imported from here)
+    MAX_ASPECT,
+    Geometry,
+    Rounding,
+    Size,
+    fit_budget,
+    inside,
+    scale,
+    square,
+    steps,
+    visual_tokens,
+)
 
 Whole = Annotated[int, Field(gt=0, strict=True)]
 
