@@ -38,7 +38,7 @@ def _changed(**changes):
     ("changes", "words"),
     [
         ({"seed": 1}, "seed: no such parameter; valid names here: .*seeds.*; did you mean 'seeds'"),
-        ({"training__learning_rat": 0.1}, "learning_rat: no such parameter; valid names here: .*; did you mean 'learning_rate'"),
+        ({"training__learning_rat": 0.1}, "learning_rat: no such parameter; .*did you mean 'learning_rate'"),
         ({"training__learning_rate": "0.1"}, "learning_rate.*valid number"),
         ({"training__learning_rate": -1}, "learning_rate.*greater than 0"),
         ({"training__epochs": 1.5}, "epochs.*integer"),
