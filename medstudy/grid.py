@@ -41,7 +41,7 @@ _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.p
 _TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "optimizers.py", "checkpoints.py")
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "sizes.py", "draws.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
-_SOURCES = ("sources/hub.py", "sources/splits.py")
+_SOURCES = ("sources/hub.py", "sources/splits.py", "sources/conflicts.py")
 _RESULTS = ("report.py", "parquet.py", "leakage.py", *_STATISTICS)
 _DRAWING = (*_RESULTS, "elements.py", *elements.shared())
 _PAGES = ("figures/index.py", "page.py", "markup.py", "notebook_page.py", "templates/*", "cards.py")
@@ -51,10 +51,10 @@ SOURCES = {  # of data also the data set's own, of a figure its own
     "base": (*_ENGINE, "resolution.py", "sizes.py", "base_model.py"),
     "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
-    "scores": ("scoring.py", "metrics.py"),
+    "scores": ("scoring.py", "metrics.py", "words.py", "choices.py", "identity.py"),
     "claims": (*_RESULTS, "figures/data.py", "claims.py", "own_claims.py", "verdicts.py"),
     "figure": _DRAWING,
-    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py"),
+    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py", "tags.py"),
     "report": (*_RESULTS, *_PAGES),
 }
 
