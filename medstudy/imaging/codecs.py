@@ -1,4 +1,4 @@
-"""imagecodecs as pydicom's decoder of lossless, 12-bit and JPEG-LS frames, which Pillow cannot read.
+"""imagecodecs as pydicom's decoder of JPEG and JPEG-LS frames, which Pillow converts by their marks or cannot read.
 
 A decoding plugin by pydicom's rules (https://pydicom.github.io/pydicom/stable/guides/decoding/decoder_plugins.html).
 Which one decodes is fixed for each transfer syntax, so that pixels do not depend on what else is installed.
@@ -12,17 +12,28 @@ from pydicom import uid
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
 
+from medstudy.imaging.codestream import parse
+
 LABEL = "imagecodecs"
+ASIS = {"colorspace": "RGB", "outcolorspace": "RGB"}  # from and to the same: no conversion
+
+
+
+def _samples(data: bytes) -> np.ndarray:
+    """A JPEG's samples as they are stored, whatever its marks say of their colours."""
+    return imagecodecs.jpeg_decode(data, **(ASIS if parse(data).samples == 3 else {}))
+
+
 DECODE = {
-    uid.JPEGExtended12Bit: imagecodecs.jpeg_decode,
-    uid.JPEGLossless: imagecodecs.jpeg_decode,
-    uid.JPEGLosslessSV1: imagecodecs.jpeg_decode,
+    uid.JPEGBaseline8Bit: _samples,
+    uid.JPEGExtended12Bit: _samples,
+    uid.JPEGLossless: _samples,
+    uid.JPEGLosslessSV1: _samples,
     uid.JPEGLSLossless: imagecodecs.jpegls_decode,
     uid.JPEGLSNearLossless: imagecodecs.jpegls_decode,
 }
 DECODER_DEPENDENCIES = dict.fromkeys(DECODE, ("numpy", "imagecodecs"))
 PLUGIN = {
-    uid.JPEGBaseline8Bit: "pillow",
     uid.RLELossless: "pydicom",
     uid.JPEG2000Lossless: "pylibjpeg",
     uid.JPEG2000: "pylibjpeg",

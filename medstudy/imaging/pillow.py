@@ -163,10 +163,15 @@ def _check_cmyk(image: Image.Image, data: bytes) -> None:
             "save it as RGB"
         )
     if image.format == "JPEG":
-        try:
-            simplejpeg.decode_jpeg(data, "CMYK", strict=True)
-        except ValueError as error:
-            _refuse_cut(error)
+        check_whole(data, "CMYK")
+
+
+def check_whole(data: bytes, colours: str = "GRAY") -> None:
+    """Raises ImageError for a JPEG whose data stop before its picture does."""
+    try:
+        simplejpeg.decode_jpeg(data, colours, strict=True)
+    except ValueError as error:
+        _refuse_cut(error)
 
 
 def _refuse_cut(error: ValueError) -> None:
