@@ -23,7 +23,8 @@ EXPECTED = np.rint(RAMP / 4095 * 255)
 
 def rle(values):
     options = {"rows": 9, "columns": 12, "samples_per_pixel": 1, "bits_allocated": 16, "bits_stored": 16,
-               "pixel_representation": 0, "number_of_frames": 1, "photometric_interpretation": "MONOCHROME2"}  # fmt: skip
+               "pixel_representation": 0, "number_of_frames": 1,
+               "photometric_interpretation": "MONOCHROME2"}  # fmt: skip
     return RLELosslessEncoder.encode(values.tobytes(), encoding_plugin="pydicom", **options)
 
 

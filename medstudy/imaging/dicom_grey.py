@@ -68,7 +68,7 @@ def rescaled(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 def changes(dataset: Dataset) -> bool:
     """Whether `rescaled` gives other values than those stored."""
-    return bool(dataset.get("ModalityLUTSequence")) or rescale(dataset) is not None
+    return rescale(dataset) is not None or bool(dataset.get("ModalityLUTSequence"))
 
 
 def shown(dataset: Dataset) -> Shown:
@@ -103,7 +103,7 @@ def looked_up(values: np.ndarray, item: Dataset, what: str, signed: bool | None 
     count = count or 2**16
     data = item.LUTData
     if isinstance(data, bytes):
-        data = np.frombuffer(data, "<u2" if len(data) >= 2 * count else np.uint8)
+        data = np.frombuffer(data, "<u2" if bits > 8 or len(data) >= 2 * count else np.uint8)
     table = np.atleast_1d(np.asarray(data)).astype(np.int64)
     if not count <= len(table) <= count + 1:  # one of padding
         raise ImageError(f"a {what} must have the {count} entries that it states, not {len(table)}; mend the header")

@@ -64,10 +64,10 @@ def read(dataset: Dataset, frame: int) -> np.ndarray:
     encapsulated = name.is_encapsulated
     (_check_fragments if encapsulated else _check_length)(dataset)
     stream = None if not encapsulated or name == uid.RLELossless else _parsed(dataset, frame)
-    space = _space(dataset, stream)
-    values = pixel_array(
-        dataset, index=frame, decoding_plugin=codecs.plugin(name), photometric_interpretation=space, **RAW
-    )
+    options = RAW | {"photometric_interpretation": _space(dataset, stream)}
+    if stream is not None:
+        options["planar_configuration"] = 0  # of what decoders give, whatever the header says
+    values = pixel_array(dataset, index=frame, decoding_plugin=codecs.plugin(name), **options)
     if dataset.BitsAllocated == 1:
         return values
     if stream is not None and stream.bits < dataset.BitsStored:
