@@ -3,7 +3,8 @@
 Pillow keeps the high byte of 16-bit colour PNGs and of JPEG 2000s over 8 bits, and shifts those under 16: imagecodecs
 decodes these. Sound RGB and grey JPEGs are decoded by simplejpeg: the same pixels as Pillow's in a third of the time
 (tests hold the two together). A JPEG or PNG whose data end before its picture is refused even where an end marker
-hides it. Pillow's own limit of pixels does not apply: `max_pixels` does. Formats that start programs (EPS) or have no mark of their own (TGA) are not read.
+hides it. Pillow's own limit of pixels does not apply: `max_pixels` does. Formats that start programs (EPS) or have no
+mark of their own (TGA) are not read.
 """
 
 from __future__ import annotations
@@ -211,7 +212,7 @@ def _deep(image: Image.Image, data: bytes) -> Layout | None:
     """The layout of a file that Pillow would cut to 8 bits or shift; None where Pillow keeps every bit."""
     if image.format == "PNG" and data[24] == 16:  # the bit depth in IHDR
         bands = {0: 1, 2: 3, 4: 2, 6: 4}[data[25]] + ("transparency" in image.info)
-        return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4))
+        return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4), loose=bands > 1)
     if image.format == "JPEG2000":
         start = data.index(b"\xff\x4f\xff\x51")  # SOC and SIZ, https://www.itu.int/rec/T-REC-T.800 A.5.1
         depth, bands = data[start + 42], int.from_bytes(data[start + 40 : start + 42], "big")

@@ -41,8 +41,8 @@ def has(data: bytes, name: bytes) -> bool:
 
 
 def plain(data: bytes) -> bool:
-    """8 bits a sample of grey, colour or either with alpha, and no clear colour."""
-    return data[24] == 8 and data[25] != 3 and not has(data, b"tRNS")
+    """8 bits a sample of grey, colour or either with alpha, no clear colour, not interlaced."""
+    return data[24] == 8 and data[25] != 3 and not data[28] and not has(data, b"tRNS")
 
 
 def check_whole(data: bytes) -> None:
