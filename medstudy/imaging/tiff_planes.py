@@ -103,6 +103,8 @@ class Planes:
             yield "the OME-XML", sum(prod(int(one.get(side, 1)) for side in sides) for one in self._pixels()), samples
         if self.file.is_shaped and (shape := self.file.shaped_metadata[0].get("shape")):
             yield "the shape in the description", prod(shape) // self.full[0].size, held
+        series = self.file.series[0]  # of any other kind, as MetaMorph's stacks
+        yield "the file", prod(series.shape) // series.keyframe.size, len(series.pages)
 
     @cached_property
     def significant(self) -> int | None:
