@@ -65,7 +65,8 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         values = dicom_grey.looked_up(values, dataset.VOILUTSequence[0], "VOI LUT")
     elif shown.by == "sigmoid":
         centre, width = shown.numbers
-        values = 1 / (1 + np.exp(-4 * (values - centre) / width))
+        with np.errstate(over="ignore"):  # far below the centre: 0
+            values = 1 / (1 + np.exp(-4 * (values - centre) / width))
     elif not shown.by and reading.window is None:
         layout = dicom_grey.without_padding(layout, values, stored, dataset)
     return to_rgb(values, layout, reading)

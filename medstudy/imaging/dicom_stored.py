@@ -60,6 +60,9 @@ def read(dataset: Dataset, frame: int) -> np.ndarray:
         if "BitsStored" in dataset:
             raise ImageError("float pixels have no BitsStored, but this header states one: mend the header")
         return pixel_array(dataset, index=frame)
+    for needed in ("BitsStored", "PixelRepresentation"):
+        if needed not in dataset:
+            raise ImageError(f"pixels need a {needed} (PS3.3 C.7.6.3), but the header states none: mend it")
     name = uid.UID(syntax(dataset))
     encapsulated = name.is_encapsulated
     (_check_fragments if encapsulated else _check_length)(dataset)

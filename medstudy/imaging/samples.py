@@ -22,7 +22,7 @@ from medstudy.imaging.reading import Colour, Reading, Window
 ORIENTATION = 0x0112
 UPRIGHT, SIDEWAYS = 1, (5, 6, 7, 8)  # of EXIF and TIFF; the latter swap height and width
 BYTE = (0.0, 255.0)
-USUAL = (8, 10, 12, 14, 16)  # bits that are kept in 16
+USUAL = (8, 10, 12, 14, 16)  # bits that are kept in words of 16 or 32
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Layout:
         """What a sample can hold: of a display's own values, black and white."""
         return (0.0, float(2**self.bits - 1)) if self.values == "unsigned" else (0.0, 1.0)
 
+    @property
+    def usual(self) -> list[int]:
+        """How many bits may be used, of a loose layout."""
+        return sorted({*USUAL, self.bits})
+
 
 def scale(layout: Layout, window: Window | None) -> tuple[Window | None, str]:
     """(low, high) that become 0 and 255, None for the frame's own range; and the rule in words."""
@@ -58,7 +63,7 @@ def scale(layout: Layout, window: Window | None) -> tuple[Window | None, str]:
     if layout.window is not None:
         return layout.window, f"{layout.window[0]:g} to {layout.window[1]:g}, the file's own window"
     if layout.loose:
-        return layout.full, f"0 to the greatest of the fewest of {', '.join(map(str, USUAL))} bits that hold all"
+        return layout.full, f"0 to the greatest of the fewest of {', '.join(map(str, layout.usual))} bits that hold all"
     if layout.values == "unsigned" and layout.bits == 8:
         return BYTE, "values as they are"
     if layout.values == "unsigned" and (display or layout.bits < 8):
@@ -111,7 +116,7 @@ def narrowed(layout: Layout, values: np.ndarray, alpha: np.ndarray | None = None
     if not layout.loose or layout.window is not None:
         return layout
     greatest = max(values.max(), alpha.max() if layout.premultiplied and alpha is not None else 0)
-    return replace(layout, bits=next(bits for bits in USUAL if greatest < 2**bits), loose=False)
+    return replace(layout, bits=next(bits for bits in layout.usual if greatest < 2**bits), loose=False)
 
 
 def to_uint8(values: np.ndarray, window: Window | None = None) -> np.ndarray:

@@ -40,6 +40,7 @@ NAME = "a TIFF"
 OPTIONS = frozenset({"window", "frame", "channels", "background"})
 SAMPLES = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
 ALPHA = ("ASSOCALPHA", "UNASSALPHA")
+WORDS = (16, 32)  # bits, of which a camera may use fewer
 RANGE = ("SMinSampleValue", "SMaxSampleValue")
 
 
@@ -161,7 +162,7 @@ def _layout(page: TiffPage, significant: int | None, reading: Reading) -> Layout
 
 def _of_bits(layout: Layout, significant: int | None) -> Layout:
     """With the bits of a display's own values that are used, as OME states; else left to be seen from the samples."""
-    if not (layout.colour or layout.alpha) or layout.values != "unsigned" or layout.bits != 16:
+    if not (layout.colour or layout.alpha) or layout.values != "unsigned" or layout.bits not in WORDS:
         return layout
     return replace(layout, bits=significant) if significant else replace(layout, loose=True)
 
