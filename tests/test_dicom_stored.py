@@ -4,6 +4,7 @@ import io
 
 import imagecodecs
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from pydicom import uid
@@ -153,9 +154,49 @@ def test_eight_bits_in_sixteen_are_eight():
     assert np.abs(read_array(data).astype(int) - 100).max() <= 1
 
 
+def test_overlays_that_the_header_places_above_the_pixels_are_not_shown():
+    """Four of them, so that all bits above vary (PS3.5 8.1.2 until 2004: OverlayBitPosition)."""
+    planes = np.random.default_rng(0).integers(0, 16, RAMP.shape).astype(np.uint16)
+    data = dicom((RAMP | planes << 12)[None], **BITS)
+    with pytest.raises(ImageError, match="the 4 above it hold 15 values"):
+        read_array(data)
+    placed = pydicom.dcmread(io.BytesIO(data))
+    placed.add_new((0x6000, 0x0100), "US", 16)
+    placed.add_new((0x6000, 0x0102), "US", 12)
+    buffer = io.BytesIO()
+    placed.save_as(buffer, enforce_file_format=True)
+    assert np.array_equal(read_array(buffer.getvalue(), **GREY)[..., 0], EXPECTED)
+
+
+def without(data, *names, **tags):
+    """A DICOM without some elements."""
+    made = pydicom.dcmread(io.BytesIO(data))
+    for name in names:
+        del made[name]
+    for name, value in tags.items():
+        setattr(made, name, value)
+    buffer = io.BytesIO()
+    made.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def test_float_pixels_have_no_bits():
+    floats = {"FloatPixelData": np.linspace(-1, 1, 108, dtype="<f4").tobytes(), "BitsAllocated": 32}
+    data = without(dicom(RAMP[None]), "PixelData", "BitsStored", "HighBit", "PixelRepresentation", **floats)
+    shown = read_array(data)[..., 0].ravel()
+    assert shown[0] == 0 and shown[-1] == 255 and (np.diff(shown.astype(int)) >= 2).all()
+    with pytest.raises(ImageError, match="float pixels have no BitsStored"):
+        read_array(without(dicom(RAMP[None]), "PixelData", **floats))
+
+
 ONE = np.zeros((1, 9, 12), np.uint8)
 REFUSED = {
     "BitsStored over BitsAllocated": (lambda: dicom(RAMP[None], BitsStored=17, HighBit=16), "BitsStored must be 1 to"),
+    "pixels in the bits above": (lambda: dicom(RAMP[None] << 4, **BITS), "the 4 above it hold 1[0-9] values"),
+    "BitsAllocated of 12": (lambda: dicom(RAMP[None], BitsAllocated=12, **BITS), "1 or a multiple of 8"),
+    "no BitsStored": (lambda: without(dicom(RAMP[None]), "BitsStored"), "pixels need a BitsStored"),
+    "no pixels": (lambda: without(dicom(RAMP[None]), "PixelData"), "holds no pixels"),
+    "a palette without its tables": (lambda: dicom(ONE, "PALETTE COLOR"), "needs three lookup tables"),
     "HighBit below the bits stored": (lambda: dicom(RAMP[None], BitsStored=12, HighBit=10), "HighBit of 11 to 15"),
     "HighBit beyond the word": (lambda: dicom(RAMP[None], BitsStored=12, HighBit=16), "HighBit of 11 to 15"),
     "HighBit beyond the frame": (lambda: frame(j2k(RAMP, bitspersample=12), uid.JPEG2000Lossless, HighBit=15),
@@ -204,8 +245,6 @@ def test_a_frame_and_a_header_that_contradict_each_other_are_refused(name):
 
 
 def test_a_deflated_file_is_the_plain_one():
-    import pydicom
-
     plain = pydicom.dcmread(io.BytesIO(dicom(RAMP[None], **BITS)))
     plain.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
     buffer = io.BytesIO()

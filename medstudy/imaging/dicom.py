@@ -171,7 +171,9 @@ def _layout(dataset: Dataset, shown: Shown) -> Layout:
 
 
 def _coloured(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Indices through the palette, its ends for indices beyond it: [h, w, 3] uint8."""
+    """Indices through the palette, its ends for indices beyond it: [h, w, 3] uint8. Raises ImageError without one."""
+    if any(f"{band}PaletteColorLookupTableDescriptor" not in dataset for band in ("Red", "Green", "Blue")):
+        raise ImageError("PALETTE COLOR needs three lookup tables (PS3.3 C.7.6.3.1.5), but some are missing: mend it")
     count, first, _ = dataset.RedPaletteColorLookupTableDescriptor
     inside = np.clip(stored, first, first + (count or 2**16) - 1)
     return palette(apply_color_lut(inside, dataset)[..., :3])

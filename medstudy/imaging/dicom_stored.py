@@ -24,6 +24,9 @@ CONVERTED = ("RGB", "YBR_FULL", "YBR_FULL_422")  # as they are, or converted to 
 TRANSFORMED = ("YBR_RCT", "YBR_ICT")  # RGB after JPEG 2000's own component transform
 LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K)
 STARTS = (codestream.SOI, codestream.SOC_SIZ[:2], b"\x00\x00")  # of JPEG, JPEG 2000 and JP2
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+OVERLAYS = range(0x6000, 0x6020, 2)  # groups of elements
+BIT_POSITION = 0x0102  # of such a group: over 0 for an overlay among the bits of the pixels
 RAW = {"correct_unused_bits": False, "apply_j2k_sign_correction": False, "apply_jls_sign_correction": False}
 
 
@@ -42,6 +45,8 @@ def check_bits(dataset: Dataset) -> None:
     if "BitsStored" not in dataset:
         return  # float pixels
     allocated, stored = dataset.BitsAllocated, dataset.BitsStored
+    if allocated != 1 and (allocated % 8 or not 8 <= allocated <= 64):
+        raise ImageError(f"BitsAllocated must be 1 or a multiple of 8 (PS3.5 8.1.1), not {allocated}: mend the header")
     high = dataset.get("HighBit", stored - 1)
     if not 1 <= stored <= allocated:
         raise ImageError(f"BitsStored must be 1 to BitsAllocated, {allocated}, not {stored}: mend the header")
@@ -56,6 +61,8 @@ def check_bits(dataset: Dataset) -> None:
 
 def read(dataset: Dataset, frame: int) -> np.ndarray:
     """[h, w] or, of colour and then RGB, [h, w, 3]. Raises ImageError, or whatever pydicom raises."""
+    if not any(name in dataset for name in PIXELS):
+        raise ImageError("this DICOM file describes an image, but holds no pixels: fetch it again, or leave it out")
     if "PixelData" not in dataset:
         if "BitsStored" in dataset:
             raise ImageError("float pixels have no BitsStored, but this header states one: mend the header")
@@ -76,6 +83,7 @@ def read(dataset: Dataset, frame: int) -> np.ndarray:
     if stream is not None and stream.bits < dataset.BitsStored:
         return _narrow(values, stream, dataset)
     cut = _cut(values, dataset)
+    _check_unused(values, cut, dataset)
     if name in LOSSY and not np.array_equal(cut, values):
         raise ImageError(
             f"lossy values of {stream.bits} bits must lie within BitsStored, {dataset.BitsStored}, but some do not: "
@@ -133,6 +141,24 @@ def _cut(words: np.ndarray, dataset: Dataset) -> np.ndarray:
     if stored == width:
         return words
     return np.right_shift(np.left_shift(words, width - 1 - high), width - stored)
+
+
+def _check_unused(words: np.ndarray, cut: np.ndarray, dataset: Dataset) -> None:
+    """Raises ImageError where the bits above HighBit take so many values that they must be pixels.
+
+    Overlays that the header places there may; else writers leave a sign, a mark on a few pixels, or one overlay.
+    """
+    high = dataset.get("HighBit", dataset.BitsStored - 1)
+    above = words.dtype.itemsize * 8 - 1 - high
+    if above < 2 or any(dataset.get((group, BIT_POSITION)) for group in OVERLAYS):
+        return
+    unsigned = words.astype(f"u{words.dtype.itemsize}", copy=False)
+    upper = np.unique((unsigned if high >= dataset.BitsStored else unsigned[words != cut]) >> (high + 1))
+    if len(upper) > above + 1:
+        raise ImageError(
+            f"BitsStored and HighBit name {dataset.BitsStored} bits up to bit {high}, but the {above} above it hold "
+            f"{len(upper)} values (PS3.5 8.1.1): mend the header, or blank these bits"
+        )
 
 
 def _narrow(values: np.ndarray, stream: Codestream, dataset: Dataset) -> np.ndarray:

@@ -52,7 +52,7 @@ def matches(data: bytes) -> bool:
 def read(data: bytes, reading: Reading) -> np.ndarray:
     """[h, w, 3] uint8, upright. Raises ImageError, or whatever tifffile raises."""
     with _opened(data) as file:
-        planes = Planes(file)
+        planes = Planes(file, data)
         pages = _pages(planes, reading)
         for page in pages:
             check_size(page.imagelength, page.imagewidth, reading.max_pixels)
@@ -73,14 +73,14 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
 def size(data: bytes, reading: Reading) -> tuple[int, int]:
     """(height, width), upright, of the page that is read, from its header."""
     with _opened(data) as file:
-        page = _pages(Planes(file), reading)[0]
+        page = _pages(Planes(file, data), reading)[0]
         return upright(page.imagelength, page.imagewidth, _orientation(page))
 
 
 def describe(data: bytes, reading: Reading) -> Facts:
     """What the headers of the file and of the page that is read say."""
     with _opened(data) as file:
-        planes = Planes(file)
+        planes = Planes(file, data)
         stack = planes.stack
         try:
             page = _pages(planes, reading)[0]
@@ -89,7 +89,7 @@ def describe(data: bytes, reading: Reading) -> Facts:
             if reading.channels:
                 words = f"channels {', '.join(map(str, reading.channels))}, each: {words}"
         except ImageError as error:
-            page, layout, words = planes.all[0], Layout(colour=False), f"refused: {error}"
+            page, layout, words = file.pages[0].aspage(), Layout(colour=False), f"refused: {error}"
         height, width = upright(page.imagelength, page.imagewidth, _orientation(page))
         return Facts(
             kind="TIFF", height=height, width=width, samples=stack.channels if stack else page.samplesperpixel,
@@ -101,9 +101,9 @@ def describe(data: bytes, reading: Reading) -> Facts:
 
 def _notes(planes: Planes) -> list[str]:
     notes = []
-    if len(sides := {page.shape for page in planes.all}) > 1:
+    if len(sides := {(page if page.keyframe else page.aspage()).shape for page in planes.file.pages}) > 1:
         notes.append(f"pages of {len(sides)} sizes")
-    if flagged := len(planes.all) - len(planes.kept):
+    if flagged := len(planes.file.pages) - len(planes.kept):
         notes.append(f"{flagged} pages are flagged as reduced copies or masks, and are no frames")
     return notes
 
@@ -118,7 +118,7 @@ def _pages(planes: Planes, reading: Reading) -> list[TiffPage]:
     if reading.frame is None or reading.channels:
         planes.check_declared()
     if stack is None or (not reading.channels and reading.frame is not None):
-        page = planes.full[check_frame(reading.frame, len(planes.full))]
+        page = planes.full(reading.frame)
         _check_channels(reading, page.samplesperpixel)
         return [page]
     if not reading.channels:
