@@ -23,16 +23,9 @@ PIECE = 2**20
 
 def slim(data: bytes) -> bytes:
     """The file without its texts, but those that may state an orientation, and without a profile of over a megabyte."""
-    kept = [data[:8]]
-    for name, start, end in _chunks(data):
-        body = data[start + 8 : end - 4]
-        if name in TEXTS and not body.startswith(ORIENTED):
-            continue
-        if name == b"iCCP" and _is_long(body):
-            continue
-        kept.append(data[start:end])
-    whole = sum(map(len, kept))
-    return data if whole == len(data) else b"".join(kept)
+    chunks = list(_chunks(data))
+    kept = [(start, end) for name, start, end in chunks if not _is_idle(name, data[start + 8 : end - 4])]
+    return data if len(kept) == len(chunks) else MARK + b"".join(data[start:end] for start, end in kept)
 
 
 def has(data: bytes, name: bytes) -> bool:
@@ -75,8 +68,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = end
 
 
-def _is_long(body: bytes) -> bool:
-    """Whether a profile is longer than Pillow bears."""
+def _is_idle(name: bytes, body: bytes) -> bool:
+    """Whether a chunk changes no pixel: a text that states no orientation, a profile longer than Pillow bears."""
+    if name in TEXTS:
+        return not body.startswith(ORIENTED)
+    if name != b"iCCP":
+        return False
     try:
         stream = zlib.decompressobj()
         stream.decompress(body[body.index(b"\0") + 2 :], PROFILE)

@@ -179,7 +179,8 @@ def _range(page: TiffPage, alpha: bool) -> Window | None:
 def _page(page: TiffPage, layout: Layout, significant: int | None, reading: Reading) -> np.ndarray:
     """A page by its photometric, not turned: [h, w, 3] uint8."""
     values, kind = _samples(page), page.photometric.name
-    _check_range(values, layout, significant)
+    if reading.window is None:
+        _check_range(values, layout, significant)
     main, extra = values[..., : SAMPLES[kind]], values[..., SAMPLES[kind] :]
     alpha = extra[..., 0] if layout.alpha else None
     if kind == "PALETTE":
@@ -200,7 +201,7 @@ def _check_range(values: np.ndarray, layout: Layout, significant: int | None) ->
     if values.min() < low or values.max() > high:
         raise ImageError(
             f"samples must lie in what SMinSampleValue, SMaxSampleValue or SignificantBits state, {low:g} to {high:g}, "
-            f"but they reach from {values.min():g} to {values.max():g}: remove the tags"
+            f"but they reach from {values.min():g} to {values.max():g}: pass window=(low, high), or mend the tags"
         )
 
 
