@@ -77,6 +77,8 @@ WITH_A_SIGN = {
     "JPEG 2000 that has no sign": lambda: frame(j2k(masked(SIGNED).view(np.uint16)), uid.JPEG2000Lossless, np.int16),
     "JPEG 2000 of 12 bits without a sign": lambda: frame(j2k(masked(SIGNED).view(np.uint16), bitspersample=12),
                                                          uid.JPEG2000Lossless, np.int16),
+    "lossy JPEG 2000 of 12 bits without a sign": lambda: frame(j2k(masked(SIGNED).view(np.uint16), bitspersample=12),
+                                                               uid.JPEG2000, np.int16),
     "JPEG 2000 that has one": lambda: frame(j2k(SIGNED), uid.JPEG2000Lossless, np.int16),
     "JPEG-LS": lambda: frame(jls(masked(SIGNED).view(np.uint16)), uid.JPEGLSLossless, np.int16),
     "JPEG lossless": lambda: frame(lossless(masked(SIGNED).view(np.uint16)), uid.JPEGLosslessSV1, np.int16),
@@ -242,6 +244,46 @@ def test_a_frame_and_a_header_that_contradict_each_other_are_refused(name):
     make, message = REFUSED[name]
     with pytest.raises(ImageError, match=message):
         read_array(make())
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (41, 53, 3), dtype=np.uint8)
+DEEP = NOISE[..., 0].astype(np.uint16) * 16
+FRAMES = {
+    "grey": (lambda: encode(Image.fromarray(NOISE[..., 0]), "JPEG"), uid.JPEGBaseline8Bit, NOISE[..., 0],
+             "MONOCHROME2"),
+    "luma and chroma": (lambda: encode(Image.fromarray(NOISE), "JPEG"), uid.JPEGBaseline8Bit, NOISE, "YBR_FULL_422"),
+    "RGB": (lambda: encode(Image.fromarray(NOISE), "JPEG", keep_rgb=True), uid.JPEGBaseline8Bit, NOISE, "RGB"),
+    "12 bits": (lambda: imagecodecs.jpeg_encode(DEEP, bitspersample=12), uid.JPEGExtended12Bit, DEEP, "MONOCHROME2"),
+    "lossless": (lambda: lossless(DEEP), uid.JPEGLosslessSV1, DEEP, "MONOCHROME2"),
+    "lossless RGB": (lambda: lossless(NOISE), uid.JPEGLosslessSV1, NOISE, "RGB"),
+    "JPEG-LS": (lambda: jls(DEEP), uid.JPEGLSLossless, DEEP, "MONOCHROME2"),
+    "JPEG 2000": (lambda: j2k(DEEP), uid.JPEG2000Lossless, DEEP, "MONOCHROME2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["no end", "an end"])
+def test_a_frame_whose_data_stop_early_is_refused_in_a_file_that_is_whole(name, end):
+    make, syntax, values, kind = FRAMES[name]
+    whole, about = make(), (syntax, values.shape, values.dtype, kind)
+    assert read_array(compressed([whole], *about)).shape == (41, 53, 3)
+    for share in (0.3, 0.9, 0.98):
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            read_array(compressed([whole[: int(len(whole) * share)] + end], *about))
+
+
+def test_fragments_of_one_frame_are_no_frames():
+    """Some writers cut a frame, and a part may begin with zeros."""
+    whole = j2k(RAMP & 0xF00)
+    at = next(n for n in range(len(whole) // 2 * 2 - 2, 0, -2) if whole[n : n + 2] == b"\0\0")
+    made = pydicom.dcmread(io.BytesIO(frame(whole, uid.JPEG2000Lossless)))
+    items = [b"\xfe\xff\x00\xe0" + (len(one) + len(one) % 2).to_bytes(4, "little") + one + b"\0" * (len(one) % 2)
+             for one in (b"", whole[:at], whole[at:])]  # fmt: skip
+    made.PixelData = b"".join(items)
+    buffer = io.BytesIO()
+    made.save_as(buffer, enforce_file_format=True)
+    plain = read_array(dicom((RAMP & 0xF00)[None], **BITS), **GREY)
+    assert np.array_equal(read_array(buffer.getvalue(), **GREY), plain)
 
 
 def test_a_deflated_file_is_the_plain_one():

@@ -12,23 +12,38 @@ from pydicom import uid
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
 
-from medstudy.imaging.codestream import parse
+from medstudy.errors import ImageError
+from medstudy.imaging import pillow
+from medstudy.imaging.codestream import Codestream, parse
 
 LABEL = "imagecodecs"
+EOI = b"\xff\xd9"
+MORE = bytes(range(0x51, 0x91))  # entropy-coded data of no picture, without a marker
 ASIS = {"colorspace": "RGB", "outcolorspace": "RGB"}  # from and to the same: no conversion
 
 
 
-def _samples(data: bytes) -> np.ndarray:
+def samples(data: bytes) -> np.ndarray:
     """A JPEG's samples as they are stored, whatever its marks say of their colours."""
     return imagecodecs.jpeg_decode(data, **(ASIS if parse(data).samples == 3 else {}))
 
 
+def check_whole(data: bytes, stream: Codestream) -> None:
+    """Raises ImageError for a JPEG frame whose data stop before its picture does, which libjpeg fills and bears."""
+    if stream.bits <= 8:
+        pillow.check_whole(data, "RGB" if stream.samples == 3 else "GRAY")
+        return
+    end = data.rfind(EOI)
+    more = data[: end if end > 0 else len(data)] + MORE + EOI  # would change what is missing, and nothing else
+    if not np.array_equal(samples(data), samples(more)):
+        raise ImageError("cannot be decoded: the data of a JPEG must fill its picture, but they end before it")
+
+
 DECODE = {
-    uid.JPEGBaseline8Bit: _samples,
-    uid.JPEGExtended12Bit: _samples,
-    uid.JPEGLossless: _samples,
-    uid.JPEGLosslessSV1: _samples,
+    uid.JPEGBaseline8Bit: samples,
+    uid.JPEGExtended12Bit: samples,
+    uid.JPEGLossless: samples,
+    uid.JPEGLosslessSV1: samples,
     uid.JPEGLSLossless: imagecodecs.jpegls_decode,
     uid.JPEGLSNearLossless: imagecodecs.jpegls_decode,
 }

@@ -17,13 +17,13 @@ from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 from pydicom.pixels import pixel_array
 
 from medstudy.errors import ImageError
-from medstudy.imaging import codecs, codestream, pillow
+from medstudy.imaging import codecs, codestream
 from medstudy.imaging.codestream import Codestream
 
 CONVERTED = ("RGB", "YBR_FULL", "YBR_FULL_422")  # as they are, or converted to RGB by pydicom
 TRANSFORMED = ("YBR_RCT", "YBR_ICT")  # RGB after JPEG 2000's own component transform
 LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K)
-STARTS = (codestream.SOI, codestream.SOC_SIZ[:2], b"\x00\x00")  # of JPEG, JPEG 2000 and JP2
+STARTS = (b"\xff\xd8\xff", codestream.SOC_SIZ, b"\0\0\0\x0cjP  ")  # of JPEG, JPEG 2000 and JP2
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 OVERLAYS = range(0x6000, 0x6020, 2)  # groups of elements
 BIT_POSITION = 0x0102  # of such a group: over 0 for an overlay among the bits of the pixels
@@ -84,7 +84,7 @@ def read(dataset: Dataset, frame: int) -> np.ndarray:
         return _narrow(values, stream, dataset)
     cut = _cut(values, dataset)
     _check_unused(values, cut, dataset)
-    if name in LOSSY and not np.array_equal(cut, values):
+    if name in LOSSY and stream.bits > dataset.BitsStored and not np.array_equal(cut, values):
         raise ImageError(
             f"lossy values of {stream.bits} bits must lie within BitsStored, {dataset.BitsStored}, but some do not: "
             f"mend the header"
@@ -98,9 +98,9 @@ def _parsed(dataset: Dataset, frame: int) -> Codestream:
     data = get_frame(
         dataset.PixelData, frame, number_of_frames=frames(dataset), extended_offsets=offsets if all(offsets) else None
     )
-    if data[:2] == codestream.SOI:
-        pillow.check_whole(data)
     stream = codestream.parse(data)
+    if codecs.DECODE.get(syntax(dataset)) is codecs.samples:
+        codecs.check_whole(data, stream)
     for word, states, holds in (
         ("Rows", dataset.Rows, stream.height),
         ("Columns", dataset.Columns, stream.width),
@@ -191,7 +191,7 @@ def _check_fragments(dataset: Dataset) -> None:
     stream = io.BytesIO(dataset.PixelData)
     parse_basic_offsets(stream)
     whole = syntax(dataset) == uid.RLELossless  # each frame is one fragment
-    begin = sum(whole or fragment[:2] in STARTS for fragment in generate_fragments(stream))
+    begin = sum(whole or fragment.startswith(STARTS) for fragment in generate_fragments(stream))
     if begin > frames(dataset):
         raise ImageError(
             f"NumberOfFrames is {frames(dataset)} in the header, but {begin} compressed frames begin: mend the header"

@@ -40,6 +40,7 @@ OPTIONS = frozenset({"window", "frame", "background"})
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "JPEG2000", "PPM")
 PNG_ORIENTED = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks that may hold an orientation
 CUT_SHORT = "premature end of data segment"  # libjpeg: the data stop before the picture does
+NO_END = "Premature end of JPEG file"
 JPEGS = ("JPEG", "MPO")  # MPO: several in one file
 PACKED = {"GIF": "LZW", "PNG": "deflate", "BMP": "as in BMP", "WEBP": "WebP", "AVIF": "AV1", "PPM": "none"}
 SRGB_YCC = 18  # of JPEG 2000's enumerated colour spaces
@@ -190,15 +191,15 @@ def _check_cmyk(image: Image.Image, data: bytes) -> None:
 
 
 def check_whole(data: bytes, colours: str = "GRAY") -> None:
-    """Raises ImageError for a JPEG whose data stop before its picture does."""
+    """Raises ImageError for a JPEG whose data stop before its picture does, or that has no end."""
     try:
         simplejpeg.decode_jpeg(data, colours, strict=True)
     except ValueError as error:
-        _refuse_cut(error)
+        _refuse_cut(error, (CUT_SHORT, NO_END))
 
 
-def _refuse_cut(error: ValueError) -> None:
-    if CUT_SHORT in str(error):
+def _refuse_cut(error: ValueError, signs: tuple[str, ...] = (CUT_SHORT,)) -> None:
+    if any(sign in str(error) for sign in signs):
         raise ImageError(
             f"cannot be decoded: the data of a JPEG must fill its picture, but they end before it ({error}): fetch it "
             f"again, it was cut short or damaged"
