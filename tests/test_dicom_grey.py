@@ -10,7 +10,7 @@ from pydicom.sequence import Sequence
 
 from medstudy.errors import ImageError
 from medstudy.images import describe, read_array
-from tests.image_files import dicom
+from tests.image_files import bundled, dicom
 
 RAMP = np.linspace(0, 4095, 9 * 12).astype(np.uint16).reshape(1, 9, 12)
 WINDOW = {"WindowCenter": 40, "WindowWidth": 400}
@@ -78,6 +78,19 @@ def test_a_modality_lut_of_signed_values_may_begin_below_zero_though_it_is_writt
     values = np.array([[[-1000, 0, 1000]]], np.int16)
     data = dicom(values, ModalityLUTSequence=lut(np.arange(2001), 2**16 - 1000, 16))
     assert read_array(data)[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_a_table_of_a_big_endian_file_is_read_so():
+    def with_table(name, words):
+        made = pydicom.dcmread(io.BytesIO(bundled(name)))
+        del made.WindowCenter, made.WindowWidth
+        made.VOILUTSequence = lut(np.arange(4096) * 7, 0, 16)
+        made.VOILUTSequence[0].LUTData = (np.arange(4096) * 7).astype(words).tobytes()
+        buffer = io.BytesIO()
+        made.save_as(buffer)
+        return buffer.getvalue()
+
+    assert same(with_table("MR_small_bigendian.dcm", ">u2"), with_table("MR_small.dcm", "<u2"))
 
 
 PADDED = np.array([[[-2000, 0, 500, 1000]]], np.int16)

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from medstudy.errors import ImageError
 from medstudy.images import describe, read_array, read_size
@@ -33,13 +33,14 @@ TEXTS = {
     "tEXt": chunk(b"tEXt", b"Comment\0" + b"a" * len(LONG)),
     "zTXt": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LONG)),
     "iTXt": chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(LONG)),
-    "many": chunk(b"tEXt", b"Comment\0" + b"a" * 1_000_000) * 70,
+    "many": chunk(b"tEXt", b"Comment\0" + b"a" * 1000) * 20,
     "a profile": chunk(b"iCCP", b"p\0\0" + zlib.compress(LONG)),
 }
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_long_texts_and_profiles_change_nothing(name):
+def test_long_texts_and_profiles_change_nothing(name, monkeypatch):
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 10_000)  # 64 MB
     colour = PHOTO[..., :3]
     places = [{"extra": TEXTS[name]}] + [{"behind": TEXTS[name]}] * (name != "a profile")
     for place in places:

@@ -28,8 +28,15 @@ def samples(data: bytes) -> np.ndarray:
     return imagecodecs.jpeg_decode(data, **(ASIS if parse(data).samples == 3 else {}))
 
 
-def check_whole(data: bytes, stream: Codestream) -> None:
-    """Raises ImageError for a JPEG frame whose data stop before its picture does, which libjpeg fills and bears."""
+def check_whole(data: bytes, stream: Codestream, transfer_syntax: str) -> None:
+    """Raises ImageError for a JPEG or JPEG-LS frame without an end, at which CharLS may search for seconds.
+
+    Of JPEG, for data that stop before the picture does too, which libjpeg fills and bears.
+    """
+    if EOI not in data:
+        raise ImageError("cannot be decoded: a JPEG must end by its marker, but this does not: fetch it again")
+    if DECODE[transfer_syntax] is not samples:
+        return
     if stream.bits <= 8:
         pillow.check_whole(data, "RGB" if stream.samples == 3 else "GRAY")
         return

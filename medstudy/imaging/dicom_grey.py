@@ -103,7 +103,8 @@ def looked_up(values: np.ndarray, item: Dataset, what: str, signed: bool | None 
     count = count or 2**16
     data = item.LUTData
     if isinstance(data, bytes):
-        data = np.frombuffer(data, "<u2" if bits > 8 or len(data) >= 2 * count else np.uint8)
+        words = ">u2" if item.original_encoding[1] is False else "<u2"
+        data = np.frombuffer(data, words if bits > 8 or len(data) >= 2 * count else np.uint8)
     table = np.atleast_1d(np.asarray(data)).astype(np.int64)
     if not count <= len(table) <= count + 1:  # one of padding
         raise ImageError(f"a {what} must have the {count} entries that it states, not {len(table)}; mend the header")

@@ -99,8 +99,8 @@ def _parsed(dataset: Dataset, frame: int) -> Codestream:
         dataset.PixelData, frame, number_of_frames=frames(dataset), extended_offsets=offsets if all(offsets) else None
     )
     stream = codestream.parse(data)
-    if codecs.DECODE.get(syntax(dataset)) is codecs.samples:
-        codecs.check_whole(data, stream)
+    if syntax(dataset) in codecs.DECODE:
+        codecs.check_whole(data, stream, syntax(dataset))
     for word, states, holds in (
         ("Rows", dataset.Rows, stream.height),
         ("Columns", dataset.Columns, stream.width),
