@@ -17,7 +17,7 @@ LONG = bytes(3_000_000)
 
 
 def made(values, colour, depth=8, extra=b"", rows=None, interlaced=0, behind=b""):
-    """A PNG of [h, w, bands] with further chunks before and behind the pixels, of which only `rows` are there."""
+    """A PNG of [h, w, bands] with further chunks before and behind the pixels; only the first `rows` are stored."""
     height, width, _ = values.shape
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     parts = [values]

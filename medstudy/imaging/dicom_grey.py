@@ -36,7 +36,7 @@ def rescale(dataset: Dataset) -> tuple[float, float] | None:
     """(slope, intercept); None where there is none, or where it is 1 and 0, which changes nothing.
 
     Where one has no number, it is the one that changes nothing; `describe` notes it. Raises ImageError where both are
-    empty, for a slope of 0, and for a rescale beside a modality LUT.
+    empty, for a slope of 0, and for a rescale together with a modality LUT.
     """
     if not any(name in dataset for name in RESCALE):
         return None
@@ -78,8 +78,8 @@ def shown(dataset: Dataset) -> Shown:
         return Shown("lut") if dataset.get("VOILUTSequence") else Shown()
     if centre is None or width is None:
         raise ImageError(
-            f"a window needs a centre and a width (PS3.3 C.11.2.1.2), but this file has {_said(centre)} and "
-            f"{_said(width)}: pass window=(low, high)"
+            f"a window needs a centre and a width (PS3.3 C.11.2.1.2), but this file has {_or_none(centre)} and "
+            f"{_or_none(width)}: pass window=(low, high)"
         )
     function = dataset.get("VOILUTFunction") or "LINEAR"
     if function not in FUNCTIONS:
@@ -168,5 +168,5 @@ def _first(dataset: Dataset, name: str) -> float | None:
     return number
 
 
-def _said(number: float | None) -> str:
+def _or_none(number: float | None) -> str:
     return "none" if number is None else f"{number:g}"

@@ -40,7 +40,7 @@ NAME = "a TIFF"
 OPTIONS = frozenset({"window", "frame", "channels", "background"})
 SAMPLES = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
 ALPHA = ("ASSOCALPHA", "UNASSALPHA")
-WORDS = (16, 32)  # bits, of which a camera may use fewer
+WORDS = (16, 32)  # bits; a camera may use fewer
 RANGE = ("SMinSampleValue", "SMaxSampleValue")
 
 
