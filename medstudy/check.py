@@ -286,7 +286,8 @@ def _rung(dataset: str, shown: pd.DataFrame, policy: Single, geometry: Geometry)
         except ResolutionError:
             left_out += count
             continue
-        native = Native(max_pixels=size.pixels + geometry.factor**2 * 64).shown(size, geometry)
+        uncapped = Native(max_pixels=size.pixels + geometry.factor**2 * 64, rounding=policy.rounding)
+        native = uncapped.shown(size, geometry)
         changed += count * ((view.size, view.steps) != (native.size, native.steps))
         tokens += [view.visual_tokens] * count
     images_ = len(shown) - left_out

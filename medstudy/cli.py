@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -168,7 +169,7 @@ def _retry(options: argparse.Namespace) -> None:
     how = schedulers.How(options.cores or schedulers.cores(), options.profile, options.jobs, names)
     _prepare(options, study, how)
     workflow.run(study, options.study, how, Console())
-    print(f"Done: {', '.join(names)}. What waited for them: python -m medstudy run {options.study}")
+    print(f"Done: {', '.join(names)}. What waited for them: python -m medstudy run {shlex.quote(options.study)}")
 
 
 def _prepare(options: argparse.Namespace, study, how) -> None:
@@ -244,7 +245,7 @@ def _own_data(options: argparse.Namespace):
     stated = {"images": options.images, "form": options.form, "ask": options.ask}
     content = {"name": "local", "label": "data", "path": options.path}
     content |= {name: value for name, value in stated.items() if value is not None}
-    return data(content | {"columns": {name: column for name, _, column in pairs}}, "the options")
+    return data(content | {"columns": {name: column for name, _, column in pairs}}, "the options", Path.cwd())
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -108,12 +108,12 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         return name
 
     data = [
-        add("data", datasets.label(one), (), data=one.model_dump(mode="json"), version=datasets.version(one),
-            own=datasets.sources(one))
+        add("data", datasets.label(one), (), data=paths.placeless(one.model_dump(mode="json")),
+            version=datasets.version(one), own=datasets.sources(one))
         for one in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    model = study.model.model_dump(exclude={"label"})
+    model = paths.placeless(study.model.model_dump(exclude={"label"}))
     family = depends.family(study.model.family)
     common = {"model": model, "weights": _weights(study), "interpolation": study.interpolation, "own": (family,)}
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
@@ -134,7 +134,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
-    shown = study.model_dump(mode="json", exclude={"root", "tflops", "workers"})
+    shown = paths.placeless(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}))
     figures = [
         add("figure", name, [*data, leaks, scores], study=shown, element=name,
             own=(f"figures/{elements.module(name)}.py",))

@@ -36,8 +36,8 @@ MADE_BY = {
     "datasets/atlas_sources.py": {"data"},
     "datasets/atlas_data/index.json": {"data"},
     "imaging/dicom.py": {"data"},  # of atlas, which has images of pydicom
-    "imaging/codecs.py": {"data"},
-    "imaging/pillow.py": EVERY, "imaging/reading.py": EVERY, "imaging/samples.py": EVERY,
+    "imaging/dicom_*.py": {"data"}, "imaging/codecs.py": {"data"}, "imaging/codestream.py": {"data"},
+    "imaging/pillow.py": EVERY, "imaging/png.py": EVERY, "imaging/reading.py": EVERY, "imaging/samples.py": EVERY,
     "images.py": EVERY, "pictures.py": EVERY, "records.py": EVERY,
     "fingerprints.py": {"data", "leakage", "train", "evaluate", *SHOWN},
     "sources/hub.py": {"data", "train", "evaluate", "figure", "tables", "report"},
@@ -48,7 +48,7 @@ MADE_BY = {
     "models/__init__.py": MODEL, "models/family.py": MODEL, "models/qwen_vl.py": MODEL, "models/qwen2_vl.py": MODEL,
     "adapters.py": MODEL, "attention.py": MODEL, "cost.py": MODEL, "prefix.py": MODEL,
     "published.py": MODEL,
-    "resolution.py": {*MODEL, "figure", "report"},
+    "resolution.py": {*MODEL, "figure", "report"}, "sizes.py": {*MODEL, "figure", "report"},
     "checkpoints.py": {*MODEL, "report"}, "precision.py": {*MODEL, "report"}, "sharding.py": {*MODEL, "report"},
     "views.py": {"train", "evaluate", "figure"}, "shelf.py": {"train", "evaluate", "figure"},
     "batches.py": {"train", "evaluate"}, "packing.py": {"train", "evaluate"}, "supply.py": {"train", "evaluate"},
@@ -67,7 +67,7 @@ MADE_BY = {
     "figures/index.py": {"report"},
     "figures/*.py": {"figure"},
     "tables/*.py": {"tables", "report"},
-    "page.py": {"report"}, "markup.py": {"report"}, "notebook_page.py": {"report"}, "cards.py": {"report"},
+    "page.py": {"report"}, "yaml_files.py": {"report"}, "markup.py": {"report"}, "notebook_page.py": {"report"}, "cards.py": {"report"},
     "templates/*": {"report"},
 }  # fmt: skip
 
@@ -244,7 +244,7 @@ def test_another_family_or_data_set_in_the_registry_renames_no_job(package):
     before = identities()
     changes = {
         "models": ("(Qwen2VL,", "(Tiles, Qwen2VL,", "from medstudy.models.tiles import Tiles"),
-        "datasets": ("'phantom': phantom,", "'phantom': phantom, 'new': json,", "import json"),
+        "datasets": ("'phantom': phantom,", "'phantom': phantom, 'new': csv,", "import csv"),
     }
     for name, (old, new, line) in changes.items():
         file = package / name / "__init__.py"

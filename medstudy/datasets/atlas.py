@@ -26,7 +26,7 @@ DATA = Path(__file__).with_name("atlas_data")
 FILES = ("datasets/atlas_data/index.json", "imaging/dicom.py")  # hashes of all crops; how pydicom's images are read
 
 
-class Params(BaseModel, frozen=True, extra="forbid"):
+class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
     """How much of atlas to take: the first so many images of each split in a fixed mixed order; None is all.
 
     `from_packages` includes the images that are read from pydicom rather than bundled.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,7 +33,7 @@ RENAMED = re.compile(r"(.+)\.\d+$")  # as pandas renames the second of two colum
 class Splits(BaseModel):
     """What the source calls each split; None: it has none. With `train` alone, the others are drawn from it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     train: str | None = "train"
     val: str | None = None
@@ -46,6 +46,7 @@ class Params(Own):
     Classes of the hub's ClassLabel are taken by their names.
     """
 
+    on_hub: ClassVar[bool] = True
     name: Literal["hub"] = "hub"
     config: str | None = None
     splits: Splits = Splits()

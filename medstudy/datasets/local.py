@@ -31,13 +31,14 @@ from medstudy.sources.columns import Asked
 from medstudy.sources.own import Own, Survey
 
 VERSION = "1"
+FROM = "Correct it; a relative one is taken from the folder of the params file."
 FORMS = ("table", "swift", "llava")
 KEYS = {"swift": swift.KEYS, "llava": llava.KEYS}
 TURNS = {"image": "images", "question": "question", "answer": "answer"}  # what a conversation's turns are made into
 
 
 class Params(Own):
-    """See `Own`. path: a folder or a table; relative to where medstudy runs, or to the repository.
+    """See `Own`. path: a folder or a table; a relative one is taken from the params file's folder.
 
     form: auto goes by the first row: `conversations` is llava, `messages` or `query` swift, else a table. images: the
     folder below which all images are; None is the table's own. strip: what image paths begin with and is taken off, as
@@ -120,7 +121,7 @@ def _roots(params: Params, file: Path) -> tuple[Path, Path]:
         return file.parent, file.parent if file == top else top
     root = paths.resolve(params.images)
     if not root.is_dir():
-        raise DataError(f"`images` is a folder, but there is none at {params.images}. Give its path from here.")
+        raise DataError(f"`images` is a folder, but there is none at {params.images}. {FROM}")
     return root, root
 
 
@@ -178,7 +179,7 @@ def _tables(params: Params) -> list[tuple[str | None, Path]]:
     if path.is_file():
         return [(None, path)]
     if not path.is_dir():
-        raise DataError(f"`path` is a folder or a table, but there is none at {params.path}. Give its path from here.")
+        raise DataError(f"`path` is a folder or a table, but there is none at {params.path}. {FROM}")
     by_split = _by_split(path)
     if by_split and params.split in ("auto", "files"):
         return by_split

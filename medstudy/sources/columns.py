@@ -32,7 +32,7 @@ class Columns(BaseModel):
     nearly are.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     image: str | None = None
     images: str | None = None
