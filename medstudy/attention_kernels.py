@@ -63,7 +63,7 @@ class Segments:
 class Kernel(Protocol):
     """Attention within segments: query [T, heads, D], key and value [T', key heads, D], log-sum-exp [heads, T]."""
 
-    def forward(self, query, key, value, segments: Segments, causal: bool, scale: float): ...  # output, lse, state (not None)
+    def forward(self, query, key, value, segments: Segments, causal: bool, scale: float): ...  # -> output, lse, state
 
     def backward(self, grad, query, key, value, output, lse, state, segments: Segments, causal: bool, scale: float): ...
 
@@ -127,7 +127,7 @@ class FlashAttn4:
         output, lse, *_ = _flash_attn_fwd(
             query, key, value, softmax_scale=scale, causal=causal, return_lse=True, **_keywords(segments, query.device)
         )
-        return output, lse, ()  # it draws no random numbers
+        return output, lse, None  # it draws no random numbers
 
     @staticmethod
     def backward(grad, query, key, value, output, lse, state, segments, causal, scale):
@@ -168,7 +168,7 @@ class Cascade(torch.autograd.Function):
         plan, kernel, scale, own, back = ctx.about
         at, grad = plan.shared, grad.contiguous()
         grads = kernel.backward(grad, query, key, value, output, lse, own, plan.own, True, scale)
-        if back is not None:
+        if at < len(plan):
             low = (query[at:], key[:at], value[:at], output[at:], lse[:, at:].contiguous())
             for whole, place, part in zip(
                 grads,
