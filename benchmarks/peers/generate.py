@@ -16,19 +16,22 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(options.threads)
+    model = common.load_model(options).eval().to(options.device)
+    common.write(options.out, {"peer": "generate", **common.described(options), **measured(options, model)})
+
+
+def measured(options, model) -> dict:
+    """The questions of --steps times --images-per-step images, one at a time; the first is asked once before."""
     images = common.read(options.data)
     common.check_sizes(options.model, images)
     images = images[: options.steps * options.images_per_step]
     rows = [common.Row(image["image"], one["prompt"], one["answer"]) for image in images for one in image["questions"]]
     processor = common.load_processor(options.model)
-    model = common.load_model(options).eval().to(options.device)
     ask(model, processor, rows[0], options)  # a warm-up, not counted
     asked = [ask(model, processor, row, options) for row in rows]
     seconds = [one["seconds"] for one in asked]
     tokens = [common.visual_tokens(options.model, image["image"]) for image in images]
-    result = {
-        "peer": "generate",
-        **common.described(options),
+    return {
         "settings": {"do_sample": False, "max_new_tokens": options.max_new_tokens},
         "attention": model.config._attn_implementation,
         "images": len(images),
@@ -42,7 +45,6 @@ def main() -> None:
         "peak_memory_bytes": common.peak_bytes(options.device),
         "asked": asked,
     }
-    common.write(options.out, result)
 
 
 def ask(model, processor, row: common.Row, options) -> dict:
