@@ -234,8 +234,8 @@ def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple
         return Choice("prefix_sdpa", f"flash attention computes in 16 bits, and the model is in {dtype}")
     refused = []
     for name in among:
-        if missing := _missing(name, device):
-            refused.append(missing)
+        if lacking := missing(name, device):
+            refused.append(lacking)
             continue
         fault = _fault(name, device, dtype, heads)
         if fault is None and name in TOWERS:  # it will serve the vision tower too
@@ -257,7 +257,7 @@ def install(model, choice: Choice) -> None:
     model.set_attn_implementation({"text_config": choice.name, "vision_config": vision})
 
 
-def _missing(name: str, device: torch.device) -> str | None:
+def missing(name: str, device: torch.device) -> str | None:
     """The package that a kernel needs and this environment lacks, or the capability that the GPU lacks."""
     package, version = NEEDS.get(name, ("", None))
     if version is not None and version() is None:

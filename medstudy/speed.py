@@ -90,8 +90,8 @@ def rated(study: Study, family, rates: device_rate.Rates) -> Speed:
     train, evaluate = paces(family, study.training, rates)
     basis = (
         f"{rates.device} itself: {rates.flops / 1e12:.0f} TFLOP/s in a bfloat16 matrix product, "
-        f"{rates.bytes / 1e12:.2f} TB/s; assumed: {RATE_SHARE:.0%} of that rate, {OVERHEAD_SECONDS:g} s a job, at least "
-        f"{LAYER_SECONDS * 1e3:g} ms a layer of a pass or decoded token"
+        f"{rates.bytes / 1e12:.2f} TB/s; assumed: {RATE_SHARE:.0%} of that rate, {OVERHEAD_SECONDS:g} s a job, "
+        f"at least {LAYER_SECONDS * 1e3:g} ms a layer of a pass or decoded token"
     )
     return Speed(train, evaluate, "rated", basis)
 
