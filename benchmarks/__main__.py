@@ -19,13 +19,12 @@ import sys
 from datetime import date
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cpu, gpu, needs, schedule
+from benchmarks import gpu, needs, schedule
 from benchmarks.schedule import Results
-from medstudy import paths, provenance, readme, schedulers
+from medstudy import paths
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -41,6 +40,7 @@ def main() -> int:
     parser.add_argument("--device", dest="on", choices=("cuda", "cpu"), default="cuda",
                         help="of gpu: cpu rehearses every stage with a tiny model")  # fmt: skip
     parser.add_argument("--needs", action="store_true", help="of gpu: list what its stages import, run nothing")
+    parser.add_argument("--only-readme", action="store_true", help="measure nothing: README.md's table from the file")
     parser.add_argument("--results", type=Path, help="folder to write to (default benchmarks/results)")
     parser.add_argument("--commit", help="where no git is: the commit that is measured")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=INTERPRETER", help="where a peer lives")
@@ -49,17 +49,23 @@ def main() -> int:
     of_gpu = ("stage", "resume", "only_smoke", "needs")
     if options.device == "cpu" and any(getattr(options, name) for name in of_gpu):
         parser.error("--stage, --resume, --only-smoke and --needs are of gpu: those of a CPU are made in one run")
+    folder = options.results or RESULTS
     if options.needs:
         return needs.report()
-    folder = options.results or RESULTS
+    if options.only_readme:
+        return _readme(options.device, folder)
     made, failed = _cpu(options, folder) if options.device == "cpu" else _gpu(options, folder)
     Console().print(table(made))
     if options.readme:
+        from medstudy import readme
+
         print(f"Written: {readme.replace(f'benchmarks {options.device}', markdown(made))}")
     return int(failed or any(missed(line) for line in made))
 
 
 def _cpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
+    from benchmarks import cpu
+
     made, made_on = [], about(options.commit)  # before a file of results changes the tree
     for line in cpu.measure(dict(one.split("=", 1) for one in options.python)):
         made.append(line)
@@ -71,12 +77,21 @@ def _cpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
 def _gpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
     """A rehearsal keeps its lines in a file of its own."""
     file = folder / ("gpu.json" if options.on == "cuda" else "gpu-rehearsal.json")
-    results = Results(file, about(options.commit, options.on))
+    results = Results(file, {"commit": options.commit or commit()})
     names = ["smoke"] if options.only_smoke else options.stage or [stage.name for stage in gpu.STAGES]
     folder.mkdir(parents=True, exist_ok=True)
     gpu.measure(results, names, options.minutes, options.on, folder / "gpu.log", options.resume)
     ended = (results.stages.get(name, {}).get("state") for name in names)
     return results.lines, any(state in (schedule.FAILED, schedule.CUT) for state in ended)
+
+
+def _readme(device: str, folder: Path) -> int:
+    """Write README.md's table from a file of results that may have been made on another machine."""
+    from medstudy import readme
+
+    lines = json.loads((folder / f"{device}.json").read_text(encoding="utf-8"))
+    print(f"Written: {readme.replace(f'benchmarks {device}', markdown(lines))}")
+    return 0
 
 
 def missed(line: dict) -> bool:
@@ -122,18 +137,22 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def about(commit: str | None = None, device: str = "cuda") -> dict:
-    """What the measurements run on. commit: known from elsewhere, where this is a copy without git."""
+def about(known: str | None = None, device: str = "cuda") -> dict:
+    """What the measurements run on. known: the commit, where this is a copy without git."""
+    import torch
+
+    from medstudy import provenance, schedulers
+
     return {
         "date": str(date.today()),
-        "commit": commit or _commit(),
+        "commit": known or commit(),
         "machine": f"{platform.system()} {platform.machine()}, {schedulers.cores()} cores",
         "device": torch.cuda.get_device_name(0) if device == "cuda" and torch.cuda.is_available() else "cpu",
         "versions": provenance.versions(),
     }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     try:
         command = ["git", "describe", "--always", "--dirty"]
         return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True).stdout.strip() or None

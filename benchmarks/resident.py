@@ -98,7 +98,8 @@ class Resident:
         """By the command line of all sides, so that its defaults and checks hold here too."""
         given = {
             "model": self.folder, "data": data, "system": SYSTEM, "device": self.device, "dtype": self.dtype,
-            "threads": 4, "workers": self.workers, "learning_rate": 1e-6, "out": self.scratch / "unused.json",
+            "threads": 4 if self.workers else 1, "workers": self.workers, "learning_rate": 1e-6,
+            "out": self.scratch / "unused.json",
         } | given  # fmt: skip
         command = []
         for key, value in given.items():

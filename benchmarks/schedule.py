@@ -1,8 +1,9 @@
 """Stages in order, each with a time limit, in one process that keeps its model; results are kept as each line is made.
 
-The process reads a request a line (JSON) and answers with events a line on a pipe of its own: {"line": …}, {"task": …,
-"state": …}, {"end": true}. When a stage is over its limit, the process and all that it started are killed, and the next
-stage gets a fresh one. So does the stage after one whose process died or asked for it ({"end": true, "spent": true}).
+The process reads a request a line (JSON) and answers with events a line on a pipe of its own: {"about": …} or
+{"refused": …} of itself, then {"line": …}, {"task": …, "state": …}, {"end": true}. When a stage is over its limit, the
+process and all that it started are killed, and the next stage gets a fresh one. So does the stage after one whose
+process died or asked for it ({"end": true, "spent": true}).
 """
 
 from __future__ import annotations
@@ -178,6 +179,9 @@ def _stage(stage: Stage, seconds: float, worker: Worker, results: Results, say: 
     try:
         for event in worker.ask({"stage": stage.name, "done": results.tasks(stage.name), "seconds": seconds},
                                 started + seconds):  # fmt: skip
+            if "refused" in event:
+                raise SystemExit(event["refused"])
+            results.about |= event.get("about", {})
             if "line" in event:
                 results.add(stage.name, event["line"])
                 say(f"  {time.monotonic() - started:6.1f} s  {words(event['line'])}")
