@@ -21,7 +21,6 @@ NEEDED = {
     "multiprocess": "multiprocess",
     "nibabel": "nibabel",
     "num2words": "num2words",
-    "docopt": "docopt",
     "openslide": "openslide-python",
     "openslide_bin": "openslide-bin",
     "openjpeg": "pylibjpeg-openjpeg",

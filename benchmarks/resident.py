@@ -61,7 +61,9 @@ class Resident:
         words = family.processor.tokenizer
         ends = words.convert_tokens_to_ids(family.turn_end)
         family.model.generation_config.update(eos_token_id=ends, pad_token_id=words.pad_token_id, do_sample=False)
-        self.start = {name: part.detach().cpu().clone() for name, part in family.model.named_parameters()}
+        start = {name: part.detach().cpu().clone() for name, part in family.model.named_parameters()}
+        pinned = self.device == "cuda"  # copied back in a fifth of the time
+        self.start = {name: part.pin_memory() if pinned else part for name, part in start.items()}
         return family
 
     def fresh(self, kernel: str | None = None) -> Family:

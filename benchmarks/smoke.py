@@ -17,6 +17,7 @@ from medstudy.params import Decoding, Model, Optimisation
 from medstudy.supply import Supply
 
 WORDS = ["Is there a nodule in region of this image? yes no"] * 20
+SDPA = ("prefix_sdpa", "prefix_masked")  # what the others are compared with
 BITS = 0.02  # by which a loss in bfloat16 may differ from float32's, relative
 NEAR = 1e-3  # by which weights of a resumed training may differ on a GPU, whose sums have no fixed order
 
@@ -24,7 +25,7 @@ NEAR = 1e-3  # by which weights of a resumed training may differ on a GPU, whose
 def tasks(bench) -> dict[str, Callable[[], Iterator[dict]]]:
     from tests import families  # the tiny checkpoints: they are here when this runs from the repository
 
-    kernels = {name: partial(kernel, bench, name) for name in attention.FUNCTIONS if name != "prefix_sdpa"}
+    kernels = {name: partial(kernel, bench, name) for name in attention.FUNCTIONS if name not in SDPA}
     builders = {"qwen2_vl": _standin, **families.BUILD}
     each = {name: partial(family, bench, name, build) for name, build in builders.items()}
     return {**kernels, **each, "resume": partial(resume, bench), "doctor": partial(examine, bench)}

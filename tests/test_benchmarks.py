@@ -85,7 +85,7 @@ def test_every_stage_has_its_tasks(bench):
     made = gpu_stages.stages(bench)
     assert list(made) == [stage.name for stage in gpu.STAGES]
     assert all(stage.least <= stage.seconds for stage in gpu.STAGES) and all(tasks() for tasks in made.values())
-    assert set(attention.FUNCTIONS) - {"prefix_sdpa"} <= set(made["smoke"]())
+    assert set(attention.FUNCTIONS) - {"prefix_sdpa", "prefix_masked"} <= set(made["smoke"]())
 
 
 def test_a_resident_model_starts_every_round_from_the_same_weights(bench):
