@@ -50,7 +50,7 @@ class Results:
 
     def add(self, stage: str, line: dict) -> None:
         """A line takes the place of an earlier one of its name, peer and stage; lines stay in their order."""
-        line = {**line, "stage": stage, "device": self.about.get("device")}
+        line = {**line, "stage": stage, **{name: self.about.get(name) for name in ("device", "commit")}}
         keys = ("stage", "name", "peer_name")
         same = [i for i, old in enumerate(self.lines) if all(old.get(key) == line.get(key) for key in keys)]
         if same:
@@ -82,6 +82,10 @@ class Results:
         for path, content in ((self.file, self.lines), (self.notes, self.about | {"stages": self.stages})):
             with paths.atomic(path) as temporary:
                 temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+class Refused(SystemExit):
+    """The process cannot work here at all: nothing that an earlier run left is touched."""
 
 
 class Ended(Exception):
@@ -152,10 +156,10 @@ def run(stages: Sequence[Stage], seconds: float, start: Callable[[], Worker], re
             if resume and results.done(stage.name):
                 say(f"{stage.name}: done before")
                 continue
-            if not resume:
-                results.forget(stage.name)
             left = end - time.monotonic()
             if left < stage.least:
+                if not resume:
+                    results.forget(stage.name)
                 why = f"{max(0, left):.0f} s were left, and it needs at least {stage.least:g}"
                 results.close(stage.name, NOT_RUN, 0, why)
                 say(f"{stage.name}: not run: {why}")
@@ -164,7 +168,7 @@ def run(stages: Sequence[Stage], seconds: float, start: Callable[[], Worker], re
                 worker.kill()
                 worker = None
             worker = worker or start()
-            if not _stage(stage, min(stage.seconds, left), worker, results, say) or stage.alone:
+            if not _stage(stage, min(stage.seconds, left), worker, results, resume, say) or stage.alone:
                 worker.kill()
                 worker = None
     finally:
@@ -172,15 +176,19 @@ def run(stages: Sequence[Stage], seconds: float, start: Callable[[], Worker], re
             worker.kill()
 
 
-def _stage(stage: Stage, seconds: float, worker: Worker, results: Results, say: Callable[[str], None]) -> bool:
-    """Run one stage; returns whether its process can be used again."""
-    started, kept, failed = time.monotonic(), False, []
+def _stage(stage: Stage, seconds: float, worker: Worker, results: Results, resume: bool,
+           say: Callable[[str], None]) -> bool:  # fmt: skip
+    """Run one stage; returns whether its process can be used again. What an earlier run left goes once it has begun."""
+    started, kept, failed, begun = time.monotonic(), False, [], resume
     say(f"{stage.name}: at most {seconds:.0f} s")
     try:
-        for event in worker.ask({"stage": stage.name, "done": results.tasks(stage.name), "seconds": seconds},
-                                started + seconds):  # fmt: skip
+        done = results.tasks(stage.name) if resume else []
+        for event in worker.ask({"stage": stage.name, "done": done}, started + seconds):
             if "refused" in event:
-                raise SystemExit(event["refused"])
+                raise Refused(event["refused"])
+            if not begun:
+                results.forget(stage.name)
+                begun = True
             results.about |= event.get("about", {})
             if "line" in event:
                 results.add(stage.name, event["line"])
@@ -195,6 +203,8 @@ def _stage(stage: Stage, seconds: float, worker: Worker, results: Results, say: 
         state, why = CUT, f"it was over its limit of {seconds:.0f} s"
     except Ended as reason:
         state, why = FAILED, str(reason)
+    except Refused:
+        raise
     except BaseException:
         results.close(stage.name, CUT, time.monotonic() - started, "the run was stopped")
         raise

@@ -29,6 +29,9 @@ FAKE = """
 
     for request in map(json.loads, sys.stdin):
         stage = request["stage"]
+        if stage == "refused":
+            emit(refused="no GPU")
+            break
         line(stage, done=request["done"])
         emit(task="first", state="done")
         if stage == "slow":
@@ -67,11 +70,13 @@ def process(results, name):
 
 
 def test_stages_share_a_process_and_lines_are_kept_with_their_stage(start, file):
-    results = Results(file, {"device": "a GPU"})
+    results = Results(file, {"device": "a GPU", "commit": "abc"})
     run(stages("one", "two"), 60, start, results, say=lambda text: None)
     assert process(results, "one") == process(results, "two")
     kept = json.loads(file.read_text())
-    assert [(line["stage"], line["device"]) for line in kept] == [("one", "a GPU"), ("two", "a GPU")]
+    assert [(line["stage"], line["device"], line["commit"]) for line in kept] == [
+        ("one", "a GPU", "abc"), ("two", "a GPU", "abc")
+    ]  # fmt: skip
     assert all(line["second_round"] for line in kept)  # a later line of the same name takes the place of the first
     about = json.loads(file.with_suffix(".about.json").read_text())
     assert about["device"] == "a GPU" and [one["state"] for one in about["stages"].values()] == ["done", "done"]
@@ -121,6 +126,15 @@ def test_without_resume_a_stage_starts_from_nothing(start, file):
     results.add("fails", {"name": "old", "peer_name": "p", "ours": 1})
     run(stages("fails"), 60, start, results, say=lambda text: None)
     assert [line["name"] for line in results.lines] == ["fails"]
+
+
+def test_where_nothing_can_run_the_results_of_an_earlier_run_stay(start, file):
+    results = Results(file, {})
+    results.add("refused", {"name": "old", "peer_name": "p", "ours": 1})
+    before = file.read_text()
+    with pytest.raises(SystemExit, match="no GPU"):
+        run(stages("refused"), 60, start, Results(file, {}), say=lambda text: None)
+    assert file.read_text() == before
 
 
 def test_a_stage_that_does_not_fit_is_listed_and_a_smaller_one_still_runs(start, file):
