@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.peers import common
+from benchmarks.peers.clock import Clock, now, peak_bytes
 from medstudy import attention, batches, demand, evaluation, memory, models, trainable, training
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.pictures import Picture
@@ -30,7 +31,7 @@ TOKENS_PER_PASS = {"cpu": 2048, "cuda": 16384}  # a CPU's caches prefer one larg
 class Timed:
     """Steps in the file's order; the clock notes when each begins."""
 
-    def __init__(self, seen: list, supply: Supply, options, clock: common.Clock):
+    def __init__(self, seen: list, supply: Supply, options, clock: Clock):
         self.seen, self.supply, self.options, self.clock = seen, supply, options, clock
         self.held: list[dict[str, float]] = []  # of each step
         self.sizes: set[demand.Pass] = set()  # of all passes
@@ -39,7 +40,7 @@ class Timed:
         return self.options.steps
 
     def __getitem__(self, step: int) -> list[batches.Micro]:
-        self.clock.ends.append(common.now(self.options.device))
+        self.clock.ends.append(now(self.options.device))
         size = self.options.images_per_step
         chosen = [self.seen[index % len(self.seen)] for index in range(step * size, (step + 1) * size)]
         made = batches.micros(self.supply, chosen, TOKENS_PER_PASS[self.options.device])
@@ -69,10 +70,10 @@ def train(options, family=None) -> dict:
         supply = Supply(family, "bicubic", **shelves)
         seen = [(one, plan(NATIVE, batches.size_of(one), family.geometry)[0]) for one in examples(options.data)]
         supply.prepare(view for one in seen for view in batches.views_of(*one).values())
-        clock = common.Clock(options, common.Plan([], 1, 1))
+        clock = Clock(options, common.Plan([], 1, 1))
         steps = Timed(seen, supply, options, clock)
         log = training.fit(family.model, steps, None, settings, 0, Path(scratch), partial(training.loss_of, supply))
-        clock.ends.append(common.now(options.device))
+        clock.ends.append(now(options.device))
     seconds = sum(clock.steps[1:])  # the first step is a warm-up
     held = {name: sum(one[name] for one in steps.held[1:]) for name in steps.held[0]}
     return {
@@ -80,7 +81,7 @@ def train(options, family=None) -> dict:
         "predicted_memory_bytes": memory.training(family, settings, options.freeze_tower, steps.sizes),
         "step_seconds": clock.steps, "seconds_per_step": statistics.median(clock.steps[1:]),
         "seconds_per_question": seconds / held["questions"], "flops_per_second": held["flops"] / seconds,
-        "losses": log["loss"].tolist(), "peak_memory_bytes": common.peak_bytes(options.device),
+        "losses": log["loss"].tolist(), "peak_memory_bytes": peak_bytes(options.device),
     }  # fmt: skip
 
 
@@ -92,14 +93,14 @@ def generate(options, family=None) -> dict:
     decoding = Decoding(max_new_tokens=options.max_new_tokens, tokens_per_pass=TOKENS_PER_PASS[options.device])
     supply = Supply(family, "bicubic")
     list(evaluation.answers(supply, asked[:1], asked[:1], shown[:1], decoding))  # a warm-up, not counted
-    started = common.now(options.device)
+    started = now(options.device)
     made = sorted(evaluation.answers(supply, asked, asked, shown, decoding))
-    seconds = common.now(options.device) - started
+    seconds = now(options.device) - started
     count = sum(len(one.questions) for one in asked)
     return {
         "attention": family.attention._asdict(), "questions": count, "seconds": seconds,
         "seconds_per_question": seconds / count, "answers": [said for _, (said, _) in made],
-        "peak_memory_bytes": common.peak_bytes(options.device),
+        "peak_memory_bytes": peak_bytes(options.device),
     }  # fmt: skip
 
 
