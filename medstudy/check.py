@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from medstudy import check_notices, datasets, fingerprints, images, leakage
+from medstudy import check_notices, datasets, fingerprints, identity, images, leakage
 from medstudy.errors import DataError, MedstudyError, ResolutionError
 from medstudy.pictures import Picture
 from medstudy.progress import track
@@ -98,6 +98,7 @@ class _Found:
     loaded: list[str] = field(default_factory=list)
     problems: list[dict] = field(default_factory=list)
     notices: list[dict] = field(default_factory=list)
+    references: list[dict] = field(default_factory=list)  # one row a question
 
     def problem(self, problem: str, message, dataset: str, split: str = "", where: str = "", image: str = "",
                 stops: bool = True) -> None:  # fmt: skip
@@ -188,6 +189,7 @@ def _look(example: Example, where: str, single: bool, found: _Found) -> None:
         if not question.answer.strip() or not question.text.strip():
             message = f"A question needs a text and an answer, but {question.id!r} lacks one. Fill it in, or remove it."
             found.problem("empty answer", message, example.dataset, example.split, where, example.image_id)
+        found.references.append({"dataset": example.dataset, "question_id": question.id} | vars(question))
         found.kinds[(*where_it_is, question.kind, question.detail_px is not None)] += 1
     for row in found.seen.setdefault(example.dataset, conflicts.Seen()).add(example, prints):
         message = conflicts.message(row)
@@ -214,6 +216,7 @@ def _report(found: _Found, ladder, geometry: Geometry, about: dict, policies=(),
         except ResolutionError as error:
             found.problem("no effect", error, "all")
     _empties(asked, found)
+    _references(found)
     rungs = [_rung(name, rows, one, geometry) for name, rows in shown.groupby("dataset", sort=False) for one in ladder]
     problems = pd.DataFrame(found.problems, columns=PROBLEMS).astype({"stops": bool})
     return Report(
@@ -224,6 +227,18 @@ def _report(found: _Found, ladder, geometry: Geometry, about: dict, policies=(),
         problems.sort_values("stops", ascending=False, kind="stable", ignore_index=True),
         leaks, repeats, pd.DataFrame(found.notices, columns=NOTICES),
     )  # fmt: skip
+
+
+def _references(found: _Found) -> None:
+    """References that cannot be scored stop a study; those that count as one answer are notices."""
+    if not found.references:
+        return
+    for one in identity.check(pd.DataFrame(found.references)).itertuples():
+        message = f"{one.kind} {one.question_id}: {one.message}"
+        if one.stops:
+            found.problem(one.problem, message, one.dataset)
+        else:
+            found.notice(one.problem, one.dataset, "", "", message)
 
 
 def _splits(asked: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ TITLES = {
     "rungs": "What each rung of the ladder would change",
     "problems": "What would stop a study, and what is left out",
     "repeats": "Images that are twice in a split",
-    "notices": "What is unusual in images, columns and questions, and how it is read",
+    "notices": "What is unusual in images, columns, questions and references, and how it is read",
 }
 WORDS = {
     "changed_pct": "changed, %",

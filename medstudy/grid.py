@@ -51,10 +51,10 @@ SOURCES = {  # of data also the data set's own, of a figure its own
     "base": (*_ENGINE, "resolution.py", "base_model.py"),
     "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
-    "scores": ("scoring.py", "metrics.py"),
+    "scores": ("scoring.py", "metrics.py", "words.py", "choices.py", "identity.py"),
     "claims": (*_RESULTS, "figures/data.py", "claims.py", "own_claims.py", "verdicts.py"),
     "figure": _DRAWING,
-    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py"),
+    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py", "tags.py"),
     "report": (*_RESULTS, *_PAGES),
 }
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Features, Image, List, Value
 
-from medstudy import datasets, fingerprints, paths
+from medstudy import datasets, fingerprints, identity, paths
 from medstudy.errors import DataError, ImageError
 from medstudy.pictures import Picture, StoredPicture
 from medstudy.progress import track
@@ -58,9 +58,9 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     `medstudy.leakage`), conflicts.csv (questions that are asked of one image twice; see `sources.conflicts`), of the
     user's own columns.csv (which column is what), and of a source that may change source.json with its commit.
 
-    Raises ImageError; DataError for a repeated image id, a question without an answer, no test image, training images
-    without any for validation, or test questions of the user's own that contradict each other. A data set without
-    training images is only evaluated on.
+    Raises ImageError; DataError for a repeated image id, a question without an answer, references that cannot be
+    scored (`medstudy.identity`), no test image, training images without any for validation, or test questions of the
+    user's own that contradict each other. A data set without training images is only evaluated on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     label = datasets.label(params)
@@ -74,6 +74,7 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     if getattr(params, "on_contradiction", "keep") == "stop":
         build.check_contradictions()
     table = pd.concat([one for one in tables if len(one)], ignore_index=True)
+    identity.refuse(identity.check(table), label)
     table.to_parquet(folder / "questions.parquet")
     if hasattr(params, "revision"):
         here = paths.resolve(params.path)
