@@ -109,7 +109,7 @@ def _prepared(model: torch.nn.Module, folder: Path):
     files.parsed(folder / CONFIG, unique=True)
     try:
         config = PeftConfig.from_pretrained(folder)
-        config.inference_mode = True
+        config.inference_mode, config.base_model_name_or_path = True, model.name_or_path
         made = get_peft_model(model, config)
     except Exception as error:  # of whatever kind the settings lead to
         why = " ".join(str(error).split())[:400]

@@ -36,11 +36,12 @@ def check(folder: Path, weights: bool = True, whole: bool = False) -> None:
 
     whole: parse large vocabularies too. Warns of code that the checkpoint brings: it is never run.
     """
+    folder = folder.resolve()
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"A checkpoint's folder holds config.json, tokenizer, processor and weights, but {folder.name} has no "
-            f"config.json: it holds {listed(sorted(file.name for file in folder.iterdir())) or 'nothing'}. Name the "
-            "folder that transformers' save_pretrained wrote; it is then one that from_pretrained reads."
+            f"A checkpoint's folder holds config.json, tokenizer, processor and weights, but {folder.name} cannot be "
+            f"loaded: it holds {listed(sorted(file.name for file in folder.iterdir())) or 'nothing'}, and no "
+            "config.json. Name the folder that transformers' save_pretrained wrote."
         )
     read = {name: parsed(folder / name, True) for name in CONFIGS if (folder / name).is_file()}
     for name in VOCABULARIES:
