@@ -81,6 +81,17 @@ class Auto(Family):
             made._probe(source)
         return made
 
+    def check(self, source: str) -> None:
+        """See `Family.check`; its own processor is asked once."""
+        super().check(source)
+        try:
+            self._tokens(REFERENCE)
+        except Exception as error:  # of whatever kind its settings lead to
+            raise ModelError(
+                f"Family {self.name} gives images to the checkpoint's own processor, but that of {source!r} cannot "
+                f"read one: {error}. Restore its preprocessor_config.json and processor_config.json."
+            ) from error
+
     @torch.no_grad()
     def _probe(self, source: str) -> None:
         """Logits must be the head's product with the last hidden states: a cap or a scale would be left out."""

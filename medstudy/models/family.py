@@ -68,6 +68,7 @@ class Family:
             processor = loading.processor(source, **options)
             model = loading.model(source, getattr(torch, params.dtype), **options)
         made = cls._ready(model.to(home()), processor, source, loading.revision(source, model))
+        loading.finite(source, model)
         made.check(source)
         return made
 
@@ -106,7 +107,8 @@ class Family:
     def check(self, source: str) -> None:
         """One prompt, one pixel, one token: raises ModelError where the checkpoint's own files cannot be followed."""
         asking.check(self, source, (SYSTEM, *user_text(asking.ASKED).split("\n")))
-        pixels.check(self, source)
+        if self.images:
+            pixels.check(self, source)
         generation.check(self, source)
 
     @classmethod

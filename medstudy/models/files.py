@@ -128,7 +128,7 @@ def _known(folder: Path, read: dict[str, dict]) -> None:
     """Raises ModelError for a kind of model, or of image processor, that transformers does not have."""
     brings = [name for name, content in read.items() if "auto_map" in content]
     kind = read["config.json"].get("model_type")
-    if kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         code = " The checkpoint brings its own code (auto_map), which medstudy never runs." if brings else ""
         raise ModelError(
             f"config.json must name a model_type of transformers {transformers.__version__}, but that of {folder.name} "
@@ -181,6 +181,8 @@ def _shards(folder: Path, index: dict) -> Iterator[Path]:
     named = index.get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(file, str) for file in named.values()):
         raise damaged(folder / INDEX, "it has no weight_map of tensors and the files that hold them")
+    if not isinstance(index.get("metadata"), dict):
+        raise damaged(folder / INDEX, "it has no metadata, without which transformers does not read it")
     shards = sorted(set(named.values()))
     if absent := [name for name in shards if Path(name).name != name or not (folder / name).is_file()]:
         raise ModelError(

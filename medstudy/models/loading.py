@@ -96,6 +96,16 @@ def refuse(place: str, found: dict) -> None:
         )
 
 
+def finite(place: str, made: torch.nn.Module) -> None:
+    """Raises ModelError for weights that are NaN or infinite: answers would be the same token without end."""
+    broken = [name for name, one in made.named_parameters() if not one.detach().sum(dtype=torch.float32).isfinite()]
+    if broken:
+        raise ModelError(
+            f"Weights must be finite numbers, but of {place!r} {len(broken)} tensors hold NaN or infinity "
+            f"({files.listed(broken)}). Use a checkpoint from before its training diverged."
+        )
+
+
 def revision(place: str, made: torch.nn.Module) -> str:
     """The hub's commit, or for a folder the hash of its weights."""
     if not Path(place).is_dir():
@@ -124,7 +134,7 @@ def explained(place: str, weights: bool = True, **options) -> Iterator[None]:
     except Exception as error:  # of any library: tokenizers raises bare Exceptions
         if (here := folder if folder.is_dir() else _snapshot(place, **options)) is not None:
             files.check(here, weights=False, whole=True)
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         why = why if len(why) <= ERROR else why[:ERROR] + "…"
         raise ModelError(
             f'A model is a hub id, a folder or "base", but {place!r} cannot be loaded: {why}'
@@ -156,7 +166,7 @@ def _advice(missing: list[str], extra: list[str], shapes: list[str]) -> str:
 
 def _ties(place: str, made: torch.nn.Module) -> None:
     """Raises ModelError where the configuration ties tensors that the file has twice, and different."""
-    for name, other in getattr(made, "all_tied_weights_keys", {}).items():
+    for name, other in made.get_expanded_tied_weights_keys(all_submodels=True).items():
         if made.get_parameter(name) is not made.get_parameter(other):
             raise ModelError(
                 f"config.json of {place!r} says tie_word_embeddings, but the weights hold {name} and {other}, which "

@@ -53,7 +53,7 @@ LAYOUT = ("patch_size", "merge_size", "temporal_patch_size", "max_image_size")  
 def check(family, place: str) -> None:
     """Raises ModelError naming a setting of the processor that the family's pixels would not follow."""
     settings = family.processor.image_processor
-    if family.images and family.images not in (kind.__name__ for kind in type(settings).__mro__):
+    if family.images not in (kind.__name__ for kind in type(settings).__mro__):
         raise ModelError(
             f"Family {family.name} makes an image's numbers as {family.images} does, but the processor of {place!r} "
             f"names {type(settings).__name__} as its image_processor_type. Use that family's own processor files."
