@@ -90,7 +90,7 @@ def test_shards_that_are_missing_cut_or_not_listed_are_named(tiny_model, tmp_pat
     _refused(folder, "index.json of other.*no metadata")
     index.write_text(json.dumps(content | {"weight_map": kept}))
     _refused(folder, "that the model has are missing")
-    index.write_text(json.dumps({"weight_map": content["weight_map"] | {"a": "../elsewhere.safetensors"}}))
+    index.write_text(json.dumps(content | {"weight_map": {"a": "../elsewhere.safetensors"}}))
     _refused(folder, "elsewhere.safetensors")
     index.unlink()
     _refused(folder, "neither stands: it has model-00001")

@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from medstudy.errors import ModelError
-from medstudy.models.files import listed
+from medstudy.models.files import listed, parsed
 from medstudy.prefix import Packed
 
 OBEYED = (
@@ -79,8 +80,9 @@ def check(family, place: str) -> None:
             raise _refused(place, name, given[name], f"{listed(map(repr, wrong))} is no token of {size}")
     if family.model.device.type != "meta":
         _tried(family, place, given)
-    known = {*OBEYED, *IGNORED, *REFUSED}
-    if unknown := sorted(name for name in given if name not in known and not name.startswith("_")):
+    file = Path(place) / "generation_config.json"
+    written = parsed(file) if file.is_file() else {}
+    if unknown := sorted(set(written) - set(vars(GenerationConfig()))):
         warnings.warn(
             f"generation_config.json of {place!r} has {len(unknown)} settings that transformers does not know, so that "
             f"they change nothing: {listed(unknown)}.", stacklevel=2)  # fmt: skip
