@@ -66,10 +66,10 @@ class Family:
             return cls.load(params).adapted(checkpoint)
         with loading.explained(source, **options):
             processor = loading.processor(source, **options)
-            model = loading.model(source, getattr(torch, params.dtype), **options)
-        made = cls._ready(model.to(home()), processor, source, loading.revision(source, model))
-        loading.finite(source, model)
-        made.check(source)
+            model = loading.model(source, getattr(torch, params.dtype), **options).to(home())
+            loading.finite(source, model)
+            made = cls._ready(model, processor, source, loading.revision(source, model))
+            made.check(source)
         return made
 
     def adapted(self, folder: Path) -> Family:
@@ -94,14 +94,15 @@ class Family:
                 processor = loading.processor(source, **options)
                 config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
         except ModelError:
-            if known is None:
+            if known is None or Path(source).is_dir():
                 raise
             (processor, config), revision = known, "published sizes"
-        with torch.device(device):
-            model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
-        made = cls._ready(model, processor, source, revision)
-        if known is None or processor is not known[0]:
-            made.check(source)
+        with loading.explained(source, weights=False, **options):
+            with torch.device(device):
+                model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
+            made = cls._ready(model, processor, source, revision)
+            if revision != "published sizes":
+                made.check(source)
         return made
 
     def check(self, source: str) -> None:
