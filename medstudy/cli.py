@@ -218,14 +218,14 @@ def _totals(frame, cores: int | None) -> dict[str, float]:
 def _data_check(options: argparse.Namespace) -> int:
     import json
 
-    from medstudy import check, check_table, params
+    from medstudy import check, check_notices, check_table, params
     from medstudy.resolution import Fixed, Native
 
     if Path(options.path).suffix in (".yaml", ".yml"):
         report = check.study(params.load(options.path))
     else:
         sides = tuple(Fixed(side=side) for side in options.sides or ())
-        ladder = (*sides, Native(max_pixels=check.LARGE)) if sides else check.LADDER
+        ladder = (*sides, Native(max_pixels=check_notices.LARGE)) if sides else check.LADDER
         report = check.data([_own_data(options)], ladder)
     if options.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
