@@ -225,7 +225,7 @@ class Family:
         return tuple(sorted({self.end, *listed}))
 
     def rules(self, lengths: Sequence[int], limit: int) -> generation.Rules:
-        """What `generate` does to the scores behind prompts of so many tokens, as the generation config asks."""
+        """What `generate` does to the scores behind prompts of these lengths, as the generation config asks."""
         return generation.Rules(self.model, self.ends, lengths, limit)
 
     @property
