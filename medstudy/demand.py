@@ -218,10 +218,11 @@ class Counter:
         """The passes of each process of a training."""
         works = [self.work(*view) for view in seen]
         lengths, names = [work.tokens for work in works], [name_of(*view) for view in seen]
+        costs = [self.training_flops(*view) for view in seen]
         return [
             [Pass(*(sum(column) for column in zip(*(_needs(works[index]) for index in group), strict=True)))
              for group in groups]
-            for groups in batches.passes(lengths, options.tokens_per_pass, names, options.processes)
+            for groups in batches.passes(lengths, options.tokens_per_pass, names, options.processes, costs)
         ]  # fmt: skip
 
     def _workload(self, layout: Plan, shown: Shown, scores: int) -> cost.Workload:

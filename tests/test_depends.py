@@ -45,8 +45,11 @@ MADE_BY = {
     "draws.py": {"data", "train", "evaluate"},
     "leakage.py": {"leakage", *SHOWN},
     "base_model.py": {"base"},
-    "models/__init__.py": MODEL, "models/family.py": MODEL, "models/qwen_vl.py": MODEL, "models/qwen2_vl.py": MODEL,
-    "adapters.py": MODEL, "attention.py": MODEL, "cost.py": MODEL, "prefix.py": MODEL,
+    "models/qwen2_5_vl.py": set(), "models/qwen3_vl.py": set(), "models/llava_onevision.py": set(),
+    "models/internvl.py": set(), "models/idefics3.py": set(), "models/gemma3.py": set(), "models/tiles.py": set(),
+    "models/auto.py": set(), "models/standin.py": set(),
+    "models/*.py": MODEL,
+    "adapters.py": MODEL, "attention*.py": MODEL, "cost.py": MODEL, "prefix.py": MODEL,
     "published.py": MODEL,
     "resolution.py": {*MODEL, "figure", "report"}, "sizes.py": {*MODEL, "figure", "report"},
     "checkpoints.py": {*MODEL, "report"}, "precision.py": {*MODEL, "report"}, "sharding.py": {*MODEL, "report"},
@@ -67,7 +70,8 @@ MADE_BY = {
     "figures/index.py": {"report"},
     "figures/*.py": {"figure"},
     "tables/*.py": {"tables", "report"},
-    "page.py": {"report"}, "yaml_files.py": {"report"}, "markup.py": {"report"}, "notebook_page.py": {"report"}, "cards.py": {"report"},
+    "yaml_files.py": {"report"},
+    "page.py": {"report"}, "markup.py": {"report"}, "notebook_page.py": {"report"}, "cards.py": {"report"},
     "templates/*": {"report"},
 }  # fmt: skip
 
