@@ -1,7 +1,7 @@
 # make study   the whole study, offline: installs into .venv, runs params/offline.yaml, prints the claims
 # make test    lint, notebooks without outputs, and the tests
 # make cluster-test    a study on a one-node Slurm whose jobs are killed; as root, where Debian's slurm-wlm is installed
-# make lab     JupyterLab on the notebooks
+# make lab     JupyterLab on working copies of the notebooks, in lab/
 # make lock    solve requirements.lock anew from pyproject.toml
 # Another Python (3.11 to 3.13): make study PYTHON=python3.12
 
@@ -26,7 +26,7 @@ cluster-test: install
 	@$(BIN)/python -m tests.cluster
 
 lab: install
-	@$(BIN)/jupyter lab --notebook-dir notebooks
+	@$(BIN)/python -m medstudy lab
 
 install:
 	@workflow/install.sh $(PYTHON)
