@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch.nn import Linear
@@ -34,7 +37,8 @@ def add(family, options: Lora):
         target_modules=rf".*\b{part}\b.*\.({'|'.join(options.targets)})",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(family.model, config)
+    with _quiet():
+        return get_peft_model(family.model, config)
 
 
 def base_of(folder: Path) -> str | None:
@@ -46,4 +50,13 @@ def merged(model, folder: Path):
     """The model with the adapters of a folder in its weights."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    with _quiet():
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """peft 0.21 asks models of transformers 5.23 for an attribute that warns: nothing that a user could mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield

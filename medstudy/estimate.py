@@ -19,6 +19,8 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import pandas as pd
@@ -204,6 +206,7 @@ def _origins(study: Study, jobs: Sequence[grid.Job], data: dict[str, list[Exampl
 def _demands(study: Study, jobs, counter: demand.Counter, data, progress: bool) -> list[tuple[grid.Job, demand.Demand]]:
     """What every job with a model asks for. All evaluations with the same views ask for the same."""
     modelled = [job for job in jobs if job.stage in ("train", "evaluate")]
+    rungs: dict[str, demand.Demand] = {}
     evaluations: dict[bool, demand.Demand] = {}
     line = bar("counting", "job", len(modelled)) if progress else None
     made = []
@@ -214,7 +217,10 @@ def _demands(study: Study, jobs, counter: demand.Counter, data, progress: bool) 
             controls = bool(job.parameters["controls"])
             if controls not in evaluations:
                 policies = [*study.inference, *(study.controls.views if controls else ())]
-                evaluations[controls] = counter.evaluation(data["test"], policies)
+                for policy in policies:
+                    if policy.label not in rungs:
+                        rungs[policy.label] = counter.evaluation(data["test"], [policy])
+                evaluations[controls] = reduce(add, (rungs[policy.label] for policy in policies))
             needed = evaluations[controls]
         made.append((job, needed))
         if line is not None:
@@ -230,10 +236,12 @@ def _shared(counter: demand.Counter, demands, known: set[tuple] | None) -> list[
     known: see `estimate`; it grows. Features are a model's own.
     """
     known = set() if known is None or counter.stored else known
-    made = []
+    made, seen = [], []
     for job, needed in demands:
-        new = [shown for name, shown in needed.views.items() if name not in known]
-        known.update(needed.views)
+        again = any(needed is one for one in seen)  # jobs that ask for the same
+        seen.append(needed)
+        new = [] if again else [shown for name, shown in needed.views.items() if name not in known]
+        known.update(() if again else needed.views)
         if counter.stored:
             family = counter.family
             towers = sum(cost.tower_flops(counter.shape, count) for shown in new for count in counter.patches(shown))
