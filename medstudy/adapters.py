@@ -37,8 +37,9 @@ def add(family, options: Lora):
         target_modules=rf".*\b{part}\b.*\.({'|'.join(options.targets)})",
         task_type="CAUSAL_LM",
     )
+    sketch = family.model.device.type == "meta"
     with _quiet():
-        return get_peft_model(family.model, config)
+        return get_peft_model(family.model, config, low_cpu_mem_usage=sketch)  # a sketch's adapters take no memory too
 
 
 def base_of(folder: Path) -> str | None:

@@ -187,6 +187,8 @@ def pictured(example: Example, shown: Shown) -> list[tuple[str, object, Shown]]:
     """The images that a view shows, in order: name, image, its own view. The example's image has its own name."""
     if not shown.visual_tokens:
         return []
+    if not example.context:
+        return [(example.image_id, example.image, shown)]
     names = [*(f"{example.image_id}+{place}" for place in range(len(example.context))), example.image_id]
     return list(zip(names, example.images, shown.views, strict=True))
 
@@ -203,6 +205,8 @@ def size_of(example: Example) -> Size:
 
 def sizes_of(example: Example) -> tuple[Size, ...]:
     """Of all images of the prompt, the example's own last."""
+    if not example.context:
+        return (size_of(example),)
     return tuple(Size(image.height, image.width) for image in example.images)
 
 

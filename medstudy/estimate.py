@@ -61,25 +61,28 @@ COLUMNS = {
 
 
 def estimate(
-    study: Study, tflops: float | None = None, progress: bool = False, known: set[tuple] | None = None
-) -> pd.DataFrame:
+    study: Study, tflops: float | None = None, progress: bool = False, known: set[tuple] | None = None,
+    data: dict[str, list[Example]] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """One row a job, in the order of the grid; `COLUMNS` says what each column is.
 
-    known: views of resized images that jobs of other models keep already. tflops: the sustained rate of a device in
+    known, data: of a study of several models, the views of resized images that jobs of other models keep already, and
+    the examples, which all share. tflops: the sustained rate of a device in
     10^12 operations a second; None takes finished jobs, else the study's own statement, else calibrates.
     The table's attrs hold the pace of each stage, its source and basis, and the numbers of weights. Raises ParamsError
     when the model is too large to calibrate here and `tflops` is None, ResolutionError for a view that fits in no pass.
     """
     if study.models:
-        known = set()
-        frames = [estimate(one, tflops, progress, known) for one in study.each()]
+        known, first = set(), next(iter(study.each()))
+        data = examples(first, grid.plan(first))
+        frames = [estimate(one, tflops, progress, known, data) for one in study.each()]
         whole = pd.concat(frames, ignore_index=True).drop_duplicates("job", ignore_index=True)
         whole.attrs |= {"study": study.study, "models": [frame.attrs for frame in frames]}
         return whole
     jobs, plain = grid.plan(study), models.sketch(study.model)
     family, adapter = demand.trainable(study)
     counter = demand.Counter(study, family)
-    data = examples(study, jobs)
+    data = examples(study, jobs) if data is None else data
     origins = _origins(study, jobs, data)
     if not data["train"] and not any("NOT COUNTED" in one["from"] for one in origins):
         training.check_data(data, study.study)
