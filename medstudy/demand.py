@@ -157,15 +157,17 @@ class Counter:
         for step in range(len(steps)):
             seen = steps.seen(step)
             made.add(seen)
-            made.training_flops += sum(self.training_flops(*view) for view in seen)
-            made.passes.update(one for share in self._shares(seen, steps.options) for one in share)
+            views = [self.view(*one) for one in seen]
+            made.training_flops += sum(view.flops for view in views)
+            made.passes.update(one for share in self._shares(seen, views, steps.options) for one in share)
         made.flops = made.training_flops
         times = len(validation_steps(len(steps), self.study.training.validations))
         for step in range(len(validation)):
             seen = validation.seen(step)
             made.add(seen, times)
-            made.turns += times * max(map(len, self._shares(seen, steps.options)))
-            made.flops += times * sum(self._forward(self.work(*view)) for view in seen)
+            views = [self.view(*one) for one in seen]
+            made.turns += times * max(map(len, self._shares(seen, views, steps.options)))
+            made.flops += times * sum(self._forward(view.work) for view in views)
         return made
 
     def evaluation(self, examples: Sequence[Example], policies: Sequence, length: int | None = None) -> Demand:
@@ -203,8 +205,8 @@ class Counter:
 
     def kind(self, example: Example) -> int:
         """The number of all examples that ask the same after the same context."""
-        place = self.held.number(example)
-        if place not in self.kind_of:
+        if (place := id(example)) not in self.kind_of:
+            self.held.number(example)
             said = tuple((question.text, question.answer, question.options) for question in example.questions)
             name = said, tuple((shot.question, shot.answer) for shot in example.context)
             self.kind_of[place] = self.kinds.setdefault(name, len(self.kinds))
@@ -280,9 +282,9 @@ class Counter:
         towers = sum(cost.tower_flops(self.shape, patches) for patches in work.patches)
         return cost.forward_flops(self.shape, work) - towers * self.stored
 
-    def _shares(self, seen: Sequence[Seen], options: Optimisation) -> list[list[Pass]]:
+    def _shares(self, seen: Sequence[Seen], views: Sequence[View], options: Optimisation) -> list[list[Pass]]:
         """The passes of each process of a training."""
-        needs = [self.view(*one).needs for one in seen]
+        needs = [view.needs for view in views]
         lengths, budget = [tokens for tokens, _, _ in needs], options.tokens_per_pass
         if options.processes == 1 and sum(lengths) <= budget:  # most steps are one pass: there is nothing to divide
             return [[Pass(*_sums(needs))]]
