@@ -106,6 +106,7 @@ def test_prompts_of_several_images_are_counted_as_they_are_made(tiny_study, chec
     assert found.visual_tokens == micro.visual_tokens and len(found.views) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("name", ["llava_onevision", "internvl", "idefics3", "gemma3"])
 def test_families_of_tiles_are_counted_and_calibrated_too(tiny_study, checkpoints, pictured, tmp_path, name, stored):

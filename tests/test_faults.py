@@ -79,6 +79,7 @@ def test_a_kernel_does_not_outlive_its_killed_run(tmp_path):
     assert workflow.state(job) == "stopped"
 
 
+@pytest.mark.slow
 def test_a_killed_kernel_is_one_message(tmp_path):
     file = write_study(tmp_path, **SMALL)
     folder = grid.job(params.load(file), "data-phantom").dir

@@ -11,6 +11,7 @@ import sys
 import tomllib
 import zipfile
 
+import hypothesis
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -92,6 +93,11 @@ def test_make_runs_every_test_once():
     runs = [shlex.split(line) for line in lines if " pytest " in line]
     chosen = [words[words.index("-m", words.index("pytest")) + 1] for words in runs]
     assert chosen == ["not slow", "slow"]
+
+
+def test_hypothesis_draws_the_same_in_every_run():
+    default = hypothesis.settings()
+    assert default.derandomize and default.deadline is None
 
 
 def test_install_refuses_another_python(tmp_path):
