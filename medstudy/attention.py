@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
@@ -309,6 +310,13 @@ class Choice(NamedTuple):
     why: str
 
 
+def flash_attn_2_installed() -> bool:
+    """Whether flash-attn 2 can be imported; flash-attn-4 alone installs the same folder with nothing but `cute`."""
+    found = importlib.util.find_spec("flash_attn")
+    places = (found and found.submodule_search_locations) or ()
+    return any((Path(place) / "flash_attn_interface.py").is_file() for place in places)
+
+
 def choose(device: torch.device, dtype: torch.dtype, heads: Heads = QWEN2_VL_2B,
            among: tuple[str, ...] = ("prefix_flash", "prefix_varlen")) -> Choice:  # fmt: skip
     """The first kernel of `among` that gives sdpa's numbers on this device, else sdpa; logged with the reason."""
@@ -324,8 +332,8 @@ def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple
         return Choice("prefix_sdpa", f"flash attention computes in 16 bits, and the model is in {dtype}")
     refused = []
     for name in among:
-        if name == "prefix_flash" and importlib.util.find_spec("flash_attn") is None:
-            refused.append("flash-attn is not installed")
+        if name == "prefix_flash" and not flash_attn_2_installed():
+            refused.append("flash-attn 2 is not installed")
             continue
         fault = _fault(name, device, dtype, heads)
         if fault is None:

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 import medstudy
-from medstudy import checkpoints, datasets
+from medstudy import checkpoints, datasets, yaml_files
 from medstudy.params import Study
 from medstudy.records import Example
 
@@ -110,7 +109,7 @@ def _training(stamp: dict, log: pd.DataFrame) -> str:
 
 def _made(study: Study) -> str:
     settings = scrubbed(study.model_dump(mode="json", exclude={"root"}))
-    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml_files.dump(settings)
     return (
         f"`python -m medstudy run {study.study}.yaml`, where {study.study}.yaml holds all hyperparameters:\n\n"
         f"```yaml\n{text}```"

@@ -7,6 +7,7 @@ used is listed, and the next one is read.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,23 +16,23 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from medstudy import datasets, fingerprints, images, leakage
+from medstudy import check_notices, datasets, fingerprints, identity, images, leakage
 from medstudy.errors import DataError, MedstudyError, ResolutionError
-from medstudy.imaging.reading import Facts
 from medstudy.pictures import Picture
 from medstudy.progress import track
 from medstudy.records import SPLITS, Example
 from medstudy.resolution import MAX_ASPECT, Fixed, Geometry, Native, Single, Size, check_effect
-from medstudy.sources import own
+from medstudy.sources import binding, conflicts, own
 
-LADDER = (*(Fixed(side=side) for side in (224, 448, 672, 896)), Native(max_pixels=12_845_056))
+LADDER = (*(Fixed(side=side) for side in (224, 448, 672, 896)), Native(max_pixels=check_notices.LARGE))
 GEOMETRY = Geometry(28, 784)  # Qwen2-VL's
-LARGE = 12_845_056  # pixels: 16,384 visual tokens of Qwen2-VL's
 LOST = "cannot be loaded"
-TABLES = ("splits", "sizes", "rungs", "problems", "leaks", "repeats", "notices")
+TABLES = ("splits", "columns", "kinds", "sizes", "rungs", "problems", "leaks", "repeats", "notices")
 PROBLEMS = ["stops", "problem", "dataset", "split", "where", "image", "message"]
 RUNGS = ["dataset", "rung", "images", "changed", "changed_pct", "median_tokens", "most_tokens"]
 SPLIT = ["dataset", "split", "images", "questions", "questions_an_image", "most_questions", "groups", "further_images"]
+BINDINGS = ["dataset", "table", "role", "column", "how"]
+ASKED = ["dataset", "split", "kind", "questions", "fine"]
 NOTICES = ["notice", "dataset", "split", "image", "detail"]
 
 
@@ -39,7 +40,9 @@ NOTICES = ["notice", "dataset", "split", "image", "detail"]
 class Report:
     """What was found, a table each.
 
-    about: what the tables rest on. splits: images, questions, groups by split. sizes: images by native size, between
+    about: what the tables rest on. splits: images, questions, groups by split. columns: which column of the user's own
+    tables is what, which are not read, and how splits and groups arose. kinds: questions of each kind, and how many of
+    them state the size of the detail that decides them (`fine`). sizes: images by native size, between
     the budgets of the ladder. rungs: how many images each rung of the ladder shows at another size than their own,
     and how many visual tokens it takes. problems: what would stop a study (`stops`), and what is left out. leaks:
     pairs of images that stand in two splits. repeats: pairs of images in a split that are the same. notices:
@@ -48,6 +51,8 @@ class Report:
 
     about: dict
     splits: pd.DataFrame
+    columns: pd.DataFrame
+    kinds: pd.DataFrame
     sizes: pd.DataFrame
     rungs: pd.DataFrame
     problems: pd.DataFrame
@@ -87,17 +92,21 @@ class _Found:
     shown: list[dict] = field(default_factory=list)  # one row an image
     asked: list[dict] = field(default_factory=list)  # one row an example
     prints: list[dict] = field(default_factory=list)
+    bindings: list[dict] = field(default_factory=list)
+    kinds: Counter = field(default_factory=Counter)  # (dataset, split, kind, whether the detail's size is known)
+    seen: dict[str, conflicts.Seen] = field(default_factory=dict)  # by data set
     loaded: list[str] = field(default_factory=list)
     problems: list[dict] = field(default_factory=list)
     notices: list[dict] = field(default_factory=list)
+    references: list[dict] = field(default_factory=list)  # one row a question
 
     def problem(self, problem: str, message, dataset: str, split: str = "", where: str = "", image: str = "",
                 stops: bool = True) -> None:  # fmt: skip
         values = (stops, problem, dataset, split, where, image, str(message))
         self.problems.append(dict(zip(PROBLEMS, values, strict=True)))
 
-    def notice(self, notice: str, example: Example, image: str, detail: str) -> None:
-        values = (notice, example.dataset, example.split, image, detail)
+    def notice(self, notice: str, dataset: str, split: str, image: str, detail: str) -> None:
+        values = (notice, dataset, split, image, detail)
         self.notices.append(dict(zip(NOTICES, values, strict=True)))
 
 
@@ -109,7 +118,7 @@ def _read(params: Sequence) -> _Found:
         examples = _own(one, found) if isinstance(one, own.Own) else _public(one, found)
         for example, where, stops in track(examples, label, unit="image"):
             try:
-                _look(example, where, stops, found)
+                _look(example, where, getattr(one, "on_contradiction", "keep") == "stop", found)
             except DataError as error:
                 found.problem(_kind(error), error, label, example.split, where, example.image_id, stops)
         if not any(one["problem"] == LOST and one["dataset"] == label for one in found.problems):
@@ -126,23 +135,28 @@ def _own(params: own.Own, found: _Found) -> Iterator[tuple[Example, str, bool]]:
     except MedstudyError as error:
         found.problem(LOST, error, label)
         return
+    found.bindings += [{"dataset": label} | one for one in survey.bindings]
+    for one in survey.bindings:
+        if one["how"] == binding.RESPELT:
+            found.notice("column name", label, "", "", f"{one['table']}: {one['column']} is read as the {one['role']}")
     for fault in survey.faults:
         found.problem(fault.problem, fault.message, label, fault.split, fault.where, fault.image, stops)
     opener = module.opener(params)
     for split in SPLITS:
         for entry in survey.chosen(params, split):
-            where = entry.rows[0].where
-            try:
-                example = own.example(params, entry, opener)
-            except DataError as error:
-                found.problem(_kind(error), error, label, split, where, entry.image_id, stops)
-                continue
-            yield example, where, stops
+            faults: list[own.Fault] = []
+            example = own.example(params, entry, opener, faults)
+            for fault in faults:
+                found.problem(fault.problem, fault.message, label, split, fault.where, fault.image, stops)
+            if example:
+                yield example, entry.rows[0].where, stops
 
 
 def _public(params, found: _Found) -> Iterator[tuple[Example, str, bool]]:
     """Any other data set; what it raises ends its split."""
     stops = getattr(params, "on_unreadable", "stop") == "stop"
+    split = "groups redrawn (split: group)" if getattr(params, "split", "source") == "group" else "the source's own"
+    found.bindings.append(dict(zip(BINDINGS, (datasets.label(params), "all", "splits", "", split), strict=True)))
     for split in SPLITS:
         try:
             for example in datasets.load(params, split):
@@ -151,18 +165,22 @@ def _public(params, found: _Found) -> Iterator[tuple[Example, str, bool]]:
             found.problem(LOST, error, datasets.label(params), split)
 
 
-def _look(example: Example, where: str, stops: bool, found: _Found) -> None:
-    """One example: its images decoded one after the other, its questions counted. Raises ImageError."""
+def _look(example: Example, where: str, single: bool, found: _Found) -> None:
+    """One example: its images decoded one after the other, its questions counted. Raises ImageError.
+
+    single: whether contradictions among test questions stop a study.
+    """
     names = [_called(image, example) for image in example.images]
     shown = [{"height": image.height, "width": image.width} for image in example.images]
     prints = fingerprints.rows_of(example, (_pil(image) for image in example.images))
     about = {"dataset": example.dataset, "split": example.split, "image_id": example.image_id}
+    where_it_is = (example.dataset, example.split)
     for place, (image, name, size) in enumerate(zip(example.images, names, shown, strict=True)):
         facts = getattr(image, "facts", None)
         if isinstance(image, Picture):
             facts = facts or images.describe(image.data, name=name)
-        for notice, detail in _notices(facts, Size(**size)):
-            found.notice(notice, example, name, detail)
+        for notice, detail in check_notices.of_image(facts, Size(**size)):
+            found.notice(notice, *where_it_is, name, detail)
         if max(size.values()) > MAX_ASPECT * min(size.values()):
             message = f"Sides may be as 1 to {MAX_ASPECT} at most, but are {size['height']} x {size['width']}. Crop it."
             found.problem("aspect", message, example.dataset, example.split, where, name)
@@ -171,31 +189,17 @@ def _look(example: Example, where: str, stops: bool, found: _Found) -> None:
         if not question.answer.strip() or not question.text.strip():
             message = f"A question needs a text and an answer, but {question.id!r} lacks one. Fill it in, or remove it."
             found.problem("empty answer", message, example.dataset, example.split, where, example.image_id)
+        found.references.append({"dataset": example.dataset, "question_id": question.id} | vars(question))
+        found.kinds[(*where_it_is, question.kind, question.detail_px is not None)] += 1
+    for row in found.seen.setdefault(example.dataset, conflicts.Seen()).add(example, prints):
+        message = conflicts.message(row)
+        if row["conflict"] == "contradiction":
+            stops = single and conflicts.stops(row)
+            found.problem("contradiction", message, *where_it_is, where, example.image_id, stops)
+        else:
+            found.notice(row["conflict"], *where_it_is, example.image_id, message)
     found.prints += prints
     found.asked.append(about | {"group": example.group, "questions": len(example.questions)})
-
-
-def _notices(facts: Facts | None, size: Size) -> Iterator[tuple[str, str]]:
-    """(notice, detail) of all that is unusual in a file."""
-    if size.pixels > LARGE:
-        yield "very large", f"{size.height} x {size.width} pixels"
-    if facts is None:
-        return
-    kind = f"{facts.kind}: {facts.rule}"
-    if facts.values == "float":
-        yield "float", kind
-    elif facts.bits > 8:
-        yield f"{facts.bits}-bit", kind
-    if any(name in facts.photometric.upper() for name in ("CMYK", "YCCK", "SEPARATED")):
-        yield "CMYK", kind
-    if facts.orientation != 1:
-        yield "EXIF-rotated", f"orientation {facts.orientation}: turned upright"
-    if facts.alpha:
-        yield "transparent", kind
-    if facts.frames > 1:
-        yield "several frames", f"{facts.frames} in {facts.kind}, of which one is read"
-    for note in facts.notes:
-        yield "note", note
 
 
 def _report(found: _Found, ladder, geometry: Geometry, about: dict, policies=(), rule=None) -> Report:
@@ -212,15 +216,29 @@ def _report(found: _Found, ladder, geometry: Geometry, about: dict, policies=(),
         except ResolutionError as error:
             found.problem("no effect", error, "all")
     _empties(asked, found)
+    _references(found)
     rungs = [_rung(name, rows, one, geometry) for name, rows in shown.groupby("dataset", sort=False) for one in ladder]
     problems = pd.DataFrame(found.problems, columns=PROBLEMS).astype({"stops": bool})
     return Report(
         about | {"ladder": [one.label for one in ladder], "images": len(shown),
                  "questions": int(asked["questions"].sum())},
-        _splits(asked, shown), _strata(shown, ladder), pd.DataFrame(rungs, columns=RUNGS),
+        _splits(asked, shown), pd.DataFrame(found.bindings, columns=BINDINGS), _kinds(found.kinds),
+        _strata(shown, ladder), pd.DataFrame(rungs, columns=RUNGS),
         problems.sort_values("stops", ascending=False, kind="stable", ignore_index=True),
         leaks, repeats, pd.DataFrame(found.notices, columns=NOTICES),
     )  # fmt: skip
+
+
+def _references(found: _Found) -> None:
+    """References that cannot be scored stop a study; those that count as one answer are notices."""
+    if not found.references:
+        return
+    for one in identity.check(pd.DataFrame(found.references)).itertuples():
+        message = f"{one.kind} {one.question_id}: {one.message}"
+        if one.stops:
+            found.problem(one.problem, message, one.dataset)
+        else:
+            found.notice(one.problem, one.dataset, "", "", message)
 
 
 def _splits(asked: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
@@ -233,6 +251,14 @@ def _splits(asked: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
         for (dataset, split), rows in asked.groupby(["dataset", "split"], sort=False)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=SPLIT)
+
+
+def _kinds(counts: Counter) -> pd.DataFrame:
+    """One row a split and kind of question: how many there are, and how many state the size of their detail."""
+    rows = Counter({key[:3]: 0 for key in counts})
+    for key, count in counts.items():
+        rows[key[:3]] += count
+    return pd.DataFrame([(*key, count, counts[(*key, True)]) for key, count in rows.items()], columns=ASKED)
 
 
 def _strata(shown: pd.DataFrame, ladder) -> pd.DataFrame:
@@ -260,7 +286,8 @@ def _rung(dataset: str, shown: pd.DataFrame, policy: Single, geometry: Geometry)
         except ResolutionError:
             left_out += count
             continue
-        native = Native(max_pixels=size.pixels + geometry.factor**2 * 64).shown(size, geometry)
+        uncapped = Native(max_pixels=size.pixels + geometry.factor**2 * 64, rounding=policy.rounding)
+        native = uncapped.shown(size, geometry)
         changed += count * ((view.size, view.steps) != (native.size, native.steps))
         tokens += [view.visual_tokens] * count
     images_ = len(shown) - left_out

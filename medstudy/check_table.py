@@ -14,11 +14,13 @@ from medstudy.check import Report
 LISTED = 20  # rows of a table; JSON has all
 TITLES = {
     "splits": "What there is",
+    "columns": "Which column is what, and how splits and groups arose",
+    "kinds": "Questions by kind",
     "sizes": "Native sizes, √(height × width) in pixels",
     "rungs": "What each rung of the ladder would change",
     "problems": "What would stop a study, and what is left out",
     "repeats": "Images that are twice in a split",
-    "notices": "Images that are no plain 8-bit RGB, and how they are read",
+    "notices": "What is unusual in images, columns, questions and references, and how it is read",
 }
 WORDS = {
     "changed_pct": "changed, %",
@@ -26,6 +28,7 @@ WORDS = {
     "native_px": "native size",
     "questions_an_image": "questions an image",
     "most_questions": "most an image",
+    "fine": "with a detail's size",
     "further_images": "context images",
     "median_tokens": "tokens, median",
     "most_tokens": "tokens, most",
@@ -43,7 +46,7 @@ def _parts(report: Report, listed: int) -> Iterator[RenderableType]:
     for name, title in TITLES.items():
         frame = _plain(name, getattr(report, name))
         if name == "notices" and len(frame):
-            counts = frame.groupby(["notice", "dataset", "split"], sort=False).size().rename("images").reset_index()
+            counts = frame.groupby(["notice", "dataset", "split"], sort=False).size().rename("count").reset_index()
             yield _table("Notices, counted", counts, len(counts))
         if len(frame):
             yield _table(title, frame, listed)

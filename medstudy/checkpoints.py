@@ -81,11 +81,12 @@ def told(source: str, labels: Sequence[str] = (), revision: str | None = None) -
 
 def words(policy) -> str:
     """A training policy in plain words."""
+    by = ", rounded as the model's own processor does" if getattr(policy, "rounding", "") == "processor" else ""
     if isinstance(policy, Native):
-        return f"native resolution (sides rounded to whole visual tokens, at most {policy.max_pixels:,} pixels)"
+        return f"native resolution (sides rounded to whole visual tokens, at most {policy.max_pixels:,} pixels){by}"
     if isinstance(policy, Fixed):
         how = {"budget": "aspect kept", "square": "stretched to a square", "pad": "aspect kept, on a square canvas"}
-        return f"at most {policy.side} × {policy.side} pixels ({how[policy.mode]})"
+        return f"at most {policy.side} × {policy.side} pixels ({how[policy.mode]}){by}"
     if isinstance(policy, Mixed):
         return f"one of these, drawn for every sample: {_listed(policy.choices)}"
     if isinstance(policy, Add):

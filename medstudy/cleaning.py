@@ -16,10 +16,9 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from filelock import FileLock, Timeout
 
-from medstudy import grid, notebook, params, paths, workflow
+from medstudy import grid, notebook, params, paths, workflow, yaml_files
 from medstudy.errors import MedstudyError, ModelError
 from medstudy.params import Study
 
@@ -179,8 +178,8 @@ def _started_by(run: Path, files: list[Path]) -> bool:
 def _is_study(file: Path) -> bool:
     """Whether it is one, or may be: a yaml file of something else stands beside studies too."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        content = yaml_files.load(file)
+    except MedstudyError:
         return True
     return not isinstance(content, dict) or bool({"study", "datasets"} & set(content))
 

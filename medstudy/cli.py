@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -168,7 +169,7 @@ def _retry(options: argparse.Namespace) -> None:
     how = schedulers.How(options.cores or schedulers.cores(), options.profile, options.jobs, names)
     _prepare(options, study, how)
     workflow.run(study, options.study, how, Console())
-    print(f"Done: {', '.join(names)}. What waited for them: python -m medstudy run {options.study}")
+    print(f"Done: {', '.join(names)}. What waited for them: python -m medstudy run {shlex.quote(options.study)}")
 
 
 def _prepare(options: argparse.Namespace, study, how) -> None:
@@ -220,14 +221,14 @@ def _totals(frame, cores: int | None) -> dict[str, float]:
 def _data_check(options: argparse.Namespace) -> int:
     import json
 
-    from medstudy import check, check_table, params
+    from medstudy import check, check_notices, check_table, params
     from medstudy.resolution import Fixed, Native
 
     if Path(options.path).suffix in (".yaml", ".yml"):
         report = check.study(params.load(options.path))
     else:
         sides = tuple(Fixed(side=side) for side in options.sides or ())
-        ladder = (*sides, Native(max_pixels=check.LARGE)) if sides else check.LADDER
+        ladder = (*sides, Native(max_pixels=check_notices.LARGE)) if sides else check.LADDER
         report = check.data([_own_data(options)], ladder)
     if options.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
@@ -244,7 +245,7 @@ def _own_data(options: argparse.Namespace):
     stated = {"images": options.images, "form": options.form, "ask": options.ask}
     content = {"name": "local", "label": "data", "path": options.path}
     content |= {name: value for name, value in stated.items() if value is not None}
-    return data(content | {"columns": {name: column for name, _, column in pairs}}, "the options")
+    return data(content | {"columns": {name: column for name, _, column in pairs}}, "the options", Path.cwd())
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 
 from rich.console import Console
 from rich.markup import escape
@@ -108,5 +109,5 @@ def _fetch(options: argparse.Namespace) -> int:
     for one in faults:
         print(f"{one.what}: {one.fault}")
     if not faults:
-        print(f"Without a network: python -m medstudy run {options.study} --offline")
+        print(f"Without a network: python -m medstudy run {shlex.quote(options.study)} --offline")
     return int(bool(faults))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 from importlib import metadata
@@ -60,14 +59,21 @@ def _attention() -> list[Finding]:
     from medstudy.models.family import home
 
     choices = {dtype: attention.choose(home(), getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
-    flash = importlib.util.find_spec("flash_attn") is not None
     optional = "optional, needs an NVIDIA card: pip install --no-build-isolation -e '.[flash]'"
     return [
         *(Finding(f"attention in {dtype}", *choice) for dtype, choice in choices.items()),
-        Finding("flash-attn 2", metadata.version("flash-attn"))
-        if flash
+        Finding("flash-attn 2", _version("flash-attn"))
+        if attention.flash_attn_2_installed()
         else Finding("flash-attn 2", "not installed", optional),
     ]
+
+
+def _version(package: str) -> str:
+    """Of an installed package; a folder that was merely put on the path has none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "installed, of unknown version"
 
 
 def _hub() -> Finding:

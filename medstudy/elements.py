@@ -23,6 +23,7 @@ _ORDER = (
     "size_strata",
     "learning_curves",
     "controls",
+    "by_tag",
 )
 FIGURES = tuple(f"{number:02d}_{module}" for number, module in enumerate(_ORDER, start=1))
 

@@ -25,7 +25,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import base_model, cost, datasets, demand, expected, grid, memory, models, provenance, speed, training
+from medstudy import (
+    base_model,
+    cost,
+    datasets,
+    demand,
+    expected,
+    grid,
+    memory,
+    models,
+    paths,
+    provenance,
+    speed,
+    training,
+)
 from medstudy.models.family import home
 from medstudy.params import Study
 from medstudy.progress import bar, track
@@ -106,9 +119,10 @@ def estimate(
         rows[job.name] |= _measured(job, rows[job.name])
     frame = pd.DataFrame(list(rows.values()), columns=list(COLUMNS))
     frame = frame.astype({name: float for name in COLUMNS if name not in TEXTS})
+    model = paths.last(study.model.id)
     frame.attrs |= {
         "study": study.title,
-        "model": f"{study.model.id} ({plain.revision})" if plain.revision == "published sizes" else study.model.id,
+        "model": f"{model} ({plain.revision})" if plain.revision == "published sizes" else model,
         "data": origins,
         "device": device,
         "weights": base_model.weights(plain),

@@ -39,8 +39,8 @@ HASHED = ("image_id", "group", "question_id", "set_id")
 FIELDS = (  # of a prediction that scores, intervals and tables read
     "study", "model", "model_revision", "regime", "seed", "inference", "control", "mismatch", "budget_pixels",
     "interpolation", "decoding", "dataset", "split", "image_id", "group", "question_id", "set_id", "tags", "family",
-    "modality", "anatomy", "task", "kind", "options", "cell_line", "localizations", "detail_px", "height", "width",
-    "shown_height", "shown_width", "visual_tokens", "scale",
+    "modality", "anatomy", "task", "kind", "options", "option_log_likelihoods", "cell_line", "localizations",
+    "detail_px", "height", "width", "shown_height", "shown_width", "visual_tokens", "scale",
 )  # fmt: skip
 
 
@@ -192,9 +192,9 @@ def _task_hash(rows: pd.DataFrame) -> str:
 
 
 def _plain(value):
-    """A value as JSON has it: lists of texts, numbers, None for what is missing."""
+    """A value as JSON has it: lists of texts or numbers, numbers, None for what is missing."""
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [str(one) for one in value]
+        return [float(one) if isinstance(one, (float, np.floating)) else str(one) for one in value]
     if pd.isna(value):
         return None
     return value.item() if isinstance(value, np.generic) else value

@@ -39,22 +39,22 @@ _READING = ("images.py", "imaging/*.py", "pictures.py")
 _PIXELS = (*_READING, "views.py", "shelf.py", "supply.py")
 _ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
 _TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "optimizers.py", "checkpoints.py")
-_MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "draws.py", "datasets/store.py")
+_MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "sizes.py", "draws.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
-_SOURCES = ("sources/hub.py", "sources/splits.py")
+_SOURCES = ("sources/hub.py", "sources/splits.py", "sources/conflicts.py")
 _RESULTS = ("report.py", "parquet.py", "leakage.py", *_STATISTICS)
 _DRAWING = (*_RESULTS, "elements.py", *elements.shared())
 _PAGES = ("figures/index.py", "page.py", "markup.py", "notebook_page.py", "templates/*", "cards.py")
 SOURCES = {  # of data also the data set's own, of a figure its own
     "data": ("records.py", "draws.py", *_READING, "fingerprints.py", "datasets/store.py", *_SOURCES),
     "leakage": ("leakage.py", "fingerprints.py"),
-    "base": (*_ENGINE, "resolution.py", "base_model.py"),
+    "base": (*_ENGINE, "resolution.py", "sizes.py", "base_model.py"),
     "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
     "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
-    "scores": ("scoring.py", "metrics.py"),
+    "scores": ("scoring.py", "metrics.py", "words.py", "choices.py", "identity.py"),
     "claims": (*_RESULTS, "figures/data.py", "claims.py", "own_claims.py", "verdicts.py"),
     "figure": _DRAWING,
-    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py"),
+    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py", "tags.py"),
     "report": (*_RESULTS, *_PAGES),
 }
 
@@ -116,12 +116,12 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         return name
 
     data = [
-        add("data", datasets.label(one), (), data=one.model_dump(mode="json"), version=datasets.version(one),
-            own=paths.code(*datasets.sources(one)))
+        add("data", datasets.label(one), (), data=paths.placeless(one.model_dump(mode="json")),
+            version=datasets.version(one), own=paths.code(*datasets.sources(one)))
         for one in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    model = study.model.model_dump(exclude={"label"})
+    model = paths.placeless(study.model.model_dump(exclude={"label"}))
     common = {"model": model, "weights": _weights(study), "interpolation": study.interpolation}
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
     evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
@@ -141,7 +141,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
-    shown = study.model_dump(mode="json", exclude={"root", "tflops", "workers"})
+    shown = paths.placeless(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}))
     figures = [
         add("figure", name, [*data, leaks, scores], study=shown, element=name, own=paths.code(*elements.own(name)))
         for name in elements.FIGURES

@@ -5,13 +5,15 @@
 - Grey of more bits, signed and float values are mapped linearly to 0..255 from `window` where the caller gives one,
   else from the file's own window, else from the frame's own minimum and maximum, so nothing is clipped or wrapped
   unless a window was asked for. A constant frame becomes black. Values that are not finite are an error. Colour of
-  more bits is mapped from the whole range of its bits, so that hues stay (`medstudy.imaging.samples`).
+  more bits is mapped from the whole range of its bits, so that hues stay. Where a PNG or TIFF of 16-bit colour uses
+  fewer bits, as cameras do, these are the fewest of 8, 10, 12 and 14 that hold the image (`medstudy.imaging.samples`).
 - DICOM: rescale (modality LUT), then `window`, else the file's own window or VOI LUT, else the frame's range.
   MONOCHROME1 is inverted (`medstudy.imaging.dicom`). NIfTI: a slice, by orientation (`medstudy.imaging.nifti`). Slides:
   a region at a magnification (`medstudy.imaging.slides`). TIFFs: chosen channels (`medstudy.imaging.tiff`).
 - Transparent pixels are composited on `background`. The orientation tag is applied. All metadata is dropped.
 
-Sizes are checked against `max_pixels` in the header, before any pixel is decoded. A file that was cut short is refused.
+Sizes are checked against `max_pixels` in the header, before any pixel is decoded. A file that was cut short is refused,
+and so is one whose pixels contradict its header: in size, number, bits or range.
 """
 
 from __future__ import annotations

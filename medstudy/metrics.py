@@ -4,24 +4,28 @@
 Qwen2-VL fine-tuned and scored on VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets), oddities kept: each
 docstring names them.
 `llava_med_*` follow https://github.com/microsoft/LLaVA-Med (`llava/eval/run_eval.py` and `eval_metrics`).
-The others are standard scores, given beside them so that the oddities can be told from the model.
+The others are standard scores, given beside them so that the oddities can be told from the model. Of those a reference
+scores 1 on itself, and two references differ unless `medstudy.words` ignores all that differs (`medstudy.identity`).
+They read an answer without the reasoning before it, as in "<think>…</think> B".
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-NUMBERS = dict(zip("none zero one two three four five six seven eight nine ten".split(),
-                   "0 0 1 2 3 4 5 6 7 8 9 10".split(), strict=True))
-ARTICLES = frozenset(("a", "an", "the"))
+from medstudy import choices
+from medstudy.errors import DataError
+from medstudy.records import LETTERS
+from medstudy.words import ARTICLES, NUMBERS, final, matched, named
+
 PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
 _DIGIT_COMMA = re.compile(r"\d,\d")
 _LONE_PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
-_LETTER = re.compile(r"\W*([A-Za-z])(?:\s*$|\s*[.):,;])")
 
 
 def normalise(text: str) -> list[str]:
@@ -41,12 +45,6 @@ def normalise(text: str) -> list[str]:
     return [word for word in words if word not in ARTICLES]
 
 
-def _contains_phrase(text: str, phrase: str) -> bool:
-    """Whether the phrase's words stand in the text in this order, as whole words."""
-    words, wanted = _WORD.findall(text.lower()), _WORD.findall(phrase.lower())
-    return bool(wanted) and f" {' '.join(wanted)} " in f" {' '.join(words)} "
-
-
 def names(text: str, name: str) -> bool:
     """Whether the name stands in the text, case-insensitively, as a part of a word too (the author's)."""
     return name.lower() in text.lower()
@@ -61,7 +59,7 @@ def author_closed(prediction: str, answer: str) -> float:
 
 def strict_closed(prediction: str, answer: str) -> float:
     """1 when the answer stands as a word and its opposite does not: "yes and no" is wrong for both."""
-    found = {"yes", "no"}.intersection(_WORD.findall(prediction.lower()))
+    found = {"yes", "no"}.intersection(_WORD.findall(final(prediction).lower()))
     return float(found == {answer.lower()})
 
 
@@ -89,8 +87,8 @@ def author_words(prediction: str, answer: str) -> tuple[float, float, float]:
 
 
 def multiset_words(prediction: str, answer: str) -> tuple[float, float, float]:
-    """Precision, recall, F1 over multisets of normalised words (as SQuAD does, arXiv 1606.05250)."""
-    said, true = Counter(normalise(prediction)), Counter(normalise(answer))
+    """Precision, recall, F1 over multisets of words (as SQuAD does, arXiv 1606.05250); of words: `medstudy.words`."""
+    said, true = map(Counter, matched(final(prediction), answer))
     return _precision_recall_f1((said & true).total(), said.total(), true.total())
 
 
@@ -102,9 +100,9 @@ def _precision_recall_f1(shared: int, said: int, true: int) -> tuple[float, floa
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """1 when both texts have the same normalised words in the same order; 0 for a blank prediction."""
-    said = normalise(prediction)
-    return float(bool(said) and said == normalise(answer))
+    """1 when both texts have the same words in the same order; 0 for a blank prediction."""
+    said, true = matched(final(prediction), answer)
+    return float(bool(said) and said == true)
 
 
 def llava_med_exact_match(prediction: str, answer: str) -> float:
@@ -120,15 +118,32 @@ def author_choice(prediction: str, answer: str) -> float:
     return float(prediction.strip().upper()[:1] == answer)
 
 
-def chosen(prediction: str) -> str | None:
-    """The letter that a prediction starts with, standing alone, upper case: of "B", "(b)", "B. left"; not "Benign"."""
-    found = _LETTER.match(prediction)
-    return found[1].upper() if found else None
+def chosen(prediction: str, options: Sequence[str] = ()) -> str | None:
+    """The letter of the one option that a prediction names, by its letter or its text: `medstudy.choices`."""
+    return choices.read(prediction, options).letter
 
 
-def strict_choice(prediction: str, answer: str) -> float:
-    """1 when the letter that the prediction starts with, standing alone, is the answer's."""
-    return float(chosen(prediction) == answer)
+def strict_choice(prediction: str, answer: str, options: Sequence[str] = ()) -> float:
+    """1 when the prediction names the answer's option and no other."""
+    return float(chosen(prediction, options) == answer)
+
+
+def likelihood(scores: Sequence[float], answer: str) -> float:
+    """1 when the answer's option has the highest log-likelihood; those that tie share it. NaN without any.
+
+    As lm-evaluation-harness's `acc`, which takes the first of a tie. Its `acc_norm` divides by the length of each
+    option's text; here options are scored by their letters, all of one length, and it would be the same. Raises
+    DataError.
+    """
+    if not len(scores):
+        return np.nan
+    if answer not in tuple(LETTERS[: len(scores)]) or np.isnan(scores).any():
+        raise DataError(
+            f"A choice has a log-likelihood for each option, its answer {answer!r} among them, but got {list(scores)}. "
+            "Evaluate it again."
+        )
+    best = np.asarray(scores) == np.max(scores)
+    return float(best[LETTERS.index(answer)]) / best.sum()
 
 
 def author_class(prediction: str, answer: str) -> float:
@@ -137,10 +152,8 @@ def author_class(prediction: str, answer: str) -> float:
 
 
 def strict_class(prediction: str, answer: str, classes: tuple[str, ...]) -> float:
-    """1 when the answer, as whole words, is the only known class named; a name inside a longer one is not."""
-    named = [c for c in classes if _contains_phrase(prediction, c)]
-    longest = [c for c in named if not any(c != other and _contains_phrase(other, c) for other in named)]
-    return float(longest == [answer])
+    """1 when the answer is the only known class that the prediction names: `words.named` has the rules."""
+    return float(named(final(prediction), classes) == {answer})
 
 
 # Descriptions
@@ -170,8 +183,7 @@ def description(text: str, cell_line: str | None, localizations: tuple[str, ...]
         strict_line = strict_class(text, cell_line, known_lines)
     if localizations:
         recall = sum(names(text, name) for name in localizations) / len(localizations)
-        said = {name for name in known_places if _contains_phrase(text, name)}
-        said = {s for s in said if not any(s != other and _contains_phrase(other, s) for other in said)}
+        said = named(final(text), known_places)
         shared = len(said & set(localizations))
         strict_f1 = _precision_recall_f1(shared, len(said), len(set(localizations)))[2]
     return hit, recall, strict_line, strict_f1

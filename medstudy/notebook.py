@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import re
 import shutil
@@ -19,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
-from medstudy import errors, leases, paths, warm
+from medstudy import errors, leases, paths, warm, yaml_files
 from medstudy.errors import Elsewhere, ParamsError, RunError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 START_SECONDS = 600  # a kernel on a busy machine
+FILES = ("study", "params")  # parameters that name a params file
 ERROR = "error.txt"  # beside a run's log: why it failed
 LOOK_SECONDS = 1.0  # longer than anybody who only looks (`running`) holds the lock of a run
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -110,6 +111,7 @@ def execute(
     one of medstudy's.
     """
     source = _source(name)
+    values = {name: _from_here(value) if name in FILES else value for name, value in values.items()}
     folder = logs(run)
     folder.mkdir(parents=True, exist_ok=True)
     made = run / "notebook.ipynb"
@@ -137,6 +139,12 @@ def execute(
         return Path(shutil.move(folder / "notebook.ipynb", made))
 
 
+def _from_here(file: Any) -> Any:
+    """A params file's name as the kernel, which works in the repository, will find it too."""
+    found = paths.resolve(str(file))
+    return str(found.resolve()) if found.is_file() else file
+
+
 def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: str | None) -> None:
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
@@ -145,8 +153,8 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
     try:
         with tempfile.TemporaryDirectory(prefix="medstudy-") as sockets:
             execute_notebook(
-                source, target, values, cwd=paths.ROOT, config=_ipc(sockets), coalesce_streams=True,
-                kernel_name="python3", progress_bar=False, stdout_file=log, stderr_file=log,
+                _unformatted(source), _unformatted(target), values, cwd=paths.ROOT, config=_ipc(sockets),
+                coalesce_streams=True, kernel_name="python3", progress_bar=False, stdout_file=log, stderr_file=log,
                 start_timeout=START_SECONDS, **options,
             )  # fmt: skip
     except PapermillExecutionError as error:
@@ -163,17 +171,32 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
             _forget_places(target, _places(values))
 
 
+def _unformatted(path: Path) -> str:
+    """A path for papermill, which would fill braces in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def _places(values: dict[str, Any]) -> dict[Path, str]:
     """Folders of this machine by what may be shown of them; those of a study's file and of what it names too."""
     places = {paths.ROOT: ".", Path.home(): "~"}
     study = paths.resolve(str(values.get("study", "")))
     if study.is_file():
-        named = _texts(yaml.safe_load(study.read_text(encoding="utf-8")))
-        absolute = [Path(text).expanduser() for text in named if text.startswith(("/", "~"))]
-        every = [study.resolve(), *absolute]
+        every = [study.resolve(), *_named(study.resolve())]
         elsewhere = [one.parent for one in every if not any(map(one.is_relative_to, places))]
         places |= dict.fromkeys(elsewhere, "…")
     return places
+
+
+def _named(file: Path) -> Iterator[Path]:
+    """The paths that a params file names: absolute ones, and relative ones that are there."""
+    try:
+        texts = list(_texts(yaml_files.load(file)))
+    except ParamsError:  # its reader says so
+        return
+    for text in texts:
+        path = file.parent / os.path.expanduser(text)
+        if text.startswith(("/", "~")) or os.path.exists(path):
+            yield Path(os.path.normpath(path))
 
 
 def _texts(tree: Any) -> Iterator[str]:
@@ -268,15 +291,15 @@ def _parameter(notebook: Path, node: ast.stmt, lines: list[str]) -> tuple[str, P
 
 
 def _read(value: Any, kind: type) -> Any:
-    """Text from a command line as the declared type, or unchanged when it is not of that type."""
+    """Text from a command line as the declared type, or as what it states when it is not of that type."""
     if not isinstance(value, str) or kind is str:
         return value
-    read = yaml.safe_load(value)
+    read = yaml_files.loads(value, f"A value on the command line, {value!r},")
     return float(read) if kind is float and type(read) is int else read
 
 
 def _is(value: Any, kind: type) -> bool:
-    return type(value) is kind or (kind is float and type(value) is int)
+    return math.isfinite(value) if kind is float and type(value) in (int, float) else type(value) is kind
 
 
 def _annotated(kind: Any) -> type:
@@ -294,4 +317,5 @@ def _unknown(name: str, known: dict) -> str:
 
 
 def _mistyped(name: str, value: Any, kind: type) -> str:
-    return f"{name} must be {kind.__name__}, got {type(value).__name__} {value!r}"
+    needed = "a finite float" if kind is float else kind.__name__
+    return f"{name} must be {needed}, got {type(value).__name__} {value!r}"

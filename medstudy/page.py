@@ -19,10 +19,9 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-import yaml
 from markupsafe import Markup
 
-from medstudy import cards, datasets, grid, markup, notebook_page, paths, provenance, tables
+from medstudy import cards, datasets, grid, markup, notebook_page, paths, provenance, tables, yaml_files
 from medstudy.figures import Rendered, StudyData, index, saving
 from medstudy.figures import data as figures_data
 from medstudy.params import Study
@@ -299,4 +298,4 @@ def commit(root: Path = paths.PACKAGE.parent) -> str | None:
 def _parameters(study: Study) -> str:
     """All parameters as yaml, defaults too; a path of this machine is its last part."""
     settings = cards.scrubbed(study.model_dump(mode="json", exclude={"root"}))
-    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
+    return yaml_files.dump(settings)

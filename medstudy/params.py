@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -15,20 +17,22 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from medstudy import leakage, paths
+from medstudy import leakage, paths, yaml_files
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
-from medstudy.resolution import Control, Single, Training
+from medstudy.resolution import Control, Single, Training, roundings
 
 LABEL = r"^[a-z][a-z0-9_-]*$"
 
 
 class _Params(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Model(_Params):
@@ -41,6 +45,12 @@ class Model(_Params):
         "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "idefics3", "smolvlm", "gemma3", "auto"
     ] = "qwen2_vl"
     dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @field_validator("id")
+    @classmethod
+    def _placed(cls, id: str, info: ValidationInfo) -> str:
+        """Absolute where it is a folder; see `medstudy.paths.placed`."""
+        return id if id == "base" else paths.placed(id, (info.context or {}).get("folder"), hub=True)
 
 
 class Lora(_Params):
@@ -156,6 +166,13 @@ class Study(_Params):
     tflops: PositiveFloat | None = None  # for estimates: 10^12 operations a second, sustained by the device it is for
     root: Path = paths.ROOT  # runs/ and figures/ are written under it
 
+    @field_validator("root")
+    @classmethod
+    def _placed(cls, root: Path, info: ValidationInfo) -> Path:
+        """Absolute: taken from the params file's folder; of params made in Python from here."""
+        folder = (info.context or {}).get("folder") or Path.cwd()
+        return Path(os.path.normpath(folder / root.expanduser()))
+
     @model_validator(mode="after")
     def _labels(self) -> Study:
         for what, labels in (
@@ -168,6 +185,11 @@ class Study(_Params):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
+        policies = (*self.regimes, *self.inference, *self.controls.views)
+        if len(rounded := frozenset().union(*map(roundings, policies))) > 1:
+            raise ValueError(
+                f"all policies of a study have one `rounding`, for their labels do not say it, got {sorted(rounded)}"
+            )
         data = [data_label(dataset) for dataset in self.datasets]
         for one in self.leakage.allow:
             if wrong := {one.evaluated, one.trained or one.evaluated} - set(data):
@@ -210,55 +232,83 @@ class Study(_Params):
 
 
 def load(path: str | Path) -> Study:
-    """Read params/NAME.yaml. Raises ParamsError that names every wrong entry, what arrived and what is valid."""
+    """Read params/NAME.yaml. Raises ParamsError that names every wrong entry, what arrived and what is valid.
+
+    A relative `path` is looked for here, then in the repository. Relative paths in the file (`path` and `images` of
+    data, `id` of a model, `root`) are taken from the file's own folder, links resolved, and are absolute in the result.
+    """
     file = paths.resolve(path)
     if not file.is_file():
-        raise ParamsError(f"A study is a yaml file, but there is none at {path}. See params/ for the ones that ship.")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} must be valid yaml: {error}") from None
+        raise ParamsError(
+            f"A study is a yaml file, but there is none at {path} (looked for in {Path.cwd()} and {paths.ROOT}). See "
+            "params/ for the ones that ship."
+        )
+    content = yaml_files.load(file, path)
     if not isinstance(content, dict):
-        raise ParamsError(f"{path} must hold `name: value` lines, got {type(content).__name__}.")
-    return parse(content, str(path))
+        got = "an empty file" if content is None else type(content).__name__
+        raise ParamsError(f"{path} must hold `name: value` lines, got {got}.")
+    return parse(content, str(path), file.resolve().parent)
 
 
-def parse(content: dict, origin: str = "params") -> Study:
-    """Validate a mapping as a study; see `load`."""
+def parse(content: dict, origin: str = "params", folder: Path | None = None) -> Study:
+    """Validate a mapping as a study, with relative paths from `folder`, or as they are where it is None; see `load`."""
     import json
 
     try:
-        return Study.model_validate_json(json.dumps(content))
+        return Study.model_validate_json(json.dumps(content), context={"folder": folder})
     except ValidationError as error:
         raise ParamsError(f"{origin} is not a valid study:\n{_explain(error)}") from None
 
 
-def data(content: dict, origin: str = "params"):
-    """Validate a mapping as one data set of a study; see `load`."""
+def data(content: dict, origin: str = "params", folder: Path | None = None):
+    """Validate a mapping as one data set of a study; see `parse`."""
     import json
 
     try:
-        return TypeAdapter(DataParams).validate_json(json.dumps(content))
+        return TypeAdapter(DataParams).validate_json(json.dumps(content), context={"folder": folder})
     except ValidationError as error:
-        raise ParamsError(f"{origin} do not describe a data set:\n{_explain(error)}") from None
+        raise ParamsError(f"{origin} do not describe a data set:\n{_explain(error, DataParams)}") from None
 
 
-def _explain(error: ValidationError) -> str:
-    return "\n".join(_line(entry) for entry in error.errors(include_url=False))
+def _explain(error: ValidationError, root: object = Study) -> str:
+    """Every wrong entry of a content of the type `root`."""
+    return "\n".join(_line(entry, root) for entry in error.errors(include_url=False))
 
 
-def _line(entry: dict) -> str:
+def _line(entry: dict, root: object) -> str:
     where = ".".join(map(str, entry["loc"])) or "study"
-    if entry["type"] == "extra_forbidden":
-        return f"  {where}: no such parameter; valid names here: {', '.join(_names(entry['loc']))}"
+    if entry["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        names = _names(entry["loc"], root)
+        close = difflib.get_close_matches(str(entry["loc"][-1]), names, 1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        return f"  {where}: no such parameter; valid names here: {', '.join(names)}{meant}"
     return f"  {where}: {entry['msg']} (got {entry.get('input')!r})"
 
 
-def _names(location: tuple) -> list[str]:
-    """The valid field names at the place where an unknown one arrived."""
-    model: object = Study
-    for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        inner = getattr(field, "annotation", None)
-        model = inner if hasattr(inner, "model_fields") else model
-    return sorted(getattr(model, "model_fields", {}))
+def _names(location: tuple, root: object) -> list[str]:
+    """The valid field names at the place where an unknown one arrived: fields, or kinds of a union."""
+    found = _models(root)
+    for part in (one for one in location[:-1] if isinstance(one, str)):
+        inner = (kind for model in found for name, kind in _fields(model).items() if name == part)
+        of_kind = [model for model in found if part == _tag(model)]
+        found = of_kind or [model for kind in inner for model in _models(kind)]
+    return sorted({name for model in found for name in _fields(model)})
+
+
+def _models(kind: object) -> list[type]:
+    """The models that a type is made of."""
+    if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
+        return [kind]
+    return [model for part in get_args(kind) for model in _models(part)]
+
+
+def _fields(model: type) -> dict[str, object]:
+    if issubclass(model, BaseModel):
+        return {name: field.annotation for name, field in model.model_fields.items()}
+    return {field.name: field.type for field in fields(model)}
+
+
+def _tag(model: type) -> object:
+    """What says in a union that a part is of this model: its `name` or `policy`."""
+    known = getattr(model, "model_fields", {})
+    return next((known[name].default for name in ("name", "policy") if name in known), None)

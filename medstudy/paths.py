@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else Path.cwd()
@@ -18,6 +20,8 @@ SNAKEFILE = ROOT / "workflow" / "Snakefile"
 BASE = PACKAGE / "base"  # the stand-in model, in the hub's format
 RECORD = "record.json"  # written last: a run folder that has it is complete
 HELD = "MEDSTUDY_RUN"  # in a kernel's environment: the folder of the run whose lock whoever started it holds
+PLACES = ("path", "images", "id")  # the fields of params that may name a folder or file
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # a name, or an owner and a name
 PROFILES = ROOT / "workflow" / "profiles"
 
 
@@ -25,6 +29,41 @@ def resolve(path: str | Path) -> Path:
     """A path as given, or relative to the repository when it does not exist here (JupyterLab starts in notebooks/)."""
     path = Path(path).expanduser()
     return path if path.is_absolute() or path.exists() else ROOT / path
+
+
+def placed(text: str, folder: Path | None, hub: bool = False) -> str:
+    """A path that a params file in `folder` names, absolute; None: of params made in Python, left as it is.
+
+    A relative path is taken from the file's folder and from nowhere else, so that it means the same wherever medstudy
+    is started. hub: a text of the form of a hub's id is one where that folder has no such file. Raises ValueError for
+    a path that is only elsewhere.
+    """
+    if not text:
+        raise ValueError("a path has at least one character")
+    if folder is None:
+        return text
+    found = os.path.normpath(folder / os.path.expanduser(text))
+    if os.path.isabs(os.path.expanduser(text)) or os.path.exists(found):
+        return found
+    for other in (Path.cwd(), ROOT):
+        if (other / text).exists():
+            raise ValueError(
+                f"a relative path is taken from the folder of the params file, but {folder} has no {text!r}; "
+                f"{other} has. Write {os.path.relpath(other / text, folder)!r}, or an absolute path"
+            )
+    return text if hub and HUB_ID.fullmatch(text) else found
+
+
+def placeless(tree: Any) -> Any:
+    """A tree of params without where its files lie: of an absolute path in a field of `PLACES`, the last part."""
+    if isinstance(tree, dict):
+        return {name: last(part) if name in PLACES else placeless(part) for name, part in tree.items()}
+    return [placeless(part) for part in tree] if isinstance(tree, list | tuple) else tree
+
+
+def last(part: Any) -> Any:
+    """Of an absolute path the last part, as others may read it; anything else as it is."""
+    return Path(part).name if isinstance(part, str) and Path(part).expanduser().is_absolute() else part
 
 
 def scratch(run: Path) -> Path:

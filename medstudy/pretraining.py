@@ -6,6 +6,7 @@ answers.
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,10 @@ from typing import Literal
 
 import pandas as pd
 import torch
-import yaml
 from accelerate import PartialState
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
-from medstudy import batches, launching, models, paths, training, vision_pretraining
+from medstudy import batches, launching, models, paths, training, vision_pretraining, yaml_files
 from medstudy.datasets import general
 from medstudy.errors import ParamsError
 from medstudy.models import standin
@@ -88,9 +88,10 @@ class Corpus:
 
 def load(path: str | Path) -> Base:
     """Read params/base.yaml. Raises ParamsError."""
+    content = yaml_files.load(paths.resolve(path), path)
     try:
-        return Base.model_validate(yaml.safe_load(paths.resolve(path).read_text(encoding="utf-8")))
-    except (OSError, ValidationError) as error:
+        return Base.model_validate_json(json.dumps(content))
+    except ValidationError as error:
         raise ParamsError(f"{path} is not a valid base: {error}") from None
 
 

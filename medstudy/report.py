@@ -64,7 +64,7 @@ def _facts(study: Study, trained: grid.Job) -> dict:
         "training": study.training.model_dump(),
         "data_versions": {datasets.label(one): f"version {datasets.version(one)}" for one in study.datasets},
         "versions": provenance.versions(),
-    } | ({} if study.model.id == "base" else {"model": study.model.id})
+    } | ({} if study.model.id == "base" else {"model": paths.last(study.model.id)})
 
 
 def _size(study: Study, folder: Path) -> int:

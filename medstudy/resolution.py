@@ -1,4 +1,4 @@
-"""Resolution policies: (height, width) -> what is shown. Pure integers, no pixels, no model.
+"""Resolution policies: (height, width) -> what is shown. Pure arithmetic, no pixels, no model.
 
 A policy says what happens to an image before the model's processor sees it. `plan` turns a policy and a native
 size into one or more `Shown`, whose sizes are multiples of the family's `factor` (28 for Qwen2-VL: patch 14,
@@ -7,61 +7,32 @@ merge 2), so that the processor has nothing left to resize. Labels are what reco
 A family of tiles, or of one fixed size, cannot show less than one. A budget below that is kept by the detail: the image
 is brought down to the budget, aspect kept to the pixel, and then enlarged to the least that the family shows.
 
-The size arithmetic is Qwen2-VL's `smart_resize`, written with integer square roots:
-https://github.com/huggingface/transformers/blob/main/src/transformers/models/qwen2_vl/image_processing_qwen2_vl.py
+The arithmetic of sizes, and what the two roundings of a budget are, stands in `medstudy.sizes`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import isqrt, sqrt
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medstudy.errors import ResolutionError
+from medstudy.sizes import (  # noqa: F401 (some are imported from here)
+    MAX_ASPECT,
+    Geometry,
+    Rounding,
+    Size,
+    fit_budget,
+    inside,
+    scale,
+    square,
+    steps,
+    visual_tokens,
+)
 
-MAX_ASPECT = 200
-
-
-class Size(NamedTuple):
-    """Height and width in pixels."""
-
-    height: int
-    width: int
-
-    @property
-    def pixels(self) -> int:
-        return self.height * self.width
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What a model family's sizes are made of: sides are multiples of `factor`, and `min_pixels` the fewest shown.
-
-    unit: what factor² pixels are to the family, as errors say it. most_units: the longest side that it can show, in
-    units; None has no end. enlarges: whether an image of less than one unit's pixels is shown enlarged to it.
-    """
-
-    factor: int
-    min_pixels: int
-    unit: ClassVar[str] = "visual token"
-    most_units: ClassVar[int | None] = None
-    enlarges: ClassVar[bool] = False
-
-    @property
-    def sizes(self) -> str:
-        """What can be shown, in words."""
-        one = f"{self.factor}x{self.factor}"
-        if self.most_units == 1:
-            return f"{one} pixels and nothing else"
-        most = "" if self.most_units is None else f", at most {self.most_units} a side"
-        return f"whole {self.unit}s of {one} pixels, at least one{most}"
-
-    def tokens(self, size: Size) -> int:
-        """Tokens that the language model sees for an image shown at `size`; here one for each factor² pixels."""
-        return (size.height // self.factor) * (size.width // self.factor)
+Whole = Annotated[int, Field(gt=0, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -98,7 +69,7 @@ class Shown:
 
 
 class _Policy(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def label(self) -> str:
@@ -106,25 +77,36 @@ class _Policy(BaseModel):
 
 
 class Native(_Policy):
-    """No upscaling, and no downscaling up to a stated cap in pixels."""
+    """No upscaling, and no downscaling up to a stated cap in pixels. rounding: see `medstudy.sizes`."""
 
     policy: Literal["native"] = "native"
-    max_pixels: PositiveInt
+    max_pixels: Whole
+    rounding: Rounding = "exact"
 
     @property
     def budget(self) -> int:
         return self.max_pixels
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
-        return _shown(self.label, steps(size, self.max_pixels, geometry), geometry)
+        return _shown(self.label, steps(size, self.max_pixels, geometry, self.rounding), geometry)
 
 
 class Fixed(_Policy):
-    """At most side² pixels. budget: aspect kept. square: stretched. pad: aspect kept, centred on a square canvas."""
+    """At most side² pixels. budget: aspect kept. square: stretched. pad: aspect kept, centred on a square canvas.
+
+    rounding: of a budget; see `medstudy.sizes`.
+    """
 
     policy: Literal["fixed"] = "fixed"
-    side: PositiveInt
+    side: Whole
     mode: Literal["budget", "square", "pad"] = "budget"
+    rounding: Rounding = "exact"
+
+    @model_validator(mode="after")
+    def _rounds_a_budget(self) -> Fixed:
+        if self.rounding == "processor" and self.mode != "budget":
+            raise ValueError(f"rounding: processor is of mode: budget, and mode: {self.mode} has none: leave it out")
+        return self
 
     @property
     def label(self) -> str:
@@ -136,12 +118,12 @@ class Fixed(_Policy):
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
         if self.mode == "budget":
-            return _shown(self.label, steps(size, self.budget, geometry), geometry)
-        asked, canvas = _square(self.side, geometry)
+            return _shown(self.label, steps(size, self.budget, geometry, self.rounding), geometry)
+        asked, canvas = square(self.side, geometry)
         if self.mode == "square":
             lost = asked != canvas and max(size) > asked.height
             return _shown(self.label, (asked, canvas) if lost else (canvas,), geometry)
-        inner = _inside(size, asked)
+        inner = inside(size, asked)
         scaled = inner if asked == canvas else Size(*(max(1, side * canvas.height // asked.height) for side in inner))
         return _shown(self.label, tuple(dict.fromkeys((inner, scaled))), geometry, canvas)
 
@@ -154,7 +136,7 @@ class Mixed(_Policy):
 
     policy: Literal["mixed"] = "mixed"
     choices: tuple[Single, ...] = Field(min_length=2)
-    weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    weights: tuple[Annotated[float, Field(gt=0, strict=True)], ...] = ()
 
     @model_validator(mode="after")
     def _one_weight_a_choice(self) -> Mixed:
@@ -195,10 +177,13 @@ class Curriculum(_Policy):
 
 
 class DownUp(_Policy):
-    """Control: brought down to at most side² pixels and back to the native policy's size, so to its token count."""
+    """Control: brought down to at most side² pixels and back to the native policy's size, so to its token count.
+
+    Both are rounded as `native` is.
+    """
 
     policy: Literal["down_up"] = "down_up"
-    side: PositiveInt
+    side: Whole
     native: Native
 
     @property
@@ -210,8 +195,8 @@ class DownUp(_Policy):
         return self.native.budget
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
-        low = steps(size, self.side**2, geometry)[0]
-        high = fit_budget(size, self.native.max_pixels, geometry)
+        low = steps(size, self.side**2, geometry, self.native.rounding)[0]
+        high = fit_budget(size, self.native.max_pixels, geometry, self.native.rounding)
         return _shown(self.label, (low, high), geometry)
 
 
@@ -239,7 +224,7 @@ class Shuffled(_Policy):
         return self.native.budget
 
     def shown(self, size: Size, geometry: Geometry) -> Shown:
-        return _shown(self.label, steps(size, self.native.max_pixels, geometry), geometry)
+        return _shown(self.label, steps(size, self.native.max_pixels, geometry, self.native.rounding), geometry)
 
 
 Training = Annotated[Native | Fixed | Mixed | Add | Curriculum, Field(discriminator="policy")]
@@ -277,51 +262,26 @@ def trained_on(policy: Training) -> frozenset[str]:
     return frozenset([policy.label])
 
 
-def fit_budget(size: Size, max_pixels: int, geometry: Geometry) -> Size:
-    """The nearest multiples of the factor with at most `max_pixels`, aspect kept; never more than rounding enlarges.
-
-    A family that enlarges shows one unit at least, whatever the budget. Raises ResolutionError for an empty image, an
-    aspect ratio above 200, or a budget below one visual token.
-    """
-    factor, min_pixels = geometry.factor, geometry.min_pixels
-    _check(size, max_pixels, geometry)
-    max_pixels = max(max_pixels, factor**2)
-    if geometry.most_units is not None:
-        size = _inside(size, Size(*(2 * (geometry.most_units * factor,))))
-    height, width = (max(factor, _round(side, factor)) for side in size)
-    if height * width > max_pixels:
-        height, width = _floor_to(size, max_pixels, factor)
-    elif height * width < min_pixels:
-        height, width = _ceil_to(size, min_pixels, factor)
-    return Size(height, width)
-
-
-def steps(size: Size, max_pixels: int, geometry: Geometry) -> tuple[Size, ...]:
-    """What an image is resized to, one after the other, to be shown with the detail of at most `max_pixels`.
-
-    That is `fit_budget`, and before it the budget itself where the family cannot show as little and the image has more.
-    """
-    fitted = fit_budget(size, max_pixels, geometry)
-    if max_pixels < geometry.factor**2 and size.pixels > max_pixels:
-        return Size(*_floor_to(size, max_pixels, 1)), fitted
-    return (fitted,)
-
-
-def visual_tokens(size: Size, geometry: Geometry) -> int:
-    """Tokens that the language model sees for an image shown at `size`."""
-    return geometry.tokens(size)
-
-
-def scale(original: Size, shown: Size) -> float:
-    """Linear scale at which an image is shown: 1 is native, 0.25 a quarter a side, 0 no image."""
-    return sqrt(shown.pixels / original.pixels)
+def roundings(policy: Training | Control) -> frozenset[Rounding]:
+    """How the budgets of a policy are rounded; empty where it has none."""
+    if isinstance(policy, Mixed):
+        return frozenset().union(*map(roundings, policy.choices))
+    if isinstance(policy, Curriculum):
+        return frozenset().union(*map(roundings, policy.stages))
+    if isinstance(policy, Add):
+        return frozenset().union(*map(roundings, (policy.native, *policy.variants)))
+    if isinstance(policy, (DownUp, Shuffled)):
+        return roundings(policy.native)
+    budgets = isinstance(policy, Native) or (isinstance(policy, Fixed) and policy.mode == "budget")
+    return frozenset([policy.rounding]) if budgets else frozenset()
 
 
 def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geometry) -> None:
     """Raise ResolutionError when a fixed policy would change no image at all: it is native under another name."""
     if not isinstance(policy, Fixed) or not sizes:
         return
-    native = Native(max_pixels=max(size.pixels for size in sizes) + geometry.factor**2 * 64)
+    most = max(size.pixels for size in sizes) + geometry.factor**2 * 64
+    native = Native(max_pixels=most, rounding=policy.rounding)
     views = ((policy.shown(size, geometry), native.shown(size, geometry)) for size in sizes)
     if all((ours.size, ours.steps) == (theirs.size, theirs.steps) for ours, theirs in views):
         largest = max(sizes, key=lambda size: size.pixels)
@@ -345,69 +305,3 @@ def _drawn(policy: Mixed, draw: float) -> Single:
         if edge < 0:
             return choice
     return policy.choices[-1]
-
-
-def _square(side: int, geometry: Geometry) -> tuple[Size, Size]:
-    """The square that is asked for in whole units, and the one that is shown: not the same below one unit."""
-    units = min(side // geometry.factor, geometry.most_units or side)
-    if not units and not geometry.enlarges:
-        raise ResolutionError(
-            f"A side must hold one {geometry.unit} ({geometry.factor} px), got {side}: this model family cannot show "
-            f"less. Raise the side."
-        )
-    shown = max(1, units) * geometry.factor
-    asked = shown if units else side
-    return Size(asked, asked), Size(shown, shown)
-
-
-def _inside(size: Size, canvas: Size) -> Size:
-    """The largest size with the aspect of `size` inside a square canvas; never enlarged."""
-    longest = max(size)
-    if longest <= canvas.height:
-        return size
-    return Size(*(max(1, (2 * side * canvas.height + longest) // (2 * longest)) for side in size))
-
-
-def _check(size: Size, max_pixels: int, geometry: Geometry) -> None:
-    if min(size) < 1:
-        raise ResolutionError(f"An image needs at least 1x1 pixels, got {size.height}x{size.width}. Remove this row.")
-    if max(size) > MAX_ASPECT * min(size):
-        raise ResolutionError(
-            f"The aspect ratio must be at most {MAX_ASPECT}, got {size.height}x{size.width}. Crop or tile the image."
-        )
-    if max_pixels < geometry.factor**2 and not geometry.enlarges:
-        raise ResolutionError(
-            f"A pixel budget must hold one {geometry.unit} ({geometry.factor}² = {geometry.factor**2} pixels), "
-            f"got {max_pixels}: this model family cannot show less. Raise the budget."
-        )
-
-
-def _round(side: int, factor: int) -> int:
-    """Nearest multiple of the factor, halves to even, as Python's round does."""
-    whole, rest = divmod(side, factor)
-    return (whole + (2 * rest > factor or (2 * rest == factor and whole % 2 == 1))) * factor
-
-
-def _floor_to(size: Size, pixels: int, factor: int) -> tuple[int, int]:
-    """floor(side / sqrt(h w / pixels) / factor) * factor for both sides, without floating point.
-
-    A side too short for one token is given one; the other then takes what the budget leaves, which smart_resize
-    does not do: it lets an extreme aspect ratio exceed its budget.
-    """
-    height, width = size
-    tall = isqrt(height * pixels // (width * factor**2))
-    wide = isqrt(width * pixels // (height * factor**2))
-    most = pixels // factor**2
-    return (min(max(1, tall), most) * factor, min(max(1, wide), most) * factor)
-
-
-def _ceil_to(size: Size, pixels: int, factor: int) -> tuple[int, int]:
-    height, width = size
-
-    def ceil_root(numerator: int, denominator: int) -> int:
-        return isqrt(max(0, -(-numerator // denominator) - 1)) + 1
-
-    return (
-        ceil_root(height * pixels, width * factor**2) * factor,
-        ceil_root(width * pixels, height * factor**2) * factor,
-    )

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
-import yaml
 
-from medstudy import leases, paths
+from medstudy import leases, paths, yaml_files
 from medstudy.errors import ParamsError
 from medstudy.params import Study
 
@@ -51,8 +51,11 @@ def profile(name: str) -> Path:
 
 
 def settings(name: str) -> dict:
-    """What a profile says."""
-    return yaml.safe_load((profile(name) / "config.yaml").read_text(encoding="utf-8")) or {}
+    """What a profile says. Raises ParamsError."""
+    content = yaml_files.load(profile(name) / "config.yaml") or {}
+    if not isinstance(content, dict):
+        raise ParamsError(f"The profile {name} must hold `name: value` lines, got {type(content).__name__}.")
+    return content
 
 
 def check_arrays(how: How, jobs: int) -> None:
@@ -74,6 +77,8 @@ def command(
 ) -> list[str]:
     """The Snakemake call; without targets everything. kernels: the address of a server of warm ones.
 
+    Snakemake reads the values of its --config as YAML, so the names of files are %-encoded there.
+
     Here a job holds a core a process; jobs at once are also limited by the memory that is free and, where there are
     cards, by those. On a cluster the profile says what is limited.
     """
@@ -85,8 +90,8 @@ def command(
         sys.executable, "-m", "snakemake", *map(str, targets), "--snakefile", str(paths.SNAKEFILE),
         "--profile", str(profile(how.profile)), "--directory", str(study.root), "--nolock",
         "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", *(here if how.local else there),
-        "--config", f"study={paths.resolve(file).resolve()}", f"session={session(study)}",
-        *([f"kernels={kernels}"] if kernels else []), *([f"arrays={arrays}"] if arrays else []),
+        "--config", f"study={quote(str(paths.resolve(file).resolve()))}", f"session={session(study)}",
+        *([f"kernels={quote(kernels)}"] if kernels else []), *([f"arrays={arrays}"] if arrays else []),
     ]  # fmt: skip
 
 

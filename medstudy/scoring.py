@@ -1,7 +1,10 @@
-"""Scores of predictions: the paper's first author's, bug for bug, beside the standard ones.
+"""Scores of predictions: the standard ones, and beside them the paper's first author's, bug for bug.
 
 `score` turns predictions into scores, one row a question; every metric lies in [0, 1] and is NaN only where
 it does not apply. A blank prediction scores 0. The single scores are pure functions in `medstudy.metrics`.
+
+What is pooled, `score`, is the standard one of every kind. The author's cannot be: by it a reference may score 0 on
+itself ("A" of an open question; HEK293T where HEK293 is known), and the answer "ER-" scores 1 where "ER+" is right.
 """
 
 from __future__ import annotations
@@ -11,31 +14,36 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from medstudy import metrics
+from medstudy import choices, metrics
 from medstudy.errors import DataError
 from medstudy.records import GREEDY
 
 METRICS = ("score", "author", "strict", "precision", "recall", "f1", "strict_precision", "strict_recall",
            "strict_f1", "exact", "llava_med", "cell_line_hit", "localization_recall", "strict_cell_line",
-           "strict_localization_f1")
+           "strict_localization_f1", "likelihood")
+READ = ("answer_read", "answer_letter")  # of a choice: how many options the answer names, and the one that it names
 NEEDED = ("dataset", "image_id", "question_id", "kind", "answer", "raw_text", "detail_px")
-LEFT_OUT = ("prompt", "options")
+LEFT_OUT = ("prompt", "options", *READ)
 
 
 def score(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Every prediction row with its metrics, `chance` (uniform guessing) and `level` (see `levels`).
+    """Every prediction row with its metrics, `READ`, `chance` (uniform guessing) and `level` (see `levels`).
 
-    `score` is what every pooled figure shows: strict yes/no for closed questions, the author's score for all
-    others. Known cell lines, localizations and classes are those of the references of the same data set.
+    `score` is what every pooled figure shows: `strict`. `author` is the author's. Known cell lines, localizations and
+    classes are those of the references of the same data set. `likelihood` is there for choices whose options were
+    scored (`option_log_likelihoods`).
     """
     _check(predictions)
     out = predictions.drop(columns=[c for c in LEFT_OUT if c in predictions]).reset_index(drop=True)
     source = predictions.reset_index(drop=True)
     source["raw_text"] = _texts(source["raw_text"])
     parts = [_SCORERS[kind](rows) for kind, rows in source.groupby("kind", sort=False)]
-    columns = pd.concat(parts) if parts else pd.DataFrame(columns=[*METRICS, "chance"], dtype=float)
-    columns = columns.reindex(index=out.index, columns=[*METRICS, "chance"])
-    return pd.concat([out, columns], axis=1).assign(level=levels(out))
+    columns = pd.concat(parts) if parts else pd.DataFrame(columns=["strict"], dtype=float)
+    columns = columns.assign(score=columns["strict"]).reindex(index=out.index, columns=[*METRICS, "chance", *READ])
+    columns = columns.astype({name: object for name in READ}).where(lambda made: made.notna(), None)
+    return pd.concat([out, columns.astype({name: float for name in [*METRICS, "chance"]})], axis=1).assign(
+        level=levels(out)
+    )
 
 
 def greedy(rows: pd.DataFrame) -> pd.DataFrame:
@@ -96,25 +104,36 @@ def _closed(rows: pd.DataFrame) -> pd.DataFrame:
     author = _map(metrics.author_closed, rows["raw_text"], answers)
     strict = _map(metrics.strict_closed, rows["raw_text"], answers)
     llava_med = _map(metrics.llava_med_closed, rows["raw_text"], answers)
-    return _frame(rows, score=strict, author=author, strict=strict, llava_med=llava_med, chance=0.5)
+    return _frame(rows, author=author, strict=strict, llava_med=llava_med, chance=0.5)
 
 
 def _open(rows: pd.DataFrame) -> pd.DataFrame:
     pair = rows["raw_text"], rows["answer"]
     author = _map(metrics.author_words, *pair)
-    strict = _map(metrics.multiset_words, *pair)
-    return _frame(rows, score=author[:, 1], author=author[:, 1], strict=strict[:, 1], precision=author[:, 0],
+    strict = _map(lambda text, true: (*metrics.multiset_words(text, true), metrics.exact_match(text, true)), *pair)
+    return _frame(rows, author=author[:, 1], strict=strict[:, 1], precision=author[:, 0],
                   recall=author[:, 1], f1=author[:, 2], strict_precision=strict[:, 0],
-                  strict_recall=strict[:, 1], strict_f1=strict[:, 2], exact=_map(metrics.exact_match, *pair),
+                  strict_recall=strict[:, 1], strict_f1=strict[:, 2], exact=strict[:, 3],
                   llava_med=_map(metrics.llava_med_exact_match, *pair), chance=0.0)
 
 
 def _choice(rows: pd.DataFrame) -> pd.DataFrame:
-    author = _map(metrics.author_choice, rows["raw_text"], rows["answer"])
-    strict = _map(metrics.strict_choice, rows["raw_text"], rows["answer"])
-    options = rows["options"].map(len) if "options" in rows else pd.Series(0, rows.index)
-    chance = 1 / options.where(options > 0)
-    return _frame(rows, score=author, author=author, strict=strict, chance=chance)
+    texts, answers = rows["raw_text"], rows["answer"]
+    options = rows["options"].map(tuple) if "options" in rows else pd.Series([()] * len(rows), rows.index)
+    table = {pair: choices.read(*pair) for pair in set(zip(texts, options, strict=True))}
+    read = [table[pair] for pair in zip(texts, options, strict=True)]
+    letters = pd.Series([one.letter for one in read], rows.index, dtype=object)
+    scored = rows.get("option_log_likelihoods", pd.Series(None, rows.index)).map(_scored)
+    counts = options.map(len)
+    return _frame(rows, author=_map(metrics.author_choice, texts, answers), strict=letters == answers,
+                  likelihood=_map(metrics.likelihood, scored, answers), chance=1 / counts.where(counts > 0)).assign(
+        answer_read=[one.how for one in read], answer_letter=letters
+    )
+
+
+def _scored(value) -> tuple[float, ...]:
+    """An option's log-likelihoods; none where none were asked for."""
+    return tuple(float(one) for one in value) if np.ndim(value) else ()
 
 
 def _class(rows: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +144,7 @@ def _class(rows: pd.DataFrame) -> pd.DataFrame:
         strict = _map(lambda text, answer, known=classes: metrics.strict_class(text, answer, known),
                       same["raw_text"], same["answer"])
         exact = _map(metrics.exact_match, same["raw_text"], same["answer"])
-        parts.append(_frame(same, score=author, author=author, strict=strict, exact=exact,
+        parts.append(_frame(same, author=author, strict=strict, exact=exact,
                             chance=1 / len(classes)))
     return pd.concat(parts)
 
@@ -143,7 +162,7 @@ def _description(rows: pd.DataFrame) -> pd.DataFrame:
                     metrics.description(text, line, names, ks, ps),
                     same["raw_text"], lines[same.index], places[same.index])
         author, strict = _row_mean(four[:, :2]), _row_mean(four[:, 2:])
-        parts.append(_frame(same, score=author, author=author, strict=strict, cell_line_hit=four[:, 0],
+        parts.append(_frame(same, author=author, strict=strict, cell_line_hit=four[:, 0],
                             localization_recall=four[:, 1], strict_cell_line=four[:, 2],
                             strict_localization_f1=four[:, 3], chance=0.0))
     return pd.concat(parts)
@@ -190,13 +209,13 @@ def set_scores(scores: pd.DataFrame) -> pd.DataFrame:
     As in MediConfusion and ProbMed, where a set is made to be told apart. Columns: those of `RUN` that are there;
     set_id, also as image_id and question_id, so that sets are counted, not questions; the group of its first image;
     `questions`; `score`, 1 when every answer is right by the strict score; `chance` of that by guessing; `accuracy`,
-    the mean of the strict scores; `confused`, of choices whose references differ: 1 when all answers are the same
-    letter. As in MediConfusion's code, a pair with an answer that is no letter is wrong, and left out of confusion.
+    the mean of the strict scores; `confused`, of choices whose references differ: 1 when all answers name the same
+    option. As in MediConfusion's code, a pair with an answer that names none is wrong, and left out of confusion.
     """
     if "set_id" not in scores or scores["set_id"].isna().all():
         return pd.DataFrame(columns=[*RUN, "set_id", "score", "confused"])
     rows = scores[scores["set_id"].notna()]
-    letters = rows["raw_text"].map({text: metrics.chosen(text) for text in _texts(rows["raw_text"]).unique()})
+    letters = rows["answer_letter"]
     rows = rows.assign(lettered=letters.notna() & rows["kind"].eq("choice"), letter=letters)
     run = [name for name in RUN if name in rows]
     found = rows.groupby([*run, "set_id"], sort=False, observed=True, dropna=False).agg(

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -104,7 +105,8 @@ def _pass(
 ) -> int:
     """Let Snakemake make what it can now; how many jobs were done before."""
     before = sum(job.done for job in jobs)
-    targets = [schedulers.markers(study) / job.dir.name for job in jobs] if how.only else []
+    markers = schedulers.markers(study).relative_to(study.root)
+    targets = [markers / job.dir.name for job in jobs] if how.only else []
     with open(log, "a", encoding="utf-8") as stream:
         options = {"start_new_session": True, "preexec_fn": _end_with_parent, "stdout": stream, "stderr": stream}
         process = subprocess.Popen(schedulers.command(study, file, how, targets, kernels), **options)
@@ -265,7 +267,8 @@ def _why(study: Study, file: str, missing: list[grid.Job], log: Path) -> str:
 
 def alone(job: grid.Job, file: str) -> str:
     """The command that runs one job without Snakemake."""
-    return f"{sys.executable} -m medstudy notebook {job.notebook} --out {job.dir} -p study {file} -p run {job.name}"
+    words = ["notebook", job.notebook, "--out", str(job.dir), "-p", "study", str(file), "-p", "run", job.name]
+    return shlex.join([sys.executable, "-m", "medstudy", *words])
 
 
 def _indented(lines: list[str]) -> str:

@@ -12,6 +12,7 @@ import pydicom.data
 import tifffile
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
@@ -56,6 +57,19 @@ def dicom(frames, kind="MONOCHROME2", **tags):
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
     dataset.PixelRepresentation = int(frames.dtype.kind == "i")
     dataset.PixelData = frames.astype(frames.dtype.newbyteorder("<")).tobytes()
+    return _saved(dataset, tags)
+
+
+def compressed(frames, syntax, shape, dtype=np.uint8, kind="MONOCHROME2", **tags):
+    """DICOM bytes of frames that are compressed already, of a shape [h, w] or [h, w, 3]; `dtype` is their header's."""
+    plain = pydicom.dcmread(io.BytesIO(dicom(np.zeros((len(frames), *shape), dtype), kind)))
+    plain.file_meta.TransferSyntaxUID = syntax
+    plain.PixelData = encapsulate(frames)
+    plain["PixelData"].VR, plain["PixelData"].is_undefined_length = "OB", True
+    return _saved(plain, tags)
+
+
+def _saved(dataset, tags):
     for key, value in tags.items():
         setattr(dataset, key, value)
     buffer = io.BytesIO()

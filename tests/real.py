@@ -31,7 +31,7 @@ from transformers import (
 
 from medstudy import paths, readme
 from medstudy.models import REGISTRY
-from medstudy.resolution import Fixed, Native, Size
+from medstudy.resolution import Fixed, Native, Size, fit_budget
 
 SIGLIP = {"model_type": "siglip_vision_model", "vision_use_head": False}
 CONFIGS = {
@@ -78,7 +78,7 @@ FILE = paths.ROOT / "docs" / "families.md"
 
 def tables() -> dict[str, str]:
     """The generated parts of docs/families.md, by the name of their marks."""
-    return {"sizes": _sizes(), "tokens": _tokens(), "low": _low(), "abilities": _abilities()}
+    return {"sizes": _sizes(), "tokens": _tokens(), "low": _low(), "rounding": _rounding(), "abilities": _abilities()}
 
 
 def _sizes() -> str:
@@ -104,6 +104,26 @@ def _low() -> str:
         views = [policy.shown(Size(1000, 1500), geometry(name)) for policy in policies]
         rows.append([name, *(_view(view) for view in views)])
     return _markdown(["checkpoint", *(policy.label for policy in policies)], rows)
+
+
+SIDES, BUDGETS = range(239, 4001), (224, 448, 672, 1000)  # square images and budgets that roundings are compared on
+
+
+def _rounding() -> str:
+    """Of square images of every side of `SIDES`, those to which the two roundings give other sizes, in each budget."""
+    rows = []
+    for name in CONFIGS:
+        its = geometry(name)
+        if its.floats:
+            rows.append([name, *(_apart(its, budget) for budget in BUDGETS)])
+    return _markdown(["checkpoint", *(f"{budget}²" for budget in BUDGETS)], rows)
+
+
+def _apart(its, budget: int) -> str:
+    pairs = [[fit_budget(Size(side, side), budget**2, its, how) for how in ("exact", "processor")] for side in SIDES]
+    smaller = {f"{theirs.height}²" for ours, theirs in pairs if ours != theirs}
+    count = sum(ours != theirs for ours, theirs in pairs)
+    return f"{count} ({', '.join(sorted(smaller))} for {pairs[-1][0].height}²)" if count else "0"
 
 
 def _view(view) -> str:

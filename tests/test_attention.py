@@ -1,5 +1,6 @@
 """The kernels compute what the plan's mask says; the cascade's merge and its backward pass are exact."""
 
+import importlib.util
 import logging
 from itertools import pairwise
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 
-from medstudy import attention
+from medstudy import attention, doctor
 from medstudy.attention import Choice, Heads, Plan
 
 HEADS = Heads(queries=6, keys=2, width=24)
@@ -166,9 +167,24 @@ def test_without_a_usable_kernel_sdpa_is_chosen_and_says_why(monkeypatch):
     monkeypatch.setattr(attention, "_fault", lambda name, device, dtype, heads: "differs from sdpa by 50.0%")
     choice = attention._choose(torch.device("cuda"), torch.bfloat16, HEADS, ("prefix_flash", "prefix_varlen"))
     assert choice == Choice(
-        "prefix_sdpa", "flash-attn is not installed; prefix_varlen differs from sdpa by 50.0%"
+        "prefix_sdpa", "flash-attn 2 is not installed; prefix_varlen differs from sdpa by 50.0%"
     )
     assert attention._choose(torch.device("cuda"), torch.float32, HEADS, ()).name == "prefix_sdpa"
+
+
+def test_flash_attn_4_alone_is_not_taken_for_flash_attn_2(tmp_path, monkeypatch):
+    """It installs flash_attn/cute and nothing else, so that `flash_attn` itself can be found."""
+    (tmp_path / "flash_attn" / "cute").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.util.find_spec("flash_attn") is not None
+    assert not attention.flash_attn_2_installed()
+    monkeypatch.setattr(attention, "_fault", lambda name, device, dtype, heads: None)
+    choice = attention._choose(torch.device("cuda"), torch.bfloat16, HEADS, ("prefix_flash",))
+    assert choice == Choice("prefix_sdpa", "flash-attn 2 is not installed")
+    findings = {finding.what: finding for finding in doctor.examine()}
+    assert findings["flash-attn 2"].found == "not installed"
+    (tmp_path / "flash_attn" / "flash_attn_interface.py").touch()
+    assert attention.flash_attn_2_installed()
 
 
 def test_a_model_computes_the_same_through_the_cascade(family, examples, monkeypatch):

@@ -217,3 +217,20 @@ def test_pixels_are_held_one_image_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "_pil", pil)
     check.data([own.params(tmp_path)])
     assert len(held) == 6 and max(held) <= 1  # the one before may still be waiting to be let go
+
+
+@pytest.mark.parametrize("kind, answers, table", [
+    ("class", ("Benign", "benign"), "problems"), ("auto", ("Liver", "liver"), "notices"),
+    ("class", ("ER+", "ER-"), None),
+])  # fmt: skip
+def test_references_that_count_as_the_same_answer_are_named(tmp_path, kind, answers, table):
+    own.photos(tmp_path, [f"{n}.png" for n in range(6)])
+    rows = [{"image": f"{n}.png", "split": SPLITS[n // 2], "answer": answers[n % 2]} for n in range(6)]
+    write(tmp_path, rows)
+    one = params.data({"name": "local", "label": "x", "path": str(tmp_path), "kind": kind})
+    report = check.data([one])
+    found = {name: getattr(report, name) for name in ("problems", "notices")}
+    named = {name for name, rows in found.items() if "references alike" in rows[name.removesuffix("s")].tolist()}
+    assert named == ({table} if table else set()) and report.stops == (table == "problems")
+    if table:
+        assert all(repr(one) in found[table].to_csv() for one in answers)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from medstudy import datasets, scoring
+from medstudy import datasets, identity, scoring
 from medstudy.errors import DataError
 from medstudy.records import SPLITS
 from tests import chain, data_sets
@@ -49,6 +49,7 @@ def test_the_reference_itself_scores_full_marks(params):
     frame = pd.DataFrame(rows).astype({"detail_px": float})
     scores = scoring.score(frame.assign(raw_text=frame["answer"]))
     assert (scores[["score", "author", "strict"]] == 1).all(axis=None)
+    assert (scores[list(identity.STANDARD)].stack().dropna() == 1).all() and identity.check(frame).empty
 
 
 def test_splits_share_no_image_and_keep_their_order(params):

@@ -38,6 +38,7 @@ EXPECTED = {
     "organs": (1, 1, {"choice"}),
     "swift": (3, 3, {"closed", "open"}),
     "llava": (1, 2, {"closed", "open"}),
+    "lesions": (2, 3, {"closed", "open"}),
 }
 
 

@@ -76,7 +76,9 @@ def test_the_papers_study_is_planned_whole_with_hours_memory_and_disk():
     some = [one | {"train": 4, "val": 1, "test": 2} for one in content["datasets"]]
     frame = estimate.estimate(params.parse(content | {"datasets": some}))
     modelled = frame[frame["stage"].isin(["train", "evaluate"])]
-    assert len(frame) == 8 + 1 + 4 * (1 + 4 + 5 + 2 + len(elements.FIGURES) + 2) and len(modelled) == 4 * 9
+    trained = 4 * len(content["seeds"])  # regimes and seeds, of each model
+    assert len(frame) == 8 + 1 + 4 * (1 + trained + (1 + trained) + 2 + len(elements.FIGURES) + 2)
+    assert len(modelled) == 4 * (2 * trained + 1) and trained == 12
     assert (modelled[["seconds", "memory_mb", "flops"]] > 0).all(axis=None)
     assert (frame.loc[frame["stage"] == "train", "checkpoint_mb"] > 0).all()
     kept = modelled.set_index("job")["cache_mb"]  # two models of one family are shown the same images

@@ -25,6 +25,8 @@ def predictions():
     rungs = greedy[greedy["control"] == "none"]
     drawn = rungs.assign(decoding="sampled-0.2", raw_text=np.where(rungs["kind"] == "closed", "no", rungs["raw_text"]))
     both = pd.concat([greedy, drawn], ignore_index=True)
+    likely = [[-float(n % 3), -1.0, -1.5, -2.5] for n in range(len(both))]
+    both["option_log_likelihoods"] = [one[: len(options)] for one, options in zip(likely, both["options"], strict=True)]
     return both.assign(image_id="/data/patients/" + both["image_id"], group="/data/patients/" + both["group"])
 
 

@@ -242,6 +242,20 @@ def test_what_is_no_image_is_an_image_error(data):
         read_rgb(data, name="scan")
 
 
+def test_links_are_followed_and_those_that_lead_nowhere_are_named(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "a.png").write_bytes(encode(photo()))
+    (tmp_path / "a.png").symlink_to(store / "a.png")
+    (tmp_path / "linked").symlink_to(store)
+    for path in (tmp_path / "a.png", tmp_path / "linked" / "a.png"):
+        assert np.array_equal(read_array(path), np.asarray(photo()))
+    for name, target in (("gone.png", store / "b.png"), ("round.png", tmp_path / "round.png")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(ImageError, match=rf"{name}: cannot be opened"):
+            read_array(tmp_path / name)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ImageError, match="nowhere.png"):
         read_rgb(tmp_path / "nowhere.png")

@@ -12,7 +12,6 @@ from PIL import Image as Pil
 from medstudy import datasets, grid, images, params
 from medstudy.datasets import local, store
 from medstudy.errors import DataError, ParamsError
-from medstudy.pictures import Picture
 from medstudy.records import SPLITS
 from tests import hub, own
 from tests.studies import write_study
@@ -148,7 +147,7 @@ def test_several_images_are_context_and_one_group(tmp_path):
     [
         ({"answer": "a"}, ("choice", "A")),  # a letter
         ({"answer": "Blue"}, ("choice", "B")),  # a text, whatever its case
-        ({"answer": 1}, ("choice", "B")),  # a number, from 0
+        ({"answer": 0}, ("choice", "A")),  # a number, from 0
         ({"options": {"A": "red", "B": "blue", "C": ""}, "answer": "blue"}, ("choice", "B")),
         ({"options": '["red", "blue"]', "answer": "red"}, ("choice", "A")),
         ({"options": [], "answer": "no"}, ("closed", "no")),
@@ -460,8 +459,8 @@ class Anew(datasets.hub_columns.Params):
 
 def test_images_are_read_one_at_a_time(tmp_path, monkeypatch):
     made = table(tmp_path, {}, {"image": "b.png"}, {"image": "c.png"})
-    read = []
-    monkeypatch.setattr(local.own, "encoded", lambda file, name, reading: read.append(name) or Picture(b"", name))
+    read, encoded = [], local.own.encoded
+    monkeypatch.setattr(local.own, "encoded", lambda *which: read.append(which[1]) or encoded(*which))
     one = datasets.load(made, "test")
     next(one)
     assert read == ["a.png"]
@@ -499,3 +498,19 @@ def test_an_image_without_a_group_is_in_that_of_the_prompt_that_shows_it(tmp_pat
             {"images": ["b.png"], "question": "old?", "answer": "no", "group": ""}]  # fmt: skip
     own.lines(tmp_path / "rows.jsonl", rows)
     assert {one.group for one in own.found(own.params(tmp_path))} == {"p1"}
+
+
+def test_symbolic_links_are_followed_inside_the_folder_and_refused_by_name_where_they_leave_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inside, store_ = tmp_path / "data", tmp_path / "store"
+    own.photos(inside / "all", ["a.png"])
+    own.photos(store_, ["b.png"])
+    for link, target in (("linked", inside / "all"), ("out", store_), ("all/gone.png", inside / "nowhere.png")):
+        os.symlink(target, inside / link)
+    own.lines(inside / "rows.jsonl", [ROW | {"image": f"{name}.png"} for name in ("linked/a", "out/b", "all/gone")])
+    found = local.survey(own.params(inside))
+    assert [entry.images[0][1] for entry in found.entries] == ["linked/a.png"]
+    out, gone = found.faults
+    assert out.problem == "outside the folder" and "the symbolic link 'out' leads out of the folder" in out.message
+    assert gone.problem == "missing" and "symbolic link to a file that is not there" in gone.message
+    assert str(store_) not in out.message

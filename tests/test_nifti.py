@@ -1,5 +1,6 @@
 """A slice of a NIfTI volume is the one that was asked for, whichever way the volume is stored."""
 
+import gzip
 import itertools
 
 import nibabel
@@ -69,6 +70,32 @@ def _sloped(data, slope, intercept):
     return data[:112] + np.array([slope, intercept], "<f4").tobytes() + data[120:]
 
 
+@pytest.mark.parametrize("slope", [0.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("intercept", [5.0, np.nan])
+def test_a_slope_of_nothing_is_none(slope, intercept):
+    """scl_slope 0 means that there is no scaling (nifti1.h); what is no number can mean nothing else."""
+    plain = nifti(VOLUME.astype(np.int16))
+    assert np.array_equal(read_array(_sloped(plain, slope, intercept), slice=1), read_array(plain, slice=1))
+
+
+@pytest.mark.parametrize("low, high", [(0, np.inf), (-np.inf, 3), (np.nan, 3), (3, 3), (30, 3), (0, 0)])
+def test_a_display_range_that_is_none_is_no_window(low, high):
+    plain = nifti(VOLUME.astype(np.int16))
+    assert np.array_equal(read_array(nifti(VOLUME.astype(np.int16), cal_min=low, cal_max=high), slice=1),
+                          read_array(plain, slice=1))  # fmt: skip
+
+
+def test_zeros_behind_the_voxels_change_nothing():
+    assert np.array_equal(read_array(nifti(VOLUME) + bytes(999), slice=1), read_array(nifti(VOLUME), slice=1))
+
+
+def _patched(data, at, code):
+    return data[:at] + np.array([code], "<i2").tobytes() + data[at + 2 :]
+
+
+COLOUR = np.zeros((7, 9, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
 def test_facts_of_a_volume():
     facts = describe(nifti(VOLUME, spacing=(2, 3, 4)))
     assert (facts.kind, facts.height, facts.width, facts.frames, facts.bits) == ("NIfTI", 9, 7, 5, 8)
@@ -89,8 +116,14 @@ REFUSED = {
     "NaN": (lambda: nifti(np.full((2, 2, 2), np.nan, np.float32)), {"slice": 0}, "NaN"),
     "cut short behind the slice": (lambda: nifti(VOLUME)[:-1], {"slice": 0}, "has 667 bytes, but these are 666"),
     "gzip cut short": (lambda: nifti(VOLUME, packed=True)[:-1], {"slice": 0}, "cannot be decoded"),
+    "bits of another type": (lambda: _patched(nifti(VOLUME.astype(np.int16)), 70, 2), {"slice": 0},
+                             "datatype has 8 bits, but its bitpix is 16"),
+    "a volume that is not named": (lambda: nifti(VOLUME) + VOLUME.tobytes(), {"slice": 0}, "a slice or more follows"),
+    "the same, gzipped": (lambda: gzip.compress(nifti(VOLUME) + VOLUME.tobytes()), {"slice": 0}, "or more follows"),
+    "a slope without an intercept": (lambda: _sloped(nifti(VOLUME), 2, np.nan), {"slice": 0}, "invalid intercept"),
+    "a slope of colour": (lambda: _sloped(nifti(COLOUR), 2, 0), {"slice": 0}, "colour takes no slope"),
     "gzip of something else": (lambda: nifti(VOLUME, packed=True)[:40], {"slice": 0}, "slice cannot be said of"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)

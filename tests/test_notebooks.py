@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -197,6 +198,41 @@ def test_a_notebook_by_itself_takes_the_lock_of_the_run_that_it_makes(tmp_path, 
     with notebook.alone(job.dir), provenance.recorded(study, job):
         pass
     assert job.done
+
+
+def test_a_study_is_named_from_where_the_command_runs_not_the_kernel(tmp_path, monkeypatch):
+    """The kernel works in the repository, where the same relative name may be another file."""
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "tiny.yaml").write_text("study: mine")
+    given = []
+    monkeypatch.setattr(notebook, "_papermill", lambda source, target, values, *_: given.append(values["study"]))
+    monkeypatch.chdir(tmp_path)
+    for study in ("params/tiny.yaml", "params/offline.yaml", "params/none.yaml"):
+        with pytest.raises(OSError):  # no notebook was made to be moved
+            (tmp_path / "run").mkdir(exist_ok=True)
+            notebook.execute("01_data", tmp_path / "run", {"study": study, "run": "data-atlas"})
+    assert given == [
+        str(tmp_path / "params" / "tiny.yaml"), str(paths.ROOT / "params" / "offline.yaml"), "params/none.yaml"
+    ]  # fmt: skip
+
+
+def test_a_value_on_the_command_line_is_yaml_of_the_same_version():
+    read, is_ = notebook._read, notebook._is
+    assert read("1e-5", float) == 1e-5 and read("010", int) == 10 and read("2", float) == 2.0
+    assert not is_(read("yes", bool), bool) and not is_(read("1:30", int), int) and not is_(read(".inf", float), float)
+    assert notebook._mistyped("rate", math.inf, float) == "rate must be a finite float, got float inf"
+    with pytest.raises(ParamsError, match="A value on the command line, '\\[1',"):
+        read("[1", int)
+
+
+def test_relative_places_that_a_study_names_are_not_in_its_notebooks(tmp_path):
+    (tmp_path / "alice" / "scans").mkdir(parents=True)
+    (tmp_path / "bob").mkdir()
+    study = tmp_path / "bob" / "mine.yaml"
+    study.write_text("study: mine\ndatasets: [{path: ../alice/scans}]\n")
+    assert notebook._places({"study": str(study)})[tmp_path / "alice"] == "…"
+    study.write_text("a: 1\na: 2\n")
+    assert tmp_path / "bob" in notebook._places({"study": str(study)})  # its reader says what is wrong
 
 
 def test_folders_that_a_study_names_are_not_in_its_notebooks(tmp_path):

@@ -130,7 +130,7 @@ def test_several_images_a_row_are_context_and_the_last_is_asked_about(tmp_path):
     one = load(fixtures.bbbc021_several(tmp_path))[0]
     assert [shot.image.name for shot in one.context] == ["week1/0.png"] and one.image.name != "week1/0.png"
     assert (one.context[0].question, one.context[0].answer) == ("", "")
-    assert one.questions[0].text == "control treated: which mechanism of action?"
+    assert one.questions[0].text == "(image 1) control (image 2) treated: which mechanism of action?"
 
 
 def test_wsi_vqa_asks_for_the_subtype_or_for_everything(tmp_path):

@@ -68,7 +68,7 @@ def test_both_stages_make_a_checkpoint_that_loads(small, tmp_path):
     log = pd.read_csv(tmp_path / "base" / "training.csv")
     assert log["images_seen"].tolist() == [4, 8] and log["val_loss"].notna().all()
     stamp = json.loads((tmp_path / "base" / "medstudy.json").read_text())
-    assert stamp["policy"] == {"policy": "fixed", "side": 112, "mode": "budget"}
+    assert stamp["policy"] == {"policy": "fixed", "side": 112, "mode": "budget", "rounding": "exact"}
     family = models.load(Model(id=str(tmp_path / "base")))
     assert (family.geometry.factor, family.geometry.min_pixels) == (28, 784)
 

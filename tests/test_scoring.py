@@ -75,7 +75,7 @@ def test_exact_match(text, answer, exact, llava_med):
 
 @pytest.mark.parametrize("text, author, strict", [
     ("B", 1, 1), ("b", 1, 1), ("B. left", 1, 1), ("b) left", 1, 1), (" B", 1, 1), ("\nb", 1, 1), ("(B)", 0, 1),
-    ("Benign", 1, 0), ("B left", 1, 0), ("The answer is B", 0, 0), ("C", 0, 0), ("", 0, 0),
+    ("Benign", 1, 0), ("B left", 1, 0), ("The answer is B", 0, 1), ("C", 0, 0), ("", 0, 0),
 ])
 def test_choice(text, author, strict):
     assert metrics.author_choice(text, "B") == author
@@ -135,7 +135,7 @@ def test_score_takes_each_kind_by_its_rule_and_keeps_the_rows():
             row(kind="class", answer="high", raw_text="high"),
             row(kind="description", cell_line="HeLa", localizations=["Cytosol"], raw_text="HeLa")]
     scores = scoring.score(pd.DataFrame(rows, index=[5, 5, 7, 8, 9, 1]))
-    assert scores["score"].tolist() == pytest.approx([0, 1, 2 / 3, 1, 1, 1 / 2])
+    assert scores["score"].tolist() == scores["strict"].tolist()
     assert scores["author"].tolist() == pytest.approx([1, 1, 2 / 3, 1, 1, 1 / 2])
     assert scores["strict"].tolist() == pytest.approx([0, 0, 1 / 2, 0, 1, 1 / 2])
     assert scores["chance"].tolist() == pytest.approx([0.5, 0.25, 0, 0.5, 0.5, 0])
@@ -232,3 +232,46 @@ def test_a_million_rows_are_scored_in_seconds():
 def test_a_level_is_known_only_where_a_data_set_knows_a_size():
     rows = pd.DataFrame({"dataset": ["made", "made", "public"], "detail_px": [3.0, np.nan, np.nan]})
     assert scoring.levels(rows).tolist() == ["fine", "coarse", "unknown"]
+
+
+def test_reasoning_before_an_answer_is_left_out_of_every_standard_score():
+    said = "<think>Benign? No, yes, B or malignant.</think>\n\n{}"
+    rows = [row(answer="yes", raw_text=said.format("Yes.")),
+            row(kind="open", answer="liver", raw_text=said.format("liver")),
+            row(kind="choice", answer="A", raw_text=said.format("A"), options=["x", "y"]),
+            *(row(kind="class", answer=one, raw_text=said.format(one)) for one in ("benign", "malignant"))]  # fmt: skip
+    scores = scoring.score(pd.DataFrame(rows))
+    assert (scores["strict"] == 1).all() and (scores["exact"].dropna() == 1).all()
+    assert scoring.score(pd.DataFrame([row(raw_text="<think>yes")]))["strict"].tolist() == [0]
+
+
+def test_how_a_choice_was_answered_stands_beside_its_scores():
+    said = ["B", "A or B", "no idea", "left"]
+    rows = [row(kind="choice", answer="B", raw_text=one, options=["right", "left"]) for one in said]
+    scores = scoring.score(pd.DataFrame([*rows, row()]))
+    assert scores["answer_read"].tolist() == ["one", "several", "none", "one", None]
+    assert scores["answer_letter"].tolist() == ["B", None, None, "B", None]
+    assert scores["score"].tolist() == [1, 0, 0, 1, 1] and scores["author"].tolist()[:4] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("scored, answer, expected", [
+    ((-1, -0.5, -3), "B", 1), ((-1, -0.5, -3), "A", 0), ((-1, -1, -3), "A", 1 / 2), ((-1, -1, -1), "C", 1 / 3),
+    ((-np.inf, -1), "B", 1), ((), "A", np.nan),
+])  # fmt: skip
+def test_the_likelihood_of_the_right_option(scored, answer, expected):
+    assert metrics.likelihood(scored, answer) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("scored, answer", [((-1, np.nan), "A"), ((-1, -2), "C")])
+def test_likelihoods_that_are_not_those_of_the_options_are_refused(scored, answer):
+    with pytest.raises(DataError, match="log-likelihood for each option"):
+        metrics.likelihood(scored, answer)
+
+
+def test_likelihoods_are_scored_where_predictions_have_them(tmp_path):
+    choice = row(kind="choice", answer="B", raw_text="A", options=["x", "y"], option_log_likelihoods=[-2.0, -1.0])
+    frame = pd.DataFrame([choice, row(option_log_likelihoods=[])])
+    frame.to_parquet(tmp_path / "p.parquet")
+    for one in (frame, pd.read_parquet(tmp_path / "p.parquet")):
+        assert scoring.score(one)["likelihood"].tolist() == pytest.approx([1, np.nan], nan_ok=True)
+    assert scoring.score(frame.drop(columns="option_log_likelihoods"))["likelihood"].isna().all()

@@ -30,7 +30,7 @@ def test_query_and_response(tmp_path, name):
 
 
 def test_messages_end_with_the_question_that_is_asked(tmp_path):
-    messages = [turn("system", "s"), turn("user", "<image>a?"), turn("assistant", "b"), turn("user", "c?"),
+    messages = [turn("system", "s"), turn("user", "<image>a?"), turn("assistant", "b"), turn("user", "<image>c?"),
                 turn("assistant", "d")]  # fmt: skip
     (one,) = read(tmp_path, {"messages": messages, "images": [{"bytes": None, "path": "x.png"}, "y.png"]})
     assert (one.query, one.response, one.earlier) == ("c?", "d", (("a?", "b"),))

@@ -6,11 +6,13 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import unquote
 
 import nbformat
 import pandas as pd
@@ -207,6 +209,44 @@ def test_a_copied_profile_of_this_machine_is_local_and_its_resources_count(tmp_p
         stream.write("resources: [mem_mb=1000, gpu=1]\n")
     command = schedulers.command(study, "params/tiny.yaml", how)
     assert "--resources" not in command and command[command.index("--cores") + 1] == "3"
+
+
+AWKWARD = "-a #b: {x} 50% $H 'q' \"d\" é \\n [y]* -z"
+
+
+def test_snakemake_is_given_no_name_that_it_could_misread(tmp_path):
+    """It reads --config as YAML, and braces in outputs as wildcards."""
+    folder = tmp_path / AWKWARD
+    folder.mkdir()
+    study = params.load(write_study(folder))
+    words = schedulers.command(study, folder / "study.yaml", schedulers.How(1), kernels=str(folder / "socket"))
+    for name, value in (word.split("=", 1) for word in words[words.index("--config") + 1 :]):
+        assert yaml.safe_load(value) == value and not set(value) & set(" #{}:'\"$*[]\\"), name
+    said = dict(word.split("=", 1) for word in words[words.index("--config") + 1 :])
+    assert unquote(said["study"]) == str(folder / "study.yaml") and unquote(said["kernels"]) == str(folder / "socket")
+
+
+def test_the_command_of_a_job_alone_is_one_line_of_shell(tmp_path):
+    job = grid.job(params.load(write_study(tmp_path)), "data-atlas")
+    words = shlex.split(workflow.alone(job, f"{AWKWARD}.yaml"))
+    assert words[-6:] == ["-p", "study", f"{AWKWARD}.yaml", "-p", "run", "data-atlas"]
+
+
+@pytest.mark.slow
+def test_a_study_of_any_name_runs_from_any_folder(tmp_path):
+    """Its file, its folder and its root have the name; the command runs beside it, with a relative path."""
+    folder = tmp_path / AWKWARD
+    folder.mkdir()
+    file = write_study(folder).rename(folder / f"{AWKWARD}.yaml")
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"root": f"-o {AWKWARD}"}))
+    asked = ["run", f"./{AWKWARD}.yaml", "--only", "data-atlas", "--cores", "1"]
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+    made = subprocess.run(
+        [sys.executable, "-m", "medstudy", *asked], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    (run,) = (folder / f"-o {AWKWARD}" / "runs").glob("data-atlas-*")
+    assert (run / paths.RECORD).is_file() and (run / "notebook.ipynb").is_file()
 
 
 def test_what_killed_schedulers_left_is_deleted(tmp_path):

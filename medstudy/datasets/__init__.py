@@ -6,7 +6,10 @@ A public one also has a `CARD` of what is published about it (`medstudy.sources.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Union
 
@@ -80,9 +83,24 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def version(params: Params) -> str:
-    """Part of the identity of all that is made from a data set. That of the user's own changes with its files."""
+    """Part of the identity of all that is made from a data set. That of the user's own changes with its files.
+
+    Of a public one that is read from a folder, with the names and sizes of its files: two folders may have one name.
+    """
     module = REGISTRY[params.name]
-    return module.version(params) if hasattr(module, "version") else module.VERSION
+    if hasattr(module, "version"):
+        return module.version(params)
+    places = [paths.resolve(text) for name in ("path", "images") if (text := getattr(params, name, None))]
+    stamps = [_listed(folder) for folder in places if folder.is_dir()]
+    return "-".join([module.VERSION, *stamps])
+
+
+@cache
+def _listed(folder: Path) -> str:
+    """A hash of the names and sizes of all files below, listed once a process."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    about = [(file.relative_to(folder).as_posix(), file.stat().st_size) for file in files]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
 def label(params: Params) -> str:

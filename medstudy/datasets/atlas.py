@@ -25,7 +25,7 @@ __all__ = ["VERSION", "Params", "load"]
 DATA = Path(__file__).with_name("atlas_data")
 
 
-class Params(BaseModel, frozen=True, extra="forbid"):
+class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
     """How much of atlas to take: the first so many images of each split in a fixed mixed order; None is all.
 
     `from_packages` includes the images that are read from pydicom rather than bundled.

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,17 +21,19 @@ from medstudy.errors import DataError
 from medstudy.imaging.reading import Reading
 from medstudy.pictures import Picture
 from medstudy.records import SPLITS, Example
-from medstudy.sources import columns, files, hub, own
-from medstudy.sources.columns import Asked, RowError
-from medstudy.sources.own import Fault, Own, Survey
+from medstudy.sources import binding, columns, files, hub, marks, own
+from medstudy.sources.cells import RowError
+from medstudy.sources.columns import Asked
+from medstudy.sources.own import Own, Survey
 
 VERSION = "1"
+RENAMED = re.compile(r"(.+)\.\d+$")  # as pandas renames the second of two columns of one name
 
 
 class Splits(BaseModel):
     """What the source calls each split; None: it has none. With `train` alone, the others are drawn from it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     train: str | None = "train"
     val: str | None = None
@@ -43,6 +46,7 @@ class Params(Own):
     Classes of the hub's ClassLabel are taken by their names.
     """
 
+    on_hub: ClassVar[bool] = True
     name: Literal["hub"] = "hub"
     config: str | None = None
     splits: Splits = Splits()
@@ -71,8 +75,8 @@ def version(params: Params) -> str:
 
 def survey(params: Params) -> Survey:
     """What all rows say, none of their images decoded. Raises DataError where a split cannot be loaded."""
-    faults: list[Fault] = []
-    return own.survey(params, _asked(params, faults), faults, lambda keys: "+".join(key.name for key in keys))
+    found, by = Survey(), "the source's own splits"
+    return own.survey(params, _asked(params, found), found, lambda keys: "+".join(key.name for key in keys), by)
 
 
 def opener(params: Params):
@@ -82,39 +86,55 @@ def opener(params: Params):
     def picture(key: Key, reading: Reading) -> Picture:
         source, number, place = key.at
         if held["source"] != source or held["row"] > number:
-            held.update(source=source, row=-1, rows=hub.each(_stream(params, source), source))
+            held.update(source=source, row=-1, rows=hub.each(_stream(params, source), source), known=None)
         while held["row"] < number:
             held.update(row=held["row"] + 1, content=next(held["rows"]))
-        shown = columns.images(held["content"], _bound(params, held["content"], source))
+        held["known"] = held["known"] or _bound(params, held["content"], source).columns
+        shown = columns.images(held["content"], held["known"])
         return own.encoded(_content(params, shown[place]), key.name, reading)
 
     return picture
 
 
-def _asked(params: Params, faults: list[Fault]) -> Iterator[Asked]:
-    """What every usable row asks; its images as keys. Others are added to `faults`."""
+def _asked(params: Params, found: Survey) -> Iterator[Asked]:
+    """What every usable row asks; its images as keys. Others are faults of `found`."""
     number = 0
     sources = {split: name for split in SPLITS if (name := getattr(params.splits, split))}
     for split, source in sources.items():
         stated = split if len(sources) > 1 or split == "test" else None
         rows = _stream(params, source)
         names = {name: kind.int2str for name, kind in (rows.features or {}).items() if hasattr(kind, "int2str")}
+        bound = None
         for index, row in enumerate(hub.each(rows, f"{_shown(params)} {source}")):
             where = f"{source} row {index + 1}"
-            known = _bound(params, row, source)
+            if bound is None:
+                bound = _bound(params, row, source)
+                found.bind(source, bound)
+            known = bound.columns
             named = {name: tell(row[name]) for name, tell in names.items() if isinstance(row[name], int)}
             try:
+                bound.check(row)
                 asked = columns.read(row | named, where, number, known, params.label, params.kind, params.ask)
                 keys = (_key(params, content, (source, index, place)) for place, content in enumerate(asked.images))
+                text = columns.value(row, known.question)
+                marked = marks.count(text) if isinstance(text, str) else 0
+                found.marks.update(marks=marked, rows=int(marked > 0))
                 yield replace(asked, images=tuple(keys), split=stated)
             except DataError as error:
-                faults.append(own.fault(error, where, stated or "", ""))
+                found.faults.append(own.fault(error, where, stated or "", ""))
             number += 1
 
 
-def _bound(params: Params, row: Mapping, source: str) -> columns.Columns:
-    found = columns.bound(params.columns, row, f"{_shown(params)} {source}", params.ask)
-    return found.model_copy(update={"split": None})
+def _bound(params: Params, row: Mapping, source: str) -> binding.Bound:
+    """The columns of a split. Raises DataError, also for one that was renamed because its name stands twice."""
+    where = f"{_shown(params)} {source}"
+    for name in row:
+        if (twice := RENAMED.match(name)) and twice[1] in row:
+            raise DataError(
+                f"A column's name stands once in a table, but {where} has {twice[1]!r} twice (read as {name!r}). "
+                "Rename one of them at the source."
+            )
+    return binding.bound(params.columns, row, where, params.ask, unread=("split",), rows=[row])
 
 
 def _stream(params: Params, source: str):

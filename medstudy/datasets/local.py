@@ -11,7 +11,7 @@ import json
 import os
 import posixpath
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path, PureWindowsPath
@@ -24,17 +24,21 @@ from medstudy.errors import DataError
 from medstudy.imaging.reading import Reading
 from medstudy.pictures import Picture
 from medstudy.records import SPLITS, Example
-from medstudy.sources import columns, files, llava, own, swift, table
-from medstudy.sources.columns import Asked, RowError
-from medstudy.sources.own import Fault, Own, Survey
+from medstudy.sources import binding, columns, files, llava, marks, own, swift, table
+from medstudy.sources.binding import Bound
+from medstudy.sources.cells import RowError
+from medstudy.sources.columns import Asked
+from medstudy.sources.own import Own, Survey
 
 VERSION = "1"
+FROM = "Correct it; a relative one is taken from the folder of the params file."
 FORMS = ("table", "swift", "llava")
+KEYS = {"swift": swift.KEYS, "llava": llava.KEYS}
 TURNS = {"image": "images", "question": "question", "answer": "answer"}  # what a conversation's turns are made into
 
 
 class Params(Own):
-    """See `Own`. path: a folder or a table; relative to where medstudy runs, or to the repository.
+    """See `Own`. path: a folder or a table; a relative one is taken from the params file's folder.
 
     form: auto goes by the first row: `conversations` is llava, `messages` or `query` swift, else a table. images: the
     folder below which all images are; None is the table's own. strip: what image paths begin with and is taken off, as
@@ -68,8 +72,9 @@ def version(params: Params) -> str:
 
 def survey(params: Params) -> Survey:
     """What all rows say, none of their images decoded. Raises DataError where no table can be found or read."""
-    faults: list[Fault] = []
-    return own.survey(params, _asked(params, faults), faults, _name)
+    found = Survey()
+    by = "the names of files or folders" if any(split for split, _ in _tables(params)) else "the column of the split"
+    return own.survey(params, _asked(params, found), found, _name, by)
 
 
 def opener(params: Params) -> Callable[[tuple[str, str], Reading], Picture]:
@@ -77,8 +82,8 @@ def opener(params: Params) -> Callable[[tuple[str, str], Reading], Picture]:
     return lambda file, reading: own.encoded(Path(*file), file[1], reading)
 
 
-def _asked(params: Params, faults: list[Fault]) -> Iterator[Asked]:
-    """What every usable row asks; its images as (folder, name) that are there. Others are added to `faults`."""
+def _asked(params: Params, found: Survey) -> Iterator[Asked]:
+    """What every usable row asks; its images as (folder, name) that are there. Others are faults of `found`."""
     number = 0
     files_by_split = any(split for split, _ in _tables(params))
     for split, file in _tables(params):
@@ -87,22 +92,26 @@ def _asked(params: Params, faults: list[Fault]) -> Iterator[Asked]:
             raise DataError(f"A table needs rows, but {_shown(file)} has none.")
         form = params.form if params.form != "auto" else _form(rows[0][1])
         there = dict.fromkeys(name for _, row in rows for name in row if name is not None)
-        known = _columns(params, form, there, _shown(file), files_by_split)
+        bound = _columns(params, form, there, _shown(file), files_by_split, [row for _, row in rows])
+        known = bound.columns
         root, base = _roots(params, file)
         inside = root.relative_to(base).as_posix()
+        found.bind(file.name if inside == "." else f"{inside}/{file.name}", bound)
         seen: dict[str, str] = {}
         for where, row in rows:
             where = where if inside == "." else f"{inside}/{where}"
             try:
-                for turn in _turns(row, form):
+                bound.check(row)
+                for turn, marked in _turns(row, form, known):
                     asked = columns.read(turn, where, number, known, params.label, params.kind, params.ask)
                     number += 1
                     located = (_located(_shown(root), name, params.strip, seen) for name in asked.images)
                     names = (posixpath.normpath(posixpath.join(inside, name)) for name in located)
-                    found = tuple((str(_shown(base)), name) for name in names)
-                    yield replace(asked, images=found, split=split or asked.split)
+                    shown = tuple((str(_shown(base)), name) for name in names)
+                    found.marks.update(marks=marked, rows=int(marked > 0))
+                    yield replace(asked, images=shown, split=split or asked.split)
             except DataError as error:
-                faults.append(own.fault(error, where, split or "", _mentioned(row, known)))
+                found.faults.append(own.fault(error, where, split or "", _mentioned(row, known)))
 
 
 def _roots(params: Params, file: Path) -> tuple[Path, Path]:
@@ -112,39 +121,52 @@ def _roots(params: Params, file: Path) -> tuple[Path, Path]:
         return file.parent, file.parent if file == top else top
     root = paths.resolve(params.images)
     if not root.is_dir():
-        raise DataError(f"`images` is a folder, but there is none at {params.images}. Give its path from here.")
+        raise DataError(f"`images` is a folder, but there is none at {params.images}. {FROM}")
     return root, root
 
 
-def _columns(params: Params, form: str, there: Mapping, where: Path, files_by_split: bool) -> columns.Columns:
+def _columns(params: Params, form: str, there: Mapping, where: Path, files_by_split: bool,
+             rows: Sequence[Mapping]) -> Bound:  # fmt: skip
     """The columns of each thing in a table; of conversations, those of what their turns become."""
     stated = params.columns
+    usual: tuple[str, ...] = ()
     if form != "table":
         if stated.model_fields_set & {"image", "images", "question", "answer", "options"}:
             raise DataError(f"{form} rows have columns of their own, so `columns` may not name theirs: leave them out.")
+        usual = KEYS[form]
+        binding.misspelt(there, usual, str(where), stated)
         there = [*there, *TURNS.values()]
         stated = stated.model_copy(update=TURNS | {"image": None, "images": TURNS["image"]})
-    found = columns.bound(stated, there, str(where), params.ask)
     by_column = params.split == "column" or (params.split == "auto" and not files_by_split)
-    if params.split == "column" and not found.split:
+    unread = () if by_column else ("split",)
+    found = binding.bound(stated, there, str(where), params.ask, unread, usual, rows)
+    if params.split == "column" and not found.columns.split:
         raise DataError(f"split: column needs a column `split`, but {where} has {', '.join(there)}. Name it there.")
-    return found if by_column else found.model_copy(update={"split": None})
+    return found if by_column else replace(found, columns=found.columns.model_copy(update={"split": None}))
 
 
-def _turns(row: dict, form: str) -> Iterator[dict]:
-    """A table's row as it is; of a conversation a row for each question. Raises DataError."""
+def _turns(row: dict, form: str, known: columns.Columns) -> Iterator[tuple[dict, int]]:
+    """A table's row as it is, of a conversation a row for each question; and its marks, counted. Raises DataError."""
     if form == "table":
         if None in row:
-            raise RowError("cells", "A row has a cell a column, but this one has more. Quote cells that hold commas.")
-        yield row
+            raise RowError("cells", f"A row has a cell a column, but this has {row[None]}. Quote cells with commas.")
+        asked = columns.value(row, known.question)
+        yield row, marks.count(asked) if isinstance(asked, str) else 0
         return
-    if form == "swift":
-        found = swift.row(row, 0, "The row")
-        turns, images = [*found.earlier, (found.query, found.response)], list(found.images)
-    else:
-        turns, images = llava.turns(row), row.get("image") or row.get("images")
-    for question, answer in turns:
-        yield row | {"images": images, "question": question, "answer": answer}
+    turns = list(swift.row(row, 0, "The row").turns()) if form == "swift" else llava.turns(row)
+    counts = iter(marks.count(text) for text in _asking(row, form))
+    for images, question, answer in turns:
+        yield row | {"images": list(images), "question": question, "answer": answer}, next(counts, 0)
+
+
+def _asking(row: Mapping, form: str) -> Iterator[str]:
+    """The texts of a conversation's questions as they are written."""
+    if form == "swift" and not row.get("messages"):
+        yield from (query for query, _ in [*(row.get("history") or []), (row["query"], "")])
+        return
+    for turn in row["messages" if form == "swift" else "conversations"]:
+        if turn.get("role", turn.get("from")) in ("user", *llava.ASKS):
+            yield str(turn.get("content", turn.get("value")))
 
 
 def _form(row: Mapping) -> str:
@@ -157,7 +179,7 @@ def _tables(params: Params) -> list[tuple[str | None, Path]]:
     if path.is_file():
         return [(None, path)]
     if not path.is_dir():
-        raise DataError(f"`path` is a folder or a table, but there is none at {params.path}. Give its path from here.")
+        raise DataError(f"`path` is a folder or a table, but there is none at {params.path}. {FROM}")
     by_split = _by_split(path)
     if by_split and params.split in ("auto", "files"):
         return by_split
@@ -218,6 +240,8 @@ def _found(root: Path, name: str) -> str:
             except DataError as error:
                 raise RowError("outside the folder", str(error)) from error
             return spelling
+    if (root / name).is_symlink():
+        raise RowError("missing", f"{name!r} in {root} is a symbolic link to a file that is not there. Copy it there.")
     if ".." in Path(name).parts:
         raise RowError("outside the folder", f"An image lies below {root}, but a row names {name!r}. Copy it there.")
     raise RowError("missing", f"A row names the image {name!r}, but {root} has none. Copy it there, or mend the row.")

@@ -7,7 +7,7 @@ an image is a part of its file, and its `StoredPicture` reads just that.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -16,13 +16,14 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Features, Image, List, Value
 
-from medstudy import datasets, fingerprints, paths
+from medstudy import datasets, fingerprints, identity, paths
 from medstudy.errors import DataError, ImageError
 from medstudy.pictures import Picture, StoredPicture
 from medstudy.progress import track
 from medstudy.records import LETTERS, SPLITS, Example, Question, Shot
-from medstudy.sources import hub
+from medstudy.sources import conflicts, hub, own
 
+LOST = ["split", "image_id", "where", "problem", "error"]
 BATCH_BYTES, BATCH_ROWS = 32 * 2**20, 256  # what is held in memory before it is written
 _TEXT = Value("string")
 _QUESTION = {
@@ -52,22 +53,28 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     """Write every split of a data set to `folder` and return its table of questions (see `questions`).
 
     Each image is decoded on the way, so that an unreadable one stops the study before anything is trained; where the
-    params say `on_unreadable: skip`, it is left out with its questions and listed in unreadable.csv. Beside the
-    splits stand questions.parquet and fingerprints.parquet (for `medstudy.leakage`), and of a source that may change
-    source.json with the commit that it was at.
+    params say `on_unreadable: skip`, it is left out with its questions and listed in unreadable.csv, as are the rows of
+    the user's own that cannot be used. The folder also gets questions.parquet, fingerprints.parquet (for
+    `medstudy.leakage`), conflicts.csv (questions that are asked of one image twice; see `sources.conflicts`), of the
+    user's own columns.csv (which column is what), and of a source that may change source.json with its commit.
 
-    Raises ImageError; DataError for a repeated image id, a question without an answer, no test image, or training
-    images without any for validation. A data set without training images is only evaluated on.
+    Raises ImageError; DataError for a repeated image id, a question without an answer, references that cannot be
+    scored (`medstudy.identity`), no test image, training images without any for validation, or test questions of the
+    user's own that contradict each other. A data set without training images is only evaluated on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     label = datasets.label(params)
     build = _Build(label, leave_out=getattr(params, "on_unreadable", "stop") == "skip")
-    tables = []
+    tables, load = [], _loader(params, folder, build)
     for split in SPLITS:
-        made = track(datasets.load(params, split), f"{label} {split}", unit="image")
+        made = track(load(split), f"{label} {split}", unit="image")
         tables.append(write(build.checked(made, split), folder / f"{split}.arrow"))
     build.check_splits([len(table) for table in tables])
+    build.conflicts.table().to_csv(folder / "conflicts.csv", index=False, lineterminator="\n")
+    if getattr(params, "on_contradiction", "keep") == "stop":
+        build.check_contradictions()
     table = pd.concat([one for one in tables if len(one)], ignore_index=True)
+    identity.refuse(identity.check(table), label)
     table.to_parquet(folder / "questions.parquet")
     if hasattr(params, "revision"):
         here = paths.resolve(params.path)
@@ -75,9 +82,27 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
         about = {"path": said, "commit": hub.commit(params.path, params.revision)}
         (folder / "source.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     pd.DataFrame(build.prints, columns=fingerprints.COLUMNS).to_parquet(folder / "fingerprints.parquet")
-    unreadable = pd.DataFrame(build.lost, columns=["split", "image_id", "error"])
+    unreadable = pd.DataFrame(build.lost, columns=LOST)
     unreadable.to_csv(folder / "unreadable.csv", index=False, lineterminator="\n")
     return table
+
+
+def _loader(params: datasets.Params, folder: Path, build: _Build) -> Callable[[str], Iterable[Example]]:
+    """What loads a split. Of the user's own the table is read once for all, and what is left out is noted."""
+    if not isinstance(params, own.Own):
+        return lambda split: datasets.load(params, split)
+    module = datasets.REGISTRY[params.name]
+    survey, opener = module.survey(params), module.opener(params)
+    columns = pd.DataFrame(survey.bindings, columns=["table", "role", "column", "how"])
+    columns.to_csv(folder / "columns.csv", index=False, lineterminator="\n")
+    build.leave(survey.faults)
+
+    def load(split: str) -> Iterator[Example]:
+        left_out: list[own.Fault] = []
+        yield from own.load(params, survey, split, opener, left_out)
+        build.leave(left_out)
+
+    return load
 
 
 def write(examples: Iterable[Example], file: Path) -> pd.DataFrame:
@@ -132,6 +157,13 @@ class _Build:
         self.name, self.leave_out = name, leave_out
         self.prints: list[dict] = []
         self.lost: list[dict] = []
+        self.conflicts = conflicts.Seen()
+
+    def leave(self, faults: Iterable[own.Fault]) -> None:
+        """Note rows of the user's own that are left out."""
+        for one in faults:
+            place = {"split": one.split or "unknown", "image_id": one.image, "where": one.where}
+            self.lost.append(place | {"problem": one.problem, "error": one.message})
 
     def checked(self, examples: Iterable[Example], split: str) -> Iterator[Example]:
         """The examples that are in order, every image decoded once."""
@@ -142,18 +174,31 @@ class _Build:
                 raise DataError(f"Image ids must be unique, but {example.image_id!r} repeats in {self.name} {split}.")
             seen.add(example.image_id)
             try:
-                self.prints += fingerprints.rows_of(example)
+                prints = fingerprints.rows_of(example)
             except ImageError as error:
                 if not self.leave_out:
                     raise
-                self.lost.append({"split": split, "image_id": example.image_id, "error": str(error)})
+                lost = {"split": split, "image_id": example.image_id, "where": "", "problem": "unreadable"}
+                self.lost.append(lost | {"error": str(error)})
                 continue
+            self.prints += prints
+            self.conflicts.add(example, prints)
             yield example
+
+    def check_contradictions(self) -> None:
+        """Raise DataError where two test questions of one image cannot both be right."""
+        found = [row for row in self.conflicts.rows if conflicts.stops(row)]
+        if found:
+            raise DataError(
+                f"A test question has one right answer, but {len(found)} of {self.name} contradict another. "
+                f"{conflicts.message(found[0])} conflicts.csv and `medstudy data check` list them: mend them, or state "
+                "`on_contradiction: keep`."
+            )
 
     def check_splits(self, sizes: Sequence[int]) -> None:
         """Of train, val and test, in rows. Raises DataError for one that must not be empty."""
         train, val, test = sizes
-        lost = f" {len(self.lost)} images could not be read (unreadable.csv)." if self.lost else ""
+        lost = f" {len(self.lost)} rows or images could not be used (unreadable.csv)." if self.lost else ""
         if not test:
             raise DataError(
                 f"A data set needs test images, but test of {self.name} is empty.{lost} Raise its size in the params."

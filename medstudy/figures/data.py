@@ -15,11 +15,12 @@ from medstudy.figures import style
 from medstudy.pictures import Picture
 
 SCORES = (  # the columns of scores.parquet that claims, figures, tables and the page read
-    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id", "task",
-    "kind", "set_id", "answer", "localizations", "detail_px", "height", "width", "shown_height", "shown_width",
-    "visual_tokens", "decoding", "scale", "interpolation", "raw_text", "render", "study", "model", "model_revision",
-    "regime", "seed", "score", "author", "strict", "recall", "f1", "strict_recall", "strict_f1", "cell_line_hit",
-    "strict_cell_line", "strict_localization_f1", "chance", "level",
+    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id",
+    "task", "kind", "set_id", "tags", "modality", "anatomy", "answer", "localizations", "detail_px", "height",
+    "width", "shown_height", "shown_width", "visual_tokens", "decoding", "scale", "interpolation", "raw_text",
+    "render", "study", "model", "model_revision", "regime", "seed", "score", "author", "strict", "recall", "f1",
+    "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line", "strict_localization_f1", "likelihood",
+    "answer_read", "answer_letter", "chance", "level",
 )  # fmt: skip
 
 UNITS = {"flops": 1e12, "visual_tokens": 1e3, "seconds": 1.0}  # of what training costs

@@ -1,4 +1,4 @@
-"""imagecodecs as pydicom's decoder of lossless, 12-bit and JPEG-LS frames, which Pillow cannot read.
+"""imagecodecs as pydicom's decoder of JPEG and JPEG-LS frames, which Pillow converts by their marks or cannot read.
 
 A decoding plugin by pydicom's rules (https://pydicom.github.io/pydicom/stable/guides/decoding/decoder_plugins.html).
 Which one decodes is fixed for each transfer syntax, so that pixels do not depend on what else is installed.
@@ -12,17 +12,50 @@ from pydicom import uid
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
 
+from medstudy.errors import ImageError
+from medstudy.imaging import pillow
+from medstudy.imaging.codestream import Codestream, parse
+
 LABEL = "imagecodecs"
+EOI = b"\xff\xd9"
+MORE = bytes(range(0x51, 0x91))  # entropy-coded data of no picture, without a marker
+ASIS = {"colorspace": "RGB", "outcolorspace": "RGB"}  # from and to the same: no conversion
+
+
+
+def samples(data: bytes) -> np.ndarray:
+    """A JPEG's samples as they are stored, whatever its marks say of their colours."""
+    return imagecodecs.jpeg_decode(data, **(ASIS if parse(data).samples == 3 else {}))
+
+
+def check_whole(data: bytes, stream: Codestream, transfer_syntax: str) -> None:
+    """Raises ImageError for a JPEG or JPEG-LS frame without an end, at which CharLS may search for seconds.
+
+    Of JPEG, for data that stop before the picture does too, which libjpeg fills and bears.
+    """
+    if EOI not in data:
+        raise ImageError("cannot be decoded: a JPEG must end by its marker, but this does not: fetch it again")
+    if DECODE[transfer_syntax] is not samples:
+        return
+    if stream.bits <= 8:
+        pillow.check_whole(data, "RGB" if stream.samples == 3 else "GRAY")
+        return
+    end = data.rfind(EOI)
+    more = data[: end if end > 0 else len(data)] + MORE + EOI  # would change what is missing, and nothing else
+    if not np.array_equal(samples(data), samples(more)):
+        raise ImageError("cannot be decoded: the data of a JPEG must fill its picture, but they end before it")
+
+
 DECODE = {
-    uid.JPEGExtended12Bit: imagecodecs.jpeg_decode,
-    uid.JPEGLossless: imagecodecs.jpeg_decode,
-    uid.JPEGLosslessSV1: imagecodecs.jpeg_decode,
+    uid.JPEGBaseline8Bit: samples,
+    uid.JPEGExtended12Bit: samples,
+    uid.JPEGLossless: samples,
+    uid.JPEGLosslessSV1: samples,
     uid.JPEGLSLossless: imagecodecs.jpegls_decode,
     uid.JPEGLSNearLossless: imagecodecs.jpegls_decode,
 }
 DECODER_DEPENDENCIES = dict.fromkeys(DECODE, ("numpy", "imagecodecs"))
 PLUGIN = {
-    uid.JPEGBaseline8Bit: "pillow",
     uid.RLELossless: "pydicom",
     uid.JPEG2000Lossless: "pylibjpeg",
     uid.JPEG2000: "pylibjpeg",

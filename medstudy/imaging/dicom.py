@@ -11,33 +11,30 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass, replace
 
 import numpy as np
 import pydicom
 from pydicom import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
 from medstudy.errors import ImageError
-from medstudy.imaging import codecs
-from medstudy.imaging.reading import Facts, Reading, Window
+from medstudy.imaging import dicom_grey, dicom_stored
+from medstudy.imaging.dicom_grey import Shown
+from medstudy.imaging.reading import Facts, Reading
 from medstudy.imaging.samples import Layout, check_frame, check_size, palette, rule, to_rgb
 
 NAME = "a DICOM"
 OPTIONS = frozenset({"window", "frame"})
 GREY = ("MONOCHROME1", "MONOCHROME2")
+INDEXED = "PALETTE COLOR"
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")  # rescale; window
-
-
-@dataclass(frozen=True)
-class Shown:
-    """How a file shows grey: "window" (low, high); "sigmoid" (centre, width); "lut"; or "" where it does not say."""
-
-    by: str = ""
-    numbers: Window = (0.0, 0.0)
+MACROS = {  # of the functional groups: what each says instead of the elements of a plain file
+    "PixelValueTransformationSequence": dicom_grey.RESCALE,
+    "FrameVOILUTSequence": (*dicom_grey.WINDOW, "VOILUTFunction", "VOILUTSequence"),
+}
+SIDES = ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio")  # down, across: in mm, or as a ratio
 
 
 def matches(data: bytes) -> bool:
@@ -52,24 +49,26 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         dataset = pydicom.dcmread(io.BytesIO(data))
     _check(dataset)
     check_size(dataset.Rows, dataset.Columns, reading.max_pixels)
-    frame = check_frame(reading.frame, _frames(dataset))
-    stored = pixel_array(dataset, index=frame, decoding_plugin=codecs.plugin(_syntax(dataset)))  # YBR comes back as RGB
+    frame = check_frame(reading.frame, dicom_stored.frames(dataset))
     kind = dataset.PhotometricInterpretation
-    if kind == "PALETTE COLOR":
-        return to_rgb(_coloured(stored, dataset), Layout(colour=True), reading)
-    if kind in COLOUR:
+    if kind not in GREY:
+        stored = dicom_stored.read(dataset, frame)
+        if kind == INDEXED:
+            return to_rgb(_coloured(stored, dataset), Layout(colour=True), reading)
         return to_rgb(stored, _layout(dataset, Shown()), reading)
     _of_frame(dataset, frame)
-    shown = _shown(dataset) if reading.window is None else Shown()
-    values = np.asarray(apply_modality_lut(stored, dataset))
-    layout = _layout(dataset, shown)
+    shown = dicom_grey.shown(dataset) if reading.window is None else Shown()
+    layout = _layout(dataset, shown)  # before the pixels are decoded: a header that says nothing sound stops here
+    stored = dicom_stored.read(dataset, frame)
+    values = dicom_grey.rescaled(stored, dataset)
     if shown.by == "lut":
-        values = _looked_up(values, dataset.VOILUTSequence[0])
+        values = dicom_grey.looked_up(values, dataset.VOILUTSequence[0], "VOI LUT")
     elif shown.by == "sigmoid":
         centre, width = shown.numbers
-        values = 1 / (1 + np.exp(-4 * (values - centre) / width))
-    elif not shown.by and reading.window is None and "PixelPaddingValue" in dataset:
-        layout = _without_padding(layout, values, stored, dataset)
+        with np.errstate(over="ignore"):  # far below the centre: 0
+            values = 1 / (1 + np.exp(-4 * (values - centre) / width))
+    elif not shown.by and reading.window is None:
+        layout = dicom_grey.without_padding(layout, values, stored, dataset)
     return to_rgb(values, layout, reading)
 
 
@@ -84,26 +83,45 @@ def describe(data: bytes, reading: Reading) -> Facts:
     """What the header says, of the frame that is read."""
     dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
     _check(dataset)
-    _of_frame(dataset, check_frame(reading.frame, _frames(dataset)))
-    shown, kind = _shown(dataset), dataset.PhotometricInterpretation
-    layout = Layout(colour=True) if kind == "PALETTE COLOR" else _layout(dataset, shown)
-    words = rule(layout, reading)
-    if reading.window is None and kind in GREY and shown.by in ("lut", "sigmoid"):
-        words = {"lut": "the file's VOI LUT", "sigmoid": "the file's sigmoid window"}[shown.by]
-    notes = []
-    if "RescaleSlope" in dataset or "ModalityLUTSequence" in dataset:
-        notes.append("rescaled before the window")
-    if "PixelPaddingValue" in dataset:
-        notes.append(f"padding of {dataset.PixelPaddingValue}")
-    if (spacing := dataset.get("PixelSpacing")) is not None and spacing[0] != spacing[1]:
-        notes.append(f"pixels of {spacing[0]:g} x {spacing[1]:g} mm are shown square")
+    frames = dicom_stored.frames(dataset)
+    _of_frame(dataset, check_frame(reading.frame, frames))
     signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
     return Facts(
         kind="DICOM", height=int(dataset.Rows), width=int(dataset.Columns), samples=int(dataset.SamplesPerPixel),
         bits=int(dataset.get("BitsStored", 32)), values=signed if "BitsStored" in dataset else "float",
-        frames=_frames(dataset), orientation=1, alpha=False, photometric=kind, compression=UID(_syntax(dataset)).name,
-        rule=words, notes=tuple(notes),
+        frames=frames, orientation=1, alpha=False, photometric=dataset.PhotometricInterpretation,
+        compression=UID(dicom_stored.syntax(dataset)).name, rule=_rule(dataset, reading), notes=tuple(_notes(dataset)),
     )  # fmt: skip
+
+
+def _rule(dataset: Dataset, reading: Reading) -> str:
+    """In words, how the frame becomes RGB; or "refused: " and why."""
+    kind = dataset.PhotometricInterpretation
+    if kind == INDEXED:
+        return rule(Layout(colour=True), reading)
+    try:
+        shown = dicom_grey.shown(dataset) if kind in GREY and reading.window is None else Shown()
+        layout = _layout(dataset, shown)
+    except ImageError as error:
+        return f"refused: {error}"
+    return {"lut": "the file's VOI LUT", "sigmoid": "the file's sigmoid window"}.get(shown.by) or rule(layout, reading)
+
+
+def _notes(dataset: Dataset) -> list[str]:
+    notes = []
+    if dataset.PhotometricInterpretation in GREY:
+        try:
+            notes += ["rescaled before the window"] * dicom_grey.changes(dataset) + dicom_grey.filled(dataset)
+        except ImageError:
+            pass  # the rule says why
+    if "PixelPaddingValue" in dataset:
+        notes.append(f"padding of {dataset.PixelPaddingValue}")
+    sides = next((name for name in SIDES if dataset.get(name) is not None), None)
+    if sides is not None and dataset[sides].value[0] != dataset[sides].value[1]:
+        down, across = dataset[sides].value
+        unit = " (a ratio)" if sides == "PixelAspectRatio" else " mm"
+        notes.append(f"pixels of {down:g} x {across:g}{unit} are shown square")
+    return notes
 
 
 def _check(dataset: Dataset) -> None:
@@ -111,8 +129,11 @@ def _check(dataset: Dataset) -> None:
     if "Rows" not in dataset or "PhotometricInterpretation" not in dataset:
         raise ImageError("this DICOM file holds no image (no Rows or no PhotometricInterpretation): leave it out")
     kind = dataset.PhotometricInterpretation
-    if kind not in (*GREY, *COLOUR, "PALETTE COLOR"):
+    if kind not in (*GREY, *COLOUR, INDEXED):
         raise ImageError(f"a DICOM image must be grey, RGB, YBR or of a palette, not {kind}: convert it to RGB")
+    if dataset.get("SamplesPerPixel") != (samples := 3 if kind in COLOUR else 1):
+        raise ImageError(f"{kind} has {samples} samples a pixel, not {dataset.get('SamplesPerPixel')}: mend the header")
+    dicom_stored.check_bits(dataset)
     whole = dataset.get("TotalPixelMatrixRows", 0), dataset.get("TotalPixelMatrixColumns", 0)
     if whole[0] > dataset.Rows or whole[1] > dataset.Columns:
         raise ImageError(
@@ -121,20 +142,15 @@ def _check(dataset: Dataset) -> None:
         )
 
 
-def _syntax(dataset: Dataset) -> str:
-    return dataset.file_meta.get("TransferSyntaxUID", "")
-
-
-def _frames(dataset: Dataset) -> int:
-    return int(dataset.get("NumberOfFrames") or 1)
-
-
 def _of_frame(dataset: Dataset, frame: int) -> None:
-    """Lift what an enhanced file's functional groups say of one frame to where a plain file says it."""
+    """Put what an enhanced file's functional groups say of one frame where a plain file says it, instead of that."""
     shared, own = (dataset.get(name) for name in GROUPS)
     for group in [*(shared or [])[:1], *(own or [])[frame : frame + 1]]:
-        for name in MACROS:
+        for name, elements in MACROS.items():
             for item in (group.get(name) or [])[:1]:
+                for element in elements:
+                    if element in dataset:
+                        del dataset[element]
                 dataset.update({element.tag: element for element in item})
 
 
@@ -144,8 +160,7 @@ def _layout(dataset: Dataset, shown: Shown) -> Layout:
     if kind in COLOUR:
         signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
         return Layout(colour=True, bits=dataset.BitsStored, values=signed)
-    rescaled = "RescaleSlope" in dataset or "ModalityLUTSequence" in dataset
-    measured = floats or rescaled or dataset.get("PixelRepresentation") or shown.by
+    measured = dicom_grey.changes(dataset) or floats or dataset.get("PixelRepresentation") or shown.by
     window = shown.numbers if shown.by == "window" else None
     if shown.by == "sigmoid":
         window = (0.0, 1.0)
@@ -155,50 +170,10 @@ def _layout(dataset: Dataset, shown: Shown) -> Layout:
     return Layout(colour=False, bits=bits, values=values, inverted=kind == "MONOCHROME1", window=window)
 
 
-def _shown(dataset: Dataset) -> Shown:
-    """What the file says of its display. Raises ImageError for a window that is none."""
-    centre, width = dataset.get("WindowCenter"), dataset.get("WindowWidth")
-    if centre is None or width is None:
-        return Shown("lut") if dataset.get("VOILUTSequence") else Shown()
-    centre, width = (float(np.atleast_1d(value)[0]) for value in (centre, width))
-    function = dataset.get("VOILUTFunction") or "LINEAR"
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise ImageError(f"a VOI LUT is LINEAR, LINEAR_EXACT or SIGMOID, not {function}; pass window=(low, high)")
-    if width <= (function == "LINEAR"):
-        raise ImageError(f"the file's window width must be over 1, not {width:g}; pass window=(low, high)")
-    if function == "SIGMOID":
-        return Shown("sigmoid", (centre, width))
-    if function == "LINEAR_EXACT":
-        return Shown("window", (centre - width / 2, centre + width / 2))
-    return Shown("window", (centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2))
-
-
-def _looked_up(values: np.ndarray, item: Dataset) -> np.ndarray:
-    """Through a VOI LUT, its ends for values beyond it. Raises ImageError for entries over its bits.
-
-    (pydicom's own indices wrap in a LUT of 8-bit entries.)
-    """
-    count, first, bits = item.LUTDescriptor
-    data = item.LUTData
-    if isinstance(data, bytes):
-        data = np.frombuffer(data, "<u2" if len(data) >= 2 * (count or 2**16) else np.uint8)
-    table = np.asarray(data).astype(np.int64)[: count or 2**16]
-    if table.max() >= 2**bits:
-        raise ImageError(f"a VOI LUT of {bits} bits holds {2**bits - 1} at most, not {table.max()}; pass window")
-    return table[np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)]
-
-
 def _coloured(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Indices through the palette, its ends for indices beyond it: [h, w, 3] uint8."""
+    """Indices through the palette, its ends for indices beyond it: [h, w, 3] uint8. Raises ImageError without one."""
+    if any(f"{band}PaletteColorLookupTableDescriptor" not in dataset for band in ("Red", "Green", "Blue")):
+        raise ImageError("PALETTE COLOR needs three lookup tables (PS3.3 C.7.6.3.1.5), but some are missing: mend it")
     count, first, _ = dataset.RedPaletteColorLookupTableDescriptor
     inside = np.clip(stored, first, first + (count or 2**16) - 1)
     return palette(apply_color_lut(inside, dataset)[..., :3])
-
-
-def _without_padding(layout: Layout, values: np.ndarray, stored: np.ndarray, dataset: Dataset) -> Layout:
-    """The range of the pixels that are no padding; padding then saturates. All of them where nothing else is."""
-    ends = int(dataset.PixelPaddingValue), int(dataset.get("PixelPaddingRangeLimit", dataset.PixelPaddingValue))
-    kept = values[(stored < min(ends)) | (stored > max(ends))]
-    if layout.values != "float" and layout.bits <= 8 or not kept.size or kept.min() == kept.max():
-        return layout
-    return replace(layout, window=(float(kept.min()), float(kept.max())))

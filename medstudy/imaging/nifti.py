@@ -8,7 +8,7 @@ volume is taken by its nearest axes, not resampled; nor are voxels that are not 
 the stored array, whose first axis left runs to the right and second downwards.
 
 Grey is scaled by `samples`, after the header's slope and intercept; where the header states a display range (cal_min
-below cal_max), that is the file's own window.
+below cal_max, both finite), that is the file's own window. Colour takes no slope.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
     header = _header(data)
     cut = _cut(header, reading)
     check_size(*cut.size, reading.max_pixels)
+    layout = _layout(header)
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     stored = kind.from_bytes(_whole(data, header)).dataobj.reshape(_shape(header))
     plane = cut.shown(np.asarray(stored[cut.index]))
-    layout = _layout(header)
     if not layout.colour:
         return to_rgb(plane, layout, reading)
     bands = [plane[name] for name in plane.dtype.names]
@@ -116,7 +116,11 @@ def _header(data: bytes) -> nibabel.Nifti1Header:
     second = head[4:6] in (b"n+", b"ni")
     if b"ni" in (head[4:6], head[344:346]):
         raise ImageError("NIfTI must be one file, but this is the header of a pair (.hdr and .img): save it as .nii")
-    return nibabel.Nifti2Header(head[:540]) if second else nibabel.Nifti1Header(head[:348])
+    kind, length = (nibabel.Nifti2Header, HEADER) if second else (nibabel.Nifti1Header, 348)
+    header, raw = kind(head[:length]), kind(head[:length], check=False)  # the check mends bitpix without a word
+    if int(raw["bitpix"]) != (bits := header.get_data_dtype().itemsize * 8):
+        raise ImageError(f"a voxel of this datatype has {bits} bits, but its bitpix is {raw['bitpix']}: fix it")
+    return header
 
 
 def _shape(header: nibabel.Nifti1Header) -> tuple[int, int, int, int]:
@@ -186,25 +190,35 @@ def _place(reading: Reading, count: int) -> int:
 def _layout(header: nibabel.Nifti1Header) -> Layout:
     """What a voxel is, after slope and intercept. Raises ImageError for what is not a number or a colour."""
     dtype = header.get_data_dtype()
+    scaled = header.get_slope_inter() not in ((None, None), (1.0, 0.0))
     if dtype.names:
+        if scaled:
+            raise ImageError("colour takes no slope and intercept, but this header states them: set scl_slope to 0")
         if dtype.names not in COLOUR:
             raise ImageError(f"NIfTI colour must be RGB or RGBA, not {dtype.names}: save it as one of these")
         return Layout(colour=True, alpha=len(dtype.names) == 4)
     low, high = float(header["cal_min"]), float(header["cal_max"])
-    window = (low, high) if low < high else None
-    values = values_of(dtype)
-    if header.get_slope_inter() not in ((None, None), (1.0, 0.0)):
-        values = "float"
+    window = (low, high) if low < high and np.isfinite((low, high)).all() else None
+    values = "float" if scaled else values_of(dtype)
     return Layout(colour=False, bits=dtype.itemsize * 8, values=values, window=window)
 
 
 def _whole(data: bytes, header: nibabel.Nifti1Header) -> bytes:
-    """The file, unpacked and as long as its header says. Raises ImageError; gzip's own error for one cut short."""
-    length = int(header.get_data_offset()) + int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize
+    """The file, unpacked and as long as its header says, but for zeros behind.
+
+    Raises ImageError; gzip's own error for one cut short.
+    """
+    shape, voxel = header.get_data_shape(), header.get_data_dtype().itemsize
+    length = int(header.get_data_offset()) + int(np.prod(shape)) * voxel
+    slice_ = int(np.prod(shape[:2])) * voxel
     if data[:2] == GZIP:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
             data = packed.read(length)
-            packed.read(1)  # reaches the checksum
+            rest = packed.read(slice_ + 1)  # reaches the checksum
+    else:
+        rest = data[length : length + slice_]
     if len(data) < length:
         raise ImageError(f"NIfTI of this header has {length:,} bytes, but these are {len(data):,}: fetch it again")
+    if len(rest) >= slice_ and any(rest):
+        raise ImageError(f"NIfTI of this header has {length:,} bytes, but a slice or more follows: mend its dim")
     return data

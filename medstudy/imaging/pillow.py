@@ -2,14 +2,15 @@
 
 Pillow keeps the high byte of 16-bit colour PNGs and of JPEG 2000s over 8 bits, and shifts those under 16: imagecodecs
 decodes these. Sound RGB and grey JPEGs are decoded by simplejpeg: the same pixels as Pillow's in a third of the time
-(tests hold the two together). A JPEG whose data end before its picture is refused even where an end marker hides it.
-Formats that start programs (EPS) or have no mark of their own (TGA) are not read.
+(tests hold the two together). A JPEG or PNG whose data end before its picture is refused even where an end marker
+hides it. Pillow's own limit of pixels does not apply: `max_pixels` does. Formats that start programs (EPS) or have no
+mark of their own (TGA) are not read.
 """
 
 from __future__ import annotations
 
 import io
-import warnings
+import struct
 from dataclasses import replace
 
 import imagecodecs
@@ -18,6 +19,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from medstudy.errors import ImageError
+from medstudy.imaging import png
 from medstudy.imaging.reading import Facts, Reading
 from medstudy.imaging.samples import (
     ORIENTATION,
@@ -38,9 +40,11 @@ OPTIONS = frozenset({"window", "frame", "background"})
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "JPEG2000", "PPM")
 PNG_ORIENTED = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks that may hold an orientation
 CUT_SHORT = "premature end of data segment"  # libjpeg: the data stop before the picture does
+NO_END = "Premature end of JPEG file"
 JPEGS = ("JPEG", "MPO")  # MPO: several in one file
 PACKED = {"GIF": "LZW", "PNG": "deflate", "BMP": "as in BMP", "WEBP": "WebP", "AVIF": "AV1", "PPM": "none"}
 SRGB_YCC = 18  # of JPEG 2000's enumerated colour spaces
+Image.init()  # Pillow's register of formats
 
 
 def matches(data: bytes) -> bool:
@@ -50,6 +54,7 @@ def matches(data: bytes) -> bool:
 
 def read(data: bytes, reading: Reading) -> np.ndarray:
     """[h, w, 3] uint8, upright. Raises ImageError, or whatever the decoder raises."""
+    data = _slim(data)
     image = open_header(data)
     check_size(image.height, image.width, reading.max_pixels)
     frame = check_frame(reading.frame, getattr(image, "n_frames", 1))
@@ -57,10 +62,15 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         pixels = _decode_jpeg(data)
         if pixels is not None:
             return turned(to_rgb(pixels, Layout(colour=True), reading), _orientation(image, data))
-    if (deep := _deep(image, data)) is not None:
-        return turned(_read_deep(deep, data, frame, reading), _orientation(image, data))
+    bands = _deep(image, data)
+    if image.format == "PNG" and frame == 0 and png.plain(data):
+        bands = _layout(image)  # by libpng, which refuses data that end early, in the time that Pillow takes
+    if bands is not None:
+        return turned(_read_bands(bands, data, frame, reading), _orientation(image, data))
     if image.mode == "CMYK":
         _check_cmyk(image, data)
+    if image.format == "PNG":
+        png.check_whole(data)
     if image.format == "PPM" and image.mode == "I" and reading.window is not None:
         raise ImageError("a PNM of 16 bits takes no window, because Pillow spreads its values: save it as PNG or TIFF")
     image.seek(frame)
@@ -77,12 +87,15 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
 
 def size(data: bytes, reading: Reading) -> tuple[int, int]:
     """(height, width), upright, from the header; a PNG without metadata is not decoded."""
+    data = _slim(data)
     image = open_header(data)
     return upright(image.height, image.width, _orientation(image, data))
 
 
 def describe(data: bytes, reading: Reading) -> Facts:
     """What the header says."""
+    profile = data[:8] == png.MARK and png.has(data, b"iCCP")
+    data = _slim(data)
     image = open_header(data)
     layout = _deep(image, data) or _layout(image)
     orientation = _orientation(image, data)
@@ -91,7 +104,7 @@ def describe(data: bytes, reading: Reading) -> Facts:
     if image.mode == "CMYK":
         words = "ink to red, green and blue, no profile" if "adobe" in image.info else "refused: no Adobe mark"
     frames = getattr(image, "n_frames", 1)
-    notes = ("a colour profile, not applied",) if image.info.get("icc_profile") else ()
+    notes = ("a colour profile, not applied",) if profile or image.info.get("icc_profile") else ()
     return Facts(
         kind=image.format, height=height, width=width, samples=len(image.getbands()) + _hidden_alpha(image, layout),
         bits=layout.bits, values=layout.values, frames=frames, orientation=orientation, alpha=layout.alpha,
@@ -100,16 +113,27 @@ def describe(data: bytes, reading: Reading) -> Facts:
 
 
 def open_header(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """The header; pixels are not decoded yet."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` is our own limit
+    """The header; pixels are not decoded yet.
+
+    As `PIL.Image.open` of these formats, but without its limit of pixels, which is a global of the process.
+    """
+    for name in formats:
+        make, accepts = Image.OPEN[name]
         try:
-            return Image.open(io.BytesIO(data), formats=formats)
-        except Image.UnidentifiedImageError as error:
-            raise ImageError(
-                f"cannot be decoded: files must be whole and one of {', '.join(FORMATS)} (JPEG of 8 bits), TIFF, DICOM "
-                f"(DICM at byte 128), NIfTI or slide, but this begins with {data[:8]!r}: convert it or leave it out"
-            ) from error
+            if accepts is None or accepts(data[:16]) is True:
+                return make(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue  # another format, or damaged
+        except Image.DecompressionBombError as error:  # of WebP, which asks by itself
+            raise ImageError(f"{name} is read up to Pillow's own limit ({error}): save it as PNG") from error
+    raise ImageError(
+        f"cannot be decoded: files must be whole and one of {', '.join(FORMATS)} (JPEG of 8 bits), TIFF, DICOM "
+        f"(DICM at byte 128), NIfTI or slide, but this begins with {data[:8]!r}: convert it or leave it out"
+    )
+
+
+def _slim(data: bytes) -> bytes:
+    return png.slim(data) if data[:8] == png.MARK else data
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:
@@ -163,14 +187,19 @@ def _check_cmyk(image: Image.Image, data: bytes) -> None:
             "save it as RGB"
         )
     if image.format == "JPEG":
-        try:
-            simplejpeg.decode_jpeg(data, "CMYK", strict=True)
-        except ValueError as error:
-            _refuse_cut(error)
+        check_whole(data, "CMYK")
 
 
-def _refuse_cut(error: ValueError) -> None:
-    if CUT_SHORT in str(error):
+def check_whole(data: bytes, colours: str = "GRAY") -> None:
+    """Raises ImageError for a JPEG whose data stop before its picture does, or that has no end."""
+    try:
+        simplejpeg.decode_jpeg(data, colours, strict=True)
+    except ValueError as error:
+        _refuse_cut(error, (CUT_SHORT, NO_END))
+
+
+def _refuse_cut(error: ValueError, signs: tuple[str, ...] = (CUT_SHORT,)) -> None:
+    if any(sign in str(error) for sign in signs):
         raise ImageError(
             f"cannot be decoded: the data of a JPEG must fill its picture, but they end before it ({error}): fetch it "
             f"again, it was cut short or damaged"
@@ -184,7 +213,7 @@ def _deep(image: Image.Image, data: bytes) -> Layout | None:
     """The layout of a file that Pillow would cut to 8 bits or shift; None where Pillow keeps every bit."""
     if image.format == "PNG" and data[24] == 16:  # the bit depth in IHDR
         bands = {0: 1, 2: 3, 4: 2, 6: 4}[data[25]] + ("transparency" in image.info)
-        return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4))
+        return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4), loose=bands > 1)
     if image.format == "JPEG2000":
         start = data.index(b"\xff\x4f\xff\x51")  # SOC and SIZ, https://www.itu.int/rec/T-REC-T.800 A.5.1
         depth, bands = data[start + 42], int.from_bytes(data[start + 40 : start + 42], "big")
@@ -204,7 +233,7 @@ def _colour_space(data: bytes) -> int | None:
     return int.from_bytes(data[start + 7 : start + 11], "big") if start > 0 and data[start + 4] == 1 else None
 
 
-def _read_deep(layout: Layout, data: bytes, frame: int, reading: Reading) -> np.ndarray:
+def _read_bands(layout: Layout, data: bytes, frame: int, reading: Reading) -> np.ndarray:
     if frame:
         raise ImageError("an animation of more than 8 bits is read at frame 0 only: save its frames as files")
     values = (imagecodecs.png_decode if data[:4] == b"\x89PNG" else imagecodecs.jpeg2k_decode)(data)

@@ -40,7 +40,7 @@ class Reading:
     max_pixels: height times width at most, checked before decoding.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     window: Window | None = None
     frame: int | None = None

@@ -4,11 +4,14 @@ The rule (`scale`): the window asked for; else the one that the file states; els
 (unsigned of 8 bits or fewer, colour, or with alpha), 0 to the greatest that their bits can hold, so that colours keep
 their hue; else, a measurement (grey of more bits, signed, float), the frame's least to its greatest. Float colour is
 0 to 1. It is linear, and what lies outside a window saturates: nothing wraps. A constant frame is black.
+
+A file of 16-bit colour cannot always say how many of the bits are used: cameras store 10, 12 or 14. Then they are the
+fewest of 8, 10, 12, 14 and 16 that hold every sample (`narrowed`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,6 +22,7 @@ from medstudy.imaging.reading import Colour, Reading, Window
 ORIENTATION = 0x0112
 UPRIGHT, SIDEWAYS = 1, (5, 6, 7, 8)  # of EXIF and TIFF; the latter swap height and width
 BYTE = (0.0, 255.0)
+USUAL = (8, 10, 12, 14, 16)  # bits that are kept in words of 16 or 32
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Layout:
 
     colour: red, green, blue; else grey. bits: used ones of a sample. values: "unsigned", "signed" or "float".
     alpha: opacity beside it, of the same type; premultiplied: colours are already times it. inverted: zero is white.
-    window: (low, high) that the file itself states.
+    window: (low, high) that the file itself states. loose: bits are those of the word, and the file cannot say how many
+    of them are used.
     """
 
     colour: bool
@@ -37,11 +42,17 @@ class Layout:
     premultiplied: bool = False
     inverted: bool = False
     window: Window | None = None
+    loose: bool = False
 
     @property
     def full(self) -> Window:
         """What a sample can hold: of a display's own values, black and white."""
         return (0.0, float(2**self.bits - 1)) if self.values == "unsigned" else (0.0, 1.0)
+
+    @property
+    def usual(self) -> list[int]:
+        """How many bits may be used, of a loose layout."""
+        return sorted({*USUAL, self.bits})
 
 
 def scale(layout: Layout, window: Window | None) -> tuple[Window | None, str]:
@@ -51,6 +62,8 @@ def scale(layout: Layout, window: Window | None) -> tuple[Window | None, str]:
         return window, f"{window[0]:g} to {window[1]:g}, the window asked for"
     if layout.window is not None:
         return layout.window, f"{layout.window[0]:g} to {layout.window[1]:g}, the file's own window"
+    if layout.loose:
+        return layout.full, f"0 to the greatest of the fewest of {', '.join(map(str, layout.usual))} bits that hold all"
     if layout.values == "unsigned" and layout.bits == 8:
         return BYTE, "values as they are"
     if layout.values == "unsigned" and (display or layout.bits < 8):
@@ -74,6 +87,9 @@ def rule(layout: Layout, reading: Reading) -> str:
 
 def to_rgb(values: np.ndarray, layout: Layout, reading: Reading, alpha: np.ndarray | None = None) -> np.ndarray:
     """Samples [h, w] or [h, w, 3] of `layout`, opacity [h, w], as uint8 [h, w, 3]. Raises ImageError."""
+    opaque = layout.full
+    if reading.window is None:
+        layout = narrowed(layout, values, alpha)
     window, _ = scale(layout, reading.window)
     display = layout.colour or layout.alpha
     if display and window is None:
@@ -90,7 +106,17 @@ def to_rgb(values: np.ndarray, layout: Layout, reading: Reading, alpha: np.ndarr
     shown = shown if layout.colour else np.repeat(shown[..., None], 3, axis=-1)
     if alpha is None:
         return shown
-    return composite(shown, to_uint8(alpha, layout.full), reading.background, layout.premultiplied)
+    if alpha.max() <= layout.full[1]:
+        opaque = layout.full
+    return composite(shown, to_uint8(alpha, opaque), reading.background, layout.premultiplied)
+
+
+def narrowed(layout: Layout, values: np.ndarray, alpha: np.ndarray | None = None) -> Layout:
+    """A loose layout with the fewest usual bits that hold every sample (and the opacity that colours are times)."""
+    if not layout.loose or layout.window is not None:
+        return layout
+    greatest = max(values.max(), alpha.max() if layout.premultiplied and alpha is not None else 0)
+    return replace(layout, bits=next(bits for bits in layout.usual if greatest < 2**bits), loose=False)
 
 
 def to_uint8(values: np.ndarray, window: Window | None = None) -> np.ndarray:

@@ -2,27 +2,31 @@
 
 A page of grey, colour, palette or ink becomes RGB by `samples`. More samples than these need (and alpha) are a
 microscope's channels: which to show is for the user to say (`Reading.channels`), one as grey or three as red, green and
-blue, each by its own rule of `samples` as grey, so that a weak stain is seen. Missing tiles are refused.
+blue, each by its own rule of `samples` as grey, so that a weak stain is seen. Missing tiles are refused. Frames are the
+pages that are not flagged as reduced copies or masks (`medstudy.imaging.tiff_planes`).
+
+Samples of more than 8 bits are shown from SMinSampleValue to SMaxSampleValue where the page states these. They must
+then lie between them, as they must in the SignificantBits of OME-XML.
 """
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
-from math import prod
+from dataclasses import replace
 
 import numpy as np
 from tifffile import TiffFile, TiffPage
 
 from medstudy.errors import ImageError
 from medstudy.imaging import pillow
-from medstudy.imaging.reading import Facts, Reading
+from medstudy.imaging.reading import Facts, Reading, Window
 from medstudy.imaging.samples import (
     UPRIGHT,
     Layout,
     check_frame,
     check_size,
     cmyk,
+    narrowed,
     palette,
     rule,
     to_rgb,
@@ -30,35 +34,14 @@ from medstudy.imaging.samples import (
     upright,
     values_of,
 )
+from medstudy.imaging.tiff_planes import Planes
 
 NAME = "a TIFF"
 OPTIONS = frozenset({"window", "frame", "channels", "background"})
 SAMPLES = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
 ALPHA = ("ASSOCALPHA", "UNASSALPHA")
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Channels that are pages: how many there are of each axis but those of a page, and which axis is the channels."""
-
-    shape: tuple[int, ...]
-    axis: int
-    pages: list
-
-    @property
-    def channels(self) -> int:
-        return self.shape[self.axis]
-
-    @property
-    def frames(self) -> int:
-        return len(self.pages) // self.channels
-
-    def page(self, frame: int, channel: int) -> TiffPage:
-        """The page of one channel of one frame."""
-        others = self.shape[: self.axis] + self.shape[self.axis + 1 :]
-        at = list(np.unravel_index(frame, others))
-        at.insert(self.axis, channel)
-        return self.pages[int(np.ravel_multi_index(at, self.shape))].aspage()
+WORDS = (16, 32)  # bits; a camera may use fewer
+RANGE = ("SMinSampleValue", "SMaxSampleValue")
 
 
 def matches(data: bytes) -> bool:
@@ -69,7 +52,8 @@ def matches(data: bytes) -> bool:
 def read(data: bytes, reading: Reading) -> np.ndarray:
     """[h, w, 3] uint8, upright. Raises ImageError, or whatever tifffile raises."""
     with _opened(data) as file:
-        pages = _pages(file, reading)
+        planes = Planes(file, data)
+        pages = _pages(planes, reading)
         for page in pages:
             check_size(page.imagelength, page.imagewidth, reading.max_pixels)
             _check_whole(page, len(data))
@@ -77,51 +61,64 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         page = pages[0]
         if page.photometric.name == "YCBCR":  # tifffile leaves YCbCr as it is, Pillow converts it
             return _ycbcr(data, page.index, reading)
-        layout = _layout(page, reading)
-        stacked = _stack(file) is not None
-        shown = _channels(pages, stacked, reading) if reading.channels else _page(page, layout, reading)
+        layout = _layout(page, planes.significant, reading)
+        stacked = planes.stack is not None
+        if reading.channels:
+            shown = _channels(pages, stacked, layout, reading)
+        else:
+            shown = _page(page, layout, planes.significant, reading)
         return turned(shown, _orientation(page))
 
 
 def size(data: bytes, reading: Reading) -> tuple[int, int]:
     """(height, width), upright, of the page that is read, from its header."""
     with _opened(data) as file:
-        page = _pages(file, reading)[0]
+        page = _pages(Planes(file, data), reading)[0]
         return upright(page.imagelength, page.imagewidth, _orientation(page))
 
 
 def describe(data: bytes, reading: Reading) -> Facts:
     """What the headers of the file and of the page that is read say."""
     with _opened(data) as file:
-        stack = _stack(file)
+        planes = Planes(file, data)
+        stack = planes.stack
         try:
-            page = _pages(file, reading)[0]
-            layout = _layout(page, reading)
+            page = _pages(planes, reading)[0]
+            layout = _layout(page, planes.significant, reading)
             words = rule(layout, reading)
             if reading.channels:
                 words = f"channels {', '.join(map(str, reading.channels))}, each: {words}"
         except ImageError as error:
-            page, layout, words = file.pages[reading.frame or 0].aspage(), Layout(colour=False), f"refused: {error}"
+            page, layout, words = file.pages[0].aspage(), Layout(colour=False), f"refused: {error}"
         height, width = upright(page.imagelength, page.imagewidth, _orientation(page))
-        sides = {other.shape for other in file.pages}
         return Facts(
             kind="TIFF", height=height, width=width, samples=stack.channels if stack else page.samplesperpixel,
-            bits=page.bitspersample, values=values_of(page.dtype), frames=stack.frames if stack else len(file.pages),
+            bits=page.bitspersample, values=values_of(page.dtype), frames=stack.frames if stack else len(planes.kept),
             orientation=_orientation(page), alpha=layout.alpha, photometric=page.photometric.name,
-            compression=page.compression.name, rule=words,
-            notes=(f"pages of {len(sides)} sizes",) if len(sides) > 1 else (),
+            compression=page.compression.name, rule=words, notes=tuple(_notes(planes)),
         )  # fmt: skip
+
+
+def _notes(planes: Planes) -> list[str]:
+    notes = []
+    if len(sides := {(page if page.keyframe else page.aspage()).shape for page in planes.file.pages}) > 1:
+        notes.append(f"pages of {len(sides)} sizes")
+    if flagged := len(planes.file.pages) - len(planes.kept):
+        notes.append(f"{flagged} pages are flagged as reduced copies or masks, and are no frames")
+    return notes
 
 
 def _opened(data: bytes) -> TiffFile:
     return TiffFile(io.BytesIO(data), _multifile=False)  # an OME-TIFF may name other files: none is opened
 
 
-def _pages(file: TiffFile, reading: Reading) -> list[TiffPage]:
+def _pages(planes: Planes, reading: Reading) -> list[TiffPage]:
     """The page that is read, or one page a channel where channels are pages. Raises ImageError."""
-    stack = _stack(file)
+    stack = planes.stack
+    if reading.frame is None or reading.channels:
+        planes.check_declared()
     if stack is None or (not reading.channels and reading.frame is not None):
-        page = file.pages[check_frame(reading.frame, len(file.pages))].aspage()
+        page = planes.full(reading.frame)
         _check_channels(reading, page.samplesperpixel)
         return [page]
     if not reading.channels:
@@ -134,19 +131,7 @@ def _pages(file: TiffFile, reading: Reading) -> list[TiffPage]:
     return [stack.page(frame, channel) for channel in reading.channels]
 
 
-def _stack(file: TiffFile) -> Stack | None:
-    """The channels that OME or ImageJ say are pages; None where a page holds them all."""
-    if len(file.pages) == 1:
-        return None
-    series = file.series[0]
-    inner = len(file.pages[0].shape)
-    axes, shape = series.axes[:-inner], series.shape[:-inner]
-    if "C" not in axes or shape[axes.index("C")] == 1 or len(series.pages) != prod(shape):
-        return None
-    return Stack(tuple(shape), axes.index("C"), list(series.pages))
-
-
-def _layout(page: TiffPage, reading: Reading) -> Layout:
+def _layout(page: TiffPage, significant: int | None, reading: Reading) -> Layout:
     """What a page's samples are. Raises ImageError for what cannot become RGB without guessing."""
     kind, count = page.photometric.name, page.samplesperpixel
     if not isinstance(page.bitspersample, int):
@@ -168,33 +153,65 @@ def _layout(page: TiffPage, reading: Reading) -> Layout:
         )
     if kind in ("PALETTE", "SEPARATED", "YCBCR"):
         return Layout(colour=True, alpha=alpha)
-    return Layout(
+    layout = Layout(
         colour=kind == "RGB", bits=page.bitspersample, values=values, alpha=alpha,
-        premultiplied=alpha and extra[0] == "ASSOCALPHA", inverted=kind == "MINISWHITE",
+        premultiplied=alpha and extra[0] == "ASSOCALPHA", inverted=kind == "MINISWHITE", window=_range(page, alpha),
     )  # fmt: skip
+    return _of_bits(layout, significant)
 
 
-def _page(page: TiffPage, layout: Layout, reading: Reading) -> np.ndarray:
+def _of_bits(layout: Layout, significant: int | None) -> Layout:
+    """With the bits of a display's own values that are used, as OME states; else left to be seen from the samples."""
+    if not (layout.colour or layout.alpha) or layout.values != "unsigned" or layout.bits not in WORDS:
+        return layout
+    return replace(layout, bits=significant) if significant else replace(layout, loose=True)
+
+
+def _range(page: TiffPage, alpha: bool) -> Window | None:
+    """(least, greatest) of samples of more than 8 bits, where the page states one pair for all of them."""
+    low, high = ({float(value) for value in np.atleast_1d(page.tags.valueof(name, default=[]))} for name in RANGE)
+    if page.bitspersample <= 8 or alpha or len(low) != 1 or len(high) != 1:
+        return None
+    window = low.pop(), high.pop()
+    return window if window[0] < window[1] else None
+
+
+def _page(page: TiffPage, layout: Layout, significant: int | None, reading: Reading) -> np.ndarray:
     """A page by its photometric, not turned: [h, w, 3] uint8."""
     values, kind = _samples(page), page.photometric.name
+    if reading.window is None:
+        _check_range(values, layout, significant)
     main, extra = values[..., : SAMPLES[kind]], values[..., SAMPLES[kind] :]
     alpha = extra[..., 0] if layout.alpha else None
     if kind == "PALETTE":
         return to_rgb(palette(page.colormap)[:, main[..., 0]].transpose(1, 2, 0), layout, reading, alpha)
     if kind == "SEPARATED":
-        ink = Layout(colour=True, bits=page.bitspersample, values=values_of(page.dtype))
+        ink = _of_bits(Layout(colour=True, bits=page.bitspersample, values=values_of(page.dtype)), significant)
+        ink = narrowed(ink, main)
         inks = [to_rgb(main[..., i : i + 1].repeat(3, -1), ink, Reading())[..., 0] for i in range(4)]
         return to_rgb(cmyk(np.stack(inks, -1)), layout, reading, alpha)
     return to_rgb(main if layout.colour else main[..., 0], layout, reading, alpha)
 
 
-def _channels(pages: list[TiffPage], stacked: bool, reading: Reading) -> np.ndarray:
+def _check_range(values: np.ndarray, layout: Layout, significant: int | None) -> None:
+    """Raises ImageError for samples beyond what the page or its description states."""
+    low, high = layout.window or (values.min(), values.max())
+    if significant and layout.values == "unsigned":
+        high = min(high, 2**significant - 1)
+    if values.min() < low or values.max() > high:
+        raise ImageError(
+            f"samples must lie in what SMinSampleValue, SMaxSampleValue or SignificantBits state, {low:g} to {high:g}, "
+            f"but they reach from {values.min():g} to {values.max():g}: pass window=(low, high), or mend the tags"
+        )
+
+
+def _channels(pages: list[TiffPage], stacked: bool, layout: Layout, reading: Reading) -> np.ndarray:
     """One channel as grey or three as red, green and blue, each scaled by itself: [h, w, 3] uint8."""
     if stacked:
         planes = [_samples(page)[..., 0] for page in pages]
     else:
         planes = [_samples(pages[0])[..., channel] for channel in reading.channels]
-    shown = [to_rgb(plane, _layout(pages[0], reading), reading)[..., 0] for plane in planes]
+    shown = [to_rgb(plane, layout, reading)[..., 0] for plane in planes]
     return np.stack(shown if len(shown) == 3 else shown * 3, axis=-1)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jinja2 import TemplateError
@@ -45,6 +46,7 @@ class Realised(Geometry):
     """Any size; its visual tokens are counted in what the processor makes of an image of that size."""
 
     count: Callable[[Size], int]
+    floats: ClassVar[bool] = False
 
     @property
     def sizes(self) -> str:

@@ -54,6 +54,7 @@ class Tiles(Geometry):
     patches: int
     unit: ClassVar[str] = "tile"
     enlarges: ClassVar[bool] = True
+    floats: ClassVar[bool] = False
 
     def layout(self, size: Size) -> tuple[int, int]:
         """Rows and columns of tiles."""

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from medstudy import paths
 
@@ -13,15 +22,17 @@ from medstudy import paths
 class Source(BaseModel):
     """Where a data set comes from, and how much of it is used.
 
-    path: a hub id, or a folder that holds the same files. revision: a commit of the hub's repository; None takes the
-    newest, and the run's record says which that was. train, val, test: at most so many images of each split, the
-    first of a seeded order that keeps groups together; None is all, 0 none. val_share: of the training groups, held out
-    for validation where the source has no such split. split: "source" takes the source's own; "group" shares its groups
-    out anew, test_share of them for testing, so that none stands in two splits. seed: of that order and those shares.
-    on_unreadable: an image that cannot be read stops the study, or is left out and listed.
+    path: a hub id, or a folder that holds the same files; a relative one is taken from the params file's folder.
+    revision: a commit of the hub's repository; None takes the newest, and the run's record says which that was.
+    train, val, test: at most so many images of each split, the first of a seeded order that keeps groups together; None
+    is all, 0 none. val_share: of the training groups, held out for validation where the source has no such split.
+    split: "source" takes the source's own; "group" shares its groups out anew, test_share of them for testing, so that
+    none stands in two splits. seed: of that order and those shares. on_unreadable: an image that cannot be read stops
+    the study, or is left out and listed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+    on_hub: ClassVar[bool] = False  # whether `path` may be a hub id although it has no default
 
     path: str
     revision: str | None = None
@@ -34,6 +45,14 @@ class Source(BaseModel):
     on_unreadable: Literal["stop", "skip"] = "stop"
     seed: NonNegativeInt = 42
 
+    @field_validator("path", "images", check_fields=False)
+    @classmethod
+    def _placed(cls, text: str | None, info: ValidationInfo) -> str | None:
+        """Absolute where it is a folder or file; see `medstudy.paths.placed`."""
+        folder = (info.context or {}).get("folder")
+        hub = info.field_name == "path" and (cls.on_hub or not cls.model_fields["path"].is_required())
+        return text if text is None else paths.placed(text, folder, hub)
+
     @model_validator(mode="after")
     def _leaves_some(self) -> Source:
         if self.split == "group" and self.test_share + self.val_share >= 1:
@@ -42,5 +61,5 @@ class Source(BaseModel):
 
     @property
     def root(self) -> Path:
-        """`path` as a folder: as given, or below the repository when it does not exist here."""
+        """`path` as a folder. One of params made in Python is taken from here, else from the repository."""
         return paths.resolve(self.path)

@@ -13,10 +13,35 @@ def below(root: Path, name: str) -> Path:
     """The file `name` under `root`. Raises DataError for one that is absolute, leaves the folder, or is not there."""
     file = (root / name).resolve()
     if Path(name).is_absolute() or not file.is_relative_to(root.resolve()):
+        if link := _link_out(root, name):
+            raise DataError(
+                f"A data set's files lie in its folder {root}, but a row names {name!r}, and the symbolic link "
+                f"{link!r} leads out of the folder. Copy the files there, or name the folder that holds them."
+            )
         raise DataError(f"A data set's files lie in its folder {root}, but a row names {name!r}. Use relative paths.")
     if not file.is_file():
         raise DataError(f"A row names the file {name!r}, but {root} has none. Copy it there, or remove the row.")
     return file
+
+
+def _link_out(root: Path, name: str) -> str:
+    """The first part of a relative path without ".." that is a symbolic link out of `root`; "" for any other path."""
+    place = Path(name)
+    if place.is_absolute() or ".." in place.parts:
+        return ""
+    parts = (Path(*place.parts[: count + 1]) for count in range(len(place.parts)))
+    outside = (one for one in parts if not (root / one).resolve().is_relative_to(root.resolve()))
+    return next((one.as_posix() for one in outside if (root / one).is_symlink()), "")
+
+
+def unrepeated(pairs: list[tuple]) -> dict:
+    """The object of a JSON's pairs, for `object_pairs_hook`. Raises ValueError for a name that stands there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice in one object, and only one of the values could be read")
+    return found
 
 
 def jsonl(file: Path) -> Iterator[dict]:
@@ -47,6 +72,6 @@ def need(row: Mapping, columns: Mapping[str, str], where: str) -> None:
 
 def _parsed(text: str, where: str):
     try:
-        return json.loads(text)
-    except ValueError as error:
+        return json.loads(text, object_pairs_hook=unrepeated)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where} must be valid json: {error}.") from error

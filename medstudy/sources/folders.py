@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from medstudy import paths
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
 from medstudy.sources import files
+from medstudy.sources.table import different
 
 
 def root(path: str, holds: str, names: Sequence[str] = (), revision: str | None = None) -> Path:
@@ -50,12 +52,19 @@ def table(
     """
     try:
         text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+        _different_names(file, separator)
         chunks = pd.read_csv(file, sep=separator, usecols=columns, chunksize=at_once, **text)
         for chunk in chunks:
             files.need(dict.fromkeys(chunk.columns), needed, str(file))
             yield from chunk.to_dict("records")
     except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
         raise DataError(f"{file} must be a table in UTF-8, but it cannot be read as one: {error}.") from error
+
+
+def _different_names(file: Path, separator: str) -> None:
+    """Raise DataError for a column's name that stands twice: pandas would rename the second."""
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        different(next(csv.reader(lines, delimiter=separator), []), str(file))
 
 
 class Images:

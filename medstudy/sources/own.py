@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,10 +16,12 @@ from medstudy import images
 from medstudy.errors import DataError, ImageError, MedstudyError
 from medstudy.imaging.reading import Facts, Reading
 from medstudy.pictures import Picture
-from medstudy.records import Example, Shot
-from medstudy.sources import splits
+from medstudy.records import LETTERS, Example, Shot
+from medstudy.sources import size, splits
 from medstudy.sources.base import Source
-from medstudy.sources.columns import Asked, Columns, Kind, RowError
+from medstudy.sources.binding import Bound
+from medstudy.sources.cells import RowError
+from medstudy.sources.columns import Asked, Columns, Kind
 
 NAMED = 5  # faults that an error names; `medstudy data check` lists them all
 READING = TypeAdapter(Reading)
@@ -31,8 +34,10 @@ class Own(Source):
     label: what the study calls it. kind: of every question; auto is a choice where there are options, closed where
     the answer is yes or no, else open. ask: the question of every row, where the table has none. reading: how images
     are read. render: whether images may appear in notebooks and figures. on_unreadable: what a row does that cannot
-    be used, or an image that cannot be read: stop the study, or be left out. test_share, val_share: of the groups,
-    where the source itself has no splits; val_share is also held out of a training split that comes without one.
+    be used, or an image that cannot be read: stop the study, or be left out. on_contradiction: whether test
+    questions of one image that contradict each other (`sources.conflicts`) stop the study or are kept. test_share,
+    val_share: of the groups, where the source itself has no splits; val_share is also held out of a training split that
+    comes without one.
     """
 
     label: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -45,6 +50,7 @@ class Own(Source):
     license: str = "not stated"
     render: bool = False
     on_unreadable: Literal["stop", "skip"] = "stop"
+    on_contradiction: Literal["stop", "keep"] = "stop"
     test_share: float = Field(default=0.2, gt=0, le=1)
 
     @model_validator(mode="after")
@@ -79,10 +85,19 @@ class Entry:
 
 @dataclass
 class Survey:
-    """All that a source's rows say, and which of them cannot be used; no image has been decoded."""
+    """All that a source's rows say, and which of them cannot be used; no image has been decoded.
+
+    bindings: {table, role, column, how} of each column, of the marks in the texts, and of how the splits arose.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    bindings: list[dict] = field(default_factory=list)
+    marks: Counter = field(default_factory=Counter)  # "marks", and "rows" that have some
+
+    def bind(self, table: str, bound: Bound) -> None:
+        """Note which column of a table is what."""
+        self.bindings += [{"table": table} | one for one in bound.how]
 
     def chosen(self, params: Own, split: str) -> Iterator[Entry]:
         """The entries of one split, as many as the params want of it."""
@@ -90,32 +105,32 @@ class Survey:
         return splits.capped(mine, getattr(params, split), params.seed)
 
 
-def survey(params: Own, asked: Iterable[Asked], faults: list[Fault], names: Callable[[tuple], str]) -> Survey:
-    """Rows put together by image, split and grouped. names: an example's id from its images.
+def survey(params: Own, asked: Iterable[Asked], found: Survey, names: Callable[[tuple], str], stated_by: str) -> Survey:
+    """Rows put together by image, split and grouped, into `found`. names: an example's id from its images.
 
     Images that stand in one prompt belong to one group, unless rows say otherwise. `split: group` shares the groups out
-    as where the source has no splits.
+    as where the source has no splits. stated_by: what says a row's split, for the report.
     """
     anew = getattr(params, "split", None) == "group"
-    found: dict[tuple, list[Asked]] = {}
+    faults = found.faults
+    by_image: dict[tuple, list[Asked]] = {}
     readings: dict[str, Reading] = {}
-    for one in asked:
+    for one in _classes_by_id(_numbered_from_0(list(asked), params, faults)):
         try:
             reading = _reading(params.reading, one.reading, readings)
         except MedstudyError as error:
             faults.append(Fault(one.split or "", one.where, names(one.images), "reading", str(error)))
             continue
-        found.setdefault((one.images, reading, None if anew else one.split), []).append(one)
-    first = _connected(shown for shown, _, _ in found)
+        by_image.setdefault((one.images, reading, None if anew else one.split), []).append(one)
+    first = _connected(shown for shown, _, _ in by_image)
     named: dict = {}  # the first group that a row states, of all images that are connected
-    for (shown, _, _), rows in found.items():
+    for (shown, _, _), rows in by_image.items():
         for one in rows:
             if one.group:
                 named.setdefault(first[shown[-1]], one.group)
-    stated = any(split for _, _, split in found)
-    held = stated and not any(split == "val" for _, _, split in found)
-    made = []
-    for (shown, reading, split), rows in found.items():
+    stated = any(split for _, _, split in by_image)
+    held = stated and not any(split == "val" for _, _, split in by_image)
+    for (shown, reading, split), rows in by_image.items():
         name = names(shown) + _suffix(reading, params.reading)
         rows = list(_different(rows, name, faults))
         stated_here = next((one.group for one in rows if one.group), None)
@@ -124,38 +139,105 @@ def survey(params: Own, asked: Iterable[Asked], faults: list[Fault], names: Call
             split = splits.drawn(group, params.test_share, params.val_share, params.seed)
         elif held and split == "train" and splits.held_out(group, params.val_share, params.seed):
             split = "val"
-        made.append(Entry(name, shown, reading, tuple(rows), split, group))
-    return Survey(made, faults)
+        found.entries.append(Entry(name, shown, reading, tuple(rows), split, group))
+    found.bindings += _arisen(params, found, stated_by if stated else "", held, bool(named))
+    return found
 
 
-def load(params: Own, found: Survey, split: str, picture: Callable[[object, Reading], Picture]) -> Iterator[Example]:
-    """The examples of one split, an image at a time. Raises DataError for the first fault unless faults are skipped."""
+def _numbered_from_0(asked: list[Asked], params: Own, faults: list[Fault]) -> Iterator[Asked]:
+    """The rows but those whose answer is a bare number, unless one of these is 0: else they may count from 1."""
+    clear = any(one.counted and one.question.answer == LETTERS[0] for one in asked)
+    for one in asked:
+        if clear or not one.counted:
+            yield one
+            continue
+        message = (
+            f"A number names an option from 0, but no answer of {params.label} is 0, so that they may count from 1. "
+            "Write the option's text or its letter."
+        )
+        faults.append(Fault(one.split or "", one.where, str(one.images[-1]), "number from 0 or 1", message))
+
+
+def _classes_by_id(asked: Iterable[Asked]) -> Iterator[Asked]:
+    """The rows, those of one class question by one id: its text, unless the table states an id that is its alone.
+
+    It asks the same of many images, and its classes are the answers of all that share its id.
+    """
+    asked = list(asked)
+    pairs = {(one.question.text, one.question.id) for one in asked if one.question.kind == "class"}
+    by_text, by_id = Counter(text for text, _ in pairs), Counter(id for _, id in pairs)
+    for one in asked:
+        question = one.question
+        mixed = question.kind == "class" and max(by_text[question.text], by_id[question.id]) > 1
+        yield replace(one, question=replace(question, id=question.text)) if mixed else one
+
+
+def _arisen(params: Own, found: Survey, stated_by: str, held: bool, grouped: bool) -> Iterator[dict]:
+    """What the report says of groups, splits and marks."""
+    drawn = f"drawn by group (test_share {params.test_share}, val_share {params.val_share}, seed {params.seed})"
+    split = stated_by or drawn
+    if held and any(one.split == "val" for one in found.entries):
+        split += f"; val is drawn from the groups of train (val_share {params.val_share}, seed {params.seed})"
+    group = "stated, or the images of one prompt" if grouped else "not stated: each image is a group of its own"
+    for role, how in (("splits", split), ("groups", group)):
+        yield {"table": "all", "role": role, "column": "", "how": how}
+    marks = f"{found.marks['marks']} marks of images in {found.marks['rows']} questions, read"
+    yield {"table": "all", "role": "marks", "column": "", "how": marks if found.marks["rows"] else "none"}
+
+
+def load(params: Own, found: Survey, split: str, picture: Callable[[object, Reading], Picture],
+         left_out: list[Fault] | None = None) -> Iterator[Example]:  # fmt: skip
+    """The examples of one split, an image at a time. Raises DataError for the first fault unless faults are skipped.
+
+    left_out: takes the faults of what is skipped here; those of the rows are in `found`.
+    """
     skip = params.on_unreadable == "skip"
     if found.faults:
         if not skip:
             raise DataError(_summary(params, found.faults))
         warnings.warn(_summary(params, found.faults), stacklevel=2)
     for entry in found.chosen(params, split):
-        try:
-            made = example(params, entry, picture)
-            if skip:
-                for shown in made.images:
-                    shown.pixels()
-        except DataError as error:
+        faults: list[Fault] = []
+        made = example(params, entry, picture, faults, decode=skip)
+        for one in faults:
             if not skip:
-                raise DataError(f"{entry.rows[0].where} of {params.label}: {error}") from error
-            warnings.warn(f"Left out of {params.label} {split}: {entry.rows[0].where}: {error}", stacklevel=2)
-            continue
-        yield made
+                raise DataError(f"{one.where} of {params.label}: {one.message}")
+            warnings.warn(f"Left out of {params.label} {split}: {one.where}: {one.message}", stacklevel=2)
+        if left_out is not None:
+            left_out += faults
+        if made:
+            yield made
 
 
-def example(params: Own, entry: Entry, picture: Callable[[object, Reading], Picture]) -> Example:
-    """An entry with its images, as their encoded bytes. Raises DataError, ImageError."""
-    *earlier, image = (picture(one, entry.reading) for one in entry.images)
+def example(params: Own, entry: Entry, picture: Callable[[object, Reading], Picture], faults: list[Fault],
+            decode: bool = False) -> Example | None:  # fmt: skip
+    """An entry with its images, as their encoded bytes; None where none of its rows can be used.
+
+    What is wrong goes to `faults`: images that cannot be read, and rows whose detail or box is not in the image.
+    decode: look at the pixels too, and not only at the file's header.
+    """
     first = entry.rows[0]
+    try:
+        *earlier, image = (picture(one, entry.reading) for one in entry.images)
+        if decode:
+            for one in (*earlier, image):
+                one.pixels()
+        height, width = image.height, image.width
+    except DataError as error:
+        faults.append(fault(error, first.where, entry.split, entry.image_id))
+        return None
+    rows = []
+    for one in entry.rows:
+        try:
+            size.check(one.question.detail_px, one.box, height, width)
+            rows.append(one)
+        except DataError as error:
+            faults.append(fault(error, one.where, entry.split, entry.image_id))
+    if not rows:
+        return None
     return Example(
-        image_id=entry.image_id, image=image, questions=tuple(one.question for one in entry.rows),
-        dataset=params.label, split=entry.split, group=entry.group, family=params.label,
+        image_id=entry.image_id, image=image, questions=tuple(one.question for one in rows),
+        dataset=params.label, split=entry.split, group=entry.group, family=first.family or params.label,
         modality=first.modality or params.modality, anatomy=first.anatomy or params.anatomy, render=params.render,
         source=params.label, license=params.license, context=tuple(Shot(one) for one in earlier),
     )  # fmt: skip

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
-from medstudy.sources import files
+from medstudy.sources import files, marks
+from medstudy.sources.cells import RowError
 
-TAG = "<image>"  # where an image stands in a text; we put images first, as ms-swift does without it
+KEYS = ("query", "response", "history", "messages", "system", "images", "image")
 COLUMNS = {"query": "the question", "response": "its answer", "images": "paths of images"}
 
 
@@ -23,7 +24,8 @@ COLUMNS = {"query": "the question", "response": "its answer", "images": "paths o
 class Row:
     """One row: the question and answer that it ends with, the paths of its images, and all that the file says.
 
-    `earlier` are the (question, answer) pairs before the last one. `where` names the row in errors.
+    `earlier` are the (question, answer) pairs before the last one, and `shown` how many of the images each turn has
+    seen (see `marks.conversation`). `where` names the row in errors.
     """
 
     number: int  # in the file, from 0
@@ -33,6 +35,13 @@ class Row:
     earlier: tuple[tuple[str, str], ...]
     fields: Mapping
     where: str
+    shown: tuple[int, ...] = ()
+
+    def turns(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
+        """(images, question, answer) of each turn."""
+        pairs = [*self.earlier, (self.query, self.response)]
+        for count, (query, response) in zip(self.shown, pairs, strict=True):
+            yield self.images[:count], query, response
 
 
 def rows(file: Path, strip: str = "") -> Iterator[Row]:
@@ -48,10 +57,17 @@ def row(content: Mapping, number: int, where: str, strip: str = "") -> Row:
     """One parsed row of either form. Raises DataError."""
     if not isinstance(content, Mapping):
         raise DataError(f"{where} must be an object, got {type(content).__name__}.")
+    if content.get("messages") and content.get("query"):
+        raise DataError(f"{where} must have `messages` or a `query`, but has both. Remove one of them.")
     turns = _messages(content["messages"], where) if content.get("messages") else _pairs(content, where)
-    *earlier, (query, response) = turns
     images = tuple(name.removeprefix(strip).lstrip("/") if strip else name for name in _images(content, where))
-    return Row(number, query, response, images, tuple(earlier), content, where)
+    try:
+        marks.refuse_all(str(content.get("system") or ""), "system message")
+        placed = marks.conversation(turns, images)
+    except RowError as error:
+        raise RowError(error.problem, f"{where}: {error}") from error
+    *earlier, (query, response) = ((query, response) for _, query, response in placed)
+    return Row(number, query, response, images, tuple(earlier), content, where, tuple(len(one) for one, _, _ in placed))
 
 
 def picture(found: Row, root: Path, place: int = 0) -> Picture:
@@ -88,6 +104,8 @@ def _messages(messages: list, where: str) -> list[tuple[str, str]]:
     if not isinstance(messages, list) or not all(isinstance(one, Mapping) for one in messages):
         raise DataError(f"{where} must have a list of {{role, content}} as `messages`, got {messages!r:.60}. Mend it.")
     turns = [one for one in messages if one.get("role") != "system"]
+    for one in (one for one in messages if one.get("role") == "system"):
+        marks.refuse_all(_text(one.get("content"), "content", where), "system message")
     roles = [one.get("role") for one in turns]
     if not turns or roles != ["user", "assistant"] * (len(turns) // 2):
         raise DataError(f"{where} must have messages that go user, assistant, … and end with an answer, got {roles}.")
@@ -96,15 +114,17 @@ def _messages(messages: list, where: str) -> list[tuple[str, str]]:
 
 
 def _text(value, name: str, where: str) -> str:
-    """A text without the marks of its images. Raises DataError for a null, or a list of parts."""
+    """A text with the marks of its images. Raises DataError for a null, or a list of parts."""
     if not isinstance(value, str):
         raise DataError(f"{where} must have a text as `{name}`, got {value!r}. Fill it in, or remove the row.")
-    return value.replace(TAG, "").strip()
+    return value.strip()
 
 
 def _images(content: Mapping, where: str) -> list[str]:
     """Paths of a row's images: a list of texts or of {"path"}, one text, or null."""
-    value = content.get("images", content.get("image"))
+    if content.get("images") and content.get("image"):
+        raise DataError(f"{where} must name its images as `images` or `image`, but has both. Remove one of them.")
+    value = content.get("images") or content.get("image")
     found = value if isinstance(value, list) else [] if value is None else [value]
     names = [one.get("path") if isinstance(one, Mapping) else one for one in found]
     if wrong := [name for name in names if not isinstance(name, str) or not name]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from medstudy.errors import DataError
@@ -31,11 +31,35 @@ def _csv(file: Path) -> Iterator[dict]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             delimiter = max(DELIMITERS, key=lines.readline().count)
             lines.seek(0)
-            yield from csv.DictReader(lines, delimiter=delimiter)  # cells beyond the head: under None
+            rows = csv.reader(lines, delimiter=delimiter)
+            head = different(next(rows, []), file.name)
+            for cells in filter(None, rows):
+                yield _named(head, cells)
     except (OSError, csv.Error) as error:
         raise DataError(f"{file.name} cannot be read as a table: {error}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"A table is in UTF-8, but {file.name} is not ({error}). Save it as UTF-8.") from error
+
+
+def different(names: Sequence[str], where: str) -> list[str]:
+    """The names of a table's columns. Raises DataError for one that stands there twice; a blank one is no name."""
+    if twice := [name for name in names if name.strip() and names.count(name) > 1]:
+        raise DataError(
+            f"A column's name stands once in a table, but {where} has {twice[0]!r} {names.count(twice[0])} times, and "
+            "only one of them could be read. Rename or remove the others."
+        )
+    return list(names)
+
+
+def _named(head: list[str], cells: list[str]) -> dict:
+    """{column: cell}; under None the cells beyond the head, those that are missing, and what no name tells apart."""
+    row: dict = dict.fromkeys(head) | dict(zip(head, cells, strict=False))
+    unnamed = [cell for name, cell in zip(head, cells, strict=False) if not name.strip() and cell.strip()]
+    if len(cells) != len(head):
+        row[None] = f"{len(cells)} cells for {len(head)} columns"
+    elif len(unnamed) > 1:
+        row[None] = f"{len(unnamed)} cells in columns without a name"
+    return row
 
 
 def _parquet(file: Path) -> Iterator[dict]:
@@ -43,7 +67,20 @@ def _parquet(file: Path) -> Iterator[dict]:
 
     try:
         with pq.ParquetFile(file) as table:
+            _different_fields(table.schema_arrow, file.name)
             for batch in table.iter_batches(1024):
                 yield from batch.to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise DataError(f"{file.name} cannot be read as parquet: {error}. Write it again.") from error
+
+
+def _different_fields(fields: Iterable, where: str) -> None:
+    """Raise DataError for a name that stands twice in a schema, or in a struct or a list of structs of it."""
+    fields = list(fields)
+    different([field.name for field in fields], where)
+    for field in fields:
+        kind = field.type
+        while hasattr(kind, "value_type"):
+            kind = kind.value_type
+        if hasattr(kind, "fields"):
+            _different_fields(kind.fields, f"{field.name} of {where}")

@@ -17,6 +17,8 @@ from medstudy.errors import ParamsError
 from medstudy.figures import Rendered, StudyData, saving
 from medstudy.tables import (
     author_scores,
+    by_tag,
+    choices,
     claims,
     data_sets,
     leakage,
@@ -50,6 +52,7 @@ def _entry(number: int, module: ModuleType) -> Entry:
 
 _ORDER = (
     data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage, sets,
+    choices, by_tag,
 )  # fmt: skip
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 

@@ -41,8 +41,8 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "sampled_standard: the remaining pair. The author's scores: the word yes or no found anywhere; recall and F1 "
         "of words, repeats counted; the first letter; the class contained in the text; the first cell line named; the "
         "mean over localizations of the share of their rows that name them. The standard ones: yes or no as a word "
-        "and its opposite not; recall and F1 of multisets of words; the letter alone; this class and no other; this "
-        "cell line and no other; the F1 of the localizations of a row. Per cent, all seeds together; in brackets "
-        f"{data.interval_words(study)}; images counts independent groups."
+        "and its opposite not; recall and F1 of multisets of words; this option, by letter or text, and no other; this "
+        "class and no other; this cell line and no other; the F1 of the localizations of a row. Per cent, all seeds "
+        f"together; in brackets {data.interval_words(study)}; images counts independent groups."
         f"{'' if len(study.author) else ' ' + DECODING}"
     )

@@ -25,6 +25,11 @@ def build(study: StudyData) -> pd.DataFrame:
     table = author.merge(
         strict[[*KEYS, "strict_pct", "strict_pct_low", "strict_pct_high"]], on=KEYS, how="left"
     )
+    chosen = rows[rows["kind"] == "choice"]
+    if "likelihood" in chosen and chosen["likelihood"].notna().any():
+        likely = percent(summarise(chosen, KEYS, "likelihood", study.level), "likelihood_pct")
+        ends = ["likelihood_pct", "likelihood_pct_low", "likelihood_pct_high"]
+        table = table.merge(data.texts(likely)[[*KEYS, *ends]], on=KEYS, how="left")
     counts = ["questions", "images", "seeds"]
     return _ordered(table[[c for c in table if c not in counts] + counts])
 
@@ -42,10 +47,16 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
+    likely = (
+        "likelihood_pct: of choices, the right option has the highest log-likelihood of all, whatever was written. "
+        if "likelihood_pct" in table
+        else ""
+    )
     return (
         "Each training regime at the inference policy that matches it (native for mixed, added and "
         "curriculum regimes). author_pct: the score as the paper's first author's public code computes "
         "it, bug for bug; strict_pct: the standard one beside it (word-level yes/no, multiset word "
-        "recall, the letter that is chosen, the class named and no other). In brackets "
+        "recall, the option that is named and no other, the class named and no other), which every other "
+        f"figure and table calls the score. {likely}In brackets "
         f"{data.interval_words(study)}; images counts independent groups."
     )

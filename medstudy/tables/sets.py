@@ -42,7 +42,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def _confusion(sets: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Of pairs of choices that are to be told apart: the share given the same option, of those answered by letters."""
+    """Of pairs of choices that are to be told apart: the share given the same option, of those that name one each."""
     table = columns.percent(summarise(sets, BY, "confused", level), "confusion_pct")
     return table[[*BY, "confusion_pct", "confusion_pct_low", "confusion_pct_high", "questions"]].rename(
         columns={"questions": "pairs"}
@@ -53,7 +53,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     confusion = (
         " confusion: the share of pairs with the same options and different references that were given the same option "
-        "for both, of the pairs in which both answers start with a letter, as MediConfusion's code counts."
+        "for both, of the pairs in which both answers name one option (MediConfusion's code: start with a letter)."
         if "confusion_pct" in table
         else ""
     )
@@ -61,6 +61,6 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "A set is right when every one of its questions is (MediConfusion: a pair of images with the same question; "
         "ProbMed: the questions of one image about one dimension, made-up attributes among them). guessing: the chance "
         "of a whole set by uniform guessing; question_accuracy: the mean of its questions one by one. Scores are the "
-        "strict ones: a letter, yes or no must stand alone. "
+        "strict ones: one option or class and no other, yes or no as a word. "
         f"Brackets: {study.level:.0%} intervals over image groups and training seeds.{confusion}"
     )

@@ -182,7 +182,7 @@ def test_an_unreadable_picture_may_be_left_out_and_is_listed(monkeypatch, tmp_pa
     prints = pd.read_parquet(tmp_path / "fingerprints.parquet")
     assert set(prints["image_id"]) == set(table["image_id"])
     splits["test"] = splits["test"][:1]
-    with pytest.raises(DataError, match="test of made is empty. 2 images could not be read"):
+    with pytest.raises(DataError, match="test of made is empty. 2 rows or images could not be used"):
         store.build(Lenient(), tmp_path)
 
 

@@ -29,7 +29,7 @@ VERSION = "2"
 class Params(BaseModel):
     """Images of each split, and the seed of them all."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     name: Literal["general"] = "general"
     train: int = Field(20_000, ge=0)
     val: int = Field(500, ge=0)

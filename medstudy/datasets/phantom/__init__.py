@@ -29,7 +29,7 @@ Family = Literal["radiology", "pathology", "subcellular", "cytology"]
 class Params(BaseModel):
     """How many images each split has in all; the families take turns."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: Literal["phantom"] = "phantom"
     train: NonNegativeInt = 480

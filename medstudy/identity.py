@@ -1,0 +1,151 @@
+"""Whether references can be scored: each is right by itself, and no two that differ count as the same.
+
+    findings = identity.check(questions)   # a table, one row a finding; empty where all is well
+
+The standard scores ignore case, articles and the like (`medstudy.words`). Two references that differ by nothing else
+are one answer to them. Between classes that is an error: an answer would be right or wrong by how it is typed. Among
+open answers it is a notice, and so are options of one question that read alike, which only letters tell apart.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator
+
+import pandas as pd
+
+from medstudy import choices, metrics, scoring
+from medstudy.errors import DataError
+from medstudy.words import ARTICLES, words
+
+COLUMNS = ["stops", "problem", "dataset", "kind", "question_id", "references", "message"]
+STANDARD = ("strict", "exact", "strict_precision", "strict_recall", "strict_f1", "strict_cell_line",
+            "strict_localization_f1")  # fmt: skip
+ITSELF, ALIKE = "not right by itself", "references alike"
+OPTIONS_ALIKE = "options alike"
+NAMED = 5  # findings that an error names
+
+
+def check(questions: pd.DataFrame) -> pd.DataFrame:
+    """The findings on references, columns `COLUMNS`; those that `stops` marks make scores wrong.
+
+    questions: one row a question, of one or several data sets, with dataset, question_id, kind, answer, and where a
+    kind has them options, cell_line, localizations: a data job's questions.parquet, or predictions. Blank answers are
+    left out, as `scoring.score` refuses them by itself.
+    """
+    rows = _distinct(questions)
+    made = [one for _, part in rows.groupby(["dataset", "kind"], sort=True) for one in (*_itself(part), *_alike(part))]
+    return pd.DataFrame(made, columns=COLUMNS).astype({"stops": bool})
+
+
+def refuse(findings: pd.DataFrame, name: str) -> None:
+    """Raises DataError naming the first findings that make scores wrong."""
+    found = findings[findings["stops"]]
+    if len(found):
+        lines = [f"  {row.kind} {row.question_id}: {row.message}" for row in found.head(NAMED).itertuples()]
+        more = [f"  and {len(found) - NAMED} more"] if len(found) > NAMED else []
+        raise DataError("\n".join([
+            f"Every reference must be right by itself and unlike all others, but {len(found)} of {name} fail:",
+            *lines, *more,
+        ]))  # fmt: skip
+
+
+def _distinct(questions: pd.DataFrame) -> pd.DataFrame:
+    """Each reference of each question once, as a prediction that says just that."""
+    asked = [name for name in ("dataset", "image_id", "question_id", "answer") if name in questions]
+    rows = questions.drop_duplicates(asked) if "image_id" in asked else questions
+    rows = rows.assign(
+        image_id="", detail_px=float("nan"), raw_text=rows["answer"],
+        **{name: rows[name].map(_tuple) if name in rows else [()] * len(rows) for name in ("options", "localizations")},
+        cell_line=rows["cell_line"] if "cell_line" in rows else None,
+    )  # fmt: skip
+    names = [*scoring.NEEDED, "options", "localizations", "cell_line"]
+    rows = rows[rows["answer"].astype(str).str.strip() != ""].astype({"dataset": str, "kind": str, "answer": object})
+    return rows[names].drop_duplicates(["dataset", "question_id", "kind", "answer", "options", "localizations",
+                                        "cell_line"])  # fmt: skip
+
+
+def _tuple(value) -> tuple:
+    return () if value is None or isinstance(value, float) else tuple(value)
+
+
+def _itself(rows: pd.DataFrame) -> Iterator[dict]:
+    """References that a standard score does not give 1."""
+    try:
+        scores = scoring.score(rows)
+    except DataError as error:
+        yield _finding(rows.iloc[0], True, ITSELF, rows["answer"].iloc[:0], str(error))
+        return
+    least = scores[[name for name in STANDARD if name in scores]].min(axis=1)
+    for row, score in zip(rows.itertuples(), least, strict=True):
+        if score < 1:
+            why = f"the reference {row.answer!r} scores {score:.2g} on itself. {_advice(row)}"
+            yield _finding(row, True, ITSELF, [row.answer], why)
+
+
+def _advice(row) -> str:
+    if row.kind == "choice":
+        return f"A choice's answer is the letter of one of its {len(row.options)} options, from A on."
+    if row.kind == "description":
+        return "A description's text names its cell line and its localizations, and no others: correct one of the two."
+    return "Write it in words that an answer can repeat."
+
+
+def _alike(rows: pd.DataFrame) -> Iterator[dict]:
+    """References that differ and read the same, by the rule of their kind."""
+    return _ALIKE.get(rows["kind"].iloc[0], lambda _: iter(()))(rows)
+
+
+def _open(rows: pd.DataFrame) -> Iterator[dict]:
+    where = rows.drop_duplicates("answer").set_index("answer", drop=False)
+    for same in _groups(rows["answer"], lambda text: tuple(one for one in _texts(text) if one not in ARTICLES)):
+        while same:
+            together = [one for one in same if one == same[0] or metrics.exact_match(one, same[0])]
+            same = [one for one in same if one not in together]
+            if len(together) > 1:
+                said = f"{_listed(together)} count as the same answer"
+                yield _finding(where.loc[together[0]], False, ALIKE, together, said)
+
+
+def _class(rows: pd.DataFrame) -> Iterator[dict]:
+    for _, asked in rows.groupby("question_id", sort=False):
+        for same in _groups(asked["answer"], _texts):
+            what = f"the classes {_listed(same)} differ by nothing that an answer can be told by. Give them one name."
+            yield _finding(asked.iloc[0], True, ALIKE, same, what)
+
+
+def _choice(rows: pd.DataFrame) -> Iterator[dict]:
+    for row in rows.drop_duplicates(["question_id", "options"]).itertuples():
+        for pair in choices.alike(row.options):
+            said = f"the options {_listed(pair)} are told apart by letter alone"
+            yield _finding(row, False, OPTIONS_ALIKE, pair, said)
+
+
+def _description(rows: pd.DataFrame) -> Iterator[dict]:
+    for known in (rows["cell_line"].dropna(), rows["localizations"].explode().dropna()):
+        for same in _groups(known, _texts):
+            yield _finding(rows.iloc[0], False, ALIKE, same, f"the names {_listed(same)} read the same")
+
+
+_ALIKE = {"open": _open, "class": _class, "choice": _choice, "description": _description}
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(word.text for word in words(text))
+
+
+def _groups(texts: Iterable[str], key) -> list[list[str]]:
+    """Texts that differ and have the same key."""
+    found: dict[Hashable, list[str]] = defaultdict(list)
+    for text in sorted(set(texts)):
+        found[key(text)].append(text)
+    return [same for same in found.values() if len(same) > 1]
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(map(repr, texts))
+
+
+def _finding(row, stops: bool, problem: str, references: Iterable[str], message: str) -> dict:
+    where = (row.dataset, row.kind, row.question_id)
+    return dict(zip(COLUMNS, (stops, problem, *where, list(references), message), strict=True))

@@ -1,0 +1,82 @@
+"""What of a PNG's chunks (https://www.w3.org/TR/png-3/) Pillow would not forgive, or would forgive too much.
+
+Pillow refuses texts and profiles of over a megabyte, which show nothing; and it fills a picture whose data end early,
+with black, where they end as a whole zlib stream.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from math import ceil
+
+from medstudy.errors import ImageError
+
+MARK = b"\x89PNG\r\n\x1a\n"
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+ORIENTED = (b"XML:com.adobe.xmp", b"Raw profile type ")  # keywords of texts that may state an orientation
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # Adam7
+PROFILE = 2**20  # bytes of a colour profile at most, Pillow's own limit
+PIECE = 2**20
+
+
+def slim(data: bytes) -> bytes:
+    """The file without its texts, but those that may state an orientation, and without a profile of over a megabyte."""
+    chunks = list(_chunks(data))
+    kept = [(start, end) for name, start, end in chunks if not _is_idle(name, data[start + 8 : end - 4])]
+    return data if len(kept) == len(chunks) else MARK + b"".join(data[start:end] for start, end in kept)
+
+
+def has(data: bytes, name: bytes) -> bool:
+    """Whether there is a chunk of this name."""
+    return any(found == name for found, _, _ in _chunks(data))
+
+
+def plain(data: bytes) -> bool:
+    """8 bits a sample of grey, colour or either with alpha, no clear colour, not interlaced."""
+    return data[24] == 8 and data[25] != 3 and not data[28] and not has(data, b"tRNS")
+
+
+def check_whole(data: bytes) -> None:
+    """Raises ImageError where the pixel data hold fewer bytes than the header says, however they end."""
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    bits = data[24] * SAMPLES[data[25]]
+    passes = PASSES if data[28] else ((0, 0, 1, 1),)
+    sides = [(ceil((width - x) / across), ceil((height - y) / down)) for x, y, across, down in passes]
+    expected = sum(rows * (1 + ceil(columns * bits / 8)) for columns, rows in sides if columns > 0 and rows > 0)
+    found, stream = 0, zlib.decompressobj()
+    for name, start, end in _chunks(data):
+        if name == b"IDAT":
+            piece = stream.decompress(data[start + 8 : end - 4], PIECE)
+            while piece and found < expected:
+                found += len(piece)
+                piece = stream.decompress(stream.unconsumed_tail, PIECE)
+    if found < expected:
+        raise ImageError(
+            f"cannot be decoded: the pixels of a PNG of {height} x {width} are {expected:,} bytes, but these are "
+            f"{found:,}: fetch it again"
+        )
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, start, end) of each chunk, the last as long as the file is."""
+    at = 8
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], at, min(end, len(data))
+        at = end
+
+
+def _is_idle(name: bytes, body: bytes) -> bool:
+    """Whether a chunk changes no pixel: a text that states no orientation, a profile longer than Pillow bears."""
+    if name in TEXTS:
+        return not body.startswith(ORIENTED)
+    if name != b"iCCP":
+        return False
+    try:
+        stream = zlib.decompressobj()
+        stream.decompress(body[body.index(b"\0") + 2 :], PROFILE)
+        return bool(stream.unconsumed_tail)
+    except (ValueError, zlib.error):
+        return False

@@ -1,0 +1,156 @@
+"""Which pages of a TIFF are pictures, and what its description (OME, ImageJ, tifffile) states of planes and bits.
+
+Pages that are flagged as reduced copies or as masks (NewSubfileType and SubfileType, TIFF 6.0 p. 36 and 40) are no
+frames. A description may name channels that are pages, and more planes than there are pages: behind one IFD, or in
+other files.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from xml.etree import ElementTree
+
+import numpy as np
+from tifffile import TiffFile, TiffPage
+
+from medstudy.errors import ImageError
+from medstudy.imaging.samples import check_frame
+
+REDUCED, MASK = 1, 4  # bits of NewSubfileType
+NEW, OLD = 254, 255  # NewSubfileType, SubfileType
+SHORT = 3  # the type of a tag of 16 bits
+MOST = 4096  # tags of a page at most that are looked at
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Channels that are pages: how many there are of each axis but those of a page, and which axis is the channels."""
+
+    shape: tuple[int, ...]
+    axis: int
+    pages: list
+
+    @property
+    def channels(self) -> int:
+        return self.shape[self.axis]
+
+    @property
+    def frames(self) -> int:
+        return len(self.pages) // self.channels
+
+    def page(self, frame: int, channel: int) -> TiffPage:
+        """The page of one channel of one frame."""
+        others = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        at = list(np.unravel_index(frame, others))
+        at.insert(self.axis, channel)
+        return self.pages[int(np.ravel_multi_index(at, self.shape))].aspage()
+
+
+@dataclass(frozen=True)
+class Planes:
+    """A file's pages and what its description says of them. `data` is the file itself."""
+
+    file: TiffFile
+    data: bytes
+
+    @cached_property
+    def kept(self) -> list[int]:
+        """The numbers of the pages that are neither reduced copies nor masks."""
+        found = list(flags(self.data))
+        if len(found) != len(self.file.pages):  # a scanner's own kind, whose chain tifffile alone can follow
+            found = [page.aspage().subfiletype for page in self.file.pages]
+        return [number for number, flag in enumerate(found) if not flag & (REDUCED | MASK)]
+
+    def full(self, frame: int | None) -> TiffPage:
+        """The page of a frame. Raises ImageError where there is none."""
+        if not self.kept:
+            raise ImageError(
+                f"a TIFF needs a page that is a picture, but all of its {len(self.file.pages)} are flagged as reduced "
+                f"copies or masks (NewSubfileType): save the full one as a page"
+            )
+        return self.file.pages[self.kept[check_frame(frame, len(self.kept))]].aspage()
+
+    @cached_property
+    def stack(self) -> Stack | None:
+        """The channels that OME or ImageJ say are pages; None where a page holds them all."""
+        if len(self.file.pages) == 1:
+            return None
+        series = self.file.series[0]
+        inner = len(series.keyframe.shape)
+        axes, shape = series.axes[:-inner], series.shape[:-inner]
+        whole = len(series.pages) == prod(shape) and None not in series.pages
+        if "C" not in axes or shape[axes.index("C")] == 1 or not whole:
+            return None
+        return Stack(tuple(shape), axes.index("C"), list(series.pages))
+
+    def check_declared(self) -> None:
+        """Raises ImageError where the description names more planes than the pages hold."""
+        for who, planes, held in self._declared():
+            if planes > held:
+                raise ImageError(
+                    f"{who} states {planes} planes, but the pages of this file hold {held}; the others stand behind "
+                    f"them, elsewhere, or are missing: save each as a page, or pass frame for one that is there"
+                )
+
+    def _declared(self) -> Iterator[tuple[str, int, int]]:
+        """Who states how many planes, and how many there are as they count."""
+        held = len(self.kept)
+        if self.file.is_imagej and (about := self.file.imagej_metadata):
+            planes = prod(int(about.get(name, 1)) for name in ("channels", "slices", "frames"))
+            planes = max(planes, int(about.get("images", 1)))
+            counts_colours = planes > held and planes == self._samples()
+            yield "ImageJ's description", planes, planes if counts_colours else held
+        if self.file.is_ome:
+            sides = ("SizeC", "SizeZ", "SizeT")
+            planes = sum(prod(int(one.get(side, 1)) for side in sides) for one in self._pixels())
+            yield "the OME-XML", planes, held if planes <= held else self._samples()
+        if self.file.is_shaped and (shape := self.file.shaped_metadata[0].get("shape")):
+            yield "the shape in the description", prod(shape) // self.full(0).size, held
+        series = self.file.series[0]  # of any other kind, as MetaMorph's stacks
+        yield "the file", prod(series.shape) // series.keyframe.size, len(series.pages)
+
+    def _samples(self) -> int:
+        """Samples a pixel, of all pages together."""
+        return sum(self.file.pages[number].aspage().samplesperpixel for number in self.kept)
+
+    @cached_property
+    def significant(self) -> int | None:
+        """Bits of a sample that are used, as OME-XML may state; None where nothing does."""
+        stated = [one.get("SignificantBits") for one in self._pixels()] if self.file.is_ome else []
+        return int(stated[0]) if stated and stated[0] else None
+
+    def _pixels(self) -> list[ElementTree.Element]:
+        root = ElementTree.fromstring(self.file.ome_metadata)
+        return [one for one in root.iter() if one.tag.rpartition("}")[2] == "Pixels"]
+
+
+def flags(data: bytes) -> Iterator[int]:
+    """NewSubfileType of each page, in which SubfileType's 2, a reduced copy, is 1: TIFF and BigTIFF, in order.
+
+    Ends where the chain of pages does, or breaks.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    offset, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
+    at, seen = _number(data, order + offset, 8 if big else 4), set()
+    while at and at not in seen and at < len(data):
+        seen.add(at)
+        length = _number(data, order + count, at)
+        at += struct.calcsize(order + count)
+        found = {}
+        for start in range(at, at + length * entry, entry)[:MOST]:
+            tag, kind = _number(data, order + "H", start), _number(data, order + "H", start + 2)
+            if tag > OLD:  # they are in order
+                break
+            found[tag] = _number(data, order + ("H" if kind == SHORT else "I"), start + entry - (8 if big else 4))
+        yield found.get(NEW, 0) | (found.get(OLD) == 2)
+        at = _number(data, order + offset, at + length * entry)
+
+
+def _number(data: bytes, kind: str, at: int) -> int:
+    """0 beyond the end."""
+    return struct.unpack_from(kind, data, at)[0] if at + struct.calcsize(kind) <= len(data) else 0
