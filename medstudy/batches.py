@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -86,10 +86,19 @@ class FineTuning:
         size, geometry = self.options.images_per_step, self.supply.family.geometry
         order, draws = _order(self.seed, epoch, len(self.examples)), isinstance(self.policy, Mixed)
         made = []
-        for one in (self.examples[index] for index in order[place * size : (place + 1) * size]):
+        for index in order[place * size : (place + 1) * size].tolist():
+            one = self.examples[index]
             draw = uniform(self.seed, epoch, one.image_id) if draws else 0.0
-            made += [(one, shown) for shown in planned(self.policy, one, geometry, draw, step / len(self))]
+            policy = current(self.policy, draw, step / len(self))
+            if (name := (index, id(policy))) not in self._planned:
+                self._planned[name] = [(one, shown) for shown in planned(policy, one, geometry)]
+            made += self._planned[name]
         return made
+
+    @cached_property
+    def _planned(self) -> dict[tuple[int, int], list[Seen]]:
+        """The views of an example under a policy that holds for it, by its place and the policy's identity."""
+        return {}
 
 
 @lru_cache(maxsize=4)
