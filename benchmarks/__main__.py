@@ -1,11 +1,12 @@
 """Side-by-side measurements against named peers.
 
     python -m benchmarks cpu [--python NAME=INTERPRETER …]      25 minutes
-    python -m benchmarks gpu [--stage NAME] [--python …]        one card, stages of less than ten minutes each
+    python -m benchmarks gpu --minutes 8 [--resume] [--stage NAME …] [--only-smoke] [--device cpu]
+    python -m benchmarks gpu --needs                            what its stages import, and what is missing here
 
 Prints a table and writes benchmarks/results/cpu.json (gpu.json), a list of lines with name, unit, ours, peer,
 peer_name, ratio, goal and floor, and beside it what it ran on. A peer that is not installed is listed as not run. The
-exit status is 1 when a line misses its floor.
+exit status is 1 when a line misses its floor, or a stage of the GPU failed or was cut.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import sys
 from datetime import date
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cpu, gpu
-from medstudy import paths, provenance, readme, schedulers
+from benchmarks import gpu, needs, schedule
+from benchmarks.schedule import Results
+from medstudy import paths
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,26 +32,66 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("device", choices=("cpu", "gpu"))
-    parser.add_argument("--stage", choices=gpu.STAGES, help="of gpu: this one alone")
+    names = [stage.name for stage in gpu.STAGES]
+    parser.add_argument("--stage", action="append", choices=names, help="of gpu: this one alone; may be repeated")
+    parser.add_argument("--minutes", type=float, default=8, help="of gpu: of all stages together (default 8)")
+    parser.add_argument("--resume", action="store_true", help="of gpu: leave out what an earlier run finished")
+    parser.add_argument("--only-smoke", action="store_true", help="of gpu: the first stage alone")
+    parser.add_argument("--device", dest="on", choices=("cuda", "cpu"), default="cuda",
+                        help="of gpu: cpu rehearses every stage with a tiny model")  # fmt: skip
+    parser.add_argument("--needs", action="store_true", help="of gpu: list what its stages import, run nothing")
+    parser.add_argument("--only-readme", action="store_true", help="measure nothing: README.md's table from the file")
+    parser.add_argument("--results", type=Path, help="folder to write to (default benchmarks/results)")
+    parser.add_argument("--commit", help="where no git is: the commit that is measured")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=INTERPRETER", help="where a peer lives")
     parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
     options = parser.parse_args()
-    if options.stage and options.device == "cpu":
-        parser.error("--stage is of gpu: the measurements of a CPU are made in one run")
-    pythons = dict(one.split("=", 1) for one in options.python)
-    stages = [options.stage] if options.stage else list(gpu.STAGES)
-    lines = cpu.measure(pythons) if options.device == "cpu" else gpu.measure(pythons, stages)
-    made_on = about()  # before a file of results changes the tree
-    file = RESULTS / f"{options.device}.json"
-    made = _others(file, stages) if options.stage else []
-    for line in lines:
-        made.append(line)
-        print(_words(line), flush=True)
-        write(file, made, made_on)
+    of_gpu = ("stage", "resume", "only_smoke", "needs")
+    if options.device == "cpu" and any(getattr(options, name) for name in of_gpu):
+        parser.error("--stage, --resume, --only-smoke and --needs are of gpu: those of a CPU are made in one run")
+    folder = options.results or RESULTS
+    if options.needs:
+        return needs.report()
+    if options.only_readme:
+        return _readme(options.device, folder)
+    made, failed = _cpu(options, folder) if options.device == "cpu" else _gpu(options, folder)
     Console().print(table(made))
     if options.readme:
+        from medstudy import readme
+
         print(f"Written: {readme.replace(f'benchmarks {options.device}', markdown(made))}")
-    return int(any(missed(line) for line in made))
+    return int(failed or any(missed(line) for line in made))
+
+
+def _cpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
+    from benchmarks import cpu
+
+    made, made_on = [], about(options.commit)  # before a file of results changes the tree
+    for line in cpu.measure(dict(one.split("=", 1) for one in options.python)):
+        made.append(line)
+        print(schedule.words(line), flush=True)
+        write(folder / "cpu.json", made, made_on)
+    return made, False
+
+
+def _gpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
+    """A rehearsal keeps its lines in a file of its own."""
+    file = folder / ("gpu.json" if options.on == "cuda" else "gpu-rehearsal.json")
+    results = Results(file, {"commit": options.commit or commit()})
+    names = ["smoke"] if options.only_smoke else options.stage or [stage.name for stage in gpu.STAGES]
+    folder.mkdir(parents=True, exist_ok=True)
+    gpu.measure(results, names, options.minutes, options.on, folder / "gpu.log", options.resume)
+    ended = (results.stages.get(name, {}).get("state") for name in names)
+    return results.lines, any(state in (schedule.FAILED, schedule.CUT) for state in ended)
+
+
+def _readme(device: str, folder: Path) -> int:
+    """Write README.md's table from a file of results that may have been made on another machine."""
+    from medstudy import readme
+
+    lines = json.loads((folder / f"{device}.json").read_text(encoding="utf-8"))
+    print(f"Written: {readme.replace(f'benchmarks {device}', markdown(lines))}")
+    return 0
 
 
 def missed(line: dict) -> bool:
@@ -92,31 +133,31 @@ def _goal(line: dict) -> str:
     return f"at most {line['goal']:g} ms" if line["unit"].startswith("ms") else f"at least {line['goal']:g} times"
 
 
-def _words(line: dict) -> str:
-    if line["ours"] is None:
-        return f"{line['name']}, {line['peer_name']}: not run: {line['not_run']}"
-    return f"{line['name']}, {line['peer_name']}: {line['ratio']:.2f}"
-
-
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _others(file: Path, stages: list[str]) -> list[dict]:
-    lines = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    return [line for line in lines if line.get("stage") not in stages]
+def about(known: str | None = None, device: str = "cuda") -> dict:
+    """What the measurements run on. known: the commit, where this is a copy without git."""
+    import torch
 
+    from medstudy import provenance, schedulers
 
-def about() -> dict:
-    """What the measurements run on."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True)
     return {
         "date": str(date.today()),
-        "commit": commit.stdout.strip() or None,
+        "commit": known or commit(),
         "machine": f"{platform.system()} {platform.machine()}, {schedulers.cores()} cores",
-        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name(0) if device == "cuda" and torch.cuda.is_available() else "cpu",
         "versions": provenance.versions(),
     }
+
+
+def commit() -> str | None:
+    try:
+        command = ["git", "describe", "--always", "--dirty"]
+        return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True).stdout.strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def write(file: Path, lines: list[dict], about: dict) -> None:

@@ -23,7 +23,7 @@ def measure(pythons: dict[str, str]):
     shared = {"model": paths.BASE, "system": SYSTEM, "threads": 1, "learning_rate": 1e-4}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        large = {"data": data.noise(_made(folder / "1024"), side=896, images=4, questions=8)}
+        large = {"data": data.noise(_made(folder / "1024"), size=(896, 896), images=4, questions=8)}
         step = shared | large | {"images_per_step": 1, "steps": 3}
         for name, peer in peers.items():
             goal = {"goal": 6.0, "floor": 5.0} if name == "trainer" else {"rounds": 2}

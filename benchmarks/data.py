@@ -15,12 +15,13 @@ from medstudy.models.family import user_text
 from medstudy.resolution import Native, plan
 
 
-def noise(folder: Path, side: int, images: int, questions: int) -> Path:
-    """Smoothed noise of side x side pixels, with short closed questions."""
-    lines = []
+def noise(folder: Path, size: tuple[int, int], images: int, questions: int) -> Path:
+    """Smoothed noise of size (height, width) in pixels, with short closed questions."""
+    lines, (height, width) = [], size
     for index in range(images):
-        coarse = np.random.default_rng([side, index]).integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8)
-        image = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+        cells = (height // 4, width // 4, 3)
+        coarse = np.random.default_rng([height, index]).integers(0, 256, cells, dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
         image.save(folder / f"{index}.png", compress_level=1)
         asked = [
             {"prompt": f"Is there a nodule in region {k + 1} of this image?", "answer": ("no", "yes")[(index + k) % 2]}

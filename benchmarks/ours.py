@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.peers import common
-from medstudy import attention, batches, evaluation, models, training
+from benchmarks.peers.clock import Clock, now, peak_bytes
+from medstudy import attention, batches, demand, evaluation, memory, models, trainable, training
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.pictures import Picture
 from medstudy.records import Example, Question
@@ -24,78 +25,87 @@ from medstudy.shelf import Shelf
 from medstudy.supply import Supply
 
 NATIVE = Native(max_pixels=2**31)
-TOKENS_PER_PASS = {"cpu": 2048, "cuda": 8192}  # a CPU's caches prefer one large image, a card works on several
+TOKENS_PER_PASS = {"cpu": 2048, "cuda": 16384}  # a CPU's caches prefer one large image; 12 MP are 15,500 tokens
 
 
 class Timed:
     """Steps in the file's order; the clock notes when each begins."""
 
-    def __init__(self, seen: list, supply: Supply, options, clock: common.Clock):
+    def __init__(self, seen: list, supply: Supply, options, clock: Clock):
         self.seen, self.supply, self.options, self.clock = seen, supply, options, clock
         self.held: list[dict[str, float]] = []  # of each step
+        self.sizes: set[demand.Pass] = set()  # of all passes
 
     def __len__(self) -> int:
         return self.options.steps
 
     def __getitem__(self, step: int) -> list[batches.Micro]:
-        self.clock.ends.append(common.now(self.options.device))
+        self.clock.ends.append(now(self.options.device))
         size = self.options.images_per_step
         chosen = [self.seen[index % len(self.seen)] for index in range(step * size, (step + 1) * size)]
         made = batches.micros(self.supply, chosen, TOKENS_PER_PASS[self.options.device])
+        rows = [one.content.packed for one in made]
+        self.sizes |= {demand.Pass(len(row.plan), int(row.grids.prod(1).sum()), len(row.at)) for row in rows}
         names = ("questions", "visual_tokens", "flops")
         self.held.append({name: sum(getattr(one, name) for one in made) for name in names} | {"passes": len(made)})
         return made
 
 
-def train(options) -> dict:
-    """Full fine-tuning; with --freeze-tower the tower's features are kept on disk, as a study keeps them."""
-    family = _family(options)
+def train(options, family=None) -> dict:
+    """Full fine-tuning; with --freeze-tower the tower's features are kept on disk, as a study keeps them.
+
+    family: one that is in memory; None loads it from its folder.
+    """
+    family = family or _family(options)
+    settings = Optimisation(
+        epochs=1, learning_rate=options.learning_rate, weight_decay=0.0, validations=1, checkpoint_seconds=10**6,
+        gradient_checkpointing=options.gradient_checkpointing,
+    )  # fmt: skip
     if options.freeze_tower:
         family.freeze_tower()
+    if options.gradient_checkpointing:
+        trainable.checkpoint(family.model)
     with tempfile.TemporaryDirectory() as scratch:
         shelves = {"features" if options.freeze_tower else "pixels": Shelf(Path(scratch) / "shelf")}
         supply = Supply(family, "bicubic", **shelves)
         seen = [(one, plan(NATIVE, batches.size_of(one), family.geometry)[0]) for one in examples(options.data)]
-        supply.prepare(seen)
-        settings = Optimisation(
-            epochs=1, learning_rate=options.learning_rate, weight_decay=0.0, validations=1, checkpoint_seconds=10**6
-        )
-        clock = common.Clock(options, common.Plan([], 1, 1))
+        supply.prepare(view for one in seen for view in batches.views_of(*one).values())
+        clock = Clock(options, common.Plan([], 1, 1))
         steps = Timed(seen, supply, options, clock)
         log = training.fit(family.model, steps, None, settings, 0, Path(scratch), partial(training.loss_of, supply))
-        clock.ends.append(common.now(options.device))
+        clock.ends.append(now(options.device))
     seconds = sum(clock.steps[1:])  # the first step is a warm-up
     held = {name: sum(one[name] for one in steps.held[1:]) for name in steps.held[0]}
     return {
         "attention": family.attention._asdict(), "frozen_tower": options.freeze_tower, **held,
+        "predicted_memory_bytes": memory.training(family, settings, options.freeze_tower, steps.sizes),
         "step_seconds": clock.steps, "seconds_per_step": statistics.median(clock.steps[1:]),
         "seconds_per_question": seconds / held["questions"], "flops_per_second": held["flops"] / seconds,
-        "losses": log["loss"].tolist(), "peak_memory_bytes": common.peak_bytes(options.device),
+        "losses": log["loss"].tolist(), "peak_memory_bytes": peak_bytes(options.device),
     }  # fmt: skip
 
 
-def generate(options) -> dict:
+def generate(options, family=None) -> dict:
     """Greedy answers to the questions of the first `steps` x `images_per_step` images."""
-    family, asked = _family(options), examples(options.data)[: options.steps * options.images_per_step]
+    family = family or _family(options)
+    asked = examples(options.data)[: options.steps * options.images_per_step]
     shown = [plan(NATIVE, batches.size_of(one), family.geometry)[0] for one in asked]
     decoding = Decoding(max_new_tokens=options.max_new_tokens, tokens_per_pass=TOKENS_PER_PASS[options.device])
     supply = Supply(family, "bicubic")
     list(evaluation.answers(supply, asked[:1], asked[:1], shown[:1], decoding))  # a warm-up, not counted
-    started = common.now(options.device)
+    started = now(options.device)
     made = sorted(evaluation.answers(supply, asked, asked, shown, decoding))
-    seconds = common.now(options.device) - started
+    seconds = now(options.device) - started
     count = sum(len(one.questions) for one in asked)
     return {
         "attention": family.attention._asdict(), "questions": count, "seconds": seconds,
         "seconds_per_question": seconds / count, "answers": [said for _, (said, _) in made],
-        "peak_memory_bytes": common.peak_bytes(options.device),
+        "peak_memory_bytes": peak_bytes(options.device),
     }  # fmt: skip
 
 
 def _family(options):
     family = models.load(Model(id=str(options.model), dtype=options.dtype))
-    if options.kernel == "prefix_flash":
-        common.require("flash_attn")
     if options.kernel:
         family = replace(family, attention=attention.Choice(options.kernel, "the benchmark asks for it"))
         attention.install(family.model, family.attention)

@@ -49,8 +49,8 @@ def pair(name: str, ours: Side, peer: Side, shared: dict[str, object], goal: flo
     first, second = (statistics.median(part) for part in zip(*found, strict=True))
     return row | {
         "ours": first, "peer": second, "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios),
-        "rounds": rounds, "batch_size": other.get("batch_size"), "ours_about": _about(mine),
-        "peer_about": _about(other),
+        "rounds": rounds, "batch_size": other.get("batch_size"), "ours_about": about_side(mine),
+        "peer_about": about_side(other),
     }  # fmt: skip
 
 
@@ -70,10 +70,11 @@ def run(side: Side, shared: dict[str, object], extra: tuple[str, ...]) -> dict:
         return json.loads(out.read_text())
 
 
-def _about(made: dict) -> dict:
+def about_side(made: dict) -> dict:
     """What a reader needs to judge a number: versions, attention kernel, what a step held, memory."""
     keys = (
         "versions", "device", "dtype", "threads", "attention", "questions", "questions_per_step", "visual_tokens",
-        "visual_tokens_encoded_per_step", "passes", "flops_per_second", "frozen_tower", "peak_memory_bytes",
+        "visual_tokens_encoded_per_step", "passes", "flops_per_second", "frozen_tower", "peak_memory_bytes", "losses",
+        "step_seconds",
     )  # fmt: skip
     return {key: made[key] for key in keys if key in made}

@@ -1,28 +1,36 @@
 """Attention over a packed row: every branch looks at its image's prefix and at itself, nothing looks anywhere else.
 
-Three kernels compute the same thing. On CUDA two calls without a mask: every prefix and every branch by itself
-(causal), and every image's branches at its prefix; the two parts of a branch are merged by their log-sum-exp, and in
-the backward pass both calls get the merged output and log-sum-exp, which makes their gradients exact and copies no
-key. The calls are flash-attn 2's, or those of torch itself. Everywhere else torch's sdpa, an image at a time: its
-prefix causal, its branches with a boolean mask. `choose` says which and why, and nothing is fetched from a hub.
+All kernels compute the same thing. On CUDA two calls without a mask (`medstudy.attention_kernels`): every prefix and
+every branch by itself (causal), and every image's branches at its prefix. Everywhere else torch's sdpa, an image at a
+time: its prefix causal, its branches with a boolean mask. `choose` names the kernel and the reason, and nothing is
+fetched from a hub.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.utils import import_utils
 
+from medstudy.attention_kernels import (
+    Cascade,
+    FlashAttn2,
+    FlashAttn4,
+    Kernel,
+    Segments,
+    TorchFlash,
+    flash_attn_2,
+    flash_attn_4,
+)
 from medstudy.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -132,110 +140,6 @@ class Plan:
         return Segments(tuple(map(sum, self.branches)), self.prefixes)
 
 
-@dataclass(frozen=True)
-class Segments:
-    """Pairs of query and key runs, as cumulative lengths on a device."""
-
-    queries: tuple[int, ...]
-    keys: tuple[int, ...]
-
-    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """Cumulative query and key lengths [n + 1] int32, and the longest of each; kept for the other layers."""
-        held = self.__dict__.setdefault("_held", {})
-        if device not in held:
-            sums = [torch.tensor([0, *n]).cumsum(0).to(device, torch.int32) for n in (self.queries, self.keys)]
-            held[device] = (*sums, max(self.queries), max(self.keys))
-        return held[device]
-
-
-class Kernel(Protocol):
-    """Attention within segments: query [T, heads, D], key and value [T', key heads, D], log-sum-exp [heads, T]."""
-
-    def forward(self, query, key, value, segments: Segments, causal: bool, scale: float): ...  # -> output, lse, state
-
-    def backward(self, grad, query, key, value, output, lse, state, segments: Segments, causal: bool, scale: float): ...
-
-
-class TorchFlash:
-    """The variable-length flash attention that ships with torch (what torch.nn.attention.varlen calls)."""
-
-    @staticmethod
-    def forward(query, key, value, segments, causal, scale):
-        place = segments.on(query.device)
-        made = torch.ops.aten._flash_attention_forward(query, key, value, *place, 0.0, causal, False, scale=scale)
-        return made[0], made[1], (made[2], made[3])
-
-    @staticmethod
-    def backward(grad, query, key, value, output, lse, state, segments, causal, scale):
-        place = segments.on(query.device)
-        return torch.ops.aten._flash_attention_backward(
-            grad, query, key, value, output, lse, *place, 0.0, causal, *state, scale=scale
-        )
-
-
-class FlashAttn2:
-    """The functions below flash_attn.flash_attn_varlen_func: its own backward does not take a merged output."""
-
-    @staticmethod
-    def forward(query, key, value, segments, causal, scale):
-        from flash_attn.flash_attn_interface import _flash_attn_varlen_forward
-
-        place = segments.on(query.device)
-        output, lse, _, state = _flash_attn_varlen_forward(
-            query, key, value, *place, dropout_p=0.0, softmax_scale=scale, causal=causal
-        )
-        return output, lse, state
-
-    @staticmethod
-    def backward(grad, query, key, value, output, lse, state, segments, causal, scale):
-        from flash_attn.flash_attn_interface import _flash_attn_varlen_backward
-
-        grads = tuple(torch.empty_like(part) for part in (query, key, value))
-        _flash_attn_varlen_backward(
-            grad, query, key, value, output, lse, *grads, *segments.on(query.device),
-            dropout_p=0.0, softmax_scale=scale, causal=causal, window_size_left=-1, window_size_right=-1,
-            softcap=0.0, alibi_slopes=None, rng_state=state,
-            deterministic=torch.are_deterministic_algorithms_enabled(),
-        )  # fmt: skip
-        return grads
-
-
-class Cascade(torch.autograd.Function):
-    """Attention over a plan by two calls of a kernel; query [S, heads, D], key and value [S, key heads, D]."""
-
-    @staticmethod
-    def forward(ctx, query, key, value, plan: Plan, kernel: Kernel, scale: float):
-        at = plan.shared
-        output, lse, own = kernel.forward(query, key, value, plan.own, True, scale)
-        back = None
-        if at < len(plan):
-            seen, seen_lse, back = kernel.forward(query[at:], key[:at], value[:at], plan.back, False, scale)
-            whole = torch.logaddexp(lse[:, at:], seen_lse)
-            merged = _weighted(output[at:], lse[:, at:] - whole) + _weighted(seen, seen_lse - whole)
-            output = torch.cat([output[:at], merged.to(output.dtype)])
-            lse = torch.cat([lse[:, :at], whole], 1)
-        ctx.save_for_backward(query, key, value, output, lse)
-        ctx.about = (plan, kernel, scale, own, back)
-        return output
-
-    @staticmethod
-    def backward(ctx, grad):
-        query, key, value, output, lse = ctx.saved_tensors
-        plan, kernel, scale, own, back = ctx.about
-        at, grad = plan.shared, grad.contiguous()
-        grads = kernel.backward(grad, query, key, value, output, lse, own, plan.own, True, scale)
-        if back is not None:
-            low = (query[at:], key[:at], value[:at], output[at:], lse[:, at:].contiguous())
-            for whole, place, part in zip(
-                grads,
-                (slice(at, None), slice(0, at), slice(0, at)),
-                kernel.backward(grad[at:], *low, back, plan.back, False, scale),
-                strict=True,
-            ):
-                whole[place] += part
-        return *grads, None, None, None
-
-
 def sdpa(query, key, value, plan: Plan, scale: float, window: int | None = None) -> torch.Tensor:
     """Query [1, heads, S, D], key and value [1, key heads, S, D] -> [1, heads, S, D]: an image at a time.
 
@@ -284,6 +188,7 @@ def _interface(function: Callable, masked: bool = False) -> Callable:
 FUNCTIONS = {
     "prefix_sdpa": sdpa,
     "prefix_masked": sdpa,
+    "prefix_fa4": partial(cascade, kernel=FlashAttn4),
     "prefix_flash": partial(cascade, kernel=FlashAttn2),
     "prefix_varlen": partial(cascade, kernel=TorchFlash),
 }
@@ -301,6 +206,10 @@ class Heads(NamedTuple):
 
 
 QWEN2_VL_2B = Heads(queries=12, keys=2, width=128)
+QWEN2_VL_TOWER = Heads(queries=16, keys=16, width=80)
+NEEDS = {"prefix_fa4": ("flash-attn-4", flash_attn_4), "prefix_flash": ("flash-attn", flash_attn_2)}
+TOWERS = {"prefix_fa4": "flash_attention_4", "prefix_flash": "flash_attention_2"}  # transformers' names
+CAPABILITY = {"prefix_fa4": (9, 0)}  # the least that has a backward pass
 
 
 class Choice(NamedTuple):
@@ -310,15 +219,8 @@ class Choice(NamedTuple):
     why: str
 
 
-def flash_attn_2_installed() -> bool:
-    """Whether flash-attn 2 can be imported; flash-attn-4 alone installs the same folder with nothing but `cute`."""
-    found = importlib.util.find_spec("flash_attn")
-    places = (found and found.submodule_search_locations) or ()
-    return any((Path(place) / "flash_attn_interface.py").is_file() for place in places)
-
-
 def choose(device: torch.device, dtype: torch.dtype, heads: Heads = QWEN2_VL_2B,
-           among: tuple[str, ...] = ("prefix_flash", "prefix_varlen")) -> Choice:  # fmt: skip
+           among: tuple[str, ...] = ("prefix_fa4", "prefix_flash", "prefix_varlen")) -> Choice:  # fmt: skip
     """The first kernel of `among` that gives sdpa's numbers on this device, else sdpa; logged with the reason."""
     choice = _choose(device, dtype, heads, among)
     log.info("attention: %s, because %s", *choice)
@@ -332,10 +234,12 @@ def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple
         return Choice("prefix_sdpa", f"flash attention computes in 16 bits, and the model is in {dtype}")
     refused = []
     for name in among:
-        if name == "prefix_flash" and not flash_attn_2_installed():
-            refused.append("flash-attn 2 is not installed")
+        if lacking := missing(name, device):
+            refused.append(lacking)
             continue
         fault = _fault(name, device, dtype, heads)
+        if fault is None and name in TOWERS:  # it will serve the vision tower too
+            fault = _fault(name, device, dtype, QWEN2_VL_TOWER)
         if fault is None:
             return Choice(name, "; ".join([*refused, "it gives sdpa's numbers here, forward and backward"]))
         refused.append(f"{name} {fault}")
@@ -343,9 +247,27 @@ def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple
 
 
 def install(model, choice: Choice) -> None:
-    """Let the language model use the chosen kernel, and the vision tower flash-attn 2 where that was chosen."""
-    vision = "flash_attention_2" if choice.name == "prefix_flash" else "sdpa"
+    """Let the language model use the chosen kernel, and the vision tower its flash-attn, where transformers knows it.
+
+    transformers is asked for a kernel only where it finds the package itself: else it would look for it on a hub.
+    """
+    vision = TOWERS.get(choice.name, "sdpa")
+    if choice.name == "prefix_fa4" and not getattr(import_utils, "is_flash_attn_4_available", bool)():
+        vision = "sdpa"
     model.set_attn_implementation({"text_config": choice.name, "vision_config": vision})
+
+
+def missing(name: str, device: torch.device) -> str | None:
+    """The package that a kernel needs and this environment lacks, or the capability that the GPU lacks."""
+    package, version = NEEDS.get(name, ("", None))
+    if version is not None and version() is None:
+        return f"{package} is not installed"
+    least = CAPABILITY.get(name)
+    if least is not None and (has := torch.cuda.get_device_capability(device)) < least:
+        return f"{package} needs compute capability {least[0]}.{least[1]} for its backward pass, this GPU has " + (
+            f"{has[0]}.{has[1]}"
+        )
+    return None
 
 
 def _fault(name: str, device: torch.device, dtype: torch.dtype, heads: Heads) -> str | None:
@@ -381,8 +303,3 @@ def _branch_mask(prefix: int, lengths: tuple[int, ...]) -> torch.Tensor:
     order = torch.arange(len(branch))
     own = (branch[:, None] == branch) & (order[:, None] >= order)
     return torch.cat([torch.ones(len(branch), prefix, dtype=torch.bool), own], 1)
-
-
-def _weighted(output: torch.Tensor, log_weight: torch.Tensor) -> torch.Tensor:
-    """[T, heads, D] times exp of [heads, T], in the wider of the two types (a log-sum-exp is in float32 at least)."""
-    return output * log_weight.exp().T[..., None].to(torch.promote_types(output.dtype, log_weight.dtype))

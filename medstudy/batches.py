@@ -130,7 +130,8 @@ def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int, rank: int
     """
     rows = [prefix.row(supply.family, one.questions, shown, True, one.context) for one, shown in seen]
     lengths = list(map(len, rows))
-    groups = passes(lengths, tokens_per_pass, [name_of(*view) for view in seen], ranks)
+    costs = [training_flops(supply, [one]) for one in rows] if ranks > 1 else None
+    groups = passes(lengths, tokens_per_pass, [name_of(*view) for view in seen], ranks, costs)
     made = [_micro(supply, [rows[index] for index in group], [seen[index] for index in group])
             for group in groups[rank]]  # fmt: skip
     if missing := max(map(len, groups)) - len(made):
@@ -140,11 +141,15 @@ def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int, rank: int
     return made
 
 
-def passes(lengths: Sequence[int], tokens_per_pass: int, names: Sequence[str], ranks: int = 1) -> list[list[list[int]]]:
-    """For each process the groups of `lengths` that share a pass, by index; see `packing.shares` and `packing.fill`."""
+def passes(lengths: Sequence[int], tokens_per_pass: int, names: Sequence[str], ranks: int = 1,
+           costs: Sequence[float] | None = None) -> list[list[list[int]]]:  # fmt: skip
+    """For each process the groups of `lengths` that share a pass, by index; see `packing.shares` and `packing.fill`.
+
+    costs: what each process gets an equal sum of, FLOPs of each view; None: the lengths.
+    """
     packing.check(lengths, tokens_per_pass, names)
     made = []
-    for share in packing.shares(lengths, ranks):
+    for share in packing.shares(lengths if costs is None else costs, ranks):
         groups = packing.fill([lengths[i] for i in share], tokens_per_pass, [names[i] for i in share])
         made.append([[share[place] for place in group] for group in groups])
     return made
@@ -208,6 +213,12 @@ def workload(rows: Sequence[prefix.Row], plan_: prefix.Plan) -> cost.Workload:
     return cost.Workload(tuple(n for row in rows for n in row.patches), len(plan_), plan_.pairs, answers)
 
 
+def training_flops(supply: Supply, rows: Sequence[prefix.Row]) -> float:
+    """Of a forward and backward pass over rows that are packed together."""
+    work, trained = workload(rows, prefix.plan(supply.family, rows)), cost.Trained.of(supply.family)
+    return cost.training_flops(supply.family.shape, work, trained, tower=supply.features is None)
+
+
 def size_of(example: Example) -> Size:
     return Size(example.image.height, example.image.width)
 
@@ -241,11 +252,10 @@ def _micro(supply: Supply, rows: list[prefix.Row], seen: list[Seen]) -> Micro:
     family = supply.family
     packed = prefix.pack(family, rows)
     images = [supply(image, view) for example, shown in seen for _, image, view in pictured(example, shown)]
-    work, trained = workload(rows, packed.plan), cost.Trained.of(family)
     return Micro(
         content=Batch(packed, images),
         questions=len(packed.last),
         images=len(rows),
         visual_tokens=sum(shown.all_tokens for _, shown in seen),
-        flops=cost.training_flops(family.shape, work, trained, tower=supply.features is None),
+        flops=training_flops(supply, rows),
     )

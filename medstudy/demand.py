@@ -288,7 +288,8 @@ class Counter:
         lengths, budget = [tokens for tokens, _, _ in needs], options.tokens_per_pass
         if options.processes == 1 and sum(lengths) <= budget:  # most steps are one pass: there is nothing to divide
             return [[Pass(*_sums(needs))]]
-        shares = batches.passes(lengths, budget, Names(seen), options.processes)
+        costs = [view.flops for view in views]
+        shares = batches.passes(lengths, budget, Names(seen), options.processes, costs)
         return [[Pass(*_sums(needs[index] for index in group)) for group in groups] for groups in shares]
 
     def _workload(self, layout: Plan, shown: Shown, scores: int) -> cost.Workload:

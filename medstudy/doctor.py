@@ -11,6 +11,8 @@ import psutil
 
 from medstudy import paths, provenance, schedulers
 
+OPTIONAL = "optional, for NVIDIA GPUs; `pip install -e '.[flash]'` installs flash-attn 4"
+
 
 class Finding(NamedTuple):
     """One line of the report."""
@@ -59,21 +61,12 @@ def _attention() -> list[Finding]:
     from medstudy.models.family import home
 
     choices = {dtype: attention.choose(home(), getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
-    optional = "optional, needs an NVIDIA card: pip install --no-build-isolation -e '.[flash]'"
+    installed = {"flash-attn 2": attention.flash_attn_2(), "flash-attn 4": attention.flash_attn_4()}
     return [
         *(Finding(f"attention in {dtype}", *choice) for dtype, choice in choices.items()),
-        Finding("flash-attn 2", _version("flash-attn"))
-        if attention.flash_attn_2_installed()
-        else Finding("flash-attn 2", "not installed", optional),
-    ]
-
-
-def _version(package: str) -> str:
-    """Of an installed package; a folder that was merely put on the path has none."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "installed, of unknown version"
+        *(Finding(what, version or "not installed", "" if version else OPTIONAL)
+          for what, version in installed.items()),
+    ]  # fmt: skip
 
 
 def _hub() -> Finding:

@@ -4,7 +4,7 @@
 
 - FLOPs: `medstudy.cost` over the very views and passes of the jobs (`medstudy.demand`). Decoding assumes answers as
   long as their references.
-- seconds: `medstudy.speed`, measured, calibrated or stated; jobs without a model are not predicted.
+- seconds: `medstudy.speed`, measured, rated, calibrated or stated; jobs without a model are not predicted.
 - memory: `medstudy.memory`, by formula; on a CPU with the process itself and the encoded images that it holds, on CUDA
   and on a device whose rate is stated the device's memory alone.
 - disk: weights and processor as they are saved; resized images or a frozen tower's features that are kept for all

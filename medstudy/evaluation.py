@@ -21,6 +21,7 @@ from medstudy import models, packing, prefix, sampling
 from medstudy.batches import name_of, pictured, planned, size_of, views_of
 from medstudy.datasets import store
 from medstudy.errors import DataError, ResolutionError
+from medstudy.models import generation
 from medstudy.params import Decoding, Study
 from medstudy.progress import bar
 from medstudy.records import GREEDY, LETTERS, Example, Question
@@ -245,7 +246,8 @@ def _continued(
 ) -> list[list[int]]:
     """The answers of all branches, which advance together: each new token looks at its image's prefix and its branch.
 
-    hidden [Q, width]: at each branch's last place. A sampler takes the scores as they are, without any penalty.
+    hidden [Q, width]: at each branch's last place. A sampler takes the scores as they are; the most likely token is
+    found after the checkpoint's generation config has changed them.
     """
     model, plan_ = family.model, packed.plan
     image, branch = (part.to(model.device) for part in (plan_.image, plan_.branch))
@@ -253,16 +255,17 @@ def _continued(
     stood, positions = packed.positions[:, 0], packed.positions[:, 0, packed.last] + 1
     produced: list[list[int]] = [[] for _ in branches]
     ends = torch.tensor(family.ends, device=model.device)
-    penalty = None if sampler else family.repetition_penalty
-    said = _contexts(packed) if penalty else None
+    contexts = generation.contexts(packed)
+    rules = None if sampler else family.rules(list(map(len, contexts)), limit)
+    said = generation.aligned(contexts).to(model.device) if rules else None
     for step in range(limit):
         scores = model.lm_head(hidden)
         if sampler:
             tokens = sampler(scores, branches, step)
         else:
-            tokens = (penalty(said, scores) if penalty else scores).argmax(-1)
+            tokens = (rules(said, branches, step, scores) if rules else scores).argmax(-1)
         going = torch.isin(tokens, ends, invert=True)
-        said = torch.cat([said, tokens[:, None]], 1)[going] if penalty else None
+        said = torch.cat([said, tokens[:, None]], 1)[going] if rules else None
         tokens, images, branches, positions = tokens[going], images[going], branches[going], positions[:, going]
         for number, token in zip(branches.tolist(), tokens.tolist(), strict=True):
             produced[number].append(token)
@@ -275,16 +278,6 @@ def _continued(
         hidden = family.advance(tokens[None], positions[:, None], stood, mask[None, None], cache)
         positions = positions + 1
     return produced
-
-
-def _contexts(packed: prefix.Packed) -> torch.Tensor:
-    """[Q, longest] the tokens that each branch has seen, its image's prefix included; the first one fills it up."""
-    ids, image, branch = packed.ids[0].cpu(), packed.plan.image, packed.plan.branch
-    rows = [ids[(image == image[last]) & ((branch == -1) | (branch == number))]
-            for number, last in enumerate(packed.last.tolist())]  # fmt: skip
-    width = max(map(len, rows), default=0)
-    filled = [torch.cat([row, row[:1].expand(width - len(row))]) for row in rows]
-    return torch.stack(filled).to(packed.ids.device) if filled else packed.ids.new_zeros((0, 0))
 
 
 def likelihoods(family, packed: prefix.Packed, seen) -> torch.Tensor:

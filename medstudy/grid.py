@@ -37,7 +37,7 @@ NOTEBOOK = {
 }
 _READING = ("images.py", "imaging/*.py", "pictures.py")
 _PIXELS = (*_READING, "views.py", "shelf.py", "supply.py")
-_ENGINE = ("attention.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
+_ENGINE = ("attention*.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
 _TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "optimizers.py", "checkpoints.py")
 _MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "sizes.py", "draws.py", "datasets/store.py")
 _STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")

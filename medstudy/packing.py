@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 
 from medstudy.errors import ResolutionError
@@ -17,18 +18,24 @@ def check(lengths: Sequence[int], budget: int, names: Sequence[str]) -> None:
         )
 
 
-def shares(lengths: Sequence[int], processes: int) -> list[list[int]]:
-    """Indices of `lengths` for each process, with sums about equal: longest first, each to the one with the least.
+def shares(costs: Sequence[float], processes: int) -> list[list[int]]:
+    """Indices of `costs` (positive) for each process, with sums about equal, by the largest differencing method.
 
-    The same lengths give the same shares on every machine; within one the order is kept.
+    Each cost starts as a division of its own, alone in one share. The two divisions whose shares differ most are
+    joined, the largest share of one with the smallest of the other, until one is left. No share is empty where there
+    are as many costs as processes. The same costs give the same shares on every machine; within one the order is kept.
+    Karmarkar and Karp 1982, https://en.wikipedia.org/wiki/Largest_differencing_method
     """
-    made: list[list[int]] = [[] for _ in range(processes)]
-    sums = [0] * processes
-    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        place = sums.index(min(sums))
-        made[place].append(index)
-        sums[place] += lengths[index]
-    return [sorted(share) for share in made]
+    empty: list[tuple[float, list[int]]] = [(0, [])] * (processes - 1)
+    heap = [(-cost, index, [*empty, (cost, [index])]) for index, cost in enumerate(costs)]  # smallest share first
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        (_, first, one), (_, _, two) = heapq.heappop(heap), heapq.heappop(heap)
+        pairs = zip(one, reversed(two), strict=True)
+        joined = sorted((a + b, left + right) for (a, left), (b, right) in pairs)
+        heapq.heappush(heap, (joined[0][0] - joined[-1][0], first, joined))
+    division = heap[0][2] if heap else [*empty, (0, [])]
+    return [sorted(share) for _, share in division]
 
 
 def fill(lengths: Sequence[int], budget: int, names: Sequence[str]) -> list[list[int]]:

@@ -8,6 +8,7 @@ prefixes, then all their branches (`medstudy.attention` has the plan and the ker
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -95,13 +96,18 @@ def standing(family, shown: Shown) -> list[list[int]]:
     return [family.image_ids(view.visual_tokens, family.grid(view.size)[0]) for view in shown.views]
 
 
-def pack(family, rows: list[Row]) -> Packed:
-    """Several images' rows as one row: no padding, no token of one image visible to another."""
-    plan = Plan(
+def plan(family, rows: Sequence[Row]) -> Plan:
+    """The layout of several images' rows as one row."""
+    return Plan(
         tuple(len(item.prefix) for item in rows),
         tuple(tuple(map(len, item.branches)) for item in rows),
         tuple(runs(item.prefix, family.image_token) for item in rows) if family.both_ways else (),
     )
+
+
+def pack(family, rows: list[Row]) -> Packed:
+    """Several images' rows as one row: no padding, no token of one image visible to another."""
+    layout = plan(family, rows)
     branches = [branch for item in rows for branch in item.branches]
     answers = [answer for item in rows for answer in item.answers]
     prefixes = [family.positions(item.prefix, item.grids) for item in rows]
@@ -110,14 +116,14 @@ def pack(family, rows: list[Row]) -> Packed:
     axes = prefixes[0].shape[0]
     places = [torch.arange(s, s + len(b)).expand(axes, -1) for s, b in zip(after, branches, strict=True)]
     ids = torch.tensor([token for part in [*(item.prefix for item in rows), *branches] for token in part])
-    ends = plan.shared + torch.tensor([len(branch) for branch in branches], dtype=torch.long).cumsum(0)
+    ends = layout.shared + torch.tensor([len(branch) for branch in branches], dtype=torch.long).cumsum(0)
     spans = [range(int(end) - len(b) + a, int(end)) for end, b, a in zip(ends, branches, answers, strict=True)]
     answer = torch.tensor([place for span in spans for place in span], dtype=torch.long)
     counts = torch.tensor([len(span) for span in spans], dtype=torch.long)
     return Packed(
         ids=ids[None],
         positions=torch.cat([*prefixes, *places], 1)[:, None],
-        plan=plan,
+        plan=layout,
         at=answer - 1,
         targets=ids[answer],
         question=torch.repeat_interleave(torch.arange(len(branches)), counts),

@@ -1,6 +1,7 @@
-"""How long a job takes: seconds = overhead + turns · c + FLOPs / rate, with numbers from one of three sources.
+"""How long a job takes: seconds = overhead + turns · c + FLOPs / rate, with numbers from one of four sources.
 
 measured: fitted to the finished jobs of the study; of several kinds of devices, to those of the one that did most.
+rated: on a GPU, from its own matrix rate and bandwidth (`medstudy.device_rate`), and an assumed share of that rate.
 calibrated: some twenty seconds of the real architecture with random weights on noise, on this machine.
 stated: a sustained rate given by the user, or by the study for the device that it is meant for.
 """
@@ -22,12 +23,12 @@ import psutil
 import torch
 from scipy.optimize import nnls
 
-from medstudy import batches, evaluation, memory, models, provenance, training
+from medstudy import batches, device_rate, evaluation, memory, models, provenance, training
 from medstudy.batches import planned
 from medstudy.demand import Counter, trainable
 from medstudy.errors import ParamsError
 from medstudy.models.family import home
-from medstudy.params import Study
+from medstudy.params import Optimisation, Study
 from medstudy.records import Example
 from medstudy.resolution import Shown
 from medstudy.shelf import Shelf
@@ -36,6 +37,7 @@ from medstudy.supply import Supply
 OVERHEAD_SECONDS = 1.0  # of a job whose overhead nobody measured: loading model and data, an assumption
 LAYER_SECONDS = 0.001  # of a turn, a layer: launching its kernels one by one, an assumption beside a stated rate
 PASS_FLOPS = {"cpu": 2e10, "cuda": 1e14}  # of the largest calibrated pass: a second on a slow device
+RATE_SHARE = 0.5  # of a GPU's matrix rate that passes reach, an assumption until jobs have finished
 FREE_SHARE = 0.5  # of the free memory that a calibration may take
 DESIGNS = 4  # evaluations that differ in what they ask for, for a fit of three numbers
 ROUNDS, ANSWERED = 4, 2  # times that each calibrated training pass, and each evaluation, is run
@@ -56,7 +58,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Speed:
-    """The pace of each stage, where it comes from (measured, calibrated or stated), and on what it rests in words."""
+    """The pace of each stage, its source (measured, rated, calibrated or stated), and on what it rests in words."""
 
     train: Pace
     evaluate: Pace
@@ -65,7 +67,7 @@ class Speed:
 
 
 def of(study: Study, counter: Counter, demands: list[tuple], data: dict, tflops: float | None) -> Speed:
-    """The best source there is, unless `tflops` is given; the study's own rate before a calibration.
+    """The best source there is, unless `tflops` is given; the study's own rate before the device's.
 
     demands: (job, Demand) of every job with a model; data: the examples of each split. Raises ParamsError when only the
     user can tell.
@@ -74,8 +76,34 @@ def of(study: Study, counter: Counter, demands: list[tuple], data: dict, tflops:
         return _of_all(stated(counter, tflops), study.training.processes)
     if found := measured([(job, demand) for job, demand in demands if job.done]):
         return found
-    own = stated(counter, study.tflops) if study.tflops else calibrated(study, counter, data)
+    if study.tflops:
+        own = stated(counter, study.tflops)
+    elif home().type == "cuda":
+        own = rated(study, counter.family, device_rate.kept(home(), study.runs / ".cache" / "devices"))
+    else:
+        own = calibrated(study, counter, data)
     return _of_all(own, study.training.processes)
+
+
+def rated(study: Study, family, rates: device_rate.Rates) -> Speed:
+    """From what a GPU can do at most; family: as it is trained, a sketch will do."""
+    train, evaluate = paces(family, study.training, rates)
+    basis = (
+        f"{rates.device} itself: {rates.flops / 1e12:.0f} TFLOP/s in a bfloat16 matrix product, "
+        f"{rates.bytes / 1e12:.2f} TB/s; assumed: {RATE_SHARE:.0%} of that rate, {OVERHEAD_SECONDS:g} s a job, "
+        f"at least {LAYER_SECONDS * 1e3:g} ms a layer of a pass or decoded token"
+    )
+    return Speed(train, evaluate, "rated", basis)
+
+
+def paces(family, options: Optimisation, rates: device_rate.Rates) -> tuple[Pace, Pace]:
+    """Of training and evaluation. A step reads and writes weights, gradients and optimizer states, a token weights."""
+    held = memory.weights(family.model)
+    states = held + memory.trained(family.model) + memory.optimizer_states(family.model, options)
+    launches = LAYER_SECONDS * family.shape.layers
+    train, evaluate = (max(launches, moved / rates.bytes) for moved in (2 * states, held))
+    rate = RATE_SHARE * rates.flops
+    return Pace(OVERHEAD_SECONDS, train, rate), Pace(OVERHEAD_SECONDS, evaluate, rate)
 
 
 def stated(counter: Counter, tflops: float) -> Speed:

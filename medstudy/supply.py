@@ -7,6 +7,7 @@ once, alone (its bits then hang on nothing else), and kept under a key of all th
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from torch.utils.data import get_worker_info
 from medstudy import paths, views
 from medstudy.errors import ModelError, RunError
 from medstudy.models.family import Seen
+from medstudy.models.pixels import filter_name
 from medstudy.params import Study
 from medstudy.resolution import Shown
 from medstudy.shelf import Shelf, key
@@ -44,7 +46,12 @@ class Supply:
 
     @classmethod
     def of(cls, study: Study, family) -> Supply:
-        """As a study asks for it."""
+        """As a study asks for it. Warns where the model's own processor resizes by another filter."""
+        own = filter_name(family) if family.images else None
+        if own not in (None, study.interpolation):
+            warnings.warn(
+                f"The model's own processor resizes images by {own}, the study by {study.interpolation}: their pixels "
+                "differ. Set `interpolation` in the params where it has that filter.", stacklevel=2)  # fmt: skip
         cache, keep = study.runs / ".cache", kept(study, family)
         pixels = None if keep else Shelf(cache / "pixels")
         return cls(family, study.interpolation, pixels, Shelf(cache / "features") if keep else None)

@@ -16,7 +16,11 @@ def prepare(family, options: Optimisation):
     adapter = adapters.add(family, options.lora) if options.lora else None
     precision.raise_(family.model)
     if options.gradient_checkpointing:
-        model = family.model  # transformers 5.23 gave it another name
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        checkpoint(family.model)
     return adapter
+
+
+def checkpoint(model) -> None:
+    """Keep a layer's input alone for the backward pass; transformers 5.23 gave this another name."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

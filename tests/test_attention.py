@@ -1,9 +1,10 @@
 """The kernels compute what the plan's mask says; the cascade's merge and its backward pass are exact."""
 
-import importlib.util
 import logging
+import sys
 from itertools import pairwise
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -165,26 +166,84 @@ def test_torch_takes_the_calls_of_its_own_kernel():
 
 def test_without_a_usable_kernel_sdpa_is_chosen_and_says_why(monkeypatch):
     monkeypatch.setattr(attention, "_fault", lambda name, device, dtype, heads: "differs from sdpa by 50.0%")
-    choice = attention._choose(torch.device("cuda"), torch.bfloat16, HEADS, ("prefix_flash", "prefix_varlen"))
+    names = ("prefix_fa4", "prefix_flash", "prefix_varlen")
+    choice = attention._choose(torch.device("cuda"), torch.bfloat16, HEADS, names)
     assert choice == Choice(
-        "prefix_sdpa", "flash-attn 2 is not installed; prefix_varlen differs from sdpa by 50.0%"
+        "prefix_sdpa",
+        "flash-attn-4 is not installed; flash-attn is not installed; prefix_varlen differs from sdpa by 50.0%",
     )
     assert attention._choose(torch.device("cuda"), torch.float32, HEADS, ()).name == "prefix_sdpa"
 
 
-def test_flash_attn_4_alone_is_not_taken_for_flash_attn_2(tmp_path, monkeypatch):
-    """It installs flash_attn/cute and nothing else, so that `flash_attn` itself can be found."""
-    (tmp_path / "flash_attn" / "cute").mkdir(parents=True)
+def put(folder: Path, *files: str) -> None:
+    """Empty modules in a folder that stands on the path."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+
+
+CUTE = ("flash_attn/cute/interface.py", "cutlass/__init__.py")
+FLASH_2 = ("flash_attn/__init__.py", "flash_attn_2_cuda.py")
+
+
+@pytest.mark.parametrize(
+    ("files", "two", "four"),
+    [
+        ((), False, False),
+        (CUTE, False, True),
+        (CUTE[:1], False, False),  # without its compiler, as flash-attn 2 ships it
+        (FLASH_2, True, False),
+        ((*FLASH_2, *CUTE), True, True),
+        (("flash_attn/__init__.py",), False, False),
+    ],
+)
+def test_both_versions_of_flash_attn_are_told_apart(tmp_path, monkeypatch, files, two, four):
+    """Both make a package `flash_attn`; neither is imported to find out."""
+    put(tmp_path, *files)
     monkeypatch.syspath_prepend(tmp_path)
-    assert importlib.util.find_spec("flash_attn") is not None
-    assert not attention.flash_attn_2_installed()
-    monkeypatch.setattr(attention, "_fault", lambda name, device, dtype, heads: None)
-    choice = attention._choose(torch.device("cuda"), torch.bfloat16, HEADS, ("prefix_flash",))
-    assert choice == Choice("prefix_sdpa", "flash-attn 2 is not installed")
-    findings = {finding.what: finding for finding in doctor.examine()}
-    assert findings["flash-attn 2"].found == "not installed"
-    (tmp_path / "flash_attn" / "flash_attn_interface.py").touch()
-    assert attention.flash_attn_2_installed()
+    assert (bool(attention.flash_attn_2()), bool(attention.flash_attn_4())) == (two, four)
+    assert "flash_attn" not in sys.modules
+    findings = {finding.what: finding.found for finding in doctor.examine()}
+    assert (findings["flash-attn 2"] != "not installed", findings["flash-attn 4"] != "not installed") == (two, four)
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0), (10, 0)])
+def test_flash_attn_4_is_chosen_only_where_it_has_a_backward_pass(monkeypatch, capability):
+    monkeypatch.setitem(attention.NEEDS, "prefix_fa4", ("flash-attn-4", lambda: "4.0"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    widths = []
+    monkeypatch.setattr(attention, "_fault", lambda name, device, dtype, heads: widths.append(heads.width))
+    names = ("prefix_fa4", "prefix_varlen")
+    choice = attention._choose(torch.device("cuda"), torch.bfloat16, HEADS, names)
+    if capability < (9, 0):
+        assert choice.name == "prefix_varlen" and "compute capability 9.0" in choice.why and widths == [24]
+    else:
+        assert choice.name == "prefix_fa4" and widths == [24, 80]  # the tower's heads are compared too
+
+
+def test_flash_attn_4_gets_the_segments_and_the_merged_output(monkeypatch):
+    """The functions of the package are stood in for by the reference: names and order of what they are given."""
+    interface = ModuleType("flash_attn.cute.interface")
+
+    def segments(given):
+        lengths = (torch.diff(given[f"cu_seqlens_{side}"]).tolist() for side in "qk")
+        made = attention.Segments(*map(tuple, lengths))
+        assert given["max_seqlen_q"] == max(made.queries) and given["max_seqlen_k"] == max(made.keys)
+        return made
+
+    def forward(q, k, v, softmax_scale, causal, return_lse, **given):
+        assert return_lse
+        output, lse, _ = Reference.forward(q, k, v, segments(given), causal, softmax_scale)
+        return output, lse, None, None, None
+
+    def backward(q, k, v, out, dout, lse, softmax_scale, causal, deterministic, **given):
+        return Reference.backward(dout, q, k, v, out, lse, "state", segments(given), causal, softmax_scale)
+
+    interface._flash_attn_fwd, interface._flash_attn_bwd = forward, backward
+    for name, module in (("flash_attn", ModuleType("flash_attn")), ("flash_attn.cute", ModuleType("flash_attn.cute")),
+                         ("flash_attn.cute.interface", interface)):  # fmt: skip
+        monkeypatch.setitem(sys.modules, name, module)
+    assert attention._fault("prefix_fa4", torch.device("cpu"), torch.float32, HEADS) is None
 
 
 def test_a_model_computes_the_same_through_the_cascade(family, examples, monkeypatch):

@@ -18,7 +18,7 @@ from transformers import (
     SiglipImageProcessor,
 )
 
-from medstudy import adapters, batches, cost, demand, evaluation, models, prefix, supply, training
+from medstudy import adapters, batches, cost, demand, evaluation, models, prefix, sampling, supply, training
 from medstudy.errors import ModelError
 from medstudy.models import standin
 from medstudy.models.family import SYSTEM
@@ -27,7 +27,7 @@ from medstudy.records import Question
 from medstudy.resolution import Blind, Fixed, Native, Size, check_effect, plan, visual_tokens
 from medstudy.supply import Supply
 from medstudy.views import render
-from tests import families
+from tests import altered, families
 from tests.conftest import TEXTS
 
 NATIVE = Native(max_pixels=10**6)
@@ -157,6 +157,20 @@ def test_answers_and_likelihoods_are_those_of_generate(auto, examples, policy):
     assert len(texts) > 4
 
 
+def test_drawn_answers_follow_no_generation_config(auto, examples):
+    """As in the other families: it is for the most likely answers alone."""
+    (seen,) = _views(auto, examples[:1], NATIVE)
+    (micro,) = batches.micros(Supply(auto, "bicubic"), [seen], 10**6)
+    packed = prefix.pack(auto, [prefix.row(auto, seen[0].questions, seen[1], answered=False)])
+    shown, sampler = auto.look(micro.content.images, packed.grids), sampling.Sampler(0.7, 5, ("a", "b", "c"))
+    plain = [evaluation.decode(auto, packed, shown, 5, sampler)]
+    kept = auto.model.generation_config.suppress_tokens
+    auto.model.generation_config.suppress_tokens = sorted({token for said in plain[0] for row in said for token in row})
+    plain.append(evaluation.decode(auto, packed, shown, 5, sampler))
+    auto.model.generation_config.suppress_tokens = kept
+    assert plain[0][1] == plain[1][1] and plain[0][0] != plain[1][0]
+
+
 def test_visual_tokens_are_those_that_the_processor_writes(auto, examples):
     for size in [(1, 1), (5, 900), (28, 28), (300, 200)]:
         view = NATIVE.shown(Size(*size), auto.geometry)
@@ -233,6 +247,12 @@ def test_kept_features_are_refused(auto, tmp_path):
     study = SimpleNamespace(runs=tmp_path, training=options, interpolation="bicubic")
     with pytest.raises(ModelError, match="auto runs its tower for every question.*cache_features to false"):
         supply.Supply.of(study, auto)
+
+
+def test_a_processor_that_cannot_read_an_image_is_refused(folder, tmp_path):
+    other = altered.images(folder, tmp_path / "other", image_mean=[0.5, 0.5])
+    with pytest.raises(ModelError, match="cannot read one"):
+        models.load(Model(id=str(other), family="auto"))
 
 
 def test_logits_that_are_not_the_heads_product_are_refused(tmp_path, monkeypatch):

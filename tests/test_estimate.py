@@ -14,13 +14,26 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from medstudy import base_model, batches, demand, estimate, evaluation, grid, memory, models, paths, speed, training
+from medstudy import (
+    base_model,
+    batches,
+    demand,
+    device_rate,
+    estimate,
+    evaluation,
+    grid,
+    memory,
+    models,
+    paths,
+    speed,
+    training,
+)
 from medstudy import params as study_params
 from medstudy.attention import Plan
 from medstudy.cli import main
 from medstudy.datasets import store
 from medstudy.errors import ModelError, ParamsError, ResolutionError
-from medstudy.params import Model
+from medstudy.params import Model, Optimisation
 from medstudy.records import Shot
 from medstudy.resolution import Add, Blind, Curriculum, Fixed, Mixed, Native, Shuffled, Size, plan
 from medstudy.shelf import Shelf
@@ -464,3 +477,38 @@ def test_the_largest_passes_are_enough_whatever_a_number_weighs():
         most = [max(weights @ (one.tokens, one.patches, one.scores) for one in those) for those in (passes, some)]
         assert most[0] == most[1]
     assert memory.largest([]) == []
+
+
+def test_a_devices_rates_are_measured_once_and_kept(tmp_path, monkeypatch):
+    calls, measured = [], device_rate.measured
+    monkeypatch.setattr(device_rate, "measured", lambda device: calls.append(1) or measured(device, 64, 2**12, 2))
+    first, again = (device_rate.kept(torch.device("cpu"), tmp_path) for _ in range(2))
+    assert first == again and len(calls) == 1 and first.flops > 0 and first.bytes > 0
+    (file,) = tmp_path.iterdir()
+    assert torch.__version__.split("+")[0] in file.name
+    file.write_text("{}")  # of another version
+    device_rate.kept(torch.device("cpu"), tmp_path)
+    assert len(calls) == 2
+
+
+def test_a_gpu_is_estimated_from_its_own_rates(tiny_study, monkeypatch):
+    """No GPU is needed for it: rates as a GPU would give them, instead of a calibration."""
+    study = tiny_study()
+    rates = device_rate.Rates(flops=8e14, bytes=3e12, device="a GPU", torch="2")
+    monkeypatch.setattr(speed, "home", lambda: torch.device("cuda"))
+    monkeypatch.setattr(speed.device_rate, "kept", lambda device, folder: rates)
+    frame = estimate.estimate(study)
+    pace = frame.attrs["speed"]
+    assert pace["source"] == "rated" and "800 TFLOP/s" in pace["basis"]
+    train = frame[frame["stage"] == "train"].iloc[0]
+    spent = pace["train"]["overhead"] + pace["train"]["turn"] * train["turns"] + train["flops"] / 4e14
+    assert train["seconds"] == pytest.approx(spent)
+
+
+def test_a_large_models_steps_and_tokens_take_as_long_as_their_bytes(tiny_model):
+    """A step moves weights, gradients and AdamW's two states in and out: eight times what a decoded token reads."""
+    family = models.load(tiny_model)
+    slow = device_rate.Rates(flops=8e14, bytes=1e3, device="a GPU", torch="2")
+    train, evaluate = speed.paces(family, Optimisation(epochs=1, learning_rate=1e-3), slow)
+    assert evaluate.turn == pytest.approx(memory.weights(family.model) / 1e3)
+    assert train.turn == pytest.approx(8 * evaluate.turn)

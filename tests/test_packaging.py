@@ -74,8 +74,17 @@ def test_supported_versions_are_the_promised_ones():
     lower = {requirement.name: str(requirement.specifier) for requirement in REQUIRED}
     assert (lower["torch"], lower["transformers"]) == (">=2.11", ">=5.17")
     assert PROJECT["requires-python"] == ">=3.11,<3.14"
-    assert [Requirement(text).name for text in EXTRAS["flash"]] == ["flash-attn"]
-    assert "flash-attn" not in locked()
+    assert [Requirement(text).name for text in EXTRAS["flash"]] == ["flash-attn-4"]  # flash-attn has no wheels
+    assert not {"flash-attn", "flash-attn-4"} & set(locked())
+
+
+def test_environment_yml_offers_flash_attention_to_those_who_take_out_a_comment():
+    """Installed by all, it would break a machine without CUDA; the line says the same as the extra."""
+    text = (paths.ROOT / "environment.yml").read_text()
+    (line,) = re.findall(r"^ +# (- flash-attn-4.*)$", text, re.MULTILINE)
+    offered, extra = Requirement(line.removeprefix("- ")), Requirement(EXTRAS["flash"][0])
+    assert (offered.name, offered.specifier) == (extra.name, extra.specifier)
+    assert not any("flash" in str(item) for item in ENVIRONMENT["dependencies"])
 
 
 def test_ci_is_executable_and_runs_the_readme_command():

@@ -11,14 +11,14 @@ import importlib
 import importlib.metadata
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.peers.clock import Clock
 
 MISSING = 3  # the exit status of an interpreter that lacks the peer
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "flash-attn")
@@ -67,6 +67,7 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     parser.add_argument("--packing", action="store_true", help="the peer's own packing, where it has one for images")
     parser.add_argument("--freeze-tower", action="store_true", help="train all but the vision tower's blocks")
     parser.add_argument("--max-new-tokens", type=int, default=16, help="of an answer, in generate")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="of ours alone: less memory, 4/3 time")
     parser.add_argument("--kernel", help="of medstudy.attention; a peer keeps to sdpa")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(argv)
@@ -126,123 +127,58 @@ def run(name: str, description: str | None, modules: tuple[str, ...], train, pac
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    images = read(options.data)
-    check_sizes(options.model, images)
     trials: dict[int, float | None] = {}
     if options.batch_size is None:
+        images = read(options.data)
+        check_sizes(options.model, images)
         sizes = batch_sizes(questions_per_step(images, options.images_per_step))
-        options.batch_size, trials = fastest(name, options, sizes)
-    planned = plan(options, images, options.batch_size)
-    clock = Clock(options, planned)
-    with tempfile.TemporaryDirectory() as scratch:
-        losses, settings = train(options, planned, clock, Path(scratch))
-    result = {"peer": name, **described(options, packages), "settings": settings}
-    result |= summary(options, images, planned, clock, losses)
+        options.batch_size, trials = fastest(name, sizes, lambda size: tried(name, options, size))
+    result = {"peer": name, **described(options, packages), **measured(options, train)}
     result["batch_size_trials"] = {str(size): seconds for size, seconds in trials.items()}
     write(options.out, result)
 
 
-def fastest(name: str, options: argparse.Namespace, sizes: list[int]) -> tuple[int, dict[int, float | None]]:
-    """The batch size with the shortest step, each tried in a process of its own; None marks one that did not fit."""
-    trials: dict[int, float | None] = {}
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as scratch:
-            out = Path(scratch) / "trial.json"
-            given = {**vars(options), "steps": TRIAL_STEPS, "batch_size": size, "out": out}
-            command = [sys.executable, "-m", f"benchmarks.peers.{name}"]
-            for key, value in given.items():
+def measured(options: argparse.Namespace, train) -> dict:
+    """A training peer's steps at the batch size of `options`, and what they held."""
+    images = read(options.data)
+    check_sizes(options.model, images)
+    planned = plan(options, images, options.batch_size)
+    clock = Clock(options, planned)
+    with tempfile.TemporaryDirectory() as scratch:
+        losses, settings = train(options, planned, clock, Path(scratch))
+    return {"settings": settings, **summary(options, images, planned, clock, losses)}
+
+
+def tried(name: str, options: argparse.Namespace, size: int) -> float:
+    """Seconds of the shortest step of a few, in a process of its own. Raises RuntimeError when it fails."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "trial.json"
+        given = {**vars(options), "steps": TRIAL_STEPS, "batch_size": size, "out": out}
+        command = [sys.executable, "-m", f"benchmarks.peers.{name}"]
+        for key, value in given.items():
+            if value is not None:
                 flag = "--" + key.replace("_", "-")
                 command += [flag] * value if isinstance(value, bool) else [flag, str(value)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode and not any(trials.values()):
-                raise SystemExit(f"{name} failed with a batch of {size}:\n{done.stderr[-4000:]}")
-            trials[size] = min(json.loads(out.read_text())["step_seconds"][1:]) if done.returncode == 0 else None
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-4000:])
+        return min(json.loads(out.read_text())["step_seconds"][1:])
+
+
+def fastest(name: str, sizes: list[int], trial) -> tuple[int, dict[int, float | None]]:
+    """The batch size with the shortest step by `trial(size)`; None marks one that did not fit (RuntimeError)."""
+    trials: dict[int, float | None] = {}
+    for size in sizes:
+        try:
+            trials[size] = trial(size)
+        except RuntimeError as error:  # out of memory is one
+            if not any(trials.values()):
+                raise SystemExit(f"{name} failed with a batch of {size}:\n{error}") from error
+            trials[size] = None
         limit = SLOWER * min(filter(None, trials.values()))
         if trials[size] is None or len(trials) > 1 and all(one > limit for one in list(trials.values())[-2:]):
             break
     return min((size for size in trials if trials[size]), key=lambda size: trials[size]), trials
-
-
-class Clock:
-    """Seconds between the ends of optimiser steps, and what the forward passes of a step hold."""
-
-    def __init__(self, options: argparse.Namespace, planned: Plan):
-        self.device, self.dtype = options.device, options.dtype
-        self.count, self.accumulation = options.steps, planned.accumulation
-        self.ends: list[float] = []
-        self.losses: list[float] = []
-        self.model: dict[str, object] = {}
-        self.peak_bytes = 0
-        self.held: dict[str, float] = {}
-
-    @property
-    def steps(self) -> list[float]:
-        return [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
-
-    def callback(self):
-        """A transformers TrainerCallback; every peer trains with a subclass of that Trainer."""
-        from transformers import TrainerCallback
-
-        clock = self
-
-        class Callback(TrainerCallback):
-            def on_train_begin(self, args, state, control, model=None, **kwargs):
-                dtypes = {str(one.dtype).removeprefix("torch.") for one in model.parameters()}
-                if dtypes != {clock.dtype} or args.bf16 or args.fp16:
-                    raise SystemExit(f"Weights and compute must be {clock.dtype}, got {dtypes}, bf16={args.bf16}.")
-                clock.model = {
-                    "trained_parameters": sum(one.numel() for one in model.parameters() if one.requires_grad),
-                    "attention": model.config._attn_implementation,
-                    "vision_attention": model.config.vision_config._attn_implementation,
-                }
-                clock.ends = [now(clock.device)]
-
-            def on_step_end(self, args, state, control, **kwargs):
-                clock.ends.append(now(clock.device))
-
-            def on_log(self, args, state, control, logs=None, **kwargs):
-                if logs and "loss" in logs:
-                    clock.losses.append(float(logs["loss"]))
-
-            def on_train_end(self, args, state, control, train_dataloader=None, model=None, **kwargs):
-                clock.peak_bytes = peak_bytes(clock.device)
-                merge = model.config.vision_config.spatial_merge_size
-                clock.held = held(train_dataloader, clock.count, clock.accumulation, merge)
-
-        return Callback()
-
-
-def held(loader, steps: int, accumulation: int, merge: int) -> dict[str, float]:
-    """Read the rows once more without training: what a step holds and the seconds its reading takes, on average."""
-    counts = dict.fromkeys(("rows", "padded_tokens", "answer_tokens", "visual_tokens", "input_seconds"), 0.0)
-    started = time.perf_counter()
-    for index, batch in enumerate(loader, start=1):
-        counts["input_seconds"] = time.perf_counter() - started
-        counts["rows"] += len(batch["image_grid_thw"])
-        counts["padded_tokens"] += batch["labels"].numel()
-        counts["answer_tokens"] += int((batch["labels"] != -100).sum())
-        counts["visual_tokens"] += int(batch["image_grid_thw"].prod(-1).sum()) // merge**2
-        if index == steps * accumulation:
-            break
-    return {key: count / steps for key, count in counts.items()}
-
-
-def now(device: str) -> float:
-    """Seconds of a clock, once the device has done its work."""
-    import torch
-
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def peak_bytes(device: str) -> int:
-    """Peak of the GPU memory that torch gave out, or of the process's resident memory."""
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def check_sizes(model: Path, images: list[dict]) -> None:
@@ -289,6 +225,11 @@ def load_model(options: argparse.Namespace):
 
     dtype = getattr(torch, options.dtype)
     model = AutoModelForImageTextToText.from_pretrained(options.model, dtype=dtype, attn_implementation="sdpa")
+    return frozen(model, options)
+
+
+def frozen(model, options: argparse.Namespace):
+    """All is trained, or with --freeze-tower all but the blocks of the vision tower."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not (options.freeze_tower and "visual." in name and "merger" not in name))
     return model

@@ -31,7 +31,8 @@ class Collator:
         return {**batch, "labels": labels}
 
 
-def train(options, planned, clock, scratch) -> tuple[list[float], dict]:
+def train(options, planned, clock, scratch, model=None) -> tuple[list[float], dict]:
+    """model: one that is in memory; None loads it from its folder."""
     from transformers import Trainer, TrainingArguments
 
     if options.packing:
@@ -39,7 +40,7 @@ def train(options, planned, clock, scratch) -> tuple[list[float], dict]:
     settings = common.training_arguments(options, planned, scratch)
     settings |= {"train_sampling_strategy": "sequential", "remove_unused_columns": False}
     trainer = Trainer(
-        model=common.load_model(options),
+        model=common.load_model(options) if model is None else common.frozen(model, options),
         args=TrainingArguments(**settings),
         train_dataset=planned.rows,
         data_collator=Collator(common.load_processor(options.model), options.system),

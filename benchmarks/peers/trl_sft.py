@@ -5,7 +5,8 @@ from __future__ import annotations
 from benchmarks.peers import common
 
 
-def train(options, planned, clock, scratch) -> tuple[list[float], dict]:
+def train(options, planned, clock, scratch, model=None) -> tuple[list[float], dict]:
+    """model: one that is in memory; None loads it from its folder."""
     from datasets import Dataset, Image, List
     from trl import SFTConfig, SFTTrainer
 
@@ -26,7 +27,7 @@ def train(options, planned, clock, scratch) -> tuple[list[float], dict]:
         "packing": options.packing,  # refused for images by TRL itself
     }
     trainer = SFTTrainer(
-        model=common.load_model(options),
+        model=common.load_model(options) if model is None else common.frozen(model, options),
         args=SFTConfig(**settings),
         train_dataset=Dataset.from_list(rows).cast_column("images", List(Image())),
         processing_class=common.load_processor(options.model),

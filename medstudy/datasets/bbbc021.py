@@ -13,7 +13,7 @@ from medstudy.records import Example
 from medstudy.sources import classes
 from medstudy.sources.card import Card
 
-VERSION = "1"
+VERSION = "2"
 CARD = Card(
     url="https://data.broadinstitute.org/bbbc/BBBC021/",
     license="see its page",

@@ -26,7 +26,7 @@ from medstudy.sources.cells import RowError
 from medstudy.sources.columns import Asked
 from medstudy.sources.own import Own, Survey
 
-VERSION = "1"
+VERSION = "2"
 RENAMED = re.compile(r"(.+)\.\d+$")  # as pandas renames the second of two columns of one name
 
 

@@ -15,7 +15,7 @@ from medstudy.records import Example
 from medstudy.sources import classes
 from medstudy.sources.card import Card
 
-VERSION = "1"
+VERSION = "2"
 CARD = Card(
     url="https://data.mendeley.com/datasets/zddtpgzv63/4",
     license="CC-BY-4.0",

@@ -30,7 +30,7 @@ from medstudy.sources.cells import RowError
 from medstudy.sources.columns import Asked
 from medstudy.sources.own import Own, Survey
 
-VERSION = "1"
+VERSION = "2"
 FROM = "Correct it; a relative one is taken from the folder of the params file."
 FORMS = ("table", "swift", "llava")
 KEYS = {"swift": swift.KEYS, "llava": llava.KEYS}

@@ -16,6 +16,7 @@ FLOPs are counted from the parameters, so a plan is rougher; memory is that of p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from transformers import BatchFeature, LogitsProcessorList
 
 from medstudy import attention, cost, sampling
 from medstudy.errors import ModelError
+from medstudy.models import generation
 from medstudy.models.family import SYSTEM, Family, user_text
 from medstudy.prefix import Packed, Row
 from medstudy.records import Question, Shot
@@ -61,6 +63,7 @@ class Auto(Family):
 
     name = "auto"
     shares_prefix = False
+    needs_template = False
 
     @classmethod
     def _ready(cls, model, processor, source: str, revision: str) -> Auto:
@@ -79,6 +82,17 @@ class Auto(Family):
         if model.device.type != "meta":
             made._probe(source)
         return made
+
+    def check(self, source: str) -> None:
+        """See `Family.check`; its own processor is asked once."""
+        super().check(source)
+        try:
+            self._tokens(REFERENCE)
+        except Exception as error:  # of whatever kind its settings lead to
+            raise ModelError(
+                f"Family {self.name} gives images to the checkpoint's own processor, but that of {source!r} cannot "
+                f"read one: {error}. Restore its preprocessor_config.json and processor_config.json."
+            ) from error
 
     @torch.no_grad()
     def _probe(self, source: str) -> None:
@@ -194,12 +208,18 @@ class Auto(Family):
                 )
             except (TemplateError, TypeError, KeyError):
                 continue
-            if SYSTEM in made and (not image or getattr(self.processor, "image_token", "") in made):
+            marked = not image or getattr(self.processor, "image_token", "") in made
+            if SYSTEM in made and text.strip() in made and marked:
                 return made
         raise ModelError(
             f"A chat template must write what it is given, but that of {self.model.name_or_path!r} leaves out the text "
             "or the image. Repair the template, or take it out of the checkpoint."
         )
+
+    def marks(self, text: str) -> int:
+        """Places for images in a prompt; a processor without an image token of its own puts them there itself."""
+        mark = getattr(self.processor, "image_token", None) or self.processor.tokenizer.decode(self.image_token)
+        return text.count(mark)
 
     @cached_property
     def _around(self) -> tuple[str, str]:
@@ -258,17 +278,16 @@ class Auto(Family):
     ) -> list[list[int]]:
         """The tokens of every question, most likely or drawn, by transformers' own `generate`, up to an end."""
         said = []
+        ends = self.ends
         for number, inputs in enumerate(self._each(packed, seen)):
-            drawn = {}
-            if sampler is not None:
-                drawing = LogitsProcessorList([sampling.Draws(sampler, number)])
-                drawn = {"logits_processor": drawing, "repetition_penalty": 1.0}
-            out = self.model.generate(
-                **inputs, **drawn, max_new_tokens=limit, do_sample=False, temperature=None, top_p=None, top_k=None,
-                eos_token_id=list(self.ends), pad_token_id=self.end,
-            )  # fmt: skip
+            drawing = [] if sampler is None else [sampling.Draws(sampler, number)]
+            with nullcontext() if sampler is None else generation.plain(self.model):
+                out = self.model.generate(
+                    **inputs, logits_processor=LogitsProcessorList(drawing), max_new_tokens=limit, do_sample=False,
+                    temperature=None, top_p=None, top_k=None, eos_token_id=list(ends), pad_token_id=self.end,
+                )  # fmt: skip
             tokens = out[0, inputs["input_ids"].shape[1] :].tolist()
-            stop = next((place for place, token in enumerate(tokens) if token in self.ends), len(tokens))
+            stop = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
             said.append(tokens[:stop])
         return said
 

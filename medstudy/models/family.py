@@ -6,27 +6,18 @@ A family says what "resolution" means to it (`geometry`, `grid`, `patches`), wha
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    Cache,
-    DynamicCache,
-    RepetitionPenaltyLogitsProcessor,
-)
+from transformers import AutoConfig, AutoModelForImageTextToText, Cache, DynamicCache
 
-from medstudy import adapters, attention, cost, paths, published
+from medstudy import adapters, attention, cost, published
 from medstudy.errors import ModelError
+from medstudy.models import asking, generation, loading, pixels
 from medstudy.prefix import Packed
 from medstudy.records import LETTERS, Question, Shot
 from medstudy.resolution import Geometry, Shown, Size
@@ -64,30 +55,27 @@ class Family:
     language_name = "language_model"  # the language model's name in transformers' class
     both_ways = False  # whether the tokens of an image look at each other in both directions
     shares_prefix = True  # whether an image's questions share one encoding of it
+    needs_template = True  # whether a prompt can be written by the checkpoint's chat template alone
+    images = ""  # the image processor whose numbers `patches` makes; "" where it is asked itself
 
     @classmethod
     def load(cls, params, checkpoint: Path | None = None) -> Family:
         """From the hub's format with safetensors only and no code from the checkpoint. Raises ModelError."""
-        source, options = _source(params, checkpoint)
+        source, options = loading.source(params, checkpoint)
         if checkpoint and (checkpoint / adapters.CONFIG).is_file():
             return cls.load(params).adapted(checkpoint)
-        device, dtype = home(), getattr(torch, params.dtype)
-        with _explained(source):
-            processor = _processor(source, trust_remote_code=False, **options)
-            model = AutoModelForImageTextToText.from_pretrained(
-                source,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                trust_remote_code=False,
-                **options,
-            )
-        return cls._ready(model.to(device), processor, source, _revision(source, model))
+        with loading.explained(source, **options):
+            processor = loading.processor(source, **options)
+            model = loading.model(source, getattr(torch, params.dtype), **options).to(home())
+            loading.finite(source, model)
+            made = cls._ready(model, processor, source, loading.revision(source, model))
+            made.check(source)
+        return made
 
     def adapted(self, folder: Path) -> Family:
-        """With the adapters of a folder merged into the weights, in place."""
-        model = adapters.merged(self.model, folder)
-        return replace(self, model=model, revision=_revision(str(folder), model))
+        """With the adapters of a folder merged into the weights, in place. Raises ModelError, see `adapters.merged`."""
+        model = adapters.merged(self.model, folder, self.revision)
+        return replace(self, model=model, revision=loading.revision(str(folder), model))
 
     @classmethod
     def sketch(cls, params, device: torch.device | str = "meta") -> Family:
@@ -98,20 +86,31 @@ class Family:
         attention kernel is the one that `load` would choose here. A checkpoint that is not on this machine, but
         whose sizes are published (`medstudy.published`), is not looked for: they are taken. Raises ModelError.
         """
-        source, options = _source(params)
+        source, options = loading.source(params)
         dtype, revision, known = getattr(torch, params.dtype), "no weights", published.outline(params.id)
         try:
-            with _explained(source):
-                options |= {"trust_remote_code": False, "local_files_only": known is not None}
-                processor = _processor(source, **options)
-                config = AutoConfig.from_pretrained(source, **options)
+            with loading.explained(source, weights=False, **options):
+                options |= {"local_files_only": known is not None}
+                processor = loading.processor(source, **options)
+                config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
         except ModelError:
-            if known is None:
+            if known is None or Path(source).is_dir():
                 raise
             (processor, config), revision = known, "published sizes"
-        with torch.device(device):
-            model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
-        return cls._ready(model, processor, source, revision)
+        with loading.explained(source, weights=False, **options):
+            with torch.device(device):
+                model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
+            made = cls._ready(model, processor, source, revision)
+            if revision != "published sizes":
+                made.check(source)
+        return made
+
+    def check(self, source: str) -> None:
+        """One prompt, one pixel, one token: raises ModelError where the checkpoint's own files cannot be followed."""
+        asking.check(self, source, (SYSTEM, *user_text(asking.ASKED).split("\n")))
+        if self.images:
+            pixels.check(self, source)
+        generation.check(self, source)
 
     @classmethod
     def _ready(cls, model, processor, source: str, revision: str) -> Family:
@@ -225,11 +224,9 @@ class Family:
         listed = listed if isinstance(listed, list) else [] if listed is None else [listed]
         return tuple(sorted({self.end, *listed}))
 
-    @property
-    def repetition_penalty(self) -> RepetitionPenaltyLogitsProcessor | None:
-        """What `generate` does to the scores of tokens already seen, where the checkpoint's generation config asks."""
-        penalty = self.model.generation_config.repetition_penalty
-        return None if penalty in (None, 1.0) else RepetitionPenaltyLogitsProcessor(penalty)
+    def rules(self, lengths: Sequence[int], limit: int) -> generation.Rules:
+        """What `generate` does to the scores behind prompts of these lengths, as the generation config asks."""
+        return generation.Rules(self.model, self.ends, lengths, limit)
 
     @property
     def image_token(self) -> int:
@@ -279,14 +276,22 @@ class Family:
         """The tokens of an answer and its end, as the chat template writes them after a prompt."""
         return [*self.ids(text), self.end]
 
+    def marks(self, text: str) -> int:
+        """Places for images in a prompt."""
+        return self.ids(text).count(self.image_token)
+
     def text(self, ids: list[int]) -> str:
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     @property
     def pixel_settings(self) -> tuple:
         """All settings of the processor that the numbers of `patches` hang on."""
-        settings = self.processor.image_processor
-        return (settings.image_mean, settings.image_std, settings.rescale_factor)
+        return tuple(getattr(self.processor.image_processor, name) for name in pixels.OBEYED)
+
+    @property
+    def layout(self) -> dict[str, int | dict]:
+        """Settings of the processor that must agree with the model's configuration, and what it says."""
+        return {}
 
     def normalised(self, values: torch.Tensor) -> torch.Tensor:
         """[n, 3, pixels] uint8 -> [n, 3·pixels] float32, to the bit what the processor makes of it."""
@@ -299,9 +304,10 @@ class Family:
         settings = self.processor.image_processor
         levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16).clone()
         made = settings.rescale_and_normalize(
-            levels, True, settings.rescale_factor, True, settings.image_mean, settings.image_std
-        )
-        return made[0].flatten(1)
+            levels, settings.do_rescale, settings.rescale_factor, settings.do_normalize, settings.image_mean,
+            settings.image_std,
+        )  # fmt: skip
+        return made[0].flatten(1).float()
 
     def hidden(self, packed: Packed, seen: Seen | None, cache=None) -> torch.Tensor:
         """[S, width] last hidden states of a packed row; `cache` is filled with its keys and values."""
@@ -378,39 +384,3 @@ def text_shape(text) -> dict:
         "hidden": width,
         "vocabulary": text.vocab_size,
     }
-
-
-def _source(params, checkpoint: Path | None = None) -> tuple[str, dict]:
-    """Where a model comes from, and the hub's options for it."""
-    own = paths.BASE if params.id == "base" else paths.resolve(params.id)
-    source = str(checkpoint or (own if own.is_dir() else params.id))
-    return source, {} if Path(source).is_dir() or params.revision is None else {"revision": params.revision}
-
-
-def _processor(source: str, **options):
-    """A checkpoint's processor, its images by torchvision: some releases take Pillow's, whose pixels differ."""
-    made = AutoProcessor.from_pretrained(source, **options)
-    if hasattr(made, "image_processor") and not hasattr(made.image_processor, "rescale_and_normalize"):
-        made.image_processor = AutoImageProcessor.from_pretrained(source, backend="torchvision", **options)
-    return made
-
-
-@contextmanager
-def _explained(source: str) -> Iterator[None]:
-    """transformers' errors about a checkpoint that is not there, or not one, as ModelError."""
-    try:
-        yield
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(
-            f"A model is a hub id, a folder or \"base\", but {source!r} cannot be loaded: {error}"
-        ) from error
-
-
-def _revision(source: str, model) -> str:
-    """The hub's commit, or for a folder the hash of its weights."""
-    if not Path(source).is_dir():
-        return str(getattr(model.config, "_commit_hash", None) or "unknown")
-    digest = hashlib.sha256()
-    for file in sorted(Path(source).glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return "sha256:" + digest.hexdigest()[:16]

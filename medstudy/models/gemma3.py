@@ -2,7 +2,8 @@
 
 The encoder sees one size and no other, so a policy never changes what an image costs. What it changes is the detail: a
 budget below 896² brings the image down before it is enlarged to 896². Sides are stretched to a square, as the processor
-does (`Fixed` with `mode: pad` keeps the aspect). Pan and scan, which is off in the checkpoints, is refused.
+does (`Fixed` with `mode: pad` keeps the aspect). Pan and scan, which is off in the checkpoints, is refused
+(`medstudy.models.pixels`).
 
 The tokens of an image look at each other in both directions, and most layers look back over a window; both are said by
 masks (`medstudy.attention.Plan`), so only sdpa will do.
@@ -17,8 +18,7 @@ import torch
 from transformers import DynamicCache
 
 from medstudy import attention, cost
-from medstudy.errors import ModelError
-from medstudy.models.family import Family, Seen
+from medstudy.models.family import Seen
 from medstudy.models.tiles import Tiled, Tiles, tile_shape
 from medstudy.resolution import Size
 
@@ -42,6 +42,7 @@ class Gemma3(Tiled):
     """See `Tiled`, with one tile for every image. FLOPs count every layer as one that looks back over all."""
 
     name = "gemma3"
+    images = "Gemma3ImageProcessor"
     turn_end = "<end_of_turn>"
     both_ways = True
     overview_first = False
@@ -50,15 +51,6 @@ class Gemma3(Tiled):
         "text_config.attn_logit_softcapping": None,
         "text_config.final_logit_softcapping": None,
     }
-
-    @classmethod
-    def _ready(cls, model, processor, source: str, revision: str) -> Family:
-        if processor.image_processor.do_pan_and_scan:
-            raise ModelError(
-                f"Family {cls.name} shows an image as a whole, but the processor of {source!r} cuts it (pan and scan). "
-                "Set do_pan_and_scan to false in its preprocessor_config.json."
-            )
-        return super()._ready(model, processor, source, revision)
 
     @staticmethod
     def kernel(model) -> attention.Choice:

@@ -39,10 +39,15 @@ class Idefics3(Tiled):
     """See `Tiled`. The overview comes last, and a single tile has none. Pixel shuffle goes with the projector."""
 
     name = "idefics3"
+    images = "Idefics3ImageProcessor"
     turn_end = "<end_of_utterance>"
     language_name = "text_model"
     overview_first = False
     settings = {}
+
+    @property
+    def layout(self) -> dict[str, dict]:
+        return {"max_image_size": {"longest_edge": self.geometry.factor}}
 
     @staticmethod
     def part(name: str) -> str:
@@ -99,3 +104,4 @@ class SmolVLM(Idefics3):
     """The same in SmolVLM2's own class; the first SmolVLM's checkpoints are Idefics3's."""
 
     name = "smolvlm"
+    images = "SmolVLMImageProcessor"

@@ -32,6 +32,7 @@ class InternVL(Tiled):
     """See `Tiled`. The thumbnail comes last, and a single tile has none. Pixel shuffle goes with the projector."""
 
     name = "internvl"
+    images = "GotOcr2ImageProcessor"
     overview_first = False
     settings = {"vision_feature_layer": -1, "vision_feature_select_strategy": "default"}
 

@@ -48,6 +48,7 @@ class LlavaOnevision(Tiled):
     """
 
     name = "llava_onevision"
+    images = "LlavaOnevisionImageProcessor"
     overview_first = True
     settings = {
         "vision_config.model_type": "siglip_vision_model",

@@ -17,6 +17,17 @@ from medstudy.resolution import Geometry, Size
 class QwenVL(Family):
     """See `Family`. Positions are M-RoPE's: time, height and width of an image's patches."""
 
+    images = "Qwen2VLImageProcessor"
+
+    @property
+    def layout(self) -> dict[str, int]:
+        vision = self.model.config.vision_config
+        return {
+            "patch_size": vision.patch_size,
+            "merge_size": vision.spatial_merge_size,
+            "temporal_patch_size": vision.temporal_patch_size,
+        }
+
     @staticmethod
     def prepare(model: torch.nn.Module) -> None:
         embed = model.model.visual.patch_embed

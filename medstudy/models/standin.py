@@ -140,12 +140,16 @@ def write(settings: Qwen2VLConfig, tokens: Qwen2TokenizerFast, folder: Path, see
     model.generation_config.update(
         eos_token_id=tokens.convert_tokens_to_ids("<|im_end|>"), pad_token_id=tokens.pad_token_id, do_sample=False
     )
-    processor = Qwen2VLProcessor(
+    model.save_pretrained(folder)
+    processor(tokens).save_pretrained(folder)
+    return folder
+
+
+def processor(tokens: Qwen2TokenizerFast) -> Qwen2VLProcessor:
+    """Qwen2-VL's, for that tokenizer."""
+    return Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(),
         tokenizer=tokens,
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
     )
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder

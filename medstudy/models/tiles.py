@@ -82,6 +82,11 @@ class Tiled(Family):
                     f"Use a checkpoint with that setting."
                 )
 
+    @property
+    def layout(self) -> dict[str, dict]:
+        side = self.geometry.factor
+        return {"size": {"height": side, "width": side}}
+
     @staticmethod
     def part(name: str) -> str:
         if "vision_tower." in name:
