@@ -2,7 +2,7 @@
 # make test    lint, notebooks without outputs, the fast tests and one whole tiny study
 # make test-all    the same, and then the slow tests: more studies, kills, several processes, benchmarks
 # make cluster-test    a study on a one-node Slurm whose jobs are killed; as root, where Debian's slurm-wlm is installed
-# make lab     JupyterLab on the notebooks
+# make lab     JupyterLab on working copies of the notebooks, in lab/
 # make lock    solve requirements.lock anew from pyproject.toml
 # Another Python (3.11 to 3.13): make study PYTHON=python3.12
 
@@ -32,7 +32,7 @@ cluster-test: install
 	@$(BIN)/python -m tests.cluster
 
 lab: install
-	@$(BIN)/jupyter lab --notebook-dir notebooks
+	@$(BIN)/python -m medstudy lab
 
 install:
 	@workflow/install.sh $(PYTHON)

@@ -95,6 +95,8 @@ def parser() -> argparse.ArgumentParser:
     export_.add_argument("--out", type=Path, required=True, help="a folder; no file in it is overwritten")
     export_.add_argument("--date", help="of runs without a record, as 2026-11-22T22:48:00")
     command(commands, "doctor", _doctor, "what is installed, which device and attention kernel, and why", study=False)
+    lab_ = command(commands, "lab", _lab, "JupyterLab on working copies of the notebooks, in lab/", study=False)
+    lab_.add_argument("options", nargs=argparse.REMAINDER, metavar="-- …", help="JupyterLab's own: -- --no-browser")
     notebook_ = command(commands, "notebook", _notebook, "run one notebook with checked parameters", study=False)
     notebook_.add_argument("name", help="file name in notebooks/, as 02_train")
     notebook_.add_argument("--out", type=Path, required=True, help="the run's folder; the executed notebook ends there")
@@ -290,6 +292,18 @@ def _doctor(options: argparse.Namespace) -> None:
     for finding in doctor.examine():
         table.add_row(*map(escape, finding))
     Console().print(table)
+
+
+def _lab(options: argparse.Namespace) -> None:
+    import os
+
+    from medstudy import lab
+
+    call = lab.command(options=[option for option in options.options if option != "--"])
+    for line in lab.refresh().notices():
+        print(line)
+    sys.stdout.flush()
+    os.execve(call[0], call, lab.environment())
 
 
 def _notebook(options: argparse.Namespace) -> None:

@@ -3,9 +3,10 @@
 data ─► leakage ─┐                                   ┌► one job a figure ─┐
          base ───┴► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
 
-The hash covers the job's parameters, the hashes of the jobs it needs, the notebook, and the library files of its stage:
-editing a figure draws that figure again, and the report that shows it. The checks of leakage and of the base model only
-have to succeed before a model is trained: allowing a leak retrains nothing.
+The hash covers the job's parameters, the hashes of the jobs it needs, and the code of its notebook and of the library
+files that it uses: editing a figure draws that figure again, and the report that shows it. Comments and docstrings do
+not count, nor what JupyterLab saves: outputs, Markdown, values of parameters. The checks of leakage and of the base
+model only have to succeed before a model is trained: allowing a leak retrains nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import datasets, elements, parquet, paths
+from medstudy import datasets, depends, elements, parquet, paths, syntax
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
 
@@ -35,30 +36,19 @@ NOTEBOOK = {
     "tables": "07_tables",
     "report": "08_report",
 }
-_READING = ("images.py", "imaging/*.py", "pictures.py")
-_PIXELS = (*_READING, "views.py", "shelf.py", "supply.py")
-_ENGINE = ("attention*.py", "prefix.py", "packing.py", "adapters.py", "models/*.py", "batches.py")
-_TRAINING = ("training.py", "trainable.py", "precision.py", "sharding.py", "optimizers.py", "checkpoints.py")
-_MODEL_CODE = (*_PIXELS, *_ENGINE, "resolution.py", "sizes.py", "draws.py", "datasets/store.py")
-_STATISTICS = ("statistics.py", "acuity.py", "comparisons.py", "intervals.py", "resampling.py")
-_SOURCES = ("sources/hub.py", "sources/splits.py", "sources/conflicts.py")
-_RESULTS = ("report.py", "parquet.py", "leakage.py", *_STATISTICS)
-_DRAWING = (*_RESULTS, "elements.py", *elements.shared())
-_PAGES = ("figures/index.py", "page.py", "markup.py", "notebook_page.py", "templates/*", "cards.py")
-SOURCES = {  # of data also the data set's own, of a figure its own
-    "data": ("records.py", "draws.py", *_READING, "fingerprints.py", "datasets/store.py", *_SOURCES),
-    "leakage": ("leakage.py", "fingerprints.py"),
-    "base": (*_ENGINE, "resolution.py", "sizes.py", "base_model.py"),
-    "train": (*_MODEL_CODE, *_TRAINING, "cost.py"),
-    "evaluate": (*_MODEL_CODE, "evaluation.py", "sampling.py"),
-    "scores": ("scoring.py", "metrics.py", "words.py", "choices.py", "identity.py"),
-    "claims": (*_RESULTS, "figures/data.py", "claims.py", "own_claims.py", "verdicts.py"),
-    "figure": _DRAWING,
-    "tables": (*_DRAWING, "tables/*.py", "author_mode.py", "scoring.py", "tags.py"),
-    "report": (*_RESULTS, *_PAGES),
+_SHOWN = ("report.py", "parquet.py", "leakage.py", "datasets/store.py")
+SOURCES = {  # what makes a stage's result; what these files and the notebook import counts too (`medstudy.depends`)
+    "data": ("datasets/store.py", "sources/splits.py"),  # and the data set's own
+    "leakage": ("leakage.py",),
+    "base": ("base_model.py",),  # of the three with a model also its family's own
+    "train": ("training.py",),
+    "evaluate": ("evaluation.py",),
+    "scores": ("scoring.py",),
+    "claims": ("report.py", "parquet.py", "leakage.py", "claims.py", "figures/data.py", "figures/saving.py"),
+    "figure": (*_SHOWN, "figures/__init__.py"),  # and the figure's own
+    "tables": (*_SHOWN, "tables/__init__.py"),
+    "report": (*_SHOWN, "figures/index.py", "page.py", "cards.py", "templates/*.jinja", "templates/*.css"),
 }
-
-
 LARGE = 2**26  # bytes of a file of weights whose hash is kept
 
 
@@ -104,25 +94,28 @@ def plan(study: Study) -> list[Job]:
 def _plan(study: Study, jobs: dict[str, Job]) -> None:
     """Add the jobs of one model's study."""
 
-    def add(stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), **parameters) -> str:
-        """after: jobs that must succeed before, but have no say in what this one makes."""
+    def add(
+        stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), own: Iterable[str] = (), **parameters
+    ) -> str:  # fmt: skip
+        """after: jobs that must succeed before, but have no say in what this one makes. own: files of this job."""
         needs = tuple(needs)
         label = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
         name = "-".join(filter(None, (stage, label, rest)))
         known = [[need, jobs[need].identity] for need in needs]  # in order: the claims' names follow it
-        identity = _hash({"stage": stage, "needs": known, "code": _code(stage)} | parameters)
+        identity = _hash({"stage": stage, "needs": known, "code": _code(stage, *own)} | parameters)
         folder = study.runs / f"{name}-{identity[:12]}"
         jobs[name] = Job(stage, name, folder, (*needs, *after), NOTEBOOK[stage], parameters, identity)
         return name
 
     data = [
         add("data", datasets.label(one), (), data=paths.placeless(one.model_dump(mode="json")),
-            version=datasets.version(one), own=paths.code(*datasets.sources(one)))
+            version=datasets.version(one), own=datasets.sources(one))
         for one in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = paths.placeless(study.model.model_dump(exclude={"label"}))
-    common = {"model": model, "weights": _weights(study), "interpolation": study.interpolation}
+    family = depends.family(study.model.family)
+    common = {"model": model, "weights": _weights(study), "interpolation": study.interpolation, "own": (family,)}
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
     evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
     for regime in study.regimes:
@@ -143,7 +136,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
     shown = paths.placeless(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}))
     figures = [
-        add("figure", name, [*data, leaks, scores], study=shown, element=name, own=paths.code(*elements.own(name)))
+        add("figure", name, [*data, leaks, scores], study=shown, element=name,
+            own=(f"figures/{elements.module(name)}.py",))
         for name in elements.FIGURES
     ]
     tables = add("tables", "", [*data, leaks, scores, claims], study=shown)
@@ -217,10 +211,11 @@ def _hash(content: dict) -> str:
 
 
 @cache
-def _code(stage: str) -> str:
-    """Hash of the stage's library files and notebook."""
-    notebook = (paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb").read_bytes()
-    return _hash({"library": paths.code(*SOURCES[stage]), "notebook": hashlib.sha256(notebook).hexdigest()})
+def _code(stage: str, *own: str) -> str:
+    """Hash of the stage's notebook and library files, and of those that are its own alone."""
+    notebook = syntax.notebook(paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb")
+    library = depends.code(*SOURCES[stage], *depends.used(notebook), *own)
+    return _hash({"library": library, "notebook": notebook.digest})
 
 
 def _weights(study: Study) -> str:

@@ -14,9 +14,10 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,10 @@ def check(namespace: dict[str, Any]) -> None:
     Covers a bare `papermill notebooks/… -p name value` and a slip made by hand in JupyterLab, where nothing checked
     the parameters from outside: every name that papermill injected must be declared, and every value has its type.
     """
+    cells = namespace.get("In", [])
     known = {name: _annotated(kind) for name, kind in namespace.get("__annotations__", {}).items()}
-    wrong = [_unknown(name, known) for name in _injected(namespace.get("In", [])) if name not in known]
+    wrong = [_unknown(name, known) for name in _injected(cells) if name not in known]
+    wrong += _slips(_by_hand(cells), namespace)
     wrong += [_mistyped(name, namespace[name], kind) for name, kind in known.items() if not _is(namespace[name], kind)]
     if wrong:
         raise ParamsError("; ".join(wrong))
@@ -312,7 +315,39 @@ def _injected(cells: list[str]) -> list[str]:
     return [target.id for node in ast.parse(cell).body for target in node.targets]
 
 
-def _unknown(name: str, known: dict) -> str:
+def _by_hand(cells: list[str]) -> list[str]:
+    """The names in the parameters cell as it was executed last: the last one of annotated assignments alone."""
+    for cell in reversed(cells):
+        try:
+            nodes = ast.parse(cell).body
+        except SyntaxError:  # a magic
+            continue
+        if nodes and all(isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) for node in nodes):
+            return [node.target.id for node in nodes]
+    return []
+
+
+def _slips(names: list[str], namespace: dict[str, Any]) -> list[str]:
+    """What is wrong with names typed by hand: those of the notebook that they fit best are its parameters."""
+    if not names:
+        return []
+    known = max(_every(), key=lambda parameters: len(set(parameters) & set(names)))
+    missing = [f"{name} is missing from the parameters" for name in known if name not in namespace]
+    return [_unknown(name, known) for name in names if name not in known] + missing
+
+
+@cache
+def _every() -> tuple[tuple[str, ...], ...]:
+    """The parameters of each committed notebook, by name."""
+    made = []
+    for file in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        source = next(("".join(cell["source"]) for cell in cells if "parameters" in _tags(cell)), "")
+        made.append(tuple(node.target.id for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)))
+    return tuple(made)
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
     return f"there is no parameter {name!r}; there are: {', '.join(known)}"
 
 

@@ -13,6 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from medstudy import syntax
+from medstudy.errors import ParamsError
+
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else Path.cwd()
 NOTEBOOKS = ROOT / "notebooks"
@@ -26,7 +29,7 @@ PROFILES = ROOT / "workflow" / "profiles"
 
 
 def resolve(path: str | Path) -> Path:
-    """A path as given, or relative to the repository when it does not exist here (JupyterLab starts in notebooks/)."""
+    """A path as given, or relative to the repository when it does not exist here (JupyterLab starts in lab/)."""
     path = Path(path).expanduser()
     return path if path.is_absolute() or path.exists() else ROOT / path
 
@@ -71,11 +74,41 @@ def scratch(run: Path) -> Path:
     return run.parent / ".partial" / run.name
 
 
+def matching(*patterns: str) -> list[Path]:
+    """The package's files of these patterns, in order. Raises ParamsError for a pattern that matches no file."""
+    found: set[Path] = set()
+    for pattern in patterns:
+        some = {file for file in PACKAGE.glob(pattern) if file.is_file() and "__pycache__" not in file.parts}
+        if not some:
+            raise ParamsError(
+                f"A pattern of the package's files must match one, but {pattern!r} matches none in medstudy/. "
+                "Correct it where a stage, figure or data set names its files."
+            )
+        found |= some
+    return sorted(found)
+
+
 @cache
 def code(*patterns: str) -> str:
-    """SHA-256 in hex of the package's files of these patterns: what they make is made anew when they change."""
+    """SHA-256 in hex of what the package's files of these patterns say: what they make is made again when it changes.
+
+    Of Python the syntax tree counts, without comments and docstrings (`medstudy.syntax`); of other files every byte.
+    Raises ParamsError for a pattern that matches no file.
+    """
     digest = hashlib.sha256()
-    for file in sorted({file for pattern in patterns for file in PACKAGE.glob(pattern) if file.is_file()}):
+    for file in matching(*patterns):
+        said = syntax_of(file).digest if file.suffix == ".py" else hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(PACKAGE).as_posix()} {said}\n".encode())
+    return digest.hexdigest()
+
+
+syntax_of = cache(syntax.read)  # a file is parsed once a process
+
+
+def content(*patterns: str) -> str:
+    """SHA-256 in hex of every byte of the package's files of these patterns: cheaper than `code`, and stricter."""
+    digest = hashlib.sha256()
+    for file in matching(*patterns):
         digest.update(f"{file.relative_to(PACKAGE).as_posix()}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 

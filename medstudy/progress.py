@@ -12,15 +12,19 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], what: str, unit: str = "it", total: int | None = None, done: int = 0) -> Iterator[T]:
-    """Iterate with a progress line on standard error."""
+    """Iterate with a progress line; see `bar`."""
     return iter(bar(what, unit, total, done, items))
 
 
 def bar(what: str, unit: str = "it", total: int | None = None, done: int = 0, items: Iterable | None = None) -> tqdm:
-    """A tqdm line; where nobody watches (no terminal) it prints a full line a minute instead of redrawing one."""
+    """A tqdm line; where nobody watches (no terminal) it prints a full line a minute instead of redrawing one.
+
+    In a kernel it goes to standard output: a notebook shows standard error in red, as it shows warnings.
+    """
     live = sys.stderr.isatty()
     return tqdm(
         items,
+        file=sys.stdout if type(sys.stdout).__module__.startswith("ipykernel.") else sys.stderr,
         desc=what,
         unit=unit,
         total=total,

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 import medstudy
-from medstudy import leases, notebook, paths
+from medstudy import by_hand, leases, notebook, paths
 from medstudy.errors import RunError
 from medstudy.params import Study
 
@@ -27,21 +27,26 @@ PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "pillow", 
 
 
 @contextmanager
-def recorded(study: Study, job, also: Path | None = None) -> Iterator[None]:
+def recorded(study: Study, job, also: Path | None = None) -> Iterator[bool]:
     """Do a job's work inside: its folder is made empty before, and gets its record after, when nothing was raised.
 
-    also: a second folder that this job fills anew (figures/STUDY), its files recorded with the run's.
+    Yields whether there is work to do: a notebook that a person opened leaves a complete run as it is, and shows it.
+    also: a second folder that this job fills from empty (figures/STUDY), its files recorded with the run's.
     """
     with _own(job.dir), _filling(job, also):
-        yield from _work(study, job, also)
+        if job.done and not _held(job.dir):
+            yield False
+        else:
+            by_hand.check_code(study, job)
+            yield from _work(study, job, also)
 
 
-def _work(study: Study, job, also: Path | None) -> Iterator[None]:
+def _work(study: Study, job, also: Path | None) -> Iterator[bool]:
     for folder in filter(None, (job.dir, also)):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     started, clock = datetime.now(UTC), time.perf_counter()
-    yield
+    yield True
     content = {
         "run": job.dir.name,
         "stage": job.stage,
@@ -64,7 +69,12 @@ def _work(study: Study, job, also: Path | None) -> Iterator[None]:
 
 def _own(run: Path) -> AbstractContextManager:
     """The lock of the run that is written, unless whoever started this kernel holds it: a notebook may run alone."""
-    return nullcontext() if os.environ.get(paths.HELD) == str(run.resolve()) else notebook.alone(run)
+    return nullcontext() if _held(run) else notebook.alone(run)
+
+
+def _held(run: Path) -> bool:
+    """Whether this kernel was started to make that run."""
+    return os.environ.get(paths.HELD) == str(run.resolve())
 
 
 def _filling(job, also: Path | None) -> AbstractContextManager:

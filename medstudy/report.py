@@ -7,7 +7,7 @@ import math
 import shutil
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -119,13 +119,12 @@ def publish(study: Study) -> list[Rendered]:
     """Put figures, tables and claims together in figures/STUDY, with the pages to read them on; in reading order."""
     stages, made = by_stage(study), []
     for job in complete([*stages["figure"], *stages["tables"]]):
-        kept = json.loads((job.dir / KEPT).read_text(encoding="utf-8"))
-        for item in kept:
-            files = [study.figures / name for name in item["files"]]
-            for file, name in zip(files, item["files"], strict=True):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(job.dir / name, file)
-            made.append(Rendered(**item | {"files": tuple(files)}))
+        for item in kept(job):
+            files = [study.figures / file.relative_to(job.dir) for file in item.files]
+            for source, target in zip(item.files, files, strict=True):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+            made.append(replace(item, files=tuple(files)))
     shutil.copyfile(claims_file(study), study.figures / "claims.csv")
     data = study_data(study)
     index.write(data, study.figures)
@@ -133,6 +132,12 @@ def publish(study: Study) -> list[Rendered]:
 
     page.write(study, data, made, grid.plan(study), study.figures)
     return made
+
+
+def kept(job: grid.Job) -> list[Rendered]:
+    """What a complete job of figures or tables made."""
+    items = json.loads((job.dir / KEPT).read_text(encoding="utf-8"))
+    return [Rendered(**item | {"files": tuple(job.dir / name for name in item["files"])}) for item in items]
 
 
 def _keep(made: Iterable[Rendered], job: grid.Job) -> None:

@@ -41,7 +41,7 @@ def server(log: Path) -> Iterator[str]:
     """A server for kernels, as long as the block lasts; yields its address, a path that must be short. log: its own."""
     with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(log, "w", encoding="utf-8") as log:
         address = f"{folder}/warm"
-        _code(address).write_text(paths.code("**/*.py"), encoding="utf-8")
+        _code(address).write_text(paths.content("**/*.py"), encoding="utf-8")
         command = [sys.executable, "-m", "medstudy.warm", "serve", address]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}  # ipykernel says how to connect by hand
         process = subprocess.Popen(command, cwd=paths.ROOT, stderr=log, **quiet)
@@ -57,7 +57,7 @@ def listens(address: str) -> bool:
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(address)
-        return _code(address).read_text(encoding="utf-8") == paths.code("**/*.py")
+        return _code(address).read_text(encoding="utf-8") == paths.content("**/*.py")
     except OSError:
         return False
 
@@ -87,6 +87,8 @@ def serve(address: str) -> None:
         listener.settimeout(1)
         for name in PRELOAD:
             importlib.import_module(name)
+        for file in paths.matching("**/*.py"):
+            paths.syntax_of(file)  # kernels name their runs by it
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended kernels leave no zombies
         while os.getppid() == parent:
             try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import psutil
 import yaml
 
@@ -53,6 +55,14 @@ def medstudy(*arguments: str | Path, root: Path = paths.ROOT) -> subprocess.Comp
     process = start(*arguments, root=root)
     out, err = process.communicate(timeout=1200)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def words_on_stderr(file: Path) -> list[str]:
+    """What an executed notebook says on stderr, warnings most often, but for lines of progress."""
+    cells = nbformat.read(file, as_version=4).cells
+    outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+    lines = [line for output in outputs if output.get("name") == "stderr" for line in re.split(r"[\r\n]+", output.text)]
+    return [line for line in lines if line.strip() and not re.search(r"\[\d\d:\d\d", line)]
 
 
 def _options(root: Path) -> dict:

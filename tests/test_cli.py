@@ -63,7 +63,7 @@ def test_dry_run_prints_the_jobs_and_makes_nothing(tmp_path, capsys, tiny_file):
 def test_status_of_a_study_that_never_ran(capsys, tiny_file):
     assert main(["status", str(tiny_file())]) == 0
     said = capsys.readouterr().out
-    assert "train-native-s0" in said and "0 of 34 jobs done, 34 waiting" in said
+    assert "train-native-s0" in said and "0 of 35 jobs done, 35 waiting" in said
 
 
 @pytest.mark.parametrize("command, message", [("report", "has no claims yet"), ("verify", "data-phantom has not run")])

@@ -98,11 +98,27 @@ def test_a_parameters_cell_holds_typed_literals_only(tmp_path, cell):
 
 def test_check_inside_a_notebook_knows_what_papermill_injected():
     namespace = {"study": "a.yaml", "seed": 3, "__annotations__": {"study": str, "seed": "int"}, "later": object()}
-    notebook.check(namespace | {"In": ["", "study: str = 'b'", "# Parameters\nstudy = 'a.yaml'\n", "check(globals())"]})
+    notebook.check(namespace | {"In": ["", "# Parameters\nstudy = 'a.yaml'\n", "check(globals())"]})
     with pytest.raises(ParamsError, match="no parameter 'sede'; there are: study, seed"):
         notebook.check(namespace | {"In": ["", "# Parameters\nsede = 3\n"]})
     with pytest.raises(ParamsError, match="seed must be int, got str '3'"):
         notebook.check(namespace | {"seed": "3"})
+
+
+def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
+    """In JupyterLab nothing but the executed cells says what stood in the parameters cell."""
+    opened = {"study": "a.yaml", "run": "base", "__annotations__": {"study": str, "run": str}}
+    cell = "study: str = 'a.yaml'  # a study\nrun: str = 'base'"
+    notebook.check(opened | {"In": ["", "%matplotlib inline", cell, "import os", "check(globals())"]})
+    typed = opened | {"stuyd": "b", "__annotations__": {"study": str, "stuyd": str, "run": str}}
+    with pytest.raises(ParamsError, match="no parameter 'stuyd'; there are: study, run"):
+        notebook.check(typed | {"In": ["", cell, cell.replace("study:", "stuyd:"), "check(globals())"]})
+    notebook.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # mended since
+    fresh = {"stuyd": "b", "run": "base", "__annotations__": {"stuyd": str, "run": str}}
+    with pytest.raises(ParamsError, match="there are: study, run; study is missing"):
+        notebook.check(fresh | {"In": ["", cell.replace("study:", "stuyd:")]})
+    with pytest.raises(ParamsError, match="run must be str, got int 3"):
+        notebook.check(opened | {"run": 3, "In": ["", "study: str = 'a.yaml'\nrun: str = 3"]})
 
 
 @pytest.mark.slow

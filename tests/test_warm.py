@@ -41,7 +41,7 @@ def address(tmp_path):
     """A server that imports little."""
     made = tmp_path / "s"
     process = subprocess.Popen([sys.executable, "-c", LIGHT, str(made)], cwd=paths.ROOT)
-    warm._code(str(made)).write_text(paths.code("**/*.py"))
+    warm._code(str(made)).write_text(paths.content("**/*.py"))
     until(lambda: warm.listens(str(made)))
     yield str(made)
     process.terminate()

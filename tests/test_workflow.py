@@ -21,7 +21,7 @@ import yaml
 
 from medstudy import grid, notebook, params, paths, schedulers, workflow
 from medstudy.errors import ParamsError
-from tests.studies import medstudy, start, write_study
+from tests.studies import medstudy, start, words_on_stderr, write_study
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,14 @@ def test_every_job_is_done_and_its_notebook_executed(finished):
         code = [cell for cell in cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in code)
         assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+
+
+def test_no_notebook_warns(finished):
+    """IProgress: what tqdm says in a notebook without ipywidgets."""
+    study, _, _ = finished
+    for job in grid.plan(study):
+        assert words_on_stderr(job.dir / "notebook.ipynb") == [], job.name
+        assert "IProgress" not in (job.dir / "notebook.ipynb").read_text(), job.name
 
 
 def test_the_run_ends_with_the_claims_and_where_to_look(finished):

@@ -15,7 +15,7 @@ from typing import Annotated, Union
 
 from pydantic import Field
 
-from medstudy import paths
+from medstudy import depends, paths
 from medstudy.datasets import (
     atlas,
     bbbc021,
@@ -114,9 +114,12 @@ def card(params: Params):
 
 
 def sources(params: Params) -> tuple[str, ...]:
-    """The files, as patterns below the package, that this data set is made by, beside what all are."""
-    file = Path(REGISTRY[params.name].__file__).relative_to(paths.PACKAGE)
-    read = ("sources/*.py",) if hasattr(params, "path") else ()  # made elsewhere
-    if file.name == "__init__.py":
-        return (f"{file.parent.as_posix()}/**/*.py", *read)
-    return (f"datasets/{file.stem}*.py", *read)
+    """The files, as patterns below the package, that this data set is made by, beside what all are; not what they
+    import.
+
+    A module may name files beside its own as `FILES` (its index, the readers of the kinds of image that it holds). One
+    that is read from a `path` names none: what its images are is known only once they are read, so every reader counts.
+    """
+    module = REGISTRY[params.name]
+    read = depends.READERS if hasattr(params, "path") else ()
+    return (depends.file(module.__name__), *getattr(module, "FILES", ()), *read)

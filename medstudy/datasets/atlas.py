@@ -23,6 +23,7 @@ from medstudy.records import SPLITS, Example, Question
 
 __all__ = ["VERSION", "Params", "load"]
 DATA = Path(__file__).with_name("atlas_data")
+FILES = ("datasets/atlas_data/index.json", "imaging/dicom.py")  # hashes of all crops; how pydicom's images are read
 
 
 class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):

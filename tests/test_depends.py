@@ -1,0 +1,334 @@
+"""Which files a job depends on: all that can change its result, and of what it could choose from what it uses."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import json
+import shutil
+import tempfile
+from collections import defaultdict
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from medstudy import depends, elements, grid, params, paths, syntax
+from medstudy.errors import ParamsError
+
+TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
+FIGURES = {f"figure-{name}" for name in elements.FIGURES}
+CACHES = (paths.code, depends.files, depends.imports, depends.family, grid._code)
+MODEL, SHOWN = {"base", "train", "evaluate"}, {"claims", "figure", "tables", "report"}
+EVERY = set(grid.NOTEBOOK)
+
+# The stages that are made by a file of the library themselves (what needs them follows), for the tiny study: phantom
+# and atlas, Qwen2-VL. The first pattern that matches a file decides; one that none matches makes nothing.
+MADE_BY = {
+    "datasets/__init__.py": {"data", "train", "evaluate", "figure", "tables", "report"},
+    "datasets/store.py": {"data", "train", "evaluate", "figure", "tables", "report"},
+    "datasets/phantom/*": {"data"},
+    "datasets/atlas.py": {"data"},
+    "datasets/atlas_sources.py": {"data"},
+    "datasets/atlas_data/index.json": {"data"},
+    "imaging/dicom.py": {"data"},  # of atlas, which has images of pydicom
+    "imaging/dicom_*.py": {"data"}, "imaging/codecs.py": {"data"}, "imaging/codestream.py": {"data"},
+    "imaging/pillow.py": EVERY, "imaging/png.py": EVERY, "imaging/reading.py": EVERY, "imaging/samples.py": EVERY,
+    "images.py": EVERY, "pictures.py": EVERY, "records.py": EVERY,
+    "fingerprints.py": {"data", "leakage", "train", "evaluate", *SHOWN},
+    "sources/hub.py": {"data", "train", "evaluate", "figure", "tables", "report"},
+    "sources/splits.py": {"data"},
+    "draws.py": {"data", "train", "evaluate"},
+    "leakage.py": {"leakage", *SHOWN},
+    "base_model.py": {"base"},
+    "models/qwen2_5_vl.py": set(), "models/qwen3_vl.py": set(), "models/llava_onevision.py": set(),
+    "models/internvl.py": set(), "models/idefics3.py": set(), "models/gemma3.py": set(), "models/tiles.py": set(),
+    "models/auto.py": set(), "models/standin.py": set(),
+    "models/*.py": MODEL,
+    "adapters.py": MODEL, "attention*.py": MODEL, "cost.py": MODEL, "prefix.py": MODEL,
+    "published.py": MODEL,
+    "resolution.py": {*MODEL, "figure", "report"}, "sizes.py": {*MODEL, "figure", "report"},
+    "checkpoints.py": {*MODEL, "report"}, "precision.py": {*MODEL, "report"}, "sharding.py": {*MODEL, "report"},
+    "views.py": {"train", "evaluate", "figure"}, "shelf.py": {"train", "evaluate", "figure"},
+    "batches.py": {"train", "evaluate"}, "packing.py": {"train", "evaluate"}, "supply.py": {"train", "evaluate"},
+    "training.py": {"train"}, "trainable.py": {"train"}, "optimizers.py": {"train"},
+    "evaluation.py": {"evaluate"}, "sampling.py": {"evaluate"},
+    "scoring.py": {"scores", "tables", "report"}, "metrics.py": {"scores", "tables", "report"},
+    "choices.py": {"scores", "tables", "report"}, "words.py": {"scores", "tables", "report"}, "identity.py": {"scores"},
+    "tags.py": {"figure", "tables", "report"},
+    "sources/conflicts.py": {"data", "train", "evaluate", "figure", "tables", "report"},
+    "author_mode.py": {"tables", "report"},
+    "claims.py": {"claims"}, "own_claims.py": {"claims"}, "verdicts.py": {"claims"},
+    "statistics.py": SHOWN, "acuity.py": SHOWN, "comparisons.py": SHOWN, "intervals.py": SHOWN, "resampling.py": SHOWN,
+    "parquet.py": SHOWN, "report.py": SHOWN,
+    "figures/data.py": SHOWN, "figures/style.py": SHOWN, "figures/saving.py": SHOWN,
+    "figures/__init__.py": {"figure", "tables", "report"},
+    "figures/index.py": {"report"},
+    "figures/*.py": {"figure"},
+    "tables/*.py": {"tables", "report"},
+    "yaml_files.py": {"report"},
+    "page.py": {"report"}, "markup.py": {"report"}, "notebook_page.py": {"report"}, "cards.py": {"report"},
+    "templates/*": {"report"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A copy of the package and its notebooks, of which a study is planned; edits of it do not reach the original."""
+    root = tmp_path_factory.mktemp("copy")
+    ignored = shutil.ignore_patterns("__pycache__", "*.png", "*.safetensors")
+    for name in ("medstudy", "notebooks"):
+        shutil.copytree(paths.ROOT / name, root / name, ignore=ignored)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "PACKAGE", root / "medstudy")
+        patch.setattr(paths, "NOTEBOOKS", root / "notebooks")
+        patch.setattr(paths, "syntax_of", lambda file: parsed(file.name, file.read_bytes()))
+        yield root / "medstudy"
+        forget()
+    forget()
+
+
+@cache
+def parsed(name: str, content: bytes) -> syntax.Code:
+    """As `syntax.read`, of a content once."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / name).write_bytes(content)
+        return syntax.read(Path(folder) / name)
+
+
+def forget():
+    for cached in CACHES:
+        cached.cache_clear()
+
+
+def identities(**changes) -> dict[str, str]:
+    forget()
+    return {job.name: job.identity for job in grid.plan(params.parse(TINY | changes))}
+
+
+def changed(before, after) -> set[str]:
+    return {name for name in before if before[name] != after[name]}
+
+
+def library(package) -> list[str]:
+    files = (file for file in package.rglob("*") if file.is_file() and file.relative_to(package).parts[0] != "base")
+    return sorted(file.relative_to(package).as_posix() for file in files)
+
+
+def made_by(file: str) -> set[str]:
+    return next((stages for pattern, stages in MADE_BY.items() if fnmatch.fnmatchcase(file, pattern)), set())
+
+
+def test_comments_and_docstrings_of_every_file_rename_no_job(package):
+    before = identities()
+    for file in (package / name for name in library(package) if name.endswith(".py")):
+        text = file.read_text()
+        tree = ast.parse(text)
+        tree.body.insert(0, ast.Expr(ast.Constant("Another docstring of the module.")))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                node.body.insert(0, ast.Expr(ast.Constant("Another docstring.")))
+        file.write_text("# a comment\n" + ast.unparse(tree) + "\n# a comment\n")
+        assert file.read_text() != text
+    assert identities() == before
+
+
+def test_each_file_makes_exactly_the_stages_that_the_table_says(package, monkeypatch):
+    """Every file of the library, by what is hashed for each stage; that a hashed file counts is tested below."""
+    forget()
+    hashed, real, now = defaultdict(set), grid._code.__wrapped__, []
+    monkeypatch.setattr(paths, "code", lambda *files: hashed[now[-1]].update(files) or "a hash")
+    monkeypatch.setattr(grid, "_code", lambda stage, *own: now.append(stage) or real(stage, *own))
+    grid.plan(params.parse(TINY))
+    found = {name: {stage for stage, files in hashed.items() if name in files} for name in library(package)}
+    assert {name: stages for name, stages in found.items() if stages != made_by(name)} == {}
+    assert [pattern for pattern in MADE_BY if not fnmatch.filter(found, pattern)] == []
+
+
+@pytest.mark.parametrize(
+    "file", ["supply.py", "metrics.py", "datasets/atlas_data/index.json", "templates/page.css", "imaging/codecs.py",
+             "progress.py", "figures/saving.py", "models/gemma3.py"],
+)  # fmt: skip
+def test_a_change_of_code_renames_the_jobs_that_a_file_makes_and_no_other(package, monkeypatch, file):
+    """What needs a renamed job follows, and is left out here."""
+    real = grid._hash
+    monkeypatch.setattr(grid, "_hash", lambda content: real({k: v for k, v in content.items() if k != "needs"}))
+    before, stages = identities(), {job.name: job.stage for job in grid.plan(params.parse(TINY))}
+    with edited(package / file):
+        assert {stages[name] for name in changed(before, identities())} == made_by(file)
+
+
+def test_a_figures_own_code_draws_that_figure_alone(package):
+    before = identities()
+    with edited(package / "figures" / "mismatch_heatmap.py"):
+        assert changed(before, identities()) == {"figure-04_mismatch_heatmap", "report"}
+    with edited(package / "figures" / "style.py"):
+        assert changed(before, identities()) == {"claims", "tables", "report", *FIGURES}
+    with edited(package / "figures" / "saving.py"):
+        assert "claims" in changed(before, identities())  # it writes claims.csv
+
+
+def test_what_a_renamed_job_makes_renames_what_needs_it(package):
+    before = identities()
+    with edited(package / "training.py"):
+        found = changed(before, identities())
+    assert {"train-native-s0", "evaluate-native-s0", "scores", "report"} <= found
+    assert not found & {"data-phantom", "leakage", "base", "evaluate-base-s0"}
+
+
+@contextmanager
+def edited(file):
+    content = file.read_bytes()
+    file.write_bytes(content + b"\nADDED = 1\n")
+    try:
+        yield
+    finally:
+        file.write_bytes(content)
+
+
+LOCAL = {"name": "local", "label": "mine", "path": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("file", "family", "counts"),
+    [
+        ("models/gemma3.py", "gemma3", True), ("models/tiles.py", "gemma3", True),
+        ("models/qwen_vl.py", "gemma3", False),
+        ("models/idefics3.py", "smolvlm", True), ("models/gemma3.py", "qwen2_vl", False),
+        ("models/qwen_vl.py", "qwen3_vl", True), ("models/qwen2_vl.py", "qwen3_vl", False),
+        ("models/auto.py", "auto", True), ("models/auto.py", "qwen2_5_vl", False),
+    ],
+)  # fmt: skip
+def test_of_families_a_model_depends_on_its_own(package, file, family, counts):
+    changes = {"model": {"id": "some/where", "family": family}}
+    before = identities(**changes)
+    with edited(package / file):
+        found = changed(before, identities(**changes))
+    assert ("train-native-s0" in found, "base" in found, "evaluate-base-s0" in found) == (counts,) * 3
+    assert "data-phantom" not in found
+
+
+def test_readers_of_images_count_where_data_may_hold_such_images(package, tmp_path):
+    """Phantom is drawn here; atlas reads images of pydicom; what is under a path is known only once it is read."""
+    (tmp_path / "mine.csv").write_text("image,question,answer\na.png,What?,a\n")
+    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    data = [{"name": "phantom"}, {"name": "atlas"}, LOCAL | {"path": str(tmp_path / "mine.csv")}, {"name": "vqa_rad"}]
+    found = {}
+    before = identities(datasets=data)
+    for reader in ("slides", "nifti", "tiff", "dicom", "pillow"):
+        with edited(package / "imaging" / f"{reader}.py"):
+            renamed = changed(before, identities(datasets=data))
+        found[reader] = {name for name in renamed if name.startswith("data-")}
+    with edited(package / "sources" / "own.py"):
+        renamed = changed(before, identities(datasets=data))
+        assert "data-mine" in renamed and not {"data-phantom", "data-atlas"} & renamed
+    elsewhere = {"data-mine", "data-vqa_rad"}
+    assert found["slides"] == found["nifti"] == found["tiff"] == elsewhere
+    assert found["dicom"] == elsewhere | {"data-atlas"}
+    assert found["pillow"] == elsewhere | {"data-atlas", "data-phantom"}
+
+
+def test_atlas_reads_no_kinds_of_image_but_those_that_it_names(monkeypatch):
+    from medstudy import images
+    from medstudy.datasets import atlas
+
+    for name in ("tiff", "nifti", "slides"):
+        monkeypatch.setattr(getattr(images, name), "read", lambda *_: pytest.fail("read by a reader that is not named"))
+    for source, about in atlas.SOURCES.items():
+        if not about["bundled"]:
+            assert atlas.whole.__wrapped__(source).mode == "RGB"
+
+
+def test_another_family_or_data_set_in_the_registry_renames_no_job(package):
+    before = identities()
+    changes = {
+        "models": ("(Qwen2VL,", "(Tiles, Qwen2VL,", "from medstudy.models.tiles import Tiles"),
+        "datasets": ("'phantom': phantom,", "'phantom': phantom, 'new': csv,", "import csv"),
+    }
+    for name, (old, new, line) in changes.items():
+        file = package / name / "__init__.py"
+        text = ast.unparse(ast.parse(file.read_text()))
+        assert old in text and "import annotations\n" in text
+        file.write_text(text.replace(old, new).replace("import annotations\n", f"import annotations\n{line}\n"))
+        assert identities() == before
+
+
+def test_a_file_or_a_name_that_is_not_there_is_an_error(package, monkeypatch):
+    with pytest.raises(ParamsError, match=r"must match one, but 'figures/gone\*.py' matches none"):
+        paths.code("claims.py", "figures/gone*.py")
+    with pytest.raises(ParamsError, match="but 'gone.py' matches none"):
+        depends.files("gone.py")
+    with pytest.raises(ParamsError, match="`name = 'gone'`"):
+        depends.family("gone")
+    monkeypatch.setitem(grid.SOURCES, "scores", ("scorin.py",))
+    with pytest.raises(ParamsError, match="'scorin.py' matches none"):
+        identities()
+    with pytest.raises(ParamsError, match="by their whole names"):
+        depends.used(syntax.Code("", frozenset({(".models", "tiles")})))
+
+
+def test_only_figures_are_imported_by_a_name_that_is_made_up_while_running():
+    """What else is imported so, reading imports does not find; the figures are named by each figure's job."""
+    dynamic = ("import_module(", "__import__(", "exec(", "runpy")
+    files = {file.relative_to(paths.PACKAGE).as_posix(): file.read_text() for file in paths.matching("**/*.py")}
+    found = {name for name, text in files.items() if any(word in text for word in dynamic)}
+    assert found - depends.NEUTRAL.keys() <= {"figures/__init__.py", "doctor.py", "depends.py"}, found
+
+
+def test_every_neutral_module_and_choice_exists_and_each_says_why():
+    for name, why in depends.NEUTRAL.items():
+        assert (paths.PACKAGE / name).is_file() and len(why) > 5, name
+    for name, patterns in depends.CHOICES.items():
+        assert (paths.PACKAGE / name).is_file() and all(list(paths.PACKAGE.glob(one)) for one in patterns)
+
+
+# What is imported and not followed, checked in another way: which functions of such a module a stage's notebook calls,
+# and what these use.
+
+
+def names_used(tree: ast.Module, asked: set[str]) -> set[str]:
+    """The global names that functions, classes and values of a module use, and those that they use, and so on."""
+    defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    defined |= {one.id: node for node in tree.body if isinstance(node, ast.Assign) for one in node.targets}
+    found, left = set(), list(asked)
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            inside = ast.walk(defined[name]) if name in defined else ()
+            left += [node.id for node in inside if isinstance(node, ast.Name)]
+    return found
+
+
+def imported_by(tree: ast.Module, names: set[str]) -> set[tuple[str, str]]:
+    """(module, name) of what the module imports under these names, at its top or inside a function of such a name."""
+    tops = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    within = [one for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names
+              for one in ast.walk(node) if isinstance(one, ast.ImportFrom)]  # fmt: skip
+    used = [(node.module, alias) for node in tops for alias in node.names if (alias.asname or alias.name) in names]
+    return {(module, alias.name) for module, alias in used} | {
+        (node.module, alias.name) for node in within for alias in node.names
+    }
+
+
+# What `report` calls and no result of a figure or table follows from.
+NOT_OF_REPORT = {
+    "models/__init__.py": "the number of weights of a study with adapters, whose models the evaluations stand on",
+    "datasets/__init__.py": "labels and versions of data sets, which are in the names of their jobs",
+}
+
+
+@pytest.mark.parametrize("stage", ["claims", "figure", "tables", "report"])
+def test_what_a_stage_calls_in_the_report_counts_for_it(stage):
+    source = (paths.NOTEBOOKS / f"{grid.NOTEBOOK[stage]}.ipynb").read_text()
+    cells = [ast.parse("".join(cell["source"])) for cell in json.loads(source)["cells"] if cell["cell_type"] == "code"]
+    called = {node.attr for cell in cells for node in ast.walk(cell)
+              if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "report"}  # fmt: skip
+    tree = ast.parse((paths.PACKAGE / "report.py").read_text())
+    pairs = imported_by(tree, names_used(tree, called))
+    needed = set(depends.used(syntax.Code("", frozenset(pairs)))) - NOT_OF_REPORT.keys()
+    assert called and needed <= set(depends.files(*grid.SOURCES[stage])), needed
