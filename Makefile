@@ -1,5 +1,6 @@
 # make study   the whole study, offline: installs into .venv, runs params/offline.yaml, prints the claims
-# make test    lint, notebooks without outputs, and the tests
+# make test    lint, notebooks without outputs, the fast tests and one whole tiny study
+# make test-all    the same, and then the slow tests: more studies, kills, several processes, benchmarks
 # make cluster-test    a study on a one-node Slurm whose jobs are killed; as root, where Debian's slurm-wlm is installed
 # make lab     JupyterLab on working copies of the notebooks, in lab/
 # make lock    solve requirements.lock anew from pyproject.toml
@@ -12,7 +13,9 @@ STUDY ?= params/offline.yaml
 BIN := .venv/bin
 STRIP := $(BIN)/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets"
 
-.PHONY: study test cluster-test lab lock install clean
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: study test test-all cluster-test lab lock install clean
 
 study: install
 	@$(BIN)/python -m medstudy run $(STUDY)
@@ -20,7 +23,10 @@ study: install
 test: install
 	@$(BIN)/ruff check .
 	@$(STRIP) --verify notebooks/*.ipynb
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -m "not slow"
+
+test-all: test
+	@$(PYTEST) -m slow
 
 cluster-test: install
 	@$(BIN)/python -m tests.cluster

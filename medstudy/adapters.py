@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -49,7 +51,9 @@ def add(family, options: Lora):
         target_modules=rf".*\b{part}\b.*\.({'|'.join(options.targets)})",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(family.model, config)
+    sketch = family.model.device.type == "meta"
+    with _quiet():
+        return get_peft_model(family.model, config, low_cpu_mem_usage=sketch)  # a sketch's adapters take no memory too
 
 
 def base_of(folder: Path) -> str | None:
@@ -110,7 +114,8 @@ def _prepared(model: torch.nn.Module, folder: Path):
     try:
         config = PeftConfig.from_pretrained(folder)
         config.inference_mode, config.base_model_name_or_path = True, model.name_or_path
-        made = get_peft_model(model, config)
+        with _quiet():
+            made = get_peft_model(model, config)
     except Exception as error:  # of whatever kind the settings lead to
         why = " ".join(str(error).split())[:400]
         raise ModelError(
@@ -168,3 +173,11 @@ def _refused(folder: Path, why: str) -> ModelError:
         f"Every tensor in {WEIGHTS} must be an adapter of the model and every adapter a tensor of the file, but in "
         f"{folder.name} {why}. Use the adapters of this very model, saved whole by peft's save_pretrained."
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """peft 0.21 asks models of transformers 5.23 for an attribute that warns: nothing that a user could mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from medstudy import cost, packing, prefix
 from medstudy.draws import uniform
 from medstudy.params import Optimisation
 from medstudy.records import Example
-from medstudy.resolution import Shown, Size, plan, scale
+from medstudy.resolution import Geometry, Mixed, Shown, Size, current, plan, scale
 from medstudy.supply import Supply
 
 Seen = tuple[Example, Shown]
@@ -83,15 +84,27 @@ class FineTuning:
         """The views that a step shows, in all processes."""
         epoch, place = divmod(step, self.steps_an_epoch)
         size, geometry = self.options.images_per_step, self.supply.family.geometry
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
-        chosen = [self.examples[index] for index in order[place * size : (place + 1) * size]]
-        return [
-            (one, shown)
-            for one in chosen
-            for shown in planned(
-                self.policy, one, geometry, uniform(self.seed, epoch, one.image_id), step / len(self)
-            )
-        ]
+        order, draws = _order(self.seed, epoch, len(self.examples)), isinstance(self.policy, Mixed)
+        made = []
+        for index in order[place * size : (place + 1) * size].tolist():
+            one = self.examples[index]
+            draw = uniform(self.seed, epoch, one.image_id) if draws else 0.0
+            policy = current(self.policy, draw, step / len(self))
+            if (name := (index, id(policy))) not in self._planned:
+                self._planned[name] = [(one, shown) for shown in planned(policy, one, geometry)]
+            made += self._planned[name]
+        return made
+
+    @cached_property
+    def _planned(self) -> dict[tuple[int, int], list[Seen]]:
+        """The views of an example under a policy that holds for it, by its place and the policy's identity."""
+        return {}
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of an epoch's examples, [count]: the same for each of its steps."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def parts(supply: Supply, data: dict[str, Sequence[Example]], policy, options: Optimisation, seed: int,
@@ -172,7 +185,13 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
 
 def planned(policy, example: Example, geometry, draw: float = 0.0, progress: float = 0.0) -> tuple[Shown, ...]:
     """`resolution.plan` of an example's image, each view with those of its context by the same policy and draw."""
-    *context, own = (plan(policy, size, geometry, draw, progress) for size in sizes_of(example))
+    return _planned(current(policy, draw, progress), sizes_of(example), geometry)
+
+
+@lru_cache(maxsize=2**16)
+def _planned(policy, sizes: tuple[Size, ...], geometry: Geometry) -> tuple[Shown, ...]:
+    """Images of the same sizes are shown alike: the same views, which are planned once."""
+    *context, own = (plan(policy, size, geometry) for size in sizes)
     if not context:
         return own
     return tuple(replace(view, context=tuple(before)) for view, *before in zip(own, *context, strict=True))
@@ -182,6 +201,8 @@ def pictured(example: Example, shown: Shown) -> list[tuple[str, object, Shown]]:
     """The images that a view shows, in order: name, image, its own view. The example's image has its own name."""
     if not shown.visual_tokens:
         return []
+    if not example.context:
+        return [(example.image_id, example.image, shown)]
     names = [*(f"{example.image_id}+{place}" for place in range(len(example.context))), example.image_id]
     return list(zip(names, example.images, shown.views, strict=True))
 
@@ -204,6 +225,8 @@ def size_of(example: Example) -> Size:
 
 def sizes_of(example: Example) -> tuple[Size, ...]:
     """Of all images of the prompt, the example's own last."""
+    if not example.context:
+        return (size_of(example),)
     return tuple(Size(image.height, image.width) for image in example.images)
 
 

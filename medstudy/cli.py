@@ -135,7 +135,7 @@ def _data_commands(commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from medstudy import params, report, schedulers, workflow
+    from medstudy import params, schedulers, workflow
 
     console, study = Console(), params.load(options.study)
     how = schedulers.How(options.cores or schedulers.cores(), options.profile, options.jobs, tuple(options.only))
@@ -144,6 +144,8 @@ def _run(options: argparse.Namespace) -> None:
             console.print("What the whole study costs:", highlight=False)
             _costs(study, options.tflops, options.cores)
         return
+    from medstudy import report  # with what draws: a second that a dry run does not need
+
     _prepare(options, study, how)
     if not workflow.run(study, options.study, how, console) or options.only:
         return

@@ -8,8 +8,9 @@ is their packing into passes; a test holds the sums to what a training logs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from itertools import accumulate
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -75,6 +76,7 @@ class Demand:
     passes: set[Pass] = field(default_factory=set)
     scored: set[Pass] = field(default_factory=set)  # evaluation: the passes over options
     views: dict[tuple, Shown] = field(default_factory=dict)
+    _added: dict[tuple[int, int], Seen] = field(default_factory=dict, repr=False, compare=False)  # see `Held`
 
     def add(self, seen: Iterable[Seen], times: int = 1) -> None:
         """Count views that are shown `times`."""
@@ -82,7 +84,15 @@ class Demand:
             self.images += times
             self.questions += times * len(example.questions)
             self.visual_tokens += times * shown.all_tokens
-            self.views |= {name: view for name, (_, view) in views_of(example, shown).items()}
+            if (name := (id(example), id(shown))) not in self._added:
+                self._added[name] = example, shown
+                self.views.update((name, view) for name, (_, view) in views_of(example, shown).items())
+
+    def __add__(self, other: Demand) -> Demand:
+        """Of both together."""
+        made = {one.name: getattr(self, one.name) for one in fields(self)}
+        return Demand(**{name: value | getattr(other, name) if isinstance(value, (set, dict)) else
+                         value + getattr(other, name) for name, value in made.items()})  # fmt: skip
 
 
 def trainable(study: Study, device="meta"):
@@ -91,34 +101,73 @@ def trainable(study: Study, device="meta"):
     return family, prepare(family, study.training)
 
 
+class Held(dict):
+    """Numbers of objects by identity, which cost less than a hash of all that they hold.
+
+    Each is held as long as this is, because an id is free again once its object is gone.
+    """
+
+    def number(self, thing: object) -> int:
+        self[id(thing)] = thing
+        return id(thing)
+
+
+class View(NamedTuple):
+    """A view with its questions and answers, in a training: a forward pass, what it adds to a `Pass`, FLOPs."""
+
+    work: cost.Workload
+    needs: tuple[int, int, int]
+    flops: float
+
+
+class Asked(NamedTuple):
+    """A view with its questions, in an evaluation: FLOPs, tokens of its rows, and what they add to their passes."""
+
+    flops: float
+    tokens: int
+    needs: tuple[int, int, int]
+    longest: tuple[int, ...]  # of each decoding, the tokens of its longest answer after the first
+    offered: tuple[int, int]  # tokens and places of the row of options
+
+
 class Counter:
-    """Counts what a study's jobs ask of `family`. The same questions are tokenised once."""
+    """Counts what a study's jobs ask of `family`.
+
+    Examples with the same questions are of one kind, and images of one size are shown as one view: what a kind asks
+    at a view is counted once, however many examples there are.
+    """
 
     def __init__(self, study: Study, family):
         self.study, self.family, self.stored = study, family, kept(study, family)
-        self.shape, self.trained = family.shape, cost.Trained.of(family)
+        self.shape, self.trained, self.geometry = family.shape, cost.Trained.of(family), family.geometry
+        self.held = Held()
+        self.kinds: dict[tuple, int] = {}
+        self.kind_of: dict[int, int] = {}  # of examples, by identity
         self.texts: dict[tuple, Text] = {}
-        self.works: dict[tuple, cost.Workload] = {}
+        self.views: dict[tuple, View] = {}
+        self.asked: dict[tuple, Asked] = {}
         self.counted: dict[tuple[Size, ...], int] = {}
 
     def training(self, data: dict[str, Sequence[Example]], policy, seed: int) -> Demand:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
-        check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.family.geometry)
+        check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.geometry)
         supply = Supply(self.family, self.study.interpolation)
         steps, validation = parts(supply, data, policy, self.study.training, seed)
         made = Demand(turns=len(steps))
         for step in range(len(steps)):
             seen = steps.seen(step)
             made.add(seen)
-            made.training_flops += sum(self.training_flops(*view) for view in seen)
-            made.passes.update(one for share in self._shares(seen, steps.options) for one in share)
+            views = [self.view(*one) for one in seen]
+            made.training_flops += sum(view.flops for view in views)
+            made.passes.update(one for share in self._shares(seen, views, steps.options) for one in share)
         made.flops = made.training_flops
         times = len(validation_steps(len(steps), self.study.training.validations))
         for step in range(len(validation)):
             seen = validation.seen(step)
             made.add(seen, times)
-            made.turns += times * max(map(len, self._shares(seen, steps.options)))
-            made.flops += times * sum(self._forward(self.work(*view)) for view in seen)
+            views = [self.view(*one) for one in seen]
+            made.turns += times * max(map(len, self._shares(seen, views, steps.options)))
+            made.flops += times * sum(self._forward(view.work) for view in views)
         return made
 
     def evaluation(self, examples: Sequence[Example], policies: Sequence, length: int | None = None) -> Demand:
@@ -129,25 +178,39 @@ class Counter:
         made = Demand()
         for policy in policies:
             sources = swapped(examples) if policy.policy == "shuffled" else examples
-            shown = [planned(policy, one, self.family.geometry)[0] for one in sources]
-            made.add((replace(source, questions=one.questions), view)
-                     for one, source, view in zip(examples, sources, shown, strict=True))  # fmt: skip
+            shown = [planned(policy, one, self.geometry)[0] for one in sources]
+            made.add(zip(sources, shown, strict=True))
             author = self.study.evaluation.author if control_of(policy) == "none" else None
             self._rung(made, examples, sources, shown, length, author.max_new_tokens if author else None)
+        made.questions = len(policies) * sum(len(one.questions) for one in examples)  # a swapped image's are not asked
         return made
 
     def training_flops(self, example: Example, shown: Shown) -> float:
         """Of a forward and backward pass over one view."""
-        work = self.work(example, shown)
-        return cost.training_flops(self.shape, work, self.trained, tower=not self.stored)
+        return self.view(example, shown).flops
 
     def work(self, example: Example, shown: Shown) -> cost.Workload:
         """What one view with its questions and answers asks of the model in a forward pass."""
-        text = self.text(example, shown)
-        name = text, shown.views
-        if name not in self.works:
-            self.works[name] = self._workload(self.layout(text, shown), shown, sum(text.answers))
-        return self.works[name]
+        return self.view(example, shown).work
+
+    def view(self, example: Example, shown: Shown) -> View:
+        """One view in a training."""
+        name = self.kind(example), self.held.number(shown)
+        if name not in self.views:
+            text = self.text(example, shown)
+            work = self._workload(self.layout(text, shown), shown, sum(text.answers))
+            flops = cost.training_flops(self.shape, work, self.trained, tower=not self.stored)
+            self.views[name] = View(work, (work.tokens, sum(work.patches), work.answers), flops)
+        return self.views[name]
+
+    def kind(self, example: Example) -> int:
+        """The number of all examples that ask the same after the same context."""
+        if (place := id(example)) not in self.kind_of:
+            self.held.number(example)
+            said = tuple((question.text, question.answer, question.options) for question in example.questions)
+            name = said, tuple((shot.question, shot.answer) for shot in example.context)
+            self.kind_of[place] = self.kinds.setdefault(name, len(self.kinds))
+        return self.kind_of[place]
 
     def layout(self, text: Text, shown: Shown, answered: bool = True) -> Plan:
         """The row of one view; see `Text.layout`."""
@@ -169,61 +232,65 @@ class Counter:
 
     def text(self, example: Example, shown: Shown, offered: bool = False) -> Text:
         """The tokens of an image's questions; offered: of the options of its choices."""
-        asked = options_of(example.questions) if offered else example.questions
-        said = tuple((question.text, question.answer, question.options) for question in asked)
-        name = said, tuple((shot.question, shot.answer) for shot in example.context), shown.visual_tokens > 0
+        name = self.kind(example), shown.visual_tokens > 0, offered
         if name not in self.texts:
+            asked = options_of(example.questions) if offered else example.questions
             self.texts[name] = self._text(asked, example, shown) if asked else Text(0, (), ())
         return self.texts[name]
 
     def _rung(self, made: Demand, examples, sources, shown, length: int | None, drawn: int | None) -> None:
         """drawn: the limit of the author's answers, where they are sampled beside the greedy ones."""
-        options, lengths, counts = self.study.evaluation, [], []
-        limits = [options.max_new_tokens, *([drawn] if drawn else [])]
-        for example, view in zip(examples, shown, strict=True):
-            text = self.text(example, view)
-            asked = self.layout(text, view, answered=False)
-            work = self._workload(asked, view, len(text.prompts))
-            made.flops += self._forward(work)
-            each = [_decoding(text, asked, length, limit) for limit in limits]
-            decoded, longest = zip(*each, strict=True)
-            made.flops += sum(cost.language_flops(self.shape, one) for one in decoded)
-            offered = self.text(example, view, offered=True) if options.option_likelihoods else Text(0, (), ())
-            scored = self.layout(offered, view) if offered.prompts else ()
-            if scored:
-                again = self._workload(scored, view, sum(offered.answers))
-                made.flops += cost.language_flops(self.shape, again)
-                made.flops += 0 if self.family.shares_prefix else sum(
-                    cost.vision_flops(self.shape, patches) for patches in again.patches
-                )
-            lengths.append(len(asked) + len(scored))
-            patches = sum(work.patches)
-            counts.append((len(asked), patches, len(text.prompts), longest, len(scored), sum(offered.answers)))
-        labels = [name_of(one, view) for one, view in zip(sources, shown, strict=True)]
-        for group in packing.fill(lengths, options.tokens_per_pass, labels):
-            columns = zip(*(counts[index] for index in group), strict=True)
-            tokens, patches, questions, steps, offered, places = columns
-            made.passes.add(Pass(sum(tokens), sum(patches), sum(questions)))
-            made.turns += 1 + sum(map(max, zip(*steps, strict=True)))
-            if any(offered):
-                made.scored.add(Pass(sum(offered), 0, sum(places)))
+        budget, limits = self.study.evaluation.tokens_per_pass, (self.study.evaluation.max_new_tokens, drawn)
+        counts = [self._asked(example, view, length, limits) for example, view in zip(examples, shown, strict=True)]
+        made.flops += sum(one.flops for one in counts)
+        labels = Names(list(zip(sources, shown, strict=True)))
+        for group in packing.fill([one.tokens for one in counts], budget, labels):
+            some = [counts[index] for index in group]
+            made.passes.add(Pass(*_sums(one.needs for one in some)))
+            made.turns += 1 + sum(map(max, zip(*(one.longest for one in some), strict=True)))
+            offered, places = _sums(one.offered for one in some)
+            if offered:
+                made.scored.add(Pass(offered, 0, places))
                 made.turns += 1
+
+    def _asked(self, example: Example, shown: Shown, length: int | None, limits: tuple[int | None, ...]) -> Asked:
+        """One view in an evaluation. limits: of each decoding the most new tokens; None where it is not asked for."""
+        name = self.kind(example), self.held.number(shown), length, limits
+        if name not in self.asked:
+            self.asked[name] = self._count(example, shown, length, [limit for limit in limits if limit])
+        return self.asked[name]
+
+    def _count(self, example: Example, shown: Shown, length: int | None, limits: Sequence[int]) -> Asked:
+        text = self.text(example, shown)
+        asked = self.layout(text, shown, answered=False)
+        work = self._workload(asked, shown, len(text.prompts))
+        decoded, longest = zip(*(_decoding(text, asked, length, limit) for limit in limits), strict=True)
+        flops = self._forward(work) + sum(cost.language_flops(self.shape, one) for one in decoded)
+        likely = self.study.evaluation.option_likelihoods
+        offered = self.text(example, shown, offered=True) if likely else Text(0, (), ())
+        scored = self.layout(offered, shown) if offered.prompts else ()
+        if scored:
+            again = self._workload(scored, shown, sum(offered.answers))
+            flops += cost.language_flops(self.shape, again)
+            if not self.family.shares_prefix:
+                flops += sum(cost.vision_flops(self.shape, patches) for patches in again.patches)
+        needs = len(asked), sum(work.patches), len(text.prompts)
+        return Asked(flops, len(asked) + len(scored), needs, longest, (len(scored), sum(offered.answers)))
 
     def _forward(self, work: cost.Workload) -> float:
         """Of a pass without gradients; the towers are left out when their features come from the disk."""
         towers = sum(cost.tower_flops(self.shape, patches) for patches in work.patches)
         return cost.forward_flops(self.shape, work) - towers * self.stored
 
-    def _shares(self, seen: Sequence[Seen], options: Optimisation) -> list[list[Pass]]:
+    def _shares(self, seen: Sequence[Seen], views: Sequence[View], options: Optimisation) -> list[list[Pass]]:
         """The passes of each process of a training."""
-        works = [self.work(*view) for view in seen]
-        lengths, names = [work.tokens for work in works], [name_of(*view) for view in seen]
-        costs = [self.training_flops(*view) for view in seen]
-        return [
-            [Pass(*(sum(column) for column in zip(*(_needs(works[index]) for index in group), strict=True)))
-             for group in groups]
-            for groups in batches.passes(lengths, options.tokens_per_pass, names, options.processes, costs)
-        ]  # fmt: skip
+        needs = [view.needs for view in views]
+        lengths, budget = [tokens for tokens, _, _ in needs], options.tokens_per_pass
+        if options.processes == 1 and sum(lengths) <= budget:  # most steps are one pass: there is nothing to divide
+            return [[Pass(*_sums(needs))]]
+        costs = [view.flops for view in views]
+        shares = batches.passes(lengths, budget, Names(seen), options.processes, costs)
+        return [[Pass(*_sums(needs[index] for index in group)) for group in groups] for groups in shares]
 
     def _workload(self, layout: Plan, shown: Shown, scores: int) -> cost.Workload:
         return cost.Workload(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
@@ -234,6 +301,19 @@ class Counter:
         if not self.family.shares_prefix:
             return Text(None, tuple(start - standing for start in row.answers), answers)
         return Text(len(row.prefix) - standing, tuple(row.answers), answers)
+
+
+class Names(Sequence[str]):
+    """How errors name views (`name_of`): few are asked for."""
+
+    def __init__(self, seen: Sequence[Seen]):
+        self.seen = seen
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+    def __getitem__(self, index: int) -> str:
+        return name_of(*self.seen[index])
 
 
 def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
@@ -262,6 +342,6 @@ def _decoding(text: Text, asked: Plan, length: int | None, limit: int) -> tuple[
     return cost.Workload((), sum(counts), pairs, sum(counts)), max(counts)
 
 
-def _needs(work: cost.Workload) -> tuple[int, int, int]:
-    """What a view adds to its pass; see `Pass`."""
-    return work.tokens, sum(work.patches), work.answers
+def _sums(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Of each column."""
+    return tuple(map(sum, zip(*rows, strict=True)))

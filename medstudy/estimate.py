@@ -14,11 +14,15 @@
 
 from __future__ import annotations
 
+import gc
 import heapq
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import pandas as pd
@@ -72,29 +76,34 @@ COLUMNS = {
 
 
 def estimate(
-    study: Study, tflops: float | None = None, progress: bool = False, known: set[tuple] | None = None
-) -> pd.DataFrame:
+    study: Study, tflops: float | None = None, progress: bool = False, known: set[tuple] | None = None,
+    data: dict[str, list[Example]] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """One row a job, in the order of the grid; `COLUMNS` says what each column is.
 
-    known: views of resized images that jobs of other models keep already. tflops: the sustained rate of a device in
+    known, data: of a study of several models, the views of resized images that jobs of other models keep already, and
+    the examples, which all share. tflops: the sustained rate of a device in
     10^12 operations a second; None takes finished jobs, else the study's own statement, else calibrates.
     The table's attrs hold the pace of each stage, its source and basis, and the numbers of weights. Raises ParamsError
     when the model is too large to calibrate here and `tflops` is None, ResolutionError for a view that fits in no pass.
     """
     if study.models:
-        known = set()
-        frames = [estimate(one, tflops, progress, known) for one in study.each()]
+        known, first = set(), next(iter(study.each()))
+        with _uncollected():
+            data = examples(first, grid.plan(first))
+            frames = [estimate(one, tflops, progress, known, data) for one in study.each()]
         whole = pd.concat(frames, ignore_index=True).drop_duplicates("job", ignore_index=True)
         whole.attrs |= {"study": study.study, "models": [frame.attrs for frame in frames]}
         return whole
     jobs, plain = grid.plan(study), models.sketch(study.model)
     family, adapter = demand.trainable(study)
     counter = demand.Counter(study, family)
-    data = examples(study, jobs)
+    data = examples(study, jobs) if data is None else data
     origins = _origins(study, jobs, data)
     if not data["train"] and not any("NOT COUNTED" in one["from"] for one in origins):
         training.check_data(data, study.study)
-    needs = _shared(counter, _demands(study, jobs, counter, data, progress), known)
+    with _uncollected():
+        needs = _shared(counter, _demands(study, jobs, counter, data, progress), known)
     pace = speed.of(study, counter, [(job, needed) for job, needed, _ in needs], data, tflops)
     device = "stated" if pace.source == "stated" else home().type
     saved = checkpoint_bytes(family if adapter else plain, adapters_only=adapter is not None)
@@ -126,6 +135,18 @@ def estimate(
         "speed": _plain(asdict(pace)),
     }
     return frame
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Counting makes millions of small objects that stay, and no cycle: a third of its time went to looking for one."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def totals(frame: pd.DataFrame, at_once: int) -> dict[str, float]:
@@ -218,6 +239,7 @@ def _origins(study: Study, jobs: Sequence[grid.Job], data: dict[str, list[Exampl
 def _demands(study: Study, jobs, counter: demand.Counter, data, progress: bool) -> list[tuple[grid.Job, demand.Demand]]:
     """What every job with a model asks for. All evaluations with the same views ask for the same."""
     modelled = [job for job in jobs if job.stage in ("train", "evaluate")]
+    rungs: dict[str, demand.Demand] = {}
     evaluations: dict[bool, demand.Demand] = {}
     line = bar("counting", "job", len(modelled)) if progress else None
     made = []
@@ -228,7 +250,10 @@ def _demands(study: Study, jobs, counter: demand.Counter, data, progress: bool) 
             controls = bool(job.parameters["controls"])
             if controls not in evaluations:
                 policies = [*study.inference, *(study.controls.views if controls else ())]
-                evaluations[controls] = counter.evaluation(data["test"], policies)
+                for policy in policies:
+                    if policy.label not in rungs:
+                        rungs[policy.label] = counter.evaluation(data["test"], [policy])
+                evaluations[controls] = reduce(add, (rungs[policy.label] for policy in policies))
             needed = evaluations[controls]
         made.append((job, needed))
         if line is not None:
@@ -244,10 +269,12 @@ def _shared(counter: demand.Counter, demands, known: set[tuple] | None) -> list[
     known: see `estimate`; it grows. Features are a model's own.
     """
     known = set() if known is None or counter.stored else known
-    made = []
+    made, seen = [], []
     for job, needed in demands:
-        new = [shown for name, shown in needed.views.items() if name not in known]
-        known.update(needed.views)
+        again = any(needed is one for one in seen)  # jobs that ask for the same
+        seen.append(needed)
+        new = [] if again else [shown for name, shown in needed.views.items() if name not in known]
+        known.update(() if again else needed.views)
         if counter.stored:
             family = counter.family
             towers = sum(cost.tower_flops(counter.shape, count) for shown in new for count in counter.patches(shown))

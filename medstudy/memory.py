@@ -31,15 +31,24 @@ def training(family, options: Optimisation, stored: bool, passes: Iterable[Pass]
     else:
         states += copies(family.model)
     tower, again = any(parameter.requires_grad for parameter in family.tower), options.gradient_checkpointing
-    return states + max((peak(family, one, tower, stored, again) for one in passes), default=0.0)
+    return states + max((peak(family, one, tower, stored, again) for one in largest(passes)), default=0.0)
 
 
 def evaluation(family, stored: bool, demand: Demand) -> float:
     """Weights, and the largest pass with its cache of keys and values; options are scored without a cache."""
     shape, size = family.shape, element(family)
-    asked = (one.tokens * cache(shape) * size + moving(family, one, stored) for one in demand.passes)
-    scored = (moving(family, one, stored) for one in demand.scored)
+    asked = (one.tokens * cache(shape) * size + moving(family, one, stored) for one in largest(demand.passes))
+    scored = (moving(family, one, stored) for one in largest(demand.scored))
     return weights(family.model) + max([*asked, *scored], default=0.0)
+
+
+def largest(passes: Iterable[Pass]) -> list[Pass]:
+    """Those that no other exceeds or equals in every number: one of them takes most, by whatever formula."""
+    made: list[Pass] = []
+    for one in sorted(set(passes), key=lambda one: (one.tokens, one.patches, one.scores), reverse=True):
+        if not any(other.patches >= one.patches and other.scores >= one.scores for other in made):
+            made.append(one)
+    return made
 
 
 def kept(family, one: Pass, tower: bool, stored: bool, again: bool = False) -> float:

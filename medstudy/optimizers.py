@@ -2,17 +2,60 @@
 
 Muon (https://kellerjordan.github.io/posts/muon/; torch.optim.Muon) with the scale of Moonlight
 (https://arxiv.org/abs/2502.16982), at which AdamW's learning rates hold. LOG.md has what it saves here.
+
+torch's orthogonalises in bfloat16 whatever the weights are. On a GPU that is fast; a CPU without bfloat16 instructions
+(most laptops) takes ten times as long for the whole training step, and one with them rounds differently. So on every
+CPU Muon computes in the weights' own type here, and on a GPU it is torch's, untouched.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from medstudy.params import Optimisation
 
 BETAS = (0.9, 0.98)
+
+
+class Muon(torch.optim.Muon):
+    """torch.optim.Muon with Moonlight's scale; on a CPU it computes in the type of the weights, with the same state."""
+
+    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float, weight_decay: float):
+        super().__init__(params, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        if any(parameter.device.type != "cpu" for group in self.param_groups for parameter in group["params"]):
+            return super().step()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, group)
+
+    def _move(self, parameter: torch.nn.Parameter, group: dict) -> None:
+        """One matrix: momentum, Nesterov's look ahead, orthogonalisation, decay, and a step of AdamW's usual size."""
+        gradient, state, momentum = parameter.grad, self.state[parameter], group["momentum"]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        update = orthogonal(gradient.lerp(buffer, momentum), group["ns_coefficients"], group["ns_steps"], group["eps"])
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.add_(update, alpha=-0.2 * math.sqrt(max(parameter.shape)) * group["lr"])
+
+
+def orthogonal(matrix: torch.Tensor, coefficients: Sequence[float], steps: int, eps: float) -> torch.Tensor:
+    """[m, n] -> [m, n] of the same type, its singular values brought near 1 by Muon's Newton–Schulz iteration."""
+    a, b, c = coefficients
+    tall = matrix.shape[0] > matrix.shape[1]
+    made = matrix.T if tall else matrix
+    made = made / made.norm().clamp(min=eps)  # now no singular value is above 1
+    for _ in range(steps):
+        gram = made @ made.T
+        made = torch.addmm(made, torch.addmm(gram, gram, gram, beta=b, alpha=c), made, beta=a)
+    return made.T if tall else made
 
 
 def build(model: torch.nn.Module, options: Optimisation) -> list[torch.optim.Optimizer]:
@@ -27,8 +70,7 @@ def build(model: torch.nn.Module, options: Optimisation) -> list[torch.optim.Opt
     fused = all(p.is_cuda for p in rest)
     made = [torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=fused or None)]
     if inner:
-        settings = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
-        made.append(torch.optim.Muon(inner, adjust_lr_fn="match_rms_adamw", **settings))
+        made.append(Muon(inner, options.learning_rate, options.weight_decay))
     return made
 
 

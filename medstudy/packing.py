@@ -46,12 +46,16 @@ def fill(lengths: Sequence[int], budget: int, names: Sequence[str]) -> list[list
     check(lengths, budget, names)
     groups: list[list[int]] = []
     room: list[int] = []
+    place, before = 0, None
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        place = next((place for place, left in enumerate(room) if lengths[index] <= left), None)
-        if place is None:
+        length = lengths[index]
+        if length != before:  # one as long as the last goes where that went or after: what was too full before still is
+            place, before = 0, length
+        while place < len(room) and room[place] < length:
+            place += 1
+        if place == len(room):
             groups.append([])
             room.append(budget)
-            place = len(groups) - 1
         groups[place].append(index)
-        room[place] -= lengths[index]
+        room[place] -= length
     return groups

@@ -13,6 +13,7 @@ The arithmetic of sizes, and what the two roundings of a budget are, stands in `
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -48,12 +49,12 @@ class Shown:
     visual_tokens: int
     context: tuple[Shown, ...] = ()
 
-    @property
+    @cached_property
     def views(self) -> tuple[Shown, ...]:
         """All images of the prompt, in order; none where the policy shows none."""
         return tuple(view for view in (*self.context, self) if view.visual_tokens)
 
-    @property
+    @cached_property
     def all_tokens(self) -> int:
         """Visual tokens of all images of the prompt."""
         return sum(view.visual_tokens for view in self.views)
@@ -235,14 +236,19 @@ def plan(policy: Training | Control, size: Size, geometry: Geometry, draw: float
 
     draw: uniform in [0, 1), used by `mixed` (see `uniform`); progress: share of training done, used by `curriculum`.
     """
-    if isinstance(policy, Mixed):
-        return plan(_drawn(policy, draw), size, geometry)
-    if isinstance(policy, Curriculum):
-        stage = min(int(progress * len(policy.stages)), len(policy.stages) - 1)
-        return plan(policy.stages[stage], size, geometry)
+    policy = current(policy, draw, progress)
     if isinstance(policy, Add):
         return tuple(single.shown(size, geometry) for single in (policy.native, *policy.variants))
     return (policy.shown(size, geometry),)
+
+
+def current(policy: Training | Control, draw: float = 0.0, progress: float = 0.0) -> Single | Add | Control:
+    """The policy that holds for one sample: of `mixed` the one drawn, of `curriculum` that of its stage."""
+    if isinstance(policy, Mixed):
+        return _drawn(policy, draw)
+    if isinstance(policy, Curriculum):
+        return policy.stages[min(int(progress * len(policy.stages)), len(policy.stages) - 1)]
+    return policy
 
 
 def trained_on(policy: Training) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,8 @@ from medstudy.records import Example, Question
 from tests import families
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("medstudy", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("medstudy")
 
 LONGEST = ("test_workflow.py", "test_faults.py", "test_notebooks.py", "test_benchmarks.py")
 TEXTS = ["Is there a dot?", "Where is the dot?", "Which colour is shown? A. red B. blue", "yes", "no", "upper left"]

@@ -197,6 +197,7 @@ def test_a_policy_that_the_processor_never_sees_is_refused(auto):
         check_effect(Fixed(side=100), [Size(100, 100)], auto.geometry)
 
 
+@pytest.mark.slow
 def test_it_learns_and_its_checkpoint_answers_as_it_did(folder, examples, tmp_path):
     family = models.load(Model(id=str(folder), family="auto"))
     family.freeze_tower()

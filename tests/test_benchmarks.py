@@ -35,6 +35,7 @@ def trained(shared):
     return {side: run(side, shared, ()) for side in (cpu.TRAIN, TRAINER)}
 
 
+@pytest.mark.slow
 def test_a_pair_does_the_same_work_and_is_compared_by_the_question(shared, trained, monkeypatch):
     monkeypatch.setattr(runner, "run", lambda side, shared, extra: trained[side])
     line = pair("x", cpu.TRAIN, TRAINER, shared, goal=1.0, floor=0.1, rounds=2)
@@ -46,12 +47,14 @@ def test_a_pair_does_the_same_work_and_is_compared_by_the_question(shared, train
     assert not main.missed(line) and main.missed(line | {"floor": 1e9})
 
 
+@pytest.mark.slow
 def test_first_losses_agree_with_the_plain_trainer_on_questions_of_one_length(trained):
     """Ours is a mean over questions, the Trainer's over tokens: the same where all answers have the same length."""
     ours, peer = (trained[side]["losses"][0] for side in (cpu.TRAIN, TRAINER))
     assert ours == pytest.approx(peer, rel=0.05)  # theirs has the line break after the answer
 
 
+@pytest.mark.slow
 def test_our_answers_are_those_of_generate(shared, tiny_model):
     from medstudy import models
 
@@ -183,6 +186,7 @@ def test_results_are_a_list_with_the_promised_columns(tmp_path, monkeypatch, cap
     assert "1.90" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_reporting_stage_runs_on_a_made_study(tmp_path):
     large_study.make(tmp_path, 1)  # the least: 100 questions
     made = {name: reporting_element.main(name, tmp_path) for name in ("scores", "claims", "03_native_vs_fixed")}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -118,6 +119,7 @@ def test_prompts_of_several_images_are_counted_as_they_are_made(tiny_study, chec
     assert found.visual_tokens == micro.visual_tokens and len(found.views) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("name", ["llava_onevision", "internvl", "idefics3", "gemma3"])
 def test_families_of_tiles_are_counted_and_calibrated_too(tiny_study, checkpoints, pictured, tmp_path, name, stored):
@@ -426,6 +428,55 @@ def test_the_pace_is_of_the_kind_of_device_that_did_most(monkeypatch):
     seen, pace = [], speed.Pace(1.0, 0.0, 1e12)
     assert "of 3 trainings and 0 evaluations" in speed.measured(done).basis
     assert seen == ["train-a", "train-c", "train-d"]
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_what_is_alike_is_counted_once(tiny_study, pictured, monkeypatch, regime):
+    """Forty examples of two kinds and two sizes: as many counts as kinds at views; the sums are those of forty."""
+    study = optimisation(tiny_study, tokens_per_pass=4096)
+    first, second, *_ = sized(pictured)
+    second = replace(second, questions=second.questions[:2])
+    many = [replace(one, image_id=f"{number}", group=f"{number}") for number in range(20) for one in (first, second)]
+    counted = []
+    for name in ("_count", "_text", "_workload"):
+        plain = getattr(demand.Counter, name)
+        monkeypatch.setattr(demand.Counter, name, lambda self, *given, plain=plain, name=name: (
+            counted.append(name) or plain(self, *given)))  # fmt: skip
+    counter = demand.Counter(study, demand.trainable(study)[0])
+    found = counter.training({"train": many, "val": many[:2]}, REGIMES[regime], 3)
+    seen = {(id(shown), len(one.questions)) for step in range(4) for one, shown in batches.FineTuning(
+        Supply(counter.family, ""), many, REGIMES[regime], study.training, 3).seen(step * 6)}  # fmt: skip
+    assert counted.count("_text") == 2 and len(seen) <= counted.count("_workload") <= 2 * 2
+    assert found.questions == 2 * 20 * 5 * (2 if regime == "add" else 1) + 2 * 5 * (2 if regime == "add" else 1)
+    counted.clear()
+    asked = counter.evaluation(many, [LARGE, Fixed(side=56)])
+    assert counted.count("_count") == 2 * 2 and "_text" not in counted
+    alone = [demand.Counter(study, counter.family).evaluation([one], [LARGE, Fixed(side=56)]) for one in many]
+    assert asked.flops == pytest.approx(sum(one.flops for one in alone), rel=1e-12)
+    assert asked.questions == sum(one.questions for one in alone) and len(asked.views) == 2 * len(many)
+
+
+def test_rungs_add_up_to_the_evaluation_of_all(tiny_study, pictured):
+    study = tiny_study()
+    rungs = [LARGE, Fixed(side=56), Blind(), Shuffled(native=LARGE)]
+    counter = demand.Counter(study, models.sketch(study.model))
+    whole = counter.evaluation(sized(pictured), rungs)
+    parts = [counter.evaluation(sized(pictured), [rung]) for rung in rungs]
+    total = parts[0] + parts[1] + parts[2] + parts[3]
+    assert total.flops == pytest.approx(whole.flops, rel=1e-12)
+    for name in ("images", "questions", "visual_tokens", "turns", "passes", "scored", "views"):
+        assert getattr(total, name) == getattr(whole, name), name
+
+
+def test_the_largest_passes_are_enough_whatever_a_number_weighs():
+    rng = np.random.default_rng(0)
+    passes = {demand.Pass(*map(int, row)) for row in rng.integers(0, 30, (400, 3))}
+    some = memory.largest(passes)
+    assert set(some) < passes and len(some) < 100
+    for weights in rng.random((50, 3)) * (rng.random((50, 3)) < 0.8):
+        most = [max(weights @ (one.tokens, one.patches, one.scores) for one in those) for those in (passes, some)]
+        assert most[0] == most[1]
+    assert memory.largest([]) == []
 
 
 def test_a_devices_rates_are_measured_once_and_kept(tmp_path, monkeypatch):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import pytest
 import yaml
 
-from medstudy import base_model, elements, estimate, expected, models, params, paths, published
+from medstudy import base_model, demand, elements, estimate, expected, models, params, paths, published
+from medstudy.cli import main
 from medstudy.datasets import vqa_rad
 from medstudy.errors import ModelError
 from medstudy.params import Model
@@ -87,6 +89,32 @@ def test_the_papers_study_is_planned_whole_with_hours_memory_and_disk():
     origins = frame.attrs["models"][0]["data"]
     assert [one["dataset"] for one in origins] == [one["name"] for one in some]
     assert all("not here" in one["from"] for one in origins)
+
+
+def test_a_dry_run_of_the_papers_study_warns_of_nothing(tmp_path, capsys):
+    content = yaml.safe_load((paths.ROOT / "params" / "paper.yaml").read_text())
+    some = [one | {"train": 4, "val": 1, "test": 2} for one in content["datasets"]]
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(content | {"datasets": some, "models": content["models"][:1]}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["run", str(file), "--dry-run"]) == 0
+    printed = capsys.readouterr()
+    assert "jobs to make" in printed.out and "warn" not in (printed.out + printed.err).lower()
+
+
+def test_models_share_the_examples_and_jobs_the_rungs(monkeypatch):
+    """Of two models each rung and control is counted once a model, and the examples are made once."""
+    content = yaml.safe_load((paths.ROOT / "params" / "paper.yaml").read_text())
+    some = [{"name": "vqa_rad", "train": 4, "val": 1, "test": 3}]
+    made, counted = [], []
+    examples, rung = estimate.examples, demand.Counter.evaluation
+    monkeypatch.setattr(estimate, "examples", lambda *given: made.append(given) or examples(*given))
+    monkeypatch.setattr(demand.Counter, "evaluation", lambda self, some, policies: counted.extend(policies) or rung(
+        self, some, policies))  # fmt: skip
+    estimate.estimate(params.parse(content | {"datasets": some, "models": content["models"][:2], "leakage": {}}))
+    views = [*content["inference"], *content["controls"]["views"]]
+    assert len(made) == 1 and len(counted) == 2 * len(views)
 
 
 def test_groups_shared_out_anew_are_counted_by_their_shares():

@@ -41,6 +41,7 @@ def kill_when(condition, process) -> None:
     kill_tree(process)
 
 
+@pytest.mark.slow
 def test_killed_in_training_and_in_evaluation_it_ends_the_same(straight, tmp_path):
     file = write_study(tmp_path, **SMALL)
     study = params.load(file)
@@ -78,6 +79,7 @@ def test_a_kernel_does_not_outlive_its_killed_run(tmp_path):
     assert workflow.state(job) == "stopped"
 
 
+@pytest.mark.slow
 def test_a_killed_kernel_is_one_message(tmp_path):
     file = write_study(tmp_path, **SMALL)
     folder = grid.job(params.load(file), "data-phantom").dir
@@ -99,6 +101,7 @@ def test_a_missing_model_stops_before_anything_is_made(tmp_path):
     assert not study.runs.exists()
 
 
+@pytest.mark.slow
 def test_a_bad_image_stops_the_study_before_training_and_nothing_else(tmp_path):
     """In a copy of the package, one bundled image is cut short; mended, the failed job alone is made again."""
     for name in ("medstudy", "notebooks", "params", "workflow"):

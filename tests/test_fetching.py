@@ -64,6 +64,7 @@ def python(code: str, *arguments, home, **more) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=paths.ROOT)
 
 
+@pytest.mark.slow
 def test_what_was_fetched_is_used_when_the_network_is_gone(hosted, tmp_path):
     model = {"id": "someone/tiny-vl", "family": "qwen2_vl"}
     data = [{"name": "vqa_rad", "path": "someone/vqa", "revision": None, "val_share": 0.4}]
@@ -86,6 +87,7 @@ def test_what_was_fetched_is_used_when_the_network_is_gone(hosted, tmp_path):
     assert family == "Qwen2VL" and int(train) + int(val) == int(test) == 6 and float(seconds) < 60
 
 
+@pytest.mark.slow
 def test_what_cannot_be_had_is_named_and_the_rest_is_fetched(tmp_path):
     model = {"id": "someone/absent", "family": "qwen2_vl"}
     data = [{"name": "phantom", "train": 1, "val": 1, "test": 1, "seed": 1}]

@@ -121,6 +121,7 @@ def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
         notebook.check(opened | {"run": 3, "In": ["", "study: str = 'a.yaml'\nrun: str = 3"]})
 
 
+@pytest.mark.slow
 def test_bare_papermill_is_stopped_by_the_notebook_itself(tmp_path):
     """papermill only warns of an unknown parameter and passes `-p seed 1` on as it likes."""
     from papermill import execute_notebook
@@ -148,6 +149,7 @@ def test_an_executed_notebook_says_neither_where_the_repository_nor_where_home_i
     assert read == f"./params/a.yaml, {other}/b, ~/.cache, in ~. File \x1b[32m.\x1b[0m"
 
 
+@pytest.mark.slow
 def test_the_base_notebook_makes_a_checkpoint_that_loads(tmp_path):
     """Executed with its defaults; the notebooks of a study are executed in test_workflow."""
     made = notebook.execute("00_base", tmp_path / "run", {"out": str(tmp_path / "base")})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
 
+import hypothesis
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -89,7 +91,22 @@ def test_ci_is_executable_and_runs_the_readme_command():
     script = paths.ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     commands = [line for line in script.read_text().splitlines() if line.startswith("make ")]
-    assert commands == ["make test", "make cluster-test"]
+    assert commands == ["make test test-all", "make cluster-test"]
+
+
+def test_make_runs_every_test_once():
+    """As `make` itself would run them, all targets in one call: lint, the fast tests, then the slow ones."""
+    command = ["make", "--dry-run", "--no-print-directory", "test", "test-all"]
+    lines = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert sum("ruff check" in line for line in lines) == 1 and sum("install.sh" in line for line in lines) == 1
+    runs = [shlex.split(line) for line in lines if " pytest " in line]
+    chosen = [words[words.index("-m", words.index("pytest")) + 1] for words in runs]
+    assert chosen == ["not slow", "slow"]
+
+
+def test_hypothesis_draws_the_same_in_every_run():
+    default = hypothesis.settings()
+    assert default.derandomize and default.deadline is None
 
 
 def test_install_refuses_another_python(tmp_path):

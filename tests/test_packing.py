@@ -23,6 +23,23 @@ def test_every_sample_stands_in_one_group_within_the_budget(lengths, budget):
     assert groups == packing.fill(lengths, budget, [""] * len(lengths))
 
 
+def first_fit(lengths: list[int], budget: int) -> list[list[int]]:
+    """The definition: each, longest first, into the first group that has room."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        room = (group for group in groups if sum(lengths[i] for i in group) + lengths[index] <= budget)
+        group = next(room, None)
+        if group is None:
+            groups.append(group := [])
+        group.append(index)
+    return groups
+
+
+@given(st.lists(st.integers(1, 12), max_size=80), st.integers(12, 60))
+def test_groups_are_those_of_first_fit(lengths, budget):
+    assert packing.fill(lengths, budget, [""] * len(lengths)) == first_fit(lengths, budget)
+
+
 def test_a_sample_that_fits_nowhere_is_named():
     with pytest.raises(ResolutionError, match="b takes 51.*tokens_per_pass") as error:
         packing.fill([3, 51, 50], 50, ["a", "b", "c"])

@@ -52,6 +52,7 @@ def _apart(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
     return float((joined[0] - joined[1]).norm() / joined[0].norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sharding", "kind"), [(sharding, kind) for sharding, kinds in parallel_cases.CASES.items() for kind in kinds]
 )
@@ -67,6 +68,7 @@ def test_two_processes_train_what_one_does(folder, tiny_model, sharding, kind):
         assert _apart(start, made) > 100 * TOLERANCE  # it learnt more than that
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharding", parallel_cases.CASES)
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_families_too(folder, sharding, name):
@@ -75,6 +77,7 @@ def test_other_families_too(folder, sharding, name):
     assert _apart(_weights(folder / "one" / name), _weights(folder / sharding / name)) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharding", parallel_cases.CASES)
 def test_killed_and_resumed_it_ends_with_the_same_bits(folder, sharding):
     whole, resumed = (folder / sharding / kind for kind in ("full", "killed"))
@@ -83,6 +86,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(folder, sharding):
     pd.testing.assert_frame_equal(*logs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "bf16"])
 def test_a_gathered_checkpoint_is_in_the_hubs_format(folder, kind):
     """Loaded by transformers itself, tied embeddings one tensor; every process wrote to one folder."""
@@ -95,6 +99,7 @@ def test_a_gathered_checkpoint_is_in_the_hubs_format(folder, kind):
     assert not list((folder / "fsdp" / kind).glob(".checkpoint*"))
 
 
+@pytest.mark.slow
 def test_the_resume_point_is_whole_whoever_wrote_it(folder):
     """Of shares the same names and shapes as of one process: a training goes on with another number of processes."""
     states = [torch.load(folder / part / "full" / "scratch" / "resume.pt") for part in ("one", "ddp", "fsdp")]
@@ -181,6 +186,7 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_study_trains_in_processes_that_end_with_it_and_resume(tmp_path, tiny_model):
     """Killed when it has a resume point, none of its processes stays; started again it makes what one process makes."""
     made = {}

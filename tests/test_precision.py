@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from medstudy import attention, batches, demand, memory, models, optimizers, precision, sharding, trainable, training
-from medstudy.params import Lora, Model, Optimisation
+from medstudy import (
+    attention,
+    batches,
+    demand,
+    evaluation,
+    memory,
+    models,
+    optimizers,
+    precision,
+    sharding,
+    trainable,
+    training,
+)
+from medstudy.params import Author, Decoding, Lora, Model, Optimisation
 from medstudy.resolution import Native
 from medstudy.shelf import Shelf
 from medstudy.supply import Supply
@@ -178,3 +194,59 @@ def test_float32_and_float64_are_computed_as_they_are(checkpoints):
     for model in (family.model, family.model.double()):
         with precision.computing(model):
             assert not torch.is_autocast_enabled("cpu")
+
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Halves(TorchDispatchMode):
+    """Notes each operation that takes or makes numbers of 16 bits on a CPU, and how many there were of all."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.found = 0, set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        self.count += 1
+        for one in tree_leaves((args, kwargs, made)):
+            if isinstance(one, torch.Tensor) and one.device.type == "cpu" and one.dtype in HALF:
+                self.found.add(str(function))
+        return made
+
+
+def _halves(family, examples, folder, optimizer: str) -> Halves:
+    """The operations of a training of one step with its validation, and of an evaluation with sampled answers."""
+    options = OPTIONS.model_copy(update={"optimizer": optimizer})
+    trainable.prepare(family, options)
+    supply = Supply(family, "bicubic")
+    train, validate = (batches.FineTuning(supply, some, NATIVE, options, 0) for some in (examples[:2], examples[2:3]))
+    answers = Decoding(max_new_tokens=2, option_likelihoods=True, author=Author(temperature=0.2, max_new_tokens=2))
+    study = SimpleNamespace(interpolation="bicubic", workers=0, evaluation=answers)
+    with Halves() as seen:
+        log = training.fit(family.model, train, validate, options, 0, folder, partial(training.loss_of, supply))
+        rows = evaluation.predict(family, examples[:1], NATIVE, study)
+    assert log["val_loss"].notna().any() and len(rows) > len(examples[0].questions) and seen.count > 1000
+    return seen
+
+
+OPTIMIZERS = get_args(Optimisation.model_fields["optimizer"].annotation)
+OTHERS = [pytest.param(name, "muon", marks=pytest.mark.slow) for name in FAMILIES if name != "qwen2_vl"]
+
+
+@pytest.mark.parametrize(("name", "optimizer"), [*(("qwen2_vl", name) for name in OPTIMIZERS), *OTHERS])
+def test_no_half_precision_on_a_cpu_in_a_study_of_float32(checkpoints, examples, tmp_path, name, optimizer):
+    """bfloat16 is tens of times slower than float32 on CPUs that do not multiply it, and rounds as each CPU does."""
+    family = models.load(Model(id=str(checkpoints[name]), family=name, dtype="float32"))
+    assert not _halves(family, examples, tmp_path, optimizer).found
+
+
+def test_torchs_own_muon_would_be_found(checkpoints, examples, tmp_path, monkeypatch):
+    """The negative control, of the optimizer alone and of a model in bfloat16."""
+    family = models.load(Model(id=str(checkpoints["qwen2_vl"]), dtype="float32"))
+    with monkeypatch.context() as patched:
+        patched.setattr(optimizers.Muon, "step", torch.optim.Muon.step)
+        found = _halves(family, examples, tmp_path / "muon", "muon").found
+    assert "aten.mm.default" in found and "aten.addmm.default" in found
+    family = models.load(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16"))
+    assert _halves(family, examples, tmp_path / "model", "adamw").found

@@ -73,6 +73,7 @@ def test_both_stages_make_a_checkpoint_that_loads(small, tmp_path):
     assert (family.geometry.factor, family.geometry.min_pixels) == (28, 784)
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(small, tmp_path):
     """Each brings half of every step; the gradients are those of the whole step."""
     blind = small.model_copy(update={"vision": None})  # its loss is a mean over the tokens of a process's share
@@ -87,6 +88,7 @@ def test_two_processes_train_what_one_does(small, tmp_path):
     np.testing.assert_allclose(log[later], alone[later], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_failed_process_is_an_error(tmp_path):
     with pytest.raises(RunError, match="must end with code 0"):
         pretraining.launch(tmp_path / "none.yaml", tmp_path / "base", 1)

@@ -235,6 +235,7 @@ def test_a_frozen_tower_leaves_projector_and_newline_to_train(tiled, examples):
     assert ("model.image_newline" in moved) == (tiled.name == "llava_onevision")
 
 
+@pytest.mark.slow
 def test_it_learns_and_its_checkpoint_answers_as_it_did(checkpoints, tiled, examples, tmp_path):
     family = models.load(Model(id=str(checkpoints[tiled.name]), family=tiled.name))
     options = Optimisation(epochs=40, images_per_step=2, learning_rate=3e-3, validations=1)

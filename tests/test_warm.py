@@ -149,6 +149,7 @@ def test_a_kernel_knows_the_cards_and_the_lock_of_whoever_asked_for_it(address, 
         assert said(client, code) == f"5 {tmp_path}"
 
 
+@pytest.mark.slow
 def test_preloading_starts_no_thread():
     """A fork keeps only the thread that forks: any other that were alive would leave its locks held for ever."""
     command = [sys.executable, "-c", PRELOADED]

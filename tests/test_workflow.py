@@ -177,6 +177,7 @@ def test_status_says_done(finished):
     assert "train-mixed-s1" in said and "done" in said and "waiting" not in said and "failed" not in said
 
 
+@pytest.mark.slow
 def test_verify_passes_then_names_a_changed_file(finished):
     study, file, _ = finished
     assert "unchanged, and claims.csv follows from the predictions" in medstudy("verify", file).stdout
@@ -191,6 +192,7 @@ def test_verify_passes_then_names_a_changed_file(finished):
     assert f"{changed.relative_to(study.root)} has changed" in said.stderr and "Traceback" not in said.stderr
 
 
+@pytest.mark.slow
 def test_a_deleted_figure_is_drawn_again_and_nothing_else(finished):
     study, file, _ = finished
     before = {job.name: job.record.stat().st_mtime_ns for job in grid.plan(study)}
