@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
+from logging import StreamHandler
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,19 @@ def test_files_of_weights_are_read_once(tiny_model, monkeypatch):
     monkeypatch.setattr(safetensors_torch, "load_file", None)
     models.load(tiny_model)
     assert len(opened) == 1
+
+
+def test_loading_a_whole_model_warns_of_nothing(tiny_model):
+    """Not of layers that were "not sharded" either, which a higher level of the logger makes transformers report."""
+    from transformers.utils import logging
+
+    said = []
+    handler = StreamHandler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = logging.get_logger("transformers")
+    logger.addHandler(handler)
+    try:
+        models.load(tiny_model)
+    finally:
+        logger.removeHandler(handler)
+    assert said == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import LogRecord
 from pathlib import Path
 
 import torch
@@ -176,11 +177,17 @@ def _ties(place: str, made: torch.nn.Module) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own report of what did not fit: an error says it."""
+    """Without transformers' own report of what did not fit: an error says it.
+
+    A filter, not a level: from the level `warning` up transformers reports layers "not sharded" of every model.
+    """
     logger = logging.get_logger("transformers.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+
+    def severe(record: LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    logger.addFilter(severe)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.removeFilter(severe)
