@@ -156,7 +156,8 @@ def test_a_scheduler_that_does_not_know_of_a_finished_run_takes_it(finished):
     job = grid.job(study, "train-native-s0")
     before = job.record.stat().st_mtime_ns
     target = schedulers.markers(study) / job.dir.name
-    command = [*schedulers.command(study, str(file), schedulers.How(1), [target]), "--forcerun", "train"]
+    within = target.relative_to(study.root)
+    command = [*schedulers.command(study, str(file), schedulers.How(1), [within]), "--forcerun", "train"]
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 0 and "rule train" in said.stderr + said.stdout
     assert job.record.stat().st_mtime_ns == before and target.exists()
