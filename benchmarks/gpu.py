@@ -42,7 +42,7 @@ ABSENT = (
     "The gpu benchmarks need a CUDA device, and torch sees none. Run `python -m benchmarks cpu`, or rehearse with "
     "--device cpu."
 )
-PATIENCE = 4  # limits of a rehearsal, which may share a slow machine with other work, are so many times as long
+PATIENCE = 4  # limits of a rehearsal, which may share a slow machine with other work, are this many times as long
 EXACT = ("1 is yes", "relative difference", "loss")  # units of lines that a rehearsal holds to their goals too
 
 

@@ -122,7 +122,7 @@ def evaluate_pair(bench: Bench, side: int, goal: float, rounds: int) -> Lines:
 
 def utilisation(bench: Bench, height: int, width: int, images: int, steps: int, goal: float | None,
                 **more: object) -> Lines:  # fmt: skip
-    """FLOP/s of training over those of a matrix product; seconds and memory predicted beside the measured."""
+    """FLOP/s of training over those of a matrix product; seconds and memory, predicted and measured."""
     options = bench.step(height, width, images, steps, **more)
     made, rates, where = bench.train(options), bench.rates, f"{height}x{width}"
     where += " with gradient checkpointing" if options.gradient_checkpointing else ""

@@ -43,7 +43,7 @@ def kernel(bench, name: str) -> Iterator[dict]:
 
 
 def family(bench, name: str, build: Callable[[list[str], Path], Path]) -> Iterator[dict]:
-    """A training step and an evaluation of a tiny checkpoint in bfloat16; the loss beside float32's."""
+    """A training step and an evaluation of a tiny checkpoint in bfloat16; its loss and float32's."""
     folder = bench.scratch / "families" / name
     if not folder.is_dir():
         build(WORDS, folder)

@@ -71,7 +71,7 @@ def read(text: str, options: Sequence[str] = ()) -> Read:
 
 
 def alike(options: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of one question's options that are told apart by letters alone: their texts read the same."""
+    """Pairs of one question's options whose texts read the same, so that only their letters differ."""
     pairs = ((one, other) for place, one in enumerate(options) for other in options[:place])
     return [(other, one) for one, other in pairs if _same(one, other)]
 
@@ -167,7 +167,7 @@ def _denied(joined: Sequence[re.Match], text: str) -> bool:
 
 
 def _joined(mentions: Sequence[re.Match], one: re.Match, text: str) -> list[re.Match]:
-    """All letters of the list that one stands in, as in "A, B or C": that one alone where there is no list."""
+    """All letters of the list that contains one, as in "A, B or C"; that one alone where there is no list."""
     lists: list[list[re.Match]] = []
     for mention in mentions:
         if lists and _JOINS.match(text[lists[-1][-1].end() : mention.start()]):
@@ -178,7 +178,7 @@ def _joined(mentions: Sequence[re.Match], one: re.Match, text: str) -> list[re.M
 
 
 def _by_text(text: str, options: Sequence[str]) -> set[str]:
-    """Letters of the options whose texts stand in the text."""
+    """Letters of the options whose texts occur in the text."""
     worded = _worded(options)
     found = named(text, worded.values()) if worded else set()
     return {letter for letter, option in worded.items() if option in found}

@@ -7,7 +7,7 @@ merge 2), so that the processor has nothing left to resize. Labels are what reco
 A family of tiles, or of one fixed size, cannot show less than one. A budget below that is kept by the detail: the image
 is brought down to the budget, aspect kept to the pixel, and then enlarged to the least that the family shows.
 
-The arithmetic of sizes, and what the two roundings of a budget are, stands in `medstudy.sizes`.
+The arithmetic of sizes, and what the two roundings of a budget are: see `medstudy.sizes`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scores of predictions: the standard ones, and beside them the paper's first author's, bug for bug.
+"""Scores of predictions: the standard ones, and the paper's first author's, bug for bug.
 
 `score` turns predictions into scores, one row a question; every metric lies in [0, 1] and is NaN only where
 it does not apply. A blank prediction scores 0. The single scores are pure functions in `medstudy.metrics`.

@@ -14,7 +14,7 @@ from medstudy.intervals import QUESTION
 from medstudy.statistics import differences, summarise
 
 LEVELS = ("fine", "coarse", "unknown")
-FIELDS = ("modality", "anatomy", "family")  # of an image; beside the tags
+FIELDS = ("modality", "anatomy", "family")  # of an image; in addition to the tags
 BY = ["level", "label", "category"]
 COLUMNS = ["dataset", *BY, "native", "native_low", "native_high", "lower", "lower_low", "lower_high", "estimate", "low",
            "high", "p", "p_holm", "family_size", "effect", "n_questions", "n_images", "n_seeds"]  # fmt: skip

@@ -43,7 +43,7 @@ def weights(folder: Path, target: Path, change, file: str = "model.safetensors")
 
 
 def sharded(folder: Path, target: Path, shards: int = 3) -> Path:
-    """A copy whose tensors stand in several files and an index."""
+    """A copy whose tensors are in several files with an index."""
     shutil.copytree(folder, target)
     tensors = load_file(target / "model.safetensors")
     (target / "model.safetensors").unlink()

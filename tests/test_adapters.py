@@ -29,7 +29,7 @@ OLDER = {
 
 
 def _saved(folder, target, name="qwen2_vl", rank=2):
-    """Adapters that change every matrix they stand beside."""
+    """Adapters that change every matrix they belong to."""
     family = models.load(Model(id=str(folder), family=name))
     adapter = adapters.add(family, Lora(rank=rank))
     torch.manual_seed(0)

@@ -144,7 +144,7 @@ SCANS = {"name": "local", "label": "scans", "path": "scans"}
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with a study of data of its own beside it."""
+    """A folder with a study and its own data."""
 
     def made(name="project", **changes):
         folder = tmp_path / name

@@ -85,7 +85,7 @@ def test_pad_keeps_the_aspect_inside_the_canvas():
 
 
 GOLDEN_PROCESSOR = {
-    # name: (height, width, max_pixels) -> (height, width), where it differs from exact above or beside it
+    # name: (height, width, max_pixels) -> (height, width), where it differs from exact
     "a row is lost to the last bit": ((239, 239, 50176), (196, 196)),
     "its neighbour loses none": ((240, 240, 50176), (224, 224)),
     "the case that failed at random": ((491, 491, 476**2), (448, 448)),

@@ -243,7 +243,7 @@ def test_the_command_of_a_job_alone_is_one_line_of_shell(tmp_path):
 
 @pytest.mark.slow
 def test_a_study_of_any_name_runs_from_any_folder(tmp_path):
-    """Its file, its folder and its root have the name; the command runs beside it, with a relative path."""
+    """Its file, its folder and its root have the name; the command runs in that folder, with a relative path."""
     folder = tmp_path / AWKWARD
     folder.mkdir()
     file = write_study(folder).rename(folder / f"{AWKWARD}.yaml")

@@ -47,7 +47,7 @@ def source(params, checkpoint: Path | None = None) -> tuple[str, dict]:
 def processor(place: str, **options):
     """A checkpoint's processor, its images by torchvision: some releases take Pillow's, whose pixels differ.
 
-    A chat template that stands in tokenizer_config.json alone is the processor's too.
+    A chat template that only tokenizer_config.json holds is the processor's too.
     """
     made = AutoProcessor.from_pretrained(place, trust_remote_code=False, **options)
     if hasattr(made, "image_processor") and not hasattr(made.image_processor, "rescale_and_normalize"):

@@ -27,7 +27,7 @@ class Columns(BaseModel):
     where stated: id, task, modality, anatomy, family; cell_line and localizations, which a description is scored by;
     set_id, of questions that are also scored together. detail: the size in native pixels of the smallest feature that
     decides the question, empty for a coarse one; or box, [x0, y0, x1, y1] of that feature, in one column or in four,
-    whose shorter side is the detail. tags: columns by which results are told apart. reading: how a row's image is read,
+    whose shorter side is the detail. tags: columns that group the results. reading: how a row's image is read,
     as {frame: page}; see `medstudy.imaging.reading.Reading`. unused: columns that are none of these, though their names
     nearly are.
     """
