@@ -67,7 +67,8 @@ def test_a_function_that_is_unknown_and_a_width_of_none_are_refused():
 @pytest.mark.parametrize("centre", [0.5, 100.5, 101, -0.5])
 def test_a_window_of_width_1_is_a_threshold(centre):
     """PS3.3 C.11.2.1.2.1: black up to the centre less a half, white beyond."""
-    assert shown(dicom(VALUES, WindowCenter=centre, WindowWidth=1)) == [255 * (one > centre - 0.5) for one in VALUES.ravel()]
+    seen = shown(dicom(VALUES, WindowCenter=centre, WindowWidth=1))
+    assert seen == [255 * (one > centre - 0.5) for one in VALUES.ravel()]
 
 
 @pytest.mark.parametrize("bits, top", [(8, 255), (12, 4095), (16, 65535)])
@@ -97,6 +98,16 @@ def test_an_enhanced_file_says_rescale_and_window_of_each_frame():
     assert shown(data) == spread(VALUES.ravel(), 0, 300)
     assert shown(data, frame=1) == spread(VALUES.ravel() * 3, 0, 300)
     assert describe(data, frame=1).rule == "0 to 300, the file's own window"
+
+
+def test_a_frame_without_its_functional_groups_is_refused():
+    """It would be shown without the rescale and the window that its file states for each frame."""
+    macro = Sequence([item(RescaleSlope=1, RescaleIntercept=0)])
+    groups = Sequence([item(PixelValueTransformationSequence=macro)])
+    data = dicom(np.concatenate([VALUES, VALUES]), PerFrameFunctionalGroupsSequence=groups)
+    read_array(data)
+    with pytest.raises(ImageError, match="an item for each frame .* has 1, none for frame 1"):
+        read_array(data, frame=1)
 
 
 def test_padding_is_left_out_of_the_range_and_saturates():

@@ -166,4 +166,4 @@ def test_weights_of_8_bits_are_refused_by_name(tiny_model, tmp_path, dtype):
         return {name: tensor.to(dtype) if "down_proj" in name else tensor for name, tensor in tensors.items()}
 
     folder = altered.weights(tiny_model.id, tmp_path / "other", packed)
-    _refused(folder, r"2 tensors in model.safetensors of other have 8 bits or fewer.*down_proj")
+    _refused(folder, r"2 tensors in model.safetensors of other have at most 8 bits.*down_proj")

@@ -88,7 +88,7 @@ def shown(dataset: Dataset) -> Shown:
     linear = function == "LINEAR"
     if width < 1 if linear else width <= 0:
         least = "1 wide at least" if linear else "over 0 wide"
-        raise ImageError(f"a {function} window must be {least} (PS3.3 C.11.2.1), not {width:g}; pass window=(low, high)")
+        raise ImageError(f"a {function} window must be {least} (PS3.3 C.11.2), not {width:g}; pass window=(low, high)")
     if function == "SIGMOID":
         return Shown("sigmoid", (centre, width))
     if function == "LINEAR_EXACT":

@@ -75,6 +75,10 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         raise ImageError("a PNM of 16 bits takes no window, because Pillow spreads its values: save it as PNG or TIFF")
     image.seek(frame)
     image.load()
+    if image.format == "PNG" and image.mode == "P":
+        png.check_palette(data, image.getextrema()[1])
+    if image.format == "PNG" and image.mode == "L" and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] = png.clear_grey(data, image.info["transparency"])
     image = ImageOps.exif_transpose(image)
     layout = _layout(image)
     if layout.alpha:

@@ -92,15 +92,15 @@ def tensors(file: Path) -> dict[str, tuple[int, ...]]:
         raise damaged(file, f"its {size:,} bytes are no whole safetensors file ({error})") from None
     if packed:
         raise ModelError(
-            f"Weights are read in full precision, but {len(packed)} tensors in {file.name} of {file.parent.name} have 8 "
-            f"bits or fewer a number, as quantised ones do ({listed(sorted(packed))}). Use the checkpoint in its full "
+            f"Weights are read in full precision, but {len(packed)} tensors in {file.name} of {file.parent.name} have "
+            f"at most 8 bits a number, as quantised ones do ({listed(sorted(packed))}). Use the checkpoint in its full "
             "precision."
         )
     return shapes
 
 
 def held(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors that will be loaded, from headers. Raises ModelError for one that stands twice."""
+    """Names and shapes of all tensors that will be loaded, from headers. Raises ModelError for one that is twice."""
     made: dict[str, tuple[int, ...]] = {}
     for file in list(_files(folder)):
         found = tensors(file)

@@ -33,7 +33,7 @@ class QwenVL(Family):
         }
 
     def check(self, source: str) -> None:
-        """See `Family.check`; M-RoPE must share out the whole width of a head, and named blocks of the tower be there."""
+        """See `Family.check`; M-RoPE must share out the width of a head, and the tower have the blocks it names."""
         text, vision = self.model.config.text_config, self.model.config.vision_config
         found, due = (text.rope_parameters or {}).get("mrope_section"), heads(text).width // 2
         numbers = isinstance(found, (list, tuple)) and all(type(one) is int and one > 0 for one in found)
@@ -46,8 +46,8 @@ class QwenVL(Family):
             named = getattr(vision, name, None) or []
             if wrong := [one for one in named if type(one) is not int or not 0 <= one < vision.depth]:
                 raise ModelError(
-                    f"{name} in config.json must be blocks of the tower, 0 to {vision.depth - 1}, but that of {source!r} "
-                    f"has {wrong}. Use the config.json of the model's release."
+                    f"{name} in config.json must be blocks of the tower, 0 to {vision.depth - 1}, but in that of "
+                    f"{source!r} are {wrong}. Use the config.json of the model's release."
                 )
         super().check(source)
 
