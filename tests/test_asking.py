@@ -119,9 +119,10 @@ def test_tokens_without_an_embedding_are_refused(tiny_model, tmp_path):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     content = json.loads((folder / "tokenizer.json").read_text())
     rows = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
-    content["added_tokens"].append(content["added_tokens"][-1] | {"id": rows, "content": "<own>"})
+    last = content["added_tokens"][-1]
+    content["added_tokens"] += [last | {"id": id_, "content": f"<{id_}>"} for id_ in range(last["id"] + 1, rows + 1)]
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=f"{rows} rows.*1 tokens beyond them .'<own>'"):
+    with pytest.raises(ModelError, match=f"{rows} rows.*1 tokens beyond them .'<{rows}>'"):
         models.load(Model(id=str(folder)))
 
 
