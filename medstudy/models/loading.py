@@ -64,7 +64,7 @@ def model(place: str, dtype: torch.dtype, **options) -> torch.nn.Module:
 
     Raises ModelError naming tensors that are missing, that fit nowhere, or that have another shape.
     """
-    if Path(place).is_dir():
+    if (Path(place) / "config.json").is_file():
         _sized(place, dtype)
     with _quiet():
         made, found = AutoModelForImageTextToText.from_pretrained(
