@@ -41,6 +41,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "JPEG2000", "PPM")
 PNG_ORIENTED = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks that may hold an orientation
 CUT_SHORT = "premature end of data segment"  # libjpeg: the data stop before the picture does
 NO_END = "Premature end of JPEG file"
+FILLED = bytes(16)  # what stands for the rest of a file that was fetched in part; libjpeg reads it as pixels
 JPEGS = ("JPEG", "MPO")  # MPO: several in one file
 PACKED = {"GIF": "LZW", "PNG": "deflate", "BMP": "as in BMP", "WEBP": "WebP", "AVIF": "AV1", "PPM": "none"}
 SRGB_YCC = 18  # of JPEG 2000's enumerated colour spaces
@@ -179,7 +180,7 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
     try:
         return simplejpeg.decode_jpeg(data, "RGB", strict=True)
     except ValueError as error:
-        _refuse_cut(error)
+        _refuse_cut(error, (CUT_SHORT, NO_END) if data.endswith(FILLED) else (CUT_SHORT,))
         return None
 
 
