@@ -179,7 +179,10 @@ class Study(_Params):
         found = Path(os.path.normpath(folder / home))
         if os.path.isfile(found):
             raise ValueError(f"runs/ and figures/ are written below a folder, but {root.name!r} is a file")
-        return paths.resolve(found)
+        try:
+            return paths.resolve(found)
+        except ParamsError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _labels(self) -> Study:

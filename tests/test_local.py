@@ -546,7 +546,7 @@ def test_letters_that_options_begin_with_are_keys_shown_once_and_counted(tmp_pat
 @pytest.mark.parametrize("names", [["A", "B"], ["option_a", "option_b"], ["opa", "opb"], ["Choice 1", "Choice 2"]])
 def test_options_in_columns_that_no_one_states_do_not_open_the_choices(tmp_path, names):
     own.photos(tmp_path, ["a.png"])
-    row = ROW | {"answer": "B"} | dict(zip(names, ["lung", "liver"], strict=True))
+    row = ROW | {"answer": "liver"} | dict(zip(names, ["lung", "liver"], strict=True))
     own.lines(tmp_path / "rows.jsonl", [row])
     with pytest.raises(DataError, match="State `columns: {options: "):
         own.found(own.params(tmp_path))
