@@ -66,7 +66,7 @@ class Lora(_Params):
 class Optimisation(_Params):
     """How every regime is trained; the same for all, so that resolution is the only difference."""
 
-    epochs: PositiveInt
+    epochs: int = Field(gt=0, le=100_000)  # more would not end
     optimizer: Literal["adamw", "muon"] = "adamw"
     lora: Lora | None = None  # null: full fine-tuning
     freeze_vision_tower: bool = False  # train the merger and the language model only

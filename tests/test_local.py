@@ -561,6 +561,19 @@ def test_options_by_another_name_do_not_open_the_choices(tmp_path, name):
         own.found(made)
 
 
+@pytest.mark.parametrize("columns", [{"question": "q", "answer": "q"}, {"tags": ["sex", "sex"]}])
+def test_a_column_is_one_thing(tmp_path, columns):
+    """A question that is its own answer would be scored as one that the model can read off."""
+    with pytest.raises(ParamsError, match="a column is one thing"):
+        params.data({"name": "local", "label": "mine", "path": str(tmp_path), "columns": columns})
+
+
+def test_blanks_behind_commas_do_not_keep_quotes(tmp_path):
+    own.photos(tmp_path, ["a.png"])
+    (tmp_path / "metadata.csv").write_text('image, question, answer\na.png, "Is it, or not?", yes\n')
+    assert only(own.params(tmp_path)).questions[0].text == "Is it, or not?"
+
+
 @pytest.mark.parametrize("text, where", [
     ('a.png,Q1,"yes\na.png,Q2,no\n', "line 3"), ('a.png,"5" lesion?,yes\n', "line 2"),
 ], ids=["never closed", "text behind"])  # fmt: skip

@@ -71,6 +71,7 @@ def _changed(**changes):
         ({"model__id": ""}, "model.id.*at least one character"),
         ({"study": "x" * 65}, "study: String should have at most 64 characters"),
         ({"seeds": [2**63]}, "seeds.*less than"),
+        ({"training__epochs": 10**26}, "epochs: Input should be less than or equal to"),
         ({"root": "x" * 300}, "root: .*cannot be looked up"),
         ({"root": __file__}, "root: .*is a file"),
         ({"root": "~no-such-user/x"}, "root: .*there is none of '~no-such-user'"),

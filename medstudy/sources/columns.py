@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medstudy.records import Question
 from medstudy.sources import marks, options, questions, size
@@ -57,6 +57,14 @@ class Columns(BaseModel):
     tags: tuple[str, ...] = ()
     reading: dict[str, str] = Field(default_factory=dict)
     unused: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Columns:
+        single = [name for name in (self.image, self.images, self.question, self.answer, self.options) if name]
+        for names in (single, self.tags):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"a column is one thing (image, question, answer, options, a tag), got {twice[0]!r} twice")
+        return self
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def _csv(file: Path) -> Iterator[dict]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             delimiter = max(DELIMITERS, key=lines.readline().count)
             lines.seek(0)
-            rows = csv.reader(lines, delimiter=delimiter, strict=True)
+            rows = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
             head = different(next(rows, []), file.name)
             for cells in filter(None, rows):
                 yield _named(head, cells)
