@@ -91,6 +91,7 @@ def test_every_stage_has_its_tasks(bench):
     assert set(attention.FUNCTIONS) - {"prefix_sdpa", "prefix_masked"} <= set(made["smoke"]())
 
 
+@pytest.mark.slow
 def test_a_resident_model_starts_every_round_from_the_same_weights(bench):
     """Rounds of both sides, in turn, in one process: the first losses stay what they were."""
     options = bench.step(1008, 1008, 2, 2, learning_rate=1e-2)
@@ -168,6 +169,7 @@ def test_the_gpus_benchmark_runs_from_end_to_end_on_a_cpu(tmp_path):
     assert again.returncode == 0 and again.stdout.count("done before") == len(gpu.STAGES)
 
 
+@pytest.mark.slow
 def test_the_list_of_what_must_travel_is_what_the_stages_import():
     assert needs.loaded() <= {name.replace("_", "-") for name in needs.NEEDED.values()}
 

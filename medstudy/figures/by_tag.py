@@ -103,7 +103,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         f"that groups the questions as another does is left out. **n.** {data.count_words(rows)}; in brackets the "
         f"questions of a value. Bars are {study.level:.0%} intervals of the paired difference, image groups and "
         "training seeds as random factors. **How to read it.** Right of 0 native is better. Values were not chosen in "
-        f"advance: after Holm's correction over all of a data set ({data.join(family)}), {sure} of the {len(table)} "
-        "differences drawn exclude 0. Compare values with care: their questions differ."
+        f"advance. Differences from 0 after Holm's correction over all of a data set ({data.join(family)}): {sure} of "
+        f"the {len(table)} drawn. Compare values with care: their questions differ."
         + (f" The {MOST} values with most questions are drawn; the table has all: {data.join(left)}." if left else "")
     )
