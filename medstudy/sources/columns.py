@@ -63,7 +63,7 @@ class Columns(BaseModel):
         single = [name for name in (self.image, self.images, self.question, self.answer, self.options) if name]
         for names in (single, self.tags):
             if twice := [name for name in names if names.count(name) > 1]:
-                raise ValueError(f"a column is one thing (image, question, answer, options, a tag), got {twice[0]!r} twice")
+                raise ValueError(f"a column is one thing (image, question, answer, a tag …), got {twice[0]!r} twice")
         return self
 
 
