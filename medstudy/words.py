@@ -103,7 +103,7 @@ def named(text: str, known: Iterable[str]) -> set[str]:
     """Those of `known` that the text names as whole words; all that cannot be told apart, where it names one of them.
 
     A text that is one of them, character by character, names it alone. A name inside a longer one is the longer one, a
-    name after "no" or "not" is none, and case counts only between names that differ by nothing else.
+    name after "no", "not" or "no evidence of" is none, and case counts only between names that differ by nothing else.
     """
     known = tuple(dict.fromkeys(known))
     if text.strip() in known:
