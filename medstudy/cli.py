@@ -71,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     run_ = command(commands, "run", _run, "make everything of a study that is missing, then print the claims")
     _engine(run_)
-    run_.add_argument("--only", nargs="+", default=[], metavar="JOB", help="names or patterns, and what they need")
+    only = {"nargs": "+", "action": "extend", "default": [], "metavar": "JOB"}
+    run_.add_argument("--only", **only, help="names or patterns, and what they need")
     run_.add_argument("--dry-run", action="store_true", help="only say what would be made, and what it would cost")
     retry_ = command(commands, "retry", _retry, "make the failed jobs of a study again, where they stopped")
     retry_.add_argument("jobs_", nargs="*", metavar="JOB", help="names or patterns (default: all that failed)")
@@ -127,11 +128,12 @@ def _data_commands(commands) -> None:
     check.set_defaults(command=_data_check)
     check.add_argument("path", help="a study's params file (.yaml), or a folder or table of your own")
     check.add_argument("--json", action="store_true", help="print all tables, whole, as JSON")
-    check.add_argument("--columns", nargs="+", default=[], metavar="WHAT=COLUMN", help="as question=q answer=a")
+    several = {"nargs": "+", "action": "extend"}
+    check.add_argument("--columns", **several, default=[], metavar="WHAT=COLUMN", help="as question=q answer=a")
     check.add_argument("--images", metavar="FOLDER", help="below which the images are (default: the table's folder)")
     check.add_argument("--form", help="table, swift or llava (default: by the first row)")
     check.add_argument("--ask", metavar="QUESTION", help="of every row, where the table has no questions")
-    check.add_argument("--sides", nargs="+", type=positive, metavar="SIDE", help="ladder (default: 224 448 672 896)")
+    check.add_argument("--sides", **several, type=positive, metavar="SIDE", help="ladder (default: 224 448 672 896)")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -244,6 +246,10 @@ def _own_data(options: argparse.Namespace):
     from medstudy.params import data
 
     pairs = [pair.partition("=") for pair in options.columns]
+    names = [name for name, _, _ in pairs]
+    if wrong := [pair for pair, (name, _, column) in zip(options.columns, pairs, strict=True)
+                 if not column or names.count(name) > 1]:  # fmt: skip
+        raise ParamsError(f"--columns takes WHAT=COLUMN, each WHAT once, got {', '.join(wrong)}.")
     stated = {"images": options.images, "form": options.form, "ask": options.ask}
     content = {"name": "local", "label": "data", "path": options.path}
     content |= {name: value for name, value in stated.items() if value is not None}

@@ -9,6 +9,7 @@ open answers it is a notice, and so are options of one question that read alike,
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 
@@ -23,6 +24,7 @@ STANDARD = ("strict", "exact", "strict_precision", "strict_recall", "strict_f1",
             "strict_localization_f1")  # fmt: skip
 ITSELF, ALIKE = "not right by itself", "references alike"
 OPTIONS_ALIKE = "options alike"
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")  # classes 1 and 1.0 are one, that a program wrote in two ways
 NAMED = 5  # findings that an error names
 
 
@@ -109,7 +111,7 @@ def _open(rows: pd.DataFrame) -> Iterator[dict]:
 
 def _class(rows: pd.DataFrame) -> Iterator[dict]:
     for _, asked in rows.groupby("question_id", sort=False):
-        for same in _groups(asked["answer"], _texts):
+        for same in _groups(asked["answer"], lambda text: float(text) if NUMBER.fullmatch(text) else _texts(text)):
             what = f"the classes {_listed(same)} differ by nothing that an answer can be told by. Give them one name."
             yield _finding(asked.iloc[0], True, ALIKE, same, what)
 

@@ -29,6 +29,8 @@ from medstudy.errors import ParamsError
 from medstudy.resolution import Control, Single, Training, roundings
 
 LABEL = r"^[a-z][a-z0-9_-]*$"
+Label = Annotated[str, Field(pattern=LABEL, max_length=64)]  # part of a folder's name, which has at most 255 bytes
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # as torch takes it
 
 
 class _Params(BaseModel):
@@ -38,7 +40,7 @@ class _Params(BaseModel):
 class Model(_Params):
     """A checkpoint by hub id, folder, or "base" for the stand-in that ships with the package."""
 
-    label: Annotated[str, Field(pattern=LABEL)] | None = None  # its name among the models of a study
+    label: Label | None = None  # its name among the models of a study
     id: str = "base"
     revision: str | None = None
     family: Literal[
@@ -64,7 +66,7 @@ class Lora(_Params):
 class Optimisation(_Params):
     """How every regime is trained; the same for all, so that resolution is the only difference."""
 
-    epochs: PositiveInt
+    epochs: int = Field(gt=0, le=100_000)  # more would not end
     optimizer: Literal["adamw", "muon"] = "adamw"
     lora: Lora | None = None  # null: full fine-tuning
     freeze_vision_tower: bool = False  # train the merger and the language model only
@@ -148,12 +150,12 @@ class Intervals(_Params):
 class Study(_Params):
     """One study: models × regimes × seeds, each evaluated at every rung of the inference ladder."""
 
-    study: Annotated[str, Field(pattern=LABEL)]
+    study: Label
     datasets: tuple[DataParams, ...] = Field(min_length=1)
     model: Model = Model()
     models: tuple[Model, ...] = ()  # instead of `model`: several, each with figures and claims of its own
     regimes: tuple[Training, ...] = Field(min_length=1)
-    seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     inference: tuple[Single, ...] = Field(min_length=1)
     controls: Controls = Controls()
     leakage: Leakage = Leakage()
@@ -171,7 +173,16 @@ class Study(_Params):
     def _placed(cls, root: Path, info: ValidationInfo) -> Path:
         """Absolute: taken from the params file's folder; of params made in Python from here."""
         folder = (info.context or {}).get("folder") or Path.cwd()
-        return Path(os.path.normpath(folder / root.expanduser()))
+        home = os.path.expanduser(root)
+        if home.startswith("~"):
+            raise ValueError(f"~NAME is the home of a user, but there is none of {root.parts[0]!r}")
+        found = Path(os.path.normpath(folder / home))
+        if os.path.isfile(found):
+            raise ValueError(f"runs/ and figures/ are written below a folder, but {root.name!r} is a file")
+        try:
+            return paths.resolve(found)
+        except ParamsError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _labels(self) -> Study:

@@ -26,12 +26,26 @@ HELD = "MEDSTUDY_RUN"  # in a kernel's environment: the folder of the run whose 
 PLACES = ("path", "images", "id")  # the fields of params that may name a folder or file
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # a name, or an owner and a name
 PROFILES = ROOT / "workflow" / "profiles"
+LONGEST_SHOWN = 80  # characters of a path, in the error that no file can have it
 
 
 def resolve(path: str | Path) -> Path:
-    """A path as given, or relative to the repository when it does not exist here (JupyterLab starts in lab/)."""
-    path = Path(path).expanduser()
-    return path if path.is_absolute() or path.exists() else ROOT / path
+    """A path as given, or relative to the repository when it does not exist here (JupyterLab starts in lab/).
+
+    Raises ParamsError for one that no file can have, or that lies in a folder that may not be entered.
+    """
+    path = Path(os.path.expanduser(path))
+    for place in (path, ROOT / path):
+        try:
+            os.stat(place)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            why = getattr(error, "strerror", None) or error
+            shown = str(path)[:LONGEST_SHOWN]
+            raise ParamsError(f"A path names a file or folder, but {shown!r} cannot be looked up ({why}).") from None
+        return place
+    return ROOT / path
 
 
 def placed(text: str, folder: Path | None, hub: bool = False) -> str:
@@ -49,7 +63,7 @@ def placed(text: str, folder: Path | None, hub: bool = False) -> str:
     if os.path.isabs(os.path.expanduser(text)) or os.path.exists(found):
         return found
     for other in (Path.cwd(), ROOT):
-        if (other / text).exists():
+        if os.path.exists(other / text):
             raise ValueError(
                 f"a relative path is taken from the folder of the params file, but {folder} has no {text!r}; "
                 f"{other} has. Write {os.path.relpath(other / text, folder)!r}, or an absolute path"
@@ -66,7 +80,7 @@ def placeless(tree: Any) -> Any:
 
 def last(part: Any) -> Any:
     """Of an absolute path the last part, as others may read it; anything else as it is."""
-    return Path(part).name if isinstance(part, str) and Path(part).expanduser().is_absolute() else part
+    return Path(part).name if isinstance(part, str) and os.path.isabs(os.path.expanduser(part)) else part
 
 
 def scratch(run: Path) -> Path:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.table import Table
 
@@ -55,7 +56,7 @@ def _vqa(row: dict) -> dict:
 
 def _choice(row: dict) -> dict:
     return {"kind": "choice", "question_id": row["question"], "task": row["question_type"], "options": row["options"],
-            "answer": row["correct_letter"], "raw_text": row["prediction"]}  # fmt: skip
+            "answer": row["correct_letter"].strip().upper(), "raw_text": row["prediction"]}  # fmt: skip
 
 
 def _class(row: dict) -> dict:
@@ -127,13 +128,26 @@ def read(file: Path) -> pd.DataFrame:
             f"Predictions are known by their columns, but {file} has {', '.join(map(str, table)) or 'none'}. Name them "
             f"as one of: {known}."
         )
-    made = pd.DataFrame([fitting[0].row(row) for row in table.to_dict("records")])
+    made = pd.DataFrame([_row(fitting[0], row, f"{file} row {number}") for number, row in
+                         enumerate(table.to_dict("records"), 1)])  # fmt: skip
     return _filled(made, {} if fitting[0] is EXPORTED else _named(file) | {"decoding": AUTHORS})
+
+
+def _row(format: Format, row: dict, where: str) -> dict:
+    """A runner's row as that of a prediction. Raises DataError for values of other kinds than the runner's."""
+    try:
+        return format.row(row)
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        names = ", ".join(format.columns)
+        raise DataError(f"{where} has the columns {names}, but not values of their kinds ({error}).") from error
 
 
 def _loaded(file: Path) -> pd.DataFrame:
     if file.suffix != ".parquet":
-        return pd.DataFrame(list(jsonl(file)))
+        rows = list(jsonl(file))
+        if wrong := [row for row in rows if not isinstance(row, dict)]:
+            raise DataError(f"A row of predictions is an object of column: value, but {file} has {wrong[0]!r:.60}.")
+        return pd.DataFrame(rows)
     try:
         return pd.read_parquet(file)
     except (OSError, ValueError) as error:  # pyarrow's own are of both kinds
@@ -159,10 +173,18 @@ def _filled(rows: pd.DataFrame, known: dict) -> pd.DataFrame:
 
 
 def _listed(value) -> list:
-    """A list of texts, also where a row has none or holds it as JSON."""
+    """A list of texts, also where a row has none or holds it as JSON. Raises DataError."""
+    found = value
     if isinstance(value, str):
-        return json.loads(value)
-    return [] if value is None or value is pd.NA or isinstance(value, float) else list(value)
+        try:
+            found = json.loads(value)
+        except ValueError as error:
+            raise DataError(f"A list in a file of predictions is a list or its JSON, got {value!r:.60}.") from error
+    if found is None or found is pd.NA or isinstance(found, float):
+        return []
+    if not isinstance(found, (list, tuple, np.ndarray)):
+        raise DataError(f"Options and localizations are lists of texts, got {found!r:.60}.")
+    return [str(one) for one in found]
 
 
 def rescore(files: Sequence[Path], level: float = 0.95) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -43,8 +43,8 @@ class How:
 
 def profile(name: str) -> Path:
     """The folder of a profile by its name in workflow/profiles/, or any other. Raises ParamsError."""
-    for folder in (paths.PROFILES / name, Path(name).expanduser()):
-        if (folder / "config.yaml").is_file():
+    for folder in (paths.PROFILES / name, Path(os.path.expanduser(name))):
+        if os.path.isfile(folder / "config.yaml"):
             return folder
     known = ", ".join(sorted(file.parent.name for file in paths.PROFILES.glob("*/config.yaml")))
     raise ParamsError(f"A profile is one of {known}, or a folder with Snakemake's config.yaml; got {name!r}.")

@@ -36,7 +36,7 @@ def score(predictions: pd.DataFrame) -> pd.DataFrame:
     _check(predictions)
     out = predictions.drop(columns=[c for c in LEFT_OUT if c in predictions]).reset_index(drop=True)
     source = predictions.reset_index(drop=True)
-    source["raw_text"] = _texts(source["raw_text"])
+    source = source.assign(raw_text=_texts(source["raw_text"]), answer=_texts(source["answer"]))
     parts = [_SCORERS[kind](rows) for kind, rows in source.groupby("kind", sort=False)]
     columns = pd.concat(parts) if parts else pd.DataFrame(columns=["strict"], dtype=float)
     columns = columns.assign(score=columns["strict"]).reindex(index=out.index, columns=[*METRICS, "chance", *READ])

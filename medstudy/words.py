@@ -17,6 +17,8 @@ NUMBERS = dict(zip("none zero one two three four five six seven eight nine ten".
                    "0 0 1 2 3 4 5 6 7 8 9 10".split(), strict=True))  # fmt: skip
 ARTICLES = frozenset(("a", "an", "the"))
 NEGATIONS = frozenset(("no", "not", "non", "without", "neither", "nor", "never", "isn't", "aren't", "wasn't", "cannot"))
+CARRY = frozenset("any evidence sign signs indication features of for".split())  # no evidence of a tumor denies tumor
+DENYING = frozenset((("absence", "of"), ("lack", "of"), ("free", "of"), ("negative", "for")))
 CONJUNCTIONS = frozenset(("and", "or", "nor", "but", "is", "are", "was", "vs", "versus"))
 
 _TYPED = str.maketrans({  # the same sign, typed in several ways; a character of no width is none
@@ -71,7 +73,8 @@ def words(text: str) -> tuple[Word, ...]:
         article = lower in ARTICLES and (one != "A" or before == _BREAK) and _can_follow(after)
         if one != _BREAK:
             made.append(Word(NUMBERS.get(lower, lower), one, article, denied))
-        denied = lower in NEGATIONS or (article and denied)
+        denied = (lower in NEGATIONS or (lower, after.lower()) in DENYING
+                  or (denied and (article or lower in CARRY)))  # fmt: skip
     return tuple(made)
 
 
@@ -100,7 +103,7 @@ def named(text: str, known: Iterable[str]) -> set[str]:
     """Those of `known` that the text names as whole words; all that cannot be told apart, where it names one of them.
 
     A text that is one of them, character by character, names it alone. A name inside a longer one is the longer one, a
-    name after "no" or "not" is none, and case counts only between names that differ by nothing else.
+    name after "no", "not" or "no evidence of" is none, and case counts only between names that differ by nothing else.
     """
     known = tuple(dict.fromkeys(known))
     if text.strip() in known:

@@ -78,6 +78,17 @@ def test_cores_must_be_a_positive_number(capsys):
     assert stop.value.code == 2 and "a number of at least 1 is needed, got '0'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("columns", [["question=q", "question=r"], ["question"], ["question="]])
+def test_columns_are_pairs_and_each_is_given_once(columns, capsys, tmp_path):
+    more = columns[1:] or ["answer=a"]
+    assert main(["data", "check", str(tmp_path), "--columns", columns[0], "--columns", *more]) == 2
+    assert "each WHAT once, got question" in capsys.readouterr().err
+
+
+def test_a_list_option_given_twice_is_one_list():
+    assert cli.parser().parse_args(["run", "x.yaml", "--only", "a", "b", "--only", "c"]).only == ["a", "b", "c"]
+
+
 def test_a_parameter_given_twice_is_refused(capsys, tmp_path):
     assert main(["notebook", "02_train", "--out", str(tmp_path), "-p", "run", "a", "-p", "run", "b"]) == 2
     assert "given once, got more of run" in capsys.readouterr().err

@@ -233,3 +233,29 @@ def test_the_command_line_prints_the_table_and_one_message_for_an_error(runs, ca
     assert "closed" in capsys.readouterr().out
     assert main(["export", str(runs), "--to", "xml", "--out", "x"]) == 2
     assert "can be exported to lmms-eval, lm-eval" in capsys.readouterr().err
+
+
+CHOICE = {"question": "Q", "options": ["x", "y"], "correct_letter": "A", "question_type": "t", "prediction": "A"}
+CLASS = {"query": "Q", "response": "x", "image_path": "a.png", "prediction": "x"}
+
+
+@pytest.mark.parametrize("row", [
+    CHOICE | {"options": "['x', 'y']"}, CHOICE | {"options": {"A": "x", "B": "y"}}, CHOICE | {"correct_letter": 1},
+    CLASS | {"image_path": None}, [1, 2],
+    {"true_cell_line": "A549", "true_localizations": None, "raw_prediction": "A549"},
+    {"medstudy": "q", "target": "x", "filtered_resps": ["x"]},
+], ids=["Python's list", "mapping", "number", "no path", "list", "no places", "no mapping"])  # fmt: skip
+def test_a_runners_row_of_other_kinds_is_one_message(tmp_path, row):
+    (tmp_path / "x.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError):
+        rescoring.rescore([tmp_path / "x.jsonl"])
+
+
+@pytest.mark.parametrize("row", [
+    {"question": "Q", "answer": 3, "prediction": "3"}, {"question": "Q", "answer": True, "prediction": "True"},
+    CHOICE | {"correct_letter": "a"}, CHOICE | {"options": [1, 2]},
+], ids=["number", "truth", "small letter", "numbers"])  # fmt: skip
+def test_numbers_and_small_letters_of_a_runner_are_read_as_text(tmp_path, row):
+    (tmp_path / "x.jsonl").write_text(json.dumps(row))
+    scores, _ = rescoring.rescore([tmp_path / "x.jsonl"])
+    assert scores["score"].tolist() == [1.0]

@@ -85,6 +85,12 @@ def test_classes_that_case_alone_tells_apart_score_but_stop_a_study():
         identity.refuse(found, "x")
 
 
+def test_classes_that_are_one_number_stop_a_study():
+    """A program that met an empty cell wrote 1.0 for 1."""
+    (found,) = identity.check(asked("class", ["1", "1.0", "2", "10", "II", "III"])).itertuples()
+    assert found.stops and found.references == ["1", "1.0"]
+
+
 @pytest.mark.parametrize("rows, message", [
     (asked("choice", ["C"], options=("x", "y")), "the letter of one of its 2 options"),
     (asked("closed", ["left"]), "yes or no"),

@@ -153,6 +153,13 @@ def test_several_images_are_context_and_one_group(tmp_path):
         ({"options": [], "answer": "no"}, ("closed", "no")),
         ({"options": None, "answer": 3.0}, ("open", "3")),
         ({"kind": "class", "options": None, "answer": "red"}, ("class", "red")),
+        ({"answer": "(B)"}, ("choice", "B")),  # a letter with its signs
+        ({"answer": "b."}, ("choice", "B")),
+        ({"answer": "B: blue"}, ("choice", "B")),  # a letter with its own option's text
+        ({"options": ["B) blue", "A) red"], "answer": "A"}, ("choice", "B")),  # the option that has this letter
+        ({"options": ["A. red", "B. blue"], "answer": "blue"}, ("choice", "B")),
+        ({"options": {"A": "A. red", "B": "B. blue"}, "answer": "B. blue"}, ("choice", "B")),
+        ({"options": ["E. coli", "S. aureus"], "answer": "E. coli"}, ("choice", "A")),
     ],
 )
 def test_what_an_answer_means(tmp_path, change, expected):
@@ -182,6 +189,13 @@ def test_a_class_question_has_one_id_for_all_images(tmp_path):
         ({"options": ["B", "A"], "answer": "A"}, "answer not an option"),
         ({"options": ["x", "y"], "answer": "z"}, "answer not an option"),
         ({"options": ["x"], "answer": "x"}, "options"),
+        ({"options": ["x", "y"], "answer": "B. x"}, "answer not an option"),
+        ({"options": {"A": "B) x", "B": "A) y"}, "answer": "A"}, "options"),
+        ({"options": ["A) x", "B) x"], "answer": "A"}, "options"),
+        ({"answer": '["CT", "computed tomography"]'}, "several answers"),
+        ({"answer": "['CT', 'MR']"}, "several answers"),
+        ({"image": "iVBORw0KGgo" * 40}, "not a path"),
+        ({"image": "/9j/" + "4AAQSkZJRg/" * 200}, "not a path"),
         ({"kind": "essay"}, "unknown kind"),
         ({"kind": "closed", "answer": "left"}, "not yes or no"),
         ({"split": "later"}, "unknown split"),
@@ -514,3 +528,89 @@ def test_symbolic_links_are_followed_inside_the_folder_and_refused_by_name_where
     assert out.problem == "outside the folder" and "the symbolic link 'out' leads out of the folder" in out.message
     assert gone.problem == "missing" and "symbolic link to a file that is not there" in gone.message
     assert str(store_) not in out.message
+
+
+def test_letters_that_options_begin_with_are_keys_shown_once_and_counted(tmp_path):
+    """Left on, a prompt would read "A. B) liver", and the answer "liver" would not match its option."""
+    own.photos(tmp_path, ["a.png"])
+    rows = [{"options": ["B) liver", "A) lung"], "answer": "A"}, {"options": ["E. coli", "S. aureus"], "answer": "A"}]
+    asked = [{"image": "a.png", "question": f"which {number}?"} | row for number, row in enumerate(rows)]
+    own.lines(tmp_path / "rows.jsonl", asked)
+    found = local.survey(own.params(tmp_path))
+    (entry,) = found.entries
+    assert [row.question.options for row in entry.rows] == [("liver", "lung"), ("E. coli", "S. aureus")]
+    (note,) = [one["how"] for one in found.bindings if one["role"] == "options" and one["table"] == "all"]
+    assert note.startswith("in 1 questions")
+
+
+@pytest.mark.parametrize("names", [["A", "B"], ["option_a", "option_b"], ["opa", "opb"], ["Choice 1", "Choice 2"]])
+def test_options_in_columns_that_no_one_states_do_not_open_the_choices(tmp_path, names):
+    own.photos(tmp_path, ["a.png"])
+    row = ROW | {"answer": "liver"} | dict(zip(names, ["lung", "liver"], strict=True))
+    own.lines(tmp_path / "rows.jsonl", [row])
+    with pytest.raises(DataError, match="State `columns: {options: "):
+        own.found(own.params(tmp_path))
+    assert only(own.params(tmp_path, columns={"unused": names})).questions[0].kind == "open"
+    assert only(own.params(tmp_path, columns={"options": names})).questions[0].options == ("lung", "liver")
+
+
+@pytest.mark.parametrize("name", ["choices", "Choice", "candidates", "answer_choices"])
+def test_options_by_another_name_do_not_open_the_choices(tmp_path, name):
+    made = table(tmp_path, {"answer": "B", name: ["lung", "liver"]})
+    with pytest.raises(DataError, match="State `columns: {options: "):
+        own.found(made)
+
+
+@pytest.mark.parametrize("columns", [{"question": "q", "answer": "q"}, {"tags": ["sex", "sex"]}])
+def test_a_column_is_one_thing(tmp_path, columns):
+    """A question that is its own answer would be scored as one that the model can read off."""
+    with pytest.raises(ParamsError, match="a column is one thing"):
+        params.data({"name": "local", "label": "mine", "path": str(tmp_path), "columns": columns})
+
+
+def test_blanks_behind_commas_do_not_keep_quotes(tmp_path):
+    own.photos(tmp_path, ["a.png"])
+    (tmp_path / "metadata.csv").write_text('image, question, answer\na.png, "Is it, or not?", yes\n')
+    assert only(own.params(tmp_path)).questions[0].text == "Is it, or not?"
+
+
+@pytest.mark.parametrize("text, where", [
+    ('a.png,Q1,"yes\na.png,Q2,no\n', "line 3"), ('a.png,"5" lesion?,yes\n', "line 2"),
+], ids=["never closed", "text behind"])  # fmt: skip
+def test_a_quote_in_a_csv_that_is_none_does_not_swallow_text(tmp_path, text, where):
+    """Python's reader by itself takes all rows to the end for one answer, and the quote off the question."""
+    own.photos(tmp_path, ["a.png"])
+    (tmp_path / "metadata.csv").write_text("image,question,answer\n" + text)
+    with pytest.raises(DataError, match=f"in the row that ends in {where}"):
+        own.found(own.params(tmp_path))
+
+
+def test_images_without_a_group_are_counted_where_others_have_one(tmp_path):
+    made = table(tmp_path, {"group": "p1"}, {"image": "b.png", "group": None}, {"image": "c.png", "group": " "})
+    (note,) = [one["how"] for one in local.survey(made).bindings if one["role"] == "groups"]
+    assert note.endswith("; 2 images state none, and each is a group of its own")
+
+
+@pytest.mark.parametrize("said", [[{"type": "text", "text": "yes"}], {"text": "yes"}, True])
+def test_a_turn_of_llava_is_text(tmp_path, said):
+    own.photos(tmp_path, ["a.png"])
+    turns = [{"from": "human", "value": "<image>Is it?"}, {"from": "gpt", "value": said}]
+    own.lines(tmp_path / "rows.jsonl", [{"image": "a.png", "conversations": turns}])
+    (fault,) = local.survey(own.params(tmp_path)).faults
+    assert fault.problem == "not a text"
+
+
+def test_hub_rows_without_a_label_are_faults(tmp_path):
+    """`datasets` writes -1 for the label of a row that has none, as of a test split whose answers are kept back."""
+    rows = [one | {"organ": -1} if number == 2 else one for number, one in enumerate(hub_rows(0, 4))]
+    folder = hub.repository(tmp_path / "repo", {"train": rows, "test": hub_rows(20, 4)}, FEATURES)
+    made = hub_params(folder, columns={"image": "pic", "answer": "organ"}, ask="Which organ?", kind="class")
+    faults = datasets.REGISTRY["hub"].survey(made).faults
+    assert ("empty answer", "train row 3") in [(one.problem, one.where) for one in faults]
+
+
+def test_numbers_of_few_bits_are_answers_as_they_were_written(tmp_path):
+    own.photos(tmp_path, ["a.png"])
+    frame = pd.DataFrame([{"image": "a.png", "question": "How much?", "answer": np.float32(0.1)}])
+    frame.astype({"answer": "float32"}).to_parquet(tmp_path / "rows.parquet")
+    assert only(own.params(tmp_path)).questions[0].answer == "0.1"

@@ -69,6 +69,12 @@ def _changed(**changes):
         ({"regimes__2__choices__1__rounding": "processor"}, "one `rounding`"),
         ({"regimes__1__rounding": "floor"}, "rounding"),
         ({"model__id": ""}, "model.id.*at least one character"),
+        ({"study": "x" * 65}, "study: String should have at most 64 characters"),
+        ({"seeds": [2**63]}, "seeds.*less than"),
+        ({"training__epochs": 10**26}, "epochs: Input should be less than or equal to"),
+        ({"root": "x" * 300}, "root: .*cannot be looked up"),
+        ({"root": __file__}, "root: .*is a file"),
+        ({"root": "~no-such-user/x"}, "root: .*there is none of '~no-such-user'"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -86,6 +92,14 @@ def test_a_missing_file_and_broken_yaml_are_explained(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ParamsError, match="got list"):
         params.load(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize("path", ["x" * 300 + ".yaml", "y/" * 3000, "a\0.yaml"], ids=["name", "path", "null"])
+def test_a_path_that_no_file_can_have_is_one_message(path):
+    with pytest.raises(ParamsError, match="cannot be looked up"):
+        params.load(path)
+    with pytest.raises(ParamsError, match="there is none at"):
+        params.load("~no-such-user/a.yaml")
 
 
 def test_a_study_is_frozen():

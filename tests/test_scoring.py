@@ -89,6 +89,10 @@ def test_choice(text, author, strict):
     ("high grade cancer", "cancer", 1, 0),  # a name inside a longer class name is that class
     ("high grade cancer", "high grade cancer", 1, 1),
     ("It is MEDULLARY carcinoma.", "Medullary Carcinoma", 1, 1),  # both sides in lower case
+    ("no evidence of cancer", "cancer", 1, 0),  # denied, though not by the word before it
+    ("Absence of cancer: normal.", "normal", 1, 1),
+    ("negative for any sign of cancer", "cancer", 1, 0),
+    ("free air, cancer", "cancer", 1, 1),
     ("", "normal", 0, 0),
 ])
 def test_class(text, answer, author, strict):

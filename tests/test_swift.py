@@ -53,6 +53,7 @@ def test_rows_may_have_no_image_until_one_is_asked_for(tmp_path, images):
     ({"query": "q", "response": "r", "history": [["p"]]}, "pairs of question and answer"),
     ({"messages": [turn("user", "q")]}, "end with an answer, got .'user'."),
     ({"messages": [turn("user", [{"type": "text"}]), turn("assistant", "r")]}, "a text as `content`"),
+    ({"query": "q", "response": "r", "history": 5}, "a list of pairs as `history`, got 5"),
     ([1], "must be an object, got list"),
 ])  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path, row, message):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -111,7 +111,7 @@ def _asked(params: Params, found: Survey) -> Iterator[Asked]:
                 bound = _bound(params, row, source)
                 found.bind(source, bound)
             known = bound.columns
-            named = {name: tell(row[name]) for name, tell in names.items() if isinstance(row[name], int)}
+            named = {name: _class(row[name], tell) for name, tell in names.items() if isinstance(row[name], int)}
             try:
                 bound.check(row)
                 asked = columns.read(row | named, where, number, known, params.label, params.kind, params.ask)
@@ -123,6 +123,11 @@ def _asked(params: Params, found: Survey) -> Iterator[Asked]:
             except DataError as error:
                 found.faults.append(own.fault(error, where, stated or "", ""))
             number += 1
+
+
+def _class(number: int, tell: Callable[[int], str]) -> str | None:
+    """The name of a ClassLabel's number; None for -1, by which `datasets` marks a row without a label."""
+    return None if number == -1 else tell(number)
 
 
 def _bound(params: Params, row: Mapping, source: str) -> binding.Bound:

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
 from pydantic import model_validator
@@ -32,6 +32,8 @@ from medstudy.sources.own import Own, Survey
 
 VERSION = "2"
 FROM = "Correct it; a relative one is taken from the folder of the params file."
+NAME_MAX, PATH_MAX = 255, 1024  # of a file's name in bytes, of a path in characters
+SHOWN = 80  # characters of a cell, in an error or a report
 FORMS = ("table", "swift", "llava")
 KEYS = {"swift": swift.KEYS, "llava": llava.KEYS}
 TURNS = {"image": "images", "question": "question", "answer": "answer"}  # what a conversation's turns are made into
@@ -220,6 +222,12 @@ def _located(root: Path, name: str, strip: str, seen: dict[str, str]) -> str:
     """The name of a row's image as it stands below `root`; of each name once. Raises RowError."""
     if not isinstance(name, str):
         raise RowError("not a path", "A row names an image by its path; for images inside a table use `name: hub`.")
+    if len(name) > PATH_MAX or any(len(os.fsencode(part)) > NAME_MAX for part in PurePosixPath(name).parts):
+        raise RowError(
+            "not a path",
+            f"A row names an image by its path, but this cell has {len(name):,} characters, as an image in base64 has: "
+            f"{name[:SHOWN]!r}…. Write each image to a file, and its path into the table.",
+        )
     if name not in seen:
         stripped = name.removeprefix(strip).lstrip("/") if strip and name.startswith(strip) else name
         seen[name] = _found(root, stripped)
@@ -258,7 +266,7 @@ def _spellings(name: str) -> Iterator[str]:
 def _mentioned(row: Mapping, known: columns.Columns) -> str:
     """The images that a faulty row names, as far as they can be told."""
     content = next((row[name] for name in (known.images, known.image, "images", "image") if row.get(name)), "")
-    return ", ".join(str(one) for one in (content if isinstance(content, list) else [content]))
+    return ", ".join(str(one)[:SHOWN] for one in (content if isinstance(content, list) else [content]))
 
 
 def _name(images: tuple) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ STANDARD = {"image": ("image", "file_name"), "images": ("images",), "question": 
             "options": ("options",), "kind": ("kind",), "group": ("group",), "split": ("split",)}  # fmt: skip
 NAMES = [name for names in STANDARD.values() for name in names]
 RESPELT = "by its name but for spelling"
+CHOICES = re.compile(r"(?:answer)?(?:choices?|candidates|opts)")  # other names of the column of the options, folded
+SERIES = re.compile(r"(|opt?|option|choice|candidate|answer)([a-j1-9])")  # A, B, …; option_1, option_2, …; opa, opb, …
 WORDS = ("options", "kind", "group", "split")  # roles that a table may lack: a column that has one in its name is shown
 
 
@@ -91,6 +94,8 @@ def bound(columns: Columns, there: Collection[str], where: str, ask: str | None 
                 f"A table needs a column `{role}`, but {where} has {listed}. Say under "
                 f"`columns` which of them it is{', or state `ask`' if role == 'question' else ''}."
             )
+    if "options" in lacking and not usual:
+        _refuse_series(free, rows, made.answer, where)
     return Bound(made, list(_how(stated, found, free, unread)), {role: near[role] for role in found if near[role]})
 
 
@@ -158,8 +163,32 @@ def _near(role: str, free: list[str]) -> tuple[str, ...]:
     own = {folded(name) for name in STANDARD[role]}
     others = {folded(name) for name in NAMES} - own
     return tuple(
-        one for one in free if folded(one) not in others and any(one_edit(folded(one), name) for name in own)
-    )
+        one for one in free
+        if folded(one) not in others and (any(one_edit(folded(one), name) for name in own)
+                                          or (role == "options" and CHOICES.fullmatch(folded(one))))
+    )  # fmt: skip
+
+
+def _refuse_series(free: Sequence[str], rows: Sequence[Mapping], answer: str, where: str) -> None:
+    """Raise DataError for columns A, B, … or option_1, option_2, … of which answers name one: all would be open."""
+    series: dict[str, dict[str, str]] = {}  # stem: sign: column
+    for name in free:
+        if (found := SERIES.fullmatch(folded(name))) and (found[1] or found[2].isalpha()):
+            series.setdefault(found[1], {})[found[2]] = name
+    for signs in series.values():
+        whole = signs.keys() >= {"a", "b"} or signs.keys() >= {"1", "2"}
+        if whole and any(_names_one(row, signs, answer) for row in rows):
+            listed = ", ".join(signs.values())
+            raise DataError(
+                f"Options stand in the column `options`, and {where} has {listed}, of which answers name one. State "
+                f"`columns: {{options: [{listed}]}}` if they are the options, else `columns: {{unused: [{listed}]}}`."
+            )
+
+
+def _names_one(row: Mapping, signs: Mapping[str, str], answer: str) -> bool:
+    """Whether a row's answer is the sign of one of these columns that the row fills, or its cell."""
+    said, cells = value(row, answer), {sign: row[name] for sign, name in signs.items() if filled(row.get(name))}
+    return filled(said) and (str(said).strip().lower() in cells or said in cells.values())
 
 
 def _imaged(found: Mapping[str, str]) -> bool:

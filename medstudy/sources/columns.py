@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medstudy.records import Question
 from medstudy.sources import marks, options, questions, size
@@ -14,6 +15,7 @@ from medstudy.sources.cells import RowError, filled, parsed, text, value
 
 Kind = Literal["closed", "open", "choice", "class"]
 KINDS = ("closed", "open", "choice", "class", "description")
+SEVERAL = re.compile(r"""\[\s*(["']).*\1\s*,?\s*\]""", re.DOTALL)  # ["CT", "computed tomography"]
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
           "test": "test", "testing": "test"}  # fmt: skip
 
@@ -56,13 +58,22 @@ class Columns(BaseModel):
     reading: dict[str, str] = Field(default_factory=dict)
     unused: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _each_once(self) -> Columns:
+        single = [name for name in (self.image, self.images, self.question, self.answer, self.options) if name]
+        for names in (single, self.tags):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"a column is one thing (image, question, answer, a tag …), got {twice[0]!r} twice")
+        return self
+
 
 @dataclass(frozen=True)
 class Asked:
     """What a row asks about its images.
 
     reading: what the row says of how they are read. box: of the deciding feature, in the last image. counted: whether
-    the answer is a bare number, which counts from 0 unless the whole table says otherwise.
+    the answer is a bare number, which counts from 0 unless the whole table says otherwise. lettered: whether letters
+    were taken off the options' texts (`options.Options`).
     """
 
     where: str
@@ -76,6 +87,7 @@ class Asked:
     family: str | None = None
     box: size.Box | None = None
     counted: bool = False
+    lettered: bool = False
 
 
 def read(row: Mapping, where: str, number: int, columns: Columns, label: str, kind: str, ask: str | None) -> Asked:
@@ -92,6 +104,7 @@ def read(row: Mapping, where: str, number: int, columns: Columns, label: str, ki
     if not text(answer):
         raise RowError("empty answer", "A row needs an answer, but this one has none. Fill it in, or remove the row.")
     marks.refuse_all(text(answer), "answer")
+    _single(text(answer))
     kind = text(value(row, columns.kind)).lower() or kind
     kind = "choice" if kind == "auto" and texts.texts else kind
     right, counted = options.right(texts, answer) if kind == "choice" else (0, False)
@@ -110,7 +123,7 @@ def read(row: Mapping, where: str, number: int, columns: Columns, label: str, ki
         where, shown, made, _split(row, columns.split), text(value(row, columns.group)) or None,
         text(value(row, columns.modality)) or None, text(value(row, columns.anatomy)) or None,
         {role: cell for role, name in columns.reading.items() if filled(cell := value(row, name))},
-        text(value(row, columns.family)) or None, box, counted,
+        text(value(row, columns.family)) or None, box, counted, texts.lettered,
     )  # fmt: skip
 
 
@@ -125,6 +138,12 @@ def _question(name: str, asked: str, answer: str, texts: tuple[str, ...], right:
     if kind == "closed" and answer.lower() not in ("yes", "no"):
         raise RowError("not yes or no", f"A closed question is answered yes or no, not {answer!r}. Make it open.")
     return Question(name, asked, answer, kind, f"{label} {kind}")
+
+
+def _single(answer: str) -> None:
+    """Raise RowError for the JSON, or Python's text, of a list of answers: scores compare with one text."""
+    if SEVERAL.fullmatch(answer):
+        raise RowError("several answers", f"A row has one answer, but this is a list: {answer[:60]}. Choose one.")
 
 
 def images(row: Mapping, columns: Columns) -> tuple:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from medstudy.errors import DataError
 from medstudy.sources import marks
+from medstudy.sources.cells import text
 
 KEYS = ("image", "images", "conversations")
 ASKS, ANSWERS = ("human", "user"), ("gpt", "assistant")
@@ -27,7 +28,7 @@ def turns(row: Mapping) -> list[tuple[tuple, str, str]]:
     who = [one.get("from") for one in said]
     if len(who) % 2 or not all(a in ASKS and b in ANSWERS for a, b in zip(who[::2], who[1::2], strict=True)):
         raise DataError(f"`conversations` must go human, gpt, human, gpt …, and end with an answer; got {who}.")
-    texts = [str(one.get("value") or "").strip() for one in said]
+    texts = [text(one.get("value")) for one in said]
     content = row.get("image") or row.get("images") or []
     images = content if isinstance(content, list) else [content]
     return marks.conversation(list(zip(texts[::2], texts[1::2], strict=True)), images)

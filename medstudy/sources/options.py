@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medstudy.records import LETTERS
 from medstudy.sources.cells import RowError, filled, parsed, text, value
 
+LETTERED = re.compile(r"\(?([A-Ja-j])(?:\s?[).:]|\s-\s)\s*(\S.*)", re.DOTALL)  # A) lung, (A) lung, A. lung, A: lung
+
 
 @dataclass(frozen=True)
 class Options:
-    """The texts of a choice's options in the source's order, and what the source calls each; () for a mere list."""
+    """The texts of a choice's options in the source's order, and what the source calls each; () for a mere list.
+
+    lettered: the texts themselves began with the letters A, B, …, which are the keys.
+    """
 
     texts: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    lettered: bool = False
 
 
 def read(row: Mapping, names: str | tuple[str, ...] | None) -> Options:
@@ -41,7 +48,27 @@ def read(row: Mapping, names: str | tuple[str, ...] | None) -> Options:
     if twice := [one for one in texts if texts.count(one) > 1]:
         raise RowError("options", f"Options differ, but {twice[0]!r} stands twice in {texts}. Mend the row.")
     keys = [str(key).strip(" ().:") for key in content][: len(texts)] if isinstance(content, Mapping) else []
-    return Options(tuple(texts), tuple(keys))
+    return _by_letters(texts, keys) or Options(tuple(texts), tuple(keys))
+
+
+def _by_letters(texts: list[str], keys: list[str]) -> Options | None:
+    """The options without their letters where each begins with one of its own: "A) lung", "B) liver", in any order.
+
+    Letters that are not A, B, … to the last are parts of names, as in "E. coli". Raises RowError for other letters than
+    the options' keys.
+    """
+    found = [LETTERED.fullmatch(one) for one in texts]
+    if len(texts) < 2 or not all(found):
+        return None
+    letters = [one[1].upper() for one in found]
+    if sorted(letters) != list(LETTERS[: len(texts)]):
+        return None
+    if keys and [key.upper() for key in keys] != letters:
+        raise RowError("options", f"An option's letter is its key, but {texts} have the keys {keys}. Mend the row.")
+    rest = [one[2] for one in found]
+    if twice := [one for one in rest if rest.count(one) > 1]:
+        raise RowError("options", f"Options differ, but {twice[0]!r} stands twice in {texts}. Mend the row.")
+    return Options(tuple(rest), tuple(letters), True)
 
 
 def right(options: Options, answer) -> tuple[int, bool]:
@@ -53,6 +80,9 @@ def right(options: Options, answer) -> tuple[int, bool]:
     texts, said = options.texts, text(answer)
     if not 2 <= len(texts) <= len(LETTERS):
         raise RowError("options", f"A choice has 2 to {len(LETTERS)} options, one a letter, got {len(texts)}.")
+    if (by_key := _alike(options.keys, said)) is not None:
+        return by_key, False
+    said = _bare(options, said)
     if (by_key := _alike(options.keys, said)) is not None:
         return by_key, False
     named = bool(options.keys) and all(len(key) == 1 and key.upper() in LETTERS for key in options.keys)
@@ -71,6 +101,18 @@ def right(options: Options, answer) -> tuple[int, bool]:
         )
     (only,) = found
     return only, by_text is None and by_letter < 0
+
+
+def _bare(options: Options, said: str) -> str:
+    """A letter without its signs, as "(A)" or "A."; of a letter with its own option's text, as "A. lung", that text."""
+    letter = said.strip(" ().:")
+    if len(letter) == 1 and letter.isalpha() and said not in options.texts:
+        return letter
+    if (both := LETTERED.fullmatch(said)) and _alike(options.texts, said) is None:
+        place = _alike(options.keys or tuple(LETTERS[: len(options.texts)]), both[1])
+        if place is not None and _alike((options.texts[place],), both[2]) == 0:
+            return options.texts[place]
+    return said
 
 
 def given(row: Mapping, names: str | tuple[str, ...] | None) -> bool:

@@ -40,7 +40,7 @@ class Own(Source):
     comes without one.
     """
 
-    label: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    label: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)]
     columns: Columns = Columns()
     kind: Literal["auto"] | Kind = "auto"
     ask: str | None = None
@@ -130,17 +130,20 @@ def survey(params: Own, asked: Iterable[Asked], found: Survey, names: Callable[[
                 named.setdefault(first[shown[-1]], one.group)
     stated = any(split for _, _, split in by_image)
     held = stated and not any(split == "val" for _, _, split in by_image)
+    alone = 0
     for (shown, reading, split), rows in by_image.items():
         name = names(shown) + _suffix(reading, params.reading)
         rows = list(_different(rows, name, faults))
         stated_here = next((one.group for one in rows if one.group), None)
-        group = stated_here or named.get(first[shown[-1]]) or names((first[shown[-1]],))
+        group = stated_here or named.get(first[shown[-1]])
+        alone += not group
+        group = group or names((first[shown[-1]],))
         if not split:
             split = splits.drawn(group, params.test_share, params.val_share, params.seed)
         elif held and split == "train" and splits.held_out(group, params.val_share, params.seed):
             split = "val"
         found.entries.append(Entry(name, shown, reading, tuple(rows), split, group))
-    found.bindings += _arisen(params, found, stated_by if stated else "", held, bool(named))
+    found.bindings += _arisen(params, found, stated_by if stated else "", held, alone if named else None)
     return found
 
 
@@ -172,17 +175,24 @@ def _classes_by_id(asked: Iterable[Asked]) -> Iterator[Asked]:
         yield replace(one, question=replace(question, id=question.text)) if mixed else one
 
 
-def _arisen(params: Own, found: Survey, stated_by: str, held: bool, grouped: bool) -> Iterator[dict]:
-    """What the report says of groups, splits and marks."""
+def _arisen(params: Own, found: Survey, stated_by: str, held: bool, alone: int | None) -> Iterator[dict]:
+    """What the report says of groups, splits, marks and options.
+
+    alone: images without a group where others have one; None: no row states one.
+    """
     drawn = f"drawn by group (test_share {params.test_share}, val_share {params.val_share}, seed {params.seed})"
     split = stated_by or drawn
     if held and any(one.split == "val" for one in found.entries):
         split += f"; val is drawn from the groups of train (val_share {params.val_share}, seed {params.seed})"
-    group = "stated, or the images of one prompt" if grouped else "not stated: each image is a group of its own"
+    group = "not stated: each image is a group of its own" if alone is None else "stated, or the images of one prompt"
+    group += f"; {alone} images state none, and each is a group of its own" if alone else ""
     for role, how in (("splits", split), ("groups", group)):
         yield {"table": "all", "role": role, "column": "", "how": how}
     marks = f"{found.marks['marks']} marks of images in {found.marks['rows']} questions, read"
     yield {"table": "all", "role": "marks", "column": "", "how": marks if found.marks["rows"] else "none"}
+    if lettered := sum(row.lettered for entry in found.entries for row in entry.rows):
+        how = f"in {lettered} questions they begin with letters (A, B, …), which are their keys and not shown again"
+        yield {"table": "all", "role": "options", "column": "", "how": how}
 
 
 def load(params: Own, found: Survey, split: str, picture: Callable[[object, Reading], Picture],

@@ -93,6 +93,8 @@ def _pairs(content: Mapping, where: str) -> list[tuple[str, str]]:
     """(question, answer) of a query/response row, its history first."""
     files.need(content, {name: COLUMNS[name] for name in ("query", "response")}, where)
     history = content.get("history") or []
+    if not isinstance(history, list):
+        raise DataError(f"{where} must have a list of pairs as `history`, got {history!r:.60}.")
     if wrong := [pair for pair in history if not isinstance(pair, list) or len(pair) != 2]:
         raise DataError(f"{where} must have pairs of question and answer as `history`, got {wrong[0]!r}.")
     pairs = [*history, (content["query"], content["response"])]

@@ -31,11 +31,16 @@ def _csv(file: Path) -> Iterator[dict]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             delimiter = max(DELIMITERS, key=lines.readline().count)
             lines.seek(0)
-            rows = csv.reader(lines, delimiter=delimiter)
+            rows = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
             head = different(next(rows, []), file.name)
             for cells in filter(None, rows):
                 yield _named(head, cells)
-    except (OSError, csv.Error) as error:
+    except csv.Error as error:
+        raise DataError(
+            f"{file.name} cannot be read as a table: {error}, in the row that ends in line {rows.line_num}. Write a "
+            'cell with quotes as "a ""b"" c".'
+        ) from error
+    except OSError as error:
         raise DataError(f"{file.name} cannot be read as a table: {error}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"A table is in UTF-8, but {file.name} is not ({error}). Save it as UTF-8.") from error
@@ -69,9 +74,20 @@ def _parquet(file: Path) -> Iterator[dict]:
         with pq.ParquetFile(file) as table:
             _different_fields(table.schema_arrow, file.name)
             for batch in table.iter_batches(1024):
-                yield from batch.to_pylist()
+                yield from _as_written(batch).to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise DataError(f"{file.name} cannot be read as parquet: {error}. Write it again.") from error
+
+
+def _as_written(batch):
+    """A batch whose columns of 16 and 32 bits hold 0.1 where these bits do, and not 0.10000000149011612."""
+    import pyarrow as pa
+
+    for place, field in enumerate(batch.schema):
+        if field.type in (pa.float16(), pa.float32()):
+            shortest = [float(str(one)) for one in batch.column(place).to_numpy(zero_copy_only=False)]  # NaN for null
+            batch = batch.set_column(place, field.name, pa.array(shortest, pa.float64()))
+    return batch
 
 
 def _different_fields(fields: Iterable, where: str) -> None:
