@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -111,4 +112,31 @@ def test_no_template_at_all_is_refused(tiny_model, tmp_path):
 def test_a_tokenizer_that_does_not_know_the_mark_is_refused(tiny_model, tmp_path):
     folder = altered.copy(tiny_model.id, tmp_path / "other", config={"image_token_id": 5})
     with pytest.raises(ModelError, match="of 1 images it marks 0"):
+        models.load(Model(id=str(folder)))
+
+
+def test_tokens_without_an_embedding_are_refused(tiny_model, tmp_path):
+    folder = altered.copy(tiny_model.id, tmp_path / "other")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    rows = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
+    last = content["added_tokens"][-1]
+    content["added_tokens"] += [last | {"id": id_, "content": f"<{id_}>"} for id_ in range(last["id"] + 1, rows + 1)]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=f"{rows} rows.*1 tokens beyond them .'<{rows}>'"):
+        models.load(Model(id=str(folder)))
+
+
+def test_settings_that_stop_the_first_question_stop_loading(tiny_model, tmp_path):
+    vision = json.loads((Path(tiny_model.id) / "config.json").read_text())["vision_config"]
+    folder = altered.copy(tiny_model.id, tmp_path / "other", config={"vision_config": vision | {"num_heads": 5}})
+    with pytest.raises(ModelError, match="cannot read one question of one image: .*Use the config.json"):
+        models.load(Model(id=str(folder)))
+
+
+def test_scores_that_are_no_numbers_stop_loading(tiny_model, tmp_path):
+    def larger(tensors):
+        return {name: tensor * 1e30 if "norm" in name else tensor for name, tensor in tensors.items()}
+
+    folder = altered.weights(tiny_model.id, tmp_path / "other", larger)
+    with pytest.raises(ModelError, match="Scores must be finite numbers, but .* in torch.float32 are not"):
         models.load(Model(id=str(folder)))

@@ -58,8 +58,17 @@ def test_the_first_of_several_windows_is_the_one():
 def test_a_function_that_is_unknown_and_a_width_of_none_are_refused():
     with pytest.raises(ImageError, match="LINEAR, LINEAR_EXACT or SIGMOID, not CURVED"):
         read_array(dicom(VALUES, WindowCenter=1, WindowWidth=9, VOILUTFunction="CURVED"))
-    with pytest.raises(ImageError, match="over 1, not 1; pass window"):
-        read_array(dicom(VALUES, WindowCenter=1, WindowWidth=1))
+    with pytest.raises(ImageError, match="a LINEAR window must be 1 wide at least .*, not 0.5; pass window"):
+        read_array(dicom(VALUES, WindowCenter=1, WindowWidth=0.5))
+    with pytest.raises(ImageError, match="a SIGMOID window must be over 0 wide .*, not 0; pass window"):
+        read_array(dicom(VALUES, WindowCenter=1, WindowWidth=0, VOILUTFunction="SIGMOID"))
+
+
+@pytest.mark.parametrize("centre", [0.5, 100.5, 101, -0.5])
+def test_a_window_of_width_1_is_a_threshold(centre):
+    """PS3.3 C.11.2.1.2.1: black up to the centre less a half, white beyond."""
+    seen = shown(dicom(VALUES, WindowCenter=centre, WindowWidth=1))
+    assert seen == [255 * (one > centre - 0.5) for one in VALUES.ravel()]
 
 
 @pytest.mark.parametrize("bits, top", [(8, 255), (12, 4095), (16, 65535)])
@@ -89,6 +98,16 @@ def test_an_enhanced_file_says_rescale_and_window_of_each_frame():
     assert shown(data) == spread(VALUES.ravel(), 0, 300)
     assert shown(data, frame=1) == spread(VALUES.ravel() * 3, 0, 300)
     assert describe(data, frame=1).rule == "0 to 300, the file's own window"
+
+
+def test_a_frame_without_its_functional_groups_is_refused():
+    """It would be shown without the rescale and the window that its file states for each frame."""
+    macro = Sequence([item(RescaleSlope=1, RescaleIntercept=0)])
+    groups = Sequence([item(PixelValueTransformationSequence=macro)])
+    data = dicom(np.concatenate([VALUES, VALUES]), PerFrameFunctionalGroupsSequence=groups)
+    read_array(data)
+    with pytest.raises(ImageError, match="an item for each frame .* has 1, none for frame 1"):
+        read_array(data, frame=1)
 
 
 def test_padding_is_left_out_of_the_range_and_saturates():

@@ -194,6 +194,8 @@ def test_float_pixels_have_no_bits():
 ONE = np.zeros((1, 9, 12), np.uint8)
 REFUSED = {
     "BitsStored over BitsAllocated": (lambda: dicom(RAMP[None], BitsStored=17, HighBit=16), "BitsStored must be 1 to"),
+    "pixels in two of the bits above": (
+        lambda: dicom(RAMP[None], BitsStored=10, HighBit=9), "BitsStored and HighBit name 10 bits up to bit 9"),
     "pixels in the bits above": (lambda: dicom(RAMP[None] << 4, **BITS), "the 4 above it hold 1[0-9] values"),
     "BitsAllocated of 12": (lambda: dicom(RAMP[None], BitsAllocated=12, **BITS), "1 or a multiple of 8"),
     "no BitsStored": (lambda: without(dicom(RAMP[None]), "BitsStored"), "pixels need a BitsStored"),

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from medstudy import models
 from medstudy.errors import ModelError
@@ -141,3 +142,28 @@ def test_a_sketch_needs_no_weights_and_reads_the_rest(tiny_model, tmp_path):
     (folder / "processor_config.json").write_text(altered.POINTER)
     with pytest.raises(ModelError, match="processor_config.json of other is a Git LFS pointer"):
         models.sketch(Model(id=str(folder)))
+
+
+def test_a_tensor_in_two_shards_is_named(tiny_model, tmp_path):
+    """transformers would take the last one that it reads."""
+    folder = altered.sharded(tiny_model.id, tmp_path / "other")
+    first, third = (folder / f"model-0000{part}-of-00003.safetensors" for part in (1, 3))
+    twice = sorted(load_file(first))[0]
+    save_file(load_file(third) | {twice: load_file(first)[twice] * 2}, third, metadata={"format": "pt"})
+    _refused(folder, f"1 of {third.name} stand in another shard too .{twice}")
+
+
+@pytest.mark.parametrize("entry", [{"quant_method": "fp8"}, {"quant_method": "awq", "bits": 4}, {"bits": 4}])
+def test_quantised_weights_are_refused_by_name(tiny_model, tmp_path, entry):
+    folder = altered.copy(tiny_model.id, tmp_path / "other", config={"quantization_config": entry})
+    _refused(folder, "has a quantization_config, of quantised ones")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_weights_of_8_bits_are_refused_by_name(tiny_model, tmp_path, dtype):
+    """Without their scales they would be read as if they were the numbers themselves."""
+    def packed(tensors):
+        return {name: tensor.to(dtype) if "down_proj" in name else tensor for name, tensor in tensors.items()}
+
+    folder = altered.weights(tiny_model.id, tmp_path / "other", packed)
+    _refused(folder, r"2 tensors in model.safetensors of other have at most 8 bits.*down_proj")

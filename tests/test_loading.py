@@ -141,3 +141,29 @@ def test_loading_a_whole_model_warns_of_nothing(tiny_model):
     finally:
         logger.removeHandler(handler)
     assert said == []
+
+
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+def test_a_model_far_larger_than_its_weights_takes_no_memory(tiny_model, tmp_path, monkeypatch, part):
+    """What config.json leaves out is the class's default, of billions of numbers, which transformers would allocate."""
+    folder = altered.copy(tiny_model.id, tmp_path / "other", config={part: {}})
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", None)
+    _refused(folder, r"describes a model of [\d,]{11,} numbers, but its weights have \d{3},\d{3}\. What")
+
+
+@pytest.mark.parametrize("sections", ["a", [8, 8], [2, 6, 9], [2.0, 6.0, 8.0], [2, 6, 4, 4], None])
+def test_sections_of_a_head_that_do_not_fit_it_are_refused(tiny_model, tmp_path, sections):
+    text = json.loads((Path(tiny_model.id) / "config.json").read_text())["text_config"]
+    text["rope_parameters"] |= {"mrope_section": sections}
+    folder = altered.copy(tiny_model.id, tmp_path / "other", config={"text_config": text})
+    _refused(folder, "mrope_section.*sum to .*16")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"), [("qwen2_5_vl", "fullatt_block_indexes"), ("qwen3_vl", "deepstack_visual_indexes")]
+)
+def test_blocks_that_the_tower_does_not_have_are_refused(checkpoints, tmp_path, name, entry):
+    vision = json.loads((Path(checkpoints[name]) / "config.json").read_text())["vision_config"]
+    vision[entry] = [*vision[entry][:-1], 31]
+    folder = altered.copy(checkpoints[name], tmp_path / "other", config={"vision_config": vision})
+    _refused(folder, f"{entry}.*31", name)

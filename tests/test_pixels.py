@@ -93,3 +93,15 @@ def test_another_filter_than_the_processors_is_a_notice(checkpoints, tmp_path, n
         Supply.of(SimpleNamespace(runs=tmp_path, training=options, interpolation=asked), family)
         said = [str(one.message) for one in recwarn if "resizes images by" in str(one.message)]
         assert said == [] if own == asked else f"by {own}, the study by {asked}" in said[0]
+
+
+COUNTS = {"llava_onevision": "num_image_tokens", "internvl": "image_seq_length", "idefics3": "image_seq_len",
+          "smolvlm": "image_seq_len", "gemma3": "image_seq_length"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_count_of_visual_tokens_that_config_json_contradicts_is_refused(checkpoints, tmp_path, name):
+    """One of the two files is of another model; each alone would load."""
+    folder = altered.copy(checkpoints[name], tmp_path / "other", processor_config={COUNTS[name]: 5})
+    with pytest.raises(ModelError, match=f"{COUNTS[name]} must be the visual tokens of a tile by config.json.*got 5"):
+        models.sketch(Model(id=str(folder), family=name))

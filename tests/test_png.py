@@ -100,3 +100,38 @@ def test_colour_of_12_bits_in_a_png_of_16_is_seen():
     camera = np.linspace(0, 4095, 20 * 30 * 3).astype(np.uint16).reshape(20, 30, 3)
     data = made(camera, 2, 16, extra=chunk(b"sBIT", bytes([12, 12, 12])))
     assert np.array_equal(read_array(data), np.rint(camera / 4095 * 255))
+
+
+def packed(values, bits, colour, extra=b""):
+    """A PNG of [h, w] values of 1, 2 or 4 bits, several to a byte."""
+    rows = np.unpackbits(values[..., None], axis=-1)[..., 8 - bits :].reshape(len(values), -1)
+    lines = b"".join(b"\0" + np.packbits(row).tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, colour, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(lines))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_clear_grey_of_few_bits_is_clear(bits):
+    """tRNS holds the grey as it is stored; Pillow 12 seeks it among values that it has spread over 0 to 255."""
+    values = PHOTO[..., 0] >> (8 - bits)
+    seen = read_array(packed(values, bits, 0, chunk(b"tRNS", struct.pack(">H", 1))))[..., 0]
+    assert np.array_equal(seen, np.where(values == 1, 255, values * (255 // (2**bits - 1))))
+
+
+@pytest.mark.parametrize("colours", [16, 9])
+def test_a_pixel_beyond_the_palette_is_refused(colours):
+    values, table = PHOTO[..., 0] >> 4, PHOTO[..., 1].ravel()[: colours * 3].tobytes()
+    data = packed(values, 4, 3, chunk(b"PLTE", table))
+    if colours == 16:
+        assert np.array_equal(read_array(data), np.frombuffer(table, np.uint8).reshape(-1, 3)[values])
+        return
+    with pytest.raises(ImageError, match="of its palette, 0 to 8, not 15"):
+        read_array(data)
+
+
+def test_pixels_that_do_not_fit_their_checksum_are_refused():
+    data = packed(PHOTO[..., 0] >> 7, 1, 0)
+    at = data.index(b"IEND") - 5
+    with pytest.raises(ImageError, match="must fit its checksum"):
+        read_array(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])

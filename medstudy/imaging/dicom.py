@@ -143,8 +143,16 @@ def _check(dataset: Dataset) -> None:
 
 
 def _of_frame(dataset: Dataset, frame: int) -> None:
-    """Put what an enhanced file's functional groups say of one frame where a plain file says it, instead of that."""
+    """Put what an enhanced file's functional groups say of one frame where a plain file says it, instead of that.
+
+    Raises ImageError where they leave the frame out.
+    """
     shared, own = (dataset.get(name) for name in GROUPS)
+    if own and frame >= len(own):
+        raise ImageError(
+            f"PerFrameFunctionalGroupsSequence must have an item for each frame (PS3.3 C.7.6.16), but has {len(own)}, "
+            f"none for frame {frame}: mend the header"
+        )
     for group in [*(shared or [])[:1], *(own or [])[frame : frame + 1]]:
         for name, elements in MACROS.items():
             for item in (group.get(name) or [])[:1]:

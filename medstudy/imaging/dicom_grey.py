@@ -22,6 +22,7 @@ WINDOW = ("WindowCenter", "WindowWidth")
 PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 IDENTITY = (1.0, 0.0)
+STEP = 1e-9  # share of a threshold, as a window of width 1 is: black up to it, white beyond
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,16 @@ def shown(dataset: Dataset) -> Shown:
     function = dataset.get("VOILUTFunction") or "LINEAR"
     if function not in FUNCTIONS:
         raise ImageError(f"a VOI LUT is LINEAR, LINEAR_EXACT or SIGMOID, not {function}; pass window=(low, high)")
-    if width <= (function == "LINEAR"):
-        raise ImageError(f"the file's window width must be over 1, not {width:g}; pass window=(low, high)")
+    linear = function == "LINEAR"
+    if width < 1 if linear else width <= 0:
+        least = "1 wide at least" if linear else "over 0 wide"
+        raise ImageError(f"a {function} window must be {least} (PS3.3 C.11.2), not {width:g}; pass window=(low, high)")
     if function == "SIGMOID":
         return Shown("sigmoid", (centre, width))
     if function == "LINEAR_EXACT":
         return Shown("window", (centre - width / 2, centre + width / 2))
-    return Shown("window", (centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2))
+    low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+    return Shown("window", (low, high if width > 1 else high + STEP * max(1.0, abs(high))))
 
 
 def looked_up(values: np.ndarray, item: Dataset, what: str, signed: bool | None = None) -> np.ndarray:

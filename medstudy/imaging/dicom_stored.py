@@ -154,7 +154,9 @@ def _check_unused(words: np.ndarray, cut: np.ndarray, dataset: Dataset) -> None:
         return
     unsigned = words.astype(f"u{words.dtype.itemsize}", copy=False)
     upper = np.unique((unsigned if high >= dataset.BitsStored else unsigned[words != cut]) >> (high + 1))
-    if len(upper) > above + 1:
+    found = np.union1d(upper, [0])
+    counted = len(found) > 2 and found[-1] == len(found) - 1  # 0, 1, 2 …, as of numbers that go on above the bits
+    if len(upper) > above + 1 or counted:
         raise ImageError(
             f"BitsStored and HighBit name {dataset.BitsStored} bits up to bit {high}, but the {above} above it hold "
             f"{len(upper)} values (PS3.5 8.1.1): mend the header, or blank these bits"

@@ -41,6 +41,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "JPEG2000", "PPM")
 PNG_ORIENTED = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks that may hold an orientation
 CUT_SHORT = "premature end of data segment"  # libjpeg: the data stop before the picture does
 NO_END = "Premature end of JPEG file"
+FILLED = bytes(16)  # what stands for the rest of a file that was fetched in part; libjpeg reads it as pixels
 JPEGS = ("JPEG", "MPO")  # MPO: several in one file
 PACKED = {"GIF": "LZW", "PNG": "deflate", "BMP": "as in BMP", "WEBP": "WebP", "AVIF": "AV1", "PPM": "none"}
 SRGB_YCC = 18  # of JPEG 2000's enumerated colour spaces
@@ -75,6 +76,10 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         raise ImageError("a PNM of 16 bits takes no window, because Pillow spreads its values: save it as PNG or TIFF")
     image.seek(frame)
     image.load()
+    if image.format == "PNG" and image.mode == "P":
+        png.check_palette(data, image.getextrema()[1])
+    if image.format == "PNG" and image.mode == "L" and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] = png.clear_grey(data, image.info["transparency"])
     image = ImageOps.exif_transpose(image)
     layout = _layout(image)
     if layout.alpha:
@@ -175,7 +180,7 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
     try:
         return simplejpeg.decode_jpeg(data, "RGB", strict=True)
     except ValueError as error:
-        _refuse_cut(error)
+        _refuse_cut(error, (CUT_SHORT, NO_END) if data.endswith(FILLED) else (CUT_SHORT,))
         return None
 
 

@@ -39,15 +39,17 @@ def plain(data: bytes) -> bool:
 
 
 def check_whole(data: bytes) -> None:
-    """Raises ImageError where the pixel data hold fewer bytes than the header says, however they end."""
+    """Raises ImageError where the pixel data hold fewer bytes than the header says, or do not fit their checksum."""
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     bits = data[24] * SAMPLES[data[25]]
     passes = PASSES if data[28] else ((0, 0, 1, 1),)
     sides = [(ceil((width - x) / across), ceil((height - y) / down)) for x, y, across, down in passes]
     expected = sum(rows * (1 + ceil(columns * bits / 8)) for columns, rows in sides if columns > 0 and rows > 0)
     found, stream = 0, zlib.decompressobj()
+    intact = True
     for name, start, end in _chunks(data):
         if name == b"IDAT":
+            intact &= zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end])
             piece = stream.decompress(data[start + 8 : end - 4], PIECE)
             while piece and found < expected:
                 found += len(piece)
@@ -57,6 +59,20 @@ def check_whole(data: bytes) -> None:
             f"cannot be decoded: the pixels of a PNG of {height} x {width} are {expected:,} bytes, but these are "
             f"{found:,}: fetch it again"
         )
+    if not intact:
+        raise ImageError("cannot be decoded: the pixels of a PNG must fit its checksum, but do not: fetch it again")
+
+
+def check_palette(data: bytes, greatest: int) -> None:
+    """Raises ImageError for an index beyond the palette, whose colour is not stated."""
+    entries = next((end - start - 12) // 3 for name, start, end in _chunks(data) if name == b"PLTE")
+    if greatest >= entries:
+        raise ImageError(f"a pixel of a PNG must be of its palette, 0 to {entries - 1}, not {greatest}: save it as RGB")
+
+
+def clear_grey(data: bytes, stored: int) -> int:
+    """The clear grey of a PNG of 2 or 4 bits, of tRNS as it is stored, among Pillow's values of 8 bits."""
+    return stored * (255 // (2 ** data[24] - 1)) if data[25] == 0 and data[24] in (2, 4) else stored
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -70,6 +70,7 @@ class Family:
             loading.finite(source, model)
             made = cls._ready(model, processor, source, loading.revision(source, model))
             made.check(source)
+            asking.tried(made, source)
         return made
 
     def adapted(self, folder: Path) -> Family:

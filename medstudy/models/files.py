@@ -27,6 +27,8 @@ VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "model.safe
 TEXTS = ("*.jinja", "additional_chat_templates/*.jinja", "merges.txt")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack")
+QUANTISED = ("quantization_config", "compression_config")
+PACKED = ("U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4")  # safetensors' names of types
 LARGE = 2**22  # bytes of a vocabulary that is only parsed once loading has failed: its own library parses it anyway
 LISTED = 5  # names that an error lists
 
@@ -54,7 +56,7 @@ def check(folder: Path, weights: bool = True, whole: bool = False) -> None:
         _start(file)
     _known(folder, read)
     if weights:
-        _weights(folder)
+        held(folder)
 
 
 def parsed(file: Path, unique: bool = False) -> dict:
@@ -78,14 +80,37 @@ def text(file: Path) -> str:
 
 
 def tensors(file: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in a safetensors file, from its header. Raises ModelError for one that is cut."""
+    """Names and shapes in a safetensors file, from its header. Raises ModelError for one that is cut, or quantised."""
     _start(file)
     try:
         with safe_open(file, "pt") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            found = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            packed = [name for name, one in found.items() if one.get_dtype() in PACKED]
+            shapes = {name: tuple(one.get_shape()) for name, one in found.items()}
     except (SafetensorError, OSError) as error:
         size = file.stat().st_size
         raise damaged(file, f"its {size:,} bytes are no whole safetensors file ({error})") from None
+    if packed:
+        raise ModelError(
+            f"Weights are read in full precision, but {len(packed)} tensors in {file.name} of {file.parent.name} have "
+            f"at most 8 bits a number, as quantised ones do ({listed(sorted(packed))}). Use the checkpoint in its full "
+            "precision."
+        )
+    return shapes
+
+
+def held(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors that will be loaded, from headers. Raises ModelError for one that is twice."""
+    made: dict[str, tuple[int, ...]] = {}
+    for file in list(_files(folder)):
+        found = tensors(file)
+        if twice := sorted(made.keys() & found.keys()):
+            raise ModelError(
+                f"A checkpoint has each tensor once, but in {folder.name} {len(twice)} of {file.name} stand in another "
+                f"shard too ({listed(twice)}): one of the shards is of another checkpoint. Fetch them again."
+            )
+        made |= found
+    return made
 
 
 def damaged(file: Path, why: str) -> ModelError:
@@ -125,7 +150,7 @@ def _once(pairs: list[tuple]) -> dict:
 
 
 def _known(folder: Path, read: dict[str, dict]) -> None:
-    """Raises ModelError for a kind of model, or of image processor, that transformers does not have."""
+    """Raises ModelError for quantised weights, and for a kind of model or processor that transformers does not have."""
     brings = [name for name, content in read.items() if "auto_map" in content]
     kind = read["config.json"].get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
@@ -133,6 +158,11 @@ def _known(folder: Path, read: dict[str, dict]) -> None:
         raise ModelError(
             f"config.json must name a model_type of transformers {transformers.__version__}, but that of {folder.name} "
             f"has {kind!r}.{code} Use a checkpoint in transformers' own format."
+        )
+    if packed := [name for name in QUANTISED if _says(read["config.json"], name)]:
+        raise ModelError(
+            f"Weights are read in full precision, but config.json of {folder.name} has a {packed[0]}, of quantised "
+            "ones. Use the checkpoint in its full precision; take the entry out if its weights are that already."
         )
     if brings:
         warnings.warn(
@@ -149,10 +179,10 @@ def _known(folder: Path, read: dict[str, dict]) -> None:
             )
 
 
-def _weights(folder: Path) -> None:
-    files = list(_files(folder))
-    for file in files:
-        tensors(file)
+def _says(config: dict, name: str) -> bool:
+    """Whether a configuration has that entry, of the whole model or of its language model."""
+    text = config.get("text_config")
+    return bool(config.get(name) or isinstance(text, dict) and text.get(name))
 
 
 def _files(folder: Path) -> Iterator[Path]:

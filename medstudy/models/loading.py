@@ -7,13 +7,14 @@ read from its own loading information, so nothing is read twice.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import LogRecord
 from pathlib import Path
 
 import torch
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import cached_file, logging
 
 from medstudy import paths
@@ -34,6 +35,7 @@ PARTS = {
     "absmax": "The weights are quantised: use the checkpoint in its full precision.",
     "qweight": "The weights are quantised: use the checkpoint in its full precision.",
 }
+LARGER, LEAST = 2, 2**26  # a model of over so many times the numbers in its files, and over that many, is never made
 ERROR = 400  # letters of a library's own message that are quoted
 
 
@@ -62,6 +64,8 @@ def model(place: str, dtype: torch.dtype, **options) -> torch.nn.Module:
 
     Raises ModelError naming tensors that are missing, that fit nowhere, or that have another shape.
     """
+    if (Path(place) / "config.json").is_file():
+        _sized(place, dtype)
     with _quiet():
         made, found = AutoModelForImageTextToText.from_pretrained(
             place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False,
@@ -94,6 +98,24 @@ def refuse(place: str, found: dict) -> None:
         raise ModelError(
             f"A checkpoint must hold every tensor of its model and no other, but of {place!r} "
             f"{'; '.join(filter(None, wrong))}. {_advice(missing, extra, shapes)}"
+        )
+
+
+def _sized(place: str, dtype: torch.dtype) -> None:
+    """Raises ModelError where config.json describes a model far larger than the weights, before it takes memory.
+
+    Such as the default of a class, whose sizes stand in for those that config.json does not say.
+    """
+    held = sum(math.prod(shape) for shape in files.held(Path(place)).values())
+    config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+    with torch.device("meta"):
+        described = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    total = sum(one.numel() for one in described.parameters())
+    if total > max(LARGER * held, LEAST):
+        raise ModelError(
+            f"config.json of {place!r} describes a model of {total:,} numbers, but its weights have {held:,}. What "
+            "config.json does not say is filled in by the model's class: use the config.json that the weights were "
+            "saved with, or fetch the missing weights."
         )
 
 

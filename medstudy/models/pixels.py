@@ -13,6 +13,7 @@ import torch
 from transformers.image_utils import PILImageResampling
 
 from medstudy.errors import ModelError
+from medstudy.resolution import Size
 
 OBEYED = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 # Settings that may only have these values here, which all released checkpoints of the families have.
@@ -65,6 +66,9 @@ def check(family, place: str) -> None:
         found = getattr(settings, name, None)
         if (found if not isinstance(due, dict) else {key: _get(found, key) for key in due}) != due:
             raise _refused(family, place, name, f"agree with config.json, which says {due!r}", found)
+    for name, due in _counts(family).items():
+        if (found := getattr(family.processor, name, None)) not in (None, due):
+            raise _refused(family, place, name, f"be the visual tokens of a tile by config.json, {due},", found)
     _shades(family, place)
     if settings.resample is not None and int(settings.resample) not in [int(one) for one in PILImageResampling]:
         raise _refused(family, place, "resample", "be one of Pillow's filters, 0 to 5", settings.resample)
@@ -74,6 +78,13 @@ def filter_name(family) -> str | None:
     """The filter with which the checkpoint's own processor resizes, as "bicubic"; None where it does not say."""
     kind = getattr(getattr(family.processor, "image_processor", None), "resample", None)
     return None if kind is None else PILImageResampling(int(kind)).name.lower()
+
+
+def _counts(family) -> dict[str, int]:
+    """Settings of the processor that count a tile's visual tokens, or its patches, and what the configuration says."""
+    shape = family.geometry
+    tokens = shape.tokens(Size(shape.factor, shape.factor))
+    return {"image_seq_length": tokens, "image_seq_len": tokens, "num_image_tokens": getattr(shape, "patches", 0) ** 2}
 
 
 def _shades(family, place: str) -> None:

@@ -10,8 +10,12 @@ from types import MethodType
 
 import torch
 
-from medstudy.models.family import Family, Seen
+from medstudy.errors import ModelError
+from medstudy.models.family import Family, Seen, heads
 from medstudy.resolution import Geometry, Size
+
+AXES = 3  # of M-RoPE
+BLOCKS = ("fullatt_block_indexes", "deepstack_visual_indexes")  # of the tower: any other is passed over in silence
 
 
 class QwenVL(Family):
@@ -27,6 +31,25 @@ class QwenVL(Family):
             "merge_size": vision.spatial_merge_size,
             "temporal_patch_size": vision.temporal_patch_size,
         }
+
+    def check(self, source: str) -> None:
+        """See `Family.check`; M-RoPE must share out the width of a head, and the tower have the blocks it names."""
+        text, vision = self.model.config.text_config, self.model.config.vision_config
+        found, due = (text.rope_parameters or {}).get("mrope_section"), heads(text).width // 2
+        numbers = isinstance(found, (list, tuple)) and all(type(one) is int and one > 0 for one in found)
+        if not numbers or len(found) != AXES or sum(found) != due:
+            raise ModelError(
+                f"mrope_section in config.json must be {AXES} numbers (time, height, width) that sum to half a head's "
+                f"width, {due}, but that of {source!r} is {found!r}. Use the config.json of the model's release."
+            )
+        for name in BLOCKS:
+            named = getattr(vision, name, None) or []
+            if wrong := [one for one in named if type(one) is not int or not 0 <= one < vision.depth]:
+                raise ModelError(
+                    f"{name} in config.json must be blocks of the tower, 0 to {vision.depth - 1}, but in that of "
+                    f"{source!r} are {wrong}. Use the config.json of the model's release."
+                )
+        super().check(source)
 
     @staticmethod
     def prepare(model: torch.nn.Module) -> None:
