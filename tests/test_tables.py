@@ -25,7 +25,7 @@ RESPELT = [str.title, str.upper, lambda name: f" {name} ", lambda name: f"\ufeff
            lambda name: "".join(chr(ord(sign) + 0xFEE0) for sign in name)]  # fmt: skip
 # how a name is nearly spelt: an error
 NEAR = [lambda name: name[:-1], lambda name: f"{name}x", lambda name: name[1] + name[0] + name[2:],
-        lambda name: f"{name[:2]}#{name[3:]}", lambda name: f" {name.title()}x"]  # fmt: skip
+        lambda name: f"{name[:2]}#{name[3:]}", lambda name: f"{name.title()}x "]  # fmt: skip
 
 
 def write(folder, rows, kind="csv"):
