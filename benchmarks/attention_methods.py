@@ -6,8 +6,6 @@ they give is compared with sdpa's by the relative norm of the difference (`off`)
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -15,7 +13,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.runner import NotRun
-from medstudy import attention, attention_kernels
+from medstudy import attention, attention_kernels, device_rate
 from medstudy.attention import Heads, Plan
 
 PREFIX, BRANCHES = 1296 + 30, (24,) * 10
@@ -80,8 +78,8 @@ def line(bench, name: str) -> Iterator[dict]:
     exact = _pass(attention.sdpa, parts, plan)
     found = _pass(METHODS[name], parts, plan)
     off = max(float((a - b).float().norm() / a.float().norm()) for a, b in zip(exact, found, strict=True))
-    ours = _milliseconds(partial(_pass, attention.FUNCTIONS[chosen], parts, plan), device)
-    peer = _milliseconds(partial(_pass, METHODS[name], parts, plan), device)
+    ours = 1e3 * device_rate.seconds(partial(_pass, attention.FUNCTIONS[chosen], parts, plan), device, REPEATS)
+    peer = 1e3 * device_rate.seconds(partial(_pass, METHODS[name], parts, plan), device, REPEATS)
     yield {
         "name": f"attention of a row, {chosen}", "unit": "ms forward and backward, a layer", "ours": ours,
         "peer": peer, "peer_name": name, "ratio": peer / ours, "goal": None, "floor": None, "off": off,
@@ -101,18 +99,6 @@ def _pass(attend: Attend, parts: list[torch.Tensor], plan: Plan) -> list[torch.T
     output = attend(*inputs, plan, inputs[0].shape[-1] ** -0.5)
     output.backward(grad)
     return [output.detach(), *(part.grad for part in inputs)]
-
-
-def _milliseconds(call: Callable[[], object], device: torch.device) -> float:
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    seconds = []
-    for _ in range(REPEATS + 3):
-        wait()
-        started = time.perf_counter()
-        call()
-        wait()
-        seconds.append(time.perf_counter() - started)
-    return 1e3 * statistics.median(seconds[3:])
 
 
 def _kept(name: str, make: Callable[[], object]):

@@ -46,12 +46,12 @@ def kept(device: torch.device, folder: Path) -> Rates:
 
 
 def measured(device: torch.device, side: int = SIDE, copied: int = COPIED, repeats: int = REPEATS) -> Rates:
-    """Medians of `repeats`, after three that are not counted. `side` and `copied` of a GPU fill 9 GB of its memory."""
+    """See `seconds`. `side` and `copied` of a GPU fill 9 GB of its memory."""
     left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    product = _seconds(lambda: left @ right, device, repeats)
+    product = seconds(lambda: left @ right, device, repeats)
     source = torch.empty(copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copy = _seconds(lambda: target.copy_(source), device, repeats)
+    copy = seconds(lambda: target.copy_(source), device, repeats)
     return Rates(2 * side**3 / product, 2 * copied / copy, named(device), torch.__version__)
 
 
@@ -59,13 +59,14 @@ def named(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
+def seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """The median of `repeats` calls, after three that are not counted; the device is done before each is timed."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    seconds = []
+    timed = []
     for _ in range(repeats + 3):
         wait()
         started = time.perf_counter()
         call()
         wait()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[3:])
+        timed.append(time.perf_counter() - started)
+    return statistics.median(timed[3:])
