@@ -122,7 +122,7 @@ REFUSED = {
     "the same, gzipped": (lambda: gzip.compress(nifti(VOLUME) + VOLUME.tobytes()), {"slice": 0}, "or more follows"),
     "a slope without an intercept": (lambda: _sloped(nifti(VOLUME), 2, np.nan), {"slice": 0}, "invalid intercept"),
     "a slope of colour": (lambda: _sloped(nifti(COLOUR), 2, 0), {"slice": 0}, "colour takes no slope"),
-    "gzip of something else": (lambda: nifti(VOLUME, packed=True)[:40], {"slice": 0}, "slice cannot be said of"),
+    "gzip of something else": (lambda: nifti(VOLUME, packed=True)[:40], {"slice": 0}, "a picture does not take slice"),
 }  # fmt: skip
 
 

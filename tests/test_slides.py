@@ -97,7 +97,7 @@ REFUSED = {
     "over the limit": ({"max_pixels": 1000}, "512 x 768 pixels is over the limit of 1,000"),
     "over the limit on the way": ({"max_pixels": 20_000, "magnification": 19.0, "region": (0, 0, 256, 256)},
                                   "256 x 256 pixels is over"),
-    "a slice": ({"slice": 1}, "slice cannot be said of a slide"),
+    "a slice": ({"slice": 1}, "a slide does not take slice"),
 }  # fmt: skip
 
 
