@@ -183,7 +183,7 @@ def test_a_row_that_says_one_thing_twice_is_a_fault(tmp_path, row, message):
 def test_two_equal_names_are_an_error(tmp_path, name, content):
     own.photos(tmp_path, ["a.png"])
     (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match="twice|2 times"):
+    with pytest.raises(DataError, match="repeated|2 times"):
         local.survey(own.params(tmp_path))
 
 
