@@ -269,7 +269,8 @@ def test_the_opening_cell_may_run_twice_and_sees_new_parameters(capsys, monkeypa
     monkeypatch.setenv(paths.HELD, "none")  # needs are left as they are
     cell = {"study": "params/tiny.yaml", "run": "base", "__annotations__": {"study": str, "run": str}}
     study, job = open_job(cell)
-    assert cell["study"] is study and job.name == "base" and capsys.readouterr().out.startswith("base of the study tiny")
+    assert cell["study"] is study and job.name == "base"
+    assert capsys.readouterr().out.startswith("base of the study tiny: base-")
     assert open_job(cell)[1] == job
     cell |= {"study": "params/tiny.yaml", "run": "scores"}
     assert open_job(cell)[1].name == "scores"
