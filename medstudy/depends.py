@@ -25,6 +25,7 @@ NEUTRAL = {  # module: why no result can change with it
     "paths.py": "where files lie",
     "notebook.py": "starts a notebook with its values", "by_hand.py": "as notebook.py",
     "open_job.py": "as notebook.py",
+    "displays.py": "shows images and tables in a notebook",
     "warm.py": "starts kernels", "workflow.py": "starts jobs", "schedulers.py": "starts jobs",
     "requests.py": "what jobs ask of a cluster", "launching.py": "starts the processes of a training",
     "leases.py": "which card a job gets",
