@@ -21,14 +21,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from medstudy import models, paths, prefix, published, views
+from medstudy import datasets, models, paths, prefix, published, views
 from medstudy.attention import Plan
 from medstudy.batches import planned
+from medstudy.datasets import store
 from medstudy.errors import MedstudyError
 from medstudy.fingerprints import COLUMNS, fingerprint
 from medstudy.models.family import Family
-from medstudy.params import Model
-from medstudy.pictures import Picture, pil
+from medstudy.params import Model, Study
+from medstudy.pictures import pil
 from medstudy.records import GREEDY, Example
 from medstudy.resolution import Geometry, Shown, Size, plan
 
@@ -89,7 +90,7 @@ def rungs(example: Example | None, policies: Sequence, geometry: Geometry | None
         _draw(axis, example, view, interpolation)
         axis.set_title(_size(view.label, view.size, view.visual_tokens), fontsize=8, parse_math=False)
     figure.tight_layout()
-    return figure
+    return _closed(figure)
 
 
 def row_parts(row: prefix.Row, image_token: int, example: Example) -> pd.DataFrame:
@@ -129,7 +130,7 @@ def mask(layout: Plan) -> Figure:
     axis.set_xticks(middles, names, fontsize=7, rotation=90)
     axis.set(xlabel="is attended to", ylabel="attends")
     figure.tight_layout()
-    return figure
+    return _closed(figure)
 
 
 def answers(predictions: pd.DataFrame, examples: Sequence[Example], interpolation: str) -> Figure | str:
@@ -153,7 +154,7 @@ def answers(predictions: pd.DataFrame, examples: Sequence[Example], interpolatio
         band.suptitle("\n".join(textwrap.wrap(heading, 40 * len(ends))), fontsize=8, parse_math=False)
         for axis, inference in zip(band.subplots(1, len(ends), squeeze=False)[0], ends, strict=True):
             _answered(axis, example, rows, (*key, inference), interpolation)
-    return figure
+    return _closed(figure)
 
 
 def _chosen(rows: pd.DataFrame, ends: list[str]) -> list[tuple[str, str, str]]:
@@ -191,17 +192,29 @@ def _size(label: str, size: Size, visual_tokens: int) -> str:
     return f"{label}\n{size.width} × {size.height} px, {int(visual_tokens)} visual tokens"
 
 
+def _closed(figure: Figure) -> Figure:
+    """The figure for a notebook to show once, as a cell's last value; pyplot would show it again."""
+    pyplot.close(figure)
+    return figure
+
+
 def _row_of_axes(count: int) -> tuple[Figure, list[Axes]]:
     figure, axes = pyplot.subplots(1, count, figsize=(2.6 * count, 3.2), squeeze=False)
     return figure, list(axes[0])
 
 
-def copies(image: Image.Image | Picture, other: Image.Image | Picture) -> pd.DataFrame:
-    """Fingerprints of an image (in a split `train`), of copies of it and of another image (in `test`), by `image_id`.
+def first_data_set(study: Study) -> str:
+    """The name of the data set that the claims without a suffix are about."""
+    return datasets.label(study.datasets[0])
 
-    `leakage.find` takes the table.
+
+def copies(folders: Sequence[Path]) -> pd.DataFrame:
+    """Fingerprints of a test image (in a split `train`), of copies of it and of the last test image (in `test`).
+
+    `leakage.find` takes the table; `image_id` names the copies.
     """
-    first = pil(image).convert("RGB")
+    examples = store.read_all(folders, "test")
+    first, other = (pil(examples[place].image).convert("RGB") for place in (0, -1))
     half = first.resize((max(1, first.width // 2), max(1, first.height // 2)))
     stream = io.BytesIO()
     first.save(stream, format="JPEG", quality=50)
@@ -209,7 +222,7 @@ def copies(image: Image.Image | Picture, other: Image.Image | Picture) -> pd.Dat
         "the image": first, "at half the size": half, "as a JPEG of quality 50": Image.open(stream).convert("RGB"),
         "mirrored": ImageOps.mirror(first), "turned by 90°": first.rotate(90, expand=True),
         "brighter by a tenth": first.point([min(255, round(1.1 * level)) for level in range(256)] * 3),
-        "another image": pil(other).convert("RGB"),
+        "another image": other,
     }
     rows = [
         {"dataset": "copies", "split": "train" if name == "the image" else "test", "image_id": name, "place": 0,
