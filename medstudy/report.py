@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from medstudy import claims, datasets, figures, grid, leakage, paths, provenance, tables, workflow
+from medstudy import claims, datasets, figures, grid, leakage, paths, provenance, tables, wall_clock
 from medstudy.datasets import store
 from medstudy.errors import RunError
-from medstudy.figures import Rendered, StudyData, index
-from medstudy.figures.data import SCORES
+from medstudy.figures import index
+from medstudy.figures.data import SCORES, StudyData
+from medstudy.figures.saving import Rendered
 from medstudy.params import Study
 
 INSTALLED = paths.ROOT / ".venv" / "install.json"  # written by the Makefile
@@ -165,7 +166,7 @@ def timing(study: Study) -> pd.DataFrame:
     wall clock from the first job to the last."""
     rows = [("install", json.loads(INSTALLED.read_text())["seconds"])] if INSTALLED.is_file() else []
     rows += [(stage, sum(provenance.read(job)["seconds"] for job in jobs)) for stage, jobs in by_stage(study).items()]
-    wall = workflow.wall_seconds(study)
+    wall = wall_clock.read(study)
     rows += [("wall clock", wall)] if wall is not None else []
     return pd.DataFrame(rows, columns=["stage", "seconds"]).round(1)
 
