@@ -105,14 +105,14 @@ def leaks(stages: dict[str, list[grid.Job]]) -> pd.DataFrame:
 def draw(study: Study, job: grid.Job) -> Rendered:
     """Draw the figure of a job into its folder."""
     made = figures.render(job.parameters["element"], study_data(study, claimed=False), job.dir)
-    _keep([made], job)
+    keep([made], job)
     return made
 
 
 def tabulate(study: Study, job: grid.Job) -> list[Rendered]:
     """Write every table into the folder of the job."""
     made = tables.render_all(study_data(study), job.dir)
-    _keep(made, job)
+    keep(made, job)
     return made
 
 
@@ -141,7 +141,7 @@ def kept(job: grid.Job) -> list[Rendered]:
     return [Rendered(**item | {"files": tuple(job.dir / name for name in item["files"])}) for item in items]
 
 
-def _keep(made: Iterable[Rendered], job: grid.Job) -> None:
+def keep(made: Iterable[Rendered], job: grid.Job) -> None:
     """What became of each figure or table, for the report."""
     kept = [asdict(item) | {"files": [str(file.relative_to(job.dir)) for file in item.files]} for item in made]
     (job.dir / KEPT).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
