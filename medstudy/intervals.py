@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,17 @@ from medstudy.errors import DataError
 
 QUESTION = ["dataset", "image_id", "question_id"]
 SMALLEST_P = 1e-12  # smaller p values are reported as this one
+
+
+class Estimate(Protocol):
+    """What Interval, Difference and RelativeChange share: a number, its interval and its sample sizes."""
+
+    estimate: float
+    low: float
+    high: float
+    n_questions: int
+    n_images: int
+    n_seeds: int
 
 
 @dataclass(frozen=True)

@@ -85,11 +85,11 @@ class _Renderer(mistune.HTMLRenderer):
         return text
 
 
-def _table(renderer, text: str) -> str:
+def _table(renderer: mistune.HTMLRenderer, text: str) -> str:
     return f'<div class="box" tabindex="0" role="region" aria-label="table">\n<table>\n{text}</table>\n</div>\n'
 
 
-def _cell(renderer, text: str, align: str | None = None, head: bool = False) -> str:
+def _cell(renderer: mistune.HTMLRenderer, text: str, align: str | None = None, head: bool = False) -> str:
     kind = "n" if align == "right" else "short" if NUMBERS.fullmatch(text) else "long" if len(text) > LONG else ""
     kind = f' class="{kind}"' if kind else ""
     return f'<th scope="col"{kind}>{text.replace("_", "_<wbr>")}</th>\n' if head else f"<td{kind}>{text}</td>\n"

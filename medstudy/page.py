@@ -21,7 +21,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from medstudy import cards, datasets, grid, markup, notebook_page, paths, provenance, tables, yaml_files
+from medstudy import cards, datasets, figures, grid, markup, notebook_page, paths, provenance, tables, yaml_files
 from medstudy.figures import data as figures_data
 from medstudy.figures import index, saving
 from medstudy.figures.data import StudyData
@@ -201,7 +201,7 @@ def claims(study: Study, data: StudyData) -> list[tuple[str, list[dict]]]:
     return list(parts.items())
 
 
-def figure(folder: Path, entry) -> dict[str, Any]:
+def figure(folder: Path, entry: figures.Entry) -> dict[str, Any]:
     """A figure's number, title, picture, alternative text, and caption in parts."""
     parts = caption_parts(index.body(folder / f"{entry.name}.md"))
     question = next((text for name, text in parts if name == "Question"), "")
@@ -222,7 +222,7 @@ def caption_parts(caption: str) -> list[tuple[str, str]]:
     return parts + [(name, text.strip()) for name, text in zip(rest[::2], rest[1::2], strict=True)]
 
 
-def table(folder: Path, entry) -> dict[str, Any]:
+def table(folder: Path, entry: tables.Entry) -> dict[str, Any]:
     """A table's number, title, caption and rows; that of the claims is shown with the claims."""
     caption, rows = index.caption_and_rows(folder, entry)
     count = max(0, len(rows.splitlines()) - 2)

@@ -230,7 +230,7 @@ def _signed(x: float) -> str:
     return f"{value:+.2f}" if value else "0.00"
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     return "–" if pd.isna(value) else str(value)
 
 

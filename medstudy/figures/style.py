@@ -11,6 +11,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -132,7 +135,7 @@ def regime_order(regimes: Iterable[str]) -> list[str]:
     return sorted(set(regimes), key=place)
 
 
-def percent_axis(axis, points: bool = False) -> None:
+def percent_axis(axis: Axis, points: bool = False) -> None:
     """Tick labels of a score in [0, 1] as per cent, or of a difference of scores as signed percentage points."""
     form = (
         (lambda v, _: f"{100 * v:+.3g}" if abs(v) > 1e-9 else "0")
@@ -143,7 +146,7 @@ def percent_axis(axis, points: bool = False) -> None:
     axis.set_major_formatter(FuncFormatter(form))
 
 
-def rung_axis(ax, sizes) -> None:
+def rung_axis(ax: Axes, sizes: pd.DataFrame) -> None:
     """A log2 axis of shown sides with a tick a rung: its budget, and below it the mean visual tokens.
 
     sizes: one row a rung with `inference`, `side_px`, `tokens`. Rungs that all but coincide, because few images are
@@ -161,12 +164,14 @@ def rung_axis(ax, sizes) -> None:
         ax.get_xticklabels()[-1].set_horizontalalignment("left")
 
 
-def _tick(part) -> str:
+def _tick(part: pd.DataFrame) -> str:
     names = [rung_label(policy) for policy in part["inference"]]
     return "\n".join([*names, " ".join(dict.fromkeys(f"{tokens:.0f}" for tokens in part["tokens"]))])
 
 
-def heatmap(ax, grid: pd.DataFrame, text: pd.DataFrame, low: float, high: float, fontsize: float, **look):
+def heatmap(
+    ax: Axes, grid: pd.DataFrame, text: pd.DataFrame, low: float, high: float, fontsize: float, **look: object
+) -> QuadMesh:
     """Cells coloured from `low` to `high` with `text` in them, policies across; returns what a colour bar needs.
 
     `look` goes to seaborn.heatmap.
@@ -202,6 +207,6 @@ def footnote(fig: Figure, text: str) -> Bbox | None:
     return Bbox([[0, -below], [width, height]])
 
 
-def letter(ax, index: int, title: str = "") -> None:
+def letter(ax: Axes, index: int, title: str = "") -> None:
     """Name a panel: a bold letter, then what it shows."""
     ax.set_title(f"{chr(ord('a') + index)}  {title}".rstrip(), loc="left", fontweight="bold")

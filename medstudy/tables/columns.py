@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from medstudy.figures import data
+from medstudy.intervals import Estimate
 
 COUNTS = {"n_questions": "questions", "n_images": "images", "n_seeds": "seeds"}
 
@@ -18,9 +19,9 @@ def percent(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return scaled.rename(columns=ends | COUNTS)
 
 
-def triple(found, name: str) -> dict[str, float]:
-    """The same of one Interval, Difference or RelativeChange, as entries of a row."""
-    return {name: 100 * found.estimate, f"{name}_low": 100 * found.low, f"{name}_high": 100 * found.high}
+def triple(estimate: Estimate, name: str) -> dict[str, float]:
+    """The same for one Interval, Difference or RelativeChange, as entries of a row."""
+    return {name: 100 * estimate.estimate, f"{name}_low": 100 * estimate.low, f"{name}_high": 100 * estimate.high}
 
 
 def frame(rows: list[Mapping]) -> pd.DataFrame:
