@@ -172,7 +172,7 @@ def _tick(part: pd.DataFrame) -> str:
 def heatmap(
     ax: Axes, grid: pd.DataFrame, text: pd.DataFrame, low: float, high: float, fontsize: float, **look: object
 ) -> QuadMesh:
-    """Cells coloured from `low` to `high`, labelled with `text`, policies as columns; returns the mappable for a colour bar.
+    """Cells coloured from `low` to `high`, labelled with `text`, policies as columns; returns their mesh.
 
     look: further arguments of seaborn.heatmap.
     """
