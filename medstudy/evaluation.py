@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 
 import pandas as pd
@@ -228,7 +228,7 @@ def decode(
     kind of answer goes on from it.
     """
     if not family.shares_prefix:
-        drawn = family.generated(packed, seen, sampler.limit, sampler) if sampler else []
+        drawn = family.generated(packed, seen, sampler.limit, partial(sampling.Draws, sampler)) if sampler else []
         return family.generated(packed, seen, limit), drawn
     packed = packed.to(family.model.device)
     cache = family.cache()
