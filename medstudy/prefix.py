@@ -3,7 +3,7 @@
 An image's tokens are [system, image | question 1, answer 1 | question 2, answer 2 | …]. Every branch attends to the
 prefix and to itself, never to another branch, and continues the prefix's positions: the losses are those of separate
 sequences, and the image is encoded once. Several images are packed into one row without padding: first all their
-prefixes, then all their branches (`medstudy.attention` has the plan and the kernels).
+prefixes, then all their branches (`medstudy.row_layout` has the layout, `medstudy.attention` the kernels).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from medstudy.attention import Plan
 from medstudy.errors import DataError
 from medstudy.records import Question, Shot
 from medstudy.resolution import Shown
+from medstudy.row_layout import Plan
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,14 @@ class Packed:
     def to(self, device: torch.device) -> Packed:
         tensors = {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
         return replace(self, **{name: part.to(device, non_blocking=True) for name, part in tensors.items()})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the language model reads of a row's images: tokens [N, width], and DeepStack's for its first layers."""
+
+    tokens: torch.Tensor
+    deep: tuple[torch.Tensor, ...] = ()
 
 
 def row(

@@ -15,14 +15,14 @@ from importlib import metadata
 
 import torch
 from torch.utils.data import get_worker_info
+from transformers.image_utils import PILImageResampling
 
-from medstudy import paths, views
+from medstudy import paths, shelf, views
 from medstudy.errors import ModelError, RunError
-from medstudy.models.family import Seen
-from medstudy.models.pixels import filter_name
 from medstudy.params import Study
+from medstudy.prefix import Seen
 from medstudy.resolution import Shown
-from medstudy.shelf import Shelf, key
+from medstudy.shelf import Shelf
 
 
 def kept(study: Study, family) -> bool:
@@ -47,7 +47,7 @@ class Supply:
     @classmethod
     def of(cls, study: Study, family) -> Supply:
         """As a study asks for it. Warns where the model's own processor resizes by another filter."""
-        own = filter_name(family) if family.images else None
+        own = _filter_of(family) if family.images else None
         if own not in (None, study.interpolation):
             warnings.warn(
                 f"The model's own processor resizes images by {own}, the study by {study.interpolation}: their pixels "
@@ -60,7 +60,7 @@ class Supply:
         """A view: features [patches, width] where they are kept, else uint8 [height, width, 3]."""
         if self.features is None:
             return views.cached(image, shown, self.interpolation, self.pixels)
-        name = key(views.key(image, shown, self.interpolation), self.tower)
+        name = shelf.key(views.key(image, shown, self.interpolation), self.tower)
         return self.features.get(name, lambda: self._features(image, shown))
 
     def see(self, images: list[torch.Tensor], grids: torch.Tensor) -> Seen | None:
@@ -94,7 +94,7 @@ class Supply:
         model, kind = self.family.model, str(self.family.tower[0].dtype)
         about = (*self.family.pixel_settings, kind, model.config.vision_config._attn_implementation)
         made_by = (metadata.version("transformers"), torch.__version__, paths.code("models/*.py", "supply.py"))
-        return key(digest.hexdigest(), about, model.device.type, made_by)
+        return shelf.key(digest.hexdigest(), about, model.device.type, made_by)
 
     def _features(self, image, shown: Shown) -> torch.Tensor:
         if get_worker_info() is not None and self.family.model.device.type != "cpu":
@@ -105,3 +105,9 @@ class Supply:
         pixels = views.render(image, shown, self.interpolation)
         family = self.family
         return family.features(family.patches(pixels), family.grid(shown.size).to(family.model.device)).cpu()
+
+
+def _filter_of(family) -> str | None:
+    """The filter with which the checkpoint's own processor resizes, as "bicubic"; None where it does not say."""
+    kind = getattr(getattr(family.processor, "image_processor", None), "resample", None)
+    return None if kind is None else PILImageResampling(int(kind)).name.lower()

@@ -20,7 +20,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch.utils.data import DataLoader
 
-from medstudy import cards, checkpoints, launching, models, optimizers, packing, paths, precision, sharding, trainable
+from medstudy import cards, launching, models, optimizers, packing, paths, precision, sharding, trainable
 from medstudy.batches import (
     Batch,
     Batches,
@@ -41,6 +41,7 @@ from medstudy.params import Optimisation, Study
 from medstudy.progress import bar
 from medstudy.records import Example
 from medstudy.resolution import check_effect, trained_on
+from medstudy.stamp import public
 from medstudy.supply import Supply
 
 Loss = Callable[[object], torch.Tensor]  # of a pass's content: a sum over its questions
@@ -85,7 +86,7 @@ def process(study: Study, job, progress: bool = True) -> None:
     stamp = {
         "regime": policy.label, "policy": policy.model_dump(), "seed": seed, "interpolation": study.interpolation,
         "started_from": family.revision, "attention": family.attention._asdict(),
-        "base_model": checkpoints.public(study.model.id), "precision": precision.about(family.model),
+        "base_model": public(study.model.id), "precision": precision.about(family.model),
     }  # fmt: skip
     card = cards.card(study, stamp, data, shown, log, adapter is not None)
     save(family, job.dir / "checkpoint", stamp, adapter, card)

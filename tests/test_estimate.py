@@ -29,13 +29,13 @@ from medstudy import (
     training,
 )
 from medstudy import params as study_params
-from medstudy.attention import Plan
 from medstudy.cli import main
 from medstudy.datasets import store
 from medstudy.errors import ModelError, ParamsError, ResolutionError
 from medstudy.params import Model, Optimisation
 from medstudy.records import Shot
 from medstudy.resolution import Add, Blind, Curriculum, Fixed, Mixed, Native, Shuffled, Size, plan
+from medstudy.row_layout import Plan
 from medstudy.shelf import Shelf
 from medstudy.supply import Supply
 from tests.conftest import make_example
