@@ -1,6 +1,6 @@
 """Processes of a training, one a device, started by torchrun: `notebook_launcher` and CUDA quarrel in a notebook.
 
-The study and the job's name go to them as a file and an argument; process 0 writes the results. They end with the
+The study and the job go to them in a file; process 0 writes the results. They end with the
 process that started them, however that ends.
 """
 
@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
 from medstudy import errors, params, paths
 from medstudy.errors import MedstudyError, ParamsError, RunError
+from medstudy.grid import Job
 from medstudy.params import Study
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+TRAINING = "training.json"  # the study and the job
 FAULT = "fault.json"  # what process 0 ended with, when it is an error of medstudy's own
 
 
@@ -46,7 +49,7 @@ def launch(module: str, arguments: Sequence[str | Path], processes: int, fault: 
         raise RunError(f"{module} must end with code 0, but ended with {run.returncode}: {' '.join(command)}")
 
 
-def train(study: Study, job) -> None:
+def train(study: Study, job: Job) -> None:
     """`training.process` in `training.processes` processes. Raises ParamsError without as many devices."""
     processes = study.training.processes
     if torch.cuda.is_available() and (found := torch.cuda.device_count()) < processes:
@@ -56,23 +59,30 @@ def train(study: Study, job) -> None:
         )
     scratch = paths.scratch(job.dir)
     (scratch / FAULT).unlink(missing_ok=True)
-    with paths.atomic(scratch / "study.json") as file:
-        file.write_text(study.model_dump_json(), encoding="utf-8")
-    launch("medstudy.launching", [scratch / "study.json", job.name], processes, scratch / FAULT)
+    write(scratch / TRAINING, study, job)
+    launch("medstudy.launching", [scratch / TRAINING], processes, scratch / FAULT)
 
 
-def main(file: Path, name: str) -> None:
+def write(file: Path, study: Study, job: Job) -> None:
+    """What the processes of a training need to know."""
+    content = {"study": study.model_dump(mode="json"), "job": TypeAdapter(Job).dump_python(job, mode="json")}
+    with paths.atomic(file) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+def main(file: Path) -> None:
     """One process of a training."""
     from accelerate import PartialState
 
-    from medstudy import grid, training
+    from medstudy import training
     from medstudy.models.family import home
 
     _end_with_parent(signal.SIGKILL)
-    study = params.parse(json.loads(file.read_text(encoding="utf-8")), file.name)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    study, job = params.parse(content["study"], file.name), TypeAdapter(Job).validate_python(content["job"])
     state = PartialState(cpu=home().type == "cpu")
     try:
-        training.process(study, grid.job(study, name))
+        training.process(study, job)
     except MedstudyError as error:
         if state.is_main_process:
             said = {"error": type(error).__name__, "message": str(error)}
@@ -88,4 +98,4 @@ def _end_with_parent(how: int = signal.SIGTERM) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

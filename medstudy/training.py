@@ -36,6 +36,7 @@ from medstudy.batches import (
 from medstudy.checkpoints import save
 from medstudy.datasets import store
 from medstudy.errors import DataError, RunError
+from medstudy.grid import Job
 from medstudy.models.family import home
 from medstudy.params import Optimisation, Study
 from medstudy.progress import bar
@@ -47,7 +48,7 @@ from medstudy.supply import Supply
 Loss = Callable[[object], torch.Tensor]  # of a pass's content: a sum over its questions
 
 
-def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
+def train(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     """Train one regime and seed into `job.dir`: checkpoint/, training.parquet, ledger.parquet; resumes by itself.
 
     Returns training.parquet: one row a step (step, images_seen, loss, val_loss, visual_tokens, seconds, flops).
@@ -60,16 +61,13 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     return pd.read_parquet(job.dir / "training.parquet")
 
 
-def process(study: Study, job, progress: bool = True) -> None:
+def process(study: Study, job: Job, progress: bool = True) -> None:
     """`train` in this process: the only one, or one of several that each take their share of every step."""
-    from medstudy import grid
-
     torch.set_num_threads(1)
     state = PartialState(cpu=home().type == "cpu")
     policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     family = models.load(study.model, shown=sorted(trained_on(policy)))
-    folders = [item.dir for item in grid.needed(study, job, "data")]
-    data = {split: store.read_all(folders, split) for split in ("train", "val")}
+    data = {split: store.read_all(job.folders("data"), split) for split in ("train", "val")}
     check_data(data, study.study)
     check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], family.geometry)
     options, name = study.training, job.name if progress else None
