@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from medstudy import batches, grid, launching, models, packing, paths, training
+from medstudy import batches, grid, launching, models, packing, paths, training, worker
 from medstudy import params as study_params
 from medstudy.batches import Micro
 from medstudy.datasets import store
@@ -238,9 +238,9 @@ def test_an_error_of_a_process_is_the_error_of_the_training(tmp_path, monkeypatc
         raise ResolutionError(f"{job.name} is too long. Raise tokens_per_pass.")
 
     monkeypatch.setattr(training, "process", fail)
-    monkeypatch.setattr(launching, "_end_with_parent", lambda how=None: None)
+    monkeypatch.setattr(launching, "end_with_parent", lambda how=None: None)
     with pytest.raises(ResolutionError):
-        launching.main(tmp_path / launching.TRAINING)
+        worker.main(tmp_path / launching.TRAINING)
     fault = tmp_path / launching.FAULT
     with pytest.raises(ResolutionError, match="train-native-s0 is too long"):
         launching.launch("medstudy.nothing", [], 1, fault)
