@@ -20,7 +20,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch.utils.data import DataLoader
 
-from medstudy import cards, launching, models, optimizers, packing, paths, precision, sharding, trainable
+from medstudy import cards, checkpoints, launching, models, optimizers, packing, paths, precision, sharding, trainable
 from medstudy.batches import (
     Batch,
     Batches,
@@ -33,7 +33,6 @@ from medstudy.batches import (
     validation_steps,
     views_of,
 )
-from medstudy.checkpoints import save
 from medstudy.datasets import store
 from medstudy.errors import DataError, RunError
 from medstudy.grid import Job
@@ -87,7 +86,7 @@ def process(study: Study, job: Job, progress: bool = True) -> None:
         "base_model": public(study.model.id), "precision": precision.about(family.model),
     }  # fmt: skip
     card = cards.card(study, stamp, data, shown, log, adapter is not None)
-    save(family, job.dir / "checkpoint", stamp, adapter, card)
+    checkpoints.save(family, job.dir / "checkpoint", stamp, adapter, card)
     if state.is_main_process:
         shown.to_parquet(job.dir / "ledger.parquet")
         log.to_parquet(job.dir / "training.parquet")

@@ -29,6 +29,7 @@ from medstudy import (
     training,
 )
 from medstudy import params as study_params
+from medstudy.checkpoints import save
 from medstudy.cli import main
 from medstudy.datasets import store
 from medstudy.errors import ModelError, ParamsError, ResolutionError
@@ -209,7 +210,7 @@ def test_files_are_as_large_as_foretold(tiny_study, pictured, tmp_path, optimize
     changes = {"optimizer": optimizer, "lora": lora, "checkpoint_seconds": 1, "epochs": 1}
     study = optimisation(tiny_study, **changes)
     family, adapter = demand.trainable(study, "cpu")
-    training.save(family, tmp_path / "checkpoint", {}, adapter)
+    save(family, tmp_path / "checkpoint", {}, adapter)
     files = list((tmp_path / "checkpoint").iterdir())
     (weights,) = (file.stat().st_size for file in files if file.suffix == ".safetensors")
     sketch = demand.trainable(study)[0]
