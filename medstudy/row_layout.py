@@ -128,6 +128,52 @@ class Plan:
         return Segments(tuple(map(sum, self.branches)), self.prefixes)
 
 
+@dataclass(frozen=True)
+class Row:
+    """Token ids of one image's prefix and of its branches; `answers[k]` is where branch k's answer starts in it."""
+
+    prefix: list[int]
+    branches: list[list[int]]
+    answers: list[int]
+    grids: torch.Tensor  # [images, 3] layout of each image of the prefix, as its family says it (`grid`)
+    patches: tuple[int, ...]  # that the tower works on for each image
+
+    def __len__(self) -> int:
+        return len(self.prefix) + sum(map(len, self.branches))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed row of S tokens, Q branches and A answer tokens.
+
+    ids [1, S]; positions [axes, 1, S]: three with M-RoPE, else one; at [A]: the place that predicts each answer
+    token; targets [A]: that token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3]
+    layouts; visual: the number of its visual tokens.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    plan: Plan
+    at: torch.Tensor
+    targets: torch.Tensor
+    question: torch.Tensor
+    last: torch.Tensor
+    grids: torch.Tensor
+    visual: int
+
+    def to(self, device: torch.device) -> Packed:
+        tensors = {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
+        return replace(self, **{name: part.to(device, non_blocking=True) for name, part in tensors.items()})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the language model reads of a row's images: tokens [N, width], and DeepStack's for its first layers."""
+
+    tokens: torch.Tensor
+    deep: tuple[torch.Tensor, ...] = ()
+
+
 def _branch_mask(prefix: int, lengths: tuple[int, ...]) -> torch.Tensor:
     branch = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths, dtype=torch.long))
     order = torch.arange(len(branch))
