@@ -19,8 +19,8 @@ from transformers import DynamicCache
 
 from medstudy import attention, cost
 from medstudy.models.tiles import Tiled, Tiles, tile_shape
-from medstudy.prefix import Seen
 from medstudy.resolution import Size
+from medstudy.row_layout import Seen
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 
 from medstudy import cost
 from medstudy.models.tiles import Tiled, Tiles, tile_shape
-from medstudy.prefix import Seen
 from medstudy.resolution import Size
+from medstudy.row_layout import Seen
 
 _WHOLE = "<global-img>"  # what both processors write before the whole image
 

@@ -17,8 +17,8 @@ from torch.nn.functional import interpolate
 from medstudy import cost
 from medstudy.errors import ModelError
 from medstudy.models.tiles import Tiled, Tiles, tile_shape
-from medstudy.prefix import Seen
 from medstudy.resolution import Size
+from medstudy.row_layout import Seen
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from medstudy import cost
 from medstudy.models.family import text_shape
 from medstudy.models.qwen_vl import QwenVL
-from medstudy.prefix import Seen
+from medstudy.row_layout import Seen
 
 
 class Qwen3VL(QwenVL):

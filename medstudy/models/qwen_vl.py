@@ -12,8 +12,8 @@ import torch
 
 from medstudy.errors import ModelError
 from medstudy.models.family import Family, heads
-from medstudy.prefix import Seen
 from medstudy.resolution import Geometry, Size
+from medstudy.row_layout import Seen
 
 AXES = 3  # of M-RoPE
 BLOCKS = ("fullatt_block_indexes", "deepstack_visual_indexes")  # of the tower: any other is passed over in silence

@@ -25,8 +25,8 @@ from transformers.image_utils import SizeDict
 from medstudy import cost
 from medstudy.errors import ModelError
 from medstudy.models.family import Family, text_shape
-from medstudy.prefix import Seen
 from medstudy.resolution import Geometry, Size
+from medstudy.row_layout import Seen
 
 
 def tile_shape(config, *, side: int, patch: int, merge: int, merger_weights: int, extra: int = 0) -> cost.Shape:
