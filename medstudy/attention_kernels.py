@@ -33,7 +33,8 @@ def flash_attn_4() -> str | None:
     if package is None or compiler is None:
         return None
     folders = package.submodule_search_locations or ()
-    return _version("flash-attn-4") if any(Path(folder, "cute", "interface.py").is_file() for folder in folders) else None
+    installed = any(Path(folder, "cute", "interface.py").is_file() for folder in folders)
+    return _version("flash-attn-4") if installed else None
 
 
 def _version(distribution: str) -> str:
