@@ -19,7 +19,7 @@ from medstudy.resolution import DownUp, Fixed, Native, Size, check_effect, plan
 from medstudy.supply import Supply
 from tests.families import own_inputs
 
-GEMMA = OneSize(896, 896**2, patches=64, pooled=16)
+GEMMA = OneSize(896, 896**2, patches=64, merge=4)
 NATIVE = Native(max_pixels=10**8)
 
 

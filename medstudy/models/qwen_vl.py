@@ -26,6 +26,8 @@ class QwenVL(Family):
     """What the three families share. Positions are M-RoPE's: time, height and width of an image's patches."""
 
     images = "Qwen2VLImageProcessor"
+    tower_name = "visual"
+    merger_names = ("merger",)
 
     @property
     def layout(self) -> dict[str, int]:
@@ -64,10 +66,6 @@ class QwenVL(Family):
     def geometry(self) -> Geometry:
         factor = self.patch_size * self.model.config.vision_config.spatial_merge_size
         return Geometry(factor, min_pixels=factor**2)
-
-    @staticmethod
-    def part(name: str) -> str:
-        return "language" if "visual." not in name else "merger" if "merger" in name else "tower"
 
     def grid(self, size: Size) -> torch.Tensor:
         """[1, 3] patches of an image shown at `size`: time, height, width."""
