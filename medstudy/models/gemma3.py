@@ -6,7 +6,7 @@ with `mode: pad` keeps the aspect). Pan and scan, which is off in the checkpoint
 (`medstudy.models.pixels`).
 
 The tokens of an image attend to each other in both directions, and most layers attend within a window; masks express
-both (`medstudy.attention.Plan`), so only sdpa can be used.
+both (`medstudy.row_layout.Plan`), so only sdpa can be used.
 """
 
 from __future__ import annotations

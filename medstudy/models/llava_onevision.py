@@ -16,8 +16,8 @@ from torch.nn.functional import interpolate
 from transformers import PretrainedConfig
 
 from medstudy.errors import ModelError
-from medstudy.models.family import Seen
 from medstudy.models.tiles import Tiled, Tiles
+from medstudy.prefix import Seen
 from medstudy.resolution import Size
 
 

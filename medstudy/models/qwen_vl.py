@@ -15,7 +15,8 @@ from transformers.vision_utils import get_vision_window_index
 
 from medstudy import cost
 from medstudy.errors import ModelError
-from medstudy.models.family import Family, Seen, heads, text_shape
+from medstudy.models.family import Family, heads, text_shape
+from medstudy.prefix import Seen
 from medstudy.resolution import Geometry, Size
 
 AXES = 3  # of M-RoPE
