@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Cache, Dynamic
 from medstudy import adapters, attention, cost, published
 from medstudy.errors import ModelError
 from medstudy.models import asking, generation, loading, pixels
-from medstudy.prefix import Packed, Seen
 from medstudy.records import LETTERS, Question, Shot
 from medstudy.resolution import Geometry, Shown, Size
+from medstudy.row_layout import Packed, Seen
 
 SYSTEM = "You are a biomedical expert."  # the author's evaluation prompt
 LETTER_ONLY = "Answer with a single letter, no extra details."

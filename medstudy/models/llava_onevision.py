@@ -17,8 +17,8 @@ from transformers import PretrainedConfig
 
 from medstudy.errors import ModelError
 from medstudy.models.tiles import Tiled, Tiles
-from medstudy.prefix import Seen
 from medstudy.resolution import Size
+from medstudy.row_layout import Seen
 
 
 @dataclass(frozen=True)

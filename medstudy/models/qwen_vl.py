@@ -16,8 +16,8 @@ from transformers.vision_utils import get_vision_window_index
 from medstudy import cost
 from medstudy.errors import ModelError
 from medstudy.models.family import Family, heads, text_shape
-from medstudy.prefix import Seen
 from medstudy.resolution import Geometry, Size
+from medstudy.row_layout import Seen
 
 AXES = 3  # of M-RoPE
 BLOCKS = ("fullatt_block_indexes", "deepstack_visual_indexes")  # the tower ignores an index that it does not have
