@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks import gpu, needs, schedule
 from benchmarks.schedule import Results
-from medstudy import paths
+from medstudy import devices, paths
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -141,12 +141,12 @@ def about(known: str | None = None, device: str = "cuda") -> dict:
     """What the measurements run on. known: the commit, where this is a copy without git."""
     import torch
 
-    from medstudy import provenance, schedulers
+    from medstudy import provenance
 
     return {
         "date": str(date.today()),
         "commit": known or commit(),
-        "machine": f"{platform.system()} {platform.machine()}, {schedulers.cores()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {devices.cores()} cores",
         "device": torch.cuda.get_device_name(0) if device == "cuda" and torch.cuda.is_available() else "cpu",
         "versions": provenance.versions(),
     }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import psutil
 
-from medstudy import paths, provenance, schedulers
+from medstudy import devices, paths, provenance
 
 OPTIONAL = "optional, for NVIDIA GPUs; `pip install -e '.[flash]'` installs flash-attn 4"
 
@@ -37,7 +37,7 @@ def _hardware() -> list[Finding]:
     memory = psutil.virtual_memory()
     return [
         Finding("machine", f"{platform.system()} {platform.machine()}"),
-        Finding("cores", str(schedulers.cores()), "a job takes one; `run --cores` says how many run at once"),
+        Finding("cores", str(devices.cores()), "a job takes one; `run --cores` says how many run at once"),
         Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"),
         Finding("disk", f"{psutil.disk_usage(str(paths.ROOT)).free / 2**30:.0f} GiB free", f"at {paths.ROOT}"),
     ]

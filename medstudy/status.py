@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from medstudy import grid, logs, notebook, params, paths, provenance, workflow
+from medstudy import grid, logs, params, paths, provenance, workflow
 from medstudy.errors import RunError
 from medstudy.params import Study
 
@@ -236,7 +236,7 @@ def _kinds(job: grid.Job) -> list[tuple]:
 def _running_for(job: grid.Job) -> float:
     """Seconds since papermill started the notebook of a run; NaN before it did."""
     try:
-        text = (notebook.logs(job.dir) / "notebook.ipynb").read_text(encoding="utf-8")
+        text = (paths.logs(job.dir) / "notebook.ipynb").read_text(encoding="utf-8")
         started = datetime.fromisoformat(json.loads(text)["metadata"]["papermill"]["start_time"])
     except (OSError, ValueError, KeyError, TypeError):
         return math.nan

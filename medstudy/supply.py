@@ -16,7 +16,7 @@ from importlib import metadata
 import torch
 from torch.utils.data import get_worker_info
 
-from medstudy import paths, views
+from medstudy import code_hash, views
 from medstudy.errors import ModelError, RunError
 from medstudy.models.family import Seen
 from medstudy.models.pixels import filter_name
@@ -93,7 +93,7 @@ class Supply:
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         model, kind = self.family.model, str(self.family.tower[0].dtype)
         about = (*self.family.pixel_settings, kind, model.config.vision_config._attn_implementation)
-        made_by = (metadata.version("transformers"), torch.__version__, paths.code("models/*.py", "supply.py"))
+        made_by = (metadata.version("transformers"), torch.__version__, code_hash.code("models/*.py", "supply.py"))
         return key(digest.hexdigest(), about, model.device.type, made_by)
 
     def _features(self, image, shown: Shown) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from medstudy import paths, shelf
+from medstudy import code_hash, shelf
 from medstudy.pictures import Picture
 from medstudy.resolution import Shown
 
@@ -50,7 +50,7 @@ def key(picture: Picture, shown: Shown, interpolation: str) -> str:
 
 @cache
 def _made_by() -> dict[str, str]:
-    return {name: metadata.version(name) for name in LIBRARIES} | {"medstudy": paths.code(*SOURCES)}
+    return {name: metadata.version(name) for name in LIBRARIES} | {"medstudy": code_hash.code(*SOURCES)}
 
 
 def _centred(view: torch.Tensor, shown: Shown) -> torch.Tensor:

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import yaml
 
-from medstudy import grid, models, notebook, params, paths, provenance
+from medstudy import grid, lock, models, notebook, params, paths, provenance
 from medstudy.cli import main
 from medstudy.errors import ParamsError, RunError
 
@@ -163,18 +163,18 @@ def test_a_run_is_made_by_one_process_at_a_time_and_the_other_takes_its_result(t
     monkeypatch.setattr(notebook, "_papermill", lambda *_: pytest.fail("the run was made twice"))
     run = tmp_path / "run"
     run.mkdir()
-    notebook.logs(run).mkdir(parents=True)
-    assert not notebook.running(run)
+    paths.logs(run).mkdir(parents=True)
+    assert not lock.running(run)
     with ThreadPoolExecutor() as pool:
-        with notebook.alone(run) as waited:
-            assert not waited and notebook.running(run)
+        with lock.alone(run) as waited:
+            assert not waited and lock.running(run)
             other = pool.submit(notebook.execute, "02_train", run, {})
             while "waiting for it" not in capfd.readouterr().err:
                 time.sleep(0.01)
             assert not other.done()
             (run / "record.json").write_text("{}")
         assert other.result(timeout=30) == run / "notebook.ipynb"
-    assert not notebook.running(run)
+    assert not lock.running(run)
 
 
 def test_once_takes_a_complete_run_as_it_is(tmp_path, monkeypatch):
@@ -190,8 +190,8 @@ def test_inside_slurm_nobody_waits_for_another(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebook, "_papermill", lambda *_: pytest.fail("the run was made twice"))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     run = tmp_path / "run"
-    notebook.logs(run).mkdir(parents=True)
-    with notebook.alone(run):
+    paths.logs(run).mkdir(parents=True)
+    with lock.alone(run):
         assert main(["notebook", "02_train", "--out", str(run), "--once", "-p", "run", "train-native-s0"]) == 75
     assert "being made by another process" in capsys.readouterr().err
 
@@ -201,17 +201,17 @@ def test_a_job_whose_study_changed_since_it_was_planned_is_an_error(tmp_path, mo
     run = tmp_path / "train-native-s0-0123"
     with pytest.raises(RunError, match="params or code changed since this job was planned"):
         notebook.execute("02_train", run, {}, once=True)
-    assert not run.exists() and "changed since" in (notebook.logs(run) / "log.txt").read_text()
+    assert not run.exists() and "changed since" in (paths.logs(run) / "log.txt").read_text()
 
 
 def test_a_notebook_by_itself_takes_the_lock_of_the_run_that_it_makes(tmp_path, monkeypatch):
     study = params.parse({**yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text()), "root": str(tmp_path)})
     job = grid.job(study, "leakage")
     with provenance.recorded(study, job):
-        assert notebook.running(job.dir)
-    assert job.done and not notebook.running(job.dir)
-    monkeypatch.setenv(paths.HELD, str(job.dir))  # whoever started the kernel holds it
-    with notebook.alone(job.dir), provenance.recorded(study, job):
+        assert lock.running(job.dir)
+    assert job.done and not lock.running(job.dir)
+    monkeypatch.setenv(lock.HELD, str(job.dir))  # whoever started the kernel holds it
+    with lock.alone(job.dir), provenance.recorded(study, job):
         pass
     assert job.done
 
