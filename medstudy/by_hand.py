@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from medstudy import devices, grid, lock, params, paths
+from medstudy import devices, grid, lock, params, redact
 from medstudy.params import Study
 
 LISTED = 6  # jobs by name
@@ -44,9 +44,5 @@ def _make(study: Study, file: str, item: grid.Job) -> None:
         how = schedulers.How(devices.cores(), only=item.needs)
         workflow.run(study, file, how, Console(file=sys.stdout, force_terminal=False, force_jupyter=False))
     if item.done:
-        print(f"{item.name} is done: what follows is read from {_short(item)}. Delete that folder to make it again.")
-
-
-def _short(item: grid.Job) -> str:
-    folder = item.dir
-    return str(folder.relative_to(paths.ROOT) if folder.is_relative_to(paths.ROOT) else folder)
+        folder = redact.text(str(item.dir))
+        print(f"{item.name} is done: what follows is read from {folder}. Delete that folder to make it again.")

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from pydantic import TypeAdapter, ValidationError
 from transformers.utils import cached_file
 
-from medstudy import paths, precision, sharding
+from medstudy import paths, precision, redact, sharding
 from medstudy.resolution import Add, Curriculum, Fixed, Mixed, Native, Training, trained_on
 
 STAMP = "medstudy.json"
@@ -74,7 +74,7 @@ def told(source: str, labels: Sequence[str] = (), revision: str | None = None) -
         return None
     policy = policy_of(stamp)
     others = [label for label in labels if label not in trained_on(policy)]
-    known = f"{_public(source)} was trained by medstudy at this resolution: {words(policy)}."
+    known = f"{redact.last(source)} was trained by medstudy at this resolution: {words(policy)}."
     warned = f" {', '.join(others)}: another resolution, at which it may do worse." if others else ""
     return known + warned
 
@@ -94,19 +94,6 @@ def words(policy) -> str:
     if isinstance(policy, Curriculum):
         return f"these in turn, each for an equal part of the training: {_listed(policy.stages)}"
     return policy.label
-
-
-def public(source: str) -> str | None:
-    """A model's id as others may read it: a hub id, or None for a folder of this machine or the stand-in."""
-    return None if source == "base" or _local(source) else source
-
-
-def _public(source: str) -> str:
-    return Path(source).name if _local(source) else source
-
-
-def _local(source: str) -> bool:
-    return source.startswith(("/", ".", "~")) or Path(source).is_dir()
 
 
 def _listed(policies: Sequence) -> str:

@@ -285,9 +285,9 @@ def _rescore(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from medstudy import export, rescoring
+    from medstudy import export, provenance, rescoring
 
-    files = export.export(rescoring.find(options.what), options.out, options.to, options.date, export.git_hash())
+    files = export.export(rescoring.find(options.what), options.out, options.to, options.date, provenance.commit())
     print(f"Written: {len(files)} files below {options.out}")
 
 

@@ -30,7 +30,7 @@ NEUTRAL = {  # module: why no result can change with it
     "leases.py": "which card a job gets",
     "progress.py": "a line that shows how far work is", "logs.py": "finds logs",
     "provenance.py": "records what was made, and by what",
-    "cards.py": "words about a checkpoint, saved with it; pages that show them name this file where they are made",
+    "cards.py": "words about a checkpoint, saved with it",
     "gallery.py": "shows images in a notebook",
     "sources/card.py": "what is published about a data set, shown with it",
 }  # fmt: skip

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Cache
 
-from medstudy import models, packing, prefix, sampling
+from medstudy import models, packing, prefix, redact, sampling
 from medstudy.batches import name_of, pictured, planned, size_of, views_of
 from medstudy.datasets import store
 from medstudy.errors import DataError, ResolutionError
@@ -62,7 +62,7 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
     about = {
         "study": study.study,
         "run_id": job.dir.name,
-        "model": study.model.label or paths.last(study.model.id),
+        "model": study.model.label or redact.last(study.model.id),
         "model_revision": family.revision,
         "regime": job.parameters["regime"],
         "seed": job.parameters["seed"],

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from medstudy import errors, leases, lock, paths, warm, yaml_files
+from medstudy import errors, leases, lock, paths, redact, warm, yaml_files
 from medstudy.errors import ParamsError, RunError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
@@ -148,7 +148,8 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
         ) from None
     finally:
         if target.is_file():
-            _forget_places(target, _places(values))
+            text = redact.text(target.read_text(encoding="utf-8"), _places(values))  # others may read it
+            target.write_text(text, encoding="utf-8")
 
 
 def _unformatted(path: Path) -> str:
@@ -158,7 +159,7 @@ def _unformatted(path: Path) -> str:
 
 def _places(values: dict[str, Any]) -> dict[Path, str]:
     """Folders of this machine by what may be shown of them; those of a study's file and of what it names too."""
-    places = {paths.ROOT: ".", Path.home(): "~"}
+    places = redact.places()
     study = paths.resolve(str(values.get("study", "")))
     if study.is_file():
         every = [study.resolve(), *_named(study.resolve())]
@@ -185,16 +186,6 @@ def _texts(tree: Any) -> Iterator[str]:
         yield tree
     for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
         yield from _texts(part)
-
-
-def _forget_places(file: Path, places: dict[Path, str]) -> None:
-    """In an executed notebook folders stand by their short names: it may be shown to others."""
-    text = file.read_text(encoding="utf-8")
-    for place, short in sorted(places.items(), key=lambda item: -len(item[0].parts)):
-        if len(place.parts) > 1:
-            written = re.escape(json.dumps(str(place), ensure_ascii=False)[1:-1])
-            text = re.sub(rf"{written}(?![\w-])", short, text)
-    file.write_text(text, encoding="utf-8")
 
 
 def _ipc(folder: str):

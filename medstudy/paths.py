@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from medstudy.errors import ParamsError
 
@@ -19,7 +18,6 @@ NOTEBOOKS = ROOT / "notebooks"
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 BASE = PACKAGE / "base"  # the stand-in model, in the hub's format
 RECORD = "record.json"  # written last: a run folder that has it is complete
-PLACES = ("path", "images", "id")  # the fields of params that may name a folder or file
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # a name, or an owner and a name
 PROFILES = ROOT / "workflow" / "profiles"
 LONGEST_SHOWN = 80  # characters of a path, in the error that no file can have it
@@ -65,18 +63,6 @@ def placed(text: str, folder: Path | None, hub: bool = False) -> str:
                 f"{other} has. Write {os.path.relpath(other / text, folder)!r}, or an absolute path"
             )
     return text if hub and HUB_ID.fullmatch(text) else found
-
-
-def placeless(tree: Any) -> Any:
-    """A tree of params without where its files lie: of an absolute path in a field of `PLACES`, the last part."""
-    if isinstance(tree, dict):
-        return {name: last(part) if name in PLACES else placeless(part) for name, part in tree.items()}
-    return [placeless(part) for part in tree] if isinstance(tree, list | tuple) else tree
-
-
-def last(part: Any) -> Any:
-    """Of an absolute path the last part, as others may read it; anything else as it is."""
-    return Path(part).name if isinstance(part, str) and os.path.isabs(os.path.expanduser(part)) else part
 
 
 def logs(run: Path) -> Path:

@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -123,6 +124,17 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "medstudy": medstudy.__version__} | {
         name: metadata.version(name) for name in PACKAGES
     }
+
+
+def commit(root: Path = paths.ROOT) -> str | None:
+    """The commit of this code, `-dirty` where files differ from it; None outside of its git checkout."""
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def machine() -> dict[str, str | list[str] | None]:

@@ -20,7 +20,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch.utils.data import DataLoader
 
-from medstudy import cards, checkpoints, launching, models, optimizers, packing, paths, precision, sharding, trainable
+from medstudy import cards, launching, models, optimizers, packing, paths, precision, redact, sharding, trainable
 from medstudy.batches import (
     Batch,
     Batches,
@@ -85,7 +85,7 @@ def process(study: Study, job, progress: bool = True) -> None:
     stamp = {
         "regime": policy.label, "policy": policy.model_dump(), "seed": seed, "interpolation": study.interpolation,
         "started_from": family.revision, "attention": family.attention._asdict(),
-        "base_model": checkpoints.public(study.model.id), "precision": precision.about(family.model),
+        "base_model": redact.hub_id(study.model.id), "precision": precision.about(family.model),
     }  # fmt: skip
     card = cards.card(study, stamp, data, shown, log, adapter is not None)
     save(family, job.dir / "checkpoint", stamp, adapter, card)

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from medstudy import grid, lock, logs, paths, provenance, requests, schedulers, warm
 from medstudy.errors import ModelError, ParamsError, RunError
+from medstudy.formatting import duration
 from medstudy.params import Study
 from medstudy.schedulers import How
 
@@ -215,14 +216,14 @@ def _watch(study: Study, jobs: list[grid.Job], busy: Callable[[], bool], console
             for job in jobs:
                 if job.name not in finished and job.done:
                     finished.add(job.name)
-                    console.print(f"[{len(finished)}/{len(jobs)}] {_clock(elapsed)} {job.name}", highlight=False)
+                    console.print(f"[{len(finished)}/{len(jobs)}] {duration(elapsed)} {job.name}", highlight=False)
             if console.is_terminal:
                 live.update(_progress(jobs, len(finished), elapsed))
 
 
 def _progress(jobs: list[grid.Job], finished: int, elapsed: float) -> Text:
     running = [job for job in jobs if not job.done and lock.running(job.dir)]
-    lines = [f"{finished}/{len(jobs)} jobs done, {_clock(elapsed)}"]
+    lines = [f"{finished}/{len(jobs)} jobs done, {duration(elapsed)}"]
     lines += [f"  {job.name}: {logs.newest(job)}" for job in running]
     return Text("\n".join(lines), overflow="ellipsis", no_wrap=True)
 
@@ -273,10 +274,6 @@ def alone(job: grid.Job, file: str) -> str:
 
 def _indented(lines: list[str]) -> str:
     return "\n".join(f"    {line}" for line in lines)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60:d}:{int(seconds) % 60:02d}"
 
 
 def _wall(study: Study) -> Path:
