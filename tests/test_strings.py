@@ -55,7 +55,7 @@ def constants(file) -> list[str]:
 
 @pytest.mark.parametrize("file", TEXTS, ids=IDS)
 def test_every_module_and_file_of_the_package_that_a_text_names_is_there(file):
-    """As in `python -m medstudy.x`, import_module("medstudy.x"), setattr("medstudy.x.y") and links to medstudy/x.py."""
+    """As in `python -m medstudy.x`, import_module("medstudy.x"), setattr("medstudy.x.y") and paths of files."""
     text = file.read_text(encoding="utf-8")
     texts = constants(file) if file.suffix == ".py" else [text]
     names = {name for part in texts for name in re.findall(r"(?<![\w./-])medstudy(?:\.[a-z_]\w*)+", part)}
