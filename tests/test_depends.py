@@ -68,7 +68,7 @@ MADE_BY = {
     "statistics.py": SHOWN, "acuity.py": SHOWN, "comparisons.py": SHOWN, "intervals.py": SHOWN, "resampling.py": SHOWN,
     "parquet.py": SHOWN, "report.py": SHOWN,
     "figures/data.py": SHOWN, "figures/style.py": SHOWN, "figures/saving.py": SHOWN,
-    "figures/__init__.py": {"figure", "tables", "report"},
+    "figures/__init__.py": {"figure", "report"},
     "figures/index.py": {"report"},
     "figures/*.py": {"figure"},
     "tables/*.py": {"tables", "report"},
