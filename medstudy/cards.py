@@ -12,9 +12,10 @@ import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 
 import medstudy
-from medstudy import checkpoints, datasets, redact, yaml_files
+from medstudy import datasets, describe, redact, yaml_files
 from medstudy.params import Study
 from medstudy.records import Example
+from medstudy.stamp import policy_of
 
 HUB = "https://huggingface.co/datasets/"
 
@@ -49,8 +50,8 @@ def hub_id(params) -> str | None:
 
 def resolution(stamp: dict, ledger: pd.DataFrame) -> str:
     """The policy in words, and what images were really shown at."""
-    policy = checkpoints.policy_of(stamp)
-    lines = [f"Trained at: {checkpoints.words(policy)}. Resized by {stamp['interpolation']} interpolation.\n",
+    policy = policy_of(stamp)
+    lines = [f"Trained at: {describe.words(policy)}. Resized by {stamp['interpolation']} interpolation.\n",
              "| shown as | views | height × width, median | largest | visual tokens, median | most |",
              "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for label, rows in ledger.groupby("policy", sort=True):
