@@ -7,17 +7,16 @@ local path: only the last part of a folder's name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 from pydantic import BaseModel
 
 import medstudy
-from medstudy import datasets, describe, yaml_files
+from medstudy import datasets, describe, redact, yaml_files
 from medstudy.params import Study
 from medstudy.records import Example
-from medstudy.stamp import policy_of, public
+from medstudy.stamp import policy_of
 
 HUB = "https://huggingface.co/datasets/"
 
@@ -29,7 +28,7 @@ def card(study: Study, stamp: dict, data: dict[str, Sequence[Example]], ledger: 
         license="unknown",
         library_name="peft" if adapters else "transformers",
         pipeline_tag="image-text-to-text",
-        base_model=public(study.model.id),
+        base_model=redact.hub_id(study.model.id),
         datasets=[hub for params in study.datasets if (hub := hub_id(params))] or None,
         tags=["medical", "medstudy", study.model.family, stamp["regime"], *(["lora"] if adapters else [])],
     )
@@ -81,7 +80,7 @@ NOT_TESTED = (
 
 
 def _what(study: Study, adapters: bool) -> str:
-    base = public(study.model.id) or f"`{Path(study.model.id).name}`, a checkpoint that is on no hub"
+    base = redact.hub_id(study.model.id) or f"`{redact.last(study.model.id)}`, a checkpoint that is on no hub"
     return (
         f"{'LoRA adapters for' if adapters else 'A fine-tuned'} {base} (family {study.model.family}), made by medstudy "
         f"{medstudy.__version__} to study the image resolution at which biomedical multimodal models are trained and "
@@ -111,19 +110,9 @@ def _training(stamp: dict, log: pd.DataFrame) -> str:
 
 
 def _made(study: Study) -> str:
-    settings = scrubbed(study.model_dump(mode="json", exclude={"root"}))
+    settings = redact.tree(study.model_dump(mode="json", exclude={"root"}))
     text = yaml_files.dump(settings)
     return (
         f"`python -m medstudy run {study.study}.yaml`, where {study.study}.yaml holds all hyperparameters:\n\n"
         f"```yaml\n{text}```"
     )
-
-
-def scrubbed(tree: object) -> object:
-    """A tree of parameters in which every local path is replaced by its last part."""
-    if isinstance(tree, dict):
-        return {name: scrubbed(part) for name, part in tree.items()}
-    if isinstance(tree, list):
-        return [scrubbed(part) for part in tree]
-    local = isinstance(tree, str) and tree.startswith(("/", "~", "./", "../"))
-    return Path(tree).name if local else tree

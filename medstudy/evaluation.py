@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import Cache
 
-from medstudy import models, packing, paths, prefix, sampling
+from medstudy import models, packing, paths, prefix, redact, sampling
 from medstudy.batches import name_of, pictured, planned, size_of, views_of
 from medstudy.datasets import store
 from medstudy.errors import DataError, ResolutionError
@@ -63,7 +63,7 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     columns = {
         "study": study.study,
         "run_id": job.dir.name,
-        "model": study.model.label or paths.last(study.model.id),
+        "model": study.model.label or redact.last(study.model.id),
         "model_revision": family.revision,
         "regime": job.parameters["regime"],
         "seed": job.parameters["seed"],

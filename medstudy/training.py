@@ -20,7 +20,19 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch.utils.data import DataLoader
 
-from medstudy import cards, checkpoints, launching, models, optimizers, packing, paths, precision, sharding, trainable
+from medstudy import (
+    cards,
+    checkpoints,
+    launching,
+    models,
+    optimizers,
+    packing,
+    paths,
+    precision,
+    redact,
+    sharding,
+    trainable,
+)
 from medstudy.batches import (
     Batch,
     Batches,
@@ -41,7 +53,6 @@ from medstudy.params import Optimisation, Study
 from medstudy.progress import bar
 from medstudy.records import Example
 from medstudy.resolution import check_effect, trained_on
-from medstudy.stamp import public
 from medstudy.supply import Supply
 
 Optimizers = Sequence[torch.optim.Optimizer]
@@ -85,7 +96,7 @@ def process(study: Study, job: Job, progress: bool = True) -> None:
     stamp = {
         "regime": policy.label, "policy": policy.model_dump(), "seed": seed, "interpolation": study.interpolation,
         "started_from": family.revision, "attention": family.attention._asdict(),
-        "base_model": public(study.model.id), "precision": precision.about(family.model),
+        "base_model": redact.hub_id(study.model.id), "precision": precision.about(family.model),
     }
     card = cards.card(study, stamp, data, shown, log, adapter is not None)
     checkpoints.save(family, job.dir / "checkpoint", stamp, adapter, card)
