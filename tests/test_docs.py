@@ -127,7 +127,7 @@ def test_the_columns_are_those_of_predictions_and_scores():
     predictions = evaluation.predict(models.load(study.model), examples, resolution.Fixed(side=56), study)
     answered = columns("image") | columns("question") | columns("answer") | columns("run")
     assert set(predictions.columns) <= answered
-    added = {"study", "run_id", "model", "model_revision", "regime", "seed", "mismatch"}  # of the run, not of the answer
+    added = {"study", "run_id", "model", "model_revision", "regime", "seed", "mismatch"}  # of the run
     assert answered - set(predictions.columns) == added
     scores = scoring.score(predictions)
     assert set(scores.columns) - set(predictions.columns) == columns("scores")
