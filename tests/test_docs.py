@@ -134,6 +134,36 @@ def test_the_columns_are_those_of_predictions_and_scores():
     assert isinstance(scores, pd.DataFrame)
 
 
+# The findings
+
+
+def intervals() -> set[tuple[float, float]]:
+    """Every interval in the results of the study that the page is about, in points, in both directions."""
+    folder, ends = paths.ROOT / "figures" / "offline-full", set()
+    for file in [folder / "claims.csv", folder / "03_native_vs_fixed.csv", *folder.glob("tables/*.csv")]:
+        table, scale = pd.read_csv(file), 100 if file.name.startswith("03_native") else 1
+        for low in [name for name in table if name == "low" or name.endswith("_low")]:
+            pairs = zip(table[low], table[low.removesuffix("low") + "high"], strict=True)
+            ends |= {tuple(round(scale * end, 1) for end in pair) for pair in pairs}
+    return ends | {(-high, -low) for low, high in ends}
+
+
+def test_every_interval_of_the_findings_is_in_the_results():
+    written = re.findall(r"\[(-?[\d.]+),\s+(-?[\d.]+)\]", read("explanation/findings.md"))
+    assert len(written) > 12
+    assert [pair for pair in written if (float(pair[0]), float(pair[1])) not in intervals()] == []
+
+
+def test_every_verdict_of_the_smaller_study_is_as_written():
+    verdict = pd.read_csv(paths.ROOT / "figures" / "offline" / "claims.csv").set_index("id")["verdict"]
+    text = " ".join(read("explanation/findings.md").partition("## The smaller study")[2].split())
+    assert "C1, C3, O1 and O5 are inconclusive there; C1b is not reproduced, C2 is reproduced" in text
+    assert "and O3, O4 and O6 hold" in text
+    assert verdict[["C1", "C3", "O1", "O5"]].eq("inconclusive").all() and verdict["C3b"] == "not run"
+    assert verdict["C1b"] == "not reproduced" and verdict["C2"] == "reproduced"
+    assert verdict[["O3", "O4", "O6"]].isin(["reproduced", "supported"]).all()
+
+
 # Links, and the site
 
 
