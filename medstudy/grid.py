@@ -118,7 +118,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         label = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
         name = "-".join(filter(None, (stage, label, rest)))
         known = [[need, jobs[need].identity] for need in needs]  # in order: the claims' names follow it
-        identity = _hash({"stage": stage, "needs": known, "code": _code(stage, *own)} | parameters)
+        identity = hash_of({"stage": stage, "needs": known, "code": stage_code(stage, *own)} | parameters)
         folder, names = study.runs / f"{name}-{identity[:12]}", (*needs, *after)
         upstream = tuple(jobs[other] for other in names)
         jobs[name] = Job(stage, name, folder, names, NOTEBOOK[stage], parameters, identity, upstream)
@@ -132,7 +132,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
     family = depends.family(study.model.family)
-    common = {"model": model, "weights": _weights(study), "interpolation": study.interpolation, "own": (family,)}
+    common = {"model": model, "weights": weights_of(study), "interpolation": study.interpolation, "own": (family,)}
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
     evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
     for regime in study.regimes:
@@ -211,24 +211,24 @@ def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, se
     )
 
 
-def _hash(content: dict) -> str:
+def hash_of(content: dict) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @cache
-def _code(stage: str, *own: str) -> str:
+def stage_code(stage: str, *own: str) -> str:
     """Hash of the stage's notebook and library files, and of those that are its own alone."""
     notebook = syntax.notebook(paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb")
     library = depends.code(*SOURCES[stage], *depends.used(notebook), *own)
-    return _hash({"library": library, "notebook": notebook.digest})
+    return hash_of({"library": library, "notebook": notebook.digest})
 
 
-def _weights(study: Study) -> str:
+def weights_of(study: Study) -> str:
     """Identity of the model to start from: the hash of its weights when it is a folder, else id and revision."""
     folder = paths.BASE if study.model.id == "base" else paths.resolve(study.model.id)
     kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that from_pretrained reads
     files = sorted(file for kind in kinds for file in folder.glob(kind)) if folder.is_dir() else []
-    return _hash({file.name: _digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files})
+    return hash_of({file.name: _digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files})
 
 
 @cache

@@ -22,7 +22,7 @@ from medstudy.errors import ParamsError
 
 TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
 FIGURES = {f"figure-{name}" for name in elements.FIGURES}
-CACHES = (code_hash.code, depends.files, depends.imports, depends.family, grid._code)
+CACHES = (code_hash.code, depends.files, depends.imports, depends.family, grid.stage_code)
 MODEL, SHOWN = {"base", "train", "evaluate"}, {"claims", "figure", "tables", "report"}
 EVERY = set(grid.NOTEBOOK)
 
@@ -51,7 +51,7 @@ MADE_BY = {
     "adapters.py": MODEL, "attention*.py": MODEL, "cost.py": MODEL, "prefix.py": MODEL, "row_layout.py": MODEL,
     "family_protocol.py": MODEL, "published.py": MODEL,
     "resolution.py": {*MODEL, "figure"}, "sizes.py": {*MODEL, "figure"},
-    "describe.py": MODEL, "stamp.py": MODEL,
+    "describe.py": MODEL, "stamp.py": MODEL, "family_protocol.py": MODEL,
     "checkpoints.py": {"train"}, "precision.py": {"train"}, "sharding.py": {"train"},
     "resize.py": {"train", "evaluate", "figure"},
     "redact.py": {*MODEL, "data", "figure", "tables", "report"}, "formatting.py": {"report"},
@@ -142,9 +142,9 @@ def test_comments_and_docstrings_of_every_file_rename_no_job(package):
 def test_each_file_makes_exactly_the_stages_that_the_table_says(package, monkeypatch):
     """Every file of the library, by what is hashed for each stage; that a hashed file counts is tested below."""
     forget()
-    hashed, real, now = defaultdict(set), grid._code.__wrapped__, []
+    hashed, real, now = defaultdict(set), grid.stage_code.__wrapped__, []
     monkeypatch.setattr(code_hash, "code", lambda *files: hashed[now[-1]].update(files) or "a hash")
-    monkeypatch.setattr(grid, "_code", lambda stage, *own: now.append(stage) or real(stage, *own))
+    monkeypatch.setattr(grid, "stage_code", lambda stage, *own: now.append(stage) or real(stage, *own))
     grid.plan(params.parse(TINY))
     found = {name: {stage for stage, files in hashed.items() if name in files} for name in library(package)}
     differing = {name: (stages, made_by(name)) for name, stages in found.items() if stages != made_by(name)}
@@ -158,8 +158,8 @@ def test_each_file_makes_exactly_the_stages_that_the_table_says(package, monkeyp
 )  # fmt: skip
 def test_a_change_of_code_renames_the_jobs_that_a_file_makes_and_no_other(package, monkeypatch, file):
     """What needs a renamed job follows, and is left out here."""
-    real = grid._hash
-    monkeypatch.setattr(grid, "_hash", lambda content: real({k: v for k, v in content.items() if k != "needs"}))
+    real = grid.hash_of
+    monkeypatch.setattr(grid, "hash_of", lambda content: real({k: v for k, v in content.items() if k != "needs"}))
     before, stages = identities(), {job.name: job.stage for job in grid.plan(params.parse(TINY))}
     with edited(package / file):
         assert {stages[name] for name in changed(before, identities())} == made_by(file)
