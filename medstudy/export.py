@@ -18,8 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,7 +79,7 @@ def export(
     """Write every run of these predictions into `out`; returns the files written. Raises ParamsError, DataError.
 
     The date comes from the record next to a file, else from `date` (ISO 8601, UTC without a zone), so the same input
-    gives the same bytes. commit: of the code, as from `git_hash`.
+    gives the same bytes. commit: of the code, as from `provenance.commit`.
     """
     if to not in LAYOUTS:
         raise ParamsError(f"Results can be exported to {', '.join(LAYOUTS)}; got {to!r}.")
@@ -102,15 +100,6 @@ def export(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     return list(texts)
-
-
-def git_hash() -> str | None:
-    """`git describe --always` of this code, like the harnesses' own; None outside a repository."""
-    git = shutil.which("git")
-    if git is None or not (paths.ROOT / ".git").exists():
-        return None
-    process = subprocess.run([git, "describe", "--always"], cwd=paths.ROOT, capture_output=True, text=True, check=False)
-    return process.stdout.strip() or None
 
 
 def task_name(dataset: str, inference: str, decoding: str) -> str:
