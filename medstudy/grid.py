@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import datasets, depends, elements, parquet, paths, syntax
+from medstudy import datasets, depends, elements, parquet, paths, redact, syntax
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
 
@@ -36,7 +36,7 @@ NOTEBOOK = {
     "tables": "07_tables",
     "report": "08_report",
 }
-_SHOWN = ("report.py", "parquet.py", "leakage.py", "datasets/store.py")
+_SHOWN = ("report.py", "parquet.py", "leakage.py", "datasets/store.py", "redact.py")
 SOURCES = {  # what makes a stage's result; what these files and the notebook import counts too (`medstudy.depends`)
     "data": ("datasets/store.py", "sources/splits.py"),  # and the data set's own
     "leakage": ("leakage.py",),
@@ -47,7 +47,7 @@ SOURCES = {  # what makes a stage's result; what these files and the notebook im
     "claims": ("report.py", "parquet.py", "leakage.py", "claims.py", "figures/data.py", "figures/saving.py"),
     "figure": (*_SHOWN, "figures/__init__.py"),  # and the figure's own
     "tables": (*_SHOWN, "tables/__init__.py"),
-    "report": (*_SHOWN, "figures/index.py", "page.py", "cards.py", "templates/*.jinja", "templates/*.css"),
+    "report": (*_SHOWN, "figures/index.py", "page.py", "templates/*.jinja", "templates/*.css"),
 }
 LARGE = 2**26  # bytes of a file of weights whose hash is kept
 
@@ -125,12 +125,12 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         return name
 
     data = [
-        add("data", datasets.label(one), (), data=paths.placeless(one.model_dump(mode="json")),
+        add("data", datasets.label(one), (), data=redact.tree(one.model_dump(mode="json"), redact.FIELDS),
             version=datasets.version(one), own=datasets.sources(one))
         for one in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    model = paths.placeless(study.model.model_dump(exclude={"label"}))
+    model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
     family = depends.family(study.model.family)
     common = {"model": model, "weights": _weights(study), "interpolation": study.interpolation, "own": (family,)}
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
@@ -151,7 +151,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
-    shown = paths.placeless(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}))
+    shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
     figures = [
         add("figure", name, [*data, leaks, scores], study=shown, element=name,
             own=(f"figures/{elements.module(name)}.py",))
