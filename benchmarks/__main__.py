@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -24,7 +23,7 @@ from rich.table import Table
 
 from benchmarks import PAGE, gpu, needs, schedule
 from benchmarks.schedule import Results
-from medstudy import paths
+from medstudy import devices, paths, provenance
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -77,7 +76,7 @@ def _cpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
 def _gpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
     """A rehearsal keeps its lines in a file of its own."""
     file = folder / ("gpu.json" if options.on == "cuda" else "gpu-rehearsal.json")
-    results = Results(file, {"commit": options.commit or commit()})
+    results = Results(file, {"commit": options.commit or provenance.commit()})
     names = ["smoke"] if options.only_smoke else options.stage or [stage.name for stage in gpu.STAGES]
     folder.mkdir(parents=True, exist_ok=True)
     gpu.measure(results, names, options.minutes, options.on, folder / "gpu.log", options.resume)
@@ -141,23 +140,13 @@ def about(known: str | None = None, device: str = "cuda") -> dict:
     """What the measurements run on. known: the commit, where this is a copy without git."""
     import torch
 
-    from medstudy import provenance, schedulers
-
     return {
         "date": str(date.today()),
-        "commit": known or commit(),
-        "machine": f"{platform.system()} {platform.machine()}, {schedulers.cores()} cores",
+        "commit": known or provenance.commit(),
+        "machine": f"{platform.system()} {platform.machine()}, {devices.cores()} cores",
         "device": torch.cuda.get_device_name(0) if device == "cuda" and torch.cuda.is_available() else "cpu",
         "versions": provenance.versions(),
     }
-
-
-def commit() -> str | None:
-    try:
-        command = ["git", "describe", "--always", "--dirty"]
-        return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True).stdout.strip() or None
-    except FileNotFoundError:
-        return None
 
 
 def write(file: Path, lines: list[dict], about: dict) -> None:

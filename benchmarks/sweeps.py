@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks import PAGE
-from medstudy import grid, params, paths, provenance, readme, schedulers
+from medstudy import devices, grid, params, paths, provenance, readme, schedulers
 
 SEEDS_OF_2000 = 330  # three regimes, each trained and evaluated: 1,980 jobs, and 22 more
 TRAININGS = {  # long enough that starting them is no part of the answer
@@ -51,7 +51,7 @@ def overhead(root: Path) -> list[dict]:
 
 def scaling(root: Path) -> list[dict]:
     """Trainings one at a time against one a core, each from the start of the engine to its end."""
-    file, cores = _study(root, **TRAININGS), schedulers.cores()
+    file, cores = _study(root, **TRAININGS), devices.cores()
     _timed("-m", "medstudy", "run", file, "--only", "leakage", "base")
     walls = []
     for count in (1, cores):

@@ -18,8 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,7 +79,7 @@ def export(
     """Write every run of the files below `out`; returns what was written. Raises ParamsError, DataError.
 
     The date is that of the record beside a file, else `date` (ISO 8601, UTC when it names no zone): the same input
-    gives the same bytes. commit: of the code, as `git_hash`.
+    gives the same bytes. commit: of the code, as `provenance.commit`.
     """
     if to not in LAYOUTS:
         raise ParamsError(f"Results can be exported to {', '.join(LAYOUTS)}; got {to!r}.")
@@ -102,15 +100,6 @@ def export(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     return list(made)
-
-
-def git_hash() -> str | None:
-    """`git describe --always` of this code, as the harnesses write it; None outside a repository."""
-    git = shutil.which("git")
-    if git is None or not (paths.ROOT / ".git").exists():
-        return None
-    asked = subprocess.run([git, "describe", "--always"], cwd=paths.ROOT, capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or None
 
 
 def task_name(dataset: str, inference: str, decoding: str) -> str:

@@ -63,15 +63,6 @@ def embedded(file: Path) -> Embedded:
         return Embedded(f"data:image/webp;base64,{data}", *image.size)
 
 
-def without_places(text: str, places: dict[Path, str]) -> str:
-    """The text with each place of this machine by its short name; longer places first, `/` never."""
-    for place in sorted(places, key=lambda one: -len(one.parts)):
-        if len(place.parts) > 1:
-            for written in dict.fromkeys((str(place), html.escape(str(place)))):
-                text = re.sub(rf"(?<![\w+/=.-]){re.escape(written)}(?![\w-])", lambda _: places[place], text)  # noqa: B023
-    return text
-
-
 @cache
 def _reader() -> mistune.Markdown:
     reader = mistune.create_markdown(renderer=_Renderer(escape=True), plugins=["table"])

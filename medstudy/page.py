@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from medstudy import cards, datasets, grid, markup, notebook_page, paths, provenance, tables, yaml_files
+from medstudy import datasets, formatting, grid, markup, notebook_page, paths, provenance, redact, tables, yaml_files
 from medstudy.figures import data as figures_data
 from medstudy.figures import index, saving
 from medstudy.figures.data import StudyData
@@ -80,17 +79,17 @@ def write(study: Study, data: StudyData, rendered: list[Rendered], jobs: list[gr
     runs = [Run(job, provenance.read(job)) for job in jobs if job.done and job.stage != MADE_HERE]
     shutil.rmtree(folder / "notebooks", ignore_errors=True)
     environment = _environment()
-    places = {study.root: ".", paths.ROOT: ".", Path.home(): "~"}
+    places = redact.places(study.root)
     convert = notebook_page.converter() if any(run.link for run in runs) else None
     for run in runs:
         if run.link:
             body = Markup(convert(run.notebook))
             text = environment.get_template("notebook.html.jinja").render(run=run, body=body, study=study.title)
-            _put(folder / run.link, markup.without_places(text, places))
+            _put(folder / run.link, redact.text(text, places))
     text = environment.get_template("report.html.jinja").render(
         _context(study, data, rendered, runs, len([job for job in jobs if job.stage != MADE_HERE]), folder)
     )
-    return _put(folder / "report.html", markup.without_places(text, places))
+    return _put(folder / "report.html", redact.text(text, places))
 
 
 def _put(file: Path, text: str) -> Path:
@@ -107,8 +106,8 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "markdown": lambda text: Markup(markup.render(text)),
         "inline": lambda text: Markup(markup.inline(text)),
-        "duration": duration,
-        "memory": lambda megabytes: f"{megabytes / 1024:.1f} GiB" if megabytes >= 1024 else f"{megabytes} MiB",
+        "duration": formatting.duration,
+        "memory": lambda megabytes: formatting.size(megabytes * 2**20),
     }
     return environment
 
@@ -166,23 +165,16 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
         rows += [
             (
                 "First start to last end",
-                duration(span),
+                formatting.duration(span),
                 f"pauses included, from {min(run.started for run in runs):%d %B %Y, %H:%M} UTC",
             ),
             (
                 "Work",
-                duration(sum(run.work for run in runs)),
-                ", ".join(f"{row['stage']} {duration(row['seconds'])}" for row in longest),
+                formatting.duration(sum(run.work for run in runs)),
+                ", ".join(f"{row['stage']} {formatting.duration(row['seconds'])}" for row in longest),
             ),
         ]
     return rows
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words of a length that says enough: 4.2 s, 12.5 min, 3.1 h."""
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _verdicts(claims: pd.DataFrame) -> list[tuple[str, int]]:
@@ -282,22 +274,11 @@ def _machines(runs: list[Run]) -> list[str]:
     commits = sorted({run.record["commit"] for run in runs if run.record.get("commit")})
     if commits:
         lines.append("Code of the runs: commit " + ", ".join(f"`{commit}`" for commit in commits))
-    here = commit()
+    here = provenance.commit()
     return lines + ([f"Code of this page: commit `{here}`"] if here else [])
-
-
-def commit(root: Path = paths.PACKAGE.parent) -> str | None:
-    """The commit of the code, `-dirty` when files differ from it; None outside of a git checkout of it."""
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _parameters(study: Study) -> str:
     """All parameters as yaml, defaults too; a path of this machine is its last part."""
-    settings = cards.scrubbed(study.model_dump(mode="json", exclude={"root"}))
+    settings = redact.tree(study.model_dump(mode="json", exclude={"root"}))
     return yaml_files.dump(settings)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from medstudy import claims, datasets, figures, grid, leakage, paths, provenance, tables, wall_clock
+from medstudy import claims, datasets, figures, formatting, grid, leakage, paths, provenance, redact, tables, wall_clock
 from medstudy.datasets import store
 from medstudy.errors import RunError
 from medstudy.figures import index
@@ -65,7 +65,7 @@ def _facts(study: Study, trained: grid.Job) -> dict:
         "training": study.training.model_dump(),
         "data_versions": {datasets.label(one): f"version {datasets.version(one)}" for one in study.datasets},
         "versions": provenance.versions(),
-    } | ({} if study.model.id == "base" else {"model": paths.last(study.model.id)})
+    } | ({} if study.model.id == "base" else {"model": redact.last(study.model.id)})
 
 
 def _size(study: Study, folder: Path) -> int:
@@ -236,5 +236,5 @@ def _text(value) -> str:
 
 def _sentence(times: pd.DataFrame) -> str:
     seconds = dict(zip(times["stage"], times["seconds"], strict=True))
-    parts = [f"{what} {seconds[what] / 60:.1f} min" for what in ("install", "wall clock") if what in seconds]
+    parts = [f"{what} {formatting.duration(seconds[what])}" for what in ("install", "wall clock") if what in seconds]
     return "Time: " + ", ".join(parts) + "."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import cards, datasets, figures, leakage, tables
+from medstudy import datasets, figures, leakage, redact, tables
 from medstudy.figures import data, saving, style
 from medstudy.figures.data import StudyData, join, plural
 
@@ -106,7 +106,7 @@ def method(study: StudyData) -> str:
 
 
 def _model(study: StudyData) -> str:
-    name, parameters = cards.scrubbed(study.study.get("model", "A small Qwen2-VL")), study.study.get("parameters")
+    name, parameters = redact.last(study.study.get("model", "A small Qwen2-VL")), study.study.get("parameters")
     size = f" ({parameters / 1e6:.1f} million parameters)" if parameters else ""
     return (
         f"The model is {name}{size}."
@@ -282,7 +282,7 @@ def checkpoints(scores: pd.DataFrame) -> list[str]:
     """Every checkpoint that answered; a folder of this machine stands by its last part."""
     each = scores.drop_duplicates(["model", "model_revision", "regime", "seed"])
     return [
-        f"{row.regime}, seed {row.seed}: `{cards.scrubbed(row.model)}`, revision `{row.model_revision}`"
+        f"{row.regime}, seed {row.seed}: `{redact.last(row.model)}`, revision `{row.model_revision}`"
         for row in each.itertuples()
     ]
 
