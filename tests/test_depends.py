@@ -49,7 +49,7 @@ MADE_BY = {
     "models/gemma3.py": set(), "models/tiles.py": set(), "models/auto.py": set(), "models/standin.py": set(),
     "models/*.py": MODEL,
     "adapters.py": MODEL, "attention*.py": MODEL, "cost.py": MODEL, "prefix.py": MODEL, "row_layout.py": MODEL,
-    "published.py": MODEL,
+    "family_protocol.py": MODEL, "published.py": MODEL,
     "resolution.py": {*MODEL, "figure"}, "sizes.py": {*MODEL, "figure"},
     "describe.py": MODEL, "stamp.py": MODEL, "family_protocol.py": MODEL,
     "checkpoints.py": {"train"}, "precision.py": {"train"}, "sharding.py": {"train"},
