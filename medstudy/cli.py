@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medstudy import __version__, cli_sweeps
-from medstudy.arguments import above_zero, command, positive, roomy
+from medstudy.arguments import Commands, above_zero, command, positive, roomy
 from medstudy.errors import Elsewhere, MedstudyError, ParamsError
 
 COME_BACK = 75  # the exit status for it: sysexits.h, EX_TEMPFAIL
@@ -117,7 +117,7 @@ def _engine(made: argparse.ArgumentParser) -> None:
     made.add_argument("--tflops", type=above_zero, help="for a dry run or a cluster's requests, as for estimate")
 
 
-def _data_commands(commands) -> None:
+def _data_commands(commands: Commands) -> None:
     data = commands.add_parser("data", help="look at data before a study does", description="Look at data.")
     check = data.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "check",
