@@ -1,12 +1,10 @@
-"""The single scores: one prediction and its reference in, numbers in [0, 1] out.
+"""The scores of others' code: one prediction and its reference in, numbers in [0, 1] out.
 
 `author_*` follow the public evaluation code of the paper's first author (https://github.com/cliangyu/med_eval:
 Qwen2-VL fine-tuned and scored on VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets), oddities kept: each
 docstring names them.
 `llava_med_*` follow https://github.com/microsoft/LLaVA-Med (`llava/eval/run_eval.py` and `eval_metrics`).
-The others are standard scores, given beside them so that the oddities can be told from the model. Of those a reference
-scores 1 on itself, and two references differ unless `medstudy.words` ignores all that differs (`medstudy.identity`).
-They read an answer without the reasoning before it, as in "<think>…</think> B".
+The standard scores, which tell these oddities from the model, are in `medstudy.standard_scores`.
 """
 
 from __future__ import annotations
@@ -17,15 +15,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medstudy import choices
 from medstudy.errors import DataError
 from medstudy.records import LETTERS
-from medstudy.words import ARTICLES, NUMBERS, final, matched, named
+from medstudy.standard_scores import precision_recall_f1, strict_class, strict_localizations
+from medstudy.words import ARTICLES, NUMBERS
 
 PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
 _DIGIT_COMMA = re.compile(r"\d,\d")
 _LONE_PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
 
 def normalise(text: str) -> list[str]:
@@ -57,12 +54,6 @@ def author_closed(prediction: str, answer: str) -> float:
     return float(answer.lower() in prediction.lower())
 
 
-def strict_closed(prediction: str, answer: str) -> float:
-    """1 when the answer stands as a word and its opposite does not: "yes and no" is wrong for both."""
-    found = {"yes", "no"}.intersection(_WORD.findall(final(prediction).lower()))
-    return float(found == {answer.lower()})
-
-
 def llava_med_closed(prediction: str, answer: str) -> float:
     """LLaVA-Med: 0 unless "yes" or "no" stands in the normalised prediction, else substring.
 
@@ -83,26 +74,7 @@ def author_words(prediction: str, answer: str) -> tuple[float, float, float]:
     said, true = Counter(normalise(prediction)), Counter(normalise(answer))
     shared = sum(count for word, count in said.items() if word in true)
     missed = sum(count for word, count in true.items() if word not in said)
-    return _precision_recall_f1(shared, sum(said.values()), shared + missed)
-
-
-def multiset_words(prediction: str, answer: str) -> tuple[float, float, float]:
-    """Precision, recall, F1 over multisets of words (as SQuAD does, arXiv 1606.05250); of words: `medstudy.words`."""
-    said, true = map(Counter, matched(final(prediction), answer))
-    return _precision_recall_f1((said & true).total(), said.total(), true.total())
-
-
-def _precision_recall_f1(shared: int, said: int, true: int) -> tuple[float, float, float]:
-    if not shared:
-        return 0.0, 0.0, 0.0
-    precision, recall = shared / said, shared / true
-    return precision, recall, 2 * precision * recall / (precision + recall)
-
-
-def exact_match(prediction: str, answer: str) -> float:
-    """1 when both texts have the same words in the same order; 0 for a blank prediction."""
-    said, true = matched(final(prediction), answer)
-    return float(bool(said) and said == true)
+    return precision_recall_f1(shared, sum(said.values()), shared + missed)
 
 
 def llava_med_exact_match(prediction: str, answer: str) -> float:
@@ -116,16 +88,6 @@ def llava_med_exact_match(prediction: str, answer: str) -> float:
 def author_choice(prediction: str, answer: str) -> float:
     """1 when the first character but blanks, upper case, is the letter: "Benign" counts as B, "(B)" as wrong."""
     return float(prediction.strip().upper()[:1] == answer)
-
-
-def chosen(prediction: str, options: Sequence[str] = ()) -> str | None:
-    """The letter of the one option that a prediction names, by its letter or its text: `medstudy.choices`."""
-    return choices.read(prediction, options).letter
-
-
-def strict_choice(prediction: str, answer: str, options: Sequence[str] = ()) -> float:
-    """1 when the prediction names the answer's option and no other."""
-    return float(chosen(prediction, options) == answer)
 
 
 def likelihood(scores: Sequence[float], answer: str) -> float:
@@ -149,11 +111,6 @@ def likelihood(scores: Sequence[float], answer: str) -> float:
 def author_class(prediction: str, answer: str) -> float:
     """1 when the lower-cased prediction contains the answer: "normal" is found in "abnormal"."""
     return float(answer.lower() in prediction.lower())
-
-
-def strict_class(prediction: str, answer: str, classes: tuple[str, ...]) -> float:
-    """1 when the answer is the only known class that the prediction names: `words.named` has the rules."""
-    return float(named(final(prediction), classes) == {answer})
 
 
 # Descriptions
@@ -183,7 +140,5 @@ def description(text: str, cell_line: str | None, localizations: tuple[str, ...]
         strict_line = strict_class(text, cell_line, known_lines)
     if localizations:
         recall = sum(names(text, name) for name in localizations) / len(localizations)
-        said = named(final(text), known_places)
-        shared = len(said & set(localizations))
-        strict_f1 = _precision_recall_f1(shared, len(said), len(set(localizations)))[2]
+        strict_f1 = strict_localizations(text, localizations, known_places)
     return hit, recall, strict_line, strict_f1
