@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,123 +20,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import import_utils
 
-from medstudy.attention_kernels import (
-    Cascade,
-    FlashAttn2,
-    FlashAttn4,
-    Kernel,
-    Segments,
-    TorchFlash,
-    flash_attn_2,
-    flash_attn_4,
-)
+from medstudy.attention_kernels import Cascade, FlashAttn2, FlashAttn4, Kernel, TorchFlash, flash_attn_2, flash_attn_4
 from medstudy.errors import ModelError
+from medstudy.row_layout import Plan
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The layout of a packed row: the prefixes of all its images, then the branches of each, image by image.
-
-    prefixes: tokens of each image's prefix; branches: for each image the tokens of each of its branches; both: for each
-    image the runs (start, end) of its prefix whose tokens look at each other in both directions, () where none do.
-    """
-
-    prefixes: tuple[int, ...]
-    branches: tuple[tuple[int, ...], ...]
-    both: tuple[tuple[tuple[int, int], ...], ...] = ()
-
-    def __len__(self) -> int:
-        return self.shared + sum(map(sum, self.branches))
-
-    @property
-    def shared(self) -> int:
-        """Tokens of all prefixes: where the branches begin."""
-        return sum(self.prefixes)
-
-    @property
-    def pairs(self) -> int:
-        """Query-key pairs that the layout allows."""
-        own = sum(n * (n + 1) // 2 for n in (*self.prefixes, *(n for image in self.branches for n in image)))
-        own += sum((end - start) * (end - start - 1) // 2 for image in self.both for start, end in image)
-        return own + sum(p * sum(image) for p, image in zip(self.prefixes, self.branches, strict=True))
-
-    @cached_property
-    def image(self) -> torch.Tensor:
-        """[S] the image of each token."""
-        counts = torch.tensor([*self.prefixes, *map(sum, self.branches)])
-        return torch.repeat_interleave(torch.arange(len(self.prefixes)).repeat(2), counts)
-
-    @cached_property
-    def branch(self) -> torch.Tensor:
-        """[S] the branch of each token, counted over the row; -1 in a prefix."""
-        lengths = torch.tensor([n for image in self.branches for n in image], dtype=torch.long)
-        return torch.cat([torch.full((self.shared,), -1), torch.repeat_interleave(torch.arange(len(lengths)), lengths)])
-
-    @cached_property
-    def place(self) -> torch.Tensor:
-        """[S] where each token stands in a sequence of its prefix and its branch alone."""
-        own = [torch.arange(n) for n in self.prefixes]
-        own += [torch.arange(p, p + n) for p, image in zip(self.prefixes, self.branches, strict=True) for n in image]
-        return torch.cat(own)
-
-    @cached_property
-    def block(self) -> torch.Tensor:
-        """[S] the run, counted over the row, of a token that looks both ways; -1 of all others."""
-        made, start, count = torch.full((len(self),), -1), 0, 0
-        for prefix, runs in zip(self.prefixes, self.both, strict=False):
-            for first, end in runs:
-                made[start + first : start + end] = count
-                count += 1
-            start += prefix
-        return made
-
-    @cached_property
-    def mask(self) -> torch.Tensor:
-        """[S, S] bool, True where a query may look: the definition, which the tests hold the kernels to."""
-        return self.within(None)
-
-    def within(self, window: int | None) -> torch.Tensor:
-        """`mask` for a layer that looks back fewer than `window` places."""
-        order, image, branch, block = torch.arange(len(self)), self.image, self.branch, self.block
-        same = (image[:, None] == image) & ((branch == -1) | (branch[:, None] == branch))
-        ahead = (block[:, None] == block) & (block >= 0)
-        near = True if window is None else self.place > self.place[:, None] - window
-        return same & near & ((order[:, None] >= order) | ahead)
-
-    def masks(self, device: torch.device, window: int | None = None) -> tuple[tuple[torch.Tensor | None, ...], ...]:
-        """For each image its prefix's [prefix, prefix], None where that is causal, and its branches' bool mask.
-
-        The latter is [branch tokens, prefix + branch tokens]. Kept for the other layers.
-        """
-        held = self.__dict__.setdefault("_held", {})
-        reach = max(self.prefixes) + max((n for image in self.branches for n in image), default=0)
-        window = None if window is None or window >= reach else window  # it reaches all
-        if (device, window) not in held:
-            alone = [replace(self, prefixes=(p,), branches=(image,), both=self.both[i : i + 1])
-                     for i, (p, image) in enumerate(zip(self.prefixes, self.branches, strict=True))]  # fmt: skip
-            held[device, window] = tuple(one._masks(device, window) for one in alone)
-        return held[device, window]
-
-    def _masks(self, device: torch.device, window: int | None) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """`masks` of a plan of one image."""
-        (prefix,), causal = self.prefixes, window is None and not any(self.both)
-        if causal:
-            return None, _branch_mask(prefix, self.branches[0]).to(device)
-        whole = self.within(window)
-        return whole[:prefix, :prefix].to(device), whole[prefix:].to(device)
-
-    @cached_property
-    def own(self) -> Segments:
-        """Every prefix and every branch by itself."""
-        lengths = (*self.prefixes, *(n for image in self.branches for n in image))
-        return Segments(lengths, lengths)
-
-    @cached_property
-    def back(self) -> Segments:
-        """All branches of an image, looking at its prefix."""
-        return Segments(tuple(map(sum, self.branches)), self.prefixes)
 
 
 def sdpa(query, key, value, plan: Plan, scale: float, window: int | None = None) -> torch.Tensor:
@@ -296,10 +183,3 @@ def _computed(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
     if not torch.is_autocast_enabled(kind):
         return parts
     return tuple(part.to(torch.get_autocast_dtype(kind)) for part in parts)
-
-
-def _branch_mask(prefix: int, lengths: tuple[int, ...]) -> torch.Tensor:
-    branch = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths, dtype=torch.long))
-    order = torch.arange(len(branch))
-    own = (branch[:, None] == branch) & (order[:, None] >= order)
-    return torch.cat([torch.ones(len(branch), prefix, dtype=torch.bool), own], 1)

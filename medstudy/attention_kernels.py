@@ -9,15 +9,13 @@ itself.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from medstudy.attention import Plan
+from medstudy.row_layout import Plan, Segments
 
 
 def flash_attn_2() -> str | None:
@@ -42,22 +40,6 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:  # put there without a package manager
         return "of unknown version"
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Pairs of query and key runs, as cumulative lengths on a device."""
-
-    queries: tuple[int, ...]
-    keys: tuple[int, ...]
-
-    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """Cumulative query and key lengths [n + 1] int32, and the longest of each; kept for the other layers."""
-        held = self.__dict__.setdefault("_held", {})
-        if device not in held:
-            sums = [torch.tensor([0, *n]).cumsum(0).to(device, torch.int32) for n in (self.queries, self.keys)]
-            held[device] = (*sums, max(self.queries), max(self.keys))
-        return held[device]
 
 
 class Kernel(Protocol):

@@ -13,9 +13,10 @@ import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 
 import medstudy
-from medstudy import checkpoints, datasets, yaml_files
+from medstudy import datasets, describe, yaml_files
 from medstudy.params import Study
 from medstudy.records import Example
+from medstudy.stamp import policy_of, public
 
 HUB = "https://huggingface.co/datasets/"
 
@@ -27,7 +28,7 @@ def card(study: Study, stamp: dict, data: dict[str, Sequence[Example]], ledger: 
         license="unknown",
         library_name="peft" if adapters else "transformers",
         pipeline_tag="image-text-to-text",
-        base_model=checkpoints.public(study.model.id),
+        base_model=public(study.model.id),
         datasets=[hub for one in study.datasets if (hub := hub_id(one))] or None,
         tags=["medical", "medstudy", study.model.family, stamp["regime"], *(["lora"] if adapters else [])],
     )
@@ -50,8 +51,8 @@ def hub_id(params) -> str | None:
 
 def resolution(stamp: dict, ledger: pd.DataFrame) -> str:
     """The policy in words, and what images were really shown at."""
-    policy = checkpoints.policy_of(stamp)
-    lines = [f"Trained at: {checkpoints.words(policy)}. Resized by {stamp['interpolation']} interpolation.\n",
+    policy = policy_of(stamp)
+    lines = [f"Trained at: {describe.words(policy)}. Resized by {stamp['interpolation']} interpolation.\n",
              "| shown as | views | height × width, median | largest | visual tokens, median | most |",
              "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for label, rows in ledger.groupby("policy", sort=True):
@@ -78,7 +79,7 @@ NOT_TESTED = (
 
 
 def _what(study: Study, adapters: bool) -> str:
-    base = checkpoints.public(study.model.id) or f"`{Path(study.model.id).name}`, a checkpoint that is on no hub"
+    base = public(study.model.id) or f"`{Path(study.model.id).name}`, a checkpoint that is on no hub"
     return (
         f"{'LoRA adapters for' if adapters else 'A fine-tuned'} {base} (family {study.model.family}), made by medstudy "
         f"{medstudy.__version__} to study the image resolution at which biomedical multimodal models are trained and "

@@ -6,18 +6,13 @@ A folder takes its name when all of it is written: one whose save was interrupte
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from pydantic import TypeAdapter, ValidationError
-from transformers.utils import cached_file
 
 from medstudy import paths, precision, sharding
-from medstudy.resolution import Add, Curriculum, Fixed, Mixed, Native, Training, trained_on
-
-STAMP = "medstudy.json"
+from medstudy.stamp import STAMP
 
 
 def save(family, folder: Path, stamp: dict, adapter=None, card=None) -> None:
@@ -38,79 +33,6 @@ def save(family, folder: Path, stamp: dict, adapter=None, card=None) -> None:
             if card is not None:
                 card.save(temporary / "README.md")
     state.wait_for_everyone()
-
-
-def stamp_of(source: str, revision: str | None = None) -> dict | None:
-    """The medstudy.json of a checkpoint by folder or hub id; None where there is none, or it says no resolution."""
-    quiet = {f"_raise_exceptions_for_{name}": False for name in ("gated_repo", "missing_entries", "connection_errors")}
-    try:
-        file = cached_file(str(Path(source).expanduser()), STAMP, revision=revision, **quiet)
-    except OSError:  # no such folder, and no hub id: loading it says so
-        file = None
-    if file is None:
-        return None
-    try:
-        stamp = json.loads(Path(file).read_text(encoding="utf-8"))
-        return stamp if policy_of(stamp) else None
-    except (ValueError, AttributeError):
-        return None
-
-
-def policy_of(stamp: dict):
-    """The resolution policy that a checkpoint was trained under; None when its stamp has none that we know."""
-    try:
-        return TypeAdapter(Training).validate_python(stamp.get("policy"))
-    except ValidationError:
-        return None
-
-
-def told(source: str, labels: Sequence[str] = (), revision: str | None = None) -> str | None:
-    """At which resolution a checkpoint of medstudy was trained, and which of the policies `labels` are others.
-
-    None for a checkpoint that is not medstudy's.
-    """
-    stamp = stamp_of(source, revision)
-    if stamp is None:
-        return None
-    policy = policy_of(stamp)
-    others = [label for label in labels if label not in trained_on(policy)]
-    known = f"{_public(source)} was trained by medstudy at this resolution: {words(policy)}."
-    warned = f" {', '.join(others)}: another resolution, at which it may do worse." if others else ""
-    return known + warned
-
-
-def words(policy) -> str:
-    """A training policy in plain words."""
-    by = ", rounded as the model's own processor does" if getattr(policy, "rounding", "") == "processor" else ""
-    if isinstance(policy, Native):
-        return f"native resolution (sides rounded to whole visual tokens, at most {policy.max_pixels:,} pixels){by}"
-    if isinstance(policy, Fixed):
-        how = {"budget": "aspect kept", "square": "stretched to a square", "pad": "aspect kept, on a square canvas"}
-        return f"at most {policy.side} × {policy.side} pixels ({how[policy.mode]}){by}"
-    if isinstance(policy, Mixed):
-        return f"one of these, drawn for every sample: {_listed(policy.choices)}"
-    if isinstance(policy, Add):
-        return f"{words(policy.native)}, and every image again at {_listed(policy.variants)}"
-    if isinstance(policy, Curriculum):
-        return f"these in turn, each for an equal part of the training: {_listed(policy.stages)}"
-    return policy.label
-
-
-def public(source: str) -> str | None:
-    """A model's id as others may read it: a hub id, or None for a folder of this machine or the stand-in."""
-    return None if source == "base" or _local(source) else source
-
-
-def _public(source: str) -> str:
-    return Path(source).name if _local(source) else source
-
-
-def _local(source: str) -> bool:
-    return source.startswith(("/", ".", "~")) or Path(source).is_dir()
-
-
-def _listed(policies: Sequence) -> str:
-    return "; ".join(map(words, policies))
 
 
 def _write(family, folder: Path, adapter, tensors: dict | None, stamp: dict) -> None:

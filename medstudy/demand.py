@@ -15,12 +15,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from medstudy import batches, cost, models, packing, prefix
-from medstudy.attention import Plan
 from medstudy.batches import Seen, name_of, parts, planned, sizes_of, validation_steps, views_of
 from medstudy.evaluation import control_of, options_of, swapped
 from medstudy.params import Optimisation, Study
 from medstudy.records import Example, Question, Shot
 from medstudy.resolution import Shown, Size, check_effect
+from medstudy.row_layout import Plan
 from medstudy.supply import Supply, kept
 from medstudy.trainable import prepare
 

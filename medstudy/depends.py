@@ -24,6 +24,7 @@ NEUTRAL = {  # module: why no result can change with it
     "depends.py": "as grid.py", "syntax.py": "as grid.py",
     "paths.py": "where files lie",
     "notebook.py": "starts a notebook with its values", "by_hand.py": "as notebook.py",
+    "open_job.py": "as notebook.py",
     "warm.py": "starts kernels", "workflow.py": "starts jobs", "schedulers.py": "starts jobs",
     "requests.py": "what jobs ask of a cluster", "launching.py": "starts the processes of a training",
     "leases.py": "which card a job gets",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 
 import pandas as pd
@@ -17,10 +17,11 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Cache
 
-from medstudy import models, packing, prefix, sampling
+from medstudy import models, packing, paths, prefix, sampling
 from medstudy.batches import name_of, pictured, planned, size_of, views_of
 from medstudy.datasets import store
 from medstudy.errors import DataError, ResolutionError
+from medstudy.grid import Job
 from medstudy.models import generation
 from medstudy.params import Decoding, Study
 from medstudy.progress import bar
@@ -29,21 +30,18 @@ from medstudy.resolution import Geometry, Shown, Size, roundings, scale, trained
 from medstudy.supply import Supply
 
 
-def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
+def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     """Predictions of one model at every rung and, for the regime of the controls, under every control.
 
     Writes one parquet part a rung to the run's scratch, so that a killed run goes on where it was, then
     predictions.parquet to `job.dir`. Returns the predictions, one row a question and rung.
     """
-    from medstudy import grid, paths
-
     torch.set_num_threads(1)
-    trained = grid.needed(study, job, "train")
+    trained = job.folders("train")
     rungs = [rung.label for rung in study.inference]
-    family = models.load(study.model, trained[0].dir / "checkpoint" if trained else None, rungs)
+    family = models.load(study.model, trained[0] / "checkpoint" if trained else None, rungs)
     print("attention: {}, because {}".format(*family.attention))
-    folders = [item.dir for item in grid.needed(study, job, "data")]
-    examples = store.read_all(folders, "test")
+    examples = store.read_all(job.folders("data"), "test")
     supply = Supply.of(study, family)
     policies = [*study.inference, *(study.controls.views if job.parameters["controls"] else ())]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None
@@ -228,7 +226,7 @@ def decode(
     kind of answer goes on from it.
     """
     if not family.shares_prefix:
-        drawn = family.generated(packed, seen, sampler.limit, sampler) if sampler else []
+        drawn = family.generated(packed, seen, sampler.limit, partial(sampling.Draws, sampler)) if sampler else []
         return family.generated(packed, seen, limit), drawn
     packed = packed.to(family.model.device)
     cache = family.cache()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class Job:
     notebook: str
     parameters: dict
     identity: str
+    upstream: tuple[Job, ...] = field(default=(), repr=False, compare=False)  # the jobs that `needs` names
 
     @property
     def record(self) -> Path:
@@ -81,6 +82,21 @@ class Job:
     def cards(self) -> int:
         """GPUs that it wants, where there are any."""
         return self.processes if self.stage in ("train", "evaluate") else 0
+
+    def inputs(self, stage: str) -> list[Job]:
+        """The complete jobs of one stage whose results this job reads. Raises RunError if one is not complete."""
+        jobs = [job for job in self.upstream if job.stage == stage]
+        for job in jobs:
+            if not job.done:
+                raise RunError(
+                    f"{self.name} needs {job.name}, which is not complete: {job.record} is missing. "
+                    f"Run the study first, or that job alone."
+                )
+        return jobs
+
+    def folders(self, stage: str) -> list[Path]:
+        """The folders of `inputs`."""
+        return [job.dir for job in self.inputs(stage)]
 
 
 def plan(study: Study) -> list[Job]:
@@ -103,8 +119,9 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         name = "-".join(filter(None, (stage, label, rest)))
         known = [[need, jobs[need].identity] for need in needs]  # in order: the claims' names follow it
         identity = _hash({"stage": stage, "needs": known, "code": _code(stage, *own)} | parameters)
-        folder = study.runs / f"{name}-{identity[:12]}"
-        jobs[name] = Job(stage, name, folder, (*needs, *after), NOTEBOOK[stage], parameters, identity)
+        folder, names = study.runs / f"{name}-{identity[:12]}", (*needs, *after)
+        upstream = tuple(jobs[other] for other in names)
+        jobs[name] = Job(stage, name, folder, names, NOTEBOOK[stage], parameters, identity, upstream)
         return name
 
     data = [
@@ -167,18 +184,6 @@ def find(study: Study, name: str) -> tuple[Study, Job]:
 def job(study: Study, name: str) -> Job:
     """One job by name; see `find`."""
     return find(study, name)[1]
-
-
-def needed(study: Study, item: Job, stage: str) -> list[Job]:
-    """The complete jobs of one stage that `item` stands on. Raises RunError when one has not run."""
-    jobs = [one for one in plan(study) if one.name in item.needs and one.stage == stage]
-    for upstream in jobs:
-        if not upstream.done:
-            raise RunError(
-                f"{item.name} needs {upstream.name}, which is not complete: {upstream.record} is missing. "
-                f"Run the study, or that job alone, first."
-            )
-    return jobs
 
 
 def gather(jobs: Iterable[Job], file: str, columns: Collection[str] | None = None) -> pd.DataFrame:

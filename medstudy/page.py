@@ -22,8 +22,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from medstudy import cards, datasets, grid, markup, notebook_page, paths, provenance, tables, yaml_files
-from medstudy.figures import Rendered, StudyData, index, saving
 from medstudy.figures import data as figures_data
+from medstudy.figures import index, saving
+from medstudy.figures.data import StudyData
+from medstudy.figures.saving import Rendered
 from medstudy.params import Study
 
 MARKS = {"reproduced": "✓", "not reproduced": "✕", "inconclusive": "≈", "not run": "–"}

@@ -3,62 +3,24 @@
 An image's tokens are [system, image | question 1, answer 1 | question 2, answer 2 | …]. Every branch attends to the
 prefix and to itself, never to another branch, and continues the prefix's positions: the losses are those of separate
 sequences, and the image is encoded once. Several images are packed into one row without padding: first all their
-prefixes, then all their branches (`medstudy.attention` has the plan and the kernels).
+prefixes, then all their branches (`medstudy.row_layout` has the layout, `medstudy.attention` the kernels).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import torch
 
-from medstudy.attention import Plan
 from medstudy.errors import DataError
+from medstudy.family_protocol import Family
 from medstudy.records import Question, Shot
 from medstudy.resolution import Shown
-
-
-@dataclass(frozen=True)
-class Row:
-    """Token ids of one image's prefix and of its branches; `answers[k]` is where branch k's answer starts in it."""
-
-    prefix: list[int]
-    branches: list[list[int]]
-    answers: list[int]
-    grids: torch.Tensor  # [images, 3] layout of each image of the prefix, as its family says it (`grid`)
-    patches: tuple[int, ...]  # that the tower works on for each image
-
-    def __len__(self) -> int:
-        return len(self.prefix) + sum(map(len, self.branches))
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A packed row of S tokens, Q branches and A answer tokens.
-
-    ids [1, S]; positions [axes, 1, S]: three with M-RoPE, else one; at [A]: the place that predicts each answer
-    token; targets [A]: that token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3]
-    layouts; visual: the number of its visual tokens.
-    """
-
-    ids: torch.Tensor
-    positions: torch.Tensor
-    plan: Plan
-    at: torch.Tensor
-    targets: torch.Tensor
-    question: torch.Tensor
-    last: torch.Tensor
-    grids: torch.Tensor
-    visual: int
-
-    def to(self, device: torch.device) -> Packed:
-        tensors = {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
-        return replace(self, **{name: part.to(device, non_blocking=True) for name, part in tensors.items()})
+from medstudy.row_layout import Packed, Plan, Row
 
 
 def row(
-    family, questions: tuple[Question, ...], shown: Shown, answered: bool, context: tuple[Shot, ...] = ()
+    family: Family, questions: tuple[Question, ...], shown: Shown, answered: bool, context: tuple[Shot, ...] = ()
 ) -> Row:
     """Tokenise the questions of one image; with their answers (training) or up to where an answer starts.
 
@@ -91,12 +53,12 @@ def row(
     )
 
 
-def standing(family, shown: Shown) -> list[list[int]]:
+def standing(family: Family, shown: Shown) -> list[list[int]]:
     """The tokens that stand for each image of a prompt."""
     return [family.image_ids(view.visual_tokens, family.grid(view.size)[0]) for view in shown.views]
 
 
-def plan(family, rows: Sequence[Row]) -> Plan:
+def plan(family: Family, rows: Sequence[Row]) -> Plan:
     """The layout of several images' rows as one row."""
     return Plan(
         tuple(len(item.prefix) for item in rows),
@@ -105,7 +67,7 @@ def plan(family, rows: Sequence[Row]) -> Plan:
     )
 
 
-def pack(family, rows: list[Row]) -> Packed:
+def pack(family: Family, rows: list[Row]) -> Packed:
     """Several images' rows as one row: no padding, no token of one image visible to another."""
     layout = plan(family, rows)
     branches = [branch for item in rows for branch in item.branches]

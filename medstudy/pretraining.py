@@ -18,7 +18,7 @@ import torch
 from accelerate import PartialState
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
-from medstudy import batches, launching, models, paths, training, vision_pretraining, yaml_files
+from medstudy import batches, checkpoints, launching, models, paths, training, vision_pretraining, yaml_files
 from medstudy.datasets import general
 from medstudy.errors import ParamsError
 from medstudy.models import standin
@@ -114,7 +114,7 @@ def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
     loss = partial(training.loss_of, corpus.supply)
     log = training.fit(family.model, corpus, validation, base.training, base.seed, scratch, loss, "pretrain", workers)
     stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}
-    training.save(family, folder, stamp)
+    checkpoints.save(family, folder, stamp)
     if state.is_main_process:
         log.to_csv(folder / "training.csv", index=False)
     state.wait_for_everyone()
@@ -135,7 +135,7 @@ def _teach_to_see(base: Base, folder: Path, untrained: Path, workers: int, share
         loss = partial(vision_pretraining.loss_of, seer)
         log = training.fit(seer, scenes, None, stage.training, base.seed, scratch, loss, "vision", workers)
         stamp = {"stage": "vision", "loss": float(log["loss"].tail(50).mean())}
-    training.save(family, folder, stamp)
+    checkpoints.save(family, folder, stamp)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from medstudy import claims, datasets, figures, grid, leakage, paths, provenance, tables, workflow
+from medstudy import claims, datasets, figures, grid, leakage, paths, provenance, tables, wall_clock
 from medstudy.datasets import store
 from medstudy.errors import RunError
-from medstudy.figures import Rendered, StudyData, index
-from medstudy.figures.data import SCORES
+from medstudy.figures import index
+from medstudy.figures.data import SCORES, StudyData
+from medstudy.figures.saving import Rendered
 from medstudy.params import Study
 
 INSTALLED = paths.ROOT / ".venv" / "install.json"  # written by the Makefile
@@ -104,14 +105,14 @@ def leaks(stages: dict[str, list[grid.Job]]) -> pd.DataFrame:
 def draw(study: Study, job: grid.Job) -> Rendered:
     """Draw the figure of a job into its folder."""
     made = figures.render(job.parameters["element"], study_data(study, claimed=False), job.dir)
-    _keep([made], job)
+    keep([made], job)
     return made
 
 
 def tabulate(study: Study, job: grid.Job) -> list[Rendered]:
     """Write every table into the folder of the job."""
     made = tables.render_all(study_data(study), job.dir)
-    _keep(made, job)
+    keep(made, job)
     return made
 
 
@@ -140,7 +141,7 @@ def kept(job: grid.Job) -> list[Rendered]:
     return [Rendered(**item | {"files": tuple(job.dir / name for name in item["files"])}) for item in items]
 
 
-def _keep(made: Iterable[Rendered], job: grid.Job) -> None:
+def keep(made: Iterable[Rendered], job: grid.Job) -> None:
     """What became of each figure or table, for the report."""
     kept = [asdict(item) | {"files": [str(file.relative_to(job.dir)) for file in item.files]} for item in made]
     (job.dir / KEPT).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
@@ -165,7 +166,7 @@ def timing(study: Study) -> pd.DataFrame:
     wall clock from the first job to the last."""
     rows = [("install", json.loads(INSTALLED.read_text())["seconds"])] if INSTALLED.is_file() else []
     rows += [(stage, sum(provenance.read(job)["seconds"] for job in jobs)) for stage, jobs in by_stage(study).items()]
-    wall = workflow.wall_seconds(study)
+    wall = wall_clock.read(study)
     rows += [("wall clock", wall)] if wall is not None else []
     return pd.DataFrame(rows, columns=["stage", "seconds"]).round(1)
 

@@ -8,12 +8,13 @@ nothing is cut off or penalised, whatever a checkpoint's generation config says.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 
 import torch
 from transformers import LogitsProcessor
+
+from medstudy.draws import token_uniform
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Sampler:
     def __call__(self, scores: torch.Tensor, branches: torch.Tensor, step: int) -> torch.Tensor:
         """[n, vocabulary] scores of the branches [n] -> [n] tokens, by inverting the distribution function."""
         sums = (scores.double() / self.temperature).softmax(-1).cumsum(-1)
-        drawn = [uniform(self.keys[branch], step) for branch in branches.tolist()]
+        drawn = [token_uniform(self.keys[branch], step) for branch in branches.tolist()]
         heights = torch.tensor(drawn, dtype=sums.dtype, device=sums.device) * sums[:, -1]
         return torch.searchsorted(sums, heights[:, None], right=True)[:, 0]
 
@@ -50,15 +51,6 @@ class Draws(LogitsProcessor):
 def key(*names: str | int) -> str:
     """What names a question's random numbers: seed, data set, image, question and rung."""
     return json.dumps(names)
-
-
-def uniform(key: str, step: int) -> float:
-    """A number in [0, 1) that follows from the key and the token's place alone: from 53 bits of a BLAKE2b hash.
-
-    No generator is carried along, so neither other questions, the order of passes nor a restart can change it.
-    """
-    digest = hashlib.blake2b(f"{key} {step}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest) >> 11) / 2**53
 
 
 def label(temperature: float) -> str:

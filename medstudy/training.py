@@ -33,20 +33,21 @@ from medstudy.batches import (
     validation_steps,
     views_of,
 )
-from medstudy.checkpoints import save
 from medstudy.datasets import store
 from medstudy.errors import DataError, RunError
+from medstudy.grid import Job
 from medstudy.models.family import home
 from medstudy.params import Optimisation, Study
 from medstudy.progress import bar
 from medstudy.records import Example
 from medstudy.resolution import check_effect, trained_on
+from medstudy.stamp import public
 from medstudy.supply import Supply
 
 Loss = Callable[[object], torch.Tensor]  # of a pass's content: a sum over its questions
 
 
-def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
+def train(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     """Train one regime and seed into `job.dir`: checkpoint/, training.parquet, ledger.parquet; resumes by itself.
 
     Returns training.parquet: one row a step (step, images_seen, loss, val_loss, visual_tokens, seconds, flops).
@@ -59,16 +60,13 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     return pd.read_parquet(job.dir / "training.parquet")
 
 
-def process(study: Study, job, progress: bool = True) -> None:
+def process(study: Study, job: Job, progress: bool = True) -> None:
     """`train` in this process: the only one, or one of several that each take their share of every step."""
-    from medstudy import grid
-
     torch.set_num_threads(1)
     state = PartialState(cpu=home().type == "cpu")
     policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     family = models.load(study.model, shown=sorted(trained_on(policy)))
-    folders = [item.dir for item in grid.needed(study, job, "data")]
-    data = {split: store.read_all(folders, split) for split in ("train", "val")}
+    data = {split: store.read_all(job.folders("data"), split) for split in ("train", "val")}
     check_data(data, study.study)
     check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], family.geometry)
     options, name = study.training, job.name if progress else None
@@ -85,10 +83,10 @@ def process(study: Study, job, progress: bool = True) -> None:
     stamp = {
         "regime": policy.label, "policy": policy.model_dump(), "seed": seed, "interpolation": study.interpolation,
         "started_from": family.revision, "attention": family.attention._asdict(),
-        "base_model": checkpoints.public(study.model.id), "precision": precision.about(family.model),
+        "base_model": public(study.model.id), "precision": precision.about(family.model),
     }  # fmt: skip
     card = cards.card(study, stamp, data, shown, log, adapter is not None)
-    save(family, job.dir / "checkpoint", stamp, adapter, card)
+    checkpoints.save(family, job.dir / "checkpoint", stamp, adapter, card)
     if state.is_main_process:
         shown.to_parquet(job.dir / "ledger.parquet")
         log.to_parquet(job.dir / "training.parquet")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import platform
 import shlex
@@ -22,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from medstudy import grid, logs, notebook, paths, provenance, requests, schedulers, warm
+from medstudy import grid, logs, notebook, paths, provenance, requests, schedulers, wall_clock, warm
 from medstudy.errors import ModelError, ParamsError, RunError
 from medstudy.params import Study
 from medstudy.schedulers import How
@@ -191,12 +190,6 @@ def state(job: grid.Job) -> str:
     return "stopped" if logs.file(job).exists() else "waiting"
 
 
-def wall_seconds(study: Study) -> float | None:
-    """How long the study has worked, over all its starts; None when nobody counted."""
-    file = _wall(study)
-    return json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.is_file() else None
-
-
 def snakemake_log(study: Study) -> Path:
     """What the Snakemake that this process starts says."""
     return schedulers.markers(study).with_suffix(".txt")
@@ -205,13 +198,13 @@ def snakemake_log(study: Study) -> Path:
 def _watch(study: Study, jobs: list[grid.Job], busy: Callable[[], bool], console: Console) -> None:
     """While busy: a live line in a terminal, elsewhere a line for every finished job; the time on disk."""
     started = time.monotonic()
-    before = (wall_seconds(study) or 0.0) if any(study.runs.glob(f"*/{paths.RECORD}")) else 0.0
+    before = (wall_clock.read(study) or 0.0) if any(study.runs.glob(f"*/{paths.RECORD}")) else 0.0
     finished = {job.name for job in jobs if job.done}
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         while busy():
             time.sleep(POLL_SECONDS)
             elapsed = time.monotonic() - started
-            _write_wall(study, before + elapsed)
+            wall_clock.write(study, before + elapsed)
             for job in jobs:
                 if job.name not in finished and job.done:
                     finished.add(job.name)
@@ -277,12 +270,3 @@ def _indented(lines: list[str]) -> str:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60:d}:{int(seconds) % 60:02d}"
-
-
-def _wall(study: Study) -> Path:
-    return study.runs / "logs" / f"{study.study}.wall.json"
-
-
-def _write_wall(study: Study, seconds: float) -> None:
-    with paths.atomic(_wall(study)) as temporary:
-        temporary.write_text(json.dumps({"seconds": round(seconds, 1)}), encoding="utf-8")

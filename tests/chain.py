@@ -19,7 +19,8 @@ from medstudy import evaluation, figures, models, scoring, tables, training
 from medstudy.batches import parts
 from medstudy.datasets import store
 from medstudy.datasets.build import build
-from medstudy.figures import Rendered, StudyData
+from medstudy.figures.data import StudyData
+from medstudy.figures.saving import Rendered
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.records import SPLITS, Example
 from medstudy.resolution import Fixed, Native

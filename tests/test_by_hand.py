@@ -46,7 +46,7 @@ def test_what_a_job_needs_is_made_first_and_named(study, made, capsys):
     assert made == [job.needs] and not job.done
     said = capsys.readouterr().out
     assert "needs 5 jobs that are not done: data-phantom, data-atlas, leakage, base, train-native-s0" in said
-    assert len(grid.needed(settings, job, "train")) == 1
+    assert len(job.inputs("train")) == 1
     by_hand.job(str(study), "evaluate-native-s0")
     assert len(made) == 1 and capsys.readouterr().out == ""
 
@@ -71,7 +71,7 @@ def test_a_kernel_that_was_started_for_a_run_makes_nothing_before_it(study, made
     settings, job = by_hand.job(str(study), "evaluate-native-s0")
     assert made == []
     with pytest.raises(RunError, match="needs train-native-s0, which is not complete"):
-        grid.needed(settings, job, "train")
+        job.inputs("train")
 
 
 def test_a_run_that_there_is_not_is_explained(study, made):
@@ -117,7 +117,7 @@ def test_an_edited_cell_does_not_make_a_run_of_the_notebooks_name(study, monkeyp
     cell = next(cell.source for cell in cells if "training.train" in cell.source)
     executing(monkeypatch, f"# a comment\n{cell}")
     by_hand.check_code(settings, job)
-    executing(monkeypatch, cell.replace("training.train(settings, job)", "training.train(settings, job, False)"))
+    executing(monkeypatch, cell.replace("training.train(study, job)", "training.train(study, job, False)"))
     with pytest.raises(RunError, match="is none of notebooks/02_train.ipynb"), provenance.recorded(settings, job):
         pytest.fail("work was begun")
     assert not job.dir.exists()

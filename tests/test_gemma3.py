@@ -10,12 +10,12 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from medstudy import attention, batches, models, training
-from medstudy.attention import Plan
 from medstudy.errors import ModelError, ResolutionError
 from medstudy.models.gemma3 import OneSize
 from medstudy.params import Model
 from medstudy.records import Question
 from medstudy.resolution import DownUp, Fixed, Native, Size, check_effect, plan
+from medstudy.row_layout import Plan
 from medstudy.supply import Supply
 from tests.families import own_inputs
 

@@ -152,4 +152,4 @@ def test_an_unknown_run_and_a_missing_upstream_are_explained(tmp_path):
     with pytest.raises(ParamsError, match="is one of data-phantom"):
         grid.job(study, "train-native-s9")
     with pytest.raises(RunError, match="needs train-native-s0, which is not complete"):
-        grid.needed(study, grid.job(study, "evaluate-native-s0"), "train")
+        grid.job(study, "evaluate-native-s0").inputs("train")

@@ -15,6 +15,7 @@ import yaml
 from medstudy import grid, models, notebook, params, paths, provenance
 from medstudy.cli import main
 from medstudy.errors import ParamsError, RunError
+from medstudy.open_job import open_job
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 TRAIN = paths.NOTEBOOKS / "02_train.ipynb"
@@ -40,7 +41,8 @@ def test_opens_with_title_and_purpose_then_parameters_then_the_check(file):
     title, purpose = cells[0].source.splitlines()[:2]
     assert title.startswith("# ") and len(purpose) > 20
     assert cells[1].metadata["tags"] == ["parameters"]
-    assert "check(globals())" in cells[2].source
+    opens = "check(globals())" if file.stem == "00_base" else "study, job = open_job(globals())"
+    assert opens in cells[2].source
 
 
 def test_cells_are_short_and_define_nothing(file):
@@ -260,3 +262,17 @@ def test_folders_that_a_study_names_are_not_in_its_notebooks(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), made)
     notebook._forget_places(made, notebook._places({"study": str(study), "run": "train-native-s0"}))
     assert "…/mine.yaml …/qwen and ./runs" in made.read_text() and "alice" not in made.read_text()
+
+
+def test_the_opening_cell_may_run_twice_and_sees_new_parameters(capsys, monkeypatch):
+    """It replaces the text `study` by the study itself; the parameters cell, run again, counts as typed."""
+    monkeypatch.setenv(paths.HELD, "none")  # needs are left as they are
+    cell = {"study": "params/tiny.yaml", "run": "base", "__annotations__": {"study": str, "run": str}}
+    study, job = open_job(cell)
+    assert cell["study"] is study and job.name == "base" and capsys.readouterr().out.startswith("base of the study tiny")
+    assert open_job(cell)[1] == job
+    cell |= {"study": "params/tiny.yaml", "run": "scores"}
+    assert open_job(cell)[1].name == "scores"
+    cell["study"] = 3
+    with pytest.raises(ParamsError, match="study must be str, got int 3"):
+        open_job(cell)

@@ -19,7 +19,8 @@ from nbformat import v4
 from PIL import Image
 
 from medstudy import figures, grid, markup, notebook_page, page, params, paths, tables
-from medstudy.figures import Rendered, index
+from medstudy.figures import index
+from medstudy.figures.saving import Rendered
 from tests.figures.study import LEAKS, study
 
 EVIL = "<script>alert(1)</script><img src=https://example.org/x.png>"

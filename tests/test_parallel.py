@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from medstudy import batches, grid, launching, models, packing, paths, training
+from medstudy import batches, grid, launching, models, packing, paths, training, worker
 from medstudy import params as study_params
 from medstudy.batches import Micro
 from medstudy.datasets.build import build
@@ -232,15 +232,15 @@ def _killed_once_it_can_resume(file: Path, job) -> None:
 def test_an_error_of_a_process_is_the_error_of_the_training(tmp_path, monkeypatch):
     """Process 0 leaves it in a file, and who started the processes raises it, whatever they said."""
     study = study_params.load(write_study(tmp_path, **SMALL))
-    (tmp_path / "study.json").write_text(study.model_dump_json())
+    launching.write(tmp_path / launching.TRAINING, study, grid.job(study, "train-native-s0"))
 
     def fail(study, job):
         raise ResolutionError(f"{job.name} is too long. Raise tokens_per_pass.")
 
     monkeypatch.setattr(training, "process", fail)
-    monkeypatch.setattr(launching, "_end_with_parent", lambda how=None: None)
+    monkeypatch.setattr(launching, "end_with_parent", lambda how=None: None)
     with pytest.raises(ResolutionError):
-        launching.main(tmp_path / "study.json", "train-native-s0")
+        worker.main(tmp_path / launching.TRAINING)
     fault = tmp_path / launching.FAULT
     with pytest.raises(ResolutionError, match="train-native-s0 is too long"):
         launching.launch("medstudy.nothing", [], 1, fault)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from medstudy import batches, models, prefix, training
-from medstudy.attention import Plan
 from medstudy.batches import size_of
 from medstudy.errors import DataError
 from medstudy.params import Model
 from medstudy.records import Shot
 from medstudy.resolution import Blind, Fixed, Native, plan
+from medstudy.row_layout import Plan
 from medstudy.supply import Supply
 from tests.families import FAMILIES, own_inputs
 

@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, LlavaOnevisionImageProcessor
 
 from medstudy import batches, evaluation, models, training
+from medstudy.checkpoints import save
 from medstudy.errors import ModelError, ResolutionError
 from medstudy.models.internvl import Thumbnailed
 from medstudy.models.llava_onevision import Anyres
@@ -242,7 +243,7 @@ def test_it_learns_and_its_checkpoint_answers_as_it_did(checkpoints, tiled, exam
     supply, policy = Supply(family, "bicubic"), Fixed(side=84)
     seen = batches.FineTuning(supply, examples, policy, options, 0)
     log = training.fit(family.model, seen, None, options, 0, tmp_path / "scratch", partial(training.loss_of, supply))
-    training.save(family, tmp_path / "checkpoint", {})
+    save(family, tmp_path / "checkpoint", {})
     loaded = models.load(Model(id=str(checkpoints[tiled.name]), family=tiled.name), tmp_path / "checkpoint")
     shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in examples]
     said = [

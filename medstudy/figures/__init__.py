@@ -20,8 +20,7 @@ from medstudy import elements
 from medstudy.errors import ParamsError
 from medstudy.figures import saving, style
 from medstudy.figures.data import StudyData
-
-__all__ = ["REGISTRY", "Entry", "Rendered", "StudyData", "render", "render_all"]
+from medstudy.figures.saving import Rendered
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,6 @@ class Entry:
     build: Callable[[StudyData], pd.DataFrame]
     draw: Callable[[pd.DataFrame, StudyData], Figure]
     caption: Callable[[pd.DataFrame, StudyData], str]
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """What became of a figure: its caption and files, or why there is none."""
-
-    name: str
-    title: str
-    caption: str = ""
-    files: tuple[Path, ...] = ()
-    missing: str = ""
 
 
 def _entry(name: str) -> Entry:

@@ -76,10 +76,11 @@ def tested(scores: pd.DataFrame) -> pd.DataFrame:
 
 def plain(scores: pd.DataFrame) -> pd.DataFrame:
     """The test rows without controls: each image shown as its inference policy says."""
-    return _kept(scores, _plain(scores))
+    return _kept(scores, is_plain(scores))
 
 
-def _plain(scores: pd.DataFrame) -> pd.Series:
+def is_plain(scores: pd.DataFrame) -> pd.Series:
+    """Whether each row is of the test split and of no control."""
     return (scores["split"] == "test") & (scores["control"] == "none")
 
 
@@ -91,7 +92,7 @@ def _kept(scores: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
 def cell(scores: pd.DataFrame, regime: str, inference: str) -> pd.DataFrame:
     """The plain rows of one regime at one inference policy; empty when it was not run."""
     chosen = (scores["regime"] == regime) & (scores["inference"] == inference)
-    return scores[chosen & _plain(scores)]
+    return scores[chosen & is_plain(scores)]
 
 
 def ladder(scores: pd.DataFrame) -> list[str]:
@@ -178,7 +179,7 @@ def plural(n: int, noun: str) -> str:
 
 def interval_words(study: StudyData) -> str:
     """What the whiskers of a mean are; one sentence for every caption."""
-    seeds = study.scores.loc[_plain(study.scores), "seed"].nunique()
+    seeds = study.scores.loc[is_plain(study.scores), "seed"].nunique()
     factors = (
         "image groups and training seeds, both as random factors" if seeds > 1 else "image groups (one seed)"
     )

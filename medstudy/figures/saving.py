@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,17 @@ from matplotlib.transforms import Bbox
 from medstudy.figures import style
 
 SUFFIXES = (".pdf", ".png", ".csv", ".md")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What became of a figure or table: its caption and files, or why there is none."""
+
+    name: str
+    title: str
+    caption: str = ""
+    files: tuple[Path, ...] = ()
+    missing: str = ""
 
 
 def save(

@@ -13,8 +13,8 @@ from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
 
 from medstudy.errors import ImageError
-from medstudy.imaging import pillow
 from medstudy.imaging.codestream import Codestream, parse
+from medstudy.imaging.pillow import check_jpeg_data
 
 LABEL = "imagecodecs"
 EOI = b"\xff\xd9"
@@ -28,7 +28,7 @@ def samples(data: bytes) -> np.ndarray:
     return imagecodecs.jpeg_decode(data, **(ASIS if parse(data).samples == 3 else {}))
 
 
-def check_whole(data: bytes, stream: Codestream, transfer_syntax: str) -> None:
+def check_frame_data(data: bytes, stream: Codestream, transfer_syntax: str) -> None:
     """Raises ImageError for a JPEG or JPEG-LS frame without an end, at which CharLS may search for seconds.
 
     Of JPEG, for data that stop before the picture does too, which libjpeg fills and bears.
@@ -38,7 +38,7 @@ def check_whole(data: bytes, stream: Codestream, transfer_syntax: str) -> None:
     if DECODE[transfer_syntax] is not samples:
         return
     if stream.bits <= 8:
-        pillow.check_whole(data, "RGB" if stream.samples == 3 else "GRAY")
+        check_jpeg_data(data, "RGB" if stream.samples == 3 else "GRAY")
         return
     end = data.rfind(EOI)
     more = data[: end if end > 0 else len(data)] + MORE + EOI  # would change what is missing, and nothing else

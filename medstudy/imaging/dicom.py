@@ -19,8 +19,18 @@ from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
 from medstudy.errors import ImageError
-from medstudy.imaging import dicom_grey, dicom_stored
-from medstudy.imaging.dicom_grey import Shown
+from medstudy.imaging.dicom_grey import (
+    RESCALE,
+    WINDOW,
+    Shown,
+    changes_values,
+    declared_display,
+    fill_notes,
+    looked_up,
+    rescaled,
+    without_padding,
+)
+from medstudy.imaging.dicom_stored import check_bits, frame_count, stored_values, transfer_syntax
 from medstudy.imaging.reading import Facts, Reading
 from medstudy.imaging.samples import Layout, check_frame, check_size, palette, rule, to_rgb
 
@@ -31,8 +41,8 @@ INDEXED = "PALETTE COLOR"
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 MACROS = {  # of the functional groups: what each says instead of the elements of a plain file
-    "PixelValueTransformationSequence": dicom_grey.RESCALE,
-    "FrameVOILUTSequence": (*dicom_grey.WINDOW, "VOILUTFunction", "VOILUTSequence"),
+    "PixelValueTransformationSequence": RESCALE,
+    "FrameVOILUTSequence": (*WINDOW, "VOILUTFunction", "VOILUTSequence"),
 }
 SIDES = ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio")  # down, across: in mm, or as a ratio
 
@@ -49,26 +59,26 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         dataset = pydicom.dcmread(io.BytesIO(data))
     _check(dataset)
     check_size(dataset.Rows, dataset.Columns, reading.max_pixels)
-    frame = check_frame(reading.frame, dicom_stored.frames(dataset))
+    frame = check_frame(reading.frame, frame_count(dataset))
     kind = dataset.PhotometricInterpretation
     if kind not in GREY:
-        stored = dicom_stored.read(dataset, frame)
+        stored = stored_values(dataset, frame)
         if kind == INDEXED:
             return to_rgb(_coloured(stored, dataset), Layout(colour=True), reading)
         return to_rgb(stored, _layout(dataset, Shown()), reading)
     _of_frame(dataset, frame)
-    shown = dicom_grey.shown(dataset) if reading.window is None else Shown()
+    shown = declared_display(dataset) if reading.window is None else Shown()
     layout = _layout(dataset, shown)  # before the pixels are decoded: a header that says nothing sound stops here
-    stored = dicom_stored.read(dataset, frame)
-    values = dicom_grey.rescaled(stored, dataset)
+    stored = stored_values(dataset, frame)
+    values = rescaled(stored, dataset)
     if shown.by == "lut":
-        values = dicom_grey.looked_up(values, dataset.VOILUTSequence[0], "VOI LUT")
+        values = looked_up(values, dataset.VOILUTSequence[0], "VOI LUT")
     elif shown.by == "sigmoid":
         centre, width = shown.numbers
         with np.errstate(over="ignore"):  # far below the centre: 0
             values = 1 / (1 + np.exp(-4 * (values - centre) / width))
     elif not shown.by and reading.window is None:
-        layout = dicom_grey.without_padding(layout, values, stored, dataset)
+        layout = without_padding(layout, values, stored, dataset)
     return to_rgb(values, layout, reading)
 
 
@@ -83,14 +93,14 @@ def describe(data: bytes, reading: Reading) -> Facts:
     """What the header says, of the frame that is read."""
     dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
     _check(dataset)
-    frames = dicom_stored.frames(dataset)
+    frames = frame_count(dataset)
     _of_frame(dataset, check_frame(reading.frame, frames))
     signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
     return Facts(
         kind="DICOM", height=int(dataset.Rows), width=int(dataset.Columns), samples=int(dataset.SamplesPerPixel),
         bits=int(dataset.get("BitsStored", 32)), values=signed if "BitsStored" in dataset else "float",
         frames=frames, orientation=1, alpha=False, photometric=dataset.PhotometricInterpretation,
-        compression=UID(dicom_stored.syntax(dataset)).name, rule=_rule(dataset, reading), notes=tuple(_notes(dataset)),
+        compression=UID(transfer_syntax(dataset)).name, rule=_rule(dataset, reading), notes=tuple(_notes(dataset)),
     )  # fmt: skip
 
 
@@ -100,7 +110,7 @@ def _rule(dataset: Dataset, reading: Reading) -> str:
     if kind == INDEXED:
         return rule(Layout(colour=True), reading)
     try:
-        shown = dicom_grey.shown(dataset) if kind in GREY and reading.window is None else Shown()
+        shown = declared_display(dataset) if kind in GREY and reading.window is None else Shown()
         layout = _layout(dataset, shown)
     except ImageError as error:
         return f"refused: {error}"
@@ -111,7 +121,7 @@ def _notes(dataset: Dataset) -> list[str]:
     notes = []
     if dataset.PhotometricInterpretation in GREY:
         try:
-            notes += ["rescaled before the window"] * dicom_grey.changes(dataset) + dicom_grey.filled(dataset)
+            notes += ["rescaled before the window"] * changes_values(dataset) + fill_notes(dataset)
         except ImageError:
             pass  # the rule says why
     if "PixelPaddingValue" in dataset:
@@ -133,7 +143,7 @@ def _check(dataset: Dataset) -> None:
         raise ImageError(f"a DICOM image must be grey, RGB, YBR or of a palette, not {kind}: convert it to RGB")
     if dataset.get("SamplesPerPixel") != (samples := 3 if kind in COLOUR else 1):
         raise ImageError(f"{kind} has {samples} samples a pixel, not {dataset.get('SamplesPerPixel')}: mend the header")
-    dicom_stored.check_bits(dataset)
+    check_bits(dataset)
     whole = dataset.get("TotalPixelMatrixRows", 0), dataset.get("TotalPixelMatrixColumns", 0)
     if whole[0] > dataset.Rows or whole[1] > dataset.Columns:
         raise ImageError(
@@ -168,7 +178,7 @@ def _layout(dataset: Dataset, shown: Shown) -> Layout:
     if kind in COLOUR:
         signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
         return Layout(colour=True, bits=dataset.BitsStored, values=signed)
-    measured = dicom_grey.changes(dataset) or floats or dataset.get("PixelRepresentation") or shown.by
+    measured = changes_values(dataset) or floats or dataset.get("PixelRepresentation") or shown.by
     window = shown.numbers if shown.by == "window" else None
     if shown.by == "sigmoid":
         window = (0.0, 1.0)

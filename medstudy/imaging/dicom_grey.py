@@ -52,7 +52,7 @@ def rescale(dataset: Dataset) -> tuple[float, float] | None:
     return None if numbers == IDENTITY else numbers
 
 
-def filled(dataset: Dataset) -> list[str]:
+def fill_notes(dataset: Dataset) -> list[str]:
     """Notes on what `rescale` fills in."""
     missing = [(name, other) for name, other in zip(RESCALE, IDENTITY, strict=True) if _first(dataset, name) is None]
     return [f"a rescale without {name}, taken as {other:g}" for name, other in missing] if len(missing) == 1 else []
@@ -67,12 +67,12 @@ def rescaled(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     return stored.astype(np.float64) * numbers[0] + numbers[1]
 
 
-def changes(dataset: Dataset) -> bool:
+def changes_values(dataset: Dataset) -> bool:
     """Whether `rescaled` gives other values than those stored."""
     return rescale(dataset) is not None or bool(dataset.get("ModalityLUTSequence"))
 
 
-def shown(dataset: Dataset) -> Shown:
+def declared_display(dataset: Dataset) -> Shown:
     """What the file says of its display. Raises ImageError for a window that is none."""
     centre, width = (_first(dataset, name) for name in WINDOW)
     if centre is None and width is None:

@@ -17,25 +17,25 @@ from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 from pydicom.pixels import pixel_array
 
 from medstudy.errors import ImageError
-from medstudy.imaging import codecs, codestream
-from medstudy.imaging.codestream import Codestream
+from medstudy.imaging.codecs import DECODE, check_frame_data, plugin
+from medstudy.imaging.codestream import SOC_SIZ, Codestream, parse
 
 CONVERTED = ("RGB", "YBR_FULL", "YBR_FULL_422")  # as they are, or converted to RGB by pydicom
 TRANSFORMED = ("YBR_RCT", "YBR_ICT")  # RGB after JPEG 2000's own component transform
 LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K)
-STARTS = (b"\xff\xd8\xff", codestream.SOC_SIZ, b"\0\0\0\x0cjP  ")  # of JPEG, JPEG 2000 and JP2
+STARTS = (b"\xff\xd8\xff", SOC_SIZ, b"\0\0\0\x0cjP  ")  # of JPEG, JPEG 2000 and JP2
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 OVERLAYS = range(0x6000, 0x6020, 2)  # groups of elements
 BIT_POSITION = 0x0102  # of such a group: over 0 for an overlay among the bits of the pixels
 RAW = {"correct_unused_bits": False, "apply_j2k_sign_correction": False, "apply_jls_sign_correction": False}
 
 
-def syntax(dataset: Dataset) -> str:
+def transfer_syntax(dataset: Dataset) -> str:
     """The transfer syntax; "" where the file names none."""
     return dataset.file_meta.get("TransferSyntaxUID", "")
 
 
-def frames(dataset: Dataset) -> int:
+def frame_count(dataset: Dataset) -> int:
     """How many frames the header states."""
     return int(dataset.get("NumberOfFrames") or 1)
 
@@ -59,7 +59,7 @@ def check_bits(dataset: Dataset) -> None:
         raise ImageError(f"{kind} must have 8 bits a sample, not {stored} of {allocated}: convert it to RGB")
 
 
-def read(dataset: Dataset, frame: int) -> np.ndarray:
+def stored_values(dataset: Dataset, frame: int) -> np.ndarray:
     """[h, w] or, of colour and then RGB, [h, w, 3]. Raises ImageError, or whatever pydicom raises."""
     if not any(name in dataset for name in PIXELS):
         raise ImageError("this DICOM file describes an image, but holds no pixels: fetch it again, or leave it out")
@@ -70,14 +70,14 @@ def read(dataset: Dataset, frame: int) -> np.ndarray:
     for needed in ("BitsStored", "PixelRepresentation"):
         if needed not in dataset:
             raise ImageError(f"pixels need a {needed} (PS3.3 C.7.6.3), but the header states none: mend it")
-    name = uid.UID(syntax(dataset))
+    name = uid.UID(transfer_syntax(dataset))
     encapsulated = name.is_encapsulated
     (_check_fragments if encapsulated else _check_length)(dataset)
     stream = None if not encapsulated or name == uid.RLELossless else _parsed(dataset, frame)
     options = RAW | {"photometric_interpretation": _space(dataset, stream)}
     if stream is not None:
         options["planar_configuration"] = 0  # of what decoders give, whatever the header says
-    values = pixel_array(dataset, index=frame, decoding_plugin=codecs.plugin(name), **options)
+    values = pixel_array(dataset, index=frame, decoding_plugin=plugin(name), **options)
     if dataset.BitsAllocated == 1:
         return values
     if stream is not None and stream.bits < dataset.BitsStored:
@@ -95,12 +95,11 @@ def read(dataset: Dataset, frame: int) -> np.ndarray:
 def _parsed(dataset: Dataset, frame: int) -> Codestream:
     """The frame's own header. Raises ImageError where it contradicts the file's, and for a JPEG cut short."""
     offsets = [dataset.get(f"ExtendedOffsetTable{part}") for part in ("", "Lengths")]
-    data = get_frame(
-        dataset.PixelData, frame, number_of_frames=frames(dataset), extended_offsets=offsets if all(offsets) else None
-    )
-    stream = codestream.parse(data)
-    if syntax(dataset) in codecs.DECODE:
-        codecs.check_whole(data, stream, syntax(dataset))
+    offsets = offsets if all(offsets) else None
+    data = get_frame(dataset.PixelData, frame, number_of_frames=frame_count(dataset), extended_offsets=offsets)
+    stream = parse(data)
+    if transfer_syntax(dataset) in DECODE:
+        check_frame_data(data, stream, transfer_syntax(dataset))
     for word, states, holds in (
         ("Rows", dataset.Rows, stream.height),
         ("Columns", dataset.Columns, stream.width),
@@ -122,7 +121,7 @@ def _space(dataset: Dataset, stream: Codestream | None) -> str:
     kind = dataset.PhotometricInterpretation
     if dataset.SamplesPerPixel == 1:
         return kind
-    if syntax(dataset) in uid.JPEG2000TransferSyntaxes:
+    if transfer_syntax(dataset) in uid.JPEG2000TransferSyntaxes:
         if kind != "RGB" and stream.mixed != (kind in TRANSFORMED):
             has = "a" if stream.mixed else "no"
             raise ImageError(f"the header says {kind}, but the JPEG 2000 has {has} component transform: mend it")
@@ -175,15 +174,16 @@ def _narrow(values: np.ndarray, stream: Codestream, dataset: Dataset) -> np.ndar
 
 def _check_length(dataset: Dataset) -> None:
     """Raises ImageError where more frames, or rows that are not zero, follow those that the header names."""
-    samples = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * frames(dataset)
+    count = frame_count(dataset)
+    samples = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * count
     if dataset.PhotometricInterpretation == "YBR_FULL_422":
         samples = samples * 2 // 3
     expected = ceil(samples * dataset.BitsAllocated / 8)
     rest = dataset.PixelData[expected:]
     row = max(2, ceil(dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated / 8))
-    if len(rest) >= max(2, expected // frames(dataset)) or len(rest) >= row and any(rest):
+    if len(rest) >= max(2, expected // count) or len(rest) >= row and any(rest):
         raise ImageError(
-            f"{frames(dataset)} frames of {dataset.Rows} x {dataset.Columns} have {expected:,} bytes by the header, "
+            f"{count} frames of {dataset.Rows} x {dataset.Columns} have {expected:,} bytes by the header, "
             f"but there are {len(dataset.PixelData):,}: mend Rows, Columns, BitsAllocated or NumberOfFrames"
         )
 
@@ -192,9 +192,9 @@ def _check_fragments(dataset: Dataset) -> None:
     """Raises ImageError where more frames begin than the header says."""
     stream = io.BytesIO(dataset.PixelData)
     parse_basic_offsets(stream)
-    whole = syntax(dataset) == uid.RLELossless  # each frame is one fragment
+    whole = transfer_syntax(dataset) == uid.RLELossless  # each frame is one fragment
     begin = sum(whole or fragment.startswith(STARTS) for fragment in generate_fragments(stream))
-    if begin > frames(dataset):
+    if begin > (count := frame_count(dataset)):
         raise ImageError(
-            f"NumberOfFrames is {frames(dataset)} in the header, but {begin} compressed frames begin: mend the header"
+            f"NumberOfFrames is {count} in the header, but {begin} compressed frames begin: mend the header"
         )

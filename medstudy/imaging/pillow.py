@@ -19,7 +19,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from medstudy.errors import ImageError
-from medstudy.imaging import png
+from medstudy.imaging.png import MARK, check_palette, check_pixel_data, clear_grey, has_chunk, is_plain, slim
 from medstudy.imaging.reading import Facts, Reading
 from medstudy.imaging.samples import (
     ORIENTATION,
@@ -64,22 +64,22 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         if pixels is not None:
             return turned(to_rgb(pixels, Layout(colour=True), reading), _orientation(image, data))
     bands = _deep(image, data)
-    if image.format == "PNG" and frame == 0 and png.plain(data):
+    if image.format == "PNG" and frame == 0 and is_plain(data):
         bands = _layout(image)  # by libpng, which refuses data that end early, in the time that Pillow takes
     if bands is not None:
         return turned(_read_bands(bands, data, frame, reading), _orientation(image, data))
     if image.mode == "CMYK":
         _check_cmyk(image, data)
     if image.format == "PNG":
-        png.check_whole(data)
+        check_pixel_data(data)
     if image.format == "PPM" and image.mode == "I" and reading.window is not None:
         raise ImageError("a PNM of 16 bits takes no window, because Pillow spreads its values: save it as PNG or TIFF")
     image.seek(frame)
     image.load()
     if image.format == "PNG" and image.mode == "P":
-        png.check_palette(data, image.getextrema()[1])
+        check_palette(data, image.getextrema()[1])
     if image.format == "PNG" and image.mode == "L" and isinstance(image.info.get("transparency"), int):
-        image.info["transparency"] = png.clear_grey(data, image.info["transparency"])
+        image.info["transparency"] = clear_grey(data, image.info["transparency"])
     image = ImageOps.exif_transpose(image)
     layout = _layout(image)
     if layout.alpha:
@@ -99,7 +99,7 @@ def size(data: bytes, reading: Reading) -> tuple[int, int]:
 
 def describe(data: bytes, reading: Reading) -> Facts:
     """What the header says."""
-    profile = data[:8] == png.MARK and png.has(data, b"iCCP")
+    profile = data[:8] == MARK and has_chunk(data, b"iCCP")
     data = _slim(data)
     image = open_header(data)
     layout = _deep(image, data) or _layout(image)
@@ -138,7 +138,7 @@ def open_header(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
 
 
 def _slim(data: bytes) -> bytes:
-    return png.slim(data) if data[:8] == png.MARK else data
+    return slim(data) if data[:8] == MARK else data
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:
@@ -192,10 +192,10 @@ def _check_cmyk(image: Image.Image, data: bytes) -> None:
             "save it as RGB"
         )
     if image.format == "JPEG":
-        check_whole(data, "CMYK")
+        check_jpeg_data(data, "CMYK")
 
 
-def check_whole(data: bytes, colours: str = "GRAY") -> None:
+def check_jpeg_data(data: bytes, colours: str = "GRAY") -> None:
     """Raises ImageError for a JPEG whose data stop before its picture does, or that has no end."""
     try:
         simplejpeg.decode_jpeg(data, colours, strict=True)

@@ -28,17 +28,17 @@ def slim(data: bytes) -> bytes:
     return data if len(kept) == len(chunks) else MARK + b"".join(data[start:end] for start, end in kept)
 
 
-def has(data: bytes, name: bytes) -> bool:
+def has_chunk(data: bytes, name: bytes) -> bool:
     """Whether there is a chunk of this name."""
     return any(found == name for found, _, _ in _chunks(data))
 
 
-def plain(data: bytes) -> bool:
+def is_plain(data: bytes) -> bool:
     """8 bits a sample of grey, colour or either with alpha, no clear colour, not interlaced."""
-    return data[24] == 8 and data[25] != 3 and not data[28] and not has(data, b"tRNS")
+    return data[24] == 8 and data[25] != 3 and not data[28] and not has_chunk(data, b"tRNS")
 
 
-def check_whole(data: bytes) -> None:
+def check_pixel_data(data: bytes) -> None:
     """Raises ImageError where the pixel data hold fewer bytes than the header says, or do not fit their checksum."""
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     bits = data[24] * SAMPLES[data[25]]

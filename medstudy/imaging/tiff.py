@@ -18,7 +18,7 @@ import numpy as np
 from tifffile import TiffFile, TiffPage
 
 from medstudy.errors import ImageError
-from medstudy.imaging import pillow
+from medstudy.imaging.pillow import open_header
 from medstudy.imaging.reading import Facts, Reading, Window
 from medstudy.imaging.samples import (
     UPRIGHT,
@@ -224,7 +224,7 @@ def _samples(page: TiffPage) -> np.ndarray:
 
 
 def _ycbcr(data: bytes, index: int, reading: Reading) -> np.ndarray:
-    image = pillow.open_header(data, formats=("TIFF",))
+    image = open_header(data, formats=("TIFF",))
     image.seek(index)
     return to_rgb(np.array(image.convert("RGB")), Layout(colour=True), reading)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from medstudy import adapters, checkpoints
+from medstudy import adapters, stamp
 from medstudy.errors import ModelError
 from medstudy.models.auto import Auto
 from medstudy.models.gemma3 import Gemma3
@@ -34,7 +34,7 @@ def load(model, checkpoint=None, shown=()):
     shown: labels of the policies that it will be shown. Warns of the resolution at which the model was trained when it
     is a checkpoint of medstudy itself.
     """
-    if model.id != "base" and checkpoint is None and (known := checkpoints.told(model.id, shown, model.revision)):
+    if model.id != "base" and checkpoint is None and (known := stamp.told(model.id, shown, model.revision)):
         warnings.warn(known, stacklevel=2)
     base, own = _base(model)
     if own is None or (checkpoint and not (checkpoint / adapters.CONFIG).is_file()):

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Cache, Dynamic
 from medstudy import adapters, attention, cost, published
 from medstudy.errors import ModelError
 from medstudy.models import asking, generation, loading, pixels
-from medstudy.prefix import Packed
+from medstudy.prefix import Packed, Seen
 from medstudy.records import LETTERS, Question, Shot
 from medstudy.resolution import Geometry, Shown, Size
 
@@ -31,14 +31,6 @@ def user_text(question: Question) -> str:
     letters = LETTERS[: len(question.options)]
     options = [f"{letter}. {text}" for letter, text in zip(letters, question.options, strict=True)]
     return "\n".join([question.text, *options, *([LETTER_ONLY] if options else [])])
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the language model is given of a row's images: tokens [N, width], and DeepStack's for its first layers."""
-
-    tokens: torch.Tensor
-    deep: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ does (`Fixed` with `mode: pad` keeps the aspect). Pan and scan, which is off in 
 (`medstudy.models.pixels`).
 
 The tokens of an image look at each other in both directions, and most layers look back over a window; both are said by
-masks (`medstudy.attention.Plan`), so only sdpa will do.
+masks (`medstudy.row_layout.Plan`), so only sdpa will do.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from transformers import DynamicCache
 
 from medstudy import attention, cost
-from medstudy.models.family import Seen
 from medstudy.models.tiles import Tiled, Tiles, tile_shape
+from medstudy.prefix import Seen
 from medstudy.resolution import Size
 
 

@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 
 from medstudy import cost
-from medstudy.models.family import Seen
 from medstudy.models.tiles import Tiled, Tiles, tile_shape
+from medstudy.prefix import Seen
 from medstudy.resolution import Size
 
 _WHOLE = "<global-img>"  # what both processors write before the whole image

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from medstudy import cost
-from medstudy.models.family import Seen
 from medstudy.models.tiles import Tiled, Tiles, tile_shape
+from medstudy.prefix import Seen
 from medstudy.resolution import Size
 
 

@@ -16,8 +16,8 @@ from torch.nn.functional import interpolate
 
 from medstudy import cost
 from medstudy.errors import ModelError
-from medstudy.models.family import Seen
 from medstudy.models.tiles import Tiled, Tiles, tile_shape
+from medstudy.prefix import Seen
 from medstudy.resolution import Size
 
 

@@ -6,8 +6,9 @@ import torch
 from transformers.vision_utils import get_vision_window_index
 
 from medstudy import cost
-from medstudy.models.family import Seen, text_shape
+from medstudy.models.family import text_shape
 from medstudy.models.qwen_vl import QwenVL
+from medstudy.prefix import Seen
 
 
 class Qwen2_5VL(QwenVL):

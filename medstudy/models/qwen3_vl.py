@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 
 from medstudy import cost
-from medstudy.models.family import Seen, text_shape
+from medstudy.models.family import text_shape
 from medstudy.models.qwen_vl import QwenVL
+from medstudy.prefix import Seen
 
 
 class Qwen3VL(QwenVL):

@@ -11,7 +11,8 @@ from types import MethodType
 import torch
 
 from medstudy.errors import ModelError
-from medstudy.models.family import Family, Seen, heads
+from medstudy.models.family import Family, heads
+from medstudy.prefix import Seen
 from medstudy.resolution import Geometry, Size
 
 AXES = 3  # of M-RoPE

@@ -24,7 +24,8 @@ from transformers.image_utils import SizeDict
 
 from medstudy import cost
 from medstudy.errors import ModelError
-from medstudy.models.family import Family, Seen, text_shape
+from medstudy.models.family import Family, text_shape
+from medstudy.prefix import Seen
 from medstudy.resolution import Geometry, Size
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medstudy.errors import DataError
@@ -42,6 +42,16 @@ def unrepeated(pairs: list[tuple]) -> dict:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the name {twice!r} stands twice in one object, and only one of the values could be read")
     return found
+
+
+def unrepeated_columns(names: Sequence[str], where: str) -> list[str]:
+    """The names of a table's columns. Raises DataError for one that stands there twice; a blank one is no name."""
+    if twice := [name for name in names if name.strip() and names.count(name) > 1]:
+        raise DataError(
+            f"A column's name stands once in a table, but {where} has {twice[0]!r} {names.count(twice[0])} times, and "
+            "only one of them could be read. Rename or remove the others."
+        )
+    return list(names)
 
 
 def jsonl(file: Path) -> Iterator[dict]:

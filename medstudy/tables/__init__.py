@@ -14,7 +14,9 @@ from types import ModuleType
 import pandas as pd
 
 from medstudy.errors import ParamsError
-from medstudy.figures import Rendered, StudyData, saving
+from medstudy.figures import saving
+from medstudy.figures.data import StudyData
+from medstudy.figures.saving import Rendered
 from medstudy.tables import (
     author_scores,
     by_tag,
@@ -30,8 +32,6 @@ from medstudy.tables import (
     sets,
     tasks,
 )
-
-__all__ = ["REGISTRY", "Entry", "render", "render_all"]
 
 
 @dataclass(frozen=True)
