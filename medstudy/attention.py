@@ -1,9 +1,9 @@
-"""Attention over a packed row: every branch looks at its image's prefix and at itself, nothing looks anywhere else.
+"""Attention over a packed row: each branch attends to its image's prefix and to itself, and to nothing else.
 
-All kernels compute the same thing. On CUDA two calls without a mask (`medstudy.attention_kernels`): every prefix and
-every branch by itself (causal), and every image's branches at its prefix. Everywhere else torch's sdpa, an image at a
-time: its prefix causal, its branches with a boolean mask. `choose` names the kernel and the reason, and nothing is
-fetched from a hub.
+All kernels compute the same result. On CUDA it takes two calls without a mask (`medstudy.attention_kernels`): every
+prefix and every branch within itself (causal), and every image's branches to its prefix. Elsewhere it is torch's sdpa,
+one image at a time: its prefix causal, its branches with a boolean mask. `choose` names the kernel and the reason.
+Nothing is fetched from a hub.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import import_utils
@@ -27,36 +27,43 @@ from medstudy.row_layout import Plan
 log = logging.getLogger(__name__)
 
 
-def sdpa(query, key, value, plan: Plan, scale: float, window: int | None = None) -> torch.Tensor:
-    """Query [1, heads, S, D], key and value [1, key heads, S, D] -> [1, heads, S, D]: an image at a time.
+def sdpa(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float, window: int | None = None
+) -> torch.Tensor:
+    """Query [1, heads, S, D], key and value [1, key heads, S, D] -> [1, heads, S, D], one image at a time.
 
-    window: places that a token looks back, itself among them; None: all.
+    window: how many places a token attends to, itself included; None: all.
     """
     sizes = [*plan.prefixes, *map(sum, plan.branches)]
     queries, keys, values = (part.split(sizes, dim=2) for part in (query, key, value))
     grouped = {"scale": scale, "enable_gqa": query.shape[1] != key.shape[1]}
     count, masks = len(plan.prefixes), plan.masks(query.device, window)
-    made = [scaled_dot_product_attention(queries[i], keys[i], values[i], mask, is_causal=mask is None, **grouped)
-            for i, (mask, _) in enumerate(masks)]  # fmt: skip
+    outputs = [scaled_dot_product_attention(queries[i], keys[i], values[i], mask, is_causal=mask is None, **grouped)
+               for i, (mask, _) in enumerate(masks)]
     for i, (_, mask) in enumerate(masks):
-        seen = [torch.cat([part[i], part[count + i]], 2) for part in (keys, values)]
-        made.append(scaled_dot_product_attention(queries[count + i], *seen, mask, **grouped))
-    return torch.cat(made, 2)
+        visible = [torch.cat([part[i], part[count + i]], 2) for part in (keys, values)]  # prefix and branches
+        outputs.append(scaled_dot_product_attention(queries[count + i], *visible, mask, **grouped))
+    return torch.cat(outputs, 2)
 
 
-def cascade(query, key, value, plan: Plan, scale: float, kernel: Kernel) -> torch.Tensor:
-    """The same shapes as `sdpa`, by two calls of a kernel."""
+def cascade(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float, kernel: Kernel
+) -> torch.Tensor:
+    """The same as `sdpa`, by two calls of a kernel."""
     parts = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
     return Cascade.apply(*parts, plan, kernel, scale).transpose(0, 1)[None]
 
 
 def _interface(function: Callable, masked: bool = False) -> Callable:
-    """As transformers calls it. Without a plan (generate, a plain batch) it is transformers' own sdpa.
+    """A kernel as transformers calls it. Without a plan (generate, a plain batch) it is transformers' own sdpa.
 
-    masked: whether the function knows windows and tokens that look both ways; a family that has them decodes by them.
+    masked: whether the function handles windows and tokens that attend in both directions, which some families have.
     """
 
-    def attend(module, query, key, value, attention_mask, scaling=None, plan: Plan | None = None, **kwargs):
+    def attend(
+        module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+        attention_mask: torch.Tensor | None, scaling: float | None = None, plan: Plan | None = None, **kwargs: object,
+    ) -> tuple[torch.Tensor, None]:
         if plan is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         window = kwargs.get("sliding_window")
@@ -100,15 +107,15 @@ CAPABILITY = {"prefix_fa4": (9, 0)}  # the least that has a backward pass
 
 
 class Choice(NamedTuple):
-    """A kernel's name, and why it is the one."""
+    """A kernel's name, and why it was chosen."""
 
     name: str
     why: str
 
 
 def choose(device: torch.device, dtype: torch.dtype, heads: Heads = QWEN2_VL_2B,
-           among: tuple[str, ...] = ("prefix_fa4", "prefix_flash", "prefix_varlen")) -> Choice:  # fmt: skip
-    """The first kernel of `among` that gives sdpa's numbers on this device, else sdpa; logged with the reason."""
+           among: tuple[str, ...] = ("prefix_fa4", "prefix_flash", "prefix_varlen")) -> Choice:
+    """The first kernel of `among` that reproduces sdpa's numbers on this device, else sdpa; logged with the reason."""
     choice = _choose(device, dtype, heads, among)
     log.info("attention: %s, because %s", *choice)
     return choice
@@ -125,7 +132,7 @@ def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple
             refused.append(lacking)
             continue
         fault = _fault(name, device, dtype, heads)
-        if fault is None and name in TOWERS:  # it will serve the vision tower too
+        if fault is None and name in TOWERS:  # the vision tower will use it too
             fault = _fault(name, device, dtype, QWEN2_VL_TOWER)
         if fault is None:
             return Choice(name, "; ".join([*refused, "it gives sdpa's numbers here, forward and backward"]))
@@ -133,10 +140,10 @@ def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple
     return Choice("prefix_sdpa", "; ".join(refused))
 
 
-def install(model, choice: Choice) -> None:
-    """Let the language model use the chosen kernel, and the vision tower its flash-attn, where transformers knows it.
+def install(model: PreTrainedModel, choice: Choice) -> None:
+    """Let the language model use the chosen kernel, and the vision tower the same flash-attn if transformers has it.
 
-    transformers is asked for a kernel only where it finds the package itself: else it would look for it on a hub.
+    transformers is asked for a kernel only if it finds the package itself; otherwise it would look for it on a hub.
     """
     vision = TOWERS.get(choice.name, "sdpa")
     if choice.name == "prefix_fa4" and not getattr(import_utils, "is_flash_attn_4_available", bool)():
@@ -145,32 +152,31 @@ def install(model, choice: Choice) -> None:
 
 
 def missing(name: str, device: torch.device) -> str | None:
-    """The package that a kernel needs and this environment lacks, or the capability that the GPU lacks."""
+    """What a kernel needs and this machine lacks, a package or a compute capability; None if nothing is missing."""
     package, version = NEEDS.get(name, ("", None))
     if version is not None and version() is None:
         return f"{package} is not installed"
     least = CAPABILITY.get(name)
     if least is not None and (has := torch.cuda.get_device_capability(device)) < least:
-        return f"{package} needs compute capability {least[0]}.{least[1]} for its backward pass, this GPU has " + (
-            f"{has[0]}.{has[1]}"
-        )
+        needed, present = ("{}.{}".format(*version) for version in (least, has))
+        return f"{package} needs compute capability {needed} for its backward pass, this GPU has {present}"
     return None
 
 
 def _fault(name: str, device: torch.device, dtype: torch.dtype, heads: Heads) -> str | None:
-    """What is wrong with a kernel on this device, measured against sdpa on a small plan; None when nothing is."""
+    """What is wrong with a kernel on this device, compared with sdpa on a small plan; None if nothing is."""
     plan = Plan((70, 33), ((5, 17, 1), (9, 130)))
-    maker = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     counts = (heads.queries, heads.keys, heads.keys, heads.queries)
     shapes = [(1, count, len(plan), heads.width) for count in counts]
-    query, key, value, grad = (torch.randn(shape, generator=maker).to(device, dtype) for shape in shapes)
+    query, key, value, grad = (torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
     results = []
     for function in (sdpa, FUNCTIONS[name]):
         parts = [part.detach().clone().requires_grad_() for part in (query, key, value)]
         try:
             output = function(*parts, plan, heads.width**-0.5)
             output.backward(grad)
-        except Exception as error:  # a kernel of another version may refuse in any way
+        except Exception as error:  # a kernel of another version may raise anything
             return f"cannot run ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         results.append([output.detach(), *(part.grad for part in parts)])
     off = max(float((a - b).float().norm() / a.float().norm()) for a, b in zip(*results, strict=True))
@@ -178,7 +184,7 @@ def _fault(name: str, device: torch.device, dtype: torch.dtype, heads: Heads) ->
 
 
 def _computed(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """In the type of an autocast around them: rotated queries and keys are in float32, and kernels take no mixture."""
+    """Cast to the type of a surrounding autocast: rotated queries and keys are float32, and kernels need one type."""
     kind = parts[0].device.type
     if not torch.is_autocast_enabled(kind):
         return parts

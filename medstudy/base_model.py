@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import models
+from medstudy import models, redact
 from medstudy.params import Study
 from medstudy.resolution import Size, plan
-from medstudy.stamp import public
 
 SIZES = tuple(Size(side, side) for side in (224, 448, 1024, 2048))
 
@@ -23,7 +22,7 @@ def examine(study: Study, folder: Path) -> pd.DataFrame:
     """
     family = models.load(study.model, shown=[rung.label for rung in study.inference])
     about = {
-        "id": public(study.model.id) or "a folder",
+        "id": redact.hub_id(study.model.id) or "a folder",
         "revision": family.revision,
         "family": study.model.family,
         "dtype": study.model.dtype,

@@ -22,6 +22,7 @@ from medstudy.params import Optimisation
 from medstudy.pictures import Picture
 from medstudy.records import Example
 from medstudy.resolution import Add, Control, Geometry, Mixed, Shown, Single, Size, Training, current, plan, scale
+from medstudy.row_layout import Packed, Plan, Row
 from medstudy.supply import Supply
 
 Seen = tuple[Example, Shown]
@@ -45,7 +46,7 @@ class Micro:
 class Batch:
     """A packed row and its images, each as uint8 pixels [height, width, 3] or as a frozen tower's features."""
 
-    packed: prefix.Packed
+    packed: Packed
     images: list[torch.Tensor]
 
 
@@ -211,13 +212,13 @@ def pictured(example: Example, shown: Shown) -> list[tuple[str, Image.Image | Pi
     return list(zip(names, example.images, shown.views, strict=True))
 
 
-def workload(rows: Sequence[prefix.Row], plan_: prefix.Plan) -> cost.Workload:
+def workload(rows: Sequence[Row], plan_: Plan) -> cost.Workload:
     """The amount of work in a packed row."""
     answers = sum(len(b) - a for row in rows for b, a in zip(row.branches, row.answers, strict=True))
     return cost.Workload(tuple(n for row in rows for n in row.patches), len(plan_), plan_.pairs, answers)
 
 
-def training_flops(supply: Supply, rows: Sequence[prefix.Row]) -> float:
+def training_flops(supply: Supply, rows: Sequence[Row]) -> float:
     """FLOPs of a forward and backward pass over rows that are packed together."""
     work, trained = workload(rows, prefix.plan(supply.family, rows)), cost.Trained.of(supply.family)
     return cost.training_flops(supply.family.shape, work, trained, tower=supply.features is None)
@@ -252,7 +253,7 @@ def named(dataset: str, image_id: str, height: int, width: int) -> str:
     return f"image {image_id} of {dataset} at {height}x{width}"
 
 
-def _micro(supply: Supply, rows: list[prefix.Row], seen: list[Seen]) -> Micro:
+def _micro(supply: Supply, rows: list[Row], seen: list[Seen]) -> Micro:
     family = supply.family
     packed = prefix.pack(family, rows)
     images = [supply(image, view) for example, shown in seen for _, image, view in pictured(example, shown)]

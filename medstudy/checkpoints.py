@@ -1,25 +1,33 @@
-"""Checkpoints in the hub's format: weights or adapters, processor, a model card, and medstudy.json: what made it.
+"""Checkpoints in the hub's format: weights or adapters, processor, model card, and a stamp (`medstudy.stamp`).
 
-A folder takes its name when all of it is written: one whose save was interrupted does not exist under that name.
+A folder gets its name once all of it is written, so a save that was interrupted leaves no folder of that name.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import PartialState
+from huggingface_hub import ModelCard
 
 from medstudy import paths, precision, sharding
+from medstudy.family_protocol import Family
 from medstudy.stamp import STAMP
 
+if TYPE_CHECKING:
+    from peft import PeftModel  # slow to import, and few runs need it
 
-def save(family, folder: Path, stamp: dict, adapter=None, card=None) -> None:
-    """Write a family's model; of several processes all must call this, and the first one writes.
 
-    adapter: what `adapters.add` returned; the folder then holds the adapters alone. card: a huggingface_hub ModelCard.
-    Weights are saved in the type that the model computes in, adapters in that in which they were trained.
+def save(
+    family: Family, folder: Path, stamp: dict, adapter: PeftModel | None = None, card: ModelCard | None = None
+) -> None:
+    """Write a family's model. All processes of a training must call this; the first one writes.
+
+    adapter: the result of `adapters.add`; the folder then holds the adapters alone. Weights are saved in the type in
+    which the model computes, adapters in the type in which they were trained.
     """
     state = PartialState()
     tensors = _tensors(family.model, adapter, state.is_main_process)
@@ -29,39 +37,41 @@ def save(family, folder: Path, stamp: dict, adapter=None, card=None) -> None:
             _write(family, temporary, adapter, tensors, stamp)
             family.processor.save_pretrained(temporary)
             (temporary / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
-            (temporary / "README.md").unlink(missing_ok=True)  # peft's own, an empty form
+            (temporary / "README.md").unlink(missing_ok=True)  # peft writes an empty form
             if card is not None:
                 card.save(temporary / "README.md")
     state.wait_for_everyone()
 
 
-def _write(family, folder: Path, adapter, tensors: dict | None, stamp: dict) -> None:
+def _write(
+    family: Family, folder: Path, adapter: PeftModel | None, tensors: dict[str, torch.Tensor] | None, stamp: dict
+) -> None:
     given = {} if tensors is None else {"state_dict": tensors}
     if adapter is not None:
         for config in adapter.peft_config.values():
-            config.base_model_name_or_path = stamp.get("base_model") or ""  # for None peft writes where it was loaded
+            config.base_model_name_or_path = stamp.get("base_model") or ""  # None: peft writes a local folder
         adapter.save_pretrained(folder, **given)
         return
     config, kind = family.model.config, precision.own(family.model)
     family.model.save_pretrained(folder, **given)
-    if config.dtype != kind:  # it wrote the type of the weights at hand
+    if config.dtype != kind:  # it wrote the type of the float32 weights
         config.dtype = kind
         config.save_pretrained(folder)
 
 
-def _tensors(model: torch.nn.Module, adapter, keep: bool) -> dict[str, torch.Tensor] | None:
-    """The weights to save, whole and in their type on the disk; None where the model holds them just so."""
+def _tensors(model: torch.nn.Module, adapter: PeftModel | None, keep: bool) -> dict[str, torch.Tensor] | None:
+    """The weights to save, whole and in the type to save them in; None if the model holds them in this form already."""
     kind, saved = precision.own(model), adapter or model
     every = saved.named_parameters(remove_duplicate=False)
     named = {name: parameter for name, parameter in every if adapter is None or "lora_" in name}
     types = {p.dtype for p in named.values()}
     if not any(isinstance(p, sharding.DTensor) for p in named.values()) and (adapter or types <= {kind}):
         return None
-    made: dict[int, torch.Tensor] = {}  # tied weights stay one
+    tensors: dict[int, torch.Tensor | None] = {}  # tied weights stay one tensor
     for parameter in named.values():
-        if id(parameter) not in made:
+        if id(parameter) not in tensors:
             tensor = sharding.whole(parameter.detach())
             tensor = tensor if adapter else tensor.to(kind)
-            made[id(parameter)] = tensor.cpu() if keep else None
+            tensors[id(parameter)] = tensor.cpu() if keep else None
     buffers = {} if adapter else {name: b for name, b in saved.state_dict().items() if name not in named}
-    return buffers | {name: made[id(parameter)] for name, parameter in named.items()} if keep else None
+    return buffers | {name: tensors[id(parameter)] for name, parameter in named.items()} if keep else None

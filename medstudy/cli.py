@@ -142,10 +142,10 @@ def _data_commands(commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from medstudy import params, schedulers, workflow
+    from medstudy import devices, params, schedulers, workflow
 
     console, study = Console(), params.load(options.study)
-    how = schedulers.How(options.cores or schedulers.cores(), options.profile, options.jobs, tuple(options.only))
+    how = schedulers.How(options.cores or devices.cores(), options.profile, options.jobs, tuple(options.only))
     if options.dry_run:
         if workflow.preview(study, how, console):
             console.print("What the whole study costs:", highlight=False)
@@ -164,7 +164,7 @@ def _run(options: argparse.Namespace) -> None:
 def _retry(options: argparse.Namespace) -> None:
     import shutil
 
-    from medstudy import grid, params, paths, schedulers, workflow
+    from medstudy import devices, grid, params, paths, schedulers, workflow
 
     study = params.load(options.study)
     asked = workflow.matching(grid.plan(study), options.jobs_ or ["*"])
@@ -175,7 +175,7 @@ def _retry(options: argparse.Namespace) -> None:
     for job in failed if options.fresh else ():
         shutil.rmtree(paths.scratch(job.dir), ignore_errors=True)
     names = tuple(job.name for job in failed)
-    how = schedulers.How(options.cores or schedulers.cores(), options.profile, options.jobs, names)
+    how = schedulers.How(options.cores or devices.cores(), options.profile, options.jobs, names)
     _prepare(options, study, how)
     workflow.run(study, options.study, how, Console())
     print(f"Done: {', '.join(names)}. What waited for them: python -m medstudy run {shlex.quote(options.study)}")
@@ -222,9 +222,9 @@ def _costs(study, tflops: float | None, cores: int | None) -> None:
 
 def _totals(frame, cores: int | None) -> dict[str, float]:
     """With as many jobs at once as cores; on a card one."""
-    from medstudy import estimate, estimate_table, schedulers
+    from medstudy import devices, estimate, estimate_table
 
-    return estimate.totals(frame, cores or (schedulers.cores() if estimate_table.on_cpu(frame) else 1))
+    return estimate.totals(frame, cores or (devices.cores() if estimate_table.on_cpu(frame) else 1))
 
 
 def _data_check(options: argparse.Namespace) -> int:
@@ -301,9 +301,9 @@ def _rescore(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from medstudy import export, rescoring
+    from medstudy import export, provenance, rescoring
 
-    files = export.export(rescoring.find(options.what), options.out, options.to, options.date, export.git_hash())
+    files = export.export(rescoring.find(options.what), options.out, options.to, options.date, provenance.commit())
     print(f"Written: {len(files)} files below {options.out}")
 
 

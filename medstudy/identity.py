@@ -111,7 +111,7 @@ def _least_description(rows: pd.DataFrame) -> list[float]:
     least = []
     for row in rows.itertuples():
         if not row.cell_line and not row.localizations:
-            raise DataError("a description's reference needs a cell line or localizations; a row has neither")
+            raise DataError("The reference of a description needs a cell line or localizations, but a row has neither.")
         line = standard.strict_class(row.answer, row.cell_line, lines) if row.cell_line else 1.0
         found = standard.strict_localizations(row.answer, row.localizations, places) if row.localizations else 1.0
         least.append(min(line, found))

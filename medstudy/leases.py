@@ -7,9 +7,6 @@ a Slurm allocation the locks are that allocation's own, as its ids are.
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,25 +16,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from medstudy import devices
+from medstudy.devices import VARIABLE
 from medstudy.errors import ParamsError, RunError
 
-VARIABLE = "CUDA_VISIBLE_DEVICES"
-ID = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")  # anything else ends the list, as it does for CUDA
 POLL_SECONDS = 0.5
 SHARED = Path("/tmp")  # TMPDIR may be a user's own
-DRIVER = Path("/proc/driver/nvidia/gpus")
-
-
-def visible() -> list[str]:
-    """The ids of the cards that this process may use: what CUDA_VISIBLE_DEVICES says, else all of the machine."""
-    if VARIABLE not in os.environ:
-        return _present()
-    ids: list[str] = []
-    for word in map(str.strip, os.environ[VARIABLE].split(",")):
-        if not ID.fullmatch(word) or word in ids:
-            break
-        ids.append(word)
-    return ids
 
 
 @contextmanager
@@ -49,7 +33,7 @@ def lease(count: int | None, folder: Path | None = None) -> Iterator[list[str]]:
     seen; with None, and on a machine without cards, nothing changes, and it yields []. folder: of the locks. Raises
     ParamsError when there are fewer cards than that.
     """
-    ids = visible() if count is not None else []
+    ids = devices.visible() if count is not None else []
     if not ids:
         yield []
         return
@@ -125,23 +109,3 @@ def _environment(ids: str) -> Iterator[None]:
             os.environ.pop(VARIABLE, None)
         else:
             os.environ[VARIABLE] = before
-
-
-def _present() -> list[str]:
-    """All cards of the machine by their number; of one that is cut into instances (MIG), these by their name."""
-    if shutil.which("nvidia-smi"):
-        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
-        if said.returncode == 0:
-            return _listed(said.stdout)
-    return [str(number) for number in range(len(list(DRIVER.iterdir())))] if DRIVER.is_dir() else []
-
-
-def _listed(text: str) -> list[str]:
-    """The ids in what `nvidia-smi -L` prints: `GPU 0: …`, and below a card that is cut `MIG …: (UUID: MIG-…)`."""
-    cards: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if card := re.match(r"GPU (\d+):", line):
-            cards[card[1]] = []
-        elif (part := re.search(r"UUID: (MIG-[\w/-]+)", line)) and cards:
-            cards[list(cards)[-1]].append(part[1])
-    return [name for card, parts in cards.items() for name in parts or [card]]

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from medstudy import grid, notebook
+from medstudy import grid, lock, paths
 from medstudy.errors import ParamsError
 from medstudy.params import Study
 
@@ -44,7 +44,7 @@ def find(study: Study, name: str) -> list[grid.Job]:
 
 def file(job: grid.Job) -> Path:
     """Where a run's log is, while it works and afterwards."""
-    return notebook.logs(job.dir) / "log.txt"
+    return paths.logs(job.dir) / "log.txt"
 
 
 def newest(job: grid.Job) -> str:
@@ -82,7 +82,7 @@ def follow(job: grid.Job, count: int = LINES, every: float = POLL_SECONDS) -> It
         yield from last(log, count)
         place = log.stat().st_size
     while True:
-        busy = notebook.running(job.dir)
+        busy = lock.running(job.dir)
         content, place = _since(log, place, whole=busy)
         for line in collapsed(content):
             if line != said:

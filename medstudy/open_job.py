@@ -2,7 +2,7 @@
 
 It checks the parameters cell, loads the study, finds the job, makes what the job needs where a person opened the
 notebook, and prints a header. What follows gets `study` (the settings of one model's study) and `job` (its name,
-parameters, folder and inputs) and plans nothing again. The cell that makes the run takes its lock and writes its record:
+parameters, folder and inputs) and plans nothing again. The cell that makes the run locks it and writes its record:
 `with recorded(study, job) as new:`.
 """
 

@@ -1,4 +1,4 @@
-"""The layout of a packed row: which tokens belong together, and which may attend to which."""
+"""A packed row: its tokens, and its layout, which says which token may attend to which."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 @dataclass(frozen=True)
 class Segments:
-    """Pairs of query and key runs, as cumulative lengths on a device."""
+    """Lengths of query runs, and of the key runs that they attend to, one pair each."""
 
     queries: tuple[int, ...]
     keys: tuple[int, ...]
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """Cumulative query and key lengths [n + 1] int32, and the longest of each; kept for the other layers."""
+        """Cumulative query and key lengths [n + 1] int32, and the longest of each; cached for the other layers."""
         held = self.__dict__.setdefault("_held", {})
         if device not in held:
             sums = [torch.tensor([0, *n]).cumsum(0).to(device, torch.int32) for n in (self.queries, self.keys)]
@@ -28,8 +28,8 @@ class Segments:
 class Plan:
     """The layout of a packed row: the prefixes of all its images, then the branches of each, image by image.
 
-    prefixes: tokens of each image's prefix; branches: for each image the tokens of each of its branches; both: for each
-    image the runs (start, end) of its prefix whose tokens look at each other in both directions, () where none do.
+    prefixes: length of each image's prefix; branches: for each image the length of each of its branches; both: for each
+    image the runs (start, end) of its prefix whose tokens attend to each other in both directions, () if none do.
     """
 
     prefixes: tuple[int, ...]
@@ -41,7 +41,7 @@ class Plan:
 
     @property
     def shared(self) -> int:
-        """Tokens of all prefixes: where the branches begin."""
+        """Length of all prefixes: where the branches begin."""
         return sum(self.prefixes)
 
     @property
@@ -65,29 +65,29 @@ class Plan:
 
     @cached_property
     def place(self) -> torch.Tensor:
-        """[S] where each token stands in a sequence of its prefix and its branch alone."""
+        """[S] the position of each token in a sequence of only its prefix and its branch."""
         own = [torch.arange(n) for n in self.prefixes]
         own += [torch.arange(p, p + n) for p, image in zip(self.prefixes, self.branches, strict=True) for n in image]
         return torch.cat(own)
 
     @cached_property
     def block(self) -> torch.Tensor:
-        """[S] the run, counted over the row, of a token that looks both ways; -1 of all others."""
-        made, start, count = torch.full((len(self),), -1), 0, 0
+        """[S] the run, counted over the row, of a token that attends in both directions; -1 for all others."""
+        block, start, count = torch.full((len(self),), -1), 0, 0
         for prefix, runs in zip(self.prefixes, self.both, strict=False):
             for first, end in runs:
-                made[start + first : start + end] = count
+                block[start + first : start + end] = count
                 count += 1
             start += prefix
-        return made
+        return block
 
     @cached_property
     def mask(self) -> torch.Tensor:
-        """[S, S] bool, True where a query may look: the definition, which the tests hold the kernels to."""
+        """[S, S] bool, True where a query may attend to a key: the definition that the tests compare kernels with."""
         return self.within(None)
 
     def within(self, window: int | None) -> torch.Tensor:
-        """`mask` for a layer that looks back fewer than `window` places."""
+        """`mask` for a layer that attends to fewer than `window` places back."""
         order, image, branch, block = torch.arange(len(self)), self.image, self.branch, self.block
         same = (image[:, None] == image) & ((branch == -1) | (branch[:, None] == branch))
         ahead = (block[:, None] == block) & (block >= 0)
@@ -95,13 +95,13 @@ class Plan:
         return same & near & ((order[:, None] >= order) | ahead)
 
     def masks(self, device: torch.device, window: int | None = None) -> tuple[tuple[torch.Tensor | None, ...], ...]:
-        """For each image its prefix's [prefix, prefix], None where that is causal, and its branches' bool mask.
+        """For each image the bool masks of its prefix and of its branches, cached for the other layers.
 
-        The latter is [branch tokens, prefix + branch tokens]. Kept for the other layers.
+        [prefix, prefix], or None if that is causal; and [branch tokens, prefix + branch tokens].
         """
         held = self.__dict__.setdefault("_held", {})
         reach = max(self.prefixes) + max((n for image in self.branches for n in image), default=0)
-        window = None if window is None or window >= reach else window  # it reaches all
+        window = None if window is None or window >= reach else window  # a window that covers all is none
         if (device, window) not in held:
             alone = [replace(self, prefixes=(p,), branches=(image,), both=self.both[i : i + 1])
                      for i, (p, image) in enumerate(zip(self.prefixes, self.branches, strict=True))]  # fmt: skip
@@ -118,25 +118,25 @@ class Plan:
 
     @cached_property
     def own(self) -> Segments:
-        """Every prefix and every branch by itself."""
+        """Every prefix attends to itself, and every branch to itself."""
         lengths = (*self.prefixes, *(n for image in self.branches for n in image))
         return Segments(lengths, lengths)
 
     @cached_property
     def back(self) -> Segments:
-        """All branches of an image, looking at its prefix."""
+        """All branches of an image attend to its prefix."""
         return Segments(tuple(map(sum, self.branches)), self.prefixes)
 
 
 @dataclass(frozen=True)
 class Row:
-    """Token ids of one image's prefix and of its branches; `answers[k]` is where branch k's answer starts in it."""
+    """Token ids of one image's prefix and of its branches; branch k's answer starts at its token `answers[k]`."""
 
     prefix: list[int]
     branches: list[list[int]]
     answers: list[int]
-    grids: torch.Tensor  # [images, 3] layout of each image of the prefix, as its family says it (`grid`)
-    patches: tuple[int, ...]  # that the tower works on for each image
+    grids: torch.Tensor  # [images, 3] grid of each image of the prefix (`Family.grid`)
+    patches: tuple[int, ...]  # patches of each image in the tower
 
     def __len__(self) -> int:
         return len(self.prefix) + sum(map(len, self.branches))
@@ -146,9 +146,9 @@ class Row:
 class Packed:
     """A packed row of S tokens, Q branches and A answer tokens.
 
-    ids [1, S]; positions [axes, 1, S]: three with M-RoPE, else one; at [A]: the place that predicts each answer
-    token; targets [A]: that token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3]
-    layouts; visual: the number of its visual tokens.
+    ids [1, S]; positions [axes, 1, S]: three axes with M-RoPE, else one; at [A]: the place that predicts each answer
+    token; targets [A]: that token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3];
+    visual: the number of visual tokens.
     """
 
     ids: torch.Tensor
@@ -175,6 +175,7 @@ class Seen:
 
 
 def _branch_mask(prefix: int, lengths: tuple[int, ...]) -> torch.Tensor:
+    """[branch tokens, prefix + branch tokens] bool: the whole prefix, and the own branch causally."""
     branch = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths, dtype=torch.long))
     order = torch.arange(len(branch))
     own = (branch[:, None] == branch) & (order[:, None] >= order)

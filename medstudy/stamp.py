@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from transformers.utils import cached_file
 
+from medstudy import redact
 from medstudy.describe import words
 from medstudy.resolution import Training, trained_on
 
@@ -49,19 +50,6 @@ def told(source: str, labels: Sequence[str] = (), revision: str | None = None) -
         return None
     policy = policy_of(stamp)
     others = [label for label in labels if label not in trained_on(policy)]
-    known = f"{_public(source)} was trained by medstudy at this resolution: {words(policy)}."
+    known = f"{redact.last(source)} was trained by medstudy at this resolution: {words(policy)}."
     warned = f" {', '.join(others)}: another resolution, at which it may do worse." if others else ""
     return known + warned
-
-
-def public(source: str) -> str | None:
-    """A model's id as others may read it: a hub id, or None for a local folder or the stand-in."""
-    return None if source == "base" or _local(source) else source
-
-
-def _public(source: str) -> str:
-    return Path(source).name if _local(source) else source
-
-
-def _local(source: str) -> bool:
-    return source.startswith(("/", ".", "~")) or Path(source).is_dir()

@@ -24,8 +24,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from medstudy import grid, logs, notebook, params, paths, provenance, workflow
+from medstudy import grid, logs, params, paths, provenance, redact, workflow
 from medstudy.errors import RunError
+from medstudy.formatting import duration
 from medstudy.params import Study
 
 STATES = ("done", "running", "failed", "stopped", "waiting")
@@ -112,9 +113,9 @@ def sentence(total: Mapping) -> str:
         return said
     if total["unknown"] == total["jobs"]:
         return f"{said} What is left is known once a job of each kind has run."
-    parts = [_known(f"{_clock(total['work_seconds'])} of work", total["unknown"], total["work_seconds"])]
+    parts = [_known(f"{duration(total['work_seconds'])} of work", total["unknown"], total["work_seconds"])]
     if total["seconds_left"] is not None:
-        parts.append(f"{_clock(total['seconds_left'])} with {total['running']} at once")
+        parts.append(f"{duration(total['seconds_left'])} with {total['running']} at once")
     hours = f"{total['device_hours']:.2f} device-hours"
     parts.append(_known(hours, total["device_unknown"], total["device_hours"] or not total["device_unknown"]))
     return f"{said} Left: {'; '.join(parts)}."
@@ -236,7 +237,7 @@ def _kinds(job: grid.Job) -> list[tuple]:
 def _running_for(job: grid.Job) -> float:
     """Seconds since papermill started the notebook of a run; NaN before it did."""
     try:
-        text = (notebook.logs(job.dir) / "notebook.ipynb").read_text(encoding="utf-8")
+        text = (paths.logs(job.dir) / "notebook.ipynb").read_text(encoding="utf-8")
         started = datetime.fromisoformat(json.loads(text)["metadata"]["papermill"]["start_time"])
     except (OSError, ValueError, KeyError, TypeError):
         return math.nan
@@ -244,10 +245,8 @@ def _running_for(job: grid.Job) -> float:
 
 
 def _short(line: str) -> str:
-    """A log line without the places of this machine."""
-    for place, name in ((paths.ROOT, "."), (Path.home(), "~")):
-        if len(place.parts) > 1:
-            line = line.replace(f"{place}/", f"{name}/")
+    """A log line of at most `LINE` characters, without the folders of this machine."""
+    line = redact.text(line)
     return line if len(line) <= LINE else f"{line[: LINE - 1]}…"
 
 
@@ -264,7 +263,7 @@ def _stages(rows: pd.DataFrame) -> Table:
     for stage, own in rows.groupby("stage", sort=False):
         counts = [str(int((own["state"] == state).sum()) or "") for state in STATES]
         left, unknown = own["left"].sum(), int(own["left"].isna().sum())
-        made.add_row(stage, str(len(own)), *counts, _known(_clock(left), unknown, left))
+        made.add_row(stage, str(len(own)), *counts, _known(duration(left), unknown, left))
     return made
 
 
@@ -294,10 +293,3 @@ def _known(text: str, unknown: int, some: float) -> str:
         return text
     rest = f"unknown for {unknown} {'job' if unknown == 1 else 'jobs'}"
     return f"{text} ({rest})" if some else f"{rest}{' with a model' if 'device' in text else ''}"
-
-
-def _clock(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

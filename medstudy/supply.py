@@ -20,7 +20,7 @@ from torch.utils.data import get_worker_info
 from tqdm import tqdm
 from transformers.image_utils import PILImageResampling
 
-from medstudy import paths, shelf, views
+from medstudy import code_hash, shelf, views
 from medstudy.errors import ModelError, RunError
 from medstudy.family_protocol import Family
 from medstudy.params import Study
@@ -98,7 +98,7 @@ class Supply:
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         model, kind = self.family.model, str(self.family.tower[0].dtype)
         settings = (*self.family.pixel_settings, kind, model.config.vision_config._attn_implementation)
-        versions = (metadata.version("transformers"), torch.__version__, paths.code("models/*.py", "supply.py"))
+        versions = (metadata.version("transformers"), torch.__version__, code_hash.code("models/*.py", "supply.py"))
         return shelf.key(digest.hexdigest(), settings, model.device.type, versions)
 
     def _features(self, image: Image.Image | Picture, shown: Shown) -> torch.Tensor:

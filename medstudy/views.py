@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medstudy import paths, shelf
+from medstudy import code_hash, shelf
 from medstudy.pictures import Picture
 from medstudy.resize import resize
 from medstudy.resolution import Shown
@@ -39,4 +39,4 @@ def key(picture: Picture, shown: Shown, interpolation: str) -> str:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in LIBRARIES} | {"medstudy": paths.code(*SOURCES)}
+    return {name: metadata.version(name) for name in LIBRARIES} | {"medstudy": code_hash.code(*SOURCES)}

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medstudy import leases, paths
+from medstudy import code_hash, devices, lock, paths
 
 PRELOAD = (
     "medstudy.training",
@@ -33,7 +33,7 @@ PRELOAD = (
     "transformers.models.qwen2_vl.modeling_qwen2_vl",
     "ipykernel.kernelapp",
 )
-PASSED = (leases.VARIABLE, paths.HELD)  # of the environment of whoever asks for a kernel; the server's own is older
+PASSED = (devices.VARIABLE, lock.HELD)  # of the environment of whoever asks for a kernel; the server's own is older
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def server(log: Path) -> Iterator[str]:
     """A server for kernels, as long as the block lasts; yields its address, a path that must be short. log: its own."""
     with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(log, "w", encoding="utf-8") as log:
         address = f"{folder}/warm"
-        _code(address).write_text(paths.content("**/*.py"), encoding="utf-8")
+        _code(address).write_text(code_hash.content("**/*.py"), encoding="utf-8")
         command = [sys.executable, "-m", "medstudy.warm", "serve", address]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}  # ipykernel says how to connect by hand
         process = subprocess.Popen(command, cwd=paths.ROOT, stderr=log, **quiet)
@@ -57,7 +57,7 @@ def listens(address: str) -> bool:
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(address)
-        return _code(address).read_text(encoding="utf-8") == paths.content("**/*.py")
+        return _code(address).read_text(encoding="utf-8") == code_hash.content("**/*.py")
     except OSError:
         return False
 
@@ -87,8 +87,8 @@ def serve(address: str) -> None:
         listener.settimeout(1)
         for name in PRELOAD:
             importlib.import_module(name)
-        for file in paths.matching("**/*.py"):
-            paths.syntax_of(file)  # kernels name their runs by it
+        for file in code_hash.matching("**/*.py"):
+            code_hash.syntax_of(file)  # kernels name their runs by it
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended kernels leave no zombies
         while os.getppid() == parent:
             try:

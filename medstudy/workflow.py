@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from medstudy import grid, logs, notebook, paths, provenance, requests, schedulers, wall_clock, warm
+from medstudy import grid, lock, logs, paths, provenance, requests, schedulers, wall_clock, warm
 from medstudy.errors import ModelError, ParamsError, RunError
+from medstudy.formatting import duration
 from medstudy.params import Study
 from medstudy.schedulers import How
 
@@ -76,7 +77,7 @@ def run(study: Study, file: str, how: How, console: Console) -> bool:
     warmed = warm.server(log.with_suffix(".kernels.txt")) if how.local and _many(jobs) else nullcontext()
     with _marked(study), warmed as kernels:
         while _again(jobs, _pass(study, file, how, jobs, log, console, kernels)):
-            _watch(study, jobs, lambda: any(notebook.running(job.dir) for job in jobs if not job.done), console)
+            _watch(study, jobs, lambda: any(lock.running(job.dir) for job in jobs if not job.done), console)
     if missing := [job for job in jobs if not job.done]:
         raise RunError(_why(study, file, missing, log))
     return all(job.done for job in every)
@@ -133,7 +134,7 @@ def _again(jobs: list[grid.Job], before: int) -> bool:
     done = {job.name for job in jobs if job.done}
     left = [job for job in jobs if not job.done]
     ready = [job for job in left if state(job) == "waiting" and done.issuperset(job.needs)]
-    return any(notebook.running(job.dir) for job in left) or (len(done) > before and bool(ready))
+    return any(lock.running(job.dir) for job in left) or (len(done) > before and bool(ready))
 
 
 def _many(jobs: list[grid.Job]) -> bool:
@@ -183,9 +184,9 @@ def state(job: grid.Job) -> str:
     """done, running, failed (with an error), stopped (killed; it goes on where it was) or waiting."""
     if job.done:
         return "done"
-    if notebook.running(job.dir):
+    if lock.running(job.dir):
         return "running"
-    if (notebook.logs(job.dir) / notebook.ERROR).exists():
+    if (paths.logs(job.dir) / lock.ERROR).exists():
         return "failed"
     return "stopped" if logs.file(job).exists() else "waiting"
 
@@ -208,14 +209,14 @@ def _watch(study: Study, jobs: list[grid.Job], busy: Callable[[], bool], console
             for job in jobs:
                 if job.name not in finished and job.done:
                     finished.add(job.name)
-                    console.print(f"[{len(finished)}/{len(jobs)}] {_clock(elapsed)} {job.name}", highlight=False)
+                    console.print(f"[{len(finished)}/{len(jobs)}] {duration(elapsed)} {job.name}", highlight=False)
             if console.is_terminal:
                 live.update(_progress(jobs, len(finished), elapsed))
 
 
 def _progress(jobs: list[grid.Job], finished: int, elapsed: float) -> Text:
-    running = [job for job in jobs if not job.done and notebook.running(job.dir)]
-    lines = [f"{finished}/{len(jobs)} jobs done, {_clock(elapsed)}"]
+    running = [job for job in jobs if not job.done and lock.running(job.dir)]
+    lines = [f"{finished}/{len(jobs)} jobs done, {duration(elapsed)}"]
     lines += [f"  {job.name}: {logs.newest(job)}" for job in running]
     return Text("\n".join(lines), overflow="ellipsis", no_wrap=True)
 
@@ -266,7 +267,3 @@ def alone(job: grid.Job, file: str) -> str:
 
 def _indented(lines: list[str]) -> str:
     return "\n".join(f"    {line}" for line in lines)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60:d}:{int(seconds) % 60:02d}"

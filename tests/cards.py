@@ -1,4 +1,4 @@
-"""docs/data-sets.md: the table of public data sets, written from their cards. `python -m tests.cards` writes it."""
+"""docs/reference/data-sets.md: the table of public data sets, from their cards. `python -m tests.cards` writes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from medstudy import datasets, paths, readme
 from medstudy.records import SPLITS
 
-PAGE = paths.ROOT / "docs" / "data-sets.md"
+PAGE = paths.ROOT / "docs" / "reference" / "data-sets.md"
 HEAD = "| name | what | source | revision | images | questions | licence | columns read from |"
 
 

@@ -99,11 +99,6 @@ def test_no_file_of_a_checkpoint_names_a_place_of_this_machine(kind, request, ti
             assert f"{place}/" not in text and f'"{place}"' not in text, (file, place)
 
 
-def test_paths_in_parameters_stand_by_their_last_part():
-    tree = {"path": "/data/mine", "files": ["~/x.csv", "./y", "org/model", "what/ever"], "n": 3}
-    assert cards.scrubbed(tree) == {"path": "mine", "files": ["x.csv", "y", "org/model", "what/ever"], "n": 3}
-
-
 @pytest.mark.parametrize(
     ("policy", "said"),
     [

@@ -19,7 +19,7 @@ from medstudy.row_layout import Plan
 from medstudy.supply import Supply
 from tests.families import own_inputs
 
-GEMMA = OneSize(896, 896**2, patches=64, pooled=16)
+GEMMA = OneSize(896, 896**2, patches=64, merge=4)
 NATIVE = Native(max_pixels=10**8)
 
 

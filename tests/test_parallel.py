@@ -147,11 +147,11 @@ def test_uneven_passes_are_an_error_and_no_deadlock(monkeypatch):
     monkeypatch.setattr(Accelerator, "num_processes", 2)
     monkeypatch.setattr(training, "_sum", lambda local, _: local + torch.tensor([0.0] * 6 + [1]))
     with pytest.raises(RunError, match="makes 1 of 1 in 2 processes"):
-        training._held([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")
+        training._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")
     monkeypatch.setattr(training, "_sum", lambda local, _: local + torch.tensor([3.0, 1, 1, 1, 2, 4, 0]))
     with pytest.raises(RunError, match="makes 1 of 3 in 2 processes"):
-        training._held([Micro(None, 1, 1, 1, 1.0)], accelerator, "fsdp")
-    assert training._held([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")["questions"] == 4
+        training._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "fsdp")
+    assert training._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")["questions"] == 4
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from transformers import AutoModelForImageTextToText, LlavaOnevisionImageProcess
 from medstudy import batches, evaluation, models, training
 from medstudy.checkpoints import save
 from medstudy.errors import ModelError, ResolutionError
-from medstudy.models.internvl import Thumbnailed
 from medstudy.models.llava_onevision import Anyres
+from medstudy.models.tiles import Tiles
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.records import Question
 from medstudy.resolution import DownUp, Fixed, Native, Size, check_effect, plan, visual_tokens
@@ -25,8 +25,8 @@ from medstudy.supply import Supply
 from medstudy.views import render
 from tests.families import own_inputs
 
-LLAVA = Anyres(384, 384**2, patches=27, most=9)
-INTERN = Thumbnailed(448, 448**2, patches=32, merge=2)
+LLAVA = Anyres(384, 384**2, patches=27, merge=1, most=9)
+INTERN = Tiles(448, 448**2, patches=32, merge=2)
 QUESTION = Question("q", "Is there a dot?", "yes", "closed", "dot")
 GRIDS = [(1, 1), (1, 2), (3, 1), (2, 2), (2, 3), (3, 3), (4, 3), (7, 5)]  # of tiles
 

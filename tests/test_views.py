@@ -131,7 +131,7 @@ def test_another_decoder_or_resizer_makes_another_view(library, monkeypatch, ane
     (shown,) = plan(Fixed(side=56), Size(56, 56), QWEN)
     before = views.key(picture, shown, "bicubic")
     if library is None:
-        monkeypatch.setattr(views.paths, "code", lambda *patterns: "changed")
+        monkeypatch.setattr(views.code_hash, "code", lambda *patterns: "changed")
     else:
         version = views.metadata.version
         monkeypatch.setattr(views.metadata, "version", lambda name: "0" if name == library else version(name))

@@ -17,9 +17,7 @@ from medstudy.models.gemma3 import Gemma3
 from medstudy.models.idefics3 import Idefics3, SmolVLM
 from medstudy.models.internvl import InternVL
 from medstudy.models.llava_onevision import LlavaOnevision
-from medstudy.models.qwen2_5_vl import Qwen2_5VL
-from medstudy.models.qwen2_vl import Qwen2VL
-from medstudy.models.qwen3_vl import Qwen3VL
+from medstudy.models.qwen_vl import Qwen2_5VL, Qwen2VL, Qwen3VL
 
 REGISTRY = {
     family.name: family

@@ -31,9 +31,9 @@ from medstudy import attention, cost
 from medstudy.errors import ModelError
 from medstudy.models import generation
 from medstudy.models.family import SYSTEM, Family, user_text
-from medstudy.prefix import Packed, Row
 from medstudy.records import Question, Shot
 from medstudy.resolution import Geometry, Shown, Size
+from medstudy.row_layout import Packed, Row
 
 TYPES = ("token_type_ids", "mm_token_type_ids")
 TEXT = ("input_ids", "attention_mask", "labels", *TYPES)  # what a processor makes of text
