@@ -38,7 +38,7 @@ NEUTRAL = {  # module: why no result can change with it
 CHOICES = {  # module: the files that it imports and chooses from, or stops with; who makes something by one names it
     "report.py": ("*",),  # serves four stages, each with functions of its own
     "datasets/__init__.py": ("sources/*.py",),  # of data that are made elsewhere
-    "datasets/store.py": ("sources/own.py", "identity.py"),  # own data import theirs; a check passes or stops a study
+    "datasets/build.py": ("sources/own.py", "identity.py"),  # own data import theirs; a check passes or stops a study
     "images.py": ("imaging/dicom.py", "imaging/nifti.py", "imaging/slides.py", "imaging/tiff.py"),
 }
 READERS = CHOICES["images.py"]

@@ -1,12 +1,11 @@
-"""Metrics of one answer: a prediction and its reference in, numbers in [0, 1] out.
+"""Scores as others compute them: a prediction and its reference in, numbers in [0, 1] out.
 
 `author_*` follow the public evaluation code of the paper's first author (https://github.com/cliangyu/med_eval:
 Qwen2-VL fine-tuned and scored on VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets). Its oddities are kept, and
 each docstring names them.
 `llava_med_*` follow https://github.com/microsoft/LLaVA-Med (`llava/eval/run_eval.py` and `eval_metrics`).
-All others are standard metrics, reported alongside to separate effects of the oddities from effects of the model. With
-them a reference scores 1 on itself, and two references differ unless `medstudy.words` ignores every difference between
-them (checked by `medstudy.identity`). They skip reasoning before an answer, as in "<think>…</think> B".
+The standard scores, which separate effects of these oddities from effects of the model, are in
+`medstudy.standard_scores`.
 """
 
 from __future__ import annotations
@@ -17,15 +16,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medstudy import choices
 from medstudy.errors import DataError
 from medstudy.records import LETTERS
-from medstudy.words import ARTICLES, NUMBERS, final, matched, named
+from medstudy.standard_scores import precision_recall_f1, strict_class, strict_localizations
+from medstudy.words import ARTICLES, NUMBERS
 
 PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
 _DIGIT_COMMA = re.compile(r"\d,\d")
 _LONE_PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
 
 def normalise(text: str) -> list[str]:
@@ -57,12 +55,6 @@ def author_closed(prediction: str, answer: str) -> float:
     return float(answer.lower() in prediction.lower())
 
 
-def strict_closed(prediction: str, answer: str) -> float:
-    """1 if the prediction contains the answer as a word, and not its opposite: "yes and no" is wrong for both."""
-    given = {"yes", "no"}.intersection(_WORD.findall(final(prediction).lower()))
-    return float(given == {answer.lower()})
-
-
 def llava_med_closed(prediction: str, answer: str) -> float:
     """LLaVA-Med: 1 if the normalised answer is a substring of the normalised prediction and that contains yes or no.
 
@@ -83,26 +75,7 @@ def author_words(prediction: str, answer: str) -> tuple[float, float, float]:
     given, true = Counter(normalise(prediction)), Counter(normalise(answer))
     shared = sum(count for word, count in given.items() if word in true)
     missed = sum(count for word, count in true.items() if word not in given)
-    return _precision_recall_f1(shared, sum(given.values()), shared + missed)
-
-
-def multiset_words(prediction: str, answer: str) -> tuple[float, float, float]:
-    """Precision, recall, F1 over multisets of words, as in SQuAD (arXiv 1606.05250), on `words.matched`."""
-    given, true = map(Counter, matched(final(prediction), answer))
-    return _precision_recall_f1((given & true).total(), given.total(), true.total())
-
-
-def _precision_recall_f1(shared: int, given: int, true: int) -> tuple[float, float, float]:
-    if not shared:
-        return 0.0, 0.0, 0.0
-    precision, recall = shared / given, shared / true
-    return precision, recall, 2 * precision * recall / (precision + recall)
-
-
-def exact_match(prediction: str, answer: str) -> float:
-    """1 if both texts have the same words in the same order; 0 for a blank prediction."""
-    given, true = matched(final(prediction), answer)
-    return float(bool(given) and given == true)
+    return precision_recall_f1(shared, sum(given.values()), shared + missed)
 
 
 def llava_med_exact_match(prediction: str, answer: str) -> float:
@@ -116,16 +89,6 @@ def llava_med_exact_match(prediction: str, answer: str) -> float:
 def author_choice(prediction: str, answer: str) -> float:
     """1 if the first non-blank character, in upper case, is the letter: "Benign" counts as B, "(B)" as wrong."""
     return float(prediction.strip().upper()[:1] == answer)
-
-
-def chosen(prediction: str, options: Sequence[str] = ()) -> str | None:
-    """The letter of the only option that the prediction names, by letter or by text (see `medstudy.choices`)."""
-    return choices.read(prediction, options).letter
-
-
-def strict_choice(prediction: str, answer: str, options: Sequence[str] = ()) -> float:
-    """1 if the prediction names the answer's option and no other."""
-    return float(chosen(prediction, options) == answer)
 
 
 def likelihood(scores: Sequence[float], answer: str) -> float:
@@ -148,11 +111,6 @@ def likelihood(scores: Sequence[float], answer: str) -> float:
 def author_class(prediction: str, answer: str) -> float:
     """1 if the lower-cased prediction contains the answer, as "abnormal" contains "normal"."""
     return float(answer.lower() in prediction.lower())
-
-
-def strict_class(prediction: str, answer: str, classes: tuple[str, ...]) -> float:
-    """1 if the answer is the only known class that the prediction names, by the rules of `words.named`."""
-    return float(named(final(prediction), classes) == {answer})
 
 
 # Descriptions
@@ -183,7 +141,5 @@ def description(
         strict_line = strict_class(text, cell_line, known_lines)
     if localizations:
         recall = sum(names(text, name) for name in localizations) / len(localizations)
-        given = named(final(text), known_places)
-        shared = len(given & set(localizations))
-        strict_f1 = _precision_recall_f1(shared, len(given), len(set(localizations)))[2]
+        strict_f1 = strict_localizations(text, localizations, known_places)
     return hit, recall, strict_line, strict_f1

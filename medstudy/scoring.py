@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from medstudy import choices, metrics
+from medstudy import choices, metrics, standard_scores
 from medstudy.errors import DataError
 from medstudy.records import GREEDY
 
@@ -100,12 +100,9 @@ def _map(function: Callable, *columns: Sequence | pd.Series) -> np.ndarray:
 
 
 def _closed(rows: pd.DataFrame) -> pd.DataFrame:
-    answers = rows["answer"].str.lower()
-    if not answers.isin(["yes", "no"]).all():
-        wrong = answers[~answers.isin(["yes", "no"])].iloc[0]
-        raise DataError(f"The answer to a closed question is yes or no, got {wrong!r}. Make it open or class.")
+    answers = rows["answer"].map(standard_scores.yes_or_no)
     author = _map(metrics.author_closed, rows["raw_text"], answers)
-    strict = _map(metrics.strict_closed, rows["raw_text"], answers)
+    strict = _map(standard_scores.strict_closed, rows["raw_text"], answers)
     llava_med = _map(metrics.llava_med_closed, rows["raw_text"], answers)
     return _frame(rows, author=author, strict=strict, llava_med=llava_med, chance=0.5)
 
@@ -113,7 +110,8 @@ def _closed(rows: pd.DataFrame) -> pd.DataFrame:
 def _open(rows: pd.DataFrame) -> pd.DataFrame:
     pair = rows["raw_text"], rows["answer"]
     author = _map(metrics.author_words, *pair)
-    strict = _map(lambda text, true: (*metrics.multiset_words(text, true), metrics.exact_match(text, true)), *pair)
+    strict = _map(lambda text, true: (*standard_scores.multiset_words(text, true),
+                                      standard_scores.exact_match(text, true)), *pair)
     return _frame(rows, author=author[:, 1], strict=strict[:, 1], precision=author[:, 0],
                   recall=author[:, 1], f1=author[:, 2], strict_precision=strict[:, 0],
                   strict_recall=strict[:, 1], strict_f1=strict[:, 2], exact=strict[:, 3],
@@ -145,9 +143,9 @@ def _class(rows: pd.DataFrame) -> pd.DataFrame:
     for _, same in rows.groupby(["dataset", "question_id"], sort=False):
         classes = tuple(sorted(same["answer"].unique()))
         author = _map(metrics.author_class, same["raw_text"], same["answer"])
-        strict = _map(lambda text, answer, known=classes: metrics.strict_class(text, answer, known),
+        strict = _map(lambda text, answer, known=classes: standard_scores.strict_class(text, answer, known),
                       same["raw_text"], same["answer"])
-        exact = _map(metrics.exact_match, same["raw_text"], same["answer"])
+        exact = _map(standard_scores.exact_match, same["raw_text"], same["answer"])
         parts.append(_frame(same, author=author, strict=strict, exact=exact,
                             chance=1 / len(classes)))
     return pd.concat(parts)

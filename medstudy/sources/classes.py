@@ -53,10 +53,7 @@ class About:
 def load(params: Rows, split: str, about: About) -> Iterator[Example]:
     """One example for every set of images, with all of its rows in that split. Raises DataError."""
     found = (example(rows, params.root, split, about) for rows in conversations.rows_by_images(rows_of(params, split)))
-    if split != "test" and params.val_file is None:
-        chosen = split == "val"
-        found = (one for one in found if splits.held_out(one.group, params.val_share, params.seed) == chosen)
-    return splits.capped(found, getattr(params, split), params.seed)
+    return splits.taken(found, params, split, hold_out=params.val_file is None)
 
 
 def rows_of(params: Rows, split: str) -> list[SwiftRow]:
