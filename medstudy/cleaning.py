@@ -12,13 +12,12 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from medstudy import grid, notebook, params, paths, workflow, yaml_files
+from medstudy import grid, lock, params, paths, workflow, yaml_files
 from medstudy.errors import MedstudyError, ModelError
 from medstudy.params import Study
 
@@ -106,7 +105,7 @@ def free(found: Found) -> int:
     freed = 0
     for item in found.items:
         try:
-            with _locked(item.run):
+            with lock.try_alone(item.run):
                 _delete(item.path)
                 freed += item.bytes
         except (Timeout, PermissionError):
@@ -123,7 +122,7 @@ def size(path: Path) -> int:
 
 def _below(runs: Path, needs: _Needs, held: list[str], caches: bool) -> list[Item]:
     """What is superfluous in one folder of runs; to `held` is added what stands against more."""
-    busy = {runs / log.name for log in _runs(runs / "logs") if notebook.running(runs / log.name)}
+    busy = {runs / log.name for log in _runs(runs / "logs") if lock.running(runs / log.name)}
     items = [_item("trash", path, "left by a clean that was stopped") for path in _entries(runs / TRASH)]
     for path in _runs(runs / ".partial"):
         run = runs / path.name
@@ -167,7 +166,7 @@ def _superseded(run: Path, needs: _Needs) -> str | None:
 def _started_by(run: Path, files: list[Path]) -> bool:
     """Whether the job of a run that never ended was of one of these params files, or of one that is gone."""
     try:
-        text = (notebook.logs(run) / "notebook.ipynb").read_text(encoding="utf-8")
+        text = (paths.logs(run) / "notebook.ipynb").read_text(encoding="utf-8")
         said = json.loads(text)["metadata"]["papermill"]["parameters"]["study"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -202,7 +201,7 @@ def _folders(files: Iterable[Path]) -> set[Path]:
 
 def _of(run: Path) -> list[tuple[str, Path]]:
     """What else there is of a run, with its kind: its resume point, its log, Slurm's."""
-    logs = [notebook.logs(run), *(run.parent / "logs" / "slurm").glob(f"*/{run.name}")]
+    logs = [paths.logs(run), *(run.parent / "logs" / "slurm").glob(f"*/{run.name}")]
     known = [("resume point", paths.scratch(run)), *(("log", path) for path in logs)]
     return [(kind, path) for kind, path in known if path.exists()]
 
@@ -217,14 +216,6 @@ def _entries(folder: Path) -> list[Path]:
 
 def _item(kind: str, path: Path, why: str, run: Path | None = None) -> Item:
     return Item(kind, path, why, size(path), run)
-
-
-@contextmanager
-def _locked(run: Path | None) -> Iterator[None]:
-    """Hold a run's lock, where it has one. Raises Timeout when a living process does."""
-    lock = notebook.logs(run) / "lock" if run is not None else None
-    with FileLock(lock, timeout=0) if lock is not None and lock.exists() else nullcontext():
-        yield
 
 
 def _delete(path: Path) -> None:

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import yaml
 
-from medstudy import cleaning, grid, notebook, params, paths
+from medstudy import cleaning, grid, params, paths
 from tests.studies import write_study
 from tests.sweeps import command, finish, log, running
 
@@ -142,7 +142,7 @@ def test_a_clean_that_was_stopped_is_finished_by_the_next(shared):
 
 def started(run, study) -> None:
     """Let the job of a run have been killed."""
-    notebook.logs(run).mkdir(parents=True)
+    paths.logs(run).mkdir(parents=True)
     about = {"parameters": {"study": str(study), "run": "x"}, "start_time": datetime.now(UTC).isoformat()}
     book = nbformat.v4.new_notebook(metadata={"papermill": about})
-    nbformat.write(book, notebook.logs(run) / "notebook.ipynb")
+    nbformat.write(book, paths.logs(run) / "notebook.ipynb")

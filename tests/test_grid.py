@@ -125,7 +125,9 @@ def test_library_code_counts_by_stage(tmp_path, monkeypatch):
         ("scores", {"data", "train"}),
     ):
         monkeypatch.setattr(
-            grid, "_code", lambda of, *own, stage=stage, real=grid._code: "new" if of == stage else real(of, *own)
+            grid,
+            "stage_code",
+            lambda of, *own, stage=stage, real=grid.stage_code: "new" if of == stage else real(of, *own),
         )
         changed = {before[name].stage for name in _changed(before, _plan(tmp_path))}
         assert stage in changed and not changed & kept

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medstudy.errors import DataError
-from medstudy.sources import swift
+from medstudy.sources import conversations
 from tests import hub
 
 
@@ -13,7 +13,7 @@ def read(tmp_path, *rows, name="rows.jsonl", **options):
     file = tmp_path / name
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     file.write_text(json.dumps(rows) if name.endswith(".json") else "\n".join(lines), encoding="utf-8")
-    return list(swift.rows(file, **options))
+    return list(conversations.swift_rows(file, **options))
 
 
 def turn(role, content):
@@ -43,7 +43,7 @@ def test_rows_may_have_no_image_until_one_is_asked_for(tmp_path, images):
     (one,) = read(tmp_path, row)
     assert one.images == ()
     with pytest.raises(DataError, match="Row 0 of rows.jsonl must name an image"):
-        swift.picture(one, tmp_path)
+        conversations.row_picture(one, tmp_path)
 
 
 @pytest.mark.parametrize("row, message", [
@@ -64,19 +64,20 @@ def test_what_is_wrong_is_named(tmp_path, row, message):
 def test_a_line_that_is_no_json_is_named(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"query": "q", "response": "r"}\n{"query":\n')
     with pytest.raises(DataError, match="line 2 must be valid json"):
-        list(swift.rows(tmp_path / "rows.jsonl"))
+        list(conversations.swift_rows(tmp_path / "rows.jsonl"))
 
 
 def test_paths_lie_below_the_folder_and_lose_what_is_stripped(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(hub.encoded(0, kind="PNG")["bytes"])
     (one,) = read(tmp_path, {"query": "q", "response": "r", "images": "/lab/in/a.png"}, strip="/lab")
-    assert swift.picture(one, tmp_path).height == 60
+    assert conversations.row_picture(one, tmp_path).height == 60
     (other,) = read(tmp_path, {"query": "q", "response": "r", "images": "/lab/in/a.png"})
     with pytest.raises(DataError, match="Row 0 of rows.jsonl: .*relative paths"):
-        swift.picture(other, tmp_path)
+        conversations.row_picture(other, tmp_path)
 
 
 def test_rows_on_the_same_images_stand_together(tmp_path):
     rows = [{"query": f"q{i}", "response": "r", "images": [name]} for i, name in enumerate("aba")]
-    assert [[one.query for one in part] for part in swift.by_images(read(tmp_path, *rows))] == [["q0", "q2"], ["q1"]]
+    groups = conversations.rows_by_images(read(tmp_path, *rows))
+    assert [[row.query for row in group] for group in groups] == [["q0", "q2"], ["q1"]]

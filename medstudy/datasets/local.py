@@ -1,4 +1,4 @@
-"""The user's own data: a folder of images with a table beside them, or a table alone (see docs/your-data.md).
+"""The user's own data: a folder of images with a table beside them, or a table alone (see docs/how-to/your-data.md).
 
 Forms: a table of image, question and answer; ms-swift's rows; LLaVA's conversations. A file that is no plain picture
 (DICOM, TIFF, NIfTI, a slide) is read as `reading` says and kept as a PNG, so nothing of its header is kept.
@@ -24,7 +24,7 @@ from medstudy.errors import DataError
 from medstudy.imaging.reading import Reading
 from medstudy.pictures import Picture
 from medstudy.records import SPLITS, Example
-from medstudy.sources import binding, columns, files, llava, marks, own, swift, table
+from medstudy.sources import binding, columns, conversations, files, marks, own, table
 from medstudy.sources.binding import Bound
 from medstudy.sources.cells import RowError
 from medstudy.sources.columns import Asked
@@ -34,8 +34,6 @@ VERSION = "2"
 FROM = "Correct it; a relative one is taken from the folder of the params file."
 NAME_MAX, PATH_MAX = 255, 1024  # of a file's name in bytes, of a path in characters
 SHOWN = 80  # characters of a cell, in an error or a report
-FORMS = ("table", "swift", "llava")
-KEYS = {"swift": swift.KEYS, "llava": llava.KEYS}
 TURNS = {"image": "images", "question": "question", "answer": "answer"}  # what a conversation's turns are made into
 
 
@@ -92,7 +90,7 @@ def _asked(params: Params, found: Survey) -> Iterator[Asked]:
         rows = list(table.rows(_shown(file)))
         if not rows:
             raise DataError(f"A table needs rows, but {_shown(file)} has none.")
-        form = params.form if params.form != "auto" else _form(rows[0][1])
+        form = params.form if params.form != "auto" else conversations.form_of(rows[0][1])
         there = dict.fromkeys(name for _, row in rows for name in row if name is not None)
         bound = _columns(params, form, there, _shown(file), files_by_split, [row for _, row in rows])
         known = bound.columns
@@ -135,7 +133,7 @@ def _columns(params: Params, form: str, there: Mapping, where: Path, files_by_sp
     if form != "table":
         if stated.model_fields_set & {"image", "images", "question", "answer", "options"}:
             raise DataError(f"{form} rows have columns of their own, so `columns` may not name theirs: leave them out.")
-        usual = KEYS[form]
+        usual = conversations.KEYS[form]
         binding.misspelt(there, usual, str(where), stated)
         there = [*there, *TURNS.values()]
         stated = stated.model_copy(update=TURNS | {"image": None, "images": TURNS["image"]})
@@ -155,24 +153,10 @@ def _turns(row: dict, form: str, known: columns.Columns) -> Iterator[tuple[dict,
         asked = columns.value(row, known.question)
         yield row, marks.count(asked) if isinstance(asked, str) else 0
         return
-    turns = list(swift.row(row, 0, "The row").turns()) if form == "swift" else llava.turns(row)
-    counts = iter(marks.count(text) for text in _asking(row, form))
+    turns = conversations.turns(row, form)
+    counts = iter(marks.count(text) for text in conversations.questions(row, form))
     for images, question, answer in turns:
         yield row | {"images": list(images), "question": question, "answer": answer}, next(counts, 0)
-
-
-def _asking(row: Mapping, form: str) -> Iterator[str]:
-    """The texts of a conversation's questions as they are written."""
-    if form == "swift" and not row.get("messages"):
-        yield from (query for query, _ in [*(row.get("history") or []), (row["query"], "")])
-        return
-    for turn in row["messages" if form == "swift" else "conversations"]:
-        if turn.get("role", turn.get("from")) in ("user", *llava.ASKS):
-            yield str(turn.get("content", turn.get("value")))
-
-
-def _form(row: Mapping) -> str:
-    return "llava" if "conversations" in row else "swift" if {"messages", "query"} & row.keys() else "table"
 
 
 def _tables(params: Params) -> list[tuple[str | None, Path]]:

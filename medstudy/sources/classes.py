@@ -15,9 +15,10 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from medstudy.errors import DataError
 from medstudy.records import Example, Question, Shot
-from medstudy.sources import splits, swift
+from medstudy.sources import conversations, splits
 from medstudy.sources.base import Source
 from medstudy.sources.card import Card
+from medstudy.sources.conversations import SwiftRow
 
 
 class Rows(Source):
@@ -51,14 +52,11 @@ class About:
 
 def load(params: Rows, split: str, about: About) -> Iterator[Example]:
     """One example for every set of images, with all of its rows in that split. Raises DataError."""
-    found = (example(rows, params.root, split, about) for rows in swift.by_images(rows_of(params, split)))
-    if split != "test" and params.val_file is None:
-        chosen = split == "val"
-        found = (one for one in found if splits.held_out(one.group, params.val_share, params.seed) == chosen)
-    return splits.capped(found, getattr(params, split), params.seed)
+    found = (example(rows, params.root, split, about) for rows in conversations.rows_by_images(rows_of(params, split)))
+    return splits.taken(found, params, split, hold_out=params.val_file is None)
 
 
-def rows_of(params: Rows, split: str) -> list[swift.Row]:
+def rows_of(params: Rows, split: str) -> list[SwiftRow]:
     """The rows of a split, those of validation still among the training rows when there is no val_file."""
     if split == "test" and params.test_file is not None:
         return _read(params, params.test_file)[: params.test_rows]
@@ -73,10 +71,10 @@ def rows_of(params: Rows, split: str) -> list[swift.Row]:
     return rows[: params.test_rows] if split == "test" else rows[params.test_rows :]
 
 
-def example(rows: list[swift.Row], root: Path, split: str, about: About) -> Example:
+def example(rows: list[SwiftRow], root: Path, split: str, about: About) -> Example:
     """The rows of one set of images; all but the last image are shown before it, without a text."""
     first = rows[0]
-    *before, last = (swift.picture(first, root, place) for place in range(max(1, len(first.images))))
+    *before, last = (conversations.row_picture(first, root, place) for place in range(max(1, len(first.images))))
     return Example(
         image_id=" + ".join(first.images), image=last, questions=tuple(questions(rows, about.task)),
         dataset=about.dataset, split=split, group=last.sha256[:16], family=about.family, modality=about.modality,
@@ -85,15 +83,15 @@ def example(rows: list[swift.Row], root: Path, split: str, about: About) -> Exam
     )  # fmt: skip
 
 
-def questions(rows: list[swift.Row], task: str) -> Iterator[Question]:
+def questions(rows: list[SwiftRow], task: str) -> Iterator[Question]:
     """One a different query. Its id is that of the query, so that the classes of a query are known by it."""
     for row in {row.query: row for row in rows}.values():
         name = hashlib.sha256(row.query.encode()).hexdigest()[:8]
         yield Question(id=f"{task} {name}", text=row.query, answer=row.response, kind="class", task=task)
 
 
-def _read(params: Rows, name: str) -> list[swift.Row]:
+def _read(params: Rows, name: str) -> list[SwiftRow]:
     file = params.root / name
     if not file.is_file():
         raise DataError(f"{params.path} must hold {name}, but does not. Put it there, or name the file in the params.")
-    return list(swift.rows(file, params.strip))
+    return list(conversations.swift_rows(file, params.strip))

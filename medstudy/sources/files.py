@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medstudy.errors import DataError
@@ -44,6 +44,16 @@ def unrepeated(pairs: list[tuple]) -> dict:
     return found
 
 
+def unrepeated_columns(names: Sequence[str], where: str) -> list[str]:
+    """The names of a table's columns. Raises DataError for one that stands there twice; a blank one is no name."""
+    if twice := [name for name in names if name.strip() and names.count(name) > 1]:
+        raise DataError(
+            f"A column's name stands once in a table, but {where} has {twice[0]!r} {names.count(twice[0])} times, and "
+            "only one of them could be read. Rename or remove the others."
+        )
+    return list(names)
+
+
 def jsonl(file: Path) -> Iterator[dict]:
     """The objects of a .jsonl file, or of a .json file that holds a list. Raises DataError naming the line."""
     try:
@@ -61,6 +71,13 @@ def jsonl(file: Path) -> Iterator[dict]:
     for number, line in enumerate(text.split("\n"), 1):  # splitlines would also cut at U+2028 inside a text
         if line.strip():
             yield _parsed(line, f"{file} line {number}")
+
+
+def rows(file: Path, columns: Mapping[str, str]) -> Iterator[dict]:
+    """The objects of a .jsonl or .json file, each of which must have `columns`. Raises DataError naming the row."""
+    for number, row in enumerate(jsonl(file)):
+        need(row, columns, f"{file.name} row {number}")
+        yield row
 
 
 def need(row: Mapping, columns: Mapping[str, str], where: str) -> None:

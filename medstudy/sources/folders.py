@@ -14,7 +14,6 @@ from medstudy import paths
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
 from medstudy.sources import files
-from medstudy.sources.table import different
 
 
 def root(path: str, holds: str, names: Sequence[str] = (), revision: str | None = None) -> Path:
@@ -64,7 +63,7 @@ def table(
 def _different_names(file: Path, separator: str) -> None:
     """Raise DataError for a column's name that stands twice: pandas would rename the second."""
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        different(next(csv.reader(lines, delimiter=separator), []), str(file))
+        files.unrepeated_columns(next(csv.reader(lines, delimiter=separator), []), str(file))
 
 
 class Images:

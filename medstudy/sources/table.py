@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from medstudy.errors import DataError
@@ -32,7 +32,7 @@ def _csv(file: Path) -> Iterator[dict]:
             delimiter = max(DELIMITERS, key=lines.readline().count)
             lines.seek(0)
             rows = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
-            head = different(next(rows, []), file.name)
+            head = files.unrepeated_columns(next(rows, []), file.name)
             for cells in filter(None, rows):
                 yield _named(head, cells)
     except csv.Error as error:
@@ -44,16 +44,6 @@ def _csv(file: Path) -> Iterator[dict]:
         raise DataError(f"{file.name} cannot be read as a table: {error}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"A table is in UTF-8, but {file.name} is not ({error}). Save it as UTF-8.") from error
-
-
-def different(names: Sequence[str], where: str) -> list[str]:
-    """The names of a table's columns. Raises DataError for one that stands there twice; a blank one is no name."""
-    if twice := [name for name in names if name.strip() and names.count(name) > 1]:
-        raise DataError(
-            f"A column's name stands once in a table, but {where} has {twice[0]!r} {names.count(twice[0])} times, and "
-            "only one of them could be read. Rename or remove the others."
-        )
-    return list(names)
 
 
 def _named(head: list[str], cells: list[str]) -> dict:
@@ -93,7 +83,7 @@ def _as_written(batch):
 def _different_fields(fields: Iterable, where: str) -> None:
     """Raise DataError for a name that stands twice in a schema, or in a struct or a list of structs of it."""
     fields = list(fields)
-    different([field.name for field in fields], where)
+    files.unrepeated_columns([field.name for field in fields], where)
     for field in fields:
         kind = field.type
         while hasattr(kind, "value_type"):
