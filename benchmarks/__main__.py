@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -22,9 +21,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import gpu, needs, schedule
+from benchmarks import PAGE, gpu, needs, schedule
 from benchmarks.schedule import Results
-from medstudy import paths
+from medstudy import devices, paths, provenance
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -40,11 +39,11 @@ def main() -> int:
     parser.add_argument("--device", dest="on", choices=("cuda", "cpu"), default="cuda",
                         help="of gpu: cpu rehearses every stage with a tiny model")  # fmt: skip
     parser.add_argument("--needs", action="store_true", help="of gpu: list what its stages import, run nothing")
-    parser.add_argument("--only-readme", action="store_true", help="measure nothing: README.md's table from the file")
+    parser.add_argument("--only-docs", action="store_true", help="measure nothing: the table in docs/ from the file")
     parser.add_argument("--results", type=Path, help="folder to write to (default benchmarks/results)")
     parser.add_argument("--commit", help="where no git is: the commit that is measured")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=INTERPRETER", help="where a peer lives")
-    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    parser.add_argument("--docs", action="store_true", help="also write the table into docs/reference/benchmarks.md")
     options = parser.parse_args()
     of_gpu = ("stage", "resume", "only_smoke", "needs")
     if options.device == "cpu" and any(getattr(options, name) for name in of_gpu):
@@ -52,14 +51,14 @@ def main() -> int:
     folder = options.results or RESULTS
     if options.needs:
         return needs.report()
-    if options.only_readme:
-        return _readme(options.device, folder)
+    if options.only_docs:
+        return _docs(options.device, folder)
     made, failed = _cpu(options, folder) if options.device == "cpu" else _gpu(options, folder)
     Console().print(table(made))
-    if options.readme:
+    if options.docs:
         from medstudy import readme
 
-        print(f"Written: {readme.replace(f'benchmarks {options.device}', markdown(made))}")
+        print(f"Written: {readme.replace(f'benchmarks {options.device}', markdown(made), PAGE)}")
     return int(failed or any(missed(line) for line in made))
 
 
@@ -77,7 +76,7 @@ def _cpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
 def _gpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
     """A rehearsal keeps its lines in a file of its own."""
     file = folder / ("gpu.json" if options.on == "cuda" else "gpu-rehearsal.json")
-    results = Results(file, {"commit": options.commit or commit()})
+    results = Results(file, {"commit": options.commit or provenance.commit()})
     names = ["smoke"] if options.only_smoke else options.stage or [stage.name for stage in gpu.STAGES]
     folder.mkdir(parents=True, exist_ok=True)
     gpu.measure(results, names, options.minutes, options.on, folder / "gpu.log", options.resume)
@@ -85,12 +84,12 @@ def _gpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
     return results.lines, any(state in (schedule.FAILED, schedule.CUT) for state in ended)
 
 
-def _readme(device: str, folder: Path) -> int:
-    """Write README.md's table from a file of results that may have been made on another machine."""
+def _docs(device: str, folder: Path) -> int:
+    """Write the table in docs/ from a file of results that may come from another machine."""
     from medstudy import readme
 
     lines = json.loads((folder / f"{device}.json").read_text(encoding="utf-8"))
-    print(f"Written: {readme.replace(f'benchmarks {device}', markdown(lines))}")
+    print(f"Written: {readme.replace(f'benchmarks {device}', markdown(lines), PAGE)}")
     return 0
 
 
@@ -114,7 +113,7 @@ def table(lines: list[dict]) -> Table:
 
 
 def markdown(lines: list[dict]) -> str:
-    """The table as the README shows it: ratios with the least and the greatest of the rounds."""
+    """The table as docs/ shows it: ratios with the least and the greatest of the rounds."""
     made = ["| what | ours | peer | ratio | goal |", "| --- | ---: | --- | ---: | ---: |"]
     for line in lines:
         if line["ours"] is None:
@@ -141,23 +140,13 @@ def about(known: str | None = None, device: str = "cuda") -> dict:
     """What the measurements run on. known: the commit, where this is a copy without git."""
     import torch
 
-    from medstudy import provenance, schedulers
-
     return {
         "date": str(date.today()),
-        "commit": known or commit(),
-        "machine": f"{platform.system()} {platform.machine()}, {schedulers.cores()} cores",
+        "commit": known or provenance.commit(),
+        "machine": f"{platform.system()} {platform.machine()}, {devices.cores()} cores",
         "device": torch.cuda.get_device_name(0) if device == "cuda" and torch.cuda.is_available() else "cpu",
         "versions": provenance.versions(),
     }
-
-
-def commit() -> str | None:
-    try:
-        command = ["git", "describe", "--always", "--dirty"]
-        return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True).stdout.strip() or None
-    except FileNotFoundError:
-        return None
 
 
 def write(file: Path, lines: list[dict], about: dict) -> None:

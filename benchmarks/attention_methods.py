@@ -14,7 +14,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.runner import NotRun
 from medstudy import attention, attention_kernels, device_rate
-from medstudy.attention import Heads, Plan
+from medstudy.attention import Heads
+from medstudy.row_layout import Plan
 
 PREFIX, BRANCHES = 1296 + 30, (24,) * 10
 REPEATS = 20

@@ -1,6 +1,6 @@
 """What the engine costs beside the work: seconds a job, speed-up on all cores, and planning a large study.
 
-    python -m benchmarks.sweeps [--stage NAME] [--readme]      15 minutes on two cores, with nothing beside it
+    python -m benchmarks.sweeps [--stage NAME] [--docs]      15 minutes on two cores, with nothing beside it
 
 Writes benchmarks/results/sweeps.json. Everything is run as a user does, by `python -m medstudy run` and `snakemake`, on
 studies made on the spot from params/tiny.yaml.
@@ -19,7 +19,8 @@ from pathlib import Path
 
 import yaml
 
-from medstudy import grid, params, paths, provenance, readme, schedulers
+from benchmarks import PAGE
+from medstudy import devices, grid, params, paths, provenance, readme, schedulers
 
 SEEDS_OF_2000 = 330  # three regimes, each trained and evaluated: 1,980 jobs, and 22 more
 TRAININGS = {  # long enough that starting them is no part of the answer
@@ -50,7 +51,7 @@ def overhead(root: Path) -> list[dict]:
 
 def scaling(root: Path) -> list[dict]:
     """Trainings one at a time against one a core, each from the start of the engine to its end."""
-    file, cores = _study(root, **TRAININGS), schedulers.cores()
+    file, cores = _study(root, **TRAININGS), devices.cores()
     _timed("-m", "medstudy", "run", file, "--only", "leakage", "base")
     walls = []
     for count in (1, cores):
@@ -84,7 +85,7 @@ def missed(line: dict) -> bool:
 
 
 def markdown(lines: list[dict], results: Path) -> str:
-    """The table as the README shows it; with what `benchmarks.reporting` and the test on Slurm left in `results`."""
+    """The table as docs/ shows it; with what `benchmarks.reporting` and the test on Slurm left in `results`."""
     bound = {"less": "at most", "more": "at least"}
     made = ["| what | measured | goal |", "| --- | ---: | ---: |"]
     for line in lines:
@@ -134,7 +135,7 @@ def main() -> int:
     from benchmarks.__main__ import RESULTS, about, write
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    parser.add_argument("--docs", action="store_true", help="also write the table into docs/reference/benchmarks.md")
     parser.add_argument("--stage", choices=STAGES, help="this one alone, beside what was measured of the others")
     options = parser.parse_args()
     about_, file = about(), RESULTS / "sweeps.json"
@@ -146,8 +147,8 @@ def main() -> int:
     for line in lines:
         print(f"{line['name']}: {line['ours']:.3g} {line['unit']} (goal {line['goal']:g})")
     write(file, lines, about_)
-    if options.readme:
-        print(f"Written: {readme.replace('benchmarks sweeps', markdown(lines, RESULTS))}")
+    if options.docs:
+        print(f"Written: {readme.replace('benchmarks sweeps', markdown(lines, RESULTS), PAGE)}")
     return int(any(map(missed, lines)))
 
 

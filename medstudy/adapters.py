@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import Linear
 
-from medstudy import checkpoints
 from medstudy.errors import ModelError, ParamsError
 from medstudy.models import files
 from medstudy.params import Lora
+from medstudy.stamp import stamp_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # that peft writes before the model's own names
@@ -81,7 +81,7 @@ def merged(model: torch.nn.Module, folder: Path, revision: str | None = None) ->
     found = set_peft_model_state_dict(adapted, tensors)
     if found.unexpected_keys:
         raise _refused(folder, f"{len(found.unexpected_keys)} fit nowhere ({files.listed(found.unexpected_keys)})")
-    stamp = checkpoints.stamp_of(str(folder)) or {}
+    stamp = stamp_of(str(folder)) or {}
     if revision and stamp.get("started_from", revision) != revision:
         warnings.warn(
             f"The adapters in {folder.name} were trained on the weights {stamp['started_from']}, but are merged into "

@@ -1,84 +1,85 @@
 """Kernels for attention within segments, and the exact merge of two of their calls.
 
-A branch looks at itself in one call and at its image's prefix in another. The two parts are merged by their
-log-sum-exp; in the backward pass both calls get the merged output and log-sum-exp, which makes their gradients exact
-and copies no key. The calls are those of flash-attn 4 (compute capability 9.0 and above), of flash-attn 2, or of torch
-itself.
+A branch attends to itself in one call and to its image's prefix in another. The two parts are merged by their
+log-sum-exp. In the backward pass both calls get the merged output and log-sum-exp, which makes their gradients exact
+and copies no key. The kernels are those of flash-attn 4 (compute capability 9.0 and above), flash-attn 2, or torch.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
-if TYPE_CHECKING:
-    from medstudy.attention import Plan
+from medstudy.row_layout import Plan, Segments
 
 
 def flash_attn_2() -> str | None:
-    """The version of flash-attn 2, None where it is not installed; imports nothing.
+    """The version of flash-attn 2, or None if it is not installed; imports nothing.
 
-    Its compiled module counts: flash-attn 4 alone makes a package `flash_attn` too.
+    The test is its compiled module, because flash-attn 4 alone also installs a package `flash_attn`.
     """
     return _version("flash-attn") if importlib.util.find_spec("flash_attn_2_cuda") else None
 
 
 def flash_attn_4() -> str | None:
-    """The version of flash-attn 4, None where it or the compiler that it needs is not installed; imports nothing."""
+    """The version of flash-attn 4, or None if it or its compiler is not installed; imports nothing."""
     package, compiler = (importlib.util.find_spec(name) for name in ("flash_attn", "cutlass"))
     if package is None or compiler is None:
         return None
     folders = package.submodule_search_locations or ()
-    return _version("flash-attn-4") if any(Path(one, "cute", "interface.py").is_file() for one in folders) else None
+    installed = any(Path(folder, "cute", "interface.py").is_file() for folder in folders)
+    return _version("flash-attn-4") if installed else None
 
 
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
-    except metadata.PackageNotFoundError:  # put there without a package manager
+    except metadata.PackageNotFoundError:  # installed without a package manager
         return "of unknown version"
 
 
-@dataclass(frozen=True)
-class Segments:
-    """Pairs of query and key runs, as cumulative lengths on a device."""
-
-    queries: tuple[int, ...]
-    keys: tuple[int, ...]
-
-    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """Cumulative query and key lengths [n + 1] int32, and the longest of each; kept for the other layers."""
-        held = self.__dict__.setdefault("_held", {})
-        if device not in held:
-            sums = [torch.tensor([0, *n]).cumsum(0).to(device, torch.int32) for n in (self.queries, self.keys)]
-            held[device] = (*sums, max(self.queries), max(self.keys))
-        return held[device]
-
-
 class Kernel(Protocol):
-    """Attention within segments: query [T, heads, D], key and value [T', key heads, D], log-sum-exp [heads, T]."""
+    """Attention within segments: query [T, heads, D], key and value [T', key heads, D], log-sum-exp [heads, T].
 
-    def forward(self, query, key, value, segments: Segments, causal: bool, scale: float): ...  # -> output, lse, state
+    `forward` returns output, log-sum-exp, and a state of its own that `backward` needs.
+    """
 
-    def backward(self, grad, query, key, value, output, lse, state, segments: Segments, causal: bool, scale: float): ...
+    @staticmethod
+    def forward(
+        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, object]: ...
+
+    @staticmethod
+    def backward(
+        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+        segments: Segments, causal: bool, scale: float,
+    ) -> tuple[Tensor, ...]: ...
 
 
 class TorchFlash:
     """The variable-length flash attention that ships with torch (what torch.nn.attention.varlen calls)."""
 
     @staticmethod
-    def forward(query, key, value, segments, causal, scale):
+    def forward(
+        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, object]:
         place = segments.on(query.device)
-        made = torch.ops.aten._flash_attention_forward(query, key, value, *place, 0.0, causal, False, scale=scale)
-        return made[0], made[1], (made[2], made[3])
+        output, lse, *random, _ = torch.ops.aten._flash_attention_forward(
+            query, key, value, *place, 0.0, causal, False, scale=scale
+        )
+        return output, lse, random
 
     @staticmethod
-    def backward(grad, query, key, value, output, lse, state, segments, causal, scale):
+    def backward(
+        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+        segments: Segments, causal: bool, scale: float,
+    ) -> tuple[Tensor, ...]:
         place = segments.on(query.device)
         return torch.ops.aten._flash_attention_backward(
             grad, query, key, value, output, lse, *place, 0.0, causal, *state, scale=scale
@@ -86,10 +87,12 @@ class TorchFlash:
 
 
 class FlashAttn2:
-    """The functions below flash_attn.flash_attn_varlen_func: its own backward does not take a merged output."""
+    """The functions below flash_attn.flash_attn_varlen_func, whose own backward cannot take a merged output."""
 
     @staticmethod
-    def forward(query, key, value, segments, causal, scale):
+    def forward(
+        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, object]:
         from flash_attn.flash_attn_interface import _flash_attn_varlen_forward
 
         place = segments.on(query.device)
@@ -99,7 +102,10 @@ class FlashAttn2:
         return output, lse, state
 
     @staticmethod
-    def backward(grad, query, key, value, output, lse, state, segments, causal, scale):
+    def backward(
+        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+        segments: Segments, causal: bool, scale: float,
+    ) -> tuple[Tensor, ...]:
         from flash_attn.flash_attn_interface import _flash_attn_varlen_backward
 
         grads = tuple(torch.empty_like(part) for part in (query, key, value))
@@ -108,20 +114,22 @@ class FlashAttn2:
             dropout_p=0.0, softmax_scale=scale, causal=causal, window_size_left=-1, window_size_right=-1,
             softcap=0.0, alibi_slopes=None, rng_state=state,
             deterministic=torch.are_deterministic_algorithms_enabled(),
-        )  # fmt: skip
+        )
         return grads
 
 
 class FlashAttn4:
     """The functions below flash_attn.cute.flash_attn_varlen_func, compiled at their first use.
 
-    As torch.nn.attention's own registration of "FA4" calls them: output and log-sum-exp of the backward pass are
-    arguments, and a window is None where there is none.
+    They are called as torch.nn.attention's own registration of "FA4" does: the backward pass takes output and
+    log-sum-exp as arguments, and None stands for no window.
     https://github.com/Dao-AILab/flash-attention/blob/main/flash_attn/cute/interface.py
     """
 
     @staticmethod
-    def forward(query, key, value, segments, causal, scale):
+    def forward(
+        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, object]:
         from flash_attn.cute.interface import _flash_attn_fwd
 
         output, lse, *_ = _flash_attn_fwd(
@@ -130,13 +138,16 @@ class FlashAttn4:
         return output, lse, None  # it draws no random numbers
 
     @staticmethod
-    def backward(grad, query, key, value, output, lse, state, segments, causal, scale):
+    def backward(
+        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+        segments: Segments, causal: bool, scale: float,
+    ) -> tuple[Tensor, ...]:
         from flash_attn.cute.interface import _flash_attn_bwd
 
         return _flash_attn_bwd(
             query, key, value, output, grad, lse, softmax_scale=scale, causal=causal,
             deterministic=torch.are_deterministic_algorithms_enabled(), **_keywords(segments, query.device),
-        )  # fmt: skip
+        )
 
 
 def _keywords(segments: Segments, device: torch.device) -> dict[str, object]:
@@ -148,38 +159,37 @@ class Cascade(torch.autograd.Function):
     """Attention over a plan by two calls of a kernel; query [S, heads, D], key and value [S, key heads, D]."""
 
     @staticmethod
-    def forward(ctx, query, key, value, plan: Plan, kernel: Kernel, scale: float):
-        at = plan.shared
+    def forward(
+        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, plan: Plan, kernel: Kernel, scale: float
+    ) -> Tensor:
+        at = plan.shared  # the branches begin here
         output, lse, own = kernel.forward(query, key, value, plan.own, True, scale)
         back = None
         if at < len(plan):
-            seen, seen_lse, back = kernel.forward(query[at:], key[:at], value[:at], plan.back, False, scale)
-            whole = torch.logaddexp(lse[:, at:], seen_lse)
-            merged = _weighted(output[at:], lse[:, at:] - whole) + _weighted(seen, seen_lse - whole)
+            to_prefix, prefix_lse, back = kernel.forward(query[at:], key[:at], value[:at], plan.back, False, scale)
+            whole = torch.logaddexp(lse[:, at:], prefix_lse)
+            merged = _weighted(output[at:], lse[:, at:] - whole) + _weighted(to_prefix, prefix_lse - whole)
             output = torch.cat([output[:at], merged.to(output.dtype)])
             lse = torch.cat([lse[:, :at], whole], 1)
         ctx.save_for_backward(query, key, value, output, lse)
-        ctx.about = (plan, kernel, scale, own, back)
+        ctx.constants = (plan, kernel, scale, own, back)
         return output
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, lse = ctx.saved_tensors
-        plan, kernel, scale, own, back = ctx.about
+        plan, kernel, scale, own, back = ctx.constants
         at, grad = plan.shared, grad.contiguous()
         grads = kernel.backward(grad, query, key, value, output, lse, own, plan.own, True, scale)
         if at < len(plan):
             low = (query[at:], key[:at], value[:at], output[at:], lse[:, at:].contiguous())
-            for whole, place, part in zip(
-                grads,
-                (slice(at, None), slice(0, at), slice(0, at)),
-                kernel.backward(grad[at:], *low, back, plan.back, False, scale),
-                strict=True,
-            ):
+            parts = kernel.backward(grad[at:], *low, back, plan.back, False, scale)
+            places = (slice(at, None), slice(0, at), slice(0, at))  # queries of branches, keys and values of prefixes
+            for whole, place, part in zip(grads, places, parts, strict=True):
                 whole[place] += part
         return *grads, None, None, None
 
 
-def _weighted(output: torch.Tensor, log_weight: torch.Tensor) -> torch.Tensor:
-    """[T, heads, D] times exp of [heads, T], in the wider of the two types (a log-sum-exp is in float32 at least)."""
+def _weighted(output: Tensor, log_weight: Tensor) -> Tensor:
+    """[T, heads, D] times exp of [heads, T], in the wider of the two types (a log-sum-exp is at least float32)."""
     return output * log_weight.exp().T[..., None].to(torch.promote_types(output.dtype, log_weight.dtype))

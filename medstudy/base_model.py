@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import checkpoints, models
+from medstudy import models, redact
 from medstudy.params import Study
 from medstudy.resolution import Size, plan
 
@@ -22,7 +22,7 @@ def examine(study: Study, folder: Path) -> pd.DataFrame:
     """
     family = models.load(study.model, shown=[rung.label for rung in study.inference])
     about = {
-        "id": checkpoints.public(study.model.id) or "a folder",
+        "id": redact.hub_id(study.model.id) or "a folder",
         "revision": family.revision,
         "family": study.model.family,
         "dtype": study.model.dtype,

@@ -1,6 +1,6 @@
-"""What a training step sees: a pure function of (seed, step), packed into forward passes within a token budget.
+"""The data of a training step: a pure function of (seed, step), packed into forward passes within a token budget.
 
-Nothing hangs on a global random state or on what was seen before, so a run that was killed and resumed sees the same.
+No global random state and no earlier step has an effect, so a run that was killed and resumed trains on the same data.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
 from medstudy import cost, packing, prefix
 from medstudy.draws import uniform
 from medstudy.params import Optimisation
+from medstudy.pictures import Picture
 from medstudy.records import Example
-from medstudy.resolution import Geometry, Mixed, Shown, Size, current, plan, scale
+from medstudy.resolution import Add, Control, Geometry, Mixed, Shown, Single, Size, Training, current, plan, scale
+from medstudy.row_layout import Packed, Plan, Row
 from medstudy.supply import Supply
 
 Seen = tuple[Example, Shown]
@@ -27,9 +30,9 @@ Seen = tuple[Example, Shown]
 
 @dataclass(frozen=True)
 class Micro:
-    """One forward pass: what the loss is computed from, and what it holds.
+    """One forward pass: the content that the loss is computed from, and how much it holds.
 
-    One without questions counts for nothing: a process makes it because others have more passes in this step.
+    A pass with no questions has no weight: a process makes one when others have more passes in this step.
     """
 
     content: object
@@ -43,7 +46,7 @@ class Micro:
 class Batch:
     """A packed row and its images, each as uint8 pixels [height, width, 3] or as a frozen tower's features."""
 
-    packed: prefix.Packed
+    packed: Packed
     images: list[torch.Tensor]
 
 
@@ -57,14 +60,14 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A regime over examples: an epoch is one pass in a seeded order.
+    """The steps of one regime over the examples: an epoch visits each example once, in a seeded order.
 
-    rank, ranks: which of so many processes this is; it makes its share of each step.
+    rank, ranks: this process's number and the number of processes; each makes its share of every step.
     """
 
     supply: Supply
     examples: Sequence[Example]
-    policy: object
+    policy: Training
     options: Optimisation
     seed: int
     rank: int = 0
@@ -81,23 +84,23 @@ class FineTuning:
         return micros(self.supply, self.seen(step), self.options.tokens_per_pass, self.rank, self.ranks)
 
     def seen(self, step: int) -> list[Seen]:
-        """The views that a step shows, in all processes."""
+        """The views of a step, of all processes together."""
         epoch, place = divmod(step, self.steps_an_epoch)
         size, geometry = self.options.images_per_step, self.supply.family.geometry
         order, draws = _order(self.seed, epoch, len(self.examples)), isinstance(self.policy, Mixed)
-        made = []
+        views = []
         for index in order[place * size : (place + 1) * size].tolist():
-            one = self.examples[index]
-            draw = uniform(self.seed, epoch, one.image_id) if draws else 0.0
+            example = self.examples[index]
+            draw = uniform(self.seed, epoch, example.image_id) if draws else 0.0
             policy = current(self.policy, draw, step / len(self))
-            if (name := (index, id(policy))) not in self._planned:
-                self._planned[name] = [(one, shown) for shown in planned(policy, one, geometry)]
-            made += self._planned[name]
-        return made
+            if (key := (index, id(policy))) not in self._planned:
+                self._planned[key] = [(example, shown) for shown in planned(policy, example, geometry)]
+            views += self._planned[key]
+        return views
 
     @cached_property
     def _planned(self) -> dict[tuple[int, int], list[Seen]]:
-        """The views of an example under a policy that holds for it, by its place and the policy's identity."""
+        """The views of an example under a single policy, keyed by the example's index and the policy's `id`."""
         return {}
 
 
@@ -107,9 +110,9 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def parts(supply: Supply, data: dict[str, Sequence[Example]], policy, options: Optimisation, seed: int,
-          rank: int = 0, ranks: int = 1):  # fmt: skip
-    """The steps of a training over data["train"], and of one validation over data["val"]; the share of one process."""
+def parts(supply: Supply, data: dict[str, Sequence[Example]], policy: Training, options: Optimisation, seed: int,
+          rank: int = 0, ranks: int = 1) -> tuple[FineTuning, FineTuning]:
+    """The steps of a training over data["train"], and those of one validation over data["val"], of one process."""
     once = options.model_copy(update={"epochs": 1})
     return (
         FineTuning(supply, data["train"], policy, options, seed, rank, ranks),
@@ -118,47 +121,48 @@ def parts(supply: Supply, data: dict[str, Sequence[Example]], policy, options: O
 
 
 def validation_steps(steps: int, validations: int) -> set[int]:
-    """The steps after which a training validates: evenly spread, the last one always among them."""
+    """The steps after which a training validates: evenly spread, always including the last."""
     return set(np.linspace(steps - 1, 0, validations).round().astype(int).tolist())
 
 
 def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int, rank: int = 0, ranks: int = 1) -> list[Micro]:
-    """Views of images with their questions -> forward passes of one process, as many as of every other one.
+    """Views of images with their questions -> the forward passes of one process; each process gets the same number.
 
-    Where others have more, the shortest view stands in for a pass, and counts for nothing: processes that share the
-    weights must all ask for them. Raises ResolutionError naming a view that fits in no pass.
+    If others have more passes, this process repeats the shortest view with no weight, because processes that shard the
+    weights must gather them together. Raises ResolutionError naming a view that fits in no pass.
     """
-    rows = [prefix.row(supply.family, one.questions, shown, True, one.context) for one, shown in seen]
+    rows = [prefix.row(supply.family, example.questions, shown, True, example.context) for example, shown in seen]
     lengths = list(map(len, rows))
-    costs = [training_flops(supply, [one]) for one in rows] if ranks > 1 else None
+    # Several processes get equal shares of the FLOPs; each packs its share into passes.
+    costs = [training_flops(supply, [row]) for row in rows] if ranks > 1 else None
     groups = passes(lengths, tokens_per_pass, [name_of(*view) for view in seen], ranks, costs)
-    made = [_micro(supply, [rows[index] for index in group], [seen[index] for index in group])
-            for group in groups[rank]]  # fmt: skip
-    if missing := max(map(len, groups)) - len(made):
+    own = [_micro(supply, [rows[index] for index in group], [seen[index] for index in group])
+           for group in groups[rank]]
+    if missing := max(map(len, groups)) - len(own):
         shortest = lengths.index(min(lengths))
         idle = _micro(supply, [rows[shortest]], [seen[shortest]])
-        made += [replace(idle, questions=0, images=0, visual_tokens=0, flops=0.0)] * missing
-    return made
+        own += [replace(idle, questions=0, images=0, visual_tokens=0, flops=0.0)] * missing
+    return own
 
 
 def passes(lengths: Sequence[int], tokens_per_pass: int, names: Sequence[str], ranks: int = 1,
-           costs: Sequence[float] | None = None) -> list[list[list[int]]]:  # fmt: skip
+           costs: Sequence[float] | None = None) -> list[list[list[int]]]:
     """For each process the groups of `lengths` that share a pass, by index; see `packing.shares` and `packing.fill`.
 
-    costs: what each process gets an equal sum of, FLOPs of each view; None: the lengths.
+    costs: FLOPs of each view, of which each process gets about an equal sum; None: the lengths.
     """
     packing.check(lengths, tokens_per_pass, names)
-    made = []
+    groups_of_each = []
     for share in packing.shares(lengths if costs is None else costs, ranks):
         groups = packing.fill([lengths[i] for i in share], tokens_per_pass, [names[i] for i in share])
-        made.append([[share[place] for place in group] for group in groups])
-    return made
+        groups_of_each.append([[share[place] for place in group] for group in groups])
+    return groups_of_each
 
 
 def ledger(batches: FineTuning) -> pd.DataFrame:
-    """What every image is shown as, step by step: sizes, detail, tokens, scale; tokens of its row with all questions.
+    """The realised size of every image, step by step: sizes, detail, scale, visual tokens, and the tokens of its row.
 
-    Images of a context have a row of their own, named after the example that they stand before.
+    Images of a context have rows of their own, named after the example that follows them.
     """
     rows, lengths = [], {}
     for step in range(len(batches)):
@@ -183,22 +187,23 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def planned(policy, example: Example, geometry, draw: float = 0.0, progress: float = 0.0) -> tuple[Shown, ...]:
-    """`resolution.plan` of an example's image, each view with those of its context by the same policy and draw."""
+def planned(policy: Training | Control, example: Example, geometry: Geometry, draw: float = 0.0,
+            progress: float = 0.0) -> tuple[Shown, ...]:
+    """`resolution.plan` of an example's image; each view carries those of its context, by the same policy and draw."""
     return _planned(current(policy, draw, progress), sizes_of(example), geometry)
 
 
 @lru_cache(maxsize=2**16)
-def _planned(policy, sizes: tuple[Size, ...], geometry: Geometry) -> tuple[Shown, ...]:
-    """Images of the same sizes are shown alike: the same views, which are planned once."""
+def _planned(policy: Single | Add | Control, sizes: tuple[Size, ...], geometry: Geometry) -> tuple[Shown, ...]:
+    """The views of images of these sizes, the example's own last. Cached: equal sizes have equal views."""
     *context, own = (plan(policy, size, geometry) for size in sizes)
     if not context:
         return own
     return tuple(replace(view, context=tuple(before)) for view, *before in zip(own, *context, strict=True))
 
 
-def pictured(example: Example, shown: Shown) -> list[tuple[str, object, Shown]]:
-    """The images that a view shows, in order: name, image, its own view. The example's image has its own name."""
+def pictured(example: Example, shown: Shown) -> list[tuple[str, Image.Image | Picture, Shown]]:
+    """The images of a view and its context in order, each as (name, image, its own view); none for a blind view."""
     if not shown.visual_tokens:
         return []
     if not example.context:
@@ -207,14 +212,14 @@ def pictured(example: Example, shown: Shown) -> list[tuple[str, object, Shown]]:
     return list(zip(names, example.images, shown.views, strict=True))
 
 
-def workload(rows: Sequence[prefix.Row], plan_: prefix.Plan) -> cost.Workload:
-    """What a packed row asks of the model."""
+def workload(rows: Sequence[Row], plan_: Plan) -> cost.Workload:
+    """The amount of work in a packed row."""
     answers = sum(len(b) - a for row in rows for b, a in zip(row.branches, row.answers, strict=True))
     return cost.Workload(tuple(n for row in rows for n in row.patches), len(plan_), plan_.pairs, answers)
 
 
-def training_flops(supply: Supply, rows: Sequence[prefix.Row]) -> float:
-    """Of a forward and backward pass over rows that are packed together."""
+def training_flops(supply: Supply, rows: Sequence[Row]) -> float:
+    """FLOPs of a forward and backward pass over rows that are packed together."""
     work, trained = workload(rows, prefix.plan(supply.family, rows)), cost.Trained.of(supply.family)
     return cost.training_flops(supply.family.shape, work, trained, tower=supply.features is None)
 
@@ -224,14 +229,14 @@ def size_of(example: Example) -> Size:
 
 
 def sizes_of(example: Example) -> tuple[Size, ...]:
-    """Of all images of the prompt, the example's own last."""
+    """Sizes of all images of the prompt, the example's own last."""
     if not example.context:
         return (size_of(example),)
     return tuple(Size(image.height, image.width) for image in example.images)
 
 
-def views_of(example: Example, shown: Shown) -> dict[tuple, tuple]:
-    """The images that a view shows, as (image, view), by what tells it from all other views of a study's images."""
+def views_of(example: Example, shown: Shown) -> dict[tuple, tuple[Image.Image | Picture, Shown]]:
+    """The images of a view and its context as (image, view), under keys that are unique within a study."""
     return {
         (example.dataset, example.split, name, view.size, view.steps): (image, view)
         for name, image, view in pictured(example, shown)
@@ -239,16 +244,16 @@ def views_of(example: Example, shown: Shown) -> dict[tuple, tuple]:
 
 
 def name_of(example: Example, shown: Shown) -> str:
-    """How an error names a view."""
+    """The name of a view in error messages."""
     return named(example.dataset, example.image_id, shown.size.height, shown.size.width)
 
 
 def named(dataset: str, image_id: str, height: int, width: int) -> str:
-    """The same from a row of the ledger."""
+    """The name of a view from a row of the ledger."""
     return f"image {image_id} of {dataset} at {height}x{width}"
 
 
-def _micro(supply: Supply, rows: list[prefix.Row], seen: list[Seen]) -> Micro:
+def _micro(supply: Supply, rows: list[Row], seen: list[Seen]) -> Micro:
     family = supply.family
     packed = prefix.pack(family, rows)
     images = [supply(image, view) for example, shown in seen for _, image, view in pictured(example, shown)]

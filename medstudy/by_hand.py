@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from medstudy import grid, params, paths, syntax
-from medstudy.errors import RunError
+from medstudy import devices, grid, lock, params, redact
 from medstudy.params import Study
 
 LISTED = 6  # jobs by name
@@ -24,31 +23,9 @@ def job(study: str, run: str) -> tuple[Study, grid.Job]:
     """
     every = params.load(study)
     settings, item = grid.find(every, run)
-    if paths.HELD not in os.environ:
+    if lock.HELD not in os.environ:
         _make(every, study, item)
     return settings, item
-
-
-def check_code(study: Study, item: grid.Job) -> None:
-    """Before a notebook that a person opened makes a run, under a name that stands for the committed notebook's code.
-
-    Raises RunError where the cell that makes it is not a cell of that notebook, or the study is not the job's own.
-    """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is None or paths.HELD in os.environ:
-        return
-    file = paths.NOTEBOOKS / f"{item.notebook}.ipynb"
-    if syntax.cell(shell.user_ns["In"][-1]) not in map(syntax.cell, syntax.cells(file)):
-        raise RunError(
-            f"A run is named by the code of its notebook, but the cell that makes {item.name} is none of "
-            f"notebooks/{file.name}. Change it there, and the run gets another name; or let it write elsewhere, "
-            "without `recorded`. If you did not change it, the notebook has: start `make lab` again for a new copy."
-        )
-    if grid.job(study, item.name).identity != item.identity:
-        raise RunError(
-            f"{item.name} is named by its study's parameters, but these are others than it was opened with. Write them "
-            "into a params file of their own and open that: study = \"params/mine.yaml\"."
-        )
 
 
 def _make(study: Study, file: str, item: grid.Job) -> None:
@@ -64,12 +41,8 @@ def _make(study: Study, file: str, item: grid.Job) -> None:
         more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
         listed = ", ".join(missing[:LISTED]) + more
         print(f"{item.name} needs {len(missing)} jobs that are not done: {listed}. Making them:", flush=True)
-        how = schedulers.How(schedulers.cores(), only=item.needs)
+        how = schedulers.How(devices.cores(), only=item.needs)
         workflow.run(study, file, how, Console(file=sys.stdout, force_terminal=False, force_jupyter=False))
     if item.done:
-        print(f"{item.name} is done: what follows is read from {_short(item)}. Delete that folder to make it again.")
-
-
-def _short(item: grid.Job) -> str:
-    folder = item.dir
-    return str(folder.relative_to(paths.ROOT) if folder.is_relative_to(paths.ROOT) else folder)
+        folder = redact.text(str(item.dir))
+        print(f"{item.name} is done: what follows is read from {folder}. Delete that folder to make it again.")

@@ -1,34 +1,35 @@
-"""The model card of a checkpoint: at which resolution it was trained, on what, how, and what it was not tested for.
+"""The model card of a checkpoint: its resolution, training data and hyperparameters, and what was not tested.
 
-Its facts come from the study, the ledger of realised sizes and the log; huggingface_hub formats it. It names no path of
-this machine: a folder stands by its last part.
+Its facts come from the study, the ledger of realised sizes and the log; huggingface_hub formats it. It contains no
+local path: only the last part of a folder's name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
+from pydantic import BaseModel
 
 import medstudy
-from medstudy import checkpoints, datasets, yaml_files
+from medstudy import datasets, describe, redact, yaml_files
 from medstudy.params import Study
 from medstudy.records import Example
+from medstudy.stamp import policy_of
 
 HUB = "https://huggingface.co/datasets/"
 
 
 def card(study: Study, stamp: dict, data: dict[str, Sequence[Example]], ledger: pd.DataFrame, log: pd.DataFrame,
-         adapters: bool) -> ModelCard:  # fmt: skip
+         adapters: bool) -> ModelCard:
     """The card of one training. data: the examples of train and val; ledger, log: as the run writes them."""
-    about = ModelCardData(
+    header = ModelCardData(
         license="unknown",
         library_name="peft" if adapters else "transformers",
         pipeline_tag="image-text-to-text",
-        base_model=checkpoints.public(study.model.id),
-        datasets=[hub for one in study.datasets if (hub := hub_id(one))] or None,
+        base_model=redact.hub_id(study.model.id),
+        datasets=[hub for params in study.datasets if (hub := hub_id(params))] or None,
         tags=["medical", "medstudy", study.model.family, stamp["regime"], *(["lora"] if adapters else [])],
     )
     sections = (
@@ -39,21 +40,22 @@ def card(study: Study, stamp: dict, data: dict[str, Sequence[Example]], ledger: 
         f"## Not tested\n\n{NOT_TESTED}",
         f"## Made by\n\n{_made(study)}",
     )
-    return ModelCard(f"---\n{about.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
+    return ModelCard(f"---\n{header.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
 
-def hub_id(params) -> str | None:
-    """The hub's name of a public data set."""
-    found = datasets.card(params)
-    return found.url.removeprefix(HUB) if found is not None and found.url.startswith(HUB) else None
+def hub_id(params: BaseModel) -> str | None:
+    """The id of a public data set on the hub, or None."""
+    public_card = datasets.card(params)
+    on_hub = public_card is not None and public_card.url.startswith(HUB)
+    return public_card.url.removeprefix(HUB) if on_hub else None
 
 
 def resolution(stamp: dict, ledger: pd.DataFrame) -> str:
-    """The policy in words, and what images were really shown at."""
-    policy = checkpoints.policy_of(stamp)
-    lines = [f"Trained at: {checkpoints.words(policy)}. Resized by {stamp['interpolation']} interpolation.\n",
+    """The policy in words, and a table of the realised sizes."""
+    policy = policy_of(stamp)
+    lines = [f"Trained at: {describe.words(policy)}. Resized by {stamp['interpolation']} interpolation.\n",
              "| shown as | views | height × width, median | largest | visual tokens, median | most |",
-             "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+             "| --- | ---: | ---: | ---: | ---: | ---: |"]
     for label, rows in ledger.groupby("policy", sort=True):
         median = rows[["shown_height", "shown_width", "visual_tokens"]].median()
         largest = rows.loc[(rows["shown_height"] * rows["shown_width"]).idxmax()]
@@ -78,7 +80,7 @@ NOT_TESTED = (
 
 
 def _what(study: Study, adapters: bool) -> str:
-    base = checkpoints.public(study.model.id) or f"`{Path(study.model.id).name}`, a checkpoint that is on no hub"
+    base = redact.hub_id(study.model.id) or f"`{redact.last(study.model.id)}`, a checkpoint that is on no hub"
     return (
         f"{'LoRA adapters for' if adapters else 'A fine-tuned'} {base} (family {study.model.family}), made by medstudy "
         f"{medstudy.__version__} to study the image resolution at which biomedical multimodal models are trained and "
@@ -89,17 +91,17 @@ def _what(study: Study, adapters: bool) -> str:
 def _data(study: Study, data: dict[str, Sequence[Example]]) -> str:
     lines = ["| data set | split | images | questions | licence |", "| --- | --- | ---: | ---: | --- |"]
     for split, examples in data.items():
-        for name in dict.fromkeys(one.dataset for one in examples):
-            own = [one for one in examples if one.dataset == name]
-            licences = ", ".join(sorted({one.license for one in own if one.license})) or "unknown"
-            questions = sum(len(one.questions) for one in own)
+        for name in dict.fromkeys(example.dataset for example in examples):
+            own = [example for example in examples if example.dataset == name]
+            licences = ", ".join(sorted({example.license for example in own if example.license})) or "unknown"
+            questions = sum(len(example.questions) for example in own)
             lines.append(f"| {name} | {split} | {len(own)} | {questions} | {licences} |")
     return "\n".join(lines)
 
 
 def _training(stamp: dict, log: pd.DataFrame) -> str:
-    last, checked = log.iloc[-1], log["val_loss"].dropna()
-    validated = f", validation loss {checked.iloc[-1]:.4g}" if len(checked) else ""
+    last, val_losses = log.iloc[-1], log["val_loss"].dropna()
+    validated = f", validation loss {val_losses.iloc[-1]:.4g}" if len(val_losses) else ""
     return (
         f"{len(log)} steps, {last['images_seen']:.0f} views, {last['visual_tokens']:.0f} visual tokens, "
         f"{last['flops']:.3g} FLOPs of the model, seed {stamp['seed']}. Last loss {last['loss']:.4g} nats a "
@@ -108,19 +110,9 @@ def _training(stamp: dict, log: pd.DataFrame) -> str:
 
 
 def _made(study: Study) -> str:
-    settings = scrubbed(study.model_dump(mode="json", exclude={"root"}))
+    settings = redact.tree(study.model_dump(mode="json", exclude={"root"}))
     text = yaml_files.dump(settings)
     return (
         f"`python -m medstudy run {study.study}.yaml`, where {study.study}.yaml holds all hyperparameters:\n\n"
         f"```yaml\n{text}```"
     )
-
-
-def scrubbed(tree):
-    """A tree of parameters in which a path of this machine is its last part."""
-    if isinstance(tree, dict):
-        return {name: scrubbed(part) for name, part in tree.items()}
-    if isinstance(tree, list):
-        return [scrubbed(part) for part in tree]
-    local = isinstance(tree, str) and tree.startswith(("/", "~", "./", "../"))
-    return Path(tree).name if local else tree

@@ -11,14 +11,19 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from medstudy import __version__, cli_sweeps
-from medstudy.arguments import above_zero, command, positive, roomy
+from medstudy.arguments import Commands, above_zero, command, positive, roomy
 from medstudy.errors import Elsewhere, MedstudyError, ParamsError
+
+if TYPE_CHECKING:
+    from medstudy.params import Model
+    from medstudy.resolution import Geometry
 
 COME_BACK = 75  # the exit status for it: sysexits.h, EX_TEMPFAIL
 EXAMPLES = """examples:
@@ -117,7 +122,7 @@ def _engine(made: argparse.ArgumentParser) -> None:
     made.add_argument("--tflops", type=above_zero, help="for a dry run or a cluster's requests, as for estimate")
 
 
-def _data_commands(commands) -> None:
+def _data_commands(commands: Commands) -> None:
     data = commands.add_parser("data", help="look at data before a study does", description="Look at data.")
     check = data.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "check",
@@ -137,10 +142,10 @@ def _data_commands(commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from medstudy import params, schedulers, workflow
+    from medstudy import devices, params, schedulers, workflow
 
     console, study = Console(), params.load(options.study)
-    how = schedulers.How(options.cores or schedulers.cores(), options.profile, options.jobs, tuple(options.only))
+    how = schedulers.How(options.cores or devices.cores(), options.profile, options.jobs, tuple(options.only))
     if options.dry_run:
         if workflow.preview(study, how, console):
             console.print("What the whole study costs:", highlight=False)
@@ -159,7 +164,7 @@ def _run(options: argparse.Namespace) -> None:
 def _retry(options: argparse.Namespace) -> None:
     import shutil
 
-    from medstudy import grid, params, paths, schedulers, workflow
+    from medstudy import devices, grid, params, paths, schedulers, workflow
 
     study = params.load(options.study)
     asked = workflow.matching(grid.plan(study), options.jobs_ or ["*"])
@@ -170,7 +175,7 @@ def _retry(options: argparse.Namespace) -> None:
     for job in failed if options.fresh else ():
         shutil.rmtree(paths.scratch(job.dir), ignore_errors=True)
     names = tuple(job.name for job in failed)
-    how = schedulers.How(options.cores or schedulers.cores(), options.profile, options.jobs, names)
+    how = schedulers.How(options.cores or devices.cores(), options.profile, options.jobs, names)
     _prepare(options, study, how)
     workflow.run(study, options.study, how, Console())
     print(f"Done: {', '.join(names)}. What waited for them: python -m medstudy run {shlex.quote(options.study)}")
@@ -217,9 +222,9 @@ def _costs(study, tflops: float | None, cores: int | None) -> None:
 
 def _totals(frame, cores: int | None) -> dict[str, float]:
     """With as many jobs at once as cores; on a card one."""
-    from medstudy import estimate, estimate_table, schedulers
+    from medstudy import devices, estimate, estimate_table
 
-    return estimate.totals(frame, cores or (schedulers.cores() if estimate_table.on_cpu(frame) else 1))
+    return estimate.totals(frame, cores or (devices.cores() if estimate_table.on_cpu(frame) else 1))
 
 
 def _data_check(options: argparse.Namespace) -> int:
@@ -229,7 +234,8 @@ def _data_check(options: argparse.Namespace) -> int:
     from medstudy.resolution import Fixed, Native
 
     if Path(options.path).suffix in (".yaml", ".yml"):
-        report = check.study(params.load(options.path))
+        study = params.load(options.path)
+        report = check.study(study, *_geometry(study.each()[0].model))  # the first of several models
     else:
         sides = tuple(Fixed(side=side) for side in options.sides or ())
         ladder = (*sides, Native(max_pixels=check_notices.LARGE)) if sides else check.LADDER
@@ -239,6 +245,16 @@ def _data_check(options: argparse.Namespace) -> int:
     else:
         roomy().print(check_table.render(report), highlight=False)
     return int(report.stops)
+
+
+def _geometry(model: Model) -> tuple[Geometry, str]:
+    """What a model does to an image, and whose that is; Qwen2-VL's where its configuration cannot be read."""
+    from medstudy import check, models
+
+    try:
+        return models.sketch(model).geometry, f"of {model.id} ({model.family})"
+    except MedstudyError:
+        return check.GEOMETRY, f"Qwen2-VL's, because the configuration of {model.id} is not at hand"
 
 
 def _own_data(options: argparse.Namespace):
@@ -285,9 +301,9 @@ def _rescore(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from medstudy import export, rescoring
+    from medstudy import export, provenance, rescoring
 
-    files = export.export(rescoring.find(options.what), options.out, options.to, options.date, export.git_hash())
+    files = export.export(rescoring.find(options.what), options.out, options.to, options.date, provenance.commit())
     print(f"Written: {len(files)} files below {options.out}")
 
 

@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from medstudy.arguments import above_zero, command, positive, roomy
+from medstudy.arguments import Commands, above_zero, command, positive, roomy
 from medstudy.errors import ParamsError
+from medstudy.formatting import size
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     """Add the commands to the parser of `medstudy`."""
     status_ = command(commands, "status", _status, "which jobs are done, running, failed; time and cost left")
     status_.add_argument("--watch", nargs="?", type=above_zero, const=2.0, metavar="SECONDS", help="follow it")
@@ -77,24 +78,15 @@ def _clean(options: argparse.Namespace) -> None:
     table = Table("what", "size", "where", "why", box=None, pad_edge=False)
     for items in cleaning.together(found.items):
         kinds, bytes_ = ", ".join(dict.fromkeys(item.kind for item in items)), sum(item.bytes for item in items)
-        table.add_row(kinds, _bytes(bytes_), escape(items[0].path.name), escape(items[0].why))
+        table.add_row(kinds, size(bytes_), escape(items[0].path.name), escape(items[0].why))
     if found.items:
         roomy().print(table, highlight=False)
     for line in found.held:
         print(f"Kept, {line}")
     if options.yes:
-        print(f"Freed {_bytes(cleaning.free(found))}.")
+        print(f"Freed {size(cleaning.free(found))}.")
     else:
-        print(f"{_bytes(found.bytes)} in {len(found.items)} places would be freed; --yes frees them.")
-
-
-def _bytes(count: float) -> str:
-    """As 1.5 GB, of 1000 MB each."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+        print(f"{size(found.bytes)} in {len(found.items)} places would be freed; --yes frees them.")
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -103,8 +95,8 @@ def _fetch(options: argparse.Namespace) -> int:
 
     faults = []
     for one in fetching.fetch(params.load(options.study)):
-        size = f", {_bytes(one.fresh)} new of {_bytes(one.bytes)}" if one.bytes else ""
-        print(f"{one.what}: {one.state}{size}{f' ({one.where})' if one.where else ''}", flush=True)
+        downloaded = f", {size(one.fresh)} new of {size(one.bytes)}" if one.bytes else ""
+        print(f"{one.what}: {one.state}{downloaded}{f' ({one.where})' if one.where else ''}", flush=True)
         faults += [one] if one.fault else []
     for one in faults:
         print(f"{one.what}: {one.fault}")

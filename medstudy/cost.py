@@ -1,32 +1,35 @@
-"""What a sample costs: visual tokens and floating-point operations, by formula from a model's configuration.
+"""Floating-point operations of a forward or training pass, by formula from a model's configuration.
 
-Multiply-adds count as two operations; training is three times the forward pass (forward, and backward to inputs and
-weights). Norms, activations and softmax are left out: below 1 % at the sizes of interest.
+A multiply-add is two operations; training is three times the forward pass (forward, backward to the inputs, backward to
+the weights). Norms, activations and softmax are left out: they are below 1 % at the sizes of interest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's sizes, as its family reads them from the configuration; weights are numbers of multiply-adds."""
+    """A model's sizes, as its family reads them from the configuration; weights count multiply-adds."""
 
-    blocks: int  # of the vision tower
-    block_weights: int  # of one block, a patch
-    width: int  # of the tower's attention
-    patch_weights: int  # of the patch embedding, a patch
-    merge: int  # patches a visual token
-    merger_weights: int  # of all mergers, a visual token
-    layers: int  # of the language model
-    layer_weights: int  # of one layer, a token
+    blocks: int  # blocks of the vision tower
+    block_weights: int  # weights of one block, for each patch
+    width: int  # width of the tower's attention
+    patch_weights: int  # weights of the patch embedding, for each patch
+    merge: int  # patches merged into one visual token
+    merger_weights: int  # weights of all mergers, for each visual token
+    layers: int  # layers of the language model
+    layer_weights: int  # weights of one layer, for each token
     attention: int  # query heads x head width
     keys: int  # key heads x head width
     hidden: int
     vocabulary: int
-    windowed_blocks: int = 0  # of the tower's blocks, those that attend within windows
-    window: int = 0  # patches of a full window
+    windowed_blocks: int = 0  # tower blocks that attend within windows
+    window: int = 0  # patches in a full window
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,28 @@ def forward_flops(shape: Shape, work: Workload) -> float:
     return sum(vision_flops(shape, patches) for patches in work.patches) + language_flops(shape, work)
 
 
+class _Parts(Protocol):
+    model: torch.nn.Module
+
+    def part(self, name: str) -> Literal["tower", "merger", "language"]: ...
+
+
 @dataclass(frozen=True)
 class Trained:
-    """Which parts of a model have weights to train; a part without them still passes gradients to what is below it."""
+    """Which parts of a model are trained; a frozen part still passes gradients to the parts below it."""
 
     tower: bool = True
     merger: bool = True
-    language: bool = True  # its own weights, not adapters beside them
+    language: bool = True  # its own weights; adapters do not count
 
     @classmethod
-    def of(cls, family) -> Trained:
-        """As the parameters of a family's model require gradients."""
-        wanted = {"tower": False, "merger": False, "language": False}
+    def of(cls, family: _Parts) -> Trained:
+        """The parts of a family's model with parameters that require gradients."""
+        trained = {"tower": False, "merger": False, "language": False}
         for name, parameter in family.model.named_parameters():
             if parameter.requires_grad and "lora_" not in name:
-                wanted[family.part(name)] = True
-        return cls(**wanted)
+                trained[family.part(name)] = True
+        return cls(**trained)
 
 
 ALL = Trained()
@@ -68,8 +77,8 @@ ALL = Trained()
 def training_flops(shape: Shape, work: Workload, trained: Trained = ALL, tower: bool = True) -> float:
     """Operations of one training step's forward and backward pass over `work`.
 
-    tower: whether the tower runs at all (False: its features come from the disk). Attention has no weights: it costs
-    twice its forward pass backwards. The adapters of LoRA are left out: below 1 %.
+    tower: whether the tower runs at all (False: its features are cached). Attention has no weights: its backward pass
+    always costs twice its forward pass. LoRA's adapters are left out: they are below 1 %.
     """
     towers = sum(tower_flops(shape, patches) for patches in work.patches)
     mergers = sum(merger_flops(shape, patches) for patches in work.patches)
@@ -92,7 +101,7 @@ def merger_flops(shape: Shape, patches: int) -> float:
 
 
 def tower_flops(shape: Shape, patches: int) -> float:
-    """Patch embedding and the blocks on one image."""
+    """The patch embedding and the blocks on one image."""
     full = shape.blocks - shape.windowed_blocks
     pairs = full * patches**2 + shape.windowed_blocks * patches * min(patches, shape.window)
     return 2 * patches * (shape.patch_weights + shape.blocks * shape.block_weights) + 4 * pairs * shape.width

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from medstudy import paths, syntax
+from medstudy import code_hash, paths, syntax
 from medstudy.errors import ParamsError
 
 NEUTRAL = {  # module: why no result can change with it
@@ -21,22 +21,25 @@ NEUTRAL = {  # module: why no result can change with it
     "params.py": "the values themselves are in a job's name",
     "elements.py": "names of figures, which jobs have as theirs",
     "grid.py": "plans jobs: what it decides is their names and parameters",
-    "depends.py": "as grid.py", "syntax.py": "as grid.py",
+    "depends.py": "as grid.py", "syntax.py": "as grid.py", "code_hash.py": "as grid.py",
     "paths.py": "where files lie",
+    "lock.py": "which process makes a run", "devices.py": "which cores and GPUs a process may use",
     "notebook.py": "starts a notebook with its values", "by_hand.py": "as notebook.py",
+    "open_job.py": "as notebook.py",
+    "displays.py": "shows images and tables in a notebook",
     "warm.py": "starts kernels", "workflow.py": "starts jobs", "schedulers.py": "starts jobs",
     "requests.py": "what jobs ask of a cluster", "launching.py": "starts the processes of a training",
     "leases.py": "which card a job gets",
     "progress.py": "a line that shows how far work is", "logs.py": "finds logs",
     "provenance.py": "records what was made, and by what",
-    "cards.py": "words about a checkpoint, saved with it; pages that show them name this file where they are made",
+    "cards.py": "words about a checkpoint, saved with it",
     "gallery.py": "shows images in a notebook",
     "sources/card.py": "what is published about a data set, shown with it",
 }  # fmt: skip
 CHOICES = {  # module: the files that it imports and chooses from, or stops with; who makes something by one names it
     "report.py": ("*",),  # serves four stages, each with functions of its own
     "datasets/__init__.py": ("sources/*.py",),  # of data that are made elsewhere
-    "datasets/store.py": ("sources/own.py", "identity.py"),  # own data import theirs; a check passes or stops a study
+    "datasets/build.py": ("sources/own.py", "identity.py"),  # own data import theirs; a check passes or stops a study
     "images.py": ("imaging/dicom.py", "imaging/nifti.py", "imaging/slides.py", "imaging/tiff.py"),
 }
 READERS = CHOICES["images.py"]
@@ -44,7 +47,7 @@ READERS = CHOICES["images.py"]
 
 def code(*entries: str) -> str:
     """SHA-256 in hex of the code of these files and of all that they import. Raises ParamsError as `files`."""
-    return paths.code(*files(*entries))
+    return code_hash.code(*files(*entries))
 
 
 @cache
@@ -54,7 +57,7 @@ def files(*entries: str) -> tuple[str, ...]:
     Raises ParamsError for a pattern that matches no file.
     """
     found: set[str] = set()
-    left = [one.relative_to(paths.PACKAGE).as_posix() for one in paths.matching(*entries)]
+    left = [one.relative_to(paths.PACKAGE).as_posix() for one in code_hash.matching(*entries)]
     while left:
         if (one := left.pop()) not in found:
             found.add(one)
@@ -68,7 +71,7 @@ def imports(name: str) -> tuple[str, ...]:
     if not name.endswith(".py"):
         return ()
     chosen = CHOICES.get(name, ())
-    within = used(paths.syntax_of(paths.PACKAGE / name))
+    within = used(code_hash.syntax_of(paths.PACKAGE / name))
     return tuple(one for one in within if not any(fnmatchcase(one, pattern) for pattern in chosen))
 
 
@@ -81,7 +84,7 @@ def used(code: syntax.Code) -> tuple[str, ...]:
 @cache
 def family(name: str) -> str:
     """The file of a model family: the one with a class of that `name`. Raises ParamsError when there is none."""
-    for path in paths.matching("models/*.py"):
+    for path in code_hash.matching("models/*.py"):
         classes = (node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef))
         if any(_names(node, name) for one in classes for node in one.body):
             return path.relative_to(paths.PACKAGE).as_posix()

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import psutil
 
-from medstudy import paths, provenance, schedulers
+from medstudy import devices, paths, provenance
+from medstudy.formatting import size
 
 OPTIONAL = "optional, for NVIDIA GPUs; `pip install -e '.[flash]'` installs flash-attn 4"
 
@@ -37,9 +38,9 @@ def _hardware() -> list[Finding]:
     memory = psutil.virtual_memory()
     return [
         Finding("machine", f"{platform.system()} {platform.machine()}"),
-        Finding("cores", str(schedulers.cores()), "a job takes one; `run --cores` says how many run at once"),
-        Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"),
-        Finding("disk", f"{psutil.disk_usage(str(paths.ROOT)).free / 2**30:.0f} GiB free", f"at {paths.ROOT}"),
+        Finding("cores", str(devices.cores()), "a job takes one; `run --cores` says how many run at once"),
+        Finding("memory", f"{size(memory.available)} of {size(memory.total)} free"),
+        Finding("disk", f"{size(psutil.disk_usage(str(paths.ROOT)).free)} free", f"at {paths.ROOT}"),
     ]
 
 
@@ -48,7 +49,7 @@ def _device() -> Finding:
 
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
-        return Finding("device", f"cuda: {card.name}, {card.total_memory / 2**30:.0f} GiB", "torch sees a CUDA device")
+        return Finding("device", f"cuda: {card.name}, {size(card.total_memory)}", "torch sees a CUDA device")
     reason = "torch is built without CUDA" if torch.version.cuda is None else "no NVIDIA driver or card was found"
     return Finding("device", "cpu", reason)
 
@@ -78,7 +79,7 @@ def _hub() -> Finding:
 
 def _base() -> Finding:
     weights = list(paths.BASE.glob("*.safetensors"))
-    size = sum(file.stat().st_size for file in weights) / 2**20
     if not weights:
         return Finding("base model", "missing", f"no weights in {paths.BASE}: install the package again")
-    return Finding("base model", f"{size:.1f} MB", os.path.relpath(paths.BASE, paths.ROOT))
+    total = sum(file.stat().st_size for file in weights)
+    return Finding("base model", size(total), os.path.relpath(paths.BASE, paths.ROOT))

@@ -36,8 +36,8 @@ from medstudy import (
     grid,
     memory,
     models,
-    paths,
     provenance,
+    redact,
     speed,
     training,
 )
@@ -123,7 +123,7 @@ def estimate(
         rows[job.name] |= _measured(job, rows[job.name])
     frame = pd.DataFrame(list(rows.values()), columns=list(COLUMNS))
     frame = frame.astype({name: float for name in COLUMNS if name not in TEXTS})
-    model = paths.last(study.model.id)
+    model = redact.last(study.model.id)
     frame.attrs |= {
         "study": study.title,
         "model": f"{model} ({plain.revision})" if plain.revision == "published sizes" else model,

@@ -8,6 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from medstudy.estimate import MB, grouped
+from medstudy.formatting import duration, size
 from medstudy.records import SPLITS
 
 
@@ -23,10 +24,10 @@ def table(frame: pd.DataFrame) -> Table:
     for row in rows.itertuples():
         disk = sum(part for part in (row.checkpoint_mb, row.cache_mb) if part > 0) or math.nan
         counts = (_number(value) for value in (row.images, row.questions, row.visual_tokens))
-        cells = [row.job, str(row.seeds), *counts, _number(row.flops / 1e12, 3), clock(row.seconds),
+        cells = [row.job, str(row.seeds), *counts, _number(row.flops / 1e12, 3), duration(row.seconds),
                  _number(row.memory_mb), _number(disk)]  # fmt: skip
         if measured:
-            cells += [str(row.done), clock(row.measured_seconds), _ratio(row.seconds_ratio),
+            cells += [str(row.done), duration(row.measured_seconds), _ratio(row.seconds_ratio),
                       _number(row.measured_memory_mb), _ratio(row.memory_ratio),
                       _number(row.measured_tflops, 3)]  # fmt: skip
         made.add_row(*cells)
@@ -43,12 +44,12 @@ def summary(frame: pd.DataFrame, totals: dict[str, float]) -> list[str]:
     return [
         f"{frame.attrs['study']}: {totals['jobs']} jobs, {totals['done']} done; "
         f"{_number(totals['flops'] / 1e12, 4)} TFLOPs.",
-        f"Work {clock(totals['seconds'])} ({_number(totals['seconds'] / 3600, 3)} hours of a device), at {count} "
-        f"{'job' if count == 1 else 'jobs'} at once {clock(totals['wall_seconds'])}; left "
-        f"{clock(totals['seconds_left'])}, at {count} at once {clock(totals['wall_seconds_left'])}. Only jobs with a "
-        "model are predicted.",
-        f"Disk {totals['disk_mb'] * MB / 1e9:,.2f} GB with data left out; memory of the largest {count} "
-        f"{totals['memory_mb'] * MB / 1e9:,.1f} GB ({device}).",
+        f"Work {duration(totals['seconds'])} of one device, at {count} "
+        f"{'job' if count == 1 else 'jobs'} at once {duration(totals['wall_seconds'])}; left "
+        f"{duration(totals['seconds_left'])}, at {count} at once {duration(totals['wall_seconds_left'])}. "
+        "Only jobs with a model are predicted.",
+        f"Disk {size(totals['disk_mb'] * MB)} with data left out; memory of the largest {count} "
+        f"{size(totals['memory_mb'] * MB)} ({device}).",
         *_bound(models[0]["data"]),
         *map(_of_data, models[0]["data"]),
         *(line for about in models for line in _of_model(about)),
@@ -91,14 +92,6 @@ def _of_model(about: dict) -> list[str]:
     if speed["source"] == "measured":
         lines.append("The ratios of jobs that the pace was fitted to say how well it fits, not how well it foretells.")
     return lines
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss; empty when there are none."""
-    if math.isnan(seconds):
-        return ""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def _number(value: float, digits: int = 0) -> str:

@@ -1,49 +1,50 @@
 """Evaluation: a trained model at every rung of the inference ladder, by greedy generation in the author's prompt.
 
 Each image is encoded once a rung: its prefix is cached once and all its questions are decoded from it together. The
-tokens are those of one-by-one `generate` (a test holds them together). With `evaluation.author` the same cache also
-gives the answers that the paper's first author would sample; controls are asked greedily alone.
+tokens equal those of one-by-one `generate` (a test checks this). With `evaluation.author` the same cache also gives
+the answers that the paper's first author would sample; controls are decoded greedily only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 from transformers import Cache
 
-from medstudy import models, packing, prefix, sampling
+from medstudy import models, packing, paths, prefix, redact, sampling
 from medstudy.batches import name_of, pictured, planned, size_of, views_of
 from medstudy.datasets import store
 from medstudy.errors import DataError, ResolutionError
+from medstudy.family_protocol import Family
+from medstudy.grid import Job
 from medstudy.models import generation
 from medstudy.params import Decoding, Study
 from medstudy.progress import bar
 from medstudy.records import GREEDY, LETTERS, Example, Question
-from medstudy.resolution import Geometry, Shown, Size, roundings, scale, trained_on
+from medstudy.resolution import Control, Geometry, Shown, Single, Size, roundings, scale, trained_on
+from medstudy.row_layout import Packed, Row, Seen
 from medstudy.supply import Supply
 
 
-def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
+def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     """Predictions of one model at every rung and, for the regime of the controls, under every control.
 
-    Writes one parquet part a rung to the run's scratch, so that a killed run goes on where it was, then
-    predictions.parquet to `job.dir`. Returns the predictions, one row a question and rung.
+    Writes one parquet file a rung to the run's scratch, so that a killed run resumes there, then predictions.parquet to
+    `job.dir`. Returns the predictions, one row a question and rung.
     """
-    from medstudy import grid, paths
-
     torch.set_num_threads(1)
-    trained = grid.needed(study, job, "train")
+    trained = job.folders("train")
     rungs = [rung.label for rung in study.inference]
-    family = models.load(study.model, trained[0].dir / "checkpoint" if trained else None, rungs)
+    family = models.load(study.model, trained[0] / "checkpoint" if trained else None, rungs)
     print("attention: {}, because {}".format(*family.attention))
-    folders = [item.dir for item in grid.needed(study, job, "data")]
-    examples = store.read_all(folders, "test")
+    examples = store.read_all(job.folders("data"), "test")
     supply = Supply.of(study, family)
     policies = [*study.inference, *(study.controls.views if job.parameters["controls"] else ())]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None
@@ -59,107 +60,109 @@ def evaluate(study: Study, job, progress: bool = True) -> pd.DataFrame:
         parts.append(pd.read_parquet(part))
     if line is not None:
         line.close()
-    about = {
+    columns = {
         "study": study.study,
         "run_id": job.dir.name,
-        "model": study.model.label or paths.last(study.model.id),
+        "model": study.model.label or redact.last(study.model.id),
         "model_revision": family.revision,
         "regime": job.parameters["regime"],
         "seed": job.parameters["seed"],
     }
-    predictions = pd.concat(parts, ignore_index=True).assign(**about)
-    seen = trained_on(study.policy(job.parameters["regime"])) if trained else frozenset()
-    predictions["mismatch"] = ~predictions["inference"].isin(seen)
+    predictions = pd.concat(parts, ignore_index=True).assign(**columns)
+    matched = trained_on(study.policy(job.parameters["regime"])) if trained else frozenset()
+    predictions["mismatch"] = ~predictions["inference"].isin(matched)
     predictions.to_parquet(job.dir / "predictions.parquet")
     return predictions
 
 
 def predict(
-    family, examples: Sequence[Example], policy, study: Study, line=None, supply=None, seed: int = 0
+    family: Family, examples: Sequence[Example], policy: Single | Control, study: Study, line: tqdm | None = None,
+    supply: Supply | None = None, seed: int = 0,
 ) -> pd.DataFrame:
-    """One row a question and decoding: the record of what was shown, what was asked and what came back.
+    """The predictions under one policy: a row a question and decoding, with the image as shown, prompt and answer.
 
-    The author's answers are drawn by seed, data set, image, question and rung, whatever is asked beside them.
+    The author's answers are drawn by seed, data set, image, question and rung alone.
     """
     supply = supply or Supply(family, study.interpolation)
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
-    shown = [planned(policy, one, family.geometry)[0] for one in sources]
+    shown = [planned(policy, source, family.geometry)[0] for source in sources]
     _check(policy, sources, shown, family.geometry)
     rows: list[dict] = []
     draw = Draw(seed, policy.label) if control_of(policy) == "none" else None
-    for index, made in decoded(supply, examples, sources, shown, study.evaluation, study.workers, line, draw):
-        about = family, examples[index], sources[index], shown[index]
-        rows += _rows(*about, made.said, made.scored, policy, study, GREEDY)
-        if made.drawn is not None:
+    for index, answers_ in decoded(supply, examples, sources, shown, study.evaluation, study.workers, line, draw):
+        view = family, examples[index], sources[index], shown[index]
+        rows += _rows(*view, answers_.said, answers_.scored, policy, study, GREEDY)
+        if answers_.drawn is not None:
             drawn = sampling.label(study.evaluation.author.temperature)
-            rows += _rows(*about, made.drawn, [[] for _ in made.drawn], policy, study, drawn)
+            rows += _rows(*view, answers_.drawn, [[] for _ in answers_.drawn], policy, study, drawn)
     return pd.DataFrame(rows).sort_values(["dataset", "image_id", "question_id", "decoding"], ignore_index=True)
 
 
-def control_of(policy) -> str:
+def control_of(policy: Single | Control) -> str:
     """The control's name, or "none" for a rung."""
     return policy.policy if policy.policy in ("down_up", "blind", "shuffled") else "none"
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What the author's answers are drawn by, beside the names of the question."""
+    """Keys of the random numbers that draw the author's answers."""
 
     seed: int
     rung: str
 
     def keys(self, examples: Sequence[Example]) -> tuple[str, ...]:
-        """One of every question of the examples, in order."""
-        return tuple(sampling.key(self.seed, one.dataset, one.image_id, question.id, self.rung)
-                     for one in examples for question in one.questions)  # fmt: skip
+        """One key for every question of the examples, in order."""
+        return tuple(sampling.key(self.seed, example.dataset, example.image_id, question.id, self.rung)
+                     for example in examples for question in example.questions)
 
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward passes over images with all their questions, and where asked all their options; each computable alone."""
+    """Forward passes over images with their questions and, if the study asks, their options; each computable alone."""
 
     supply: Supply
     examples: Sequence[Example]
-    sources: Sequence[Example]  # whose image is shown
+    sources: Sequence[Example]  # the examples whose images are shown
     shown: Sequence[Shown]
     options: Decoding
 
     @cached_property
     def groups(self) -> list[list[int]]:
-        """The images of each pass, by index. Raises ResolutionError naming one that fits in none."""
-        lengths = [len(asked) + (len(scored) if scored else 0) for asked, scored in self.rows]
-        labels = [name_of(one, view) for one, view in zip(self.sources, self.shown, strict=True)]
+        """The images of each pass, by index. Raises ResolutionError naming an image that fits in no pass."""
+        lengths = [len(questions) + (len(options) if options else 0) for questions, options in self.rows]
+        labels = [name_of(source, view) for source, view in zip(self.sources, self.shown, strict=True)]
         return packing.fill(lengths, self.options.tokens_per_pass, labels)
 
     @cached_property
-    def rows(self) -> list[tuple[prefix.Row, prefix.Row | None]]:
-        """See `row`, of every image."""
+    def rows(self) -> list[tuple[Row, Row | None]]:
+        """`row` of every image."""
         return [self.row(index) for index in range(len(self.examples))]
 
-    def row(self, index: int) -> tuple[prefix.Row, prefix.Row | None]:
-        """An image's questions up to where an answer starts, and the options of its choices as answers."""
+    def row(self, index: int) -> tuple[Row, Row | None]:
+        """An image's questions up to where an answer starts, and its multiple-choice options as answers."""
         family, example, view = self.supply.family, self.examples[index], self.shown[index]
-        asked = prefix.row(family, example.questions, view, False, example.context)
-        offered = options_of(example.questions) if self.options.option_likelihoods else ()
-        return asked, prefix.row(family, offered, view, True, example.context) if offered else None
+        questions = prefix.row(family, example.questions, view, False, example.context)
+        options = options_of(example.questions) if self.options.option_likelihoods else ()
+        return questions, prefix.row(family, options, view, True, example.context) if options else None
 
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __getitem__(self, number: int) -> tuple[list[int], prefix.Packed, prefix.Packed | None, list[torch.Tensor]]:
+    def __getitem__(self, number: int) -> tuple[list[int], Packed, Packed | None, list[torch.Tensor]]:
         """The images of a pass, their packed questions, their packed options, and their pixels or features."""
         family, group = self.supply.family, self.groups[number]
-        asked, scored = zip(*(self.rows[index] for index in group), strict=True)
-        offered = None
-        if any(scored):
-            offered = prefix.pack(family, [row or _without(other) for row, other in zip(scored, asked, strict=True)])
-        views = [one for index in group for one in pictured(self.sources[index], self.shown[index])]
+        questions, options = zip(*(self.rows[index] for index in group), strict=True)
+        packed_options = None
+        if any(options):  # an image without options is a prefix without branches, so that both rows hold all images
+            filled = [row or _without(other) for row, other in zip(options, questions, strict=True)]
+            packed_options = prefix.pack(family, filled)
+        views = [view for index in group for view in pictured(self.sources[index], self.shown[index])]
         images = [self.supply(image, view) for _, image, view in views]
-        return group, prefix.pack(family, asked), offered, images
+        return group, prefix.pack(family, questions), packed_options, images
 
 
 def options_of(questions: Sequence[Question]) -> tuple[Question, ...]:
-    """Each option of each choice, as a question with that letter as its answer."""
+    """Each option of each multiple-choice question, as a question with that letter as its answer."""
     return tuple(
         replace(question, answer=letter)
         for question in questions
@@ -167,17 +170,19 @@ def options_of(questions: Sequence[Question]) -> tuple[Question, ...]:
     )
 
 
-def answers(supply: Supply, examples, sources, shown, options: Decoding, workers: int = 0, line=None):
+def answers(
+    supply: Supply, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[Shown], options: Decoding,
+) -> Iterator[tuple[int, tuple[list[str], list[list[float]]]]]:
     """Yield (index of the example, (greedy answer of each question, log-likelihoods of its options)), pass by pass."""
-    for index, made in decoded(supply, examples, sources, shown, options, workers, line):
-        yield index, (made.said, made.scored)
+    for index, each in decoded(supply, examples, sources, shown, options):
+        yield index, (each.said, each.scored)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Of each question of an image: its greedy answer, the log-likelihoods of its options, the author's answer.
+    """The answers to an image's questions: greedy answers, log-likelihoods of the options, the author's answers.
 
-    Options that are not scored have an empty list; `drawn` is None where nothing is sampled.
+    A question whose options are not scored has an empty list; `drawn` is None if nothing is sampled.
     """
 
     said: list[str]
@@ -187,29 +192,31 @@ class Answers:
 
 @torch.inference_mode()
 def decoded(
-    supply: Supply, examples, sources, shown, options: Decoding, workers: int = 0, line=None, draw: Draw | None = None
-):
-    """Yield (index of the example, its Answers), pass by pass; the author's too given `draw` and `options.author`.
+    supply: Supply, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[Shown], options: Decoding,
+    workers: int = 0, line: tqdm | None = None, draw: Draw | None = None,
+) -> Iterator[tuple[int, Answers]]:
+    """Yield (index of the example, its Answers), pass by pass; with `draw` and `options.author` the author's too.
 
-    With workers the next passes' images are read while the model works.
+    With workers, images of the next passes are read while the model computes.
     """
     family = supply.family
     passes = Passes(supply, examples, sources, shown, options)
     if workers:
-        every = (views_of(one, view).values() for one, view in zip(sources, shown, strict=True))
-        supply.prepare(seen for views in every for seen in views)
+        each = (views_of(source, view).values() for source, view in zip(sources, shown, strict=True))
+        supply.prepare(view for views in each for view in views)
     loader = DataLoader(passes, batch_size=None, num_workers=workers, collate_fn=_same)
-    for group, asked, offered, images in loader:
-        seen = supply.see(images, asked.grids.to(family.model.device))
+    for group, packed_questions, packed_options, images in loader:
+        seen = supply.see(images, packed_questions.grids.to(family.model.device))
         sampler = _sampler(options, draw, [examples[index] for index in group])
-        greedy, drawn = decode(family, asked, seen, options.max_new_tokens, sampler)
-        texts, others = (iter([family.text(tokens) for tokens in part]) for part in (greedy, drawn))
-        scores = iter(likelihoods(family, offered, seen).tolist()) if offered is not None else iter(())
+        greedy, drawn = decode(family, packed_questions, seen, options.max_new_tokens, sampler)
+        # Branches stand image by image, question by question: each image takes its share from the front.
+        greedy_texts, drawn_texts = (iter([family.text(tokens) for tokens in part]) for part in (greedy, drawn))
+        scores = iter(() if packed_options is None else likelihoods(family, packed_options, seen).tolist())
         for index in group:
             questions = examples[index].questions
-            said = [next(texts) for _ in questions]
+            said = [next(greedy_texts) for _ in questions]
             scored = [list(islice(scores, len(question.options))) for question in questions]
-            yield index, Answers(said, scored, [next(others) for _ in questions] if sampler else None)
+            yield index, Answers(said, scored, [next(drawn_texts) for _ in questions] if sampler else None)
         if line is not None:
             line.update(len(group))
 
@@ -220,15 +227,15 @@ def _sampler(options: Decoding, draw: Draw | None, examples: Sequence[Example]) 
 
 
 def decode(
-    family, packed: prefix.Packed, seen, limit: int, sampler: sampling.Sampler | None = None
+    family: Family, packed: Packed, seen: Seen | None, limit: int, sampler: sampling.Sampler | None = None
 ) -> tuple[list[list[int]], list[list[int]]]:
     """The most likely tokens of every branch of a packed row, up to its end or `limit`, as `generate` finds them.
 
-    And, with a sampler, those that it draws, else none. One pass fills a cache in which the prefix stands once; each
-    kind of answer goes on from it.
+    The second list holds the tokens that the sampler draws, none without a sampler. One pass fills a cache that holds
+    the prefix once; both kinds of answer continue from it.
     """
     if not family.shares_prefix:
-        drawn = family.generated(packed, seen, sampler.limit, sampler) if sampler else []
+        drawn = family.generated(packed, seen, sampler.limit, partial(sampling.Draws, sampler)) if sampler else []
         return family.generated(packed, seen, limit), drawn
     packed = packed.to(family.model.device)
     cache = family.cache()
@@ -236,52 +243,56 @@ def decode(
     greedy = _continued(family, packed, hidden, cache, limit)
     if sampler is None:
         return greedy, []
-    if said := cache.get_seq_length() - packed.ids.shape[1]:
-        cache.crop(-said)
+    if decoded_tokens := cache.get_seq_length() - packed.ids.shape[1]:
+        cache.crop(-decoded_tokens)
     return greedy, _continued(family, packed, hidden, cache, sampler.limit, sampler)
 
 
 def _continued(
-    family, packed: prefix.Packed, hidden: torch.Tensor, cache: Cache, limit: int, sampler=None
+    family: Family, packed: Packed, hidden: torch.Tensor, cache: Cache, limit: int,
+    sampler: sampling.Sampler | None = None,
 ) -> list[list[int]]:
-    """The answers of all branches, which advance together: each new token looks at its image's prefix and its branch.
+    """The answers of all branches, decoded together: each new token attends to its image's prefix and its own branch.
 
     hidden [Q, width]: at each branch's last place. A sampler takes the scores as they are; the most likely token is
-    found after the checkpoint's generation config has changed them.
+    taken after the checkpoint's generation config has changed them.
     """
-    model, plan_ = family.model, packed.plan
-    image, branch = (part.to(model.device) for part in (plan_.image, plan_.branch))
+    model, layout = family.model, packed.plan
+    # Image, branch and position of every token in the cache, and of every branch that still decodes.
+    image, branch = (part.to(model.device) for part in (layout.image, layout.branch))
     images, branches = image[packed.last], torch.arange(len(packed.last), device=model.device)
     stood, positions = packed.positions[:, 0], packed.positions[:, 0, packed.last] + 1
     produced: list[list[int]] = [[] for _ in branches]
     ends = torch.tensor(family.ends, device=model.device)
+    # The generation config's rules read all tokens of a sequence so far.
     contexts = generation.contexts(packed)
     rules = None if sampler else family.rules(list(map(len, contexts)), limit)
-    said = generation.aligned(contexts).to(model.device) if rules else None
+    sequences = generation.aligned(contexts).to(model.device) if rules else None
     for step in range(limit):
         scores = model.lm_head(hidden)
         if sampler:
             tokens = sampler(scores, branches, step)
         else:
-            tokens = (rules(said, branches, step, scores) if rules else scores).argmax(-1)
+            tokens = (rules(sequences, branches, step, scores) if rules else scores).argmax(-1)
+        # Branches that ended leave.
         going = torch.isin(tokens, ends, invert=True)
-        said = torch.cat([said, tokens[:, None]], 1)[going] if rules else None
+        sequences = torch.cat([sequences, tokens[:, None]], 1)[going] if rules else None
         tokens, images, branches, positions = tokens[going], images[going], branches[going], positions[:, going]
         for number, token in zip(branches.tolist(), tokens.tolist(), strict=True):
             produced[number].append(token)
         if step + 1 == limit or not len(tokens):
             break
-        image, branch, stood = (
-            torch.cat([image, images]), torch.cat([branch, branches]), torch.cat([stood, positions], 1)
-        )  # fmt: skip
+        # The new tokens enter the cache.
+        image, branch = torch.cat([image, images]), torch.cat([branch, branches])
+        stood = torch.cat([stood, positions], 1)
         mask = (images[:, None] == image) & ((branch == -1) | (branches[:, None] == branch))
         hidden = family.advance(tokens[None], positions[:, None], stood, mask[None, None], cache)
         positions = positions + 1
     return produced
 
 
-def likelihoods(family, packed: prefix.Packed, seen) -> torch.Tensor:
-    """[Q] log-likelihood of each branch's answer, its end included."""
+def likelihoods(family: Family, packed: Packed, seen: Seen | None) -> torch.Tensor:
+    """[Q] log-likelihood of each branch's answer, including its end token."""
     packed = packed.to(family.model.device)
     hidden = family.hidden(packed, seen)
     scores = family.model.lm_head(hidden[packed.at]).float().log_softmax(-1)
@@ -289,22 +300,27 @@ def likelihoods(family, packed: prefix.Packed, seen) -> torch.Tensor:
     return torch.zeros(len(packed.last), device=picked.device).index_add_(0, packed.question, picked)
 
 
-def _without(row: prefix.Row) -> prefix.Row:
-    """A row's prefix alone."""
+def _without(row: Row) -> Row:
+    """A row's prefix, without branches."""
     return replace(row, branches=[], answers=[])
 
 
-def _same(content):
+def _same(content: tuple) -> tuple:
+    """A pass as it is: the loader must not stack its parts."""
     return content
 
 
-def _rows(family, example: Example, source: Example, view: Shown, said, scored, policy, study: Study, decoding: str):
+def _rows(
+    family: Family, example: Example, source: Example, view: Shown, texts: Sequence[str],
+    scored: Sequence[Sequence[float]], policy: Single | Control, study: Study, decoding: str,
+) -> Iterator[dict]:
+    """A prediction row for each question of an example, shown the image of `source`."""
     original = size_of(source)
     context = [
-        f"{image.height}x{image.width} at {seen.size.height}x{seen.size.width}"
-        for _, image, seen in pictured(source, view)[:-1]
+        f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
+        for _, image, own in pictured(source, view)[:-1]
     ]
-    for question, text, scores in zip(example.questions, said, scored, strict=True):
+    for question, text, scores in zip(example.questions, texts, scored, strict=True):
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
@@ -321,44 +337,47 @@ def _rows(family, example: Example, source: Example, view: Shown, said, scored, 
             "scale": scale(original, view.size), "interpolation": study.interpolation,
             "prompt": family.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
             "option_log_likelihoods": scores, "render": example.render,
-        }  # fmt: skip
+        }
 
 
 def swapped(examples: Sequence[Example]) -> list[Example]:
-    """For each example the next one of its family, so that prior and style stay and the image is another's.
+    """For each example the next one of its family, so that prior and style are kept but the image is a different one.
 
-    What stands before the image in the prompt stays. An only one of its family is shown the next image of all. Raises
-    DataError where there is no other.
+    The context before the image in the prompt is kept. The only example of a family is shown the next image of all.
+    Raises DataError if there is no other image.
     """
     if len(examples) < 2:
         raise DataError(
             f"The control `shuffled` shows every question another image, but the test split has {len(examples)}. Raise "
             "its size in the params, or leave the control out."
         )
-    kin: dict[str, list[int]] = {}
+    families: dict[str, list[int]] = {}
     for index, example in enumerate(examples):
-        kin.setdefault(example.family, []).append(index)
-    after = {index: places[(place + 1) % len(places)] for places in kin.values() for place, index in enumerate(places)}
-    alone = {index for index, other in after.items() if index == other}
-    others = [(index + 1) % len(examples) if index in alone else after[index] for index in range(len(examples))]
-    return [replace(examples[other], context=one.context) for one, other in zip(examples, others, strict=True)]
+        families.setdefault(example.family, []).append(index)
+    following = {}
+    for members in families.values():
+        for index, other in zip(members, [*members[1:], members[0]], strict=True):
+            following[index] = other if len(members) > 1 else (index + 1) % len(examples)
+    return [replace(examples[following[i]], context=example.context) for i, example in enumerate(examples)]
 
 
-def _check(policy, examples: Sequence[Example], shown: list[Shown], geometry: Geometry) -> None:
-    """Every view keeps its budget: a limit that had no effect must not pass for a result.
+def _check(
+    policy: Single | Control, examples: Sequence[Example], shown: Sequence[Shown], geometry: Geometry
+) -> None:
+    """Raise ResolutionError if a view exceeds its policy's budget: a limit without effect must not look like a result.
 
-    Up to one visual token or tile in what is shown, and to the pixel in the detail that is left of a larger image. A
-    strip of one visual token may exceed it where sizes are the processor's, which lets it.
+    The size shown may exceed the budget only up to one visual token or tile; the detail left of a larger image may not.
+    A strip one visual token wide may exceed it if sizes are rounded as the processor does, which allows that.
     """
-    lets = geometry.floats and "processor" in roundings(policy)
-    each = (one for example, whole in zip(examples, shown, strict=True) for one in pictured(example, whole))
-    for name, image, view in each:
-        left = min(view.detail, Size(image.height, image.width), key=lambda size: size.pixels)
-        if lets and min(view.size) == geometry.factor:
+    processor_rounds = geometry.floats and "processor" in roundings(policy)
+    views = (view for example, whole in zip(examples, shown, strict=True) for view in pictured(example, whole))
+    for name, image, view in views:
+        detail = min(view.detail, Size(image.height, image.width), key=lambda size: size.pixels)
+        if processor_rounds and min(view.size) == geometry.factor:
             continue
-        if view.size.pixels > max(policy.budget, geometry.factor**2) or left.pixels > policy.budget:
+        if view.size.pixels > max(policy.budget, geometry.factor**2) or detail.pixels > policy.budget:
             raise ResolutionError(
                 f"Policy {policy.label} allows {policy.budget} pixels, but image {name} is shown at "
-                f"{view.size.height}x{view.size.width} with the detail of {left.height}x{left.width}. This is a bug in "
-                "the policy; report it."
+                f"{view.size.height}x{view.size.width} with the detail of {detail.height}x{detail.width}. This is a "
+                "bug in the policy; report it."
             )

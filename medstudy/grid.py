@@ -14,13 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from medstudy import datasets, depends, elements, parquet, paths, syntax
+from medstudy import datasets, depends, elements, parquet, paths, redact, syntax
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
 
@@ -36,9 +36,9 @@ NOTEBOOK = {
     "tables": "07_tables",
     "report": "08_report",
 }
-_SHOWN = ("report.py", "parquet.py", "leakage.py", "datasets/store.py")
+_SHOWN = ("report.py", "parquet.py", "leakage.py", "datasets/store.py", "redact.py")
 SOURCES = {  # what makes a stage's result; what these files and the notebook import counts too (`medstudy.depends`)
-    "data": ("datasets/store.py", "sources/splits.py"),  # and the data set's own
+    "data": ("datasets/build.py", "sources/splits.py"),  # and the data set's own
     "leakage": ("leakage.py",),
     "base": ("base_model.py",),  # of the three with a model also its family's own
     "train": ("training.py",),
@@ -47,7 +47,7 @@ SOURCES = {  # what makes a stage's result; what these files and the notebook im
     "claims": ("report.py", "parquet.py", "leakage.py", "claims.py", "figures/data.py", "figures/saving.py"),
     "figure": (*_SHOWN, "figures/__init__.py"),  # and the figure's own
     "tables": (*_SHOWN, "tables/__init__.py"),
-    "report": (*_SHOWN, "figures/index.py", "page.py", "cards.py", "templates/*.jinja", "templates/*.css"),
+    "report": (*_SHOWN, "figures/index.py", "page.py", "templates/*.jinja", "templates/*.css"),
 }
 LARGE = 2**26  # bytes of a file of weights whose hash is kept
 
@@ -63,6 +63,7 @@ class Job:
     notebook: str
     parameters: dict
     identity: str
+    upstream: tuple[Job, ...] = field(default=(), repr=False, compare=False)  # the jobs that `needs` names
 
     @property
     def record(self) -> Path:
@@ -81,6 +82,21 @@ class Job:
     def cards(self) -> int:
         """GPUs that it wants, where there are any."""
         return self.processes if self.stage in ("train", "evaluate") else 0
+
+    def inputs(self, stage: str) -> list[Job]:
+        """The complete jobs of one stage whose results this job reads. Raises RunError if one is not complete."""
+        jobs = [job for job in self.upstream if job.stage == stage]
+        for job in jobs:
+            if not job.done:
+                raise RunError(
+                    f"{self.name} needs {job.name}, which is not complete: {job.record} is missing. "
+                    f"Run the study first, or that job alone."
+                )
+        return jobs
+
+    def folders(self, stage: str) -> list[Path]:
+        """The folders of `inputs`."""
+        return [job.dir for job in self.inputs(stage)]
 
 
 def plan(study: Study) -> list[Job]:
@@ -102,20 +118,21 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         label = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
         name = "-".join(filter(None, (stage, label, rest)))
         known = [[need, jobs[need].identity] for need in needs]  # in order: the claims' names follow it
-        identity = _hash({"stage": stage, "needs": known, "code": _code(stage, *own)} | parameters)
-        folder = study.runs / f"{name}-{identity[:12]}"
-        jobs[name] = Job(stage, name, folder, (*needs, *after), NOTEBOOK[stage], parameters, identity)
+        identity = hash_of({"stage": stage, "needs": known, "code": stage_code(stage, *own)} | parameters)
+        folder, names = study.runs / f"{name}-{identity[:12]}", (*needs, *after)
+        upstream = tuple(jobs[other] for other in names)
+        jobs[name] = Job(stage, name, folder, names, NOTEBOOK[stage], parameters, identity, upstream)
         return name
 
     data = [
-        add("data", datasets.label(one), (), data=paths.placeless(one.model_dump(mode="json")),
+        add("data", datasets.label(one), (), data=redact.tree(one.model_dump(mode="json"), redact.FIELDS),
             version=datasets.version(one), own=datasets.sources(one))
         for one in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    model = paths.placeless(study.model.model_dump(exclude={"label"}))
+    model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
     family = depends.family(study.model.family)
-    common = {"model": model, "weights": _weights(study), "interpolation": study.interpolation, "own": (family,)}
+    common = {"model": model, "weights": weights_of(study), "interpolation": study.interpolation, "own": (family,)}
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
     evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
     for regime in study.regimes:
@@ -134,7 +151,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
-    shown = paths.placeless(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}))
+    shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
     figures = [
         add("figure", name, [*data, leaks, scores], study=shown, element=name,
             own=(f"figures/{elements.module(name)}.py",))
@@ -169,18 +186,6 @@ def job(study: Study, name: str) -> Job:
     return find(study, name)[1]
 
 
-def needed(study: Study, item: Job, stage: str) -> list[Job]:
-    """The complete jobs of one stage that `item` stands on. Raises RunError when one has not run."""
-    jobs = [one for one in plan(study) if one.name in item.needs and one.stage == stage]
-    for upstream in jobs:
-        if not upstream.done:
-            raise RunError(
-                f"{item.name} needs {upstream.name}, which is not complete: {upstream.record} is missing. "
-                f"Run the study, or that job alone, first."
-            )
-    return jobs
-
-
 def gather(jobs: Iterable[Job], file: str, columns: Collection[str] | None = None) -> pd.DataFrame:
     """One parquet file of several runs, as one table; of large ones only `columns`, as `parquet.read` reads them."""
     files = [item.dir / file for item in jobs]
@@ -206,24 +211,24 @@ def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, se
     )
 
 
-def _hash(content: dict) -> str:
+def hash_of(content: dict) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @cache
-def _code(stage: str, *own: str) -> str:
+def stage_code(stage: str, *own: str) -> str:
     """Hash of the stage's notebook and library files, and of those that are its own alone."""
     notebook = syntax.notebook(paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb")
     library = depends.code(*SOURCES[stage], *depends.used(notebook), *own)
-    return _hash({"library": library, "notebook": notebook.digest})
+    return hash_of({"library": library, "notebook": notebook.digest})
 
 
-def _weights(study: Study) -> str:
+def weights_of(study: Study) -> str:
     """Identity of the model to start from: the hash of its weights when it is a folder, else id and revision."""
     folder = paths.BASE if study.model.id == "base" else paths.resolve(study.model.id)
     kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that from_pretrained reads
     files = sorted(file for kind in kinds for file in folder.glob(kind)) if folder.is_dir() else []
-    return _hash({file.name: _digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files})
+    return hash_of({file.name: _digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files})
 
 
 @cache

@@ -1,7 +1,7 @@
-"""Processes of a training, one a device, started by torchrun: `notebook_launcher` and CUDA quarrel in a notebook.
+"""Start the processes of a training, one a device, by torchrun: accelerate's `notebook_launcher` fails with CUDA.
 
-The study and the job's name go to them as a file and an argument; process 0 writes the results. They end with the
-process that started them, however that ends.
+They read the study and the job from a file, and process 0 writes the results. They end when the process that started
+them ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
-from medstudy import errors, params, paths
-from medstudy.errors import MedstudyError, ParamsError, RunError
+from medstudy import errors, paths
+from medstudy.errors import ParamsError, RunError
+from medstudy.grid import Job
 from medstudy.params import Study
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-FAULT = "fault.json"  # what process 0 ended with, when it is an error of medstudy's own
+TRAINING = "training.json"  # the study and the job
+FAULT = "fault.json"  # the error that ended process 0, if it is one of medstudy.errors
 
 
 def launch(module: str, arguments: Sequence[str | Path], processes: int, fault: Path | None = None) -> None:
-    """`python -m MODULE ARGUMENTS` in that many processes; prints what they say.
+    """Run `python -m MODULE ARGUMENTS` in `processes` processes and print their output.
 
-    Raises the error of medstudy's own that stands in `fault`, else RunError when one ends with another code than 0.
+    Raises the error that a process left in the file `fault`, or RunError when one ends with a code other than 0.
     """
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     command = [*torchrun, "--module", module, *map(str, arguments)]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, cwd=paths.ROOT, preexec_fn=_end_with_parent, **pipe) as run:
+    with subprocess.Popen(command, cwd=paths.ROOT, preexec_fn=end_with_parent, **pipe) as run:
         try:
             for line in run.stdout:
                 print(line, end="")
@@ -40,52 +43,34 @@ def launch(module: str, arguments: Sequence[str | Path], processes: int, fault: 
             run.terminate()  # torchrun ends its processes
             raise
     if fault is not None and fault.is_file():
-        said = json.loads(fault.read_text(encoding="utf-8"))
-        raise getattr(errors, said["error"])(said["message"])
+        error = json.loads(fault.read_text(encoding="utf-8"))
+        raise getattr(errors, error["error"])(error["message"])
     if run.returncode:
         raise RunError(f"{module} must end with code 0, but ended with {run.returncode}: {' '.join(command)}")
 
 
-def train(study: Study, job) -> None:
-    """`training.process` in `training.processes` processes. Raises ParamsError without as many devices."""
+def train(study: Study, job: Job) -> None:
+    """Run `training.process` in `training.processes` processes. Raises ParamsError if CUDA devices are too few."""
     processes = study.training.processes
-    if torch.cuda.is_available() and (found := torch.cuda.device_count()) < processes:
+    if torch.cuda.is_available() and (devices := torch.cuda.device_count()) < processes:
         raise ParamsError(
-            f"training.processes: every process needs a CUDA device of its own, got {processes} processes and {found} "
-            "devices. Lower it, or hide the devices (CUDA_VISIBLE_DEVICES=) to train on the CPU."
+            f"training.processes: every process needs a CUDA device of its own, got {processes} processes and "
+            f"{devices} devices. Lower it, or hide the devices (CUDA_VISIBLE_DEVICES=) to train on the CPU."
         )
     scratch = paths.scratch(job.dir)
     (scratch / FAULT).unlink(missing_ok=True)
-    with paths.atomic(scratch / "study.json") as file:
-        file.write_text(study.model_dump_json(), encoding="utf-8")
-    launch("medstudy.launching", [scratch / "study.json", job.name], processes, scratch / FAULT)
+    write(scratch / TRAINING, study, job)
+    launch("medstudy.worker", [scratch / TRAINING], processes, scratch / FAULT)
 
 
-def main(file: Path, name: str) -> None:
-    """One process of a training."""
-    from accelerate import PartialState
-
-    from medstudy import grid, training
-    from medstudy.models.family import home
-
-    _end_with_parent(signal.SIGKILL)
-    study = params.parse(json.loads(file.read_text(encoding="utf-8")), file.name)
-    state = PartialState(cpu=home().type == "cpu")
-    try:
-        training.process(study, grid.job(study, name))
-    except MedstudyError as error:
-        if state.is_main_process:
-            said = {"error": type(error).__name__, "message": str(error)}
-            (file.parent / FAULT).write_text(json.dumps(said), encoding="utf-8")
-        raise
-    state.destroy_process_group()
+def write(file: Path, study: Study, job: Job) -> None:
+    """Write the study and the job for the processes of a training."""
+    content = {"study": study.model_dump(mode="json"), "job": TypeAdapter(Job).dump_python(job, mode="json")}
+    with paths.atomic(file) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _end_with_parent(how: int = signal.SIGTERM) -> None:
-    """Let this process be ended when the one that started it ends, killed or not."""
+def end_with_parent(how: int = signal.SIGTERM) -> None:
+    """Ask the kernel to signal this process when its parent ends, even if the parent is killed (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, how)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])

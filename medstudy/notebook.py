@@ -12,25 +12,19 @@ import math
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from medstudy import errors, leases, paths, warm, yaml_files
-from medstudy.errors import Elsewhere, ParamsError, RunError
+from medstudy import errors, leases, lock, paths, redact, warm, yaml_files
+from medstudy.errors import ParamsError, RunError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 START_SECONDS = 600  # a kernel on a busy machine
 FILES = ("study", "params")  # parameters that name a params file
-ERROR = "error.txt"  # beside a run's log: why it failed
-LOOK_SECONDS = 1.0  # longer than anybody who only looks (`running`) holds the lock of a run
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -83,23 +77,6 @@ def check(namespace: dict[str, Any]) -> None:
         raise ParamsError("; ".join(wrong))
 
 
-def logs(run: Path) -> Path:
-    """Where a run (its folder under runs/) keeps its log and its notebook while it works."""
-    return run.parent / "logs" / run.name
-
-
-def running(run: Path) -> bool:
-    """Whether a living process works on this run now."""
-    lock = logs(run) / "lock"
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
 def execute(
     name: str, run: Path, values: dict[str, Any], *, once: bool = False, cards: int | None = None,
     kernels: str | None = None,
@@ -115,18 +92,18 @@ def execute(
     """
     source = _source(name)
     values = {name: _from_here(value) if name in FILES else value for name, value in values.items()}
-    folder = logs(run)
+    folder = paths.logs(run)
     folder.mkdir(parents=True, exist_ok=True)
     made = run / "notebook.ipynb"
-    with alone(run) as waited:
+    with lock.alone(run) as waited:
         if (waited or once) and (run / paths.RECORD).is_file():
             return made
-        for left in ("notebook.ipynb", ERROR):  # by a try before
+        for left in ("notebook.ipynb", lock.ERROR):  # by a try before
             (folder / left).unlink(missing_ok=True)
         with open(folder / "log.txt", "w", encoding="utf-8") as log:
             try:
                 values = checked(source, values)
-                with leases.lease(cards), _held(run):
+                with leases.lease(cards), lock.held(run):
                     _papermill(source, folder / "notebook.ipynb", values, log, kernels)
                 if once and not (run / paths.RECORD).is_file():
                     raise RunError(
@@ -135,7 +112,7 @@ def execute(
                     )
             except errors.MedstudyError as error:
                 log.write(f"\n{type(error).__name__}: {error}\n")
-                (folder / ERROR).write_text(f"{error}\n", encoding="utf-8")
+                (folder / lock.ERROR).write_text(f"{error}\n", encoding="utf-8")
                 raise
         if not run.is_dir():
             return folder / "notebook.ipynb"
@@ -171,7 +148,8 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
         ) from None
     finally:
         if target.is_file():
-            _forget_places(target, _places(values))
+            text = redact.text(target.read_text(encoding="utf-8"), _places(values))  # others may read it
+            target.write_text(text, encoding="utf-8")
 
 
 def _unformatted(path: Path) -> str:
@@ -181,7 +159,7 @@ def _unformatted(path: Path) -> str:
 
 def _places(values: dict[str, Any]) -> dict[Path, str]:
     """Folders of this machine by what may be shown of them; those of a study's file and of what it names too."""
-    places = {paths.ROOT: ".", Path.home(): "~"}
+    places = redact.places()
     study = paths.resolve(str(values.get("study", "")))
     if study.is_file():
         every = [study.resolve(), *_named(study.resolve())]
@@ -210,16 +188,6 @@ def _texts(tree: Any) -> Iterator[str]:
         yield from _texts(part)
 
 
-def _forget_places(file: Path, places: dict[Path, str]) -> None:
-    """In an executed notebook folders stand by their short names: it may be shown to others."""
-    text = file.read_text(encoding="utf-8")
-    for place, short in sorted(places.items(), key=lambda item: -len(item[0].parts)):
-        if len(place.parts) > 1:
-            written = re.escape(json.dumps(str(place), ensure_ascii=False)[1:-1])
-            text = re.sub(rf"{written}(?![\w-])", short, text)
-    file.write_text(text, encoding="utf-8")
-
-
 def _ipc(folder: str):
     """Kernel sockets in a folder of their own: on TCP kernels race for ports, and the default IPC names are shared."""
     from traitlets.config import Config
@@ -235,35 +203,6 @@ def _cause(source: Path, error, log) -> errors.MedstudyError:
         return kind(error.evalue)
     log.write("\n" + ANSI.sub("", "\n".join(error.traceback)) + "\n")
     return RunError(f"{source.stem} stopped in cell {error.exec_count} with {error.ename}: {error.evalue}")
-
-
-@contextmanager
-def _held(run: Path) -> Iterator[None]:
-    """Let the kernel know whose lock is held for it."""
-    os.environ[paths.HELD] = str(run.resolve())
-    try:
-        yield
-    finally:
-        del os.environ[paths.HELD]
-
-
-@contextmanager
-def alone(run: Path) -> Iterator[bool]:
-    """Hold the lock on one run; yields whether another process held it first. Raises Elsewhere inside Slurm."""
-    lock = FileLock(logs(run) / "lock", mode=0o666)  # whoever else works on these runs may take it
-    try:
-        lock.acquire(timeout=LOOK_SECONDS)
-        waited = False
-    except Timeout:
-        if "SLURM_JOB_ID" in os.environ:
-            raise Elsewhere(f"{run.name} is being made by another process; `medstudy run` comes back to it.") from None
-        print(f"{run.name} is being made by another process; waiting for it.", file=sys.stderr, flush=True)
-        lock.acquire()
-        waited = True
-    try:
-        yield waited
-    finally:
-        lock.release()
 
 
 def _source(name: str) -> Path:

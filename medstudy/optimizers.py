@@ -1,11 +1,11 @@
-"""AdamW, or Muon for the matrices inside the network with AdamW for the rest, by one learning rate.
+"""AdamW; or Muon for the matrices inside the network and AdamW for the rest, with one learning rate.
 
 Muon (https://kellerjordan.github.io/posts/muon/; torch.optim.Muon) with the scale of Moonlight
-(https://arxiv.org/abs/2502.16982), at which AdamW's learning rates hold. LOG.md has what it saves here.
+(https://arxiv.org/abs/2502.16982), with which AdamW's learning rates carry over. LOG.md reports what it saves here.
 
-torch's orthogonalises in bfloat16 whatever the weights are. On a GPU that is fast; a CPU without bfloat16 instructions
-(most laptops) takes ten times as long for the whole training step, and one with them rounds differently. So on every
-CPU Muon computes in the weights' own type here, and on a GPU it is torch's, untouched.
+torch's Muon orthogonalises in bfloat16, whatever the type of the weights. On a GPU that is fast. A CPU without bfloat16
+instructions (most laptops) takes ten times as long for the whole training step, and one with them rounds differently.
+So on every CPU our Muon computes in the weights' own type; on a GPU it is torch's, unchanged.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Muon(torch.optim.Muon):
                     self._move(parameter, group)
 
     def _move(self, parameter: torch.nn.Parameter, group: dict) -> None:
-        """One matrix: momentum, Nesterov's look ahead, orthogonalisation, decay, and a step of AdamW's usual size."""
+        """Update one matrix: momentum, Nesterov's look-ahead, orthogonalisation, decay, a step of AdamW's size."""
         gradient, state, momentum = parameter.grad, self.state[parameter], group["momentum"]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient)
@@ -50,32 +50,32 @@ def orthogonal(matrix: torch.Tensor, coefficients: Sequence[float], steps: int, 
     """[m, n] -> [m, n] of the same type, its singular values brought near 1 by Muon's Newton–Schulz iteration."""
     a, b, c = coefficients
     tall = matrix.shape[0] > matrix.shape[1]
-    made = matrix.T if tall else matrix
-    made = made / made.norm().clamp(min=eps)  # now no singular value is above 1
+    update = matrix.T if tall else matrix
+    update = update / update.norm().clamp(min=eps)  # now no singular value is above 1
     for _ in range(steps):
-        gram = made @ made.T
-        made = torch.addmm(made, torch.addmm(gram, gram, gram, beta=b, alpha=c), made, beta=a)
-    return made.T if tall else made
+        gram = update @ update.T
+        update = torch.addmm(update, torch.addmm(gram, gram, gram, beta=b, alpha=c), update, beta=a)
+    return update.T if tall else update
 
 
 def build(model: torch.nn.Module, options: Optimisation) -> list[torch.optim.Optimizer]:
     """The optimizers of a model's trainable parameters; no decay for norms and biases."""
     inner = _inner(model) if options.optimizer == "muon" else []
-    taken = {id(p) for p in inner}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
+    inner_ids = {id(p) for p in inner}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in inner_ids]
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": options.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     fused = all(p.is_cuda for p in rest)
-    made = [torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=fused or None)]
+    optimizers = [torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=fused or None)]
     if inner:
-        made.append(Muon(inner, options.learning_rate, options.weight_decay))
-    return made
+        optimizers.append(Muon(inner, options.learning_rate, options.weight_decay))
+    return optimizers
 
 
 def schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LRScheduler:
-    """Linear rise over the share `warmup` of the steps, then a cosine to zero."""
+    """Linear warm-up over the fraction `warmup` of the steps, then cosine decay to zero."""
     rise = max(1, round(warmup * steps))
 
     def factor(step: int) -> float:

@@ -25,9 +25,9 @@ def fine_gain(study: Study) -> Finding:
                  f"Cohen's h {found.effect:.2f}.")
 
 
-def _gain(found, words: str) -> Finding:
+def _gain(difference: Difference, words: str) -> Finding:
     """The finding that a difference is above 0."""
-    return Finding(*points(found), found.low > 0, found.high < 0, f"{words} {rule(ABOVE, BELOW)}")
+    return Finding(*points(difference), difference.low > 0, difference.high < 0, f"{words} {rule(ABOVE, BELOW)}")
 
 
 @claim("O2", "Ours: coarse questions do not change with resolution (points)", OURS)
@@ -106,11 +106,11 @@ def _over_ladder(study: Study, regime: str) -> pd.DataFrame:
 @claim("O6", "Ours: the native model needs the image (points over the same model shown none)", OURS)
 def beats_blind(study: Study) -> Finding:
     """Aligned native minus the blind control."""
-    found = _over_blind(study)
+    found = over_blind(study)
     return _gain(found, f"Aligned {study.native} minus the same models shown no image ({basis(found)}).")
 
 
-def _over_blind(study: Study) -> Difference:
+def over_blind(study: Study) -> Difference:
     aligned = study.aligned(study.native)
     blind = study.test[(study.test["control"] == "blind") & (study.test["regime"] == study.native)]
     if blind.empty:
@@ -121,7 +121,7 @@ def _over_blind(study: Study) -> Difference:
 def if_looking(study: Study, found: Finding) -> Finding:
     """The finding, without a verdict where the native models do not use the image: O6 was run and is not above 0."""
     try:
-        looks = bool(_over_blind(study).low > 0)
+        looks = bool(over_blind(study).low > 0)
     except NotRun:
         looks = True
     return found if looks else replace(found, yes=False, no=False, why=found.why + BLIND)

@@ -1,4 +1,4 @@
-"""Large tables of several runs, read as small as they can be: the columns asked for, texts as categoricals."""
+"""Read large tables of several runs with little memory: only the columns needed, texts as categoricals."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow as pa
 from pyarrow import compute, types
 from pyarrow import parquet as pq
 
-FREE = ("raw_text",)  # texts that hardly repeat: no categoricals
+FREE = ("raw_text",)  # texts that rarely repeat: no categoricals
 
 
 def read(files: Iterable[Path], columns: Collection[str]) -> pd.DataFrame:
-    """The rows of all files with those of `columns` that there are, in the files' order.
+    """The rows of all files, in the order of the files, with those of `columns` that exist.
 
-    Texts are categoricals whose categories stand in alphabetical order, so that sorting is that of texts, but for
-    `FREE`. Empty lists are one and the same array.
+    Texts other than `FREE` become categoricals with categories in alphabetical order, so that they sort as texts do.
+    All empty lists are the same array.
     """
     tables = [_table(file, columns) for file in files]
     whole = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
@@ -38,18 +38,17 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _column(values: pa.ChunkedArray) -> pd.Series:
     if types.is_dictionary(values.type):
-        made = values.to_pandas()
-        return made.cat.reorder_categories(made.cat.categories.sort_values())
+        column = values.to_pandas()
+        return column.cat.reorder_categories(column.cat.categories.sort_values())
     if types.is_list(values.type) or types.is_large_list(values.type):
         return _lists(values)
     return values.to_pandas()
 
 
 def _lists(values: pa.ChunkedArray) -> pd.Series:
-    """Of a million lists most are empty: only the others are arrays of their own."""
+    """Lists as arrays; as most of a million lists are empty, all empty ones share one array."""
     full = compute.fill_null(compute.greater(compute.list_value_length(values), 0), False)
-    made = np.full(len(values), None, dtype=object)
-    made[:] = [np.empty(0, dtype=object)] * len(values)
-    where = full.to_numpy()
-    made[where] = values.filter(full).to_pandas().to_numpy()
-    return pd.Series(made)
+    lists = np.full(len(values), None, dtype=object)
+    lists[:] = [np.empty(0, dtype=object)] * len(values)
+    lists[full.to_numpy()] = values.filter(full).to_pandas().to_numpy()
+    return pd.Series(lists)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from medstudy import syntax
 from medstudy.errors import ParamsError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -22,8 +18,6 @@ NOTEBOOKS = ROOT / "notebooks"
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 BASE = PACKAGE / "base"  # the stand-in model, in the hub's format
 RECORD = "record.json"  # written last: a run folder that has it is complete
-HELD = "MEDSTUDY_RUN"  # in a kernel's environment: the folder of the run whose lock whoever started it holds
-PLACES = ("path", "images", "id")  # the fields of params that may name a folder or file
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # a name, or an owner and a name
 PROFILES = ROOT / "workflow" / "profiles"
 LONGEST_SHOWN = 80  # characters of a path, in the error that no file can have it
@@ -71,60 +65,14 @@ def placed(text: str, folder: Path | None, hub: bool = False) -> str:
     return text if hub and HUB_ID.fullmatch(text) else found
 
 
-def placeless(tree: Any) -> Any:
-    """A tree of params without where its files lie: of an absolute path in a field of `PLACES`, the last part."""
-    if isinstance(tree, dict):
-        return {name: last(part) if name in PLACES else placeless(part) for name, part in tree.items()}
-    return [placeless(part) for part in tree] if isinstance(tree, list | tuple) else tree
-
-
-def last(part: Any) -> Any:
-    """Of an absolute path the last part, as others may read it; anything else as it is."""
-    return Path(part).name if isinstance(part, str) and os.path.isabs(os.path.expanduser(part)) else part
+def logs(run: Path) -> Path:
+    """The folder of a run's log, lock and, while it works, its notebook; `run` is its folder under runs/."""
+    return run.parent / "logs" / run.name
 
 
 def scratch(run: Path) -> Path:
     """Where a run keeps what it needs to resume, beside its final folder, until it is complete."""
     return run.parent / ".partial" / run.name
-
-
-def matching(*patterns: str) -> list[Path]:
-    """The package's files of these patterns, in order. Raises ParamsError for a pattern that matches no file."""
-    found: set[Path] = set()
-    for pattern in patterns:
-        some = {file for file in PACKAGE.glob(pattern) if file.is_file() and "__pycache__" not in file.parts}
-        if not some:
-            raise ParamsError(
-                f"A pattern of the package's files must match one, but {pattern!r} matches none in medstudy/. "
-                "Correct it where a stage, figure or data set names its files."
-            )
-        found |= some
-    return sorted(found)
-
-
-@cache
-def code(*patterns: str) -> str:
-    """SHA-256 in hex of what the package's files of these patterns say: what they make is made again when it changes.
-
-    Of Python the syntax tree counts, without comments and docstrings (`medstudy.syntax`); of other files every byte.
-    Raises ParamsError for a pattern that matches no file.
-    """
-    digest = hashlib.sha256()
-    for file in matching(*patterns):
-        said = syntax_of(file).digest if file.suffix == ".py" else hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{file.relative_to(PACKAGE).as_posix()} {said}\n".encode())
-    return digest.hexdigest()
-
-
-syntax_of = cache(syntax.read)  # a file is parsed once a process
-
-
-def content(*patterns: str) -> str:
-    """SHA-256 in hex of every byte of the package's files of these patterns: cheaper than `code`, and stricter."""
-    digest = hashlib.sha256()
-    for file in matching(*patterns):
-        digest.update(f"{file.relative_to(PACKAGE).as_posix()}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 @contextmanager

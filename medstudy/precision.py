@@ -1,9 +1,9 @@
-"""Mixed precision: what is trained is kept in float32 and computed in the model's 16 bits; the rest stays in 16 bits.
+"""Mixed precision: trained weights are kept in float32 and computed in the model's 16 bits; the rest stays in 16 bits.
 
-A bfloat16 number has 8 bits of precision: an update below 1/256 of a weight is lost when the weight itself is in
-bfloat16. So weights that are trained (all, or adapters), their gradients and the optimizer's states are in float32,
-and torch.autocast computes in bfloat16 (https://arxiv.org/abs/1710.03740). It is torch's and not accelerate's because
-accelerate takes one precision a process, and a notebook may train several models.
+A bfloat16 number has 8 bits of precision: an update below 1/256 of a weight is lost if the weight itself is bfloat16.
+So the weights that are trained (all, or adapters), their gradients and the optimizer's states are in float32, and
+torch.autocast computes in bfloat16 (https://arxiv.org/abs/1710.03740). Accelerate's own option is not used: it allows
+one precision per process, and a notebook may train several models.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 
 def raise_(model: torch.nn.Module) -> None:
-    """Bring the parameters that are trained to float32, in place, where they are in 16 bits."""
+    """Convert trained parameters of 16 bits to float32, in place."""
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype.itemsize == 2:
             parameter.data = parameter.data.float()
@@ -23,20 +23,20 @@ def raise_(model: torch.nn.Module) -> None:
 def mixed(model: torch.nn.Module) -> bool:
     """Whether a model of 16 bits has parameters that are trained in float32."""
     kind = own(model)
-    return kind is not None and kind.itemsize == 2 and any(
-        parameter.requires_grad and parameter.dtype == torch.float32 for parameter in model.parameters()
-    )  # fmt: skip
+    if kind is None or kind.itemsize != 2:
+        return False
+    return any(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())
 
 
 def computing(model: torch.nn.Module) -> AbstractContextManager:
-    """Around a forward pass: autocast to the model's own type where it is trained in float32."""
+    """Around a forward pass: autocast to the model's own type if its weights are trained in float32."""
     if not mixed(model):
         return nullcontext()
     return torch.autocast(next(model.parameters()).device.type, own(model))
 
 
 def own(model: torch.nn.Module) -> torch.dtype | None:
-    """The type that a model was loaded in, and computes in; None for a module without a configuration."""
+    """The type in which a model was loaded and computes; None for a module without a configuration."""
     return getattr(getattr(model, "config", None), "dtype", None)
 
 

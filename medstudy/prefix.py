@@ -3,83 +3,47 @@
 An image's tokens are [system, image | question 1, answer 1 | question 2, answer 2 | …]. Every branch attends to the
 prefix and to itself, never to another branch, and continues the prefix's positions: the losses are those of separate
 sequences, and the image is encoded once. Several images are packed into one row without padding: first all their
-prefixes, then all their branches (`medstudy.attention` has the plan and the kernels).
+prefixes, then all their branches (`medstudy.row_layout` has the layout, `medstudy.attention` the kernels).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import torch
 
-from medstudy.attention import Plan
 from medstudy.errors import DataError
+from medstudy.family_protocol import Family
 from medstudy.records import Question, Shot
 from medstudy.resolution import Shown
-
-
-@dataclass(frozen=True)
-class Row:
-    """Token ids of one image's prefix and of its branches; `answers[k]` is where branch k's answer starts in it."""
-
-    prefix: list[int]
-    branches: list[list[int]]
-    answers: list[int]
-    grids: torch.Tensor  # [images, 3] layout of each image of the prefix, as its family says it (`grid`)
-    patches: tuple[int, ...]  # that the tower works on for each image
-
-    def __len__(self) -> int:
-        return len(self.prefix) + sum(map(len, self.branches))
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A packed row of S tokens, Q branches and A answer tokens.
-
-    ids [1, S]; positions [axes, 1, S]: three with M-RoPE, else one; at [A]: the place that predicts each answer
-    token; targets [A]: that token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3]
-    layouts; visual: the number of its visual tokens.
-    """
-
-    ids: torch.Tensor
-    positions: torch.Tensor
-    plan: Plan
-    at: torch.Tensor
-    targets: torch.Tensor
-    question: torch.Tensor
-    last: torch.Tensor
-    grids: torch.Tensor
-    visual: int
-
-    def to(self, device: torch.device) -> Packed:
-        tensors = {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
-        return replace(self, **{name: part.to(device, non_blocking=True) for name, part in tensors.items()})
+from medstudy.row_layout import Packed, Plan, Row
 
 
 def row(
-    family, questions: tuple[Question, ...], shown: Shown, answered: bool, context: tuple[Shot, ...] = ()
+    family: Family, questions: tuple[Question, ...], shown: Shown, answered: bool, context: tuple[Shot, ...] = ()
 ) -> Row:
-    """Tokenise the questions of one image; with their answers (training) or up to where an answer starts.
+    """Tokenise the questions of one image, with their answers (training) or up to where an answer starts.
 
-    context: what the prompt shows before that image, whose views are `shown.context`.
+    context: the shots that precede the image in the prompt; `shown.context` holds their views. Raises DataError if a
+    text contains the image token.
     """
     if not family.shares_prefix:
         return family.row(questions, shown, answered, context)
     image = shown.visual_tokens > 0
     prompts = [family.ids(family.prompt(question, image, context)) for question in questions]
+    # The prefix is what all prompts have in common, also with a prompt without any text.
     shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image, context))])
     answers = [family.answer_ids(question.answer) if answered else [] for question in questions]
     for question, prompt in zip(questions, prompts, strict=True):
         if family.image_token in prompt[shared:]:
             raise DataError(
-                f"A question is text, but {question.id!r} holds the token that stands for an image: {question.text!r}. "
+                f"A question must be plain text, but {question.id!r} contains the image token: {question.text!r}. "
                 "Remove it."
             )
     if (places := prompts[0][:shared].count(family.image_token)) != len(shown.views):
         raise DataError(
-            f"The prompt of {questions[0].id!r} must hold {len(shown.views)} places for images, got {places}. Remove "
-            "the token that stands for an image from the texts before the question."
+            f"The prompt of {questions[0].id!r} must hold {len(shown.views)} image tokens, got {places}. Remove "
+            "the image token from the texts before the question."
         )
     grids = torch.cat([torch.zeros((0, 3), dtype=torch.long), *(family.grid(view.size) for view in shown.views)])
     return Row(
@@ -91,59 +55,61 @@ def row(
     )
 
 
-def standing(family, shown: Shown) -> list[list[int]]:
-    """The tokens that stand for each image of a prompt."""
+def standing(family: Family, shown: Shown) -> list[list[int]]:
+    """The tokens of each image of a prompt."""
     return [family.image_ids(view.visual_tokens, family.grid(view.size)[0]) for view in shown.views]
 
 
-def plan(family, rows: Sequence[Row]) -> Plan:
+def plan(family: Family, rows: Sequence[Row]) -> Plan:
     """The layout of several images' rows as one row."""
     return Plan(
-        tuple(len(item.prefix) for item in rows),
-        tuple(tuple(map(len, item.branches)) for item in rows),
-        tuple(runs(item.prefix, family.image_token) for item in rows) if family.both_ways else (),
+        tuple(len(row.prefix) for row in rows),
+        tuple(tuple(map(len, row.branches)) for row in rows),
+        tuple(runs(row.prefix, family.image_token) for row in rows) if family.both_ways else (),
     )
 
 
-def pack(family, rows: list[Row]) -> Packed:
+def pack(family: Family, rows: list[Row]) -> Packed:
     """Several images' rows as one row: no padding, no token of one image visible to another."""
     layout = plan(family, rows)
-    branches = [branch for item in rows for branch in item.branches]
-    answers = [answer for item in rows for answer in item.answers]
-    prefixes = [family.positions(item.prefix, item.grids) for item in rows]
-    ends = [int(part.max()) + 1 if part.numel() else 0 for part in prefixes]
-    after = [end for end, item in zip(ends, rows, strict=True) for _ in item.branches]
+    branches = [branch for row in rows for branch in row.branches]
+    ids = torch.tensor([token for part in [*(row.prefix for row in rows), *branches] for token in part])
+    # Positions: every branch continues its own prefix.
+    prefixes = [family.positions(row.prefix, row.grids) for row in rows]
     axes = prefixes[0].shape[0]
-    places = [torch.arange(s, s + len(b)).expand(axes, -1) for s, b in zip(after, branches, strict=True)]
-    ids = torch.tensor([token for part in [*(item.prefix for item in rows), *branches] for token in part])
+    following = [int(part.max()) + 1 if part.numel() else 0 for part in prefixes]
+    starts = [start for start, row in zip(following, rows, strict=True) for _ in row.branches]
+    places = [torch.arange(s, s + len(b)).expand(axes, -1) for s, b in zip(starts, branches, strict=True)]
+    # Answers: the last tokens of each branch, as indices in the row.
     ends = layout.shared + torch.tensor([len(branch) for branch in branches], dtype=torch.long).cumsum(0)
+    answers = [answer for row in rows for answer in row.answers]
     spans = [range(int(end) - len(b) + a, int(end)) for end, b, a in zip(ends, branches, answers, strict=True)]
-    answer = torch.tensor([place for span in spans for place in span], dtype=torch.long)
+    answer_tokens = torch.tensor([place for span in spans for place in span], dtype=torch.long)
     counts = torch.tensor([len(span) for span in spans], dtype=torch.long)
     return Packed(
         ids=ids[None],
         positions=torch.cat([*prefixes, *places], 1)[:, None],
         plan=layout,
-        at=answer - 1,
-        targets=ids[answer],
+        at=answer_tokens - 1,
+        targets=ids[answer_tokens],
         question=torch.repeat_interleave(torch.arange(len(branches)), counts),
         last=ends - 1,
-        grids=torch.cat([item.grids for item in rows]),
+        grids=torch.cat([row.grids for row in rows]),
         visual=int((ids == family.image_token).sum()),
     )
 
 
 def runs(tokens: list[int], wanted: int) -> tuple[tuple[int, int], ...]:
     """Start and end of each unbroken run of a token."""
-    found = torch.tensor([0, *(token == wanted for token in tokens), 0]).diff().nonzero().flatten()
-    return tuple(map(tuple, found.view(-1, 2).tolist()))
+    edges = torch.tensor([0, *(token == wanted for token in tokens), 0]).diff().nonzero().flatten()
+    return tuple(map(tuple, edges.view(-1, 2).tolist()))
 
 
 _NOTHING = Question(id="", text="", answer="", kind="open", task="")
 
 
 def _shared(sequences: list[list[int]]) -> int:
-    """Length of the longest common beginning."""
+    """Length of the longest common prefix."""
     for index, tokens in enumerate(zip(*sequences, strict=False)):
         if len(set(tokens)) > 1:
             return index
@@ -151,5 +117,6 @@ def _shared(sequences: list[list[int]]) -> int:
 
 
 def _expanded(prefix: list[int], image_token: int, images: list[list[int]]) -> list[int]:
-    left = iter(images)
-    return [token for item in prefix for token in (next(left) if item == image_token else [item])]
+    """The prefix with each image token replaced by all the tokens of its image."""
+    remaining = iter(images)
+    return [token for item in prefix for token in (next(remaining) if item == image_token else [item])]

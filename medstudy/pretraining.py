@@ -1,4 +1,4 @@
-"""How the base checkpoint was made: a stand-in pre-trained at low resolution on the general procedural corpus.
+"""Pre-training of the base checkpoint: a tiny Qwen2-VL, trained at low resolution on a general procedural corpus.
 
 Two stages: the vision tower alone (`medstudy.vision_pretraining`; optional), then the whole model on questions and
 answers.
@@ -18,9 +18,10 @@ import torch
 from accelerate import PartialState
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
-from medstudy import batches, launching, models, paths, training, vision_pretraining, yaml_files
+from medstudy import batches, checkpoints, launching, models, paths, training, vision_pretraining, yaml_files
 from medstudy.datasets import general
 from medstudy.errors import ParamsError
+from medstudy.family_protocol import Family
 from medstudy.models import standin
 from medstudy.params import Model, Optimisation, _Params
 from medstudy.resolution import Fixed, Size
@@ -29,14 +30,14 @@ from medstudy.vision_pretraining import Scenes
 
 
 class Vision(_Params):
-    """The first stage, on the vision tower alone."""
+    """The first stage: the vision tower alone."""
 
     images: PositiveInt
     training: Optimisation
 
 
 class Base(_Params):
-    """params/base.yaml: sizes of the model, of the corpus, and how long to train."""
+    """params/base.yaml: the sizes of the model and of the corpus, and how long to train."""
 
     name: Literal["base"] = "base"
     seed: int
@@ -46,7 +47,7 @@ class Base(_Params):
     vision_width: PositiveInt
     vision_layers: PositiveInt
     images: PositiveInt
-    plain: NonNegativeInt  # of the images, the first ones: one thing at a time, no choices
+    plain: NonNegativeInt  # the first so many images are simple: one object at a time, no multiple choice
     val_images: PositiveInt
     side: PositiveInt  # images are shown at no more than side² pixels
     vision: Vision | None  # null: the tower starts untrained
@@ -55,9 +56,9 @@ class Base(_Params):
 
 @dataclass(frozen=True)
 class Corpus:
-    """General images never seen twice: step k shows images k·n … (k+1)·n of the split, this process its share."""
+    """General images, each shown once: step k shows images k·n … (k+1)·n of the split, each process its share."""
 
-    family: object
+    family: Family
     split: Literal["train", "val"]
     params: Base
     rank: int = 0
@@ -77,13 +78,13 @@ class Corpus:
     def __getitem__(self, step: int) -> list[batches.Micro]:
         size = self.params.training.images_per_step
         policy = Fixed(side=self.params.side)
-        seen = []
+        views = []
         for index in range(step * size, min(self.images, (step + 1) * size))[self.rank :: self.ranks]:
             plain = self.split == "train" and index < self.params.plain
             example = general.example(self.params.seed, self.split, index, plain)
             view = policy.shown(Size(example.image.height, example.image.width), self.family.geometry)
-            seen.append((example, view))
-        return batches.micros(self.supply, seen, self.params.training.tokens_per_pass)
+            views.append((example, view))
+        return batches.micros(self.supply, views, self.params.training.tokens_per_pass)
 
 
 def load(path: str | Path) -> Base:
@@ -96,32 +97,32 @@ def load(path: str | Path) -> Base:
 
 
 def launch(path: str | Path, folder: Path, processes: int) -> pd.DataFrame:
-    """`pretrain` in that many processes by torchrun; returns the log of the steps. Raises RunError."""
+    """Run `pretrain` in `processes` processes by torchrun and return the log of the steps. Raises RunError."""
     launching.launch("medstudy.pretraining", [path, folder], processes)
     return pd.read_csv(folder / "training.csv")
 
 
 def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
-    """Build the stand-in, train it, and write it with the log of its steps to `folder` in the hub's format."""
+    """Build the model, train it, and write it to `folder` in the hub's format, with the log of the steps."""
     torch.set_num_threads(1)
     state, scratch = PartialState(cpu=not torch.cuda.is_available()), paths.scratch(folder)
     share = {"rank": state.process_index, "ranks": state.num_processes}
     start = scratch / "seeing"
     if not start.is_dir():
-        _teach_to_see(base, start, scratch / "untrained", workers, share)
+        _pretrain_vision(base, start, scratch / "untrained", workers, share)
     family = models.load(Model(id=str(start)))
     corpus, validation = (Corpus(family, split, base, **share) for split in ("train", "val"))
     loss = partial(training.loss_of, corpus.supply)
     log = training.fit(family.model, corpus, validation, base.training, base.seed, scratch, loss, "pretrain", workers)
     stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}
-    training.save(family, folder, stamp)
+    checkpoints.save(family, folder, stamp)
     if state.is_main_process:
         log.to_csv(folder / "training.csv", index=False)
     state.wait_for_everyone()
 
 
-def _teach_to_see(base: Base, folder: Path, untrained: Path, workers: int, share: dict[str, int]) -> None:
-    """Build the stand-in and, when asked, train its vision tower."""
+def _pretrain_vision(base: Base, folder: Path, untrained: Path, workers: int, share: dict[str, int]) -> None:
+    """Build the untrained model and, if `base.vision` is set, train its vision tower."""
     state, stage = PartialState(), base.vision
     if state.is_main_process:
         sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
@@ -135,7 +136,7 @@ def _teach_to_see(base: Base, folder: Path, untrained: Path, workers: int, share
         loss = partial(vision_pretraining.loss_of, seer)
         log = training.fit(seer, scenes, None, stage.training, base.seed, scratch, loss, "vision", workers)
         stamp = {"stage": "vision", "loss": float(log["loss"].tail(50).mean())}
-    training.save(family, folder, stamp)
+    checkpoints.save(family, folder, stamp)
 
 
 if __name__ == "__main__":

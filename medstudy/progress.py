@@ -1,4 +1,4 @@
-"""A progress line for long work: done, rate, time left; live in a terminal or notebook, a line a minute in a log."""
+"""A progress line for long work: count, rate, time left; live in a terminal or notebook, one line a minute in a log."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def track(items: Iterable[T], what: str, unit: str = "it", total: int | None = N
 
 
 def bar(what: str, unit: str = "it", total: int | None = None, done: int = 0, items: Iterable | None = None) -> tqdm:
-    """A tqdm line; where nobody watches (no terminal) it prints a full line a minute instead of redrawing one.
+    """A tqdm line; without a terminal it prints a full line a minute instead of redrawing one.
 
-    In a kernel it goes to standard output: a notebook shows standard error in red, as it shows warnings.
+    In a kernel it goes to standard output, because a notebook shows standard error in red, like warnings.
     """
     live = sys.stderr.isatty()
     return tqdm(

@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 import medstudy
-from medstudy import by_hand, leases, notebook, paths
+from medstudy import devices, grid, lock, paths, syntax
 from medstudy.errors import RunError
 from medstudy.params import Study
 
@@ -27,21 +28,44 @@ PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "pillow", 
 
 
 @contextmanager
-def recorded(study: Study, job, also: Path | None = None) -> Iterator[bool]:
+def recorded(study: Study, job: grid.Job, also: Path | None = None) -> Iterator[bool]:
     """Do a job's work inside: its folder is made empty before, and gets its record after, when nothing was raised.
 
     Yields whether there is work to do: a notebook that a person opened leaves a complete run as it is, and shows it.
     also: a second folder that this job fills from empty (figures/STUDY), its files recorded with the run's.
     """
-    with _own(job.dir), _filling(job, also):
-        if job.done and not _held(job.dir):
+    started_for_it = lock.held_for(job.dir)  # else a notebook runs alone, and takes the lock itself
+    with nullcontext() if started_for_it else lock.alone(job.dir), _filling(job, also):
+        if job.done and not started_for_it:
             yield False
         else:
-            by_hand.check_code(study, job)
+            check_code(study, job)
             yield from _work(study, job, also)
 
 
-def _work(study: Study, job, also: Path | None) -> Iterator[bool]:
+def check_code(study: Study, job: grid.Job) -> None:
+    """A run's name stands for its notebook's committed code: check it before an opened notebook makes a run.
+
+    Raises RunError if the executing cell is not a cell of that notebook, or if the study is not the job's own.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None or lock.HELD in os.environ:
+        return
+    file = paths.NOTEBOOKS / f"{job.notebook}.ipynb"
+    if syntax.cell(shell.user_ns["In"][-1]) not in map(syntax.cell, syntax.cells(file)):
+        raise RunError(
+            f"A run is named by the code of its notebook, but the cell that makes {job.name} is not in "
+            f"notebooks/{file.name}. To change the code, change that file, and the run gets another name; or write "
+            "elsewhere, without `recorded`. If you changed nothing, the file has changed: `make lab` gives a new copy."
+        )
+    if grid.job(study, job.name).identity != job.identity:
+        raise RunError(
+            f"{job.name} is named by its study's parameters, but this study has others than the notebook was opened "
+            'with. Write them into a params file and open that: study = "params/mine.yaml".'
+        )
+
+
+def _work(study: Study, job: grid.Job, also: Path | None) -> Iterator[bool]:
     for folder in filter(None, (job.dir, also)):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -67,24 +91,14 @@ def _work(study: Study, job, also: Path | None) -> Iterator[bool]:
     shutil.rmtree(paths.scratch(job.dir), ignore_errors=True)
 
 
-def _own(run: Path) -> AbstractContextManager:
-    """The lock of the run that is written, unless whoever started this kernel holds it: a notebook may run alone."""
-    return nullcontext() if _held(run) else notebook.alone(run)
-
-
-def _held(run: Path) -> bool:
-    """Whether this kernel was started to make that run."""
-    return os.environ.get(paths.HELD) == str(run.resolve())
-
-
-def _filling(job, also: Path | None) -> AbstractContextManager:
+def _filling(job: grid.Job, also: Path | None) -> AbstractContextManager:
     """The lock on a second folder, which runs of other params fill too."""
     if also is None:
         return nullcontext()
     return FileLock(job.dir.parent / "logs" / f"{'-'.join(also.parts[-2:])}.lock", mode=0o666)
 
 
-def read(job) -> dict:
+def read(job: grid.Job) -> dict:
     """The record of a complete run. Raises RunError when there is none or it is not readable."""
     try:
         return json.loads(job.record.read_text(encoding="utf-8"))
@@ -112,12 +126,23 @@ def versions() -> dict[str, str]:
     }
 
 
+def commit(root: Path = paths.ROOT) -> str | None:
+    """The commit of this code, `-dirty` where files differ from it; None outside of its git checkout."""
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def machine() -> dict[str, str | list[str] | None]:
     """Where this process works: host, device (the card's name, or cpu), ids of its cards, Slurm's number of the job."""
     return {
         "host": platform.node(),
         "device": _device(),
-        "cards": leases.visible() or None,
+        "cards": devices.visible() or None,
         "slurm_job": _slurm_job(),
     }
 

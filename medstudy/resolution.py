@@ -1,13 +1,13 @@
-"""Resolution policies: (height, width) -> what is shown. Pure arithmetic, no pixels, no model.
+"""Resolution policies: (height, width) -> the views of an image. Pure arithmetic, no pixels, no model.
 
-A policy says what happens to an image before the model's processor sees it. `plan` turns a policy and a native
-size into one or more `Shown`, whose sizes are multiples of the family's `factor` (28 for Qwen2-VL: patch 14,
-merge 2), so that the processor has nothing left to resize. Labels are what records and figures carry.
+A policy says what happens to an image before the model's processor. `plan` turns a policy and a native size into one or
+more views (`Shown`). Their sizes are multiples of the family's `factor` (28 for Qwen2-VL: patch 14, merge 2), so that
+the processor has nothing left to resize. Records and figures name a policy by its label.
 
-A family of tiles, or of one fixed size, cannot show less than one. A budget below that is kept by the detail: the image
-is brought down to the budget, aspect kept to the pixel, and then enlarged to the least that the family shows.
+A family with tiles, or with one fixed size, cannot show less than one tile. A budget below that limits the detail
+instead: the image is reduced to the budget, aspect kept to the pixel, and then enlarged to the smallest size shown.
 
-The arithmetic of sizes, and what the two roundings of a budget are: see `medstudy.sizes`.
+`medstudy.sizes` has the arithmetic of sizes, and explains the two roundings of a budget.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medstudy.errors import ResolutionError
-from medstudy.sizes import (  # noqa: F401 (some are imported from here)
+from medstudy.sizes import (  # noqa: F401 (other modules import some of them from here)
     MAX_ASPECT,
     Geometry,
     Rounding,
@@ -39,8 +39,8 @@ Whole = Annotated[int, Field(gt=0, strict=True)]
 class Shown:
     """One view of an image: resize to each of `steps` in turn, then centre on a canvas of `size`.
 
-    label: the single policy that made it ("fixed-84" also inside a mixed regime). visual_tokens: size in tokens,
-    0 when no image is shown. context: the views, by the same policy, of the images that the prompt shows before it.
+    label: the label of the single policy ("fixed-84" also within a mixed regime). visual_tokens: 0 when no image is
+    shown. context: the views, under the same policy, of the images that precede this one in the prompt.
     """
 
     label: str
@@ -51,7 +51,7 @@ class Shown:
 
     @cached_property
     def views(self) -> tuple[Shown, ...]:
-        """All images of the prompt, in order; none where the policy shows none."""
+        """The views of all images of the prompt, in order; none if the policy shows no image."""
         return tuple(view for view in (*self.context, self) if view.visual_tokens)
 
     @cached_property
@@ -61,9 +61,9 @@ class Shown:
 
     @property
     def detail(self) -> Size:
-        """The smallest height and width of the steps: what of the image's detail is left.
+        """The detail that is left of the image: the smallest height and width of the steps.
 
-        Equals `size` where nothing was lost on the way; in a padded view it is that of the image on its canvas.
+        Equals `size` if no step lost detail; in a padded view it is the size of the image on its canvas.
         """
         return Size(*map(min, zip(*self.steps, strict=True))) if self.steps else self.size
 
@@ -119,12 +119,12 @@ class Fixed(_Policy):
     def shown(self, size: Size, geometry: Geometry) -> Shown:
         if self.mode == "budget":
             return _shown(self.label, steps(size, self.budget, geometry, self.rounding), geometry)
-        asked, canvas = square(self.side, geometry)
+        target, canvas = square(self.side, geometry)  # they differ if the family must enlarge the target
         if self.mode == "square":
-            lost = asked != canvas and max(size) > asked.height
-            return _shown(self.label, (asked, canvas) if lost else (canvas,), geometry)
-        inner = inside(size, asked)
-        scaled = inner if asked == canvas else Size(*(max(1, side * canvas.height // asked.height) for side in inner))
+            lost = target != canvas and max(size) > target.height
+            return _shown(self.label, (target, canvas) if lost else (canvas,), geometry)
+        inner = inside(size, target)
+        scaled = inner if target == canvas else Size(*(max(1, side * canvas.height // target.height) for side in inner))
         return _shown(self.label, tuple(dict.fromkeys((inner, scaled))), geometry, canvas)
 
 
@@ -150,7 +150,7 @@ class Mixed(_Policy):
 
 
 class Add(_Policy):
-    """Every sample at native resolution, and each of `variants` of it as well."""
+    """Every sample at native resolution, and again under each of `variants`."""
 
     policy: Literal["add"] = "add"
     native: Native
@@ -166,7 +166,7 @@ class Add(_Policy):
 
 
 class Curriculum(_Policy):
-    """From low to high: training is cut into equal parts, one a stage."""
+    """From low to high resolution: training is divided into equal parts, one a stage."""
 
     policy: Literal["curriculum"] = "curriculum"
     stages: tuple[Single, ...] = Field(min_length=2)
@@ -177,9 +177,9 @@ class Curriculum(_Policy):
 
 
 class DownUp(_Policy):
-    """Control: brought down to at most side² pixels and back to the native policy's size, so to its token count.
+    """Control: downsampled to at most side² pixels and back to the native size, so that only detail is lost.
 
-    Both are rounded as `native` is.
+    The number of visual tokens is that of `native`, and so is the rounding of both sizes.
     """
 
     policy: Literal["down_up"] = "down_up"
@@ -231,10 +231,12 @@ Training = Annotated[Native | Fixed | Mixed | Add | Curriculum, Field(discrimina
 Control = Annotated[DownUp | Blind | Shuffled, Field(discriminator="policy")]
 
 
-def plan(policy: Training | Control, size: Size, geometry: Geometry, draw: float = 0.0, progress: float = 0.0):
-    """The views of one image under a policy: a tuple of `Shown`, one for every policy but `add`.
+def plan(
+    policy: Training | Control, size: Size, geometry: Geometry, draw: float = 0.0, progress: float = 0.0
+) -> tuple[Shown, ...]:
+    """The views of one image under a policy: several under `add`, one under every other policy.
 
-    draw: uniform in [0, 1), used by `mixed` (see `uniform`); progress: share of training done, used by `curriculum`.
+    draw: uniform in [0, 1), used by `mixed`; progress: fraction of the training done, used by `curriculum`.
     """
     policy = current(policy, draw, progress)
     if isinstance(policy, Add):
@@ -243,7 +245,7 @@ def plan(policy: Training | Control, size: Size, geometry: Geometry, draw: float
 
 
 def current(policy: Training | Control, draw: float = 0.0, progress: float = 0.0) -> Single | Add | Control:
-    """The policy that holds for one sample: of `mixed` the one drawn, of `curriculum` that of its stage."""
+    """The policy of one sample: the one drawn from `mixed`, that of the current stage of `curriculum`, else itself."""
     if isinstance(policy, Mixed):
         return _drawn(policy, draw)
     if isinstance(policy, Curriculum):
@@ -263,7 +265,7 @@ def trained_on(policy: Training) -> frozenset[str]:
 
 
 def roundings(policy: Training | Control) -> frozenset[Rounding]:
-    """How the budgets of a policy are rounded; empty where it has none."""
+    """How the budgets of a policy are rounded; empty for a policy without a budget."""
     if isinstance(policy, Mixed):
         return frozenset().union(*map(roundings, policy.choices))
     if isinstance(policy, Curriculum):
@@ -277,10 +279,10 @@ def roundings(policy: Training | Control) -> frozenset[Rounding]:
 
 
 def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geometry) -> None:
-    """Raise ResolutionError when a fixed policy would change no image at all: it is native under another name."""
+    """Raise ResolutionError if a fixed policy would change no image at all: it would be native under another name."""
     if not isinstance(policy, Fixed) or not sizes:
         return
-    most = max(size.pixels for size in sizes) + geometry.factor**2 * 64
+    most = max(size.pixels for size in sizes) + geometry.factor**2 * 64  # a cap that changes no image
     native = Native(max_pixels=most, rounding=policy.rounding)
     views = ((policy.shown(size, geometry), native.shown(size, geometry)) for size in sizes)
     if all((ours.size, ours.steps) == (theirs.size, theirs.steps) for ours, theirs in views):

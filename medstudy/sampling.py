@@ -1,24 +1,25 @@
-"""Drawing an answer's tokens at a temperature, so that a draw hangs on its question alone.
+"""Sampling of an answer's tokens at a temperature, with random numbers that depend on the question alone.
 
 The public evaluation code of the paper's first author (https://github.com/cliangyu/med_eval, infer_eval.py) decodes by
 vLLM with `SamplingParams(temperature=0.2, max_tokens=128)`. All else is vLLM's default (vllm/sampling_params.py): top_p
-1, top_k off, min_p 0, repetition_penalty 1, no seed. So a token is drawn here from softmax(scores / temperature) and
-nothing is cut off or penalised, whatever a checkpoint's generation config says. The seed is ours.
+1, top_k off, min_p 0, repetition_penalty 1, no seed. So a token is drawn here from softmax(scores / temperature), with
+nothing cut off or penalised, whatever a checkpoint's generation config asks for. The seed is our addition.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 
 import torch
 from transformers import LogitsProcessor
 
+from medstudy.draws import token_uniform
+
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws up to `limit` tokens of each branch of a row; `keys[k]` names branch k's sequence of random numbers."""
+    """Draws up to `limit` tokens of each branch of a row; `keys[k]` is the key of branch k's random numbers."""
 
     temperature: float
     limit: int
@@ -27,15 +28,15 @@ class Sampler:
     def __call__(self, scores: torch.Tensor, branches: torch.Tensor, step: int) -> torch.Tensor:
         """[n, vocabulary] scores of the branches [n] -> [n] tokens, by inverting the distribution function."""
         sums = (scores.double() / self.temperature).softmax(-1).cumsum(-1)
-        drawn = [uniform(self.keys[branch], step) for branch in branches.tolist()]
+        drawn = [token_uniform(self.keys[branch], step) for branch in branches.tolist()]
         heights = torch.tensor(drawn, dtype=sums.dtype, device=sums.device) * sums[:, -1]
         return torch.searchsorted(sums, heights[:, None], right=True)[:, 0]
 
 
 class Draws(LogitsProcessor):
-    """The same in transformers' own `generate`, with do_sample=False: it leaves only the token drawn for `branch`.
+    """A `Sampler` for one answer in transformers' `generate` with do_sample=False: only the drawn token keeps a score.
 
-    For one answer: its place is counted from 0.
+    It counts the answer's tokens itself: make a new one for every answer.
     """
 
     def __init__(self, sampler: Sampler, branch: int = 0):
@@ -48,19 +49,10 @@ class Draws(LogitsProcessor):
 
 
 def key(*names: str | int) -> str:
-    """What names a question's random numbers: seed, data set, image, question and rung."""
+    """The key of a question's random numbers: seed, data set, image, question and rung."""
     return json.dumps(names)
 
 
-def uniform(key: str, step: int) -> float:
-    """A number in [0, 1) that follows from the key and the token's place alone: from 53 bits of a BLAKE2b hash.
-
-    No generator is carried along, so neither other questions, the order of passes nor a restart can change it.
-    """
-    digest = hashlib.blake2b(f"{key} {step}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest) >> 11) / 2**53
-
-
 def label(temperature: float) -> str:
-    """How prediction rows name the decoding, as "sampled-0.2"."""
+    """The name of this decoding in prediction rows, such as "sampled-0.2"."""
     return f"sampled-{temperature:g}"

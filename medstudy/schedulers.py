@@ -13,14 +13,9 @@ from urllib.parse import quote
 
 import psutil
 
-from medstudy import leases, paths, yaml_files
+from medstudy import devices, paths, yaml_files
 from medstudy.errors import ParamsError
 from medstudy.params import Study
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -116,5 +111,5 @@ def _slurm(study: Study, said: dict) -> list[str]:
 
 
 def _resources() -> list[str]:
-    cards, memory = leases.visible(), int(psutil.virtual_memory().available * 0.9 / 2**20)
+    cards, memory = devices.visible(), int(psutil.virtual_memory().available * 0.9 / 2**20)
     return [f"mem_mb={max(memory, 2000)}", *([f"gpu={len(cards)}"] if cards else [])]

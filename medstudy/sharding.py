@@ -1,8 +1,8 @@
-"""Several processes, one a device: every one holds all weights (DDP), or its share of them (FSDP); the same gradients.
+"""Several processes, one a device: each holds all weights (DDP) or a shard of them (FSDP); the gradients are equal.
 
-What is wrapped is the whole loss (`Objective`), because the engine calls a model's parts, not the model. DDP is
-accelerate's. FSDP is torch's own `fully_shard`: accelerate (1.15, seen) knows FSDP on accelerators alone and on CPUs
-makes DDP of it without a word, which would leave this untested, and it wants to wrap model and optimizers itself.
+The module that is wrapped is the whole loss (`Objective`), because the engine calls parts of the model, not the model.
+DDP is accelerate's. FSDP is torch's own `fully_shard`: accelerate 1.15 offers FSDP on accelerators only, silently
+falls back to DDP on CPUs, where our tests run, and wants to wrap model and optimizers itself.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medstudy import precision
 
-# Some parameters have no gradient: those of a part that a family leaves out, or of mergers that nothing reads.
+# Some parameters have no gradient: those of a part that a family skips, or of mergers whose output is unused.
 DDP = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True)
 
 
 class Objective(torch.nn.Module):
-    """A loss as a module over the model that it is computed from: what processes share is its parameters.
+    """A loss as a module around its model, so that DDP and FSDP find the parameters.
 
     loss(content) -> a sum over the questions of a pass, computed in the model's own type (`medstudy.precision`).
     """
@@ -35,15 +35,15 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.model, self.loss = model, loss
 
-    def forward(self, content) -> torch.Tensor:
+    def forward(self, content: object) -> torch.Tensor:
         with precision.computing(self.model):
             return self.loss(content)
 
 
 def wrap(objective: Objective, accelerator: Accelerator, sharding: str) -> torch.nn.Module:
-    """The objective on this process's device, ready for a step of all processes; sharding: "ddp" or "fsdp".
+    """Move the objective to this process's device and wrap it for several processes; sharding: "ddp" or "fsdp".
 
-    Under FSDP the parameters become shares in place: build optimizers after this.
+    FSDP shards the parameters in place: build optimizers after this.
     """
     objective = objective.to(accelerator.device)
     if accelerator.num_processes == 1:
@@ -52,37 +52,37 @@ def wrap(objective: Objective, accelerator: Accelerator, sharding: str) -> torch
 
 
 def summing(wrapped: torch.nn.Module, last: bool) -> AbstractContextManager:
-    """Around a backward pass: DDP adds gradients up after a step's last one alone, FSDP after each."""
+    """Around a backward pass: DDP sums gradients over processes only after a step's last pass, FSDP after each."""
     return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not last else nullcontext()
 
 
 def settle(wrapped: torch.nn.Module) -> None:
-    """After passes without a backward one: under FSDP the parameters are shares again."""
+    """After forward passes without a backward pass: under FSDP, shard the parameters again."""
     if isinstance(wrapped, FSDPModule):
         wrapped.reshard()
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of which every process holds a share, as one; all processes must ask for it."""
+    """The whole of a tensor that processes shard; all processes must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def share(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """This process's share of a whole tensor, laid out as `like`, which may be whole itself."""
+    """This process's shard of a whole tensor, laid out like `like`; the tensor itself if `like` is not sharded."""
     if not isinstance(like, DTensor):
         return tensor
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-def gathered(tree, keep: bool):
-    """A tree of dicts and lists with its shares as whole tensors on the CPU; None in their place without `keep`."""
+def gathered(tree: object, keep: bool) -> object:
+    """A tree of dicts and lists with its shards as whole tensors on the CPU, or as None without `keep`."""
     if isinstance(tree, dict):
         return {name: gathered(part, keep) for name, part in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [gathered(part, keep) for part in tree]
     if isinstance(tree, DTensor):
-        one = whole(tree.detach())
-        return one.cpu() if keep else None
+        tensor = whole(tree.detach())
+        return tensor.cpu() if keep else None
     return tree
 
 
@@ -93,7 +93,7 @@ def _replicated(objective: Objective, accelerator: Accelerator) -> torch.nn.Modu
 
 
 def _sharded(objective: Objective, accelerator: Accelerator) -> torch.nn.Module:
-    """Every layer of the language model and block of the tower by itself, the rest (tied embeddings too) together."""
+    """Shard each layer of the language model and each block of the tower by itself, all else as one unit."""
     for parameter in objective.parameters():
         if parameter.requires_grad:
             broadcast(parameter.data)

@@ -1,7 +1,7 @@
-"""Tensors kept on disk under the hash of all that they depend on: resized images, features of a frozen tower.
+"""A cache of tensors on disk, keyed by a hash of all that they depend on: resized images, features of a frozen tower.
 
 One safetensors file a tensor, `folder/ab/abcdef….safetensors`, of any dtype. Any file may be deleted at any time, and
-any number of processes may share a folder: a value is a function of its key, so whoever writes it writes the same.
+any number of processes may share a folder: a value is a function of its key, so all processes write the same value.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def key(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Shelf:
-    """A folder of tensors. It only grows: delete it, or any file of it, to make room."""
+    """A folder of tensors. It only grows: delete it, or any of its files, to free space."""
 
     folder: Path
 
     def get(self, key: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """The tensor of `key`, in main memory; made and stored when there is none or its file is damaged.
+        """The tensor of `key`, in main memory; made and stored if its file is missing or damaged.
 
-        A stored one is mapped from its file (copy on write), so processes share its pages and reading costs the first
-        use. A file is damaged when its header or its length is wrong; flipped bits inside a tensor are not looked for.
+        A stored tensor is memory-mapped (copy on write): processes share its pages, and only the first use reads them.
+        A file counts as damaged if its header or length is wrong; flipped bits inside a tensor are not detected.
         """
         file = self.folder / key[:2] / f"{key}.safetensors"
         try:

@@ -1,9 +1,9 @@
-"""Size arithmetic: (height, width) and a budget of pixels -> what a family shows. No pixels, no model, no policy.
+"""Size arithmetic: (height, width) and a budget of pixels -> the size that a family shows. Integers only, no pixels.
 
-It is Qwen2-VL's `smart_resize`, in one of two roundings. exact: with integer square roots, so that an image never has
-less than its budget allows, nor more. processor: in floating point, as the function itself computes; it shows an image
-of 239² pixels at 196² in a budget of 224², and a strip above its budget. The function is the same for Qwen2-VL, 2.5 and
-3 (whose factor is 32). Other families have no such rule for a budget of pixels, so there both roundings are exact.
+It is Qwen2-VL's `smart_resize` in one of two roundings. exact: by integer square roots, so that an image gets all that
+its budget allows, and no more. processor: in floating point, as the function itself computes; it shows an image of 239²
+pixels at 196² in a budget of 224², and a long strip above its budget. Qwen2-VL, 2.5 and 3 (whose factor is 32) use the
+same function. Other families have no such rule for a budget of pixels, so for them both roundings are exact.
 https://github.com/huggingface/transformers/blob/main/src/transformers/models/qwen2_vl/image_processing_qwen2_vl.py
 """
 
@@ -32,11 +32,11 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a model family's sizes are made of: sides are multiples of `factor`, and `min_pixels` the fewest shown.
+    """The sizes that a model family can show: sides are multiples of `factor`, with at least `min_pixels` in total.
 
-    unit: what factor² pixels are to the family, as errors say it. most_units: the longest side that it can show, in
-    units; None has no end. enlarges: whether an image of less than one unit's pixels is shown enlarged to it. floats:
-    whether the family's processor fits an image to a budget of pixels by `smart_resize`.
+    unit: the family's word for factor² pixels in error messages. most_units: the longest side in units; None: no limit.
+    enlarges: whether an image smaller than one unit is enlarged to it. floats: whether the family's processor fits an
+    image to a budget of pixels by `smart_resize`.
     """
 
     factor: int
@@ -48,24 +48,24 @@ class Geometry:
 
     @property
     def sizes(self) -> str:
-        """What can be shown, in words."""
-        one = f"{self.factor}x{self.factor}"
+        """The sizes in words, for error messages."""
+        unit = f"{self.factor}x{self.factor}"
         if self.most_units == 1:
-            return f"{one} pixels and nothing else"
+            return f"{unit} pixels and nothing else"
         most = "" if self.most_units is None else f", at most {self.most_units} a side"
-        return f"whole {self.unit}s of {one} pixels, at least one{most}"
+        return f"whole {self.unit}s of {unit} pixels, at least one{most}"
 
     def tokens(self, size: Size) -> int:
-        """Tokens that the language model sees for an image shown at `size`; here one for each factor² pixels."""
+        """Visual tokens of an image shown at `size`; here one for each factor² pixels."""
         return (size.height // self.factor) * (size.width // self.factor)
 
 
 def fit_budget(size: Size, max_pixels: int, geometry: Geometry, rounding: Rounding = "exact") -> Size:
-    """The nearest multiples of the factor with at most `max_pixels`, aspect kept; never more than rounding enlarges.
+    """The nearest multiples of the factor with at most `max_pixels`, aspect kept; enlarged by rounding only.
 
-    rounding: processor lets a strip exceed the budget, as `smart_resize` does. A family that enlarges shows one unit at
-    least, whatever the budget. Raises ResolutionError for an empty image, an aspect ratio above 200, or a budget below
-    one visual token.
+    rounding: processor lets a strip exceed the budget, as `smart_resize` does. A family that enlarges shows at least
+    one unit, whatever the budget. Raises ResolutionError for an empty image, an aspect ratio above 200, or a budget
+    below one visual token.
     """
     factor, min_pixels = geometry.factor, geometry.min_pixels
     _check(size, max_pixels, geometry)
@@ -73,7 +73,8 @@ def fit_budget(size: Size, max_pixels: int, geometry: Geometry, rounding: Roundi
         return _smart_resize(size, max_pixels, geometry)
     max_pixels = max(max_pixels, factor**2)
     if geometry.most_units is not None:
-        size = inside(size, Size(*(2 * (geometry.most_units * factor,))))
+        most = geometry.most_units * factor
+        size = inside(size, Size(most, most))
     height, width = (max(factor, _round(side, factor)) for side in size)
     if height * width > max_pixels:
         height, width = _floor_to(size, max_pixels, factor)
@@ -83,9 +84,9 @@ def fit_budget(size: Size, max_pixels: int, geometry: Geometry, rounding: Roundi
 
 
 def steps(size: Size, max_pixels: int, geometry: Geometry, rounding: Rounding = "exact") -> tuple[Size, ...]:
-    """What an image is resized to, one after the other, to be shown with the detail of at most `max_pixels`.
+    """The sizes that an image is resized to in turn, so that it is shown with the detail of at most `max_pixels`.
 
-    That is `fit_budget`, and before it the budget itself where the family cannot show as little and the image has more.
+    Usually `fit_budget` alone. If the budget is below what the family can show, the image is first reduced to it.
     """
     fitted = fit_budget(size, max_pixels, geometry, rounding)
     if max_pixels < geometry.factor**2 and size.pixels > max_pixels:
@@ -94,17 +95,17 @@ def steps(size: Size, max_pixels: int, geometry: Geometry, rounding: Rounding = 
 
 
 def visual_tokens(size: Size, geometry: Geometry) -> int:
-    """Tokens that the language model sees for an image shown at `size`."""
+    """Visual tokens of an image shown at `size`."""
     return geometry.tokens(size)
 
 
 def scale(original: Size, shown: Size) -> float:
-    """Linear scale at which an image is shown: 1 is native, 0.25 a quarter a side, 0 no image."""
+    """Linear scale at which an image is shown: 1 is native, 0.25 is a quarter of each side, 0 is no image."""
     return sqrt(shown.pixels / original.pixels)
 
 
 def square(side: int, geometry: Geometry) -> tuple[Size, Size]:
-    """The square that is asked for in whole units, and the one that is shown: not the same below one unit."""
+    """The square of the policy in whole units, and the one shown; they differ only below one unit."""
     units = min(side // geometry.factor, geometry.most_units or side)
     if not units and not geometry.enlarges:
         raise ResolutionError(
@@ -117,7 +118,7 @@ def square(side: int, geometry: Geometry) -> tuple[Size, Size]:
 
 
 def inside(size: Size, canvas: Size) -> Size:
-    """The largest size with the aspect of `size` inside a square canvas; never enlarged."""
+    """The largest size with the aspect of `size` that fits in a square canvas; never enlarged."""
     longest = max(size)
     if longest <= canvas.height:
         return size
@@ -139,10 +140,10 @@ def _check(size: Size, max_pixels: int, geometry: Geometry) -> None:
 
 
 def _smart_resize(size: Size, max_pixels: int, geometry: Geometry) -> Size:
-    """transformers' own function, operation by operation in its order, because the last bit of a float decides.
+    """transformers' own function, with its floating-point operations in the same order, because the last bit decides.
 
-    An image under half a visual token a side rounds to nothing and takes the branch of `min_pixels`, as there. From
-    transformers 5.23, Apache-2.0; the address is in the module's docstring.
+    A side under half a visual token rounds to 0, and the branch of `min_pixels` then enlarges the image, as there. From
+    transformers 5.23, Apache-2.0; the module's docstring has the URL.
     """
     (height, width), factor = size, geometry.factor
     high, wide = (round(side / factor) * factor for side in size)
@@ -164,8 +165,8 @@ def _round(side: int, factor: int) -> int:
 def _floor_to(size: Size, pixels: int, factor: int) -> tuple[int, int]:
     """floor(side / sqrt(h w / pixels) / factor) * factor for both sides, without floating point.
 
-    A side too short for one token is given one; the other then takes what the budget leaves, which smart_resize
-    does not do: it lets an extreme aspect ratio exceed its budget.
+    A side too short for one token gets one, and the other side then takes what the budget leaves. smart_resize does not
+    do that: it lets an image of extreme aspect ratio exceed the budget.
     """
     height, width = size
     tall = isqrt(height * pixels // (width * factor**2))
@@ -175,6 +176,7 @@ def _floor_to(size: Size, pixels: int, factor: int) -> tuple[int, int]:
 
 
 def _ceil_to(size: Size, pixels: int, factor: int) -> tuple[int, int]:
+    """ceil(side * sqrt(pixels / (h w)) / factor) * factor for both sides, without floating point."""
     height, width = size
 
     def ceil_root(numerator: int, denominator: int) -> int:

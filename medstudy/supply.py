@@ -1,7 +1,8 @@
-"""Images as the model is given them: resized uint8 pixels, or what a frozen vision tower makes of them, from the disk.
+"""Image inputs of the model: resized uint8 pixels, or the features of a frozen vision tower, both cached on disk.
 
-A frozen tower makes the same features of an image for every regime, seed and model of a study, so each is computed
-once, alone (its bits then hang on nothing else), and kept under a key of all that it depends on.
+A frozen tower gives the same features of an image in every regime, seed and model of a study. So each image's features
+are computed once, in a pass of its own (so that no other image can change a bit), and cached under a key of everything
+they depend on.
 """
 
 from __future__ import annotations
@@ -14,22 +15,26 @@ from functools import cached_property
 from importlib import metadata
 
 import torch
+from PIL import Image
 from torch.utils.data import get_worker_info
+from tqdm import tqdm
+from transformers.image_utils import PILImageResampling
 
-from medstudy import paths, views
+from medstudy import code_hash, shelf, views
 from medstudy.errors import ModelError, RunError
-from medstudy.models.family import Seen
-from medstudy.models.pixels import filter_name
+from medstudy.family_protocol import Family
 from medstudy.params import Study
+from medstudy.pictures import Picture
 from medstudy.resolution import Shown
-from medstudy.shelf import Shelf, key
+from medstudy.row_layout import Seen
+from medstudy.shelf import Shelf
 
 
-def kept(study: Study, family) -> bool:
-    """Whether a frozen tower's features are kept on the disk. Raises ModelError for a family that has none to keep."""
+def kept(study: Study, family: Family) -> bool:
+    """Whether the study caches a frozen tower's features. Raises ModelError for a family that cannot."""
     if study.training.keeps_features and not family.shares_prefix:
         raise ModelError(
-            f"Family {family.name} runs its tower for every question, but the study asks to keep a frozen tower's "
+            f"Family {family.name} runs its tower for every question, but the study asks to cache a frozen tower's "
             "features. Set training.cache_features to false."
         )
     return study.training.keeps_features
@@ -37,34 +42,34 @@ def kept(study: Study, family) -> bool:
 
 @dataclass(frozen=True)
 class Supply:
-    """pixels, features: the shelves that resized images and features are kept on; None keeps none."""
+    """Makes the model's image inputs. pixels, features: caches of resized images and of features; None: no cache."""
 
-    family: object
+    family: Family
     interpolation: str
     pixels: Shelf | None = None
     features: Shelf | None = None
 
     @classmethod
-    def of(cls, study: Study, family) -> Supply:
-        """As a study asks for it. Warns where the model's own processor resizes by another filter."""
-        own = filter_name(family) if family.images else None
+    def of(cls, study: Study, family: Family) -> Supply:
+        """The image inputs of a study. Warns if the model's own processor resizes with another filter."""
+        own = _filter_of(family) if family.images else None
         if own not in (None, study.interpolation):
             warnings.warn(
                 f"The model's own processor resizes images by {own}, the study by {study.interpolation}: their pixels "
-                "differ. Set `interpolation` in the params where it has that filter.", stacklevel=2)  # fmt: skip
+                "differ. Set `interpolation` in the params where it has that filter.", stacklevel=2)
         cache, keep = study.runs / ".cache", kept(study, family)
         pixels = None if keep else Shelf(cache / "pixels")
         return cls(family, study.interpolation, pixels, Shelf(cache / "features") if keep else None)
 
-    def __call__(self, image, shown: Shown) -> torch.Tensor:
-        """A view: features [patches, width] where they are kept, else uint8 [height, width, 3]."""
+    def __call__(self, image: Image.Image | Picture, shown: Shown) -> torch.Tensor:
+        """One view of an image: its features [patches, width] if they are cached, else uint8 [height, width, 3]."""
         if self.features is None:
             return views.cached(image, shown, self.interpolation, self.pixels)
-        name = key(views.key(image, shown, self.interpolation), self.tower)
+        name = shelf.key(views.key(image, shown, self.interpolation), self.tower)
         return self.features.get(name, lambda: self._features(image, shown))
 
     def see(self, images: list[torch.Tensor], grids: torch.Tensor) -> Seen | None:
-        """What the language model is given of a row's images; grids [images, 3]. None for a row without any."""
+        """The visual tokens of a row's images, grids [images, 3]; None for a row without images."""
         family = self.family
         if not images:
             return None
@@ -72,14 +77,14 @@ class Supply:
             return family.look(images, grids)
         return family.merge(torch.cat([image.to(family.model.device) for image in images]), grids)
 
-    def prepare(self, seen: Iterable[tuple], line=None) -> None:
-        """Compute the features of all (image, view) that are missing, before processes that cannot are started.
+    def prepare(self, views: Iterable[tuple[Image.Image | Picture, Shown]], line: tqdm | None = None) -> None:
+        """Compute the features of all (image, view) not cached yet: reader processes, started later, cannot.
 
-        The tower's identity too, before its weights are shared between processes (`medstudy.sharding`).
+        Also compute the tower's identity, before its weights are sharded between processes (`medstudy.sharding`).
         """
         if self.features is not None:
-            self.tower  # noqa: B018 (kept from here on)
-        for image, view in seen:
+            self.tower  # noqa: B018 (computes the cached property)
+        for image, view in views:
             if self.features is not None:
                 self(image, view)
             if line is not None:
@@ -87,21 +92,27 @@ class Supply:
 
     @cached_property
     def tower(self) -> str:
-        """The identity of what makes features: weights, their dtype, processor, kernel, and the code's versions."""
+        """The identity of what computes features: weights, their dtype, processor, kernel, versions of the code."""
         digest = hashlib.sha256()
         for parameter in self.family.tower:
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         model, kind = self.family.model, str(self.family.tower[0].dtype)
-        about = (*self.family.pixel_settings, kind, model.config.vision_config._attn_implementation)
-        made_by = (metadata.version("transformers"), torch.__version__, paths.code("models/*.py", "supply.py"))
-        return key(digest.hexdigest(), about, model.device.type, made_by)
+        settings = (*self.family.pixel_settings, kind, model.config.vision_config._attn_implementation)
+        versions = (metadata.version("transformers"), torch.__version__, code_hash.code("models/*.py", "supply.py"))
+        return shelf.key(digest.hexdigest(), settings, model.device.type, versions)
 
-    def _features(self, image, shown: Shown) -> torch.Tensor:
+    def _features(self, image: Image.Image | Picture, shown: Shown) -> torch.Tensor:
         if get_worker_info() is not None and self.family.model.device.type != "cpu":
             raise RunError(
-                "Features are computed before processes that read ahead are started, but those of an image are gone "
-                "from the study's .cache since. Start the run again: it computes what is missing."
+                "Features are computed before the processes that read ahead start, but those of an image have since "
+                "disappeared from the study's .cache. Start the run again: it computes what is missing."
             )
         pixels = views.render(image, shown, self.interpolation)
         family = self.family
         return family.features(family.patches(pixels), family.grid(shown.size).to(family.model.device)).cpu()
+
+
+def _filter_of(family: Family) -> str | None:
+    """The filter with which the checkpoint's own processor resizes, such as "bicubic"; None if it names none."""
+    kind = getattr(getattr(family.processor, "image_processor", None), "resample", None)
+    return None if kind is None else PILImageResampling(int(kind)).name.lower()

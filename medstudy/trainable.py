@@ -1,15 +1,23 @@
-"""A loaded model made ready to be trained as a study asks for it; a sketch without weights too, for plans and costs."""
+"""Prepare a loaded model for a study's training; also a model without weights, to estimate costs."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import torch
+
 from medstudy import adapters, precision
+from medstudy.family_protocol import Family
 from medstudy.params import Optimisation
 
+if TYPE_CHECKING:
+    from peft import PeftModel  # slow to import, and few runs need it
 
-def prepare(family, options: Optimisation):
-    """Freeze what stays as it is, add adapters, bring what is trained to float32, and turn on checkpointing, in place.
 
-    Returns the PeftModel that saves the adapters, None without. Raises ParamsError.
+def prepare(family: Family, options: Optimisation) -> PeftModel | None:
+    """Freeze, add adapters, convert trained weights to float32 and turn on gradient checkpointing, in place.
+
+    Returns the PeftModel that saves the adapters, or None without adapters. Raises ParamsError.
     """
     if options.freeze_vision_tower:
         family.freeze_tower()
@@ -20,7 +28,7 @@ def prepare(family, options: Optimisation):
     return adapter
 
 
-def checkpoint(model) -> None:
-    """Keep a layer's input alone for the backward pass; transformers 5.23 gave this another name."""
+def checkpoint(model: torch.nn.Module) -> None:
+    """Keep only the inputs of layers for the backward pass; transformers 5.23 renamed the method."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})

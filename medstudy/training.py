@@ -1,8 +1,8 @@
 """Training: every question of an image in one row, loss on the answers only, exact resume.
 
-What a step sees is a pure function of (seed, step): nothing hangs on a global random state, so a run that was killed
-and resumed ends with the same bits on the same machine (on CUDA, where torch is told to use deterministic kernels). The
-resume point is one file, replaced atomically.
+A step's data are a pure function of (seed, step) and of no global random state. So a run that was killed and resumed
+ends with the same bits on the same machine (on CUDA, if torch is told to use deterministic kernels). The resume point
+is one file, replaced atomically.
 """
 
 from __future__ import annotations
@@ -20,7 +20,19 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch.utils.data import DataLoader
 
-from medstudy import cards, checkpoints, launching, models, optimizers, packing, paths, precision, sharding, trainable
+from medstudy import (
+    cards,
+    checkpoints,
+    launching,
+    models,
+    optimizers,
+    packing,
+    paths,
+    precision,
+    redact,
+    sharding,
+    trainable,
+)
 from medstudy.batches import (
     Batch,
     Batches,
@@ -33,9 +45,9 @@ from medstudy.batches import (
     validation_steps,
     views_of,
 )
-from medstudy.checkpoints import save
 from medstudy.datasets import store
 from medstudy.errors import DataError, RunError
+from medstudy.grid import Job
 from medstudy.models.family import home
 from medstudy.params import Optimisation, Study
 from medstudy.progress import bar
@@ -43,10 +55,12 @@ from medstudy.records import Example
 from medstudy.resolution import check_effect, trained_on
 from medstudy.supply import Supply
 
-Loss = Callable[[object], torch.Tensor]  # of a pass's content: a sum over its questions
+Optimizers = Sequence[torch.optim.Optimizer]
+Schedules = Sequence[torch.optim.lr_scheduler.LRScheduler]
+Loss = Callable[[object], torch.Tensor]  # content of a pass -> a sum over its questions
 
 
-def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
+def train(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     """Train one regime and seed into `job.dir`: checkpoint/, training.parquet, ledger.parquet; resumes by itself.
 
     Returns training.parquet: one row a step (step, images_seen, loss, val_loss, visual_tokens, seconds, flops).
@@ -59,22 +73,19 @@ def train(study: Study, job, progress: bool = True) -> pd.DataFrame:
     return pd.read_parquet(job.dir / "training.parquet")
 
 
-def process(study: Study, job, progress: bool = True) -> None:
-    """`train` in this process: the only one, or one of several that each take their share of every step."""
-    from medstudy import grid
-
+def process(study: Study, job: Job, progress: bool = True) -> None:
+    """`train` in this process: the only one, or one of several that each compute their share of every step."""
     torch.set_num_threads(1)
     state = PartialState(cpu=home().type == "cpu")
     policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     family = models.load(study.model, shown=sorted(trained_on(policy)))
-    folders = [item.dir for item in grid.needed(study, job, "data")]
-    data = {split: store.read_all(folders, split) for split in ("train", "val")}
+    data = {split: store.read_all(job.folders("data"), split) for split in ("train", "val")}
     check_data(data, study.study)
     check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], family.geometry)
     options, name = study.training, job.name if progress else None
     if state.is_main_process:
         print("attention: {}, because {}".format(*family.attention))
-    torch.manual_seed(seed)  # of the adapters
+    torch.manual_seed(seed)  # for the adapters' random weights
     adapter = trainable.prepare(family, options)
     supply = Supply.of(study, family)
     batches, validation = parts(supply, data, policy, options, seed, state.process_index, state.num_processes)
@@ -85,10 +96,10 @@ def process(study: Study, job, progress: bool = True) -> None:
     stamp = {
         "regime": policy.label, "policy": policy.model_dump(), "seed": seed, "interpolation": study.interpolation,
         "started_from": family.revision, "attention": family.attention._asdict(),
-        "base_model": checkpoints.public(study.model.id), "precision": precision.about(family.model),
-    }  # fmt: skip
+        "base_model": redact.hub_id(study.model.id), "precision": precision.about(family.model),
+    }
     card = cards.card(study, stamp, data, shown, log, adapter is not None)
-    save(family, job.dir / "checkpoint", stamp, adapter, card)
+    checkpoints.save(family, job.dir / "checkpoint", stamp, adapter, card)
     if state.is_main_process:
         shown.to_parquet(job.dir / "ledger.parquet")
         log.to_parquet(job.dir / "training.parquet")
@@ -97,7 +108,7 @@ def process(study: Study, job, progress: bool = True) -> None:
 
 
 def check_data(data: dict[str, Sequence[Example]], study: str) -> None:
-    """Raises DataError when there is nothing to train on, because every data set is for evaluation only."""
+    """Raise DataError if there are no images to train on, because every data set is for evaluation only."""
     if not data["train"]:
         raise DataError(
             f"A training needs images, but every data set of {study} is for evaluation only. Add one that has a train "
@@ -106,28 +117,26 @@ def check_data(data: dict[str, Sequence[Example]], study: str) -> None:
 
 
 def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.DataFrame:
-    """What must be done before the first step: every view fits in a pass, and a frozen tower's features are on disk.
+    """Prepare the first step: check that every view fits in a pass, and cache the features of a frozen tower.
 
-    Of several processes each makes its share of the features.
-
-    Returns the ledger of the first part. Raises ResolutionError.
+    Each process computes its share of the features. Returns the ledger of the first training. Raises ResolutionError.
     """
-    ledgers = [ledger(part) for part in trainings]
-    for part, shown in zip(trainings, ledgers, strict=True):
-        labels = list(map(named, *(shown[name] for name in ("dataset", "image_id", "shown_height", "shown_width"))))
-        packing.check(shown["row_tokens"], part.options.tokens_per_pass, labels)
+    ledgers = [ledger(training) for training in trainings]
+    for training, rows in zip(trainings, ledgers, strict=True):
+        labels = list(map(named, *(rows[column] for column in ("dataset", "image_id", "shown_height", "shown_width"))))
+        packing.check(rows["row_tokens"], training.options.tokens_per_pass, labels)
     first = trainings[0]
     if first.supply.features is not None:
         views = {
-            name: seen
-            for part in trainings
-            for step in range(len(part))
-            for one, shown in part.seen(step)
-            for name, seen in views_of(one, shown).items()
+            key: view
+            for training in trainings
+            for step in range(len(training))
+            for example, shown in training.seen(step)
+            for key, view in views_of(example, shown).items()
         }
-        mine = list(views.values())[first.rank :: first.ranks]
-        line = bar(f"{name} features", "image", len(mine)) if name and not first.rank else None
-        first.supply.prepare(mine, line)
+        share = list(views.values())[first.rank :: first.ranks]
+        line = bar(f"{name} features", "image", len(share)) if name and not first.rank else None
+        first.supply.prepare(share, line)
         if line is not None:
             line.close()
         if first.ranks > 1:
@@ -136,7 +145,7 @@ def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.Data
 
 
 def loss_of(supply: Supply, batch: Batch) -> torch.Tensor:
-    """Sum over the questions of a packed row of each question's mean cross-entropy over its answer tokens."""
+    """The sum, over a packed row's questions, of a question's mean cross-entropy over its answer tokens."""
     model = supply.family.model
     packed = batch.packed.to(model.device)
     hidden = supply.family.hidden(packed, supply.see(batch.images, packed.grids))
@@ -146,13 +155,13 @@ def loss_of(supply: Supply, batch: Batch) -> torch.Tensor:
     return (losses / torch.bincount(packed.question)[packed.question]).sum()
 
 
-def fit(model, batches: Batches, validation: Batches | None, options: Optimisation, seed: int, scratch: Path,
-        loss: Loss, name: str | None = None, workers: int = 0) -> pd.DataFrame:  # fmt: skip
+def fit(model: torch.nn.Module, batches: Batches, validation: Batches | None, options: Optimisation, seed: int,
+        scratch: Path, loss: Loss, name: str | None = None, workers: int = 0) -> pd.DataFrame:
     """The loop: linear warm-up and cosine decay, clipped gradients; one log row a step.
 
-    `loss(content)` is a sum over the questions of a forward pass, and a step's gradient that of its mean over all
-    questions, however many passes they take. Under torchrun every process brings its own share of each step in
-    `batches`, and gradients are those of the whole step (`medstudy.sharding`).
+    `loss(content)` is a sum over the questions of a forward pass. A step's gradient is that of the mean over all its
+    questions, however many passes they take. Under torchrun `batches` holds this process's share of each step, and
+    gradients are those of the whole step (`medstudy.sharding`).
     """
     torch.manual_seed(seed)
     accelerator = Accelerator(cpu=home().type == "cpu", kwargs_handlers=[sharding.DDP])
@@ -167,19 +176,19 @@ def fit(model, batches: Batches, validation: Batches | None, options: Optimisati
     line = bar(name, "step", len(batches), len(log)) if name and accelerator.is_main_process else None
     for step, micro_batches in zip(steps, loader, strict=True):
         started = time.perf_counter()
-        held = _held(micro_batches, accelerator, options.sharding)
-        mean = _step(model, objective, micro_batches, held["questions"], accelerator, options.clip)
+        counts = _counts(micro_batches, accelerator, options.sharding)
+        mean = _step(model, objective, micro_batches, counts["questions"], accelerator, options.clip)
         if not math.isfinite(mean):
             raise RunError(f"The loss must stay finite, but it is {mean} at step {step}. Lower the learning rate.")
-        for part in (*chosen, *schedules):
-            part.step()
-        log.append(_entry(log, step, mean, held, time.perf_counter() - started))
+        for stepped in (*chosen, *schedules):
+            stepped.step()
+        log.append(_entry(log, step, mean, counts, time.perf_counter() - started))
         if validation is not None and step in validate_at:
             log[-1]["val_loss"] = evaluate_loss(model, validation, accelerator, objective)
         if line is not None:
             line.set_postfix(loss=f"{mean:.3f}", refresh=False)
             line.update()
-        due = accelerator.is_main_process and resume.due()  # the others follow the first one's clock
+        due = accelerator.is_main_process and resume.due()  # all processes follow process 0's clock
         if _sum(torch.tensor(float(due)), accelerator):
             resume.save(model, chosen, schedules, log, accelerator.is_main_process)
     if line is not None:
@@ -188,8 +197,8 @@ def fit(model, batches: Batches, validation: Batches | None, options: Optimisati
     return pd.DataFrame(log)
 
 
-def evaluate_loss(model, validation: Batches, accelerator: Accelerator, loss: Loss) -> float:
-    """Mean loss a question over the validation split. `loss` is an `Objective` where processes share the weights."""
+def evaluate_loss(model: torch.nn.Module, validation: Batches, accelerator: Accelerator, loss: Loss) -> float:
+    """Mean loss a question over the validation split. `loss` is an `Objective` if processes shard the weights."""
     model.eval()
     total = questions = 0.0
     with torch.no_grad():
@@ -204,33 +213,38 @@ def evaluate_loss(model, validation: Batches, accelerator: Accelerator, loss: Lo
 
 
 class Resume:
-    """The resume point: trained weights, optimizer, schedule, log, in one file, written whole or not at all."""
+    """The resume point: trained weights, optimizers, schedules and log in one file, replaced atomically."""
 
     def __init__(self, file: Path, seconds: float):
         self.file, self.seconds, self.saved = file, seconds, time.monotonic()
 
-    def load(self, model, optimizers: list, schedules: list) -> list[dict]:
+    def load(self, model: torch.nn.Module, optimizers: Optimizers, schedules: Schedules) -> list[dict]:
+        """Load the state into all of these, in place, and return the log; an empty log if there is no resume point."""
         if not self.file.is_file():
             return []
         try:
             state = torch.load(self.file, weights_only=True, map_location="cpu")
         except (RuntimeError, EOFError, UnpicklingError) as error:
             raise RunError(
-                f"A training goes on from its resume point, but {self.file} cannot be read ({error}). Delete it: the "
-                "training then starts from its beginning."
+                f"A training continues from its resume point, but {self.file} cannot be read ({error}). Delete it: the "
+                "training then starts from the beginning."
             ) from error
         with torch.no_grad():
             for name, parameter in _trained(model).items():
                 parameter.copy_(sharding.share(state["model"][name], parameter))
-        for part, saved in zip((*optimizers, *schedules), state["parts"], strict=True):
-            part.load_state_dict(_shared(saved, part) if "param_groups" in saved else saved)
+        for optimizer, saved in zip(optimizers, state["parts"], strict=False):
+            optimizer.load_state_dict(_shared(saved, optimizer))
+        for schedule, saved in zip(schedules, state["parts"][len(optimizers) :], strict=True):
+            schedule.load_state_dict(saved)
         return state["log"]
 
     def due(self) -> bool:
         return time.monotonic() - self.saved >= self.seconds
 
-    def save(self, model, optimizers: list, schedules: list, log: list[dict], writes: bool = True) -> None:
-        """writes: whether this process does; all must call this, because they may each hold a share of the weights."""
+    def save(
+        self, model: torch.nn.Module, optimizers: Optimizers, schedules: Schedules, log: list[dict], writes: bool = True
+    ) -> None:
+        """Write the resume point if `writes`. All processes must call this: each may hold a share of the weights."""
         state = {"model": _trained(model), "parts": [part.state_dict() for part in (*optimizers, *schedules)]}
         state = sharding.gathered(state, writes)
         if not writes:
@@ -245,23 +259,24 @@ class Resume:
         self.saved = time.monotonic()
 
 
-def _trained(model) -> dict[str, torch.nn.Parameter]:
+def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _shared(saved: dict, optimizer) -> dict:
-    """An optimizer's saved state, whole, as this process holds it: a number a weight is shared as the weight is."""
-    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _shared(saved: dict, optimizer: torch.optim.Optimizer) -> dict:
+    """This process's share of an optimizer's whole saved state: tensors shaped like a weight are sharded like it."""
+    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {
-        place: {name: sharding.share(value, held[place]) if value.shape == held[place].shape else value
-                for name, value in about.items()}
-        for place, about in saved["state"].items()
-    }  # fmt: skip
+        index: {name: sharding.share(value, weights[index]) if value.shape == weights[index].shape else value
+                for name, value in values.items()}
+        for index, values in saved["state"].items()
+    }
     return saved | {"state": state}
 
 
-def _step(model, objective, micro_batches: list[Micro], questions: float, accelerator, clip: float) -> float:
-    """Gradients of the mean loss a question over all processes' shares of a step, clipped; returns that mean."""
+def _step(model: torch.nn.Module, objective: torch.nn.Module, micro_batches: list[Micro], questions: float,
+          accelerator: Accelerator, clip: float) -> float:
+    """Compute the clipped gradients of the mean loss a question over all processes' shares; return that mean."""
     model.train()
     model.zero_grad()
     total = 0.0
@@ -270,7 +285,7 @@ def _step(model, objective, micro_batches: list[Micro], questions: float, accele
             part = objective(micro.content) / questions
             if not micro.questions:
                 part = part * 0
-            if accelerator.num_processes > 1:  # DDP and FSDP make a mean of the processes' gradients
+            if accelerator.num_processes > 1:  # DDP and FSDP average the gradients of the processes
                 part = part * accelerator.num_processes
             part.backward()
         total += float(part.detach())
@@ -280,35 +295,35 @@ def _step(model, objective, micro_batches: list[Micro], questions: float, accele
     return total
 
 
-def _held(micro_batches: list[Micro], accelerator: Accelerator, sharded: str) -> dict[str, float]:
-    """What a step holds in all processes. Raises RunError where they would wait for each other for ever."""
+def _counts(micro_batches: list[Micro], accelerator: Accelerator, sharded: str) -> dict[str, float]:
+    """A step's totals over all processes. Raises RunError if processes would wait for each other forever."""
     names, count = ("questions", "images", "visual_tokens", "flops"), len(micro_batches)
     local = [*(sum(getattr(m, name) for m in micro_batches) for name in names), count, count**2, not count]
-    *held, passes, squares, idle = _sum(torch.tensor(local, dtype=torch.float64), accelerator).tolist()
-    uneven = squares * accelerator.num_processes != passes**2
+    *totals, passes, squares, idle = _sum(torch.tensor(local, dtype=torch.float64), accelerator).tolist()
+    uneven = squares * accelerator.num_processes != passes**2  # equal only if all processes have the same count
     if accelerator.num_processes > 1 and (idle or (uneven and sharded == "fsdp")):
         raise RunError(
             f"Every process must make a pass in every step, and under fsdp as many as the others, but this one makes "
             f"{count} of {passes:.0f} in {accelerator.num_processes} processes. Use fewer processes, or more images a "
             "step."
         )
-    return dict(zip(names, held, strict=True))
+    return dict(zip(names, totals, strict=True))
 
 
 def _sum(local: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
     return accelerator.reduce(local.to(accelerator.device), "sum") if accelerator.num_processes > 1 else local
 
 
-def _entry(log: list[dict], step: int, loss: float, held: dict[str, float], seconds: float) -> dict:
+def _entry(log: list[dict], step: int, loss: float, counts: dict[str, float], seconds: float) -> dict:
     last = log[-1] if log else {"images_seen": 0, "visual_tokens": 0, "seconds": 0.0, "flops": 0.0}
     return {
         "step": step,
-        "images_seen": last["images_seen"] + int(held["images"]),
+        "images_seen": last["images_seen"] + int(counts["images"]),
         "loss": loss,
         "val_loss": math.nan,
-        "visual_tokens": last["visual_tokens"] + int(held["visual_tokens"]),
+        "visual_tokens": last["visual_tokens"] + int(counts["visual_tokens"]),
         "seconds": last["seconds"] + seconds,
-        "flops": last["flops"] + held["flops"],
+        "flops": last["flops"] + counts["flops"],
     }
 
 

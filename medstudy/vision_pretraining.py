@@ -1,9 +1,9 @@
-"""The first stage of the base's pre-training: its vision tower learns to describe every patch of a general image.
+"""The first stage of pre-training: the vision tower learns to describe every patch of a general image.
 
-As a Qwen2-VL starts from a vision tower that was trained before, so does the stand-in, on the same low-resolution
-general corpus: for each visual token a linear head must give colour, contrast, edge energy, blob strength at six
-scales (the idea of MaskFeat, https://arxiv.org/abs/2112.09133, with Laplacian-of-Gaussian responses beside gradients)
-and the shape whose centre lies there. The head is thrown away; the language stage follows.
+Qwen2-VL starts from a pre-trained vision tower, and so does our tiny model, on the same low-resolution general corpus.
+For each visual token a linear head predicts colour, contrast, edge energy, blob strength at six scales (the idea of
+MaskFeat, https://arxiv.org/abs/2112.09133, with Laplacian-of-Gaussian responses in addition to gradients) and the shape
+whose centre is there. The head is then discarded, and the language stage follows.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from scipy import ndimage
 
 from medstudy.batches import Micro
 from medstudy.datasets import general
+from medstudy.datasets.general.scene import Scene
 from medstudy.datasets.general.words import SHAPES
+from medstudy.family_protocol import Family
 from medstudy.resolution import Size
 
-SCALES = (0.8, 1.2, 1.8, 2.7, 4.0, 6.0)  # px, of the blobs
-EDGES = (1.0, 2.5)  # px, of the gradients
-LOCAL = 4 + 2 * len(SCALES) + 3 * len(EDGES)  # numbers that describe a token
+SCALES = (0.8, 1.2, 1.8, 2.7, 4.0, 6.0)  # of blobs, in pixels
+EDGES = (1.0, 2.5)  # of gradients, in pixels
+LOCAL = 4 + 2 * len(SCALES) + 3 * len(EDGES)  # numbers that describe a visual token
 
 
 @dataclass(frozen=True)
 class Scenes:
     """Step k holds images k·n … (k+1)·n of the corpus, their grids and the targets of every visual token.
 
-    `rank` of `ranks`: which of them this process takes.
+    rank, ranks: this process's number and the number of processes; each takes its share of the images.
     """
 
-    family: object
+    family: Family
     seed: int
     images: int
     per_step: int
@@ -44,25 +46,25 @@ class Scenes:
         return self.images // self.per_step
 
     def __getitem__(self, step: int) -> list[Micro]:
-        made = [self._one(i) for i in range(step * self.per_step, (step + 1) * self.per_step)[self.rank :: self.ranks]]
-        if not made:
+        indices = range(step * self.per_step, (step + 1) * self.per_step)[self.rank :: self.ranks]
+        if not indices:
             return []
-        arrays = [array for array, _ in made]
+        arrays, scenes = zip(*map(self._drawn, indices), strict=True)
         grids = torch.cat([self.family.grid(Size(*array.shape[:2])) for array in arrays])
         inputs = {"images": [torch.from_numpy(array.copy()) for array in arrays], "grids": grids}
         factor = self.family.geometry.factor
         local = torch.cat([describe(array, factor) for array in arrays])
-        shapes = torch.cat([centres(scene, factor) for _, scene in made])
-        return [Micro(inputs | {"local": local, "shapes": shapes}, len(made), len(made), len(shapes), 0.0)]
+        shapes = torch.cat([centres(scene, factor) for scene in scenes])
+        return [Micro(inputs | {"local": local, "shapes": shapes}, len(arrays), len(arrays), len(shapes), 0.0)]
 
-    def _one(self, index: int):
+    def _drawn(self, index: int) -> tuple[np.ndarray, Scene]:
         rng = Random(f"vision/{self.seed}/{index}")
         scene = general.compose(rng)
         return np.asarray(general.render(scene, np.random.default_rng(rng.getrandbits(64)))), scene
 
 
 def describe(image: np.ndarray, factor: int) -> torch.Tensor:
-    """[height, width, 3] uint8 -> [tokens, LOCAL]: what each token's pixels look like, in units of about one."""
+    """[height, width, 3] uint8 -> [tokens, LOCAL]: local features of each visual token, of the order of one."""
     scaled = image.astype(np.float32) / 255
     gray = scaled.mean(2)
     channels = [_pool(scaled[..., c], factor).mean(1) * 2 - 1 for c in range(3)] + [_pool(gray, factor).std(1) * 5]
@@ -75,8 +77,8 @@ def describe(image: np.ndarray, factor: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(channels, 1).astype(np.float32))
 
 
-def centres(scene, factor: int) -> torch.Tensor:
-    """[tokens] index of the shape whose centre lies in the token, the number of shapes where there is none."""
+def centres(scene: Scene, factor: int) -> torch.Tensor:
+    """[tokens] index of the shape whose centre is in the token; the number of shapes if there is none."""
     grid = torch.full((scene.height // factor, scene.width // factor), len(SHAPES))
     for item in scene.items:
         grid[int(item.y) // factor, int(item.x) // factor] = list(SHAPES).index(item.shape)
@@ -84,9 +86,9 @@ def centres(scene, factor: int) -> torch.Tensor:
 
 
 class Seer(torch.nn.Module):
-    """A vision tower with the head that is thrown away."""
+    """A vision tower with the head that is discarded later."""
 
-    def __init__(self, family):
+    def __init__(self, family: Family):
         super().__init__()
         self.patches = family.patches
         self.visual = family.model.model.visual
@@ -96,11 +98,11 @@ class Seer(torch.nn.Module):
 def loss_of(seer: Seer, inputs: dict) -> torch.Tensor:
     """Mean loss over the visual tokens, times the number of images."""
     pixels = torch.cat([seer.patches(image) for image in inputs["images"]])
-    grids, wanted, kinds = (inputs[name].to(pixels.device) for name in ("grids", "local", "shapes"))
-    seen = seer.visual(pixels, grid_thw=grids).pooler_output
-    local, shapes = seer.head(seen).split([LOCAL, len(SHAPES) + 1], 1)
-    loss = torch.nn.functional.smooth_l1_loss(local, wanted, beta=0.2) * 5
-    loss = loss + 0.3 * torch.nn.functional.cross_entropy(shapes, kinds)
+    grids, true_local, true_shapes = (inputs[name].to(pixels.device) for name in ("grids", "local", "shapes"))
+    tokens = seer.visual(pixels, grid_thw=grids).pooler_output
+    local, shapes = seer.head(tokens).split([LOCAL, len(SHAPES) + 1], 1)
+    loss = torch.nn.functional.smooth_l1_loss(local, true_local, beta=0.2) * 5
+    loss = loss + 0.3 * torch.nn.functional.cross_entropy(shapes, true_shapes)
     return loss * len(grids)
 
 
@@ -111,5 +113,5 @@ def _pool(plane: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _root(values: np.ndarray) -> np.ndarray:
-    """Signed square root: compresses strong responses, keeps faint ones apart."""
+    """Signed square root: compresses strong responses and separates faint ones."""
     return np.sign(values) * np.sqrt(np.abs(values)) * math.sqrt(10)

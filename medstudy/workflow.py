@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import platform
 import shlex
@@ -22,8 +21,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from medstudy import grid, logs, notebook, paths, provenance, requests, schedulers, warm
+from medstudy import grid, lock, logs, paths, provenance, requests, schedulers, wall_clock, warm
 from medstudy.errors import ModelError, ParamsError, RunError
+from medstudy.formatting import duration
 from medstudy.params import Study
 from medstudy.schedulers import How
 
@@ -77,7 +77,7 @@ def run(study: Study, file: str, how: How, console: Console) -> bool:
     warmed = warm.server(log.with_suffix(".kernels.txt")) if how.local and _many(jobs) else nullcontext()
     with _marked(study), warmed as kernels:
         while _again(jobs, _pass(study, file, how, jobs, log, console, kernels)):
-            _watch(study, jobs, lambda: any(notebook.running(job.dir) for job in jobs if not job.done), console)
+            _watch(study, jobs, lambda: any(lock.running(job.dir) for job in jobs if not job.done), console)
     if missing := [job for job in jobs if not job.done]:
         raise RunError(_why(study, file, missing, log))
     return all(job.done for job in every)
@@ -134,7 +134,7 @@ def _again(jobs: list[grid.Job], before: int) -> bool:
     done = {job.name for job in jobs if job.done}
     left = [job for job in jobs if not job.done]
     ready = [job for job in left if state(job) == "waiting" and done.issuperset(job.needs)]
-    return any(notebook.running(job.dir) for job in left) or (len(done) > before and bool(ready))
+    return any(lock.running(job.dir) for job in left) or (len(done) > before and bool(ready))
 
 
 def _many(jobs: list[grid.Job]) -> bool:
@@ -184,17 +184,11 @@ def state(job: grid.Job) -> str:
     """done, running, failed (with an error), stopped (killed; it goes on where it was) or waiting."""
     if job.done:
         return "done"
-    if notebook.running(job.dir):
+    if lock.running(job.dir):
         return "running"
-    if (notebook.logs(job.dir) / notebook.ERROR).exists():
+    if (paths.logs(job.dir) / lock.ERROR).exists():
         return "failed"
     return "stopped" if logs.file(job).exists() else "waiting"
-
-
-def wall_seconds(study: Study) -> float | None:
-    """How long the study has worked, over all its starts; None when nobody counted."""
-    file = _wall(study)
-    return json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.is_file() else None
 
 
 def snakemake_log(study: Study) -> Path:
@@ -205,24 +199,24 @@ def snakemake_log(study: Study) -> Path:
 def _watch(study: Study, jobs: list[grid.Job], busy: Callable[[], bool], console: Console) -> None:
     """While busy: a live line in a terminal, elsewhere a line for every finished job; the time on disk."""
     started = time.monotonic()
-    before = (wall_seconds(study) or 0.0) if any(study.runs.glob(f"*/{paths.RECORD}")) else 0.0
+    before = (wall_clock.read(study) or 0.0) if any(study.runs.glob(f"*/{paths.RECORD}")) else 0.0
     finished = {job.name for job in jobs if job.done}
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         while busy():
             time.sleep(POLL_SECONDS)
             elapsed = time.monotonic() - started
-            _write_wall(study, before + elapsed)
+            wall_clock.write(study, before + elapsed)
             for job in jobs:
                 if job.name not in finished and job.done:
                     finished.add(job.name)
-                    console.print(f"[{len(finished)}/{len(jobs)}] {_clock(elapsed)} {job.name}", highlight=False)
+                    console.print(f"[{len(finished)}/{len(jobs)}] {duration(elapsed)} {job.name}", highlight=False)
             if console.is_terminal:
                 live.update(_progress(jobs, len(finished), elapsed))
 
 
 def _progress(jobs: list[grid.Job], finished: int, elapsed: float) -> Text:
-    running = [job for job in jobs if not job.done and notebook.running(job.dir)]
-    lines = [f"{finished}/{len(jobs)} jobs done, {_clock(elapsed)}"]
+    running = [job for job in jobs if not job.done and lock.running(job.dir)]
+    lines = [f"{finished}/{len(jobs)} jobs done, {duration(elapsed)}"]
     lines += [f"  {job.name}: {logs.newest(job)}" for job in running]
     return Text("\n".join(lines), overflow="ellipsis", no_wrap=True)
 
@@ -273,16 +267,3 @@ def alone(job: grid.Job, file: str) -> str:
 
 def _indented(lines: list[str]) -> str:
     return "\n".join(f"    {line}" for line in lines)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60:d}:{int(seconds) % 60:02d}"
-
-
-def _wall(study: Study) -> Path:
-    return study.runs / "logs" / f"{study.study}.wall.json"
-
-
-def _write_wall(study: Study, seconds: float) -> None:
-    with paths.atomic(_wall(study)) as temporary:
-        temporary.write_text(json.dumps({"seconds": round(seconds, 1)}), encoding="utf-8")

@@ -14,6 +14,7 @@ from accelerate import PartialState
 
 from medstudy import models, trainable, training
 from medstudy.batches import FineTuning
+from medstudy.checkpoints import save
 from medstudy.params import Lora, Model, Optimisation
 from medstudy.resolution import Native
 from medstudy.supply import Supply
@@ -70,7 +71,7 @@ def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | No
     seen = shown if killed is None else Killed(shown, killed)
     loss = partial(training.loss_of, shown.supply)
     log = training.fit(family.model, seen, validation, options, 0, folder / "scratch", loss)
-    training.save(family, folder / "checkpoint", {"policy": shown.policy.model_dump()}, adapter)
+    save(family, folder / "checkpoint", {"policy": shown.policy.model_dump()}, adapter)
     if state.is_main_process:
         log.to_parquet(folder / "log.parquet")
     state.wait_for_everyone()

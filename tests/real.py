@@ -6,7 +6,7 @@ InternVL3-*-hf (448 / 14, down to a quarter), Idefics3-8B-Llama3 (364 / 14, scal
 SmolVLM-Instruct (384 / 14, scale factor 3, 81), SmolVLM-256M and -500M-Instruct (512 / 16, scale factor 4, 64),
 gemma-3-4b-it and medgemma-4b (896 / 14, 256 tokens an image).
 
-`python -m tests.real` writes the tables of docs/families.md from them and from the code.
+`python -m tests.real` writes the tables of docs/reference/families.md from them and from the code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from medstudy.resolution import Fixed, Native, Size, fit_budget
 
 SIGLIP = {"model_type": "siglip_vision_model", "vision_use_head": False}
 CONFIGS = {
-    # name as in docs/families.md: family, configuration
+    # name as in docs/reference/families.md: family, configuration
     "Qwen2-VL": ("qwen2_vl", Qwen2VLConfig(vision_config={"patch_size": 14, "spatial_merge_size": 2})),
     "Qwen2.5-VL": ("qwen2_5_vl", Qwen2_5_VLConfig(vision_config={"patch_size": 14, "spatial_merge_size": 2})),
     "Qwen3-VL": ("qwen3_vl", Qwen3VLConfig(vision_config={"patch_size": 16, "spatial_merge_size": 2})),
@@ -73,11 +73,11 @@ def theirs(name: str, size: Size) -> int:
 
 NATIVE = Native(max_pixels=12_845_056)  # the author's cap
 NATIVE_SIZES = (224, 448, 1024, 2048)
-FILE = paths.ROOT / "docs" / "families.md"
+FILE = paths.ROOT / "docs" / "reference" / "families.md"
 
 
 def tables() -> dict[str, str]:
-    """The generated parts of docs/families.md, by the name of their marks."""
+    """The generated parts of docs/reference/families.md, by the name of their marks."""
     return {"sizes": _sizes(), "tokens": _tokens(), "low": _low(), "rounding": _rounding(), "abilities": _abilities()}
 
 

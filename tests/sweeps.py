@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import nbformat
 from filelock import FileLock
 
-from medstudy import cli_sweeps, grid, notebook
+from medstudy import cli_sweeps, grid, lock, paths
 
 
 def finish(job: grid.Job, study: str = "tiny", seconds: float = 10.0, **more) -> None:
@@ -21,10 +21,10 @@ def finish(job: grid.Job, study: str = "tiny", seconds: float = 10.0, **more) ->
 
 def log(job: grid.Job, text: str, failed: bool = False) -> None:
     """Let a job have said something; failed: and ended with an error."""
-    notebook.logs(job.dir).mkdir(parents=True, exist_ok=True)
-    (notebook.logs(job.dir) / "log.txt").write_text(text)
+    paths.logs(job.dir).mkdir(parents=True, exist_ok=True)
+    (paths.logs(job.dir) / "log.txt").write_text(text)
     if failed:
-        (notebook.logs(job.dir) / notebook.ERROR).write_text("an error")
+        (paths.logs(job.dir) / lock.ERROR).write_text("an error")
 
 
 def running(job: grid.Job, text: str, seconds: float = 0.0) -> FileLock:
@@ -32,7 +32,7 @@ def running(job: grid.Job, text: str, seconds: float = 0.0) -> FileLock:
     log(job, text)
     start = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
     nbformat.write(nbformat.v4.new_notebook(metadata={"papermill": {"start_time": start}}), _notebook(job))
-    lock = FileLock(notebook.logs(job.dir) / "lock")
+    lock = FileLock(paths.logs(job.dir) / "lock")
     lock.acquire()
     return lock
 
@@ -46,4 +46,4 @@ def command(*words) -> int:
 
 
 def _notebook(job: grid.Job):
-    return notebook.logs(job.dir) / "notebook.ipynb"
+    return paths.logs(job.dir) / "notebook.ipynb"

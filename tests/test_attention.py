@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 
 from medstudy import attention, doctor
-from medstudy.attention import Choice, Heads, Plan
+from medstudy.attention import Choice, Heads
+from medstudy.row_layout import Plan, Segments
 
 HEADS = Heads(queries=6, keys=2, width=24)
 PLANS = [
@@ -227,7 +228,7 @@ def test_flash_attn_4_gets_the_segments_and_the_merged_output(monkeypatch):
 
     def segments(given):
         lengths = (torch.diff(given[f"cu_seqlens_{side}"]).tolist() for side in "qk")
-        made = attention.Segments(*map(tuple, lengths))
+        made = Segments(*map(tuple, lengths))
         assert given["max_seqlen_q"] == max(made.queries) and given["max_seqlen_k"] == max(made.keys)
         return made
 

@@ -13,6 +13,7 @@ from transformers import LogitsProcessorList
 
 from medstudy import demand, evaluation, models, params, paths, sampling, views
 from medstudy.batches import size_of
+from medstudy.draws import token_uniform
 from medstudy.params import Author, Decoding, Model
 from medstudy.resolution import Blind, Fixed, Native, plan
 from medstudy.sampling import Sampler
@@ -160,9 +161,9 @@ def test_draws_differ_by_seed_rung_image_question_and_place():
     names = [(0, "d", "i", "q", "native"), (1, "d", "i", "q", "native"), (0, "e", "i", "q", "native"),
              (0, "d", "j", "q", "native"), (0, "d", "i", "r", "native"), (0, "d", "i", "q", "fixed-84"),
              (0, "d", "i, q", "", "native")]  # fmt: skip
-    numbers = [sampling.uniform(sampling.key(*name), step) for name in names for step in range(3)]
+    numbers = [token_uniform(sampling.key(*name), step) for name in names for step in range(3)]
     assert len(set(numbers)) == len(numbers) and all(0 <= number < 1 for number in numbers)
-    many = [sampling.uniform(sampling.key(seed), 0) for seed in range(2000)]
+    many = [token_uniform(sampling.key(seed), 0) for seed in range(2000)]
     assert stats.kstest(many, "uniform").pvalue > 0.01
 
 

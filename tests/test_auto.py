@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from medstudy import adapters, batches, cost, demand, evaluation, models, prefix, sampling, supply, training
+from medstudy.checkpoints import save
 from medstudy.errors import ModelError
 from medstudy.models import standin
 from medstudy.models.family import SYSTEM
@@ -208,7 +209,7 @@ def test_it_learns_and_its_checkpoint_answers_as_it_did(folder, examples, tmp_pa
     log = training.fit(family.model, seen, None, options, 0, tmp_path / "scratch", partial(training.loss_of, given))
     assert log["loss"].iloc[-1] < 0.5 * log["loss"].iloc[0]
     assert tower and all(map(torch.equal, tower, family.tower))
-    training.save(family, tmp_path / "checkpoint", {})
+    save(family, tmp_path / "checkpoint", {})
     loaded = models.load(Model(id=str(folder), family="auto"), tmp_path / "checkpoint")
     study = SimpleNamespace(interpolation="bicubic", workers=0, evaluation=Decoding(max_new_tokens=8))
     rows = [evaluation.predict(one, examples, NATIVE, study) for one in (family, loaded)]

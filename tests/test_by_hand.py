@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from medstudy import by_hand, grid, notebook, params, paths, provenance, workflow
+from medstudy import by_hand, grid, lock, params, paths, provenance, workflow
 from medstudy.errors import ParamsError, RunError
 from tests.studies import medstudy, words_on_stderr, write_study
 
@@ -46,7 +46,7 @@ def test_what_a_job_needs_is_made_first_and_named(study, made, capsys):
     assert made == [job.needs] and not job.done
     said = capsys.readouterr().out
     assert "needs 5 jobs that are not done: data-phantom, data-atlas, leakage, base, train-native-s0" in said
-    assert len(grid.needed(settings, job, "train")) == 1
+    assert len(job.inputs("train")) == 1
     by_hand.job(str(study), "evaluate-native-s0")
     assert len(made) == 1 and capsys.readouterr().out == ""
 
@@ -67,11 +67,11 @@ def test_a_complete_run_is_shown_and_one_that_lost_a_file_made_again(study, made
 
 
 def test_a_kernel_that_was_started_for_a_run_makes_nothing_before_it(study, made, monkeypatch):
-    monkeypatch.setenv(paths.HELD, "/runs/evaluate-native-s0")
+    monkeypatch.setenv(lock.HELD, "/runs/evaluate-native-s0")
     settings, job = by_hand.job(str(study), "evaluate-native-s0")
     assert made == []
     with pytest.raises(RunError, match="needs train-native-s0, which is not complete"):
-        grid.needed(settings, job, "train")
+        job.inputs("train")
 
 
 def test_a_run_that_there_is_not_is_explained(study, made):
@@ -87,8 +87,8 @@ def test_recorded_leaves_a_complete_run_as_it_is_unless_it_was_asked_to_make_it(
         (job.dir / "made.txt").write_text("once")
     with provenance.recorded(settings, job) as new:
         assert not new and (job.dir / "made.txt").read_text() == "once"
-    monkeypatch.setenv(paths.HELD, str(job.dir))
-    with notebook.alone(job.dir), provenance.recorded(settings, job) as new:
+    monkeypatch.setenv(lock.HELD, str(job.dir))
+    with lock.alone(job.dir), provenance.recorded(settings, job) as new:
         assert new and not (job.dir / "made.txt").exists()
 
 
@@ -116,13 +116,13 @@ def test_an_edited_cell_does_not_make_a_run_of_the_notebooks_name(study, monkeyp
     cells = nbformat.read(paths.NOTEBOOKS / "02_train.ipynb", as_version=4).cells
     cell = next(cell.source for cell in cells if "training.train" in cell.source)
     executing(monkeypatch, f"# a comment\n{cell}")
-    by_hand.check_code(settings, job)
-    executing(monkeypatch, cell.replace("training.train(settings, job)", "training.train(settings, job, False)"))
-    with pytest.raises(RunError, match="is none of notebooks/02_train.ipynb"), provenance.recorded(settings, job):
+    provenance.check_code(settings, job)
+    executing(monkeypatch, cell.replace("training.train(study, job)", "training.train(study, job, False)"))
+    with pytest.raises(RunError, match="is not in notebooks/02_train.ipynb"), provenance.recorded(settings, job):
         pytest.fail("work was begun")
     assert not job.dir.exists()
-    monkeypatch.setenv(paths.HELD, str(job.dir))
-    by_hand.check_code(settings, job)  # what is executed is the committed notebook
+    monkeypatch.setenv(lock.HELD, str(job.dir))
+    provenance.check_code(settings, job)  # what is executed is the committed notebook
 
 
 def test_changed_params_do_not_make_a_run_of_others_name(study, monkeypatch):
@@ -131,8 +131,8 @@ def test_changed_params_do_not_make_a_run_of_others_name(study, monkeypatch):
     cells = nbformat.read(paths.NOTEBOOKS / "02_train.ipynb", as_version=4).cells
     executing(monkeypatch, next(cell.source for cell in cells if "training.train" in cell.source))
     other = settings.model_copy(update={"interpolation": "bilinear"})
-    with pytest.raises(RunError, match="these are others than it was opened with"):
-        by_hand.check_code(other, job)
+    with pytest.raises(RunError, match="this study has others than the notebook was opened with"):
+        provenance.check_code(other, job)
 
 
 @pytest.mark.slow

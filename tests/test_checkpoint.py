@@ -14,12 +14,13 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from medstudy import cards, checkpoints, grid, models, paths, trainable, training
+from medstudy import cards, checkpoints, describe, grid, models, paths, trainable, training
 from medstudy import params as study_params
-from medstudy.datasets import store
+from medstudy.datasets.build import build
 from medstudy.errors import ModelError
 from medstudy.params import Lora, Model, Optimisation
 from medstudy.resolution import Add, Curriculum, Fixed, Mixed, Native
+from medstudy.stamp import policy_of, told
 from tests.studies import write_study
 
 OPTIONS = Optimisation(epochs=1, learning_rate=1e-3)
@@ -35,7 +36,7 @@ def _trained(root: Path, model: str, **changes):
     }  # fmt: skip
     study = study_params.load(write_study(root, **small))
     data, job = (grid.job(study, name) for name in ("data-phantom", "train-fixed-84-s0"))
-    store.build(study.datasets[0], data.dir)
+    build(study.datasets[0], data.dir)
     data.record.write_text("{}")
     job.dir.mkdir()
     training.train(study, job, progress=False)
@@ -80,7 +81,7 @@ def test_the_card_of_adapters_names_its_base_and_its_public_data(adapted, exampl
     assert ModelCard.load(job.dir / "checkpoint" / "README.md").data.library_name == "peft"
     asked = {"model": {"id": "Qwen/Qwen2-VL-2B-Instruct"}, "datasets": [{"name": "vqa_rad"}]}
     public = study_params.parse(study.model_dump(mode="json") | asked)
-    stamp = json.loads((job.dir / "checkpoint" / checkpoints.STAMP).read_text())
+    stamp = json.loads((job.dir / "checkpoint" / "medstudy.json").read_text())
     frames = [pd.read_parquet(job.dir / f"{name}.parquet") for name in ("ledger", "training")]
     about = cards.card(public, stamp, {"train": examples}, *frames, adapters=True).data.to_dict()
     assert about["base_model"] == "Qwen/Qwen2-VL-2B-Instruct"
@@ -98,11 +99,6 @@ def test_no_file_of_a_checkpoint_names_a_place_of_this_machine(kind, request, ti
             assert f"{place}/" not in text and f'"{place}"' not in text, (file, place)
 
 
-def test_paths_in_parameters_stand_by_their_last_part():
-    tree = {"path": "/data/mine", "files": ["~/x.csv", "./y", "org/model", "what/ever"], "n": 3}
-    assert cards.scrubbed(tree) == {"path": "mine", "files": ["x.csv", "y", "org/model", "what/ever"], "n": 3}
-
-
 @pytest.mark.parametrize(
     ("policy", "said"),
     [
@@ -114,9 +110,9 @@ def test_paths_in_parameters_stand_by_their_last_part():
     ],
 )
 def test_every_policy_has_words_and_is_read_back_from_a_stamp(policy, said):
-    assert said in checkpoints.words(policy)
+    assert said in describe.words(policy)
     stamp = json.loads(json.dumps({"policy": policy.model_dump()}))
-    assert checkpoints.policy_of(stamp) == policy
+    assert policy_of(stamp) == policy
 
 
 def test_who_loads_a_checkpoint_is_told_its_resolution(trained, tmp_path):
@@ -125,14 +121,14 @@ def test_who_loads_a_checkpoint_is_told_its_resolution(trained, tmp_path):
         models.load(Model(id=str(folder)))
     with pytest.warns(UserWarning, match="native, fixed-112: another resolution"):
         models.load(Model(id=str(folder)), shown=["native", "fixed-84", "fixed-112"])
-    assert "another" not in checkpoints.told(str(folder), ["fixed-84"])
+    assert "another" not in told(str(folder), ["fixed-84"])
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"policy": {"policy": "new"}}'])
 def test_other_checkpoints_say_nothing(tmp_path, content):
     if content is not None:
-        (tmp_path / checkpoints.STAMP).write_text(content)
-    assert checkpoints.told(str(tmp_path)) is None
+        (tmp_path / "medstudy.json").write_text(content)
+    assert told(str(tmp_path)) is None
 
 
 def test_others_libraries_read_it(trained, adapted, tiny_model):

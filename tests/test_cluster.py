@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from medstudy import notebook, params, paths
+from medstudy import params, paths
 from tests.cluster import faults, slurm
 from tests.studies import write_study
 
@@ -44,7 +44,7 @@ def test_without_slurm_it_ends_well():
 
 def test_where_a_training_went_on_is_read_from_its_log(tmp_path):
     job = next(job for job in faults.grid.plan(params.load(write_study(tmp_path))) if job.stage == "train")
-    log = notebook.logs(job.dir) / "log.txt"
+    log = paths.logs(job.dir) / "log.txt"
     log.parent.mkdir(parents=True)
     started = f"\r{job.name}:  35%|###5      | 28/80 [00:00<?, ?step/s]"
     log.write_text(f"Loading weights: 100%|###| 9/9\n{started}\r{job.name}: 100%|#| 80/80 [00:09<00:00, 8step/s]\n")

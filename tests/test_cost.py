@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from medstudy import adapters, batches, cost, models, prefix, training
-from medstudy.models import qwen2_vl
+from medstudy.models.qwen_vl import Qwen2VL
 from medstudy.params import Lora, Model
 from medstudy.resolution import Blind, Native, Size, plan
 from medstudy.shelf import Shelf
@@ -67,7 +67,7 @@ def test_native_at_the_papers_size_costs_as_known():
     work = cost.Workload(
         (72 * 72,), prefix_tokens + 10 * branch, prefix_tokens**2 // 2 + 10 * branch * prefix_tokens, 10 * 5
     )
-    assert cost.training_flops(qwen2_vl.Qwen2VL.cost_shape(config), work) / 800e12 * 1e3 == pytest.approx(64.5, rel=0.1)
+    assert cost.training_flops(Qwen2VL.cost_shape(config), work) / 800e12 * 1e3 == pytest.approx(64.5, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["qwen2_vl", "llava_onevision", "internvl"])

@@ -29,13 +29,14 @@ from medstudy import (
     training,
 )
 from medstudy import params as study_params
-from medstudy.attention import Plan
+from medstudy.checkpoints import save
 from medstudy.cli import main
-from medstudy.datasets import store
+from medstudy.datasets.build import build
 from medstudy.errors import ModelError, ParamsError, ResolutionError
 from medstudy.params import Model, Optimisation
 from medstudy.records import Shot
 from medstudy.resolution import Add, Blind, Curriculum, Fixed, Mixed, Native, Shuffled, Size, plan
+from medstudy.row_layout import Plan
 from medstudy.shelf import Shelf
 from medstudy.supply import Supply
 from tests.conftest import make_example
@@ -209,7 +210,7 @@ def test_files_are_as_large_as_foretold(tiny_study, pictured, tmp_path, optimize
     changes = {"optimizer": optimizer, "lora": lora, "checkpoint_seconds": 1, "epochs": 1}
     study = optimisation(tiny_study, **changes)
     family, adapter = demand.trainable(study, "cpu")
-    training.save(family, tmp_path / "checkpoint", {}, adapter)
+    save(family, tmp_path / "checkpoint", {}, adapter)
     files = list((tmp_path / "checkpoint").iterdir())
     (weights,) = (file.stat().st_size for file in files if file.suffix == ".safetensors")
     sketch = demand.trainable(study)[0]
@@ -313,7 +314,7 @@ def finished(tiny_study):
     study = tiny_study()
     for job in grid.plan(study):
         if job.stage == "data":
-            store.build(study.datasets[0], job.dir)
+            build(study.datasets[0], job.dir)
             _record(job, 1.0)
     rows = estimate.estimate(study, tflops=1.0).set_index("job").loc["train-native-s0"]
     job = grid.job(study, "train-native-s0")

@@ -1,4 +1,4 @@
-"""docs/families.md says what the code does at the sizes of released checkpoints, and of every family."""
+"""docs/reference/families.md says what the code does at the sizes of released checkpoints, and of every family."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from medstudy.models import REGISTRY
 from medstudy.params import Model
 from tests import real
 
-TEXT = (paths.ROOT / "docs" / "families.md").read_text(encoding="utf-8")
+TEXT = (paths.ROOT / "docs" / "reference" / "families.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", real.tables())

@@ -9,7 +9,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from medstudy import grid, notebook, params, paths, schedulers, workflow
+from medstudy import grid, lock, params, paths, schedulers, workflow
 from medstudy.errors import ModelError
 from tests.studies import kill_tree, killable, medstudy, start, write_study
 
@@ -71,11 +71,11 @@ def test_a_kernel_does_not_outlive_its_killed_run(tmp_path):
     process = start(*alone(file, "data-phantom"))
     while not (kernels := psutil.Process(process.pid).children(recursive=True)):
         time.sleep(0.05)
-    assert notebook.running(job.dir)
+    assert lock.running(job.dir)
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(kernels, timeout=60)
-    assert not alive and not notebook.running(job.dir)
+    assert not alive and not lock.running(job.dir)
     assert workflow.state(job) == "stopped"
 
 

@@ -10,16 +10,16 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from medstudy import attention, batches, models, training
-from medstudy.attention import Plan
 from medstudy.errors import ModelError, ResolutionError
 from medstudy.models.gemma3 import OneSize
 from medstudy.params import Model
 from medstudy.records import Question
 from medstudy.resolution import DownUp, Fixed, Native, Size, check_effect, plan
+from medstudy.row_layout import Plan
 from medstudy.supply import Supply
 from tests.families import own_inputs
 
-GEMMA = OneSize(896, 896**2, patches=64, pooled=16)
+GEMMA = OneSize(896, 896**2, patches=64, merge=4)
 NATIVE = Native(max_pixels=10**8)
 
 

@@ -125,7 +125,9 @@ def test_library_code_counts_by_stage(tmp_path, monkeypatch):
         ("scores", {"data", "train"}),
     ):
         monkeypatch.setattr(
-            grid, "_code", lambda of, *own, stage=stage, real=grid._code: "new" if of == stage else real(of, *own)
+            grid,
+            "stage_code",
+            lambda of, *own, stage=stage, real=grid.stage_code: "new" if of == stage else real(of, *own),
         )
         changed = {before[name].stage for name in _changed(before, _plan(tmp_path))}
         assert stage in changed and not changed & kept
@@ -152,4 +154,4 @@ def test_an_unknown_run_and_a_missing_upstream_are_explained(tmp_path):
     with pytest.raises(ParamsError, match="is one of data-phantom"):
         grid.job(study, "train-native-s9")
     with pytest.raises(RunError, match="needs train-native-s0, which is not complete"):
-        grid.needed(study, grid.job(study, "evaluate-native-s0"), "train")
+        grid.job(study, "evaluate-native-s0").inputs("train")

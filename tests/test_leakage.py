@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from medstudy import datasets, fingerprints, grid, leakage, notebook, params, report
-from medstudy.datasets import phantom, store
+from medstudy import datasets, fingerprints, grid, leakage, notebook, params, paths, report
+from medstudy.datasets import phantom
+from medstudy.datasets.build import build
 from medstudy.errors import DataError
 from medstudy.params import Allowed
 from medstudy.pictures import Picture
@@ -222,12 +223,12 @@ def test_a_study_that_leaks_stops_at_its_notebook_unless_its_params_allow_it(tmp
     for job in grid.plan(study):
         if job.stage == "data":
             with recorded(study, job):
-                store.build(study.datasets[0], job.dir)
+                build(study.datasets[0], job.dir)
     job = grid.job(study, "leakage")
     with pytest.raises(DataError, match="of 3 test images of vqa_rad stand in"):
         notebook.execute("01_leakage", job.dir, {"study": str(tmp_path / "study.yaml"), "run": "leakage"})
     assert not job.done
-    shown = (notebook.logs(job.dir) / "notebook.ipynb").read_text()
+    shown = (paths.logs(job.dir) / "notebook.ipynb").read_text()
     assert "share_pct" in shown, "the counts are shown before it stops"
     allow = {"allow": [{"evaluated": "vqa_rad", "reason": "its split is by question"}]}
     study = params.load(write_study(tmp_path, datasets=data, leakage=allow))

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from medstudy import leases, paths
+from medstudy import devices, leases, paths
 from medstudy.errors import ParamsError
 
 HOLD = """
@@ -65,7 +65,7 @@ def test_a_killed_process_frees_its_cards_and_the_next_said_that_it_waits(tmp_pa
     killed.kill()
     killed.wait()
     assert waiting.wait(30) == 0 and json.loads(second.read_text())[0] in (["0"], ["1"])  # whichever is free first
-    assert waiting.stderr.read() == "Waiting for 1 free of the cards 0, 1.\n"
+    assert waiting.stderr.read() == "Waiting for 1 free of the GPUs 0, 1.\n"
 
 
 def test_two_who_want_two_of_three_hold_nothing_while_they_wait(tmp_path, monkeypatch):
@@ -90,7 +90,7 @@ def test_the_environment_is_as_before_afterwards(tmp_path, monkeypatch):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,GPU-ab12-cd"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(leases, "_present", lambda: ["0"])
+    monkeypatch.setattr(devices, "_present", lambda: ["0"])
     with leases.lease(1, tmp_path):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
@@ -107,7 +107,7 @@ def test_without_cards_or_a_wish_for_them_nothing_changes(cards, count, tmp_path
 def test_who_wants_no_card_sees_none(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with leases.lease(0, tmp_path) as ids:
-        assert ids == [] and os.environ["CUDA_VISIBLE_DEVICES"] == "" and not leases.visible()
+        assert ids == [] and os.environ["CUDA_VISIBLE_DEVICES"] == "" and not devices.visible()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
@@ -132,15 +132,15 @@ def test_more_than_there_are_is_an_error(tmp_path, monkeypatch):
 )
 def test_visible_reads_the_variable_as_cuda_does(said, ids, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-    assert leases.visible() == ids
+    assert devices.visible() == ids
 
 
 def test_cards_are_counted_as_the_driver_lists_them():
     whole = "GPU 0: NVIDIA H100 (UUID: GPU-11)\nGPU 1: NVIDIA H100 (UUID: GPU-22)\n"
     cut = whole + "  MIG 1g.10gb     Device  0: (UUID: MIG-aa)\n  MIG 1g.10gb     Device  1: (UUID: MIG-bb)\n"
-    assert leases._listed(whole) == ["0", "1"]
-    assert leases._listed(cut) == ["0", "MIG-aa", "MIG-bb"]
-    assert leases._listed("No devices found.\n") == []
+    assert devices._listed(whole) == ["0", "1"]
+    assert devices._listed(cut) == ["0", "MIG-aa", "MIG-bb"]
+    assert devices._listed("No devices found.\n") == []
 
 
 def test_the_locks_are_open_to_every_user_whatever_the_umask(tmp_path, monkeypatch):

@@ -167,7 +167,7 @@ def test_a_missing_checkpoint_is_a_clear_error(name, tmp_path, monkeypatch):
 
 
 def test_the_revision_changes_with_the_weights(family, tiny_model, tmp_path):
-    from medstudy.training import save
+    from medstudy.checkpoints import save
 
     before = family.revision
     parameter = next(family.model.parameters())

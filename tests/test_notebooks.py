@@ -6,15 +6,16 @@ import ast
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
 
-from medstudy import grid, models, notebook, params, paths, provenance
+from medstudy import grid, lock, models, notebook, params, paths, provenance, redact
 from medstudy.cli import main
 from medstudy.errors import ParamsError, RunError
+from medstudy.open_job import open_job, overridden
+from tests.studies import write_study
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 TRAIN = paths.NOTEBOOKS / "02_train.ipynb"
@@ -40,7 +41,8 @@ def test_opens_with_title_and_purpose_then_parameters_then_the_check(file):
     title, purpose = cells[0].source.splitlines()[:2]
     assert title.startswith("# ") and len(purpose) > 20
     assert cells[1].metadata["tags"] == ["parameters"]
-    assert "check(globals())" in cells[2].source
+    opens = "check(globals())" if file.stem == "00_base" else "study, job = open_job(globals())"
+    assert opens in cells[2].source
 
 
 def test_cells_are_short_and_define_nothing(file):
@@ -107,18 +109,20 @@ def test_check_inside_a_notebook_knows_what_papermill_injected():
 
 def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
     """In JupyterLab nothing but the executed cells says what stood in the parameters cell."""
-    opened = {"study": "a.yaml", "run": "base", "__annotations__": {"study": str, "run": str}}
-    cell = "study: str = 'a.yaml'  # a study\nrun: str = 'base'"
+    kinds = dict.fromkeys(("study", "run", "overrides"), str)
+    opened = {"study": "a.yaml", "run": "base", "overrides": "", "__annotations__": kinds}
+    cell = "study: str = 'a.yaml'  # a study\nrun: str = 'base'\noverrides: str = ''"
     notebook.check(opened | {"In": ["", "%matplotlib inline", cell, "import os", "check(globals())"]})
-    typed = opened | {"stuyd": "b", "__annotations__": {"study": str, "stuyd": str, "run": str}}
-    with pytest.raises(ParamsError, match="no parameter 'stuyd'; there are: study, run"):
+    typed = opened | {"stuyd": "b", "__annotations__": kinds | {"stuyd": str}}
+    with pytest.raises(ParamsError, match="no parameter 'stuyd'; there are: study, run, overrides"):
         notebook.check(typed | {"In": ["", cell, cell.replace("study:", "stuyd:"), "check(globals())"]})
     notebook.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # mended since
-    fresh = {"stuyd": "b", "run": "base", "__annotations__": {"stuyd": str, "run": str}}
-    with pytest.raises(ParamsError, match="there are: study, run; study is missing"):
+    fresh = {name: value for name, value in typed.items() if name != "study"}
+    fresh["__annotations__"] = dict.fromkeys(("stuyd", "run", "overrides"), str)
+    with pytest.raises(ParamsError, match="there are: study, run, overrides; study is missing"):
         notebook.check(fresh | {"In": ["", cell.replace("study:", "stuyd:")]})
     with pytest.raises(ParamsError, match="run must be str, got int 3"):
-        notebook.check(opened | {"run": 3, "In": ["", "study: str = 'a.yaml'\nrun: str = 3"]})
+        notebook.check(opened | {"run": 3, "In": ["", cell.replace("'base'", "3")]})
 
 
 @pytest.mark.slow
@@ -132,21 +136,6 @@ def test_bare_papermill_is_stopped_by_the_notebook_itself(tmp_path):
             TRAIN, tmp_path / "out.ipynb", {"sede": 1}, cwd=paths.ROOT, progress_bar=False, kernel_name="python3"
         )
     assert error.value.ename == "ParamsError"
-
-
-def test_an_executed_notebook_says_neither_where_the_repository_nor_where_home_is(tmp_path):
-    home = Path.home()
-    said = (
-        f"{paths.ROOT}/params/a.yaml, {paths.ROOT}-other/b, {home}/.cache, in {home}. File "
-        f"\x1b[32m{paths.ROOT}\x1b[0m"
-    )
-    output = nbformat.v4.new_output("stream", text=said)
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[output])])
-    nbformat.write(made, tmp_path / "one.ipynb")
-    notebook._forget_places(tmp_path / "one.ipynb", notebook._places({}))
-    read = nbformat.read(tmp_path / "one.ipynb", as_version=4).cells[0].outputs[0].text
-    other = f"{paths.ROOT}-other".replace(f"{home}/", "~/")
-    assert read == f"./params/a.yaml, {other}/b, ~/.cache, in ~. File \x1b[32m.\x1b[0m"
 
 
 @pytest.mark.slow
@@ -163,18 +152,18 @@ def test_a_run_is_made_by_one_process_at_a_time_and_the_other_takes_its_result(t
     monkeypatch.setattr(notebook, "_papermill", lambda *_: pytest.fail("the run was made twice"))
     run = tmp_path / "run"
     run.mkdir()
-    notebook.logs(run).mkdir(parents=True)
-    assert not notebook.running(run)
+    paths.logs(run).mkdir(parents=True)
+    assert not lock.running(run)
     with ThreadPoolExecutor() as pool:
-        with notebook.alone(run) as waited:
-            assert not waited and notebook.running(run)
+        with lock.alone(run) as waited:
+            assert not waited and lock.running(run)
             other = pool.submit(notebook.execute, "02_train", run, {})
             while "waiting for it" not in capfd.readouterr().err:
                 time.sleep(0.01)
             assert not other.done()
             (run / "record.json").write_text("{}")
         assert other.result(timeout=30) == run / "notebook.ipynb"
-    assert not notebook.running(run)
+    assert not lock.running(run)
 
 
 def test_once_takes_a_complete_run_as_it_is(tmp_path, monkeypatch):
@@ -190,8 +179,8 @@ def test_inside_slurm_nobody_waits_for_another(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebook, "_papermill", lambda *_: pytest.fail("the run was made twice"))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     run = tmp_path / "run"
-    notebook.logs(run).mkdir(parents=True)
-    with notebook.alone(run):
+    paths.logs(run).mkdir(parents=True)
+    with lock.alone(run):
         assert main(["notebook", "02_train", "--out", str(run), "--once", "-p", "run", "train-native-s0"]) == 75
     assert "being made by another process" in capsys.readouterr().err
 
@@ -201,17 +190,17 @@ def test_a_job_whose_study_changed_since_it_was_planned_is_an_error(tmp_path, mo
     run = tmp_path / "train-native-s0-0123"
     with pytest.raises(RunError, match="params or code changed since this job was planned"):
         notebook.execute("02_train", run, {}, once=True)
-    assert not run.exists() and "changed since" in (notebook.logs(run) / "log.txt").read_text()
+    assert not run.exists() and "changed since" in (paths.logs(run) / "log.txt").read_text()
 
 
 def test_a_notebook_by_itself_takes_the_lock_of_the_run_that_it_makes(tmp_path, monkeypatch):
     study = params.parse({**yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text()), "root": str(tmp_path)})
     job = grid.job(study, "leakage")
     with provenance.recorded(study, job):
-        assert notebook.running(job.dir)
-    assert job.done and not notebook.running(job.dir)
-    monkeypatch.setenv(paths.HELD, str(job.dir))  # whoever started the kernel holds it
-    with notebook.alone(job.dir), provenance.recorded(study, job):
+        assert lock.running(job.dir)
+    assert job.done and not lock.running(job.dir)
+    monkeypatch.setenv(lock.HELD, str(job.dir))  # whoever started the kernel holds it
+    with lock.alone(job.dir), provenance.recorded(study, job):
         pass
     assert job.done
 
@@ -255,8 +244,69 @@ def test_folders_that_a_study_names_are_not_in_its_notebooks(tmp_path):
     study = tmp_path / "secret-project" / "mine.yaml"
     study.parent.mkdir()
     study.write_text(yaml.safe_dump({"study": "mine", "model": {"id": "/scratch/alice/qwen"}}))
-    made = tmp_path / "made.ipynb"
     text = f"{study} /scratch/alice/qwen and {paths.ROOT}/runs"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), made)
-    notebook._forget_places(made, notebook._places({"study": str(study), "run": "train-native-s0"}))
-    assert "…/mine.yaml …/qwen and ./runs" in made.read_text() and "alice" not in made.read_text()
+    shown = redact.text(text, notebook._places({"study": str(study), "run": "train-native-s0"}))
+    assert shown == "…/mine.yaml …/qwen and ./runs"
+
+
+def test_the_opening_cell_may_run_twice_and_sees_new_parameters(capsys, monkeypatch):
+    """It replaces the text `study` by the study itself; the parameters cell, run again, counts as typed."""
+    monkeypatch.setenv(lock.HELD, "none")  # needs are left as they are
+    cell = {"study": "params/tiny.yaml", "run": "base", "__annotations__": {"study": str, "run": str}}
+    study, job = open_job(cell)
+    assert cell["study"] is study and job.name == "base"
+    assert capsys.readouterr().out.startswith("base of the study tiny: base-")
+    assert open_job(cell)[1] == job
+    cell |= {"study": "params/tiny.yaml", "run": "scores"}
+    assert open_job(cell)[1].name == "scores"
+    cell["study"] = 3
+    with pytest.raises(ParamsError, match="study must be str, got int 3"):
+        open_job(cell)
+
+
+@pytest.mark.parametrize("overrides", ["", "  \n", "# nothing"])
+def test_without_overrides_a_study_is_its_own_file(overrides):
+    assert overridden("params/tiny.yaml", overrides) == "params/tiny.yaml"
+
+
+def test_overrides_make_a_study_of_their_own_beside_the_first(tmp_path):
+    file = str(write_study(tmp_path))
+    changes = "training.learning_rate: 1e-3\ndatasets.0.train: 4\nevaluation.author.temperature: 0.5"
+    changed, plain = params.load(overridden(file, changes)), params.load(file)
+    assert changed.training.learning_rate == 1e-3 and changed.datasets[0].train == 4
+    assert changed.evaluation.author.temperature == 0.5 and plain.evaluation.author is None
+    assert changed.study.startswith("tiny-") and changed.figures != plain.figures and changed.runs == plain.runs
+    assert overridden(file, changes) == overridden(file, changes)
+    restored = {name: getattr(plain, name) for name in ("study", "training", "datasets", "evaluation")}
+    assert changed.model_copy(update=restored) == plain
+    before, after = ({job.name: job.identity for job in grid.plan(study)} for study in (plain, changed))
+    assert before["data-atlas"] == after["data-atlas"] and before["data-phantom"] != after["data-phantom"]
+    assert before["train-native-s0"] != after["train-native-s0"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("trainig.epochs: 2", "trainig: no such parameter; .*did you mean 'training'"),
+        ("training.epoch: 2", "training.epoch: no such parameter; .*did you mean 'epochs'"),
+        ("training.epochs: two", "training.epochs: .*valid integer.*got 'two'"),
+        ("datasets.7.train: 4", "by its position, 0 to 1, got '7'"),
+        ("datasets.phantom.train: 4", "by its position, 0 to 1, got 'phantom'"),
+        ("low.side: 4", "low.side must name a setting, but 'fixed-84' has no setting 'side'"),
+        ("low.side.more: 4", "'fixed-84' has no setting 'side'"),
+        ("training.epochs", "`name: value` pairs such as `training.learning_rate: 0.001`, got 'training.epochs'"),
+        ("seeds: [0", "overrides must be valid yaml"),
+    ],
+)
+def test_wrong_overrides_are_explained(tmp_path, overrides, message):
+    with pytest.raises(ParamsError, match=message):
+        overridden(str(write_study(tmp_path)), overrides)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_open_job_opens_the_changed_study(tmp_path, monkeypatch):
+    monkeypatch.setenv(lock.HELD, "none")
+    kinds = dict.fromkeys(("study", "run", "overrides"), str)
+    cell = {"study": str(write_study(tmp_path)), "run": "train-native-s0", "overrides": "training.epochs: 2"}
+    study, job = open_job(cell | {"__annotations__": kinds})
+    assert study.training.epochs == 2 and job.parameters["training"]["epochs"] == 2

@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from medstudy import batches, grid, launching, models, packing, paths, training
+from medstudy import batches, grid, launching, models, packing, paths, training, worker
 from medstudy import params as study_params
 from medstudy.batches import Micro
-from medstudy.datasets import store
+from medstudy.datasets.build import build
 from medstudy.errors import ParamsError, ResolutionError, RunError
 from medstudy.params import Model, Optimisation
 from tests import parallel_cases
@@ -147,11 +147,11 @@ def test_uneven_passes_are_an_error_and_no_deadlock(monkeypatch):
     monkeypatch.setattr(Accelerator, "num_processes", 2)
     monkeypatch.setattr(training, "_sum", lambda local, _: local + torch.tensor([0.0] * 6 + [1]))
     with pytest.raises(RunError, match="makes 1 of 1 in 2 processes"):
-        training._held([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")
+        training._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")
     monkeypatch.setattr(training, "_sum", lambda local, _: local + torch.tensor([3.0, 1, 1, 1, 2, 4, 0]))
     with pytest.raises(RunError, match="makes 1 of 3 in 2 processes"):
-        training._held([Micro(None, 1, 1, 1, 1.0)], accelerator, "fsdp")
-    assert training._held([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")["questions"] == 4
+        training._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "fsdp")
+    assert training._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")["questions"] == 4
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_study_trains_in_processes_that_end_with_it_and_resume(tmp_path, tiny_
         changes = {"training": SMALL["training"] | one, "model": {"id": tiny_model.id}}
         study = study_params.load(write_study(root, **SMALL | changes))
         data, job = (grid.job(study, name) for name in ("data-phantom", "train-native-s0"))
-        store.build(study.datasets[0], data.dir)
+        build(study.datasets[0], data.dir)
         data.record.write_text("{}")
         job.dir.mkdir()
         if processes == 2:
@@ -232,15 +232,15 @@ def _killed_once_it_can_resume(file: Path, job) -> None:
 def test_an_error_of_a_process_is_the_error_of_the_training(tmp_path, monkeypatch):
     """Process 0 leaves it in a file, and who started the processes raises it, whatever they said."""
     study = study_params.load(write_study(tmp_path, **SMALL))
-    (tmp_path / "study.json").write_text(study.model_dump_json())
+    launching.write(tmp_path / launching.TRAINING, study, grid.job(study, "train-native-s0"))
 
     def fail(study, job):
         raise ResolutionError(f"{job.name} is too long. Raise tokens_per_pass.")
 
     monkeypatch.setattr(training, "process", fail)
-    monkeypatch.setattr(launching, "_end_with_parent", lambda how=None: None)
+    monkeypatch.setattr(launching, "end_with_parent", lambda how=None: None)
     with pytest.raises(ResolutionError):
-        launching.main(tmp_path / "study.json", "train-native-s0")
+        worker.main(tmp_path / launching.TRAINING)
     fault = tmp_path / launching.FAULT
     with pytest.raises(ResolutionError, match="train-native-s0 is too long"):
         launching.launch("medstudy.nothing", [], 1, fault)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from medstudy import batches, models, prefix, training
-from medstudy.attention import Plan
 from medstudy.batches import size_of
 from medstudy.errors import DataError
 from medstudy.params import Model
 from medstudy.records import Shot
 from medstudy.resolution import Blind, Fixed, Native, plan
+from medstudy.row_layout import Plan
 from medstudy.supply import Supply
 from tests.families import FAMILIES, own_inputs
 
@@ -197,7 +197,7 @@ def test_the_prompt_of_several_images_is_a_conversation(family, several):
 
 def test_a_context_with_the_token_of_an_image_is_refused(family, several):
     odd = replace(several[0], context=(Shot(several[0].image, "<|image_pad|> what?", "this"),))
-    with pytest.raises(DataError, match="must hold 2 places for images, got 3"):
+    with pytest.raises(DataError, match="must hold 2 image tokens, got 3"):
         prefix.row(family, odd.questions, batches.planned(NATIVE, odd, family.geometry)[0], True, odd.context)
 
 
@@ -216,7 +216,7 @@ def test_prefix_holds_the_image_and_branches_hold_the_questions(family, examples
 def test_a_question_with_the_token_of_an_image_is_refused(family, examples):
     (example, view) = views(family, examples[:1], NATIVE)[0]
     asked = (*example.questions, replace(example.questions[0], id="odd", text="What is <|image_pad|>?"))
-    with pytest.raises(DataError, match="'odd' holds the token that stands for an image"):
+    with pytest.raises(DataError, match="'odd' contains the image token"):
         prefix.row(family, asked, view, answered=True)
 
 

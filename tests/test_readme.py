@@ -1,36 +1,67 @@
-"""The README shows what the committed results say, and every link in it leads somewhere."""
+"""The README fits on a few screens, and its numbers, commands, links and tree are those of the repository."""
+
+from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 
+import pandas as pd
 import pytest
 
-from benchmarks.__main__ import RESULTS, markdown, missed
-from medstudy import params, paths, readme
+from benchmarks.__main__ import RESULTS
+from medstudy import cli, params, paths, readme
 from medstudy.errors import RunError
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+STUDY = paths.ROOT / "figures" / "offline-full"
+FOUND = README.partition("95 % intervals.")[2].partition("<!-- results -->")[0]
+SURE = README.partition("How sure is this?")[2]
 
 
-def test_the_results_in_the_readme_are_those_of_the_committed_study():
-    assert _between("results") == readme.results(paths.ROOT / "figures" / "offline-full", paths.ROOT)
+def test_it_is_short_and_opens_with_the_question_the_commands_and_the_answer():
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    first_screen = "\n".join(lines[:45])
+    for text in ("At which image resolution", "make study", "make test", "(O1)", "(C3)"):
+        assert text in first_screen
 
 
-@pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_the_benchmarks_in_the_readme_are_those_of_the_committed_run(device):
-    file = RESULTS / f"{device}.json"
-    if not file.is_file():
-        assert "**Not run**" in _between(f"benchmarks {device}")
-        return
-    lines = json.loads(file.read_text(encoding="utf-8"))
-    assert _between(f"benchmarks {device}") == markdown(lines)
-    assert lines and not any(missed(line) for line in lines)
+def test_the_results_are_those_of_the_committed_study():
+    begin, end = readme.marks("results")
+    assert README.split(begin)[1].split(end)[0].strip() == readme.results(STUDY, paths.ROOT)
 
 
-def _between(name: str) -> str:
-    begin, end = readme.marks(name)
-    return README.split(begin)[1].split(end)[0].strip()
+def claims() -> pd.DataFrame:
+    return pd.read_csv(STUDY / "claims.csv").set_index("id")
+
+
+def test_every_estimate_in_the_text_is_that_of_the_claim_it_names():
+    """As "7.4 points [5.4, 9.3] … (O5)": signs aside, since a loss of 4.7 % is written as a loss."""
+    numbers = r"(-?[\d.]+) (?:points?|%)[^\[(]*\[(-?[\d.]+), (-?[\d.]+)\][^(]*\((\w+)\)"
+    found = re.findall(numbers, re.sub(r"\s+(of its score\s+)?", " ", FOUND))
+    assert {claim for *_, claim in found} == {"O1", "C1", "O2", "C2", "O4", "O5", "C3", "O7"}
+    for *written, claim in found:
+        row = claims().loc[claim]
+        same = [round(row[name], 1) for name in ("estimate", "low", "high")]
+        turned = [round(-row[name], 1) for name in ("estimate", "high", "low")]
+        assert [float(number) for number in written] in (same, turned), claim
+
+
+def test_every_verdict_in_the_text_is_that_of_the_claim():
+    """Of the study that is shown: what is open, what is not reproduced. Of the smaller one: what is inconclusive."""
+    full, small = claims()["verdict"], pd.read_csv(STUDY.parent / "offline" / "claims.csv").set_index("id")["verdict"]
+    assert full[["O2", "O7", "O6/atlas"]].eq("inconclusive").all() and full["C3"] == "not reproduced"
+    (named,) = re.findall(r"intervals are wider, and ([^.]*) are inconclusive", re.sub(r"\s+", " ", SURE))
+    changed = [claim for claim in small.index if "/" not in claim and small[claim] == "inconclusive" != full[claim]]
+    assert re.findall(r"[CO]\d\w?", named) == changed
+
+
+def test_the_speed_in_the_text_is_that_of_the_benchmark():
+    (times,) = re.findall(r"about (\d+) times\s+faster than transformers' Trainer", README)
+    lines = json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))
+    assert float(times) == round(lines[0]["ratio"]) and lines[0]["peer_name"] == "trainer"
 
 
 def test_every_relative_link_exists():
@@ -39,8 +70,12 @@ def test_every_relative_link_exists():
     assert local and [target for target in local if not (paths.ROOT / target).exists()] == []
 
 
-def test_every_command_names_a_file_that_exists():
-    for file in re.findall(r"(?:params|notebooks)/[\w.-]+", README):
+def test_every_command_parses_and_names_files_that_exist():
+    lines = re.findall(r"^python -m medstudy (.*)$", README, re.M)
+    assert len(lines) >= 3
+    for line in lines:
+        assert callable(cli.parser().parse_args(shlex.split(line, comments=True)).command)
+    for file in re.findall(r"(?:params|notebooks)/[\w-]+\.\w+", README):
         assert (paths.ROOT / file).exists(), file
 
 

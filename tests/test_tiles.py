@@ -14,9 +14,10 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, LlavaOnevisionImageProcessor
 
 from medstudy import batches, evaluation, models, training
+from medstudy.checkpoints import save
 from medstudy.errors import ModelError, ResolutionError
-from medstudy.models.internvl import Thumbnailed
 from medstudy.models.llava_onevision import Anyres
+from medstudy.models.tiles import Tiles
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.records import Question
 from medstudy.resolution import DownUp, Fixed, Native, Size, check_effect, plan, visual_tokens
@@ -24,8 +25,8 @@ from medstudy.supply import Supply
 from medstudy.views import render
 from tests.families import own_inputs
 
-LLAVA = Anyres(384, 384**2, patches=27, most=9)
-INTERN = Thumbnailed(448, 448**2, patches=32, merge=2)
+LLAVA = Anyres(384, 384**2, patches=27, merge=1, most=9)
+INTERN = Tiles(448, 448**2, patches=32, merge=2)
 QUESTION = Question("q", "Is there a dot?", "yes", "closed", "dot")
 GRIDS = [(1, 1), (1, 2), (3, 1), (2, 2), (2, 3), (3, 3), (4, 3), (7, 5)]  # of tiles
 
@@ -242,7 +243,7 @@ def test_it_learns_and_its_checkpoint_answers_as_it_did(checkpoints, tiled, exam
     supply, policy = Supply(family, "bicubic"), Fixed(side=84)
     seen = batches.FineTuning(supply, examples, policy, options, 0)
     log = training.fit(family.model, seen, None, options, 0, tmp_path / "scratch", partial(training.loss_of, supply))
-    training.save(family, tmp_path / "checkpoint", {})
+    save(family, tmp_path / "checkpoint", {})
     loaded = models.load(Model(id=str(checkpoints[tiled.name]), family=tiled.name), tmp_path / "checkpoint")
     shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in examples]
     said = [

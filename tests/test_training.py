@@ -9,6 +9,7 @@ import torch
 
 from medstudy import adapters, models, training
 from medstudy.batches import FineTuning, micros, size_of, validation_steps
+from medstudy.checkpoints import save
 from medstudy.errors import DataError, ParamsError, ResolutionError, RunError
 from medstudy.models.qwen_vl import QwenVL
 from medstudy.params import Lora, Optimisation
@@ -205,7 +206,7 @@ def test_lora_trains_adapters_alone_and_loads_merged(tiny_model, examples, tmp_p
     assert trained and all("lora_" in name and "language_model" in name for name in trained)
     log = _fit(family, _batches(family, examples, NATIVE, options=options), options, tmp_path)
     assert log["loss"].iloc[-1] < log["loss"].iloc[0]
-    training.save(family, tmp_path / "checkpoint", {"regime": "native"}, adapter)
+    save(family, tmp_path / "checkpoint", {"regime": "native"}, adapter)
     files = {file.name for file in (tmp_path / "checkpoint").iterdir()}
     assert "adapter_model.safetensors" in files and "model.safetensors" not in files
     loaded = models.load(tiny_model, tmp_path / "checkpoint")
@@ -225,7 +226,7 @@ def test_a_target_of_adapters_that_is_not_there_is_named(tiny_model):
 
 
 def test_a_saved_checkpoint_loads_again_with_its_stamp(family, tiny_model, tmp_path):
-    training.save(family, tmp_path / "checkpoint", {"regime": "native"})
+    save(family, tmp_path / "checkpoint", {"regime": "native"})
     loaded = models.load(tiny_model, tmp_path / "checkpoint")
     assert torch.equal(_weights(family), _weights(loaded))
     assert '"regime": "native"' in (tmp_path / "checkpoint" / "medstudy.json").read_text()

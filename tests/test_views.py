@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import Qwen2VLImageProcessor
 from transformers.image_utils import PILImageResampling, SizeDict
 
-from medstudy import pictures, views
+from medstudy import pictures, resize, views
 from medstudy.pictures import Picture
 from medstudy.resolution import DownUp, Fixed, Geometry, Native, Shown, Size, plan
 from medstudy.shelf import Shelf
@@ -66,7 +66,7 @@ def _noise(height, width):
     return np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("filter_", views.FILTERS)
+@pytest.mark.parametrize("filter_", resize.FILTERS)
 @pytest.mark.parametrize("size", [(61, 83), (250, 131), (30, 400), (300, 300)])
 @pytest.mark.parametrize("budget", [56 * 56, 140 * 140, 10**6])
 def test_the_pixels_are_the_default_processors(size, budget, filter_):
@@ -119,9 +119,9 @@ def test_views_that_differ_have_keys_that_differ():
 @pytest.fixture
 def anew():
     """What makes a view is looked up once a process."""
-    views._made_by.cache_clear()
-    yield views._made_by.cache_clear
-    views._made_by.cache_clear()
+    views._versions.cache_clear()
+    yield views._versions.cache_clear
+    views._versions.cache_clear()
 
 
 @pytest.mark.parametrize("library", ["pillow", "simplejpeg", "tifffile", "pydicom", "torch", "torchvision", None])
@@ -131,7 +131,7 @@ def test_another_decoder_or_resizer_makes_another_view(library, monkeypatch, ane
     (shown,) = plan(Fixed(side=56), Size(56, 56), QWEN)
     before = views.key(picture, shown, "bicubic")
     if library is None:
-        monkeypatch.setattr(views.paths, "code", lambda *patterns: "changed")
+        monkeypatch.setattr(views.code_hash, "code", lambda *patterns: "changed")
     else:
         version = views.metadata.version
         monkeypatch.setattr(views.metadata, "version", lambda name: "0" if name == library else version(name))

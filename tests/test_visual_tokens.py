@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medstudy import models, prefix
-from medstudy.attention import Plan
 from medstudy.params import Model
 from medstudy.prefix import runs
 from medstudy.records import Question
 from medstudy.resolution import MAX_ASPECT, DownUp, Fixed, Native, Size, plan, visual_tokens
+from medstudy.row_layout import Plan
 from medstudy.views import render
 from tests import real
 from tests.families import FAMILIES, own_inputs

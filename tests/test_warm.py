@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from medstudy import paths, warm
+from medstudy import code_hash, lock, paths, warm
 
 LIGHT = """
 import sys
@@ -41,7 +41,7 @@ def address(tmp_path):
     """A server that imports little."""
     made = tmp_path / "s"
     process = subprocess.Popen([sys.executable, "-c", LIGHT, str(made)], cwd=paths.ROOT)
-    warm._code(str(made)).write_text(paths.content("**/*.py"))
+    warm._code(str(made)).write_text(code_hash.content("**/*.py"))
     until(lambda: warm.listens(str(made)))
     yield str(made)
     process.terminate()
@@ -143,9 +143,9 @@ def test_a_server_that_imported_other_code_is_left_alone(address):
 
 def test_a_kernel_knows_the_cards_and_the_lock_of_whoever_asked_for_it(address, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    monkeypatch.setenv(paths.HELD, str(tmp_path))
+    monkeypatch.setenv(lock.HELD, str(tmp_path))
     with asked(address) as client:
-        code = f"import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['{paths.HELD}'])"
+        code = f"import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['{lock.HELD}'])"
         assert said(client, code) == f"5 {tmp_path}"
 
 

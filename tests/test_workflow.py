@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from medstudy import grid, notebook, params, paths, schedulers, workflow
+from medstudy import grid, lock, params, paths, schedulers, workflow
 from medstudy.errors import ParamsError
 from tests.studies import medstudy, start, words_on_stderr, write_study
 
@@ -270,9 +270,9 @@ def test_what_killed_schedulers_left_is_deleted(tmp_path):
 
 def test_jobs_at_once_are_limited_by_the_cards_where_there_are_any(tmp_path, monkeypatch):
     study = params.load(write_study(tmp_path))
-    monkeypatch.setattr("medstudy.leases.visible", lambda: [])
+    monkeypatch.setattr("medstudy.devices.visible", lambda: [])
     assert not any("gpu=" in word for word in schedulers.command(study, "params/tiny.yaml", schedulers.How(16)))
-    monkeypatch.setattr("medstudy.leases.visible", lambda: ["0", "2", "5"])
+    monkeypatch.setattr("medstudy.devices.visible", lambda: ["0", "2", "5"])
     assert "gpu=3" in schedulers.command(study, "params/tiny.yaml", schedulers.How(16))
 
 
@@ -319,16 +319,16 @@ def test_what_others_make_meanwhile_is_waited_for_and_then_gone_on_with(tmp_path
     jobs = {job.name: job for job in grid.plan(params.load(write_study(tmp_path)))}
     data, leakage = jobs["data-phantom"], jobs["leakage"]
     few = [data, jobs["data-atlas"], leakage]
-    notebook.logs(data.dir).mkdir(parents=True)
+    paths.logs(data.dir).mkdir(parents=True)
     assert not workflow._again(few, before=0)  # nothing was done: Snakemake itself failed
-    with notebook.alone(data.dir):
+    with lock.alone(data.dir):
         assert workflow._again(few, before=0)
     for one in few[:2]:
         one.dir.mkdir(parents=True)
         one.record.write_text("{}")
     assert workflow._again(few, before=1)
-    (notebook.logs(leakage.dir)).mkdir(parents=True)
-    (notebook.logs(leakage.dir) / notebook.ERROR).write_text("an error")
+    (paths.logs(leakage.dir)).mkdir(parents=True)
+    (paths.logs(leakage.dir) / lock.ERROR).write_text("an error")
     assert not workflow._again(few, before=1)
 
 

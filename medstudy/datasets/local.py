@@ -1,4 +1,4 @@
-"""The user's own data: a folder of images with a table beside them, or a table alone (see docs/your-data.md).
+"""The user's own data: a folder of images with a table beside them, or a table alone (see docs/how-to/your-data.md).
 
 Forms: a table of image, question and answer; ms-swift's rows; LLaVA's conversations. A file that is no plain picture
 (DICOM, TIFF, NIfTI, a slide) is read as `reading` says and kept as a PNG, so nothing of its header is kept.

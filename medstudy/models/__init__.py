@@ -10,16 +10,14 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from medstudy import adapters, checkpoints
+from medstudy import adapters, stamp
 from medstudy.errors import ModelError
 from medstudy.models.auto import Auto
 from medstudy.models.gemma3 import Gemma3
 from medstudy.models.idefics3 import Idefics3, SmolVLM
 from medstudy.models.internvl import InternVL
 from medstudy.models.llava_onevision import LlavaOnevision
-from medstudy.models.qwen2_5_vl import Qwen2_5VL
-from medstudy.models.qwen2_vl import Qwen2VL
-from medstudy.models.qwen3_vl import Qwen3VL
+from medstudy.models.qwen_vl import Qwen2_5VL, Qwen2VL, Qwen3VL
 
 REGISTRY = {
     family.name: family
@@ -34,7 +32,7 @@ def load(model, checkpoint=None, shown=()):
     shown: labels of the policies that it will be shown. Warns of the resolution at which the model was trained when it
     is a checkpoint of medstudy itself.
     """
-    if model.id != "base" and checkpoint is None and (known := checkpoints.told(model.id, shown, model.revision)):
+    if model.id != "base" and checkpoint is None and (known := stamp.told(model.id, shown, model.revision)):
         warnings.warn(known, stacklevel=2)
     base, own = _base(model)
     if own is None or (checkpoint and not (checkpoint / adapters.CONFIG).is_file()):

@@ -25,15 +25,15 @@ from typing import ClassVar
 import torch
 from jinja2 import TemplateError
 from PIL import Image
-from transformers import BatchFeature, LogitsProcessorList
+from transformers import BatchFeature, LogitsProcessor, LogitsProcessorList
 
-from medstudy import attention, cost, sampling
+from medstudy import attention, cost
 from medstudy.errors import ModelError
 from medstudy.models import generation
 from medstudy.models.family import SYSTEM, Family, user_text
-from medstudy.prefix import Packed, Row
 from medstudy.records import Question, Shot
 from medstudy.resolution import Geometry, Shown, Size
+from medstudy.row_layout import Packed, Row
 
 TYPES = ("token_type_ids", "mm_token_type_ids")
 TEXT = ("input_ids", "attention_mask", "labels", *TYPES)  # what a processor makes of text
@@ -274,16 +274,20 @@ class Auto(Family):
         return torch.cat(made)
 
     def generated(
-        self, packed: Packed, seen: tuple[Image.Image, ...] | None, limit: int, sampler=None
+        self, packed: Packed, seen: tuple[Image.Image, ...] | None, limit: int,
+        drawing: Callable[[int], LogitsProcessor] | None = None,
     ) -> list[list[int]]:
-        """The tokens of every question, most likely or drawn, by transformers' own `generate`, up to an end."""
+        """The tokens of every question, by transformers' own `generate`, up to an end: the most likely ones.
+
+        drawing: makes the logits processor that chooses the tokens of the k-th question instead.
+        """
         said = []
         ends = self.ends
         for number, inputs in enumerate(self._each(packed, seen)):
-            drawing = [] if sampler is None else [sampling.Draws(sampler, number)]
-            with nullcontext() if sampler is None else generation.plain(self.model):
+            processors = LogitsProcessorList([] if drawing is None else [drawing(number)])
+            with nullcontext() if drawing is None else generation.plain(self.model):
                 out = self.model.generate(
-                    **inputs, logits_processor=LogitsProcessorList(drawing), max_new_tokens=limit, do_sample=False,
+                    **inputs, logits_processor=processors, max_new_tokens=limit, do_sample=False,
                     temperature=None, top_p=None, top_k=None, eos_token_id=list(ends), pad_token_id=self.end,
                 )  # fmt: skip
             tokens = out[0, inputs["input_ids"].shape[1] :].tolist()

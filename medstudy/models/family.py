@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Cache, Dynamic
 from medstudy import adapters, attention, cost, published
 from medstudy.errors import ModelError
 from medstudy.models import asking, generation, loading, pixels
-from medstudy.prefix import Packed
 from medstudy.records import LETTERS, Question, Shot
 from medstudy.resolution import Geometry, Shown, Size
+from medstudy.row_layout import Packed, Seen
 
 SYSTEM = "You are a biomedical expert."  # the author's evaluation prompt
 LETTER_ONLY = "Answer with a single letter, no extra details."
@@ -31,14 +31,6 @@ def user_text(question: Question) -> str:
     letters = LETTERS[: len(question.options)]
     options = [f"{letter}. {text}" for letter, text in zip(letters, question.options, strict=True)]
     return "\n".join([question.text, *options, *([LETTER_ONLY] if options else [])])
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the language model is given of a row's images: tokens [N, width], and DeepStack's for its first layers."""
-
-    tokens: torch.Tensor
-    deep: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +45,8 @@ class Family:
     name = ""  # the checkpoint's model_type
     turn_end = "<|im_end|>"  # the token that ends an answer in its chat template
     language_name = "language_model"  # the language model's name in transformers' class
+    tower_name = "vision_tower"  # the vision tower's
+    merger_names = ("multi_modal_projector.", "image_newline")  # in names of parameters between the two
     both_ways = False  # whether the tokens of an image look at each other in both directions
     shares_prefix = True  # whether an image's questions share one encoding of it
     needs_template = True  # whether a prompt can be written by the checkpoint's chat template alone
@@ -185,10 +179,11 @@ class Family:
         """Positions [axes, prefix] of the shared prefix; a branch continues at their maximum + 1 on all axes."""
         raise NotImplementedError
 
-    @staticmethod
-    def part(name: str) -> Literal["tower", "merger", "language"]:
+    def part(self, name: str) -> Literal["tower", "merger", "language"]:
         """The part of the model that a parameter of that name belongs to."""
-        raise NotImplementedError
+        if any(merger in name for merger in self.merger_names):
+            return "merger"
+        return "tower" if f"{self.tower_name}." in name else "language"
 
     @staticmethod
     def cost_shape(config) -> cost.Shape:

@@ -17,7 +17,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from medstudy.errors import ModelError
 from medstudy.models.files import listed, parsed
-from medstudy.prefix import Packed
+from medstudy.row_layout import Packed
 
 OBEYED = (
     "eos_token_id", "min_length", "min_new_tokens", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids",

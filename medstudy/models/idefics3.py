@@ -1,8 +1,8 @@
-"""Idefics3 (https://arxiv.org/abs/2408.12637) and SmolVLM (https://arxiv.org/abs/2504.05299): tiles and their places.
+"""Idefics3 (https://arxiv.org/abs/2408.12637) and SmolVLM (https://arxiv.org/abs/2504.05299): tiles with places.
 
-Tiles of 364, 384 or 512 pixels, as the checkpoint says, each after a token that names its row and its column, and then
-the whole image as one more. The processor enlarges every image to its longest edge before it cuts; here the policy says
-how many tiles there are, and a native image is not enlarged beyond whole tiles.
+Tiles have 364, 384 or 512 pixels a side, as the checkpoint says. Before each stands a token that names its row and
+column; the whole image follows as an overview. Their processor enlarges every image to its longest edge before it cuts;
+here the policy sets the number of tiles, and a native image is not enlarged beyond whole tiles.
 """
 
 from __future__ import annotations
@@ -12,96 +12,73 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
+from transformers import PretrainedConfig
 
-from medstudy import cost
-from medstudy.models.family import Seen
-from medstudy.models.tiles import Tiled, Tiles, tile_shape
-from medstudy.resolution import Size
+from medstudy.models.tiles import Tiled, Tiles
 
-_WHOLE = "<global-img>"  # what both processors write before the whole image
+_WHOLE = "<global-img>"  # both processors write this before the overview
 
 
 @dataclass(frozen=True)
 class Placed(Tiles):
-    """merge: patches a side of one visual token. The tokens that name places know six rows and six columns."""
+    """The tokens that name places know six rows and six columns."""
 
-    merge: int
     most_units: ClassVar[int] = 6
-
-    def views(self, rows: int, columns: int) -> int:
-        return rows * columns + (rows * columns > 1)
-
-    def tokens(self, size: Size) -> int:
-        return self.views(*self.layout(size)) * (self.patches // self.merge) ** 2
 
 
 class Idefics3(Tiled):
-    """See `Tiled`. The overview comes last, and a single tile has none. Pixel shuffle goes with the projector."""
+    """See `Tiled`. The overview comes last; a single tile has none. Pixel shuffle belongs to the merger."""
 
     name = "idefics3"
     images = "Idefics3ImageProcessor"
     turn_end = "<end_of_utterance>"
     language_name = "text_model"
-    overview_first = False
-    settings = {}
+    tower_name = "vision_model"
+    merger_names = ("connector.",)
+
+    @classmethod
+    def tiles(cls, config: PretrainedConfig) -> Placed:
+        side = config.vision_config.image_size
+        return Placed(side, side**2, side // config.vision_config.patch_size, config.scale_factor)
+
+    @staticmethod
+    def merger_weights(config: PretrainedConfig) -> int:
+        return config.scale_factor**2 * config.vision_config.hidden_size * config.text_config.hidden_size
 
     @property
     def layout(self) -> dict[str, dict]:
         return {"max_image_size": {"longest_edge": self.geometry.factor}}
 
-    @staticmethod
-    def part(name: str) -> str:
-        return "tower" if "vision_model." in name else "merger" if "connector." in name else "language"
-
-    @property
-    def geometry(self) -> Placed:
-        config = self.model.config
-        side = config.vision_config.image_size
-        return Placed(side, side**2, side // self.patch_size, config.scale_factor)
-
     def image_ids(self, count: int, grid: torch.Tensor) -> list[int]:
-        """The visual tokens of each tile behind its place, a row a line, and of the whole image behind its own name."""
+        """See `Family.image_ids`: each tile behind its place, a row a line, then the overview behind its own name."""
         views, rows, columns = grid.tolist()
-        if (rows, columns) not in self._places:
-            self._places[rows, columns] = self.ids(self._text(rows, columns))
-        each = [self.image_token] * (count // views)
-        return [token for one in self._places[rows, columns] for token in (each if one == self.image_token else [one])]
+        if (rows, columns) not in self._layouts:
+            self._layouts[rows, columns] = self.ids(self._text(rows, columns))
+        image, each = self.image_token, count // views
+        return [copy for token in self._layouts[rows, columns] for copy in [token] * (each if token == image else 1)]
 
     @cached_property
-    def _places(self) -> dict[tuple[int, int], list[int]]:
-        """The tokens of `_text`, of every layout that was asked for."""
+    def _layouts(self) -> dict[tuple[int, int], list[int]]:
+        """The tokens of `_text` by rows and columns."""
         return {}
 
     def _text(self, rows: int, columns: int) -> str:
         """What the processor writes for an image, with one visual token for each view."""
         around, image = self.processor.fake_image_token, self.processor.image_token
         lines = ["".join(f"{around}<row_{row + 1}_col_{column + 1}>{image}" for column in range(columns)) + "\n"
-                 for row in range(rows) if rows * columns > 1]  # fmt: skip
+                 for row in range(rows) if rows * columns > 1]
         return "".join([*lines, "\n" * bool(lines), around, _WHOLE, image, around])
 
     def answer_ids(self, text: str) -> list[int]:
         """Its template ends a prompt with "Assistant:" and writes a space before an answer."""
         return super().answer_ids(f" {text}")
 
-    def patch_counts(self, grids: torch.Tensor) -> tuple[int, ...]:
-        return tuple((grids[:, 0] * self.geometry.patches**2).tolist())
-
-    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.model.model.vision_model(pixel_values=pixel_values).last_hidden_state.flatten(0, 1)
-
-    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
-        views = features.view(-1, self.geometry.patches**2, features.shape[-1])
-        return Seen(self.model.model.connector(views).flatten(0, 1))
-
-    @staticmethod
-    def cost_shape(config) -> cost.Shape:
-        vision, merge = config.vision_config, config.scale_factor**2
-        merger = merge * vision.hidden_size * config.text_config.hidden_size
-        return tile_shape(config, side=vision.image_size, patch=vision.patch_size, merge=merge, merger_weights=merger)
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        return self.model.model.connector(features)
 
 
 class SmolVLM(Idefics3):
-    """The same in SmolVLM2's own class; the first SmolVLM's checkpoints are Idefics3's."""
+    """SmolVLM2 has a class of its own in transformers; checkpoints of the first SmolVLM are Idefics3's."""
 
     name = "smolvlm"
     images = "SmolVLMImageProcessor"

@@ -1,7 +1,7 @@
 """LLaVA-OneVision (https://arxiv.org/abs/2408.03326): tiles of 384 pixels, an overview, a newline after every row.
 
-The projected features of all tiles are laid out as one plane, row by row with a trained newline embedding after each;
-above `anyres_max_9` (the tokens of nine tiles, with a tolerance) the model itself shrinks that plane to so many tokens.
+The projected features of all tiles form one plane, row by row, with a trained newline embedding after each row. Above
+`anyres_max_9` (the tokens of nine tiles, with a tolerance) the model itself shrinks that plane to that many tokens.
 The plane is not limited to `image_grid_pinpoints`: any grid that a policy plans is assembled in the same way.
 """
 
@@ -13,12 +13,12 @@ from math import sqrt
 
 import torch
 from torch.nn.functional import interpolate
+from transformers import PretrainedConfig
 
-from medstudy import cost
 from medstudy.errors import ModelError
-from medstudy.models.family import Seen
-from medstudy.models.tiles import Tiled, Tiles, tile_shape
+from medstudy.models.tiles import Tiled, Tiles
 from medstudy.resolution import Size
+from medstudy.row_layout import Seen
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Anyres(Tiles):
 
 
 class LlavaOnevision(Tiled):
-    """See `Tiled`. The overview comes first, also beside a single tile, which it then equals.
+    """See `Tiled`. The overview comes first, also with a single tile, which it then equals.
 
     The newline embedding is trained with the projector, as part of the merger.
     """
@@ -59,28 +59,28 @@ class LlavaOnevision(Tiled):
     @classmethod
     def prepare(cls, model: torch.nn.Module) -> None:
         super().prepare(model)
-        if not re.fullmatch(r"anyres_max_\d+", found := str(model.config.vision_aspect_ratio)):
+        if not re.fullmatch(r"anyres_max_\d+", ratio := str(model.config.vision_aspect_ratio)):
             raise ModelError(
                 f"Family {cls.name} needs vision_aspect_ratio to be anyres_max_N in the checkpoint's config.json, got "
-                f"{found!r}. Use a checkpoint with that setting."
+                f"{ratio!r}. Use a checkpoint with that setting."
             )
 
-    @property
-    def geometry(self) -> Anyres:
-        config = self.model.config
+    @classmethod
+    def tiles(cls, config: PretrainedConfig) -> Anyres:
         side, most = config.vision_config.image_size, int(config.vision_aspect_ratio.removeprefix("anyres_max_"))
-        return Anyres(side, side**2, side // self.patch_size, most)
+        return Anyres(side, side**2, side // config.vision_config.patch_size, merge=1, most=most)
 
-    def patch_counts(self, grids: torch.Tensor) -> tuple[int, ...]:
-        return tuple((grids[:, 0] * self.geometry.patches**2).tolist())
+    @staticmethod
+    def merger_weights(config: PretrainedConfig) -> int:
+        return config.vision_config.hidden_size * config.text_config.hidden_size + config.text_config.hidden_size**2
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The last block's output, before the norm after it, which the model leaves out."""
+        """See `Tiled.encode`; the last block's output before the final norm, which the model leaves out."""
         tower = self.model.model.vision_tower
         return tower.encoder(inputs_embeds=tower.embeddings(pixel_values)).last_hidden_state.flatten(0, 1)
 
     def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
-        tokens = self.model.model.multi_modal_projector(features).split(list(self.patch_counts(grids)))
+        tokens = self.project(features).split(list(self.patch_counts(grids)))
         layouts = grids[:, 1:].tolist()
         return Seen(torch.cat([self._assembled(part, *layout) for part, layout in zip(tokens, layouts, strict=True)]))
 
@@ -94,9 +94,3 @@ class LlavaOnevision(Tiled):
             plane = interpolate(plane[None], shape, mode="bilinear")[0]
         newline = self.model.model.image_newline[:, None, None].expand(-1, shape[0], 1)
         return torch.cat([overview, torch.cat([plane, newline.to(plane.dtype)], 2).flatten(1).T])
-
-    @staticmethod
-    def cost_shape(config) -> cost.Shape:
-        vision, hidden = config.vision_config, config.text_config.hidden_size
-        merger = vision.hidden_size * hidden + hidden**2
-        return tile_shape(config, side=vision.image_size, patch=vision.patch_size, merge=1, merger_weights=merger)

@@ -74,12 +74,6 @@ def check(family, place: str) -> None:
         raise _refused(family, place, "resample", "be one of Pillow's filters, 0 to 5", settings.resample)
 
 
-def filter_name(family) -> str | None:
-    """The filter with which the checkpoint's own processor resizes, as "bicubic"; None where it does not say."""
-    kind = getattr(getattr(family.processor, "image_processor", None), "resample", None)
-    return None if kind is None else PILImageResampling(int(kind)).name.lower()
-
-
 def _counts(family) -> dict[str, int]:
     """Settings of the processor that count a tile's visual tokens, or its patches, and what the configuration says."""
     shape = family.geometry

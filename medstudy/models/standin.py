@@ -1,7 +1,7 @@
-"""The stand-in: a Qwen2-VL of about 1.4 M parameters, built from the real transformers classes.
+"""A tiny Qwen2-VL of about 1.4 M parameters, built from the real transformers classes.
 
-It has the family's geometry (patch 14, merge 2: 28x28 px a visual token), chat template, special tokens and M-RoPE,
-so that everything that holds for it holds for the 2B and 7B models; only widths, depths and vocabulary are small.
+It has the family's geometry (patch 14, merge 2: a visual token is 28x28 pixels), chat template, special tokens and
+M-RoPE, so that all code paths are those of the 2B and 7B models; only widths, depths and vocabulary are small.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SPECIAL = (
 )
 
 # Qwen2-VL's base of 10,000 gives the horizontal position the slowest frequencies of a head. On images of 4 to 16
-# tokens a side they hardly turn, and "where" is not learnt; with this base they turn by up to a radian and it is.
+# tokens a side they barely turn, so the model does not learn positions; with this base they turn by up to a radian.
 THETA, SECTIONS = 50.0, [2, 7, 7]  # frequency pairs of a 32-wide head for time, height, width
 
 # Qwen2-VL's own template, reduced to one image a turn and a given system prompt.
@@ -66,7 +66,7 @@ CHAT_TEMPLATE = (
 
 
 def tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2TokenizerFast:
-    """A byte-level BPE in Qwen2's class: any text has a spelling; the words of `texts` have short ones."""
+    """A byte-level BPE in Qwen2's class: it encodes any text, and the words of `texts` in few tokens."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -77,19 +77,21 @@ def tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2TokenizerFast:
     )
     bpe.train_from_iterator([*texts, *MEDICAL.split("\n") * 20], trainer)
     content = json.loads(bpe.to_str())["model"]
-    made = Qwen2TokenizerFast(
+    fast = Qwen2TokenizerFast(
         vocab=content["vocab"],
         merges=[tuple(merge) for merge in content["merges"]],
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         unk_token="<|endoftext|>",
     )
-    made.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
-    made.chat_template = CHAT_TEMPLATE
-    return made
+    fast.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
 
 
-def config(tokens: Qwen2TokenizerFast, width: int, layers: int, vision_width: int, vision_layers: int):
+def config(
+    tokens: Qwen2TokenizerFast, width: int, layers: int, vision_width: int, vision_layers: int
+) -> Qwen2VLConfig:
     """A small Qwen2-VL configuration for that tokenizer."""
     heads = width // 32
     ids = {name: tokens.convert_tokens_to_ids(name) for name in SPECIAL}
@@ -128,13 +130,15 @@ def config(tokens: Qwen2TokenizerFast, width: int, layers: int, vision_width: in
 
 
 def build(texts: Iterable[str], folder: Path, vocabulary: int = 1536, seed: int = 0, **widths: int) -> Path:
-    """Write an untrained stand-in to `folder` in the hub's format: model, tokenizer, processor, chat template."""
+    """Write an untrained model to `folder` in the hub's format, with its tokenizer, processor and chat template."""
     tokens = tokenizer(texts, vocabulary)
     return write(config(tokens, **widths), tokens, folder, seed)
 
 
-def write(settings: Qwen2VLConfig, tokens: Qwen2TokenizerFast, folder: Path, seed: int, dtype=torch.float32) -> Path:
-    """Write a model of that configuration with random weights, its tokenizer and its processor."""
+def write(
+    settings: Qwen2VLConfig, tokens: Qwen2TokenizerFast, folder: Path, seed: int, dtype: torch.dtype = torch.float32
+) -> Path:
+    """Write a model of a configuration with random weights, its tokenizer and its processor."""
     torch.manual_seed(seed)
     model = Qwen2VLForConditionalGeneration(settings).to(dtype)
     model.generation_config.update(
@@ -146,7 +150,7 @@ def write(settings: Qwen2VLConfig, tokens: Qwen2TokenizerFast, folder: Path, see
 
 
 def processor(tokens: Qwen2TokenizerFast) -> Qwen2VLProcessor:
-    """Qwen2-VL's, for that tokenizer."""
+    """Qwen2-VL's processor around a tokenizer."""
     return Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(),
         tokenizer=tokens,

@@ -54,10 +54,7 @@ def load(params: Rows, split: str, about: About) -> Iterator[Example]:
     """One example per set of images, with all its rows in that split. Raises DataError."""
     groups = conversations.rows_by_images(rows_of(params, split))
     examples = (example(rows, params.root, split, about) for rows in groups)
-    if split != "test" and params.val_file is None:
-        chosen = split == "val"
-        examples = (item for item in examples if splits.held_out(item.group, params.val_share, params.seed) == chosen)
-    return splits.capped(examples, getattr(params, split), params.seed)
+    return splits.taken(examples, params, split, hold_out=params.val_file is None)
 
 
 def rows_of(params: Rows, split: str) -> list[SwiftRow]:

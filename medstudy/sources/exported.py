@@ -1,4 +1,4 @@
-"""Any data set as images and a table, in the form of docs/your-data.md, which `local` reads again."""
+"""Any data set as images and a table, in the form of docs/how-to/your-data.md, which `local` reads again."""
 
 from __future__ import annotations
 

@@ -74,6 +74,13 @@ def jsonl(file: Path) -> Iterator[dict]:
             yield _parsed(line, f"{file} line {number}")
 
 
+def rows(file: Path, columns: Mapping[str, str]) -> Iterator[dict]:
+    """The objects of a .jsonl or .json file, each of which must have `columns`. Raises DataError naming the row."""
+    for number, row in enumerate(jsonl(file)):
+        need(row, columns, f"{file.name} row {number}")
+        yield row
+
+
 def need(row: Mapping, columns: Mapping[str, str], where: str) -> None:
     """Raise DataError if a row lacks one of `columns` (name -> meaning)."""
     if missing := [name for name in columns if name not in row]:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import grid, params, paths, schedulers, workflow
+from medstudy import devices, grid, params, paths, workflow
 from tests.cluster import faults, slurm
 from tests.cluster.faults import wait_for
 from tests.studies import command, kill_tree, killable, write_study
@@ -67,7 +67,7 @@ def _test(folder: Path) -> dict:
     compared = _compare(params.load(ours), params.load(local))
     return {
         "slurm": version,
-        "cores": schedulers.cores(),
+        "cores": devices.cores(),
         "seconds": seconds,
         "submitted": len(jobs),
         "ended": {state: sum(one.state == state for one in jobs) for state in sorted({one.state for one in jobs})},

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from medstudy import grid, notebook, paths
+from medstudy import grid, paths
 from tests.cluster.slurm import said
 
 FIELDS = "%i|%T|%k|%S|%e"
@@ -148,7 +148,7 @@ def _slurm_job(process: psutil.Process) -> str:
 
 def _steps(job: grid.Job, last: bool = True) -> tuple[int, int] | None:
     """(step, of how many) in the last, or first, progress line of a training's log."""
-    log = notebook.logs(job.dir) / "log.txt"
+    log = paths.logs(job.dir) / "log.txt"
     lines = log.read_text(errors="replace").replace("\r", "\n").splitlines() if log.exists() else []
     found = [line.split("|")[2].split()[0] for line in lines if line.startswith(f"{job.name}:") and "step" in line]
     if not found:

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from medstudy import claims, scoring
-from medstudy.figures import StudyData
+from medstudy.figures.data import StudyData
 from tests import synthetic
 
 LEAKS = pd.DataFrame({

@@ -24,6 +24,7 @@ from medstudy.figures import (
     training_cost,
     what_models_see,
 )
+from medstudy.figures.data import StudyData
 from tests.figures.study import study
 
 
@@ -176,7 +177,7 @@ def test_controls_show_the_model_with_its_image_beside_without(small):
 
 def test_every_figure_copes_with_a_study_that_has_almost_nothing(small):
     rows = small.scores.query("regime == 'native' and inference == 'native' and control == 'none'")
-    bare = figures.StudyData(rows)
+    bare = StudyData(rows)
     empty = {name for name, entry in figures.REGISTRY.items() if entry.build(bare).empty}
     stems = {name[3:] for name in empty}
     assert {"native_sizes", "native_vs_fixed", "information_loss", "controls", "learning_curves"} <= stems

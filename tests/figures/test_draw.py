@@ -23,6 +23,7 @@ from medstudy.figures import (
     style,
     what_models_see,
 )
+from medstudy.figures.data import StudyData
 from tests.figures.study import LEAKS, study
 
 SMALLEST_FONT = 5.5
@@ -191,7 +192,7 @@ def test_every_caption_states_question_method_n_and_reading(small, drawn):
 
 def test_a_study_of_one_data_set_and_regime_is_drawn(small):
     few = small.scores.query("dataset == 'phantom' and regime == 'native' and control == 'none'")
-    bare = figures.StudyData(few)
+    bare = StudyData(few)
     for module in (resolution_curves, mismatch_heatmap):
         with style.context():
             assert module.draw(module.build(bare)).axes
@@ -200,7 +201,7 @@ def test_a_study_of_one_data_set_and_regime_is_drawn(small):
 
 
 def test_render_names_what_is_missing_and_writes_what_is_not(small, tmp_path):
-    few = figures.StudyData(small.scores[small.scores["control"] == "none"])
+    few = StudyData(small.scores[small.scores["control"] == "none"])
     made = figures.render("06_resolution_curves", few, tmp_path)
     assert sorted(path.suffix for path in made.files) == [".csv", ".md", ".pdf", ".png"]
     assert all(path.stat().st_size for path in made.files)
@@ -209,4 +210,4 @@ def test_render_names_what_is_missing_and_writes_what_is_not(small, tmp_path):
 
 def test_an_unknown_figure_is_an_error_that_lists_the_known():
     with pytest.raises(ParamsError, match="06_resolution_curves"):
-        figures.render("resolution", figures.StudyData(None), ".")
+        figures.render("resolution", StudyData(None), ".")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from medstudy import scoring
-from medstudy.figures import StudyData
+from medstudy.figures.data import StudyData
 from medstudy.tables import choices, main_results
 from tests import synthetic
 from tests.figures.study import study

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from medstudy import figures, scoring, tables
-from medstudy.figures import StudyData, index
+from medstudy.figures import index
+from medstudy.figures.data import StudyData
 from medstudy.tables import sets
 from tests import synthetic
 from tests.figures.study import study

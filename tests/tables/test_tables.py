@@ -9,7 +9,8 @@ import pytest
 
 from medstudy import scoring, statistics, tables
 from medstudy.errors import ParamsError
-from medstudy.figures import StudyData, data
+from medstudy.figures import data
+from medstudy.figures.data import StudyData
 from medstudy.tables import (
     author_scores,
     data_sets,
