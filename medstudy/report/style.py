@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
@@ -83,7 +84,24 @@ def context() -> AbstractContextManager:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of `width` x `height` inches with constrained layout; without pyplot, so it needs no closing."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=RepeatableLayout())
+
+
+class RepeatableLayout(ConstrainedLayoutEngine):
+    """Constrained layout with rounded positions, so that the same data give the same bytes.
+
+    Its solver (kiwisolver) orders terms by memory address: positions differ by 1e-14 between processes, and glyphs,
+    which are drawn at fractions of a pixel, by a few grey levels.
+    """
+
+    def execute(self, fig: Figure) -> object:
+        """Lay out the figure and its subfigures, then round their positions (fractions of their parent)."""
+        margins = super().execute(fig)
+        for part in fig.subfigs:
+            part.bbox_relative.set_points(part.bbox_relative.get_points().round(9))
+        for ax in fig.axes:  # as the engine itself sets positions: `set_position` would end the layout
+            ax._set_position(Bbox(ax.get_position(original=True).get_points().round(9)), which="original")
+        return margins
 
 
 def rung(policy: str) -> int | None:

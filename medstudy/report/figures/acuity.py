@@ -126,26 +126,26 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     fine = selections.plain(study.scores).dropna(subset="detail_px")
     return (
-        "**Question.** How small a detail can each model see, and does the inference resolution set the limit? "
-        "**Method.** Fine questions only; score against the size in native pixels of the smallest feature that decides "
-        f"the answer (log scale). Points are means over an octave of sizes, where at least {FEWEST} independent images "
-        "have some, drawn beside each other where they coincide; curves are psychometric fits (logistic in log size, "
-        f"chance fixed, lapse free) to every single answer. **n.** {captions.count_words(fine)}. Bars on points are "
-        f"{captions.interval_words(study)}. Ticks at the foot are thresholds, half-way between chance and "
-        "ceiling, with "
-        f"bootstrap {study.level:.0%} intervals over images and seeds. **How to read it.** A curve further left "
-        f"resolves smaller details; points without a curve: the fit was not estimable. {_words(table)} The CSV has all."
+        "**Question.** How small a detail can each model see, and does the inference resolution limit it? **Method.** "
+        "Fine questions only; score against the size of the smallest feature that decides the answer, in native pixels "
+        f"(log scale). Points are means over one octave of sizes with at least {FEWEST} independent images, shifted "
+        "sideways where they coincide. Curves are psychometric fits to all single answers (logistic in log size, "
+        f"chance fixed, lapse rate free). **n.** {captions.count_words(fine)}. Bars on points are "
+        f"{captions.interval_words(study)}. Ticks at the bottom are thresholds, half-way between chance and ceiling, "
+        f"with bootstrap {study.level:.0%} intervals over images and seeds. **How to read it.** The further left a "
+        f"curve, the smaller the details that the model sees. Points without a curve: the fit was not estimable. "
+        f"{_words(table)} The CSV has all thresholds."
     )
 
 
 def _words(table: pd.DataFrame) -> str:
-    """The thresholds at the highest rung, data set by data set; where none was fitted, the first reason."""
-    found, words = table[table["row"] == "threshold"], []
-    for name in selections.datasets(found):
-        part = found[found["dataset"] == name]
+    """The thresholds at the highest rung by data set; for a data set without a fit, the first reason."""
+    thresholds, words = table[table["row"] == "threshold"], []
+    for name in selections.datasets(thresholds):
+        part = thresholds[thresholds["dataset"] == name]
         top = part[part["inference"] == selections.ladder(part)[-1]]
         if part["detail_px"].isna().all():
-            words.append(f"{name} is not drawn, {part['why'].iloc[0]}.")
+            words.append(f"{name} is not drawn: {part['why'].iloc[0]}.")
             continue
         of = {row.regime: _pixels(row) for row in top.itertuples()}
         rows = [f"{style.regime_label(regime)} {of[regime]}" for regime in selections.regimes(top)]

@@ -68,15 +68,14 @@ def panel(table: pd.DataFrame, ax: Axes) -> Axes:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     fine = selections.plain(study.scores).dropna(subset="detail_px")
-    lost = (~table["estimable"]).sum()
+    missing = (~table["estimable"]).sum()
     return (
-        "**Question.** Does the smallest detail that a model sees shrink as it is shown more pixels? "
-        "**Method.** The threshold of the psychometric fit (half-way between chance and ceiling) to the "
-        "fine questions of each training regime at each inference policy, in native pixels of the detail; "
-        f"both axes logarithmic. **n.** {captions.count_words(fine)}. Bars are bootstrap {study.level:.0%} "
-        f"intervals over images and seeds; a bar that reaches the frame is open. {lost} of {len(table)} "
-        "thresholds were not estimable (the CSV says why) and are not drawn. **How to read it.** Lower is "
-        "sharper. The dotted line is a detail that the policy shows, on average, two pixels wide, the "
-        "sampling limit: no model can be far below it; a line that stays above it is limited by the "
-        "model, not by the pixels."
+        "**Question.** Do models see smaller details if they are shown more pixels? **Method.** The threshold of the "
+        "psychometric fit (half-way between chance and ceiling) to the fine questions of each training regime at each "
+        "inference policy, in native pixels of the detail; both axes are logarithmic. "
+        f"**n.** {captions.count_words(fine)}. Bars are bootstrap {study.level:.0%} intervals over images and seeds; a "
+        f"bar that reaches the frame is open-ended. {missing} of {len(table)} thresholds were not estimable (the CSV "
+        "gives the reasons) and are not drawn. **How to read it.** Lower is sharper. The dotted line is the sampling "
+        "limit: a detail that the policy shows two pixels wide on average. No model can be far below it; a line that "
+        "stays above it is limited by the model, not by the pixels."
     )

@@ -95,18 +95,17 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     family = [f"{n} in {name}" for name, n in table.groupby("dataset")["family_size"].first().items()]
     sure = int((table["p_holm"] < table["alpha"]).sum())
     labels = table.drop_duplicates(["dataset", "label"])
-    more = labels[labels["values"] > MOST]
-    left = [f"{row.label} of {row.dataset} ({row.values - MOST} more)" for row in more.itertuples()]
+    cut = [f"{row.label} of {row.dataset} ({row.values - MOST} more)"
+           for row in labels[labels["values"] > MOST].itertuples()]
+    left_out = f" Only the {MOST} values with most questions are drawn; the table has all: {captions.join(cut)}."
     return (
         "**Question.** Does the gain from native resolution depend on the kind of image or question? **Method.** The "
         f"model trained and run at native resolution minus the model trained and run at {low}, paired question by "
-        "question, for each value of the questions' tags and of the images' modality, anatomy and family; a label "
-        f"that groups the questions as another does is left out. **n.** {captions.count_words(rows)}; in brackets the "
-        f"questions of a value. Bars are {study.level:.0%} intervals of the paired difference, image groups and "
-        "training seeds as random factors. **How to read it.** Right of 0 native is better. Values were not chosen in "
-        f"advance. Differences from 0 after Holm's correction over all of a data set "
-        f"({captions.join(family)}): {sure} of "
-        f"the {len(table)} drawn. Compare values with care: their questions differ."
-        + (f" The {MOST} values with most questions are drawn; the table has all: {captions.join(left)}." if left else
-        "")
+        "question, for each value of the questions' tags and of the images' modality, anatomy and family. A label "
+        f"that groups the questions exactly like another one is left out. **n.** {captions.count_words(rows)}; the "
+        f"number of questions of each value is in brackets. Bars are {study.level:.0%} intervals of the paired "
+        "difference, with image groups and training seeds as random factors. **How to read it.** Right of 0, native is "
+        f"better. Values were not chosen in advance: after Holm's correction over all values of a data set "
+        f"({captions.join(family)}), {sure} of the {len(table)} differences drawn exclude 0. Compare values with care: "
+        f"their questions differ.{left_out if cut else ''}"
     )

@@ -93,12 +93,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     rows = rows[rows["control"].isin(["blind", "shuffled"])]
     missing = [label for view, (label, *_) in VIEWS.items() if not (table["view"] == view).any()]
     return (
-        "**Question.** Do the models look at the image, or answer from the question alone? **Method.** "
-        f"The models trained at {trained}, asked the same questions with the image, with another item's "
-        "image, and with none. "
+        "**Question.** Do the models use the image, or do they answer from the question alone? **Method.** The models "
+        f"trained at {trained} answer the same questions with the image, with another item's image, and without an "
+        "image. "
         + (f"Not run: {captions.join(missing)}. " if missing else "")
         + f"**n.** {captions.count_words(rows)}. Bars are {captions.interval_words(study)}. **How to read it.** The "
-        "distance from 'no image' to 'its own image' is what seeing is worth; a task where they coincide says nothing "
-        "about resolution. Grey ticks are uniform guessing over the possible answers, 0 for open ones; 'no image' "
-        "may lie above them, where answers are not equally frequent or few answers occur: compare with it first."
+        "distance from 'no image' to 'its own image' is the value of the image; a task where they coincide says "
+        "nothing about resolution. Grey ticks are uniform guessing among the possible answers (0 for open questions). "
+        "'No image' may exceed them if some answers are more frequent or only a few occur: compare with it first."
     )

@@ -93,13 +93,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     rows = rows[rows["control"] == "down_up"]
     trained = captions.join([style.regime_label(r) for r in selections.regimes(table)])
     return (
-        "**Question.** Does a low pixel budget hurt because details are gone, or because there are fewer "
-        f"visual tokens? **Method.** The models trained at {trained} are shown each image at native size, "
-        "brought down to a budget (fewer pixels and tokens), and brought down and up again to its native "
-        f"size (fine details gone, native token count kept). **n.** {captions.count_words(rows)}. Bars are "
-        f"{captions.interval_words(study)}; the blue band repeats the native one. **How to read it.** From "
-        "native to 'down and up again' is what these models lose with the detail, which is no proof of what could be "
-        "lost; from there to 'down' is what the smaller token count, and a scale that the model was not trained at, "
-        "add. Mean visual tokens of "
-        "an image stand in brackets."
+        "**Question.** Does a low pixel budget hurt because details are lost, or because there are fewer visual "
+        f"tokens? **Method.** The models trained at {trained} are shown each image at native size, downsampled to a "
+        "budget (fewer pixels and tokens), and downsampled and upsampled again to its native size (details lost, "
+        f"native token count kept). **n.** {captions.count_words(rows)}. Bars are {captions.interval_words(study)}; "
+        "the blue band repeats the interval of native. **How to read it.** The step from native to 'down and up again' "
+        "is what these models lose with the detail; models that used it better could lose more. The step from there to "
+        "'down' is what fewer tokens, and a scale that the model was not trained at, add. Mean visual tokens of an "
+        "image are in brackets."
     )

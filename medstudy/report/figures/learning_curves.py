@@ -92,13 +92,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     tokens = table.groupby("regime")["visual_tokens"].max() / 1e6
     cost = ", ".join(f"{style.regime_label(r)} {tokens[r]:.2f}" for r in selections.regimes(table))
     return (
-        "**Question.** Has every regime learnt as much as it will, and what does its training process? "
-        "**Method.** Mean cross-entropy of a question's answer tokens, in nats, averaged over questions; the "
-        "training loss is averaged over windows of steps, the validation loss is measured on the validation split at "
-        "the regime's own policy, so losses of different regimes are of images shown at different sizes. "
-        f"**n.** Seeds a regime: {n}. Thin lines are seeds (the spread shown is all of it: no intervals), "
-        "thick lines with markers their mean. **How to read it.** Left (a, c) against images seen, right "
-        "(b, d) against the visual tokens that the language model has processed; at the end of training, "
-        f"in millions: {cost}. A validation loss that still falls says that the comparison is one of equal "
-        "training, not of finished training."
+        "**Question.** Has training converged in every regime, and how much does it process? **Method.** Mean "
+        "cross-entropy of a question's answer tokens, in nats, averaged over questions. The training loss is averaged "
+        "over windows of steps; the validation loss is measured on the validation split at the regime's own policy, so "
+        "losses of different regimes belong to images shown at different sizes. "
+        f"**n.** Seeds by regime: {n}. Thin lines are seeds (they show the whole spread, so there are no intervals), "
+        "thick lines with markers their mean. **How to read it.** x is the number of images seen (a, c) or of visual "
+        f"tokens processed by the language model (b, d); at the end of training, in millions: {cost}. If a validation "
+        "loss still falls, the regimes are compared after equal training, not at convergence."
     )

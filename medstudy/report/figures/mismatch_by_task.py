@@ -69,15 +69,14 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     rows = selections.plain(study.scores)
     n = len(table[["dataset", "level", "task"]].drop_duplicates())
-    left = captions.join([style.regime_label(r) for r in selections.regimes(rows) if r not in set(table["regime"])])
+    others = captions.join([style.regime_label(r) for r in selections.regimes(rows) if r not in set(table["regime"])])
     half = (table["high"] - table["low"]) / 2
     return (
-        "**Question.** Which tasks suffer from a mismatch? **Method.** As in the figure before, but task "
-        f"by task: the mean score in % of {n} tasks for every training regime (panel) at every inference "
-        f"policy (column). **n.** {captions.count_words(rows)}; {table['n_questions'].min()} to "
-        f"{table['n_questions'].max()} questions a task. ± is half the width of "
-        f"{captions.interval_words(study)}: at this size ±{100 * half.min():.0f} to ±{100 * half.max():.0f} "
-        "points, so that single cells mean little. **How to read it.** Compare a row across panels (what "
-        "training changes) and along a panel (what inference changes). Fine tasks stand above coarse ones."
-        + (f" Regimes not drawn here, but in the figure before: {left}." if left else "")
+        f"**Question.** Which tasks suffer from a mismatch? **Method.** The previous figure by task: the mean score in "
+        f"% of {n} tasks for every training regime (panel) at every inference policy (column). "
+        f"**n.** {captions.count_words(rows)}; {table['n_questions'].min()} to {table['n_questions'].max()} questions "
+        f"a task. ± is half the width of {captions.interval_words(study)}, here ±{100 * half.min():.0f} to "
+        f"±{100 * half.max():.0f} points, so single cells mean little. **How to read it.** Compare a row across panels "
+        "(the effect of training) and within a panel (the effect of inference). Fine tasks are above coarse ones."
+        + (f" Not drawn here, but in the previous figure: {others}." if others else "")
     )

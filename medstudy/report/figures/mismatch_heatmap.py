@@ -79,12 +79,11 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     rows = selections.plain(study.scores)
     half = (table["high"] - table["low"]) / 2
     return (
-        "**Question.** What does a mismatch between training and inference resolution cost? **Method.** "
-        "Every trained model is evaluated at every rung of the inference ladder; the mean score over "
-        f"questions, in %. **n.** {captions.count_words(rows)}. ± is half the width of "
-        f"{captions.interval_words(study)} (median ±{100 * half.median():.0f} points). **How to read it.** A "
-        "row is a training regime, a column what is shown at inference, from the smallest pixel budget to "
-        "native. Framed: trained and run at the same rung; its row shows what a mismatch costs that "
-        "model, its column what training elsewhere costs on the same pixels. Colours share one scale. "
-        "Procedural and real images are never pooled."
+        "**Question.** What does a mismatch between training and inference resolution cost? **Method.** Every trained "
+        "model is evaluated at every rung of the inference ladder; cells are mean scores over questions, in %. "
+        f"**n.** {captions.count_words(rows)}. ± is half the width of {captions.interval_words(study)} (median "
+        f"±{100 * half.median():.0f} points). **How to read it.** Rows are training regimes; columns are what is shown "
+        "at inference, from the smallest pixel budget to native. Framed cells are trained and run at the same rung: "
+        "their row shows what a mismatch costs that model, their column what training elsewhere costs on the same "
+        "pixels. All panels share one colour scale. Procedural and real images are never pooled."
     )

@@ -129,9 +129,8 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         if (budgets["dataset"] == name).any()
     )
     return (
-        "**Question.** How large are the images, and which of them can each rung of the ladder change? "
-        "**Method.** Every image of every split, once; the side is the square root of height × width; "
-        f"eight bins an octave. **n.** {sizes}. A census of the data sets, so there are no intervals. "
-        "**How to read it.** A dashed line is a pixel budget of the ladder: images to its right are "
-        f"shrunk to it, images to its left are shown as they are. {shrunk}."
+        "**Question.** How large are the images, and which of them does each rung of the ladder change? **Method.** "
+        "Every image of every split, once; the side is the square root of height × width; eight bins an octave. "
+        f"**n.** {sizes}. All images of the data sets, so there are no intervals. **How to read it.** A dashed line is "
+        f"a pixel budget of the ladder: it shrinks the images to its right and leaves those to its left. {shrunk}."
     )

@@ -129,13 +129,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     tasks = table[table["task"] != ALL]
     sure = (tasks["p_holm"] < 1 - study.level).sum()
     return (
-        "**Question.** Which tasks gain from native resolution? **Method.** The model trained and run at "
-        "native resolution minus the model trained and run at a fixed one, paired question by question; "
-        f"score of the main metric, in percentage points. **n.** {captions.count_words(rows)}. "
-        f"{study.level:.0%} intervals of the paired difference, image groups and training seeds as random "
-        "factors. **How to read it.** Right of 0 native is better. Fine questions hang on a small detail, "
-        "coarse ones are controls that resolution should leave alone; large markers pool all tasks of a "
-        f"level. All tasks, points: {results}. After Holm's correction within each data set and "
-        f"comparison, {sure} of {len(tasks)} task differences exclude 0. A gain may start below guessing: the "
-        "figure of the controls shows what each task's score is worth."
+        "**Question.** Which tasks gain from native resolution? **Method.** The model trained and run at native "
+        "resolution minus the model trained and run at a fixed one, paired question by question, in percentage points "
+        f"of the score. **n.** {captions.count_words(rows)}. Bars are {study.level:.0%} intervals of the paired "
+        "difference, with image groups and training seeds as random factors. **How to read it.** Right of 0, native is "
+        "better. Fine questions depend on a small detail; coarse ones are controls that resolution should not affect. "
+        f"Large markers pool all tasks of a level, in points: {results}. After Holm's correction within each data set "
+        f"and comparison, {sure} of {len(tasks)} task differences exclude 0. A gain may start below guessing: the "
+        "figure of the controls shows what each task's score means."
     )

@@ -71,12 +71,11 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         for r in table.drop_duplicates(["dataset", "level"]).itertuples()
     )
     return (
-        "**Question.** How does each regime's score follow what is shown at inference? **Method.** Every "
-        "trained model at every rung of the ladder; x is the geometric mean of the side √(height × width) "
-        "at which images are really shown (log scale), labelled with the rung's pixel budget and the mean "
-        f"visual tokens of an image. **n.** {captions.count_words(rows)} ({levels}). Bands are "
-        f"{captions.interval_words(study)}. **How to read it.** Large black-edged points: trained and run at "
-        "the same rung. The dotted line is uniform guessing (open answers count as 0). A flat line is a "
-        "model that does not care. By design coarse questions can be answered at every rung, so where a line "
-        "falls on them it shows mismatch."
+        "**Question.** How does each regime's score depend on the inference resolution? **Method.** Every trained "
+        "model at every rung of the ladder; x is the geometric mean of the side √(height × width) of images as they "
+        "are shown (log scale), labelled with the rung's pixel budget and the mean visual tokens of an image. "
+        f"**n.** {captions.count_words(rows)} ({levels}). Bands are {captions.interval_words(study)}. **How to read "
+        "it.** Large points with a black edge: trained and run at the same rung. The dotted line is uniform guessing "
+        "(0 for open questions). A flat line is a model that resolution does not affect. Coarse questions can be "
+        "answered at every rung by design, so a line that falls on them shows mismatch."
     )

@@ -72,10 +72,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     rows = selections.aligned(study.scores)
     return (
-        "**Question.** Do large images gain most from native resolution? **Method.** Each regime at the "
-        "inference policy that matches its training (native for mixed, added and curriculum regimes); "
-        f"test images in thirds by native pixel count. **n.** {captions.count_words(rows)}; under each third "
-        f"its number of independent images. Bars are {captions.interval_words(study)}. **How to read it.** "
-        "Compare regimes within a third, not thirds with each other: images of other sizes ask other "
-        "questions."
+        "**Question.** Do large images gain most from native resolution? **Method.** Each regime at the inference "
+        "policy that matches its training (native for mixed, add and curriculum regimes); test images in thirds by "
+        f"native pixel count. **n.** {captions.count_words(rows)}; below each third its number of independent images. "
+        f"Bars are {captions.interval_words(study)}. **How to read it.** Compare regimes within a third, not thirds "
+        "with each other: the questions differ with the size of the images."
     )

@@ -86,12 +86,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     base = cost.get("native", cost.max())
     shares = ", ".join(f"{style.regime_label(r)} {cost[r] / base:.0%}" for r in selections.regimes(table))
     return (
-        "**Question.** What does a score cost to train? **Method.** Cumulative cost at the end of "
-        "training, mean over seeds: floating-point operations by formula (forward and backward), visual "
-        "tokens processed, and seconds of wall clock on the machine that ran it. Upper rows of a data "
-        "set: each regime evaluated at the policy that matches its training (native for mixed, added and "
-        f"curriculum regimes); lower rows: the mean over all rungs. **n.** {captions.count_words(rows)}. Bars "
-        f"are {captions.interval_words(study)}; cost has no interval. **How to read it.** The grey steps join "
-        "the Pareto front of the estimates: no regime left of a step scores higher. Where bars overlap, "
-        f"the front is not certain. Operations relative to native: {shares}. {captions.tower_words(study)}"
+        "**Question.** What does a score cost to train? **Method.** Cumulative cost at the end of training, averaged "
+        "over seeds: floating-point operations by formula (forward and backward), visual tokens processed, and seconds "
+        "of wall-clock time on the machine used. The upper row of a data set shows each regime at the policy that "
+        "matches its training (native for mixed, add and curriculum regimes), the lower row the mean over all rungs. "
+        f"**n.** {captions.count_words(rows)}. Bars are {captions.interval_words(study)}; costs have no interval. "
+        "**How to read it.** The grey steps join the Pareto front of the estimates: no regime to the left of a step "
+        f"scores higher. Where bars overlap, the front is uncertain. Operations relative to native: {shares}. "
+        f"{captions.tower_words(study)}"
     )

@@ -180,14 +180,13 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     n = table[["image_id", "question_id"]].drop_duplicates()
     return (
-        "**Question.** What is left of an image at a rung, and does the answer follow? **Method.** One "
-        f"test image for each of {n['image_id'].nunique()} families, at up to {PANELS} rungs: the image whose "
-        "short-answer fine question hangs on a detail nearest to the family's median size (a coarse question where "
-        "it has no such fine one), chosen without looking at any answer. Pixels are drawn as the model "
-        "gets them, enlarged without smoothing, at the native aspect ratio; the model's grid rounds both "
-        f"sides to whole visual tokens, so at the lowest rungs pixels are not square. **n.** {len(n)} "
-        f"images, one question each, {captions.plural(table['seeds'].max(), 'seed')} a regime: illustrations, "
-        "not measurements, so no intervals. **How to read it.** Left to right the budget grows up to "
-        "native. Under each panel: the regime by its marker, its most common answer over seeds, and how "
-        "many seeds were right (bold: most of them)."
+        "**Question.** What is left of an image at each rung, and do the answers change with it? **Method.** One test "
+        f"image for each of {n['image_id'].nunique()} families, at up to {PANELS} rungs: the image whose short-answer "
+        "fine question depends on a detail closest to the family's median size (a coarse question if the family has no "
+        "such question), chosen without looking at any answer. Pixels are drawn as the model receives them, enlarged "
+        "without smoothing, at the native aspect ratio. The model's grid rounds both sides to whole visual tokens, so "
+        f"pixels are not square at the lowest rungs. **n.** {len(n)} images, one question each, "
+        f"{captions.plural(table['seeds'].max(), 'seed')} a regime: illustrations, not measurements, so there are no "
+        "intervals. **How to read it.** The pixel budget grows from left to native on the right. Below each panel: "
+        "each regime by its marker, its most common answer over seeds, and how many seeds were right (bold: most)."
     )

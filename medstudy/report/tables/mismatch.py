@@ -23,7 +23,7 @@ def build(study: StudyData) -> pd.DataFrame:
         if regime in policies
         for row in _rows(rows[rows["dataset"] == name], name, regime, policies, study.level)
     ]
-    table = columns.frame(found)
+    table = pd.DataFrame(found)
     return table.assign(p_holm=holm(table["p"])["p_holm"].to_numpy(), tests=len(table)) if found else table
 
 
@@ -54,9 +54,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     rows = selections.plain(study.scores)
     return (
-        "Models trained at one resolution and shown another, minus the same models at their own, paired "
-        "question by question over all questions of a data set. change_points: percentage points; "
-        f"relative_pct: per cent of the aligned score. In brackets {study.level:.0%} intervals over image "
-        f"groups and training seeds; p_holm: Holm's correction over the {len(table)} rows. n: "
-        f"{captions.count_words(rows)}. Going down the ladder also loses information."
+        "Models trained at one resolution and shown another, minus the same models at their own resolution, paired "
+        "question by question over all questions of a data set. change_points: percentage points; relative_pct: per "
+        f"cent of the aligned score. In brackets {study.level:.0%} intervals over image groups and training seeds; "
+        f"p_holm: Holm's correction over the {len(table)} rows. n: {captions.count_words(rows)}. Lower rungs also lose "
+        "information."
     )

@@ -31,8 +31,8 @@ def build(study: StudyData) -> pd.DataFrame:
         for regime in selections.regimes(rows)
         if regime != "base"
     ]
-    table = columns.frame(found).reindex(columns=[c for c in ORDER if any(c in row for row in found)])
-    return table.merge(_cost(study.training), on="trained", how="left") if found else columns.frame([])
+    table = pd.DataFrame(found).reindex(columns=[c for c in ORDER if any(c in row for row in found)])
+    return table.merge(_cost(study.training), on="trained", how="left") if found else pd.DataFrame([])
 
 
 def _row(rows: pd.DataFrame, regime: str, study: StudyData) -> dict:
@@ -68,9 +68,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     rows = selections.plain(study.scores)
     return (
-        f"Every regime shown images at native and at the low resolution ({study.low or 'none was run'}), "
-        "and averaged over all rungs. minus_aligned_native_points: minus native-trained models on the "
-        "same native pixels; minus_aligned_low_points: minus low-trained models on the same low pixels; "
-        f"percentage points, paired, {study.level:.0%} intervals over image groups and training seeds in "
-        f"brackets. Cost of training in per cent of native's, mean over seeds. n: {captions.count_words(rows)}."
+        f"Every regime at native and at low resolution ({study.low or 'not run'}), and averaged over all rungs. "
+        "minus_aligned_native_points: minus native-trained models on the same native pixels; minus_aligned_low_points: "
+        "minus low-trained models on the same low pixels; both in percentage points, paired. In brackets "
+        f"{study.level:.0%} intervals over image groups and training seeds. Training cost in per cent of native's, "
+        f"averaged over seeds. n: {captions.count_words(rows)}."
     )

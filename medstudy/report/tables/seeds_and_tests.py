@@ -21,7 +21,7 @@ def build(study: StudyData) -> pd.DataFrame:
         for level in style.LEVELS
         for row in _rows(rows[(rows["dataset"] == name) & (rows["level"] == level)], name, level, study)
     ]
-    table = columns.frame(found)
+    table = pd.DataFrame(found)
     return table.assign(p_holm=holm(table["p"])["p_holm"].to_numpy(), tests=len(table)) if found else table
 
 
@@ -72,9 +72,8 @@ def _test(a: pd.DataFrame, b: pd.DataFrame, level: float) -> dict:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     return (
-        f"Paired differences of the main score, percentage points, with {study.level:.0%} intervals over "
-        "image groups and training seeds; each_seed_points: the difference of every seed on its own, "
-        "seed_sd_points their standard deviation; cohens_h: effect size of the two means (0.2 small, 0.5 "
-        "medium, 0.8 large); p: two-sided, from the same variances as the interval; p_holm: Holm's "
-        f"correction over this table's family of {len(table)} tests."
+        f"Paired differences of the score in percentage points, with {study.level:.0%} intervals over image groups and "
+        "training seeds. each_seed_points: the difference for every seed alone; seed_sd_points: their standard "
+        "deviation; cohens_h: effect size of the two means (0.2 small, 0.5 medium, 0.8 large); p: two-sided, from the "
+        f"same variances as the interval; p_holm: Holm's correction over this table's family of {len(table)} tests."
     )

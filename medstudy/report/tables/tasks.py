@@ -21,7 +21,7 @@ def build(study: StudyData) -> pd.DataFrame:
     by = ["dataset", "family", "task", "kind"]
     test = test.assign(level=score.levels(test))
     rows = [dict(zip(by, key, strict=True)) | _row(part) for key, part in test.groupby(by)]
-    return columns.by_dataset(columns.frame(rows))
+    return columns.in_order(pd.DataFrame(rows))
 
 
 def _row(rows: pd.DataFrame) -> dict:
@@ -46,9 +46,9 @@ def _answers(rows: pd.DataFrame) -> str:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     return (
-        "Every task of the test split. level: fine when the size of the smallest feature that decides the answer is "
-        "known in native pixels, coarse where that of other tasks of the data set is, unknown where it is of none. "
-        "kind: closed (yes or no), open (a word or two), choice (a letter; its options are shuffled for every "
-        "question), class (one of a few names), description (a sentence). example: one question as it is asked; "
-        "answers: all that occur, or the options of a choice; both only of data that may be shown."
+        "Every task of the test split. level: fine if the size of the smallest feature that decides the answer is "
+        "known in native pixels; coarse if it is not, but known for other tasks of the data set; unknown if it is not "
+        "known for any. kind: closed (yes or no), open (a word or two), choice (a letter; options are shuffled for "
+        "every question), class (one of a few names), description (a sentence). example: one question as asked; "
+        "answers: all that occur, or the options of a choice; both only for data that may be shown."
     )
