@@ -1,4 +1,4 @@
-"""What figures, tables and claims of a study are made from."""
+"""The data of a study that figures, tables, claims and pages are made from, gathered from its runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StudyData:
     """Everything that the report of a study uses. Every table may be empty; what it would show is listed as not run.
 
     scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones.
-    training: training.parquet. examples: one row a question. claims: claims.csv. leaks: `leakage.overview`.
+    training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
     the bootstrap), level (of intervals), seed, model, parameters (their number), training (its settings), not_run

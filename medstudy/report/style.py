@@ -167,7 +167,7 @@ def percent_axis(axis: Axis, points: bool = False) -> None:
 def rung_axis(ax: Axes, sizes: pd.DataFrame) -> None:
     """A log2 axis of shown sides with a tick for each rung, labelled with its budget and its mean visual tokens.
 
-    sizes: one row a rung with `inference`, `side_px`, `tokens`. Rungs that nearly coincide, because few images are
+    sizes: one row per rung with `inference`, `side_px`, `tokens`. Rungs that nearly coincide, because few images are
     larger than the lower budget, share a tick.
     """
     places = np.log2(sizes["side_px"].to_numpy(float))

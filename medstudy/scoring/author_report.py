@@ -52,7 +52,7 @@ COUNTS = {"n_questions": "questions", "n_images": "images", "n_seeds": "seeds"}
 
 
 def table(scores: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """One row a data set x regime x inference policy x metric: `COLUMNS` in %, each with its interval, and the counts.
+    """One row per data set x regime x inference policy x metric: `COLUMNS` in % with intervals, and counts.
 
     scores: those of `scoring.score`, of all decodings. A column is NaN if the study has no answers of its decoding.
     """

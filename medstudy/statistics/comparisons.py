@@ -51,7 +51,7 @@ class RelativeChange:
 
 
 def pairs(a: pd.DataFrame, b: pd.DataFrame, value: str = "score") -> pd.DataFrame:
-    """One row a question and seed: columns image, run, question (codes), a, b, and the other columns of a.
+    """One row per question and seed: columns image, run, question (codes), a, b, and the other columns of a.
 
     Seeds are paired by number, over the seeds that both conditions have. A condition with one seed, such as the base
     model, is compared with each seed of the other. Raises DataError if questions do not match.

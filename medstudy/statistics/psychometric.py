@@ -100,7 +100,7 @@ def acuity(
 def acuity_table(
     scores: pd.DataFrame, by: Sequence[str], value: str = "score", level: float = 0.95, n: int = 400, seed: int = 0
 ) -> pd.DataFrame:
-    """`acuity` of the fine questions of every cell of `by`, one row a cell."""
+    """`acuity` of the fine questions of every cell of `by`, one row per cell."""
     cells = scores[scores["detail_px"].notna()].groupby(list(by), sort=True, observed=True)
     return pd.DataFrame([
         dict(zip(by, key, strict=True)) | asdict(acuity(part, value, level, n, seed)) for key, part in cells

@@ -22,7 +22,7 @@ _READ = (*QUESTION, "group", "seed", "model", "level", "score")
 
 
 def compare(native: pd.DataFrame, lower: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Mean scores of two conditions and native - lower, one row a data set x level x label x category: `COLUMNS`.
+    """Mean scores of two conditions and native - lower, one row per data set x level x label x category: `COLUMNS`.
 
     Both are rows of `scoring.score` that answer the same questions. Differences are paired question by question.
     Holm's correction covers all categories of a data set. All scores are in [0, 1].

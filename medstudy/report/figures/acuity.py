@@ -26,7 +26,7 @@ EMPTY = pd.DataFrame(columns=COLUMNS)
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """Rows of three sorts (column `row`), each of a data set x regime x inference policy.
+    """Rows of three types (column `row`), each for a data set x regime x inference policy.
 
     "observed": mean score with interval of the questions in one octave of detail size (detail_px = its geometric
     middle), where at least five image groups have some. "fit": the psychometric curve at detail_px.
@@ -51,21 +51,20 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def _fit(part: pd.DataFrame, key: dict, study: StudyData) -> pd.DataFrame:
-    found = acuity(part, level=study.level, n=min(study.resamples, 400))
-    counts = {"chance": found.chance, "n_questions": found.n_questions, "n_images": found.n_images,
-              "n_seeds": found.n_seeds}
-    ends = {"detail_px": found.threshold_px, "low": found.low, "high": found.high, "why": found.why}
+    fit = acuity(part, level=study.level, n=min(study.resamples, 400))
+    counts = {"chance": fit.chance, "n_questions": fit.n_questions, "n_images": fit.n_images, "n_seeds": fit.n_seeds}
+    ends = {"detail_px": fit.threshold_px, "low": fit.low, "high": fit.high, "why": fit.why}
     threshold = pd.DataFrame([key | counts | ends | {"row": "threshold"}])
-    if not found.estimable:
+    if not fit.estimable:
         return threshold
     x = np.geomspace(part["detail_px"].min(), part["detail_px"].max(), 60)
-    curve = pd.DataFrame({"detail_px": x, "estimate": found.predict(x)}).assign(row="fit", **key, **counts)
-    threshold["estimate"] = float(found.predict(found.threshold_px))
+    curve = pd.DataFrame({"detail_px": x, "estimate": fit.predict(x)}).assign(row="fit", **key, **counts)
+    threshold["estimate"] = float(fit.predict(fit.threshold_px))
     return pd.concat([threshold, curve], ignore_index=True)
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A panel a data set with a fit and regime; colours are inference policies, dark (low) to light (native)."""
+    """One panel per data set with a fit and regime; colours are inference policies, dark (low) to light (native)."""
     table = table[table["dataset"].isin(table.loc[table["row"] == "fit", "dataset"])]
     panels = [
         (name, r) for name in selections.datasets(table) for r in selections.regimes(table[table["dataset"] == name])

@@ -1,4 +1,4 @@
-"""The acuity threshold (smallest detail seen) against inference resolution, one line a training regime."""
+"""The acuity threshold (smallest detail seen) against inference resolution, one line per training regime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ["dataset", "regime", "inference", "budget_pixels", "side_px", "tokens
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime x inference policy: `acuity_table` with the mean shown side, tokens and scale."""
+    """One row per data set x regime x inference policy: `acuity_table` with the mean shown side, tokens and scale."""
     fine = selections.plain(study.scores).dropna(subset="detail_px")
     if fine.empty:
         return pd.DataFrame(columns=COLUMNS)
@@ -31,7 +31,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set with a threshold; log-log; the dotted line is a detail that is shown 2 px wide."""
+    """One column per data set with a threshold; log-log; the dotted line is a detail shown 2 px wide."""
     names = [n for n in selections.datasets(table) if table.loc[table["dataset"] == n, "estimable"].any()]
     fig = fig or style.new_figure(style.SINGLE * len(names), 2.9)
     axes = fig.subplots(1, len(names), squeeze=False, sharey=True)[0]
@@ -45,7 +45,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def panel(table: pd.DataFrame, ax: Axes) -> Axes:
-    """One data set. An interval that runs off the sizes shown ends at the frame."""
+    """One data set. Intervals that exceed the sizes shown end at the frame."""
     ends = table[["low", "high", "threshold_px"]].replace([0, np.inf], np.nan)
     bottom, top = ends.min().min() / 1.3, ends.max().max() * 1.3
     names = selections.regimes(table)

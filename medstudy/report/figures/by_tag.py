@@ -13,16 +13,16 @@ from medstudy.report.study_data import StudyData
 from medstudy.statistics import tags
 
 TITLE = "Native against low resolution by tag, modality and anatomy"
-MOST = 12  # values of a label that are drawn; the table has all
+MOST = 12  # values drawn for each label; the table has all
 LONGEST = 26  # characters of a name; the CSV has all
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """The rows that are drawn: `tags.compare` of native and low, both at their own resolution, `against` and `alpha`.
+    """The rows drawn: `tags.compare` of native and low, both at their own resolution, with `against` and `alpha`.
 
-    Of each label the `MOST` values with most questions; `values` counts all.
+    For each label the `MOST` values with most questions; `values` counts all of them.
     """
-    cells = (selections.cell(study.scores, one, one) for one in ("native", study.low or ""))
+    cells = (selections.cell(study.scores, regime, regime) for regime in ("native", study.low or ""))
     table = tags.compare(*cells, level=study.level).assign(against=study.low or "", alpha=1 - study.level)
     values = table.groupby(["dataset", "label", "category"], sort=False)["n_questions"].sum().reset_index()
     rank = values.groupby(["dataset", "label"])["n_questions"].rank(method="first", ascending=False)
@@ -32,7 +32,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set; labels in bold, below each its values; x is the gain of native in points."""
+    """One column per data set; labels in bold, their values below; x is the gain of native in points."""
     names = selections.datasets(table)
     lists = {name: _rows(table[table["dataset"] == name]) for name in names}
     longest = max(map(len, lists.values()))
@@ -52,7 +52,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """(label, value) from top to bottom, the label's own line first with an empty value."""
+    """(label, value) from top to bottom; a label comes first, with an empty value."""
     rows = []
     for label, part in table.groupby("label", sort=False):
         sizes = part.groupby("category", sort=False)["n_questions"].sum().sort_values(ascending=False, kind="stable")
@@ -65,7 +65,7 @@ def _short(name: str) -> str:
 
 
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]], longest: int) -> Axes:
-    """One data set: a point and interval a value and level, filled where Holm's p is below 1 - level."""
+    """One data set: a point with interval for each value and level, filled if Holm's p is below 1 - level."""
     levels = [level for level in style.LEVELS if (table["level"] == level).any()]
     for k, level in enumerate(levels):
         part = table[table["level"] == level].set_index(["label", "category"]).reindex(rows)

@@ -1,4 +1,4 @@
-"""Baselines: the native model with its image, with another item's image, and with none."""
+"""Baselines: the native model with the image, with another item's image, and without an image."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ALL = "all tasks"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x task (or "all tasks") x view (native, shuffled, blind): `summarise`, mean chance.
+    """One row per data set x level x task (or "all tasks") x view (native, shuffled, blind): `summarise`, mean chance.
 
-    Of the models that were asked the controls; empty without a blind or shuffled control.
+    Only models evaluated with these controls; empty without a blind or shuffled control.
     """
     rows = selections.tested(study.scores)
-    asked = rows.loc[rows["control"].isin(["blind", "shuffled"]), "regime"].unique()
+    controlled = rows.loc[rows["control"].isin(["blind", "shuffled"]), "regime"].unique()
     view = rows["inference"].astype(object).where(rows["control"] == "none", rows["control"].astype(object))
-    chosen = rows.assign(view=view)[view.isin(list(VIEWS)) & rows["regime"].isin(asked)]
+    chosen = rows.assign(view=view)[view.isin(list(VIEWS)) & rows["regime"].isin(controlled)]
     if chosen.empty:
         return pd.DataFrame(columns=COLUMNS)
     chosen = chosen.assign(task=chosen["task"].astype(object))
@@ -40,7 +40,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set; a row a task, fine above coarse; short grey bars are uniform guessing."""
+    """One column per data set, one row per task, fine above coarse; short grey bars are uniform guessing."""
     names = selections.datasets(table)
     lists = {name: _rows(table[table["dataset"] == name]) for name in names}
     longest = max(map(len, lists.values()))
@@ -69,7 +69,7 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:
-    """One data set: a point and interval a task and view."""
+    """One data set: a point with interval for each task and view."""
     for k, (view, (_, colour, marker)) in enumerate(VIEWS.items()):
         part = table[table["view"] == view].set_index(["level", "task"]).reindex(rows)
         error = [part["estimate"] - part["low"], part["high"] - part["estimate"]]

@@ -1,4 +1,4 @@
-"""What a low budget costs: lost information, or fewer tokens? down_up loses the first and keeps the second."""
+"""Does a low budget cost information or tokens? The control down_up loses the first and keeps the second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ["dataset", "level", "regime", "inference", "control", "tokens", "esti
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x view of the models that were asked the down_up control (as a rule native's).
+    """One row per data set x level x view, of the models evaluated with the down_up control (usually native).
 
     Views: native, each down_up rung, and the fixed rung of the same side. Empty without a down_up control.
     """
@@ -24,8 +24,8 @@ def build(study: StudyData) -> pd.DataFrame:
     controls = rows[rows["control"] == "down_up"]
     sides = {style.rung(policy) for policy in controls["inference"]}
     views = {"native", *controls["inference"], *(f"fixed-{side}" for side in sides)}
-    asked = rows["regime"].isin(controls["regime"].unique())
-    chosen = rows[asked & rows["inference"].isin(views) & rows["control"].isin(["none", "down_up"])]
+    controlled = rows["regime"].isin(controls["regime"].unique())
+    chosen = rows[controlled & rows["inference"].isin(views) & rows["control"].isin(["none", "down_up"])]
     if controls.empty:
         return pd.DataFrame(columns=COLUMNS)
     by = ["dataset", "level", "regime", "inference", "control"]
@@ -35,7 +35,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A row a data set, a column a level; a line a view, from native down."""
+    """One row per data set, one column per level; one line per view, from native down."""
     names = selections.datasets(table)
     levels = [level for level in style.LEVELS if (table["level"] == level).any()]
     views = _order(table)
@@ -54,7 +54,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def _order(table: pd.DataFrame) -> list[str]:
-    """native, then for each side from high to low: down_up, fixed."""
+    """native, then down_up and fixed for each side from high to low."""
     return sorted(
         table["inference"].unique(),
         key=lambda v: (v != "native", -(style.rung(v) or 0), v.startswith("fixed")),

@@ -12,7 +12,7 @@ from medstudy.report import selections, style
 from medstudy.report.study_data import StudyData
 
 TITLE = "Learning curves"
-BINS = 40  # windows a run over which the training loss is averaged
+BINS = 40  # windows per run over which the training loss is averaged
 LOSSES = {"loss": "training loss,\nnats a question", "val_loss": "validation loss,\nnats a question"}
 AXES = {"images_seen": "images seen", "visual_tokens": "visual tokens, millions"}
 COLUMNS = ["quantity", "regime", "seed", "images_seen", "visual_tokens", "value"]
@@ -56,7 +56,7 @@ def _run(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """Two by two panels: a row a loss, a column an x axis; thin lines are seeds, thick ones their mean."""
+    """Two by two panels: one row per loss, one column per x axis; thin lines are seeds, thick lines their mean."""
     fig = fig or style.new_figure(style.DOUBLE, 4.2)
     axes = fig.subplots(2, 2, sharey="row")
     for row, (quantity, ylabel) in zip(axes, LOSSES.items(), strict=True):

@@ -1,4 +1,4 @@
-"""The train x inference grid task by task: one panel a regime, one row a task."""
+"""The train x inference grid by task: one panel per regime, one row per task."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from medstudy.statistics import summarise
 TITLE = "Training against inference resolution, task by task"
 COLUMNS = ["dataset", "level", "task", "regime", "inference", "budget_pixels", "estimate", "low", "high",
            "n_questions", "n_images", "n_seeds"]
-PANELS = 3  # regimes side by side: native, the low one and mixed where they were run
+PANELS = 3  # regimes side by side: native, low and mixed if they were run
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x task x regime x inference policy: `summarise`, of at most three regimes."""
+    """One row per data set x level x task x regime x inference policy: `summarise`, of at most three regimes."""
     rows = selections.plain(study.scores)
     wanted = [r for r in ("native", study.low, "mixed") if r in set(rows["regime"].unique())]
     rows = rows[rows["regime"].isin(wanted or selections.regimes(rows)[:PANELS])]
@@ -29,7 +29,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A panel a regime; rows are tasks (data set by data set, fine above coarse), columns inference policies."""
+    """One panel per regime; rows are tasks (by data set, fine above coarse), columns inference policies."""
     regimes, lines = selections.regimes(table), _lines(table)
     fig = fig or style.new_figure(style.DOUBLE, 0.8 + 0.15 * len(lines))
     axes = fig.subplots(1, len(regimes), squeeze=False, sharey=True)[0]
@@ -47,7 +47,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def _lines(table: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """(data set, level, task) from top to bottom; a line without a task is the heading of the lines below it."""
+    """(data set, level, task) from top to bottom; an empty task marks the heading of the lines below."""
     keys = set(table[["dataset", "level", "task"]].itertuples(index=False, name=None))
     keys |= {(name, level, "") for name, level, _ in keys}
     order = selections.datasets(table)

@@ -19,7 +19,7 @@ ALL = "all families"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x panel ("all families" or a family) x regime x inference policy: `summarise`."""
+    """One row per data set x panel ("all families" or a family) x regime x inference policy: `summarise`."""
     rows = selections.plain(study.scores)
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
@@ -32,7 +32,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set, a row a panel; the cell holds the score and half the width of its interval, in %."""
+    """One column per data set, one row per panel; the cell holds the score and half the width of its interval, in %."""
     names, regimes = selections.datasets(table), selections.regimes(table)
     panels = {n: [ALL, *sorted(set(table.loc[table["dataset"] == n, "panel"]) - {ALL})] for n in names}
     rows = max(map(len, panels.values()))

@@ -16,10 +16,10 @@ COLUMNS = ["dataset", "family", "images", "low_px", "high_px", "share"]
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """Histogram rows: dataset, family, images (n of the family), low_px, high_px (bin of sqrt(h x w)), share.
+    """Histogram rows: dataset, family, images (in the family), low_px, high_px (bin of sqrt(h x w)), share.
 
-    The ladder's budgets follow as rows with family "budget": low_px = the rung's side, share = the share of all the
-    data set's images that are larger, so shrunk.
+    Then the ladder's budgets as rows with family "budget": low_px = the rung's side, share = the share of the data
+    set's images that are larger and therefore shrunk.
     """
     if study.examples.empty:
         return pd.DataFrame(columns=[*COLUMNS, "policy"])
@@ -31,7 +31,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def _edges(sides: pd.Series) -> np.ndarray:
-    """Bin edges, eight an octave, over all the data sets."""
+    """Bin edges, eight per octave, over all data sets."""
     low, high = np.floor(np.log2(sides.min()) * 8), np.ceil(np.log2(sides.max() + 1) * 8)
     return 2 ** (np.arange(low, high + 1) / 8)
 
@@ -61,7 +61,7 @@ def _budgets(sized: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """One row a family, one column a data set; dashed lines mark the ladder's budgets."""
+    """One row per family, one column per data set; dashed lines mark the ladder's budgets."""
     bins, budgets = table[table["family"] != "budget"], table[table["family"] == "budget"]
     names = selections.datasets(bins)
     families = {name: sorted(bins.loc[bins["dataset"] == name, "family"].unique()) for name in names}

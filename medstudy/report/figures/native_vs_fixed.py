@@ -19,7 +19,7 @@ ALL = "all tasks"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x task (or "all tasks") x fixed regime: `differences` of native minus fixed.
+    """One row per data set x level x task (or "all tasks") x fixed regime: `differences` of native minus fixed.
 
     Both are trained and run at their own resolution. Holm's correction is over the tasks of a data set and regime;
     the rows "all tasks" are a family of their own.
@@ -43,7 +43,7 @@ def _differences(native: pd.DataFrame, low: pd.DataFrame, level: float) -> pd.Da
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set; a row a task, fine above coarse; x is the gain of native in points."""
+    """One column per data set, one row per task, fine above coarse; x is the gain of native in points."""
     names = selections.datasets(table)
     lists = {name: _rows(table[table["dataset"] == name]) for name in names}
     height = 0.95 + 0.17 * max(map(len, lists.values()))

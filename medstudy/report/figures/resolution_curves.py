@@ -1,4 +1,4 @@
-"""Score against inference resolution, one line a training regime, fine and coarse questions apart."""
+"""Score against inference resolution, one line per training regime, separately for fine and coarse questions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ["dataset", "level", "regime", "inference", "budget_pixels", "side_px"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x regime x inference policy: `summarise`, mean shown side and visual tokens."""
+    """One row per data set x level x regime x inference policy: `summarise`, mean shown side and visual tokens."""
     rows = selections.plain(study.scores)
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
@@ -28,7 +28,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A row a data set, a column a level; bands are intervals; ringed points are aligned."""
+    """One row per data set, one column per level; bands are intervals; points with a black edge are aligned."""
     names = selections.datasets(table)
     levels = [level for level in style.LEVELS if (table["level"] == level).any()]
     fig = fig or style.new_figure(style.DOUBLE, 0.5 + 2.3 * len(names))
@@ -55,8 +55,8 @@ def panel(table: pd.DataFrame, ax: Axes) -> Axes:
             line["side_px"], line["low"], line["high"], color=look["color"], alpha=0.13, linewidth=0
         )
         ax.plot(line["side_px"], line["estimate"], **look)
-        home = line[line["aligned"]]
-        ax.plot(home["side_px"], home["estimate"], **look, ls="", ms=7, markeredgecolor="black", zorder=5)
+        aligned = line[line["aligned"]]
+        ax.plot(aligned["side_px"], aligned["estimate"], **look, ls="", ms=7, markeredgecolor="black", zorder=5)
     ax.axhline(table["chance"].iloc[0], color=style.GREY, linewidth=0.8, linestyle=":")
     style.rung_axis(ax, table.drop_duplicates("inference").sort_values("side_px"))
     style.percent_axis(ax.yaxis)

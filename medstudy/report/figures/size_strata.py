@@ -16,7 +16,7 @@ COLUMNS = ["dataset", "level", "stratum", "order", "regime", "inference", "estim
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x stratum (thirds of the images by native pixels) x regime, aligned inference."""
+    """One row per data set x level x stratum (thirds of the images by native pixels) x regime, aligned inference."""
     rows = selections.aligned(study.scores)
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
@@ -33,7 +33,7 @@ def _strata(rows: pd.DataFrame, level: float) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A row a data set, a column a level; regimes stand side by side in each stratum."""
+    """One row per data set, one column per level; in each stratum, regimes side by side."""
     names = selections.datasets(table)
     levels = [level for level in style.LEVELS if (table["level"] == level).any()]
     fig = fig or style.new_figure(style.DOUBLE, 0.6 + 1.9 * len(names))

@@ -19,7 +19,7 @@ COLUMNS = ["dataset", "measure", "cost", "regime", "spent", "front", "estimate",
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x measure x cost x regime; spent in the units of `COSTS`, mean over seeds; front = Pareto.
+    """One row per data set x measure x cost x regime; spent in the units of `COSTS`, mean over seeds; front = Pareto.
 
     measure "aligned": at the policy that matches training (native for mixed, add and curriculum); "ladder": every
     rung weighs the same.
@@ -45,7 +45,7 @@ def _front(part: pd.DataFrame) -> pd.Series:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A row a data set and measure, a column a cost; the step line joins the Pareto front."""
+    """One row per data set and measure, one column per cost; the step line joins the Pareto front."""
     names = selections.datasets(table)
     bands = [(name, measure) for name in names for measure in MEASURES]
     fig = fig or style.new_figure(style.DOUBLE, 0.5 + 1.6 * len(bands))
@@ -63,7 +63,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def panel(table: pd.DataFrame, ax: Axes) -> Axes:
-    """One cost: a point and interval a regime, the front as steps."""
+    """One cost: a point with interval for each regime, the front as steps."""
     front = table[table["front"]].sort_values("spent")
     ax.step(front["spent"], front["estimate"], where="post", color=style.GREY, linewidth=0.9, zorder=1)
     for row in table.itertuples():

@@ -23,24 +23,24 @@ TITLE = "The same image from low to native resolution, with every regime's answe
 PANELS = 5  # rungs drawn; more do not fit a page
 LEGEND, HEADING = 0.45, 0.32  # inches, two lines each
 WIDTH = 17  # characters of an answer
-IMAGES = 6  # rows drawn, the phantom's families first
-GLYPHS = dict(zip("osD^v<>PX*", "●■◆▲▼◀▶✚✖★", strict=True))  # of the markers of `style.regime_style`
+IMAGES = 6  # rows drawn, first the phantom's families
+GLYPHS = dict(zip("osD^v<>PX*", "●■◆▲▼◀▶✚✖★", strict=True))  # for the markers of `style.regime_style`
 COLUMNS = ["dataset", "family", "image_id", "question_id", "task", "question", "detail_px", "answer", "reference",
            "inference", "budget_pixels", "shown_height", "shown_width", "visual_tokens", "interpolation", "regime",
            "given", "correct", "seeds"]
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row an image x rung x regime: the most common answer over seeds, `correct` = seeds scored 0.5 or more.
+    """One row per image x rung x regime: the most common answer over seeds, `correct` = seeds scored 0.5 or more.
 
-    One image a family, data set by data set: of the fine questions on images that may be rendered, the one whose
-    detail is nearest to the family's median (ties: first by id). The choice does not look at the answers.
+    One image per family of each data set: among fine questions on images that may be rendered, the one whose detail is
+    closest to the family's median (ties: first by id). The choice does not depend on answers.
     """
     rows = selections.plain(study.scores)
     image = rows.groupby(["dataset", "image_id"], sort=False, observed=True).ngroup()
     once = rows.loc[~image.duplicated(), ["dataset", "image_id"]]
-    there = np.array([pair in study.images for pair in once.itertuples(index=False, name=None)], bool)
-    rows = rows[there[image] & rows["render"]]
+    rendered = np.array([pair in study.images for pair in once.itertuples(index=False, name=None)], bool)
+    rows = rows[rendered[image] & rows["render"]]
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     families = [
@@ -53,7 +53,7 @@ def build(study: StudyData) -> pd.DataFrame:
     chosen = rows[rows["image_id"].isin(keys["image_id"]) & rows["question_id"].isin(keys["question_id"])]
     chosen = chosen.merge(keys, on=["dataset", "image_id", "question_id"])
     chosen = chosen[chosen["inference"].isin(selections.spread(selections.ladder(rows), PANELS))]
-    known = _asked(chosen, study.examples)
+    known = _questions(chosen, study.examples)
     references = [_reference(a, o) for a, o in zip(chosen["answer"], known["options"], strict=True)]
     return _answers(chosen.assign(question=known["text"].fillna(chosen["task"]), reference=references))
 
@@ -70,8 +70,8 @@ def _typical(rows: pd.DataFrame) -> dict:
     return best[["dataset", "image_id", "question_id"]].to_dict()
 
 
-def _asked(rows: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
-    """text and options of each row's question; missing where `examples` does not carry them."""
+def _questions(rows: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
+    """Text and options of each row's question; missing if `examples` lacks them."""
     keys = ["dataset", "image_id", "question_id"]
     if not set(keys) <= set(examples.columns):
         return pd.DataFrame(index=rows.index, columns=["text", "options"])
@@ -80,7 +80,7 @@ def _asked(rows: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reference(answer: str, options: object) -> str:
-    """The answer; of a choice also its option's text: "B (left lung)"."""
+    """The answer; for a choice with its option's text: "B (left lung)"."""
     place = LETTERS.find(answer) if len(answer) == 1 else -1
     return f"{answer} ({options[place]})" if np.ndim(options) and 0 <= place < len(options) else answer
 
@@ -99,7 +99,7 @@ def _mode(answers: pd.Series) -> str:
 
 
 def draw(table: pd.DataFrame, images: Mapping[str, Image.Image | Picture], fig: Figure | None = None) -> Figure:
-    """A row an image, a column a rung; under each panel the answer of every regime and how many seeds were right."""
+    """One row per image, one column per rung; below each panel every regime's answer and how many seeds were right."""
     policies = selections.ladder(table)
     questions = pd.concat(
         table[table["dataset"] == name].drop_duplicates(["image_id", "question_id"])
@@ -151,7 +151,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, image: Image.Image, regimes: list[str])
 
 
 def _answer(ax: Axes, row: Any, line: int) -> None:
-    """One line under the image: the regime's marker, its answer, and how many of its seeds were right."""
+    """One line below the image: the regime's marker, its answer, and how many of its seeds were right."""
     look = style.regime_style(row.regime)
     words = textwrap.shorten(row.given, WIDTH, placeholder="…") or row.given[: WIDTH - 1] + "…"
     ax.annotate(
@@ -169,8 +169,8 @@ def _answer(ax: Axes, row: Any, line: int) -> None:
 
 
 def shown(image: Image.Image | Picture, height: int, width: int, interpolation: str) -> np.ndarray:
-    """The pixels that the model gets: uint8 [height, width, 3]."""
-    from medstudy.engine import views  # torch: of all figures this one alone needs it
+    """The pixels that the model receives: uint8 [height, width, 3]."""
+    from medstudy.engine import views  # loads torch, which no other figure needs
 
     size = Size(int(height), int(width))
     return views.render(image, Shown("", (size,), size, 0), interpolation).numpy()

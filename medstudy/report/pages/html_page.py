@@ -142,7 +142,7 @@ def _context(
         "differing": differing(runs),
         "checkpoints": index_page.checkpoints(data.scores),
         "parameters": _parameters(study),
-        "beside": [name for name in ("claims.csv", "README.md") if (folder / name).is_file()],
+        "other_files": [name for name in ("claims.csv", "README.md") if (folder / name).is_file()],
         "hashes": [
             (run.job.name, Path(file).name, digest)
             for run in runs
@@ -230,7 +230,7 @@ def table(folder: Path, entry: tables.Entry) -> dict[str, Any]:
 
 
 def stages(runs: list[Run]) -> list[dict[str, Any]]:
-    """One row a stage in the order of work: its runs, device time, share of the total, peak memory and devices."""
+    """One row per stage in the order of work: its runs, device time, share of the total, peak memory and devices."""
     parts: dict[str, list[Run]] = {}
     for run in runs:
         parts.setdefault(run.job.stage, []).append(run)

@@ -1,4 +1,4 @@
-"""The numbers that the paper's first author's code reports, by data set, regime and inference policy, beside ours."""
+"""The metrics of the paper's first author next to ours, by data set, regime and inference policy."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from medstudy.scoring import author_report
 
 TITLE = "The author's metrics"
 DECODING = (
-    "The author's decoding was not asked for in this study (`evaluation.author` in its params), so that only greedy "
-    "answers stand here."
+    "This study does not use the author's decoding (`evaluation.author` in its parameters), so all answers are greedy."
 )
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """`author_mode.table` of the plain grid, over all seeds; a decoding that was not asked for has no columns."""
+    """`author_report.table` without controls, over all seeds; a decoding that the study does not use has no columns."""
     rows = selections.plain(study.scores)
     if rows.empty:
         return pd.DataFrame()

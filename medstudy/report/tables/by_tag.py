@@ -1,4 +1,4 @@
-"""Native against low resolution by tag, modality and anatomy: means, paired differences and Holm's p."""
+"""Native against low resolution by tag, modality and anatomy: means, paired differences, Holm's p values."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ NAMES = {"native": "native_pct", "lower": "fixed_pct", "estimate": "difference_p
 
 
 def applies(study: StudyData) -> bool:
-    """Whether both were run: then questions may have been labelled."""
+    """Whether the study compares both regimes and its questions have labels."""
     return not build(study).empty
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x label x category: `tags.compare` of native and low regime, in % and points."""
-    cells = (selections.cell(study.scores, one, one) for one in ("native", study.low or ""))
+    """One row per data set x level x label x category: `tags.compare` of native and low regime, in % and points."""
+    cells = (selections.cell(study.scores, regime, regime) for regime in ("native", study.low or ""))
     table = tags.compare(*cells, level=study.level)
     if table.empty:
         return table

@@ -1,4 +1,4 @@
-"""Choices: what their answers score, and how many of them name no option or several, rung by rung."""
+"""Multiple-choice questions: their scores, and how many answers name no option or several, at each rung."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNTS = ["questions", "images", "seeds"]
 
 
 def applies(study: StudyData) -> bool:
-    """Whether the study asks choices."""
+    """Whether the study has multiple-choice questions."""
     return not _rows(study).empty
 
 
@@ -25,7 +25,7 @@ def _rows(study: StudyData) -> pd.DataFrame:
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime x inference policy: scores, and shares of answers that name none or several, in %."""
+    """One row per data set x regime x inference policy: scores, and answers that name none or several options, in %."""
     rows = _rows(study)
     if rows.empty:
         return pd.DataFrame()
@@ -33,8 +33,8 @@ def build(study: StudyData) -> pd.DataFrame:
     rows, table = rows.assign(**shares), pd.DataFrame()
     for value in ("strict", "author", "likelihood", *shares):
         if rows[value].notna().any():
-            found = columns.percent(summarise(rows, BY, value, study.level), f"{value}_pct")
-            table = found if table.empty else table.merge(found.drop(columns=COUNTS), on=BY, how="left")
+            part = columns.percent(summarise(rows, BY, value, study.level), f"{value}_pct")
+            table = part if table.empty else table.merge(part.drop(columns=COUNTS), on=BY, how="left")
     table = columns.in_order(table, regime=selections.regimes(table), inference=selections.ladder(rows))
     return table[[name for name in table if name not in COUNTS] + COUNTS]
 

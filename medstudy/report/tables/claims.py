@@ -1,4 +1,4 @@
-"""The claims under test: what the source states, our estimate, its interval, the verdict and why."""
+"""The claims: the source's value, our estimate with its interval, the verdict and its reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TITLE = "Claims"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """claims.csv, one row a claim: id, claim, source_value, estimate with its ends, verdict, why."""
+    """claims.csv, one row per claim: id, claim, source_value, estimate with its ends, verdict, why."""
     ends = {"low": "estimate_low", "high": "estimate_high"}
     return study.claims.rename(columns=ends)
 

@@ -1,4 +1,4 @@
-"""What was learnt from and tested on: images, questions and sizes of every data set and family."""
+"""The data: images, questions and sizes of every data set and family."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "val", "test")
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x family: images and questions a split, native sides (px), detail sizes (px), tags."""
+    """One row per data set x family: images and questions per split, native sides (px), detail sizes (px), tags."""
     if study.examples.empty:
         return pd.DataFrame()
     cells = study.examples.groupby(["dataset", "family"])

@@ -1,4 +1,4 @@
-"""Leakage: how many images of an evaluation stand in an earlier split, of the same data set or of another."""
+"""Leakage: how many images of an evaluation split are also in an earlier split, of its data set or of another."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pandas as pd
 
 from medstudy.report.study_data import StudyData
 
-TITLE = "Images that stand in more than one split"
+TITLE = "Images in more than one split"
 COLUMNS = ["dataset", "split", "images", "of_dataset", "of_split", "exact", "near", "group", "share_pct", "repeats"]
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a val or test split and earlier split that shares images with it; one without any for every other."""
+    """One row per pair of a val or test split and an earlier split that share images; one row for a split without."""
     return study.leaks[[*COLUMNS, "allowed"]] if len(study.leaks) else pd.DataFrame()
 
 

@@ -15,7 +15,7 @@ ALL = "all kinds"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x kind (or "all kinds") x regime: the author's and the strict score, % with intervals."""
+    """One row per data set x kind (or "all kinds") x regime: the author's and the strict score, % with intervals."""
     rows = selections.aligned(study.scores)
     if rows.empty:
         return pd.DataFrame()

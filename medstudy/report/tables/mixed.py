@@ -1,4 +1,4 @@
-"""Mixed, added and curriculum training against native and fixed training, with what each costs."""
+"""Mixed, add and curriculum training against native and fixed training, with their costs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ORDER = ["dataset", "trained", *(f"{name}{end}" for name in _MEASURES for end in
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime: scores at native and low inference and over the ladder, against aligned models."""
+    """One row per data set x regime: scores at native and low inference and over the ladder, against aligned models."""
     rows = selections.plain(study.scores)
-    found = [
+    cells = [
         {"dataset": name, "trained": regime} | _row(rows[rows["dataset"] == name], regime, study)
         for name in selections.datasets(rows)
         for regime in selections.regimes(rows)
         if regime != "base"
     ]
-    table = pd.DataFrame(found).reindex(columns=[c for c in ORDER if any(c in row for row in found)])
-    return table.merge(_cost(study.training), on="trained", how="left") if found else pd.DataFrame([])
+    table = pd.DataFrame(cells).reindex(columns=[name for name in ORDER if any(name in row for row in cells)])
+    return table.merge(_cost(study.training), on="trained", how="left") if cells else pd.DataFrame()
 
 
 def _row(rows: pd.DataFrame, regime: str, study: StudyData) -> dict:

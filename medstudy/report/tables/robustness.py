@@ -14,7 +14,7 @@ NAMES = {"spearman": "Spearman ρ", "ace": "ACE", "rce": "RCE"}
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime x measure: `robustness` over all rungs."""
+    """One row per data set x regime x measure: `robustness` over all rungs."""
     rows = selections.plain(study.scores)
     if rows.empty or rows["inference"].nunique() < 2:
         return pd.DataFrame()

@@ -12,7 +12,7 @@ from medstudy.statistics import summarise
 
 TITLE = "Questions scored as sets"
 BY = ["dataset", "regime", "inference"]
-COUNTS = {"questions": "sets", "images": "groups"}  # `set_scores` has a row a set
+COUNTS = {"questions": "sets", "images": "groups"}  # `set_scores` has one row per set
 
 
 def applies(study: StudyData) -> bool:
@@ -21,7 +21,7 @@ def applies(study: StudyData) -> bool:
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime x inference policy of the plain grid: set accuracy and confusion in %."""
+    """One row per data set x regime x inference policy of the plain grid: set accuracy and confusion in %."""
     rows = selections.plain(study.scores)
     sets = set_scores(rows)
     if sets.empty:
@@ -37,7 +37,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def _confusion(sets: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Of pairs of choices that are to be told apart: the share given the same option, of those that name one each."""
+    """Pairs with different references that got the same option for both, among pairs where each answer names one."""
     table = columns.percent(summarise(sets, BY, "confused", level), "confusion_pct")
     return table[[*BY, "confusion_pct", "confusion_pct_low", "confusion_pct_high", "questions"]].rename(
         columns={"questions": "pairs"}

@@ -1,4 +1,4 @@
-"""What each task asks: its family, level and kind, one question of it, and the answers it takes."""
+"""The tasks: family, level and kind, an example question, and possible answers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from medstudy.scoring import score
 
 TITLE = "Tasks"
 HIDDEN = "not shown"
-ANSWERS = 6  # listed; of more, the first and how many there are
+ANSWERS = 6  # answers listed; if there are more, the first ones and their number
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x family x task x kind of the test split: level, an example question, answers, counts."""
+    """One row per data set x family x task x kind of the test split: level, an example question, answers, counts."""
     if study.examples.empty:
         return pd.DataFrame()
     test = study.examples[study.examples["split"] == "test"]
@@ -38,9 +38,9 @@ def _row(rows: pd.DataFrame) -> dict:
 def _answers(rows: pd.DataFrame) -> str:
     """The options of a choice, else the reference answers."""
     lettered = rows["kind"].iloc[0] == "choice"
-    found = sorted({option for options in rows["options"] for option in options} if lettered else set(rows["answer"]))
-    more = f", … ({len(found)})" if len(found) > ANSWERS else ""
-    return ", ".join(found[:1] if rows["kind"].iloc[0] == "description" else found[:ANSWERS]) + more
+    answers = sorted({option for options in rows["options"] for option in options} if lettered else set(rows["answer"]))
+    more = f", … ({len(answers)})" if len(answers) > ANSWERS else ""
+    return ", ".join(answers[:1] if rows["kind"].iloc[0] == "description" else answers[:ANSWERS]) + more
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
