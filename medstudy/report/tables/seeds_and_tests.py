@@ -13,7 +13,7 @@ TITLE = "Seeds and tests"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row per data set x level x comparison that was run: difference (points), each seed's, Cohen's h, p, Holm's p."""
+    """One row per data set x level x comparison run: difference (points), each seed's, Cohen's h, p, Holm's p."""
     rows = selections.tested(study.scores)
     comparisons = [
         row

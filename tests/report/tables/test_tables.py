@@ -73,7 +73,7 @@ def test_author_s_metrics_are_those_of_scoring(small, phantom):
     assert found.loc["open F1", "greedy_author_pct"] == pytest.approx(100 * rows["f1"].mean())
     assert found.loc["open F1", "strict_mode_pct"] == pytest.approx(100 * rows["strict_f1"].mean())
     assert not {"author_mode_pct", "sampled_standard_pct"} & set(table)
-    assert "not asked for" in author_scores.caption(table, small)
+    assert "does not use the author's decoding" in author_scores.caption(table, small)
 
 
 def test_author_mode_stands_beside_strict_mode_and_moves_nothing_else(small, phantom):
