@@ -41,7 +41,7 @@ def test_the_table_has_every_claim_and_exactly_its_columns(table):
     assert table["why"][5:].str.contains("Rule: supported if .*; not supported if .*; else inconclusive.").all()
 
 
-def test_sources_are_quoted_as_they_state_it(table):
+def test_sources_are_quoted(table):
     quoted = {"C1": "+0.54 % to +6.8 % per task", "C1b": "+12.7 % average",
               "C2": "down by up to 48.7 %", "C3": "average loss limited to 1.0 %",
               "C3b": "92 % of native performance for +5 % training cost"}
@@ -77,7 +77,7 @@ def test_models_that_ignore_the_image_give_no_verdict(scores):
     assert table.loc[need_image, "why"].str.contains("No verdict: .* without an image").all()
 
 
-def test_added_cost_beyond_five_per_cent_does_not_pass_for_five(scores):
+def test_added_cost_above_five_per_cent_is_not_reproduced(scores):
     log = training(WITH_ADD)
     log.loc[log["regime"] == "add-84", "visual_tokens"] *= 2
     row = row_of("C3b", scores, log)
@@ -118,7 +118,7 @@ def test_the_low_regime_is_a_parameter():
     assert row_of("C1", scoring_score.score(frame))["verdict"] == "not run"
 
 
-def test_only_test_rows_and_uncontrolled_ones_count(scores):
+def test_only_test_rows_without_controls_count(scores):
     extra = pd.concat([scores, scores.assign(split="train", score=0.0)])
     pd.testing.assert_frame_equal(claims.claims_table(extra), claims.claims_table(scores))
 

@@ -54,8 +54,8 @@ class Effects:
 
 def side_of(policy: str) -> float:
     """The side of the pixel budget of a policy label: 84 for "fixed-84", the native cap for every other."""
-    found = re.fullmatch(r"(?:fixed|square|pad)-(\d+)", policy)
-    return float(found[1]) if found else float(NATIVE_CAP)
+    match = re.fullmatch(r"(?:fixed|square|pad)-(\d+)", policy)
+    return float(match[1]) if match else float(NATIVE_CAP)
 
 
 def predictions(n_images: int = 80, seeds: int = 3, regimes=REGIMES, rungs=RUNGS, controls=CONTROLS,
@@ -81,7 +81,7 @@ def predictions(n_images: int = 80, seeds: int = 3, regimes=REGIMES, rungs=RUNGS
 
 
 def _items(n_images: int, rng) -> pd.DataFrame:
-    """One row a question: the image's size and tags, the reference answer and one wrong answer."""
+    """One row per question: the image's size and tags, the reference answer and one wrong answer."""
     rows = []
     families = list(FAMILIES)
     for i in range(n_images):
