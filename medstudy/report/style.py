@@ -155,11 +155,11 @@ def regime_order(regimes: Iterable[str]) -> list[str]:
 
 def percent_axis(axis: Axis, points: bool = False) -> None:
     """Tick labels in per cent for scores in [0, 1], or in signed percentage points for their differences."""
-    form = (
-        (lambda v, _: f"{100 * v:+.3g}" if abs(v) > 1e-9 else "0")
-        if points
-        else (lambda v, _: f"{100 * v:.3g}")
-    )
+    def form(value: float, _: int) -> str:
+        if points:
+            return f"{100 * value:+.3g}" if abs(value) > 1e-9 else "0"
+        return f"{100 * value:.3g}"
+
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(FuncFormatter(form))
 
@@ -174,9 +174,7 @@ def rung_axis(ax: Axes, sizes: pd.DataFrame) -> None:
     apart = np.diff(places, prepend=-np.inf) > 0.05 * np.ptp(places)
     groups = [part for _, part in sizes.groupby(np.cumsum(apart))]
     ax.set_xscale("log", base=2)
-    ax.set_xticks(
-        [part["side_px"].iloc[0] for part in groups], [_tick(part) for part in groups], fontsize=6.3
-    )
+    ax.set_xticks([part["side_px"].iloc[0] for part in groups], [_tick(part) for part in groups], fontsize=6.3)
     ax.xaxis.set_minor_locator(NullLocator())
     if len(groups[-1]) > 1:  # close to its neighbour, with space on its right
         ax.get_xticklabels()[-1].set_horizontalalignment("left")
@@ -206,9 +204,7 @@ def heatmap(
 def regime_legend(fig: Figure, regimes: list[str], columns: int = 6) -> None:
     """One legend above all panels: regimes with their colours and markers."""
     handles = [Line2D([], [], label=regime_label(r), **regime_style(r)) for r in regimes]
-    fig.legend(
-        handles=handles, loc="outside upper center", ncols=min(columns, len(handles)), title="trained at"
-    )
+    fig.legend(handles=handles, loc="outside upper center", ncols=min(columns, len(handles)), title="trained at")
 
 
 def footnote(fig: Figure, text: str) -> Bbox | None:

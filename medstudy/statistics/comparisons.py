@@ -161,9 +161,7 @@ def differences(
     return table.assign(**holm(table["p"])[["p_holm", "family_size"]])
 
 
-def relative_change(
-    a: pd.DataFrame, b: pd.DataFrame, value: str = "score", level: float = 0.95
-) -> RelativeChange:
+def relative_change(a: pd.DataFrame, b: pd.DataFrame, value: str = "score", level: float = 0.95) -> RelativeChange:
     """mean(a) / mean(b) - 1 over the same questions, with the interval of the log ratio (delta method).
 
     If every answer of a is wrong, the log is undefined: the upper end is then Wilson's for a, divided by mean(b).

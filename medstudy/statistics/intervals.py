@@ -150,9 +150,7 @@ def _ends(mean: float, sizes: Spread, level: float) -> tuple[float, float]:
     return wilson(mean, sizes.n_images, special.ndtri((1 + level) / 2))
 
 
-def summarise(
-    scores: pd.DataFrame, by: Sequence[str], value: str = "score", level: float = 0.95
-) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame, by: Sequence[str], value: str = "score", level: float = 0.95) -> pd.DataFrame:
     """`mean_interval` of every cell. Columns: those of `by`, estimate, low, high, n_questions, n_images, n_seeds."""
     by = list(by)
     rows = coded(scores, value)

@@ -63,9 +63,7 @@ def _psi(
     return chance + (1 - chance) * (1 - lapse) / (1 + np.exp(-slope * (x - x0)))
 
 
-def acuity(
-    scores: pd.DataFrame, value: str = "score", level: float = 0.95, n: int = 400, seed: int = 0
-) -> Acuity:
+def acuity(scores: pd.DataFrame, value: str = "score", level: float = 0.95, n: int = 400, seed: int = 0) -> Acuity:
     """The curve of one regime at one inference policy over its fine questions (needs detail_px and chance)."""
     fine = scores[scores["detail_px"].notna()]
     if fine.empty:

@@ -35,9 +35,7 @@ class Draws:
         return self.labels.index(label)
 
 
-def draw_means(
-    scores: pd.DataFrame, by: Sequence[str], value: str = "score", n: int = 2000, seed: int = 0
-) -> Draws:
+def draw_means(scores: pd.DataFrame, by: Sequence[str], value: str = "score", n: int = 2000, seed: int = 0) -> Draws:
     """The mean of every cell of `by`, and n joint draws of all of them.
 
     Every cell must hold answers of every seed. Raises DataError otherwise.

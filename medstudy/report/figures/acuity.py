@@ -87,10 +87,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 def _look(policy: str, policies: list[str]) -> dict:
     place = policies.index(policy) / max(1, len(policies) - 1)
-    return {
-        "color": matplotlib.colormaps["viridis"](0.82 * place),
-        "marker": "osD^v<>"[policies.index(policy) % 7],
-    }
+    return {"color": matplotlib.colormaps["viridis"](0.82 * place), "marker": "osD^v<>"[policies.index(policy) % 7]}
 
 
 def _panel(ax: Axes, table: pd.DataFrame, policies: list[str]) -> None:
@@ -100,9 +97,7 @@ def _panel(ax: Axes, table: pd.DataFrame, policies: list[str]) -> None:
         seen = part[part["row"] == "observed"].sort_values("detail_px")
         x = seen["detail_px"] * 2 ** (0.09 * (k - (len(policies) - 1) / 2))
         error = [seen["estimate"] - seen["low"], seen["high"] - seen["estimate"]]
-        ax.errorbar(
-            x, seen["estimate"], error, fmt=look["marker"], color=colour, markersize=3.2, linewidth=0.8
-        )
+        ax.errorbar(x, seen["estimate"], error, fmt=look["marker"], color=colour, markersize=3.2, linewidth=0.8)
         curve = part[part["row"] == "fit"]
         ax.plot(curve["detail_px"], curve["estimate"], color=colour, linewidth=1.4)
         for row in part[part["row"] == "threshold"].dropna(subset="detail_px").itertuples():
@@ -112,9 +107,7 @@ def _panel(ax: Axes, table: pd.DataFrame, policies: list[str]) -> None:
             ax.plot(row.detail_px, y, "|", color=colour, markersize=6, markeredgewidth=1.6,
                     transform=ax.get_xaxis_transform())
     ax.set_xscale("log", base=2)
-    ticks = 2.0 ** np.arange(
-        np.floor(np.log2(table["detail_px"].min())), np.log2(table["detail_px"].max()) + 0.5
-    )
+    ticks = 2.0 ** np.arange(np.floor(np.log2(table["detail_px"].min())), np.log2(table["detail_px"].max()) + 0.5)
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(-0.02, 1.03)
@@ -148,9 +141,7 @@ def _words(table: pd.DataFrame) -> str:
             continue
         of = {row.regime: _pixels(row) for row in top.itertuples()}
         rows = [f"{style.regime_label(regime)} {of[regime]}" for regime in selections.regimes(top)]
-        words.append(
-            f"Thresholds of {name} shown at {top['inference'].iloc[0]}, by training: {'; '.join(rows)}."
-        )
+        words.append(f"Thresholds of {name} shown at {top['inference'].iloc[0]}, by training: {'; '.join(rows)}.")
     return " ".join(words)
 
 

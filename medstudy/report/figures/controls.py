@@ -44,9 +44,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     names = selections.datasets(table)
     lists = {name: _rows(table[table["dataset"] == name]) for name in names}
     longest = max(map(len, lists.values()))
-    fig = fig or style.new_figure(
-        style.SINGLE * 1.3 if len(names) == 1 else style.DOUBLE, 0.95 + 0.18 * longest
-    )
+    fig = fig or style.new_figure(style.SINGLE * 1.3 if len(names) == 1 else style.DOUBLE, 0.95 + 0.18 * longest)
     axes = fig.subplots(1, len(names), squeeze=False)[0]
     for index, (ax, name) in enumerate(zip(axes, names, strict=True)):
         panel(table[table["dataset"] == name], ax, lists[name])

@@ -72,15 +72,11 @@ def panel(part: pd.DataFrame, ax: Axes) -> Axes:
     """Points with intervals; blue keeps information and tokens, orange only the tokens, vermillion neither."""
     for y, (view, row) in enumerate(part.iterrows()):
         kind = view.split("-")[0]
-        look = {"native": (style.BLUE, "o"), "down_up": (style.ORANGE, "d")}.get(
-            kind, (style.VERMILLION, "s")
-        )
+        look = {"native": (style.BLUE, "o"), "down_up": (style.ORANGE, "d")}.get(kind, (style.VERMILLION, "s"))
         error = [[row["estimate"] - row["low"]], [row["high"] - row["estimate"]]]
         ax.errorbar(row["estimate"], y, xerr=error, color=look[0], fmt=look[1], markersize=5)
     if "native" in part.index:
-        ax.axvspan(
-            *part.loc["native", ["low", "high"]].astype(float), color=style.BLUE, alpha=0.08, linewidth=0
-        )
+        ax.axvspan(*part.loc["native", ["low", "high"]].astype(float), color=style.BLUE, alpha=0.08, linewidth=0)
     ax.set_ylim(len(part) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     style.percent_axis(ax.xaxis)

@@ -25,9 +25,7 @@ def build(study: StudyData) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     by = ["regime", "inference", "budget_pixels"]
     pooled = summarise(rows, ["dataset", *by], level=study.level).assign(panel=ALL)
-    families = summarise(rows, ["dataset", "family", *by], level=study.level).rename(
-        columns={"family": "panel"}
-    )
+    families = summarise(rows, ["dataset", "family", *by], level=study.level).rename(columns={"family": "panel"})
     return pd.concat([pooled, families], ignore_index=True)[COLUMNS]
 
 
@@ -44,9 +42,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
         for ax, panel in zip(column, panels[name], strict=False):
             part = table[(table["dataset"] == name) & (table["panel"] == panel)]
             drawn.append(heatmap(ax, part, regimes, selections.ladder(table), table["estimate"]))
-            ax.set_title(
-                f"{name}, {panel}", loc="left", fontsize=7.5, fontweight="bold" if panel == ALL else None
-            )
+            ax.set_title(f"{name}, {panel}", loc="left", fontsize=7.5, fontweight="bold" if panel == ALL else None)
         for ax in column[len(panels[name]) :]:
             ax.set_axis_off()
         column[len(panels[name]) - 1].tick_params(labelbottom=True)

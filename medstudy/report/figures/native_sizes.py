@@ -98,9 +98,7 @@ def _label(column: np.ndarray, name: str, marks: pd.DataFrame, families: int) ->
     last.set_xticks(ticks, [str(t) for t in ticks])
     last.xaxis.set_minor_formatter(NullFormatter())
     last.tick_params(labelbottom=True)
-    column[0].annotate(
-        name, (0, 1), (0, 22), xycoords="axes fraction", textcoords="offset points", fontweight="bold"
-    )
+    column[0].annotate(name, (0, 1), (0, 22), xycoords="axes fraction", textcoords="offset points", fontweight="bold")
     for row in marks.itertuples():
         column[0].annotate(
             style.rung_label(row.policy),

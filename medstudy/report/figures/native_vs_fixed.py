@@ -61,9 +61,7 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
     first = table[table["against"] == style.regime_order(table["against"])[0]]
     rank = first.assign(level=first["level"].map(list(style.LEVELS).index), task_rank=first["task"] != ALL)
     ordered = rank.sort_values(["level", "task_rank", "estimate"], ascending=[True, True, False])
-    return [
-        (list(style.LEVELS)[level], task) for level, task in zip(ordered["level"], ordered["task"], strict=True)
-    ]
+    return [(list(style.LEVELS)[level], task) for level, task in zip(ordered["level"], ordered["task"], strict=True)]
 
 
 def _panel(ax: Axes, table: pd.DataFrame, rows: list[tuple[str, str]], longest: int) -> None:
@@ -80,10 +78,7 @@ def _panel(ax: Axes, table: pd.DataFrame, rows: list[tuple[str, str]], longest: 
                 ax.errorbar(
                     part.loc[chosen, "estimate"],
                     y[chosen],
-                    xerr=[
-                        (part["estimate"] - part["low"])[chosen],
-                        (part["high"] - part["estimate"])[chosen],
-                    ],
+                    xerr=[(part["estimate"] - part["low"])[chosen], (part["high"] - part["estimate"])[chosen]],
                     fmt=style.regime_style(regime)["marker"],
                     color=colour,
                     markersize=size,

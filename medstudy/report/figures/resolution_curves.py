@@ -51,9 +51,7 @@ def panel(table: pd.DataFrame, ax: Axes) -> Axes:
         return ax
     for regime in selections.regimes(table):
         line, look = table[table["regime"] == regime].sort_values("budget_pixels"), style.regime_style(regime)
-        ax.fill_between(
-            line["side_px"], line["low"], line["high"], color=look["color"], alpha=0.13, linewidth=0
-        )
+        ax.fill_between(line["side_px"], line["low"], line["high"], color=look["color"], alpha=0.13, linewidth=0)
         ax.plot(line["side_px"], line["estimate"], **look)
         aligned = line[line["aligned"]]
         ax.plot(aligned["side_px"], aligned["estimate"], **look, ls="", ms=7, markeredgecolor="black", zorder=5)

@@ -63,9 +63,7 @@ def _typical(rows: pd.DataFrame) -> dict:
     fine = once.dropna(subset="detail_px")
     short = fine[fine["kind"] != "description"]  # an answer that fits under its image
     pool = short if len(short) else fine if len(fine) else once.assign(detail_px=1.0)
-    distance = (
-        np.log(pool["detail_px"].clip(lower=1)) - np.log(pool["detail_px"].clip(lower=1).median())
-    ).abs()
+    distance = (np.log(pool["detail_px"].clip(lower=1)) - np.log(pool["detail_px"].clip(lower=1).median())).abs()
     best = pool.assign(distance=distance).sort_values(["distance", "image_id", "question_id"]).iloc[0]
     return best[["dataset", "image_id", "question_id"]].to_dict()
 
@@ -88,9 +86,7 @@ def _reference(answer: str, options: object) -> str:
 def _answers(rows: pd.DataFrame) -> pd.DataFrame:
     by = [c for c in COLUMNS if c not in ("given", "correct", "seeds")]
     groups = rows.assign(hit=rows["score"] >= 0.5).groupby(by, dropna=False, sort=False, observed=True)
-    table = groups.agg(
-        given=("raw_text", _mode), correct=("hit", "sum"), seeds=("seed", "nunique")
-    ).reset_index()
+    table = groups.agg(given=("raw_text", _mode), correct=("hit", "sum"), seeds=("seed", "nunique")).reset_index()
     return selections.texts(table)[COLUMNS].sort_values(["family", "budget_pixels", "regime"], ignore_index=True)
 
 
@@ -111,10 +107,7 @@ def draw(table: pd.DataFrame, images: Mapping[str, Image.Image | Picture], fig: 
     top, *bands = fig.subfigures(
         1 + 2 * len(questions), 1, height_ratios=[LEGEND, *[HEADING, height] * len(questions)]
     )
-    handles = [
-        Line2D([], [], linestyle="", label=style.regime_label(r), **style.regime_style(r))
-        for r in regimes
-    ]
+    handles = [Line2D([], [], linestyle="", label=style.regime_label(r), **style.regime_style(r)) for r in regimes]
     top.legend(handles=handles, loc="center", ncols=min(6, len(handles)), title="answers of models trained at")
     for heading, band, question in zip(bands[::2], bands[1::2], questions.itertuples(), strict=True):
         heading.text(0.01, 0.5, _heading(question), va="center", fontsize=7.5)
