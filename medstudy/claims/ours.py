@@ -42,7 +42,7 @@ def _gain_at_level(study: StudyScores, level: str) -> Difference:
     native, low = study.aligned(study.native), study.aligned(study.low)
     if not (native["level"] == level).any():
         raise NotRun(f"needs {level} questions: a data set that knows the size of the deciding detail")
-    return paired_difference(native[native["level"] == level], low[low["level"] == level], level=study.level)
+    return paired_difference(native[native["level"] == level], low[low["level"] == level], confidence=study.confidence)
 
 
 @claim("O3", "Ours: native resolution gains more on fine than on coarse questions (points)")
@@ -51,7 +51,7 @@ def fine_over_coarse(study: StudyScores) -> Finding:
     native, low = study.aligned(study.native), study.aligned(study.low)
     if not {"fine", "coarse"} <= set(native["level"].unique()):
         raise NotRun("needs fine and coarse questions")
-    difference = contrast(native, low, "level", "fine", "coarse", level=study.level)
+    difference = contrast(native, low, "level", "fine", "coarse", confidence=study.confidence)
     fine, coarse = 100 * difference.mean_a, 100 * difference.mean_b
     return above_zero(difference, f"The gain is {fine:+.1f} points on fine and {coarse:+.1f} on coarse questions; the "
                                   f"estimate is their difference ({basis(difference)}).")
@@ -66,7 +66,7 @@ def mismatch_on_the_same_pixels(study: StudyScores) -> Finding:
     mismatched = [drawn.of(native, low), drawn.of(low, native)]
     matched = [drawn.of(low, low), drawn.of(native, native)]
     changes = drawn.means[mismatched] - drawn.means[matched]
-    lows, highs = simultaneous(changes, drawn.draws[:, mismatched] - drawn.draws[:, matched], study.level)
+    lows, highs = simultaneous(changes, drawn.draws[:, mismatched] - drawn.draws[:, matched], study.confidence)
     estimate, bottom, top = 100 * changes.min(), 100 * lows.min(), 100 * highs.min()
     at_low, at_native = 100 * changes
     return Finding(
@@ -82,10 +82,10 @@ def mismatch_on_the_same_pixels(study: StudyScores) -> Finding:
 def mixed_over_the_ladder(study: StudyScores) -> Finding:
     """Each question's score averaged over the rungs, mixed minus native training."""
     mixed, native = (_over_ladder(study, regime) for regime in (study.mixed, study.native))
-    gain = paired_difference(mixed, native, level=study.level)
+    gain = paired_difference(mixed, native, confidence=study.confidence)
     rungs = study.ladder["inference"].nunique()
-    return above_zero(gain, f"{study.mixed} minus {study.native} training, each question's score averaged over all "
-                            f"{rungs} rungs ({basis(gain)}).")
+    return above_zero(gain, f"Trained at {study.mixed} minus trained at {study.native}, each question's score averaged "
+                            f"over all {rungs} rungs ({basis(gain)}).")
 
 
 def _over_ladder(study: StudyScores, regime: str) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def uses_finer_detail(study: StudyScores) -> Finding:
     control = control[control["level"] == "fine"]
     if control.empty:
         raise NotRun(f"needs the control {label} and fine questions")
-    gain = paired_difference(aligned[aligned["level"] == "fine"], control, level=study.level)
+    gain = paired_difference(aligned[aligned["level"] == "fine"], control, confidence=study.confidence)
     why = (f"The same {study.native} models on fine questions, original images minus images downsampled to "
            f"{study.side}² and upsampled again, which keeps their number of visual tokens ({basis(gain)}). This claim "
            "was added after the 15-minute study had been analysed and before the larger one.")

@@ -27,22 +27,22 @@ NEGLIGIBLE = 1.0  # %: a smaller loss counts as none
 def native_beats_low(study: StudyScores) -> Finding:
     """The paired difference over all questions, with the range over tasks."""
     native, low = study.aligned(study.native), study.aligned(study.low)
-    gain = paired_difference(native, low, level=study.level)
-    relative = 100 * relative_change(native, low, level=study.level).estimate
+    gain = paired_difference(native, low, confidence=study.confidence)
+    relative = 100 * relative_change(native, low, confidence=study.confidence).estimate
     estimate, bottom, top = points(gain)
     return Finding(
         estimate, bottom, top, bottom > 0, top < SMALLEST_GAIN,
         f"Aligned {study.native} minus aligned {study.low} over all questions ({basis(gain)}), Cohen's h "
-        f"{gain.effect:.2f}, {relative:+.1f} % relative. {_task_range(native, low, study.level)} The source does not "
-        "say whether its % are points or relative.",
+        f"{gain.effect:.2f}, {relative:+.1f} % relative. {_task_range(native, low, study.confidence)} The source does "
+        "not say whether its % are points or relative.",
         "the interval is above 0", f"it is below the smallest gain, +{SMALLEST_GAIN}",
     )
 
 
-def _task_range(native: pd.DataFrame, low: pd.DataFrame, level: float) -> str:
-    tasks = differences(native, low, ["task"], level=level).sort_values("estimate")
+def _task_range(native: pd.DataFrame, low: pd.DataFrame, confidence: float) -> str:
+    tasks = differences(native, low, ["task"], confidence=confidence).sort_values("estimate")
     least, most = tasks.iloc[0], tasks.iloc[-1]
-    sure = tasks.loc[tasks["p_holm"] < 1 - level, "estimate"]
+    sure = tasks.loc[tasks["p_holm"] < 1 - confidence, "estimate"]
     return (f"By task {100 * least.estimate:+.1f} ({least.task}) to {100 * most.estimate:+.1f} points ({most.task}); "
             f"after Holm's correction over {len(tasks)} tasks, {(sure > 0).sum()} gain and {(sure < 0).sum()} lose.")
 
@@ -50,7 +50,8 @@ def _task_range(native: pd.DataFrame, low: pd.DataFrame, level: float) -> str:
 @claim("C1b", "The same gain, averaged over tasks (points)", "+12.7 % average")
 def native_beats_low_on_average(study: StudyScores) -> Finding:
     """The paired difference with the same weight for every task."""
-    gain = paired_difference(study.aligned(study.native), study.aligned(study.low), level=study.level, macro="task")
+    native, low = study.aligned(study.native), study.aligned(study.low)
+    gain = paired_difference(native, low, confidence=study.confidence, macro="task")
     estimate, bottom, top = points(gain)
     includes = bottom <= MEAN_GAIN <= top
     return needs_image(study, Finding(
@@ -69,7 +70,7 @@ def worst_mismatch(study: StudyScores) -> Finding:
     drawn, mismatched, matched = _mismatches(study)
     changes = drawn.means[mismatched] / drawn.means[matched] - 1
     redrawn = drawn.draws[:, mismatched] / np.maximum(drawn.draws[:, matched], 1e-9) - 1
-    lows, highs = simultaneous(changes, redrawn, study.level)
+    lows, highs = simultaneous(changes, redrawn, study.confidence)
     regime, rung = drawn.labels[mismatched[changes.argmin()]]
     estimate, bottom, top = 100 * changes.min(), 100 * max(-1.0, lows.min()), 100 * highs.min()
     return Finding(
@@ -103,12 +104,13 @@ def _mismatches(study: StudyScores) -> tuple[Draws, list[int], list[int]]:
        "average loss limited to 1.0 %")
 def mixed_recovers(study: StudyScores) -> Finding:
     """The relative loss of mixed against native training, both evaluated at native resolution."""
-    change = relative_change(study.cell(study.mixed, study.native), study.aligned(study.native), level=study.level)
+    mixed, native = study.cell(study.mixed, study.native), study.aligned(study.native)
+    change = relative_change(mixed, native, confidence=study.confidence)
     estimate, bottom, top = -100 * change.estimate, -100 * change.high, -100 * change.low
     return needs_image(study, Finding(
         estimate, bottom, top, top <= MIXED_LOSS, bottom > MIXED_LOSS,
-        f"{study.mixed} against {study.native} training, both evaluated at {study.native} ({basis(change)}); a "
-        "negative loss is a gain.",
+        f"Trained at {study.mixed} against trained at {study.native}, both evaluated at {study.native} "
+        f"({basis(change)}); a negative loss is a gain.",
         f"the interval's upper end is at most {MIXED_LOSS} %", "its lower end is above that",
     ))
 
@@ -117,14 +119,16 @@ def mixed_recovers(study: StudyScores) -> Finding:
        "of the native score, %; cost in visual tokens)", "92 % of native performance for +5 % training cost")
 def added_variants(study: StudyScores) -> Finding:
     """The share of the native score that the add regime reaches, with its added training cost."""
-    change = relative_change(study.cell(study.add, study.native), study.aligned(study.native), level=study.level)
+    added, native = study.cell(study.add, study.native), study.aligned(study.native)
+    change = relative_change(added, native, confidence=study.confidence)
     tokens, flops = (_added_cost(study, column) for column in ("visual_tokens", "flops"))
     estimate, bottom, top = (100 * (1 + x) for x in (change.estimate, change.low, change.high))
     cheap = round(tokens) <= ADDED_COST
     return needs_image(study, Finding(
         estimate, bottom, top, bottom >= ADDED_SHARE and cheap, top < ADDED_SHARE or not cheap,
-        f"{study.add} against {study.native} training, both evaluated at {study.native} ({basis(change)}). Added "
-        f"training cost: {tokens:+.1f} % visual tokens, {flops:+.1f} % FLOPs; it follows from the sizes of the images.",
+        f"Trained at {study.add} against trained at {study.native}, both evaluated at {study.native} "
+        f"({basis(change)}). Added training cost: {tokens:+.1f} % visual tokens, {flops:+.1f} % FLOPs; it follows from "
+        "the sizes of the images.",
         f"the interval's lower end is at least {ADDED_SHARE:g} % and the added visual tokens round to {ADDED_COST:g} % "
         "or less", f"its upper end is below {ADDED_SHARE:g} % or they round to more",
     ))

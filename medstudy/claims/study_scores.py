@@ -23,7 +23,7 @@ class StudyScores:
     low: str = "fixed-84"
     native: str = "native"
     mixed: str = "mixed"
-    level: float = 0.95
+    confidence: float = 0.95
     seed: int = 0
 
     @cached_property
@@ -63,7 +63,7 @@ class StudyScores:
         aligned = self.aligned(self.native)
         if blind.empty:
             raise NotRun("needs the blind control")
-        return paired_difference(aligned, blind, level=self.level)
+        return paired_difference(aligned, blind, confidence=self.confidence)
 
 
 def common_seeds(rows: pd.DataFrame) -> pd.DataFrame:

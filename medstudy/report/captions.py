@@ -31,7 +31,7 @@ def interval_words(study: StudyData) -> str:
     """What the intervals of means cover, as a part of a sentence for every caption."""
     seeds = study.scores.loc[is_plain(study.scores), "seed"].nunique()
     factors = "image groups and training seeds, both as random factors" if seeds > 1 else "image groups (one seed)"
-    return f"{study.level:.0%} intervals for a mean, over {factors}"
+    return f"{study.confidence:.0%} intervals for a mean, over {factors}"
 
 
 def estimate_words(table: pd.DataFrame) -> list[str]:

@@ -49,7 +49,7 @@ def test_pairing_cancels_effects_that_conditions_share(scores):
 def test_p_and_interval_agree(scores):
     native, mixed = at(scores, "native", "native"), at(scores, "mixed", "native")
     p = st.paired_difference(native, mixed).p
-    edge = st.paired_difference(native, mixed, level=1 - p)
+    edge = st.paired_difference(native, mixed, confidence=1 - p)
     assert min(abs(edge.low), abs(edge.high)) == pytest.approx(0, abs=1e-6)
 
 

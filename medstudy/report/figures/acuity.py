@@ -39,7 +39,7 @@ def build(study: StudyData) -> pd.DataFrame:
     chosen = fine[fine["inference"].isin(selections.spread(selections.ladder(fine), RUNGS))]
     middle = 2 ** (np.floor(np.log2(chosen["detail_px"])) + 0.5)
     by = ["dataset", "regime", "inference", "budget_pixels"]
-    observed = summarise(chosen.assign(detail_px=middle), [*by, "detail_px"], level=study.level).assign(
+    observed = summarise(chosen.assign(detail_px=middle), [*by, "detail_px"], confidence=study.confidence).assign(
         row="observed"
     )
     observed = observed[observed["n_images"] >= FEWEST]
@@ -51,7 +51,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def _fit(part: pd.DataFrame, key: dict, study: StudyData) -> pd.DataFrame:
-    fit = acuity(part, level=study.level, n=min(study.resamples, 400))
+    fit = acuity(part, confidence=study.confidence, n=min(study.resamples, 400))
     counts = {"chance": fit.chance, "n_questions": fit.n_questions, "n_images": fit.n_images, "n_seeds": fit.n_seeds}
     ends = {"detail_px": fit.threshold_px, "low": fit.low, "high": fit.high, "why": fit.why}
     threshold = pd.DataFrame([key | counts | ends | {"row": "threshold"}])
@@ -124,8 +124,8 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "sideways where they coincide. Curves are psychometric fits to all single answers (logistic in log size, "
         f"chance fixed, lapse rate free). **n.** {captions.count_words(fine)}. Bars on points are "
         f"{captions.interval_words(study)}. Ticks at the bottom are thresholds, half-way between chance and ceiling, "
-        f"with bootstrap {study.level:.0%} intervals over images and seeds. **How to read it.** The further left a "
-        f"curve, the smaller the details that the model sees. Points without a curve: the fit was not estimable. "
+        f"with bootstrap {study.confidence:.0%} intervals over images and seeds. **How to read it.** The further left "
+        f"a curve, the smaller the details that the model sees. Points without a curve: the fit was not estimable. "
         f"{_words(table)} The CSV has all thresholds."
     )
 

@@ -23,7 +23,7 @@ def build(study: StudyData) -> pd.DataFrame:
     if fine.empty:
         return pd.DataFrame(columns=COLUMNS)
     by = ["dataset", "regime", "inference", "budget_pixels"]
-    table = acuity_table(fine, by, level=study.level, n=min(study.resamples, 400))
+    table = acuity_table(fine, by, confidence=study.confidence, n=min(study.resamples, 400))
     table = table.merge(selections.shown_sizes(fine, ["dataset", "inference"]), on=["dataset", "inference"])
     scale = fine.groupby(["dataset", "inference"], observed=True)["scale"].mean().rename("mean_scale").reset_index()
     table = table.merge(selections.texts(scale), on=["dataset", "inference"])
@@ -73,9 +73,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "**Question.** Do models see smaller details if they are shown more pixels? **Method.** The threshold of the "
         "psychometric fit (half-way between chance and ceiling) to the fine questions of each training regime at each "
         "inference policy, in native pixels of the detail; both axes are logarithmic. "
-        f"**n.** {captions.count_words(fine)}. Bars are bootstrap {study.level:.0%} intervals over images and seeds; a "
-        f"bar that reaches the frame is open-ended. {missing} of {len(table)} thresholds were not estimable (the CSV "
-        "gives the reasons) and are not drawn. **How to read it.** Lower is sharper. The dotted line is the sampling "
-        "limit: a detail that the policy shows two pixels wide on average. No model can be far below it; a line that "
-        "stays above it is limited by the model, not by the pixels."
+        f"**n.** {captions.count_words(fine)}. Bars are bootstrap {study.confidence:.0%} intervals over images and "
+        f"seeds; a bar that reaches the frame is open-ended. {missing} of {len(table)} thresholds were not estimable "
+        "(the CSV gives the reasons) and are not drawn. **How to read it.** Lower is sharper. The dotted line is the "
+        "sampling limit: a detail that the policy shows two pixels wide on average. No model can be far below it; a "
+        "line that stays above it is limited by the model, not by the pixels."
     )

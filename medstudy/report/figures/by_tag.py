@@ -23,7 +23,8 @@ def build(study: StudyData) -> pd.DataFrame:
     For each label the `MOST` values with most questions; `values` counts all of them.
     """
     cells = (selections.cell(study.scores, regime, regime) for regime in ("native", study.low or ""))
-    table = tags.compare(*cells, level=study.level).assign(against=study.low or "", alpha=1 - study.level)
+    table = tags.compare(*cells, confidence=study.confidence)
+    table = table.assign(against=study.low or "", alpha=1 - study.confidence)
     values = table.groupby(["dataset", "label", "category"], sort=False)["n_questions"].sum().reset_index()
     rank = values.groupby(["dataset", "label"])["n_questions"].rank(method="first", ascending=False)
     many = values.groupby(["dataset", "label"])["category"].transform("size")
@@ -65,7 +66,7 @@ def _short(name: str) -> str:
 
 
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]], longest: int) -> Axes:
-    """One data set: a point with interval for each value and level, filled if Holm's p is below 1 - level."""
+    """One data set: a point with interval for each value and level, filled if Holm's p is significant."""
     levels = [level for level in style.LEVELS if (table["level"] == level).any()]
     for k, level in enumerate(levels):
         part = table[table["level"] == level].set_index(["label", "category"]).reindex(rows)
@@ -103,7 +104,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         f"model trained and run at native resolution minus the model trained and run at {low}, paired question by "
         "question, for each value of the questions' tags and of the images' modality, anatomy and family. A label "
         f"that groups the questions exactly like another one is left out. **n.** {captions.count_words(rows)}; the "
-        f"number of questions of each value is in brackets. Bars are {study.level:.0%} intervals of the paired "
+        f"number of questions of each value is in brackets. Bars are {study.confidence:.0%} intervals of the paired "
         "difference, with image groups and training seeds as random factors. **How to read it.** Right of 0, native is "
         f"better. Values were not chosen in advance: after Holm's correction over all values of a data set "
         f"({captions.join(family)}), {sure} of the {len(table)} differences drawn exclude 0. Compare values with care: "

@@ -36,7 +36,7 @@ def build(study: StudyData) -> pd.DataFrame:
     by = ["dataset", "level", "task", "regime", "view"]
     chance = selections.texts(both.groupby(["dataset", "level", "task"], as_index=False,
     observed=True)["chance"].mean())
-    return summarise(both, by, level=study.level).merge(chance, on=["dataset", "level", "task"])[COLUMNS]
+    return summarise(both, by, confidence=study.confidence).merge(chance, on=["dataset", "level", "task"])[COLUMNS]
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:

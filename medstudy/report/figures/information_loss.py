@@ -29,7 +29,7 @@ def build(study: StudyData) -> pd.DataFrame:
     if controls.empty:
         return pd.DataFrame(columns=COLUMNS)
     by = ["dataset", "level", "regime", "inference", "control"]
-    table = summarise(chosen, by, level=study.level)
+    table = summarise(chosen, by, confidence=study.confidence)
     sizes = selections.shown_sizes(chosen, ["dataset", "inference"])[["dataset", "inference", "tokens"]]
     return table.merge(sizes, on=["dataset", "inference"])[COLUMNS]
 

@@ -25,7 +25,7 @@ def build(study: StudyData) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     by = ["dataset", "level", "task", "regime", "inference", "budget_pixels"]
-    return summarise(rows, by, level=study.level)[COLUMNS]
+    return summarise(rows, by, confidence=study.confidence)[COLUMNS]
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:

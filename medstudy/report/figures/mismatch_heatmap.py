@@ -24,8 +24,9 @@ def build(study: StudyData) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     by = ["regime", "inference", "budget_pixels"]
-    pooled = summarise(rows, ["dataset", *by], level=study.level).assign(panel=ALL)
-    families = summarise(rows, ["dataset", "family", *by], level=study.level).rename(columns={"family": "panel"})
+    pooled = summarise(rows, ["dataset", *by], confidence=study.confidence).assign(panel=ALL)
+    families = summarise(rows, ["dataset", "family", *by], confidence=study.confidence)
+    families = families.rename(columns={"family": "panel"})
     return pd.concat([pooled, families], ignore_index=True)[COLUMNS]
 
 

@@ -27,7 +27,7 @@ def build(study: StudyData) -> pd.DataFrame:
     fixed = [r for r in selections.regimes(selections.plain(study.scores)) if r.startswith("fixed-")]
     native = selections.cell(study.scores, "native", "native")
     parts = [
-        _differences(part, low[low["dataset"] == name], study.level).assign(dataset=name, against=regime)
+        _differences(part, low[low["dataset"] == name], study.confidence).assign(dataset=name, against=regime)
         for regime in fixed
         for low in [selections.cell(study.scores, regime, regime)]
         for name, part in native.groupby("dataset", observed=True)
@@ -36,9 +36,9 @@ def build(study: StudyData) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
 
 
-def _differences(native: pd.DataFrame, low: pd.DataFrame, level: float) -> pd.DataFrame:
-    tasks = differences(native, low, ["level", "task"], level=level)
-    pooled = differences(native, low, ["level"], level=level).assign(task=ALL)
+def _differences(native: pd.DataFrame, low: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    tasks = differences(native, low, ["level", "task"], confidence=confidence)
+    pooled = differences(native, low, ["level"], confidence=confidence).assign(task=ALL)
     return pd.concat([pooled, tasks], ignore_index=True)
 
 
@@ -122,11 +122,11 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         for r in table[table["task"] == ALL].itertuples()
     )
     tasks = table[table["task"] != ALL]
-    sure = (tasks["p_holm"] < 1 - study.level).sum()
+    sure = (tasks["p_holm"] < 1 - study.confidence).sum()
     return (
         "**Question.** Which tasks gain from native resolution? **Method.** The model trained and run at native "
         "resolution minus the model trained and run at a fixed one, paired question by question, in percentage points "
-        f"of the score. **n.** {captions.count_words(rows)}. Bars are {study.level:.0%} intervals of the paired "
+        f"of the score. **n.** {captions.count_words(rows)}. Bars are {study.confidence:.0%} intervals of the paired "
         "difference, with image groups and training seeds as random factors. **How to read it.** Right of 0, native is "
         "better. Fine questions depend on a small detail; coarse ones are controls that resolution should not affect. "
         f"Large markers pool all tasks of a level, in points: {results}. After Holm's correction within each data set "

@@ -20,7 +20,7 @@ def build(study: StudyData) -> pd.DataFrame:
     rows = selections.plain(study.scores)
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
-    table = summarise(rows, ["dataset", "level", "regime", "inference", "budget_pixels"], level=study.level)
+    table = summarise(rows, ["dataset", "level", "regime", "inference", "budget_pixels"], confidence=study.confidence)
     table = table.merge(selections.shown_sizes(rows, ["dataset", "inference"]), on=["dataset", "inference"])
     chance = selections.texts(rows.groupby(["dataset", "level"], as_index=False, observed=True)["chance"].mean())
     table = table.merge(chance, on=["dataset", "level"])

@@ -20,14 +20,14 @@ def build(study: StudyData) -> pd.DataFrame:
     rows = selections.aligned(study.scores)
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
-    parts = [_strata(part, study.level) for _, part in rows.groupby("dataset", observed=True)]
+    parts = [_strata(part, study.confidence) for _, part in rows.groupby("dataset", observed=True)]
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def _strata(rows: pd.DataFrame, level: float) -> pd.DataFrame:
+def _strata(rows: pd.DataFrame, confidence: float) -> pd.DataFrame:
     strata = native_strata(rows)
     by = ["dataset", "level", "stratum", "regime", "inference"]
-    table = summarise(rows.assign(stratum=strata.astype(str)), by, level=level)
+    table = summarise(rows.assign(stratum=strata.astype(str)), by, confidence=confidence)
     table = table.assign(order=table["stratum"].map(list(strata.cat.categories).index))
     return table.sort_values(["level", "order", "regime"])
 

@@ -29,7 +29,7 @@ def build(study: StudyData) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     by = ["dataset", "regime"]
     scores = pd.concat(
-        [summarise(part, by, level=study.level).assign(measure=name)
+        [summarise(part, by, confidence=study.confidence).assign(measure=name)
          for name, part in (("aligned", selections.aligned(rows)), ("ladder", rows))]
     )
     table = scores.merge(selections.spent(study.training), on="regime")

@@ -98,7 +98,7 @@ def method(study: StudyData) -> str:
         f"Test set: {captions.count_words(rows)}. {fine:.0%} of the questions are *fine*: the size of the smallest "
         "feature that decides them is known, in native pixels. The other questions of such a data set are *coarse*, "
         "controls that resolution should not change; in other data sets the level is *unknown*. Answers are generated "
-        f"greedily and scored. Intervals are {study.level:.0%} and treat images and training seeds as random. "
+        f"greedily and scored. Intervals are {study.confidence:.0%} and treat images and training seeds as random. "
         "Comparisons are paired question by question; families of tests have Holm's correction. *Aligned* models run "
         "at the resolution that they were trained at. Procedural and real images are never pooled: figures separate "
         "them, and every claim is tested on each.",

@@ -33,7 +33,7 @@ def build(study: StudyData) -> pd.DataFrame:
     rows, table = rows.assign(**shares), pd.DataFrame()
     for value in ("strict", "author", "likelihood", *shares):
         if rows[value].notna().any():
-            part = columns.percent(summarise(rows, BY, value, study.level), f"{value}_pct")
+            part = columns.percent(summarise(rows, BY, value, study.confidence), f"{value}_pct")
             table = part if table.empty else table.merge(part.drop(columns=COUNTS), on=BY, how="left")
     table = columns.in_order(table, regime=selections.regimes(table), inference=selections.ladder(rows))
     return table[[name for name in table if name not in COUNTS] + COUNTS]

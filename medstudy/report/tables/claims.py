@@ -21,7 +21,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     return (
         "The paper's claims (C), as second-hand sources give them, and our own (O), tested on the model and data of "
         "this study: a claim of the paper is reproduced or not, one of ours supported or not. What holds here says "
-        f"nothing about the paper's own models. Units are in each claim; in brackets {study.level:.0%} intervals. "
+        f"nothing about the paper's own models. Units are in each claim; in brackets {study.confidence:.0%} intervals. "
         f"Verdicts follow from the interval by the rule given with each claim: {counts}. Rules were fixed before the "
         "data, with two exceptions made after the first results had been seen: O7 was added, and C1b, C3, C3b and O7 "
         "are inconclusive if the native models are not shown to beat the same models without an image (O6)."

@@ -20,12 +20,12 @@ def build(study: StudyData) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame()
     both = pd.concat([rows.assign(kind=ALL), rows.assign(kind=rows["kind"].astype(str))], ignore_index=True)
-    author = columns.percent(summarise(both, KEYS, value="author", level=study.level), "author_pct")
-    strict = columns.percent(summarise(both, KEYS, value="strict", level=study.level), "strict_pct")
+    author = columns.percent(summarise(both, KEYS, value="author", confidence=study.confidence), "author_pct")
+    strict = columns.percent(summarise(both, KEYS, value="strict", confidence=study.confidence), "strict_pct")
     table = author.merge(strict[[*KEYS, "strict_pct", "strict_pct_low", "strict_pct_high"]], on=KEYS, how="left")
     chosen = rows[rows["kind"] == "choice"]
     if "likelihood" in chosen and chosen["likelihood"].notna().any():
-        likely = columns.percent(summarise(chosen, KEYS, "likelihood", study.level), "likelihood_pct")
+        likely = columns.percent(summarise(chosen, KEYS, "likelihood", study.confidence), "likelihood_pct")
         ends = ["likelihood_pct", "likelihood_pct_low", "likelihood_pct_high"]
         table = table.merge(selections.texts(likely)[[*KEYS, *ends]], on=KEYS, how="left")
     counts, kinds = ["questions", "images", "seeds"], [ALL, *sorted(set(table["kind"]) - {ALL})]

@@ -21,7 +21,7 @@ def build(study: StudyData) -> pd.DataFrame:
         for name in selections.datasets(rows)
         for regime in selections.regimes(rows)
         if regime in policies
-        for row in _rows(rows[rows["dataset"] == name], name, regime, policies, study.level)
+        for row in _rows(rows[rows["dataset"] == name], name, regime, policies, study.confidence)
     ]
     table = pd.DataFrame(changes)
     if table.empty:
@@ -29,15 +29,15 @@ def build(study: StudyData) -> pd.DataFrame:
     return table.assign(p_holm=holm(table["p"])["p_holm"].to_numpy(), tests=len(table))
 
 
-def _rows(rows: pd.DataFrame, name: str, regime: str, policies: list[str], level: float) -> list[dict]:
+def _rows(rows: pd.DataFrame, name: str, regime: str, policies: list[str], confidence: float) -> list[dict]:
     aligned = selections.cell(rows, regime, regime)
     others = {policy: selections.cell(rows, regime, policy) for policy in policies if policy != regime and len(aligned)}
-    return [_row(part, aligned, name, regime, policy, level) for policy, part in others.items() if len(part)]
+    return [_row(part, aligned, name, regime, policy, confidence) for policy, part in others.items() if len(part)]
 
 
-def _row(other: pd.DataFrame, aligned: pd.DataFrame, name: str, regime: str, policy: str, level: float) -> dict:
-    change = paired_difference(other, aligned, level=level)
-    relative = relative_change(other, aligned, level=level)
+def _row(other: pd.DataFrame, aligned: pd.DataFrame, name: str, regime: str, policy: str, confidence: float) -> dict:
+    change = paired_difference(other, aligned, confidence=confidence)
+    relative = relative_change(other, aligned, confidence=confidence)
     scores = {"score_pct": 100 * change.mean_a, "aligned_pct": 100 * change.mean_b}
     return (
         {"dataset": name, "trained": regime, "shown": policy}
@@ -54,7 +54,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     return (
         "Models trained at one resolution and shown another, minus the same models at their own resolution, paired "
         "question by question over all questions of a data set. change_points: percentage points; relative_pct: per "
-        f"cent of the aligned score. In brackets {study.level:.0%} intervals over image groups and training seeds; "
-        f"p_holm: Holm's correction over the {len(table)} rows. n: {captions.count_words(rows)}. Lower rungs also lose "
-        "information."
+        f"cent of the aligned score. In brackets {study.confidence:.0%} intervals over image groups and training "
+        f"seeds; p_holm: Holm's correction over the {len(table)} rows. n: {captions.count_words(rows)}. Lower rungs "
+        "also lose information."
     )

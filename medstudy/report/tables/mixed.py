@@ -44,13 +44,13 @@ def _row(rows: pd.DataFrame, regime: str, study: StudyData) -> dict:
         )
         if shown.empty or aligned.empty:
             continue
-        row |= columns.triple(mean_interval(shown, level=study.level), f"at_{place}_pct")
+        row |= columns.triple(mean_interval(shown, confidence=study.confidence), f"at_{place}_pct")
         if regime != reference:
             row |= columns.triple(
-                paired_difference(shown, aligned, level=study.level), f"minus_aligned_{place}_points"
+                paired_difference(shown, aligned, confidence=study.confidence), f"minus_aligned_{place}_points"
             )
     ladder = rows[rows["regime"] == regime]
-    return row | columns.triple(mean_interval(ladder, level=study.level), "ladder_mean_pct")
+    return row | columns.triple(mean_interval(ladder, confidence=study.confidence), "ladder_mean_pct")
 
 
 def _cost(training: pd.DataFrame) -> pd.DataFrame:
@@ -71,6 +71,6 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         f"Every regime at native and at low resolution ({study.low or 'not run'}), and averaged over all rungs. "
         "minus_aligned_native_points: minus native-trained models on the same native pixels; minus_aligned_low_points: "
         "minus low-trained models on the same low pixels; both in percentage points, paired. In brackets "
-        f"{study.level:.0%} intervals over image groups and training seeds. Training cost in per cent of native's, "
-        f"averaged over seeds. n: {captions.count_words(rows)}."
+        f"{study.confidence:.0%} intervals over image groups and training seeds. Training cost in per cent of "
+        f"native's, averaged over seeds. n: {captions.count_words(rows)}."
     )

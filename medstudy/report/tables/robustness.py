@@ -18,7 +18,7 @@ def build(study: StudyData) -> pd.DataFrame:
     rows = selections.plain(study.scores)
     if rows.empty or rows["inference"].nunique() < 2:
         return pd.DataFrame()
-    table = robustness(rows, ["dataset", "regime"], level=study.level, n=study.resamples)
+    table = robustness(rows, ["dataset", "regime"], confidence=study.confidence, n=study.resamples)
     ends = {"estimate": "value", "low": "value_low", "high": "value_high"}
     table = table.rename(columns=ends | columns.COUNTS)
     table = columns.in_order(table, regime=selections.regimes(table))
@@ -30,6 +30,6 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     return (
         "How much a trained model's score (0 to 1) depends on the inference resolution, after Res-Bench (arXiv "
         "2510.16926): Spearman's ρ of score and resolution over the rungs, ACE = Σ |s(i+1) − s(i)|, RCE = ACE / mean "
-        f"score. Small ACE and RCE mean robust. In brackets bias-corrected {study.level:.0%} intervals from "
+        f"score. Small ACE and RCE mean robust. In brackets bias-corrected {study.confidence:.0%} intervals from "
         f"{study.resamples} draws of images and seeds; noise adds to ACE and RCE."
     )

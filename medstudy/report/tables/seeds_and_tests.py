@@ -51,12 +51,12 @@ def _words(trained: str, shown: str, other: str, other_shown: str) -> str:
 
 
 def _rows(rows: pd.DataFrame, name: str, level: str, study: StudyData) -> list[dict]:
-    return [{"dataset": name, "level": level, "comparison": words} | _test(a, b, study.level)
+    return [{"dataset": name, "level": level, "comparison": words} | _test(a, b, study.confidence)
             for words, a, b in _comparisons(rows, study.low)]
 
 
-def _test(a: pd.DataFrame, b: pd.DataFrame, level: float) -> dict:
-    difference, both = paired_difference(a, b, level=level), pairs(a, b)
+def _test(a: pd.DataFrame, b: pd.DataFrame, confidence: float) -> dict:
+    difference, both = paired_difference(a, b, confidence=confidence), pairs(a, b)
     seeds = 100 * (both["a"] - both["b"]).groupby(both["run"]).mean()
     return columns.triple(difference, "difference_points") | {
         "each_seed_points": ", ".join(f"{d:+.1f}" for d in seeds),
@@ -72,8 +72,9 @@ def _test(a: pd.DataFrame, b: pd.DataFrame, level: float) -> dict:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     return (
-        f"Paired differences of the score in percentage points, with {study.level:.0%} intervals over image groups and "
-        "training seeds. each_seed_points: the difference for every seed alone; seed_sd_points: their standard "
-        "deviation; cohens_h: effect size of the two means (0.2 small, 0.5 medium, 0.8 large); p: two-sided, from the "
-        f"same variances as the interval; p_holm: Holm's correction over this table's family of {len(table)} tests."
+        f"Paired differences of the score in percentage points, with {study.confidence:.0%} intervals over image "
+        "groups and training seeds. each_seed_points: the difference for every seed alone; seed_sd_points: their "
+        "standard deviation; cohens_h: effect size of the two means (0.2 small, 0.5 medium, 0.8 large); p: two-sided, "
+        f"from the same variances as the interval; p_holm: Holm's correction over this table's family of {len(table)} "
+        "tests."
     )

@@ -26,19 +26,20 @@ def build(study: StudyData) -> pd.DataFrame:
     sets = set_scores(rows)
     if sets.empty:
         return pd.DataFrame()
-    table = columns.percent(summarise(sets, BY, level=study.level), "set_accuracy_pct").rename(columns=COUNTS)
+    table = columns.percent(summarise(sets, BY, confidence=study.confidence), "set_accuracy_pct").rename(columns=COUNTS)
     means = 100 * sets.groupby(BY, observed=True)[["chance", "accuracy"]].mean()
     names = {"chance": "guessing_pct", "accuracy": "question_accuracy_pct"}
     table = table.merge(selections.texts(means.rename(columns=names).reset_index()), on=BY)
-    table = table.merge(_confusion(sets, study.level), on=BY, how="left") if sets["confused"].notna().any() else table
+    if sets["confused"].notna().any():
+        table = table.merge(_confusion(sets, study.confidence), on=BY, how="left")
     counts = ["sets", "groups", "seeds"]
     table = columns.in_order(table, regime=selections.regimes(table), inference=selections.ladder(rows))
     return table[[name for name in table if name not in counts] + counts]
 
 
-def _confusion(sets: pd.DataFrame, level: float) -> pd.DataFrame:
+def _confusion(sets: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Pairs with different references that got the same option for both, among pairs where each answer names one."""
-    table = columns.percent(summarise(sets, BY, "confused", level), "confusion_pct")
+    table = columns.percent(summarise(sets, BY, "confused", confidence), "confusion_pct")
     return table[[*BY, "confusion_pct", "confusion_pct_low", "confusion_pct_high", "questions"]].rename(
         columns={"questions": "pairs"}
     )
@@ -57,5 +58,5 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "questions of one image about one dimension, including made-up attributes). guessing: the chance of a whole "
         "set by uniform guessing; question_accuracy: the mean over single questions. Metrics are the strict ones: one "
         "option or class and no other, yes or no as a word. "
-        f"In brackets {study.level:.0%} intervals over image groups and training seeds.{confusion}"
+        f"In brackets {study.confidence:.0%} intervals over image groups and training seeds.{confusion}"
     )

@@ -27,7 +27,7 @@ def with_sets():
                     raw_text="neither" if pair == 0 else ANSWERS[cell["inference"]][side])
         for cell in base for pair in range(20) for side in (0, 1)
     ]
-    return StudyData(score.score(pd.DataFrame(rows)), study={"level": 0.9})
+    return StudyData(score.score(pd.DataFrame(rows)), study={"confidence": 0.9})
 
 
 def test_set_accuracy_and_confusion(with_sets):
