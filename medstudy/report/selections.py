@@ -42,7 +42,7 @@ def ladder(scores: pd.DataFrame) -> list[str]:
     return rungs.sort_values(["budget_pixels", "inference"])["inference"].tolist()
 
 
-def spread(policies: list[str], n: int) -> list[str]:
+def evenly_spaced(policies: list[str], n: int) -> list[str]:
     """At most n policies, evenly spaced from the lowest to native."""
     places = np.unique(np.linspace(0, len(policies) - 1, min(n, len(policies))).round().astype(int))
     return [policies[i] for i in places]

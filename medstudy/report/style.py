@@ -142,6 +142,11 @@ def _rung_style(side: int | None) -> tuple[str, str]:
     return BLACK, "*"
 
 
+def levels(table: pd.DataFrame) -> list[str]:
+    """The levels of questions in a table, in display order."""
+    return [level for level in LEVELS if (table["level"] == level).any()]
+
+
 def regime_order(regimes: Iterable[str]) -> list[str]:
     """Regimes in the order of every legend: native, fixed from low to high, mixed, add, curriculum, base."""
     first = ["native", "fixed", "square", "pad", "mixed", "add", "curriculum", "base"]

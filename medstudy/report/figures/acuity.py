@@ -36,7 +36,7 @@ def build(study: StudyData) -> pd.DataFrame:
     fine = selections.plain(study.scores).dropna(subset="detail_px")
     if fine.empty:
         return EMPTY
-    chosen = fine[fine["inference"].isin(selections.spread(selections.ladder(fine), RUNGS))]
+    chosen = fine[fine["inference"].isin(selections.evenly_spaced(selections.ladder(fine), RUNGS))]
     middle = 2 ** (np.floor(np.log2(chosen["detail_px"])) + 0.5)
     by = ["dataset", "regime", "inference", "budget_pixels"]
     observed = summarise(chosen.assign(detail_px=middle), [*by, "detail_px"], confidence=study.confidence).assign(

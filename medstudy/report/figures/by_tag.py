@@ -43,7 +43,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     for index, (ax, name) in enumerate(zip(axes, names, strict=True)):
         panel(table[table["dataset"] == name], ax, lists[name], longest)
         style.letter(ax, index, name)
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    levels = style.levels(table)
     handles = [Line2D([], [], color=style.LEVELS[level], marker="o", markersize=4, label=style.LEVEL_WORDS[level])
                for level in levels]
     sure = "filled: differs from 0 after Holm"
@@ -67,7 +67,7 @@ def _short(name: str) -> str:
 
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]], longest: int) -> Axes:
     """One data set: a point with interval for each value and level, filled if Holm's p is significant."""
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    levels = style.levels(table)
     for k, level in enumerate(levels):
         part = table[table["level"] == level].set_index(["label", "category"]).reindex(rows)
         y = np.arange(len(rows)) + 0.3 * (k - (len(levels) - 1) / 2)

@@ -37,7 +37,7 @@ def build(study: StudyData) -> pd.DataFrame:
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """One row per data set, one column per level; one line per view, from native down."""
     names = selections.datasets(table)
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    levels = style.levels(table)
     views = _order(table)
     fig = fig or style.new_figure(style.DOUBLE, 0.5 + len(names) * (0.5 + 0.2 * len(views)))
     axes = fig.subplots(len(names), len(levels), squeeze=False, sharex=True, sharey="row")

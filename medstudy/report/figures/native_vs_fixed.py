@@ -99,11 +99,8 @@ def _panel(ax: Axes, table: pd.DataFrame, rows: list[tuple[str, str]], longest: 
 
 
 def _legend(fig: Figure, ax: Axes, table: pd.DataFrame) -> None:
-    levels = [
-        Line2D([], [], color=colour, linewidth=1.5, label=style.LEVEL_WORDS[level])
-        for level, colour in style.LEVELS.items()
-        if (table["level"] == level).any()
-    ]
+    levels = [Line2D([], [], color=style.LEVELS[level], linewidth=1.5, label=style.LEVEL_WORDS[level])
+              for level in style.levels(table)]
     against = style.regime_order(table["against"])
     looks = [
         Line2D([], [], color="black", linestyle="", marker=style.regime_style(regime)["marker"],

@@ -30,7 +30,7 @@ def build(study: StudyData) -> pd.DataFrame:
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """One row per data set, one column per level; bands are intervals; points with a black edge are aligned."""
     names = selections.datasets(table)
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    levels = style.levels(table)
     fig = fig or style.new_figure(style.DOUBLE, 0.5 + 2.3 * len(names))
     axes = fig.subplots(len(names), len(levels), squeeze=False, sharey="row")
     for i, (row, name) in enumerate(zip(axes, names, strict=True)):

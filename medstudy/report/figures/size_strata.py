@@ -35,7 +35,7 @@ def _strata(rows: pd.DataFrame, confidence: float) -> pd.DataFrame:
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """One row per data set, one column per level; in each stratum, regimes side by side."""
     names = selections.datasets(table)
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    levels = style.levels(table)
     fig = fig or style.new_figure(style.DOUBLE, 0.6 + 1.9 * len(names))
     axes = fig.subplots(len(names), len(levels), squeeze=False, sharey="row")
     for i, (row, name) in enumerate(zip(axes, names, strict=True)):

@@ -52,7 +52,7 @@ def build(study: StudyData) -> pd.DataFrame:
     keys = keys.head(IMAGES)
     chosen = rows[rows["image_id"].isin(keys["image_id"]) & rows["question_id"].isin(keys["question_id"])]
     chosen = chosen.merge(keys, on=["dataset", "image_id", "question_id"])
-    chosen = chosen[chosen["inference"].isin(selections.spread(selections.ladder(rows), PANELS))]
+    chosen = chosen[chosen["inference"].isin(selections.evenly_spaced(selections.ladder(rows), PANELS))]
     known = _questions(chosen, study.examples)
     references = [_reference(a, o) for a, o in zip(chosen["answer"], known["options"], strict=True)]
     return _answers(chosen.assign(question=known["text"].fillna(chosen["task"]), reference=references))
