@@ -33,7 +33,7 @@ def _study(**changes):
 
 
 def _sharper(family):
-    """Random weights five times as large: some tokens are then much more likely than others, but none is certain."""
+    """Random weights five times as large make some tokens much more likely than others, but none certain."""
     with torch.no_grad():
         for parameter in family.model.parameters():
             parameter.mul_(5 if parameter.ndim >= 2 else 1)
@@ -80,7 +80,7 @@ def _one_by_one(family, example, question, rung, seed):
 
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen3_vl", "internvl"])
 def test_sampled_answers_equal_those_of_generate_with_the_same_random_numbers(checkpoints, examples, name):
-    """Whatever the greedy answers left in the cache; a repetition penalty is for the greedy ones alone."""
+    """Greedy answers leave nothing in the cache that matters; a repetition penalty applies only to them."""
     family = _sharper(models.load(Model(id=str(checkpoints[name]), family=name)))
     family.model.generation_config.repetition_penalty = 1.3
     rows = _sampled(evaluate.predict(family, examples[:3], NATIVE, _study(tokens_per_pass=8192), seed=3))
@@ -92,13 +92,13 @@ def test_sampled_answers_equal_those_of_generate_with_the_same_random_numbers(ch
 
 @pytest.fixture
 def spelt(sharp, monkeypatch):
-    """The same model, whose texts are the numbers of their tokens: bytes alone all read the same."""
+    """The same model with token numbers as texts, because single bytes all decode to the same text."""
     monkeypatch.setattr(type(sharp), "text", lambda self, ids: " ".join(str(i) for i in ids if i not in self.ends))
     return sharp
 
 
 def test_first_tokens_are_distributed_as_the_softmax_says(spelt, examples):
-    """A chi-square over 1,800 questions of the same text, which differ in their names alone."""
+    """A chi-squared test over 1,800 questions with the same text and different names."""
     sharp = spelt
     example, temperature = examples[0], 0.4
     repeated = replace(example, questions=tuple(replace(example.questions[1], id=str(number)) for number in range(60)))
@@ -121,7 +121,7 @@ def test_first_tokens_are_distributed_as_the_softmax_says(spelt, examples):
 
 
 def test_two_tokens_are_distributed_like_samples_of_generate(spelt, examples):
-    """Beyond the first token: whole answers against 500 of `generate(do_sample=True)`, nothing cut off."""
+    """Whole answers against 500 of `generate(do_sample=True)`, without truncation."""
     sharp = spelt
     example, temperature, question = examples[1], 0.15, examples[1].questions[0]
     repeated = replace(example, questions=tuple(replace(question, id=str(number)) for number in range(50)))

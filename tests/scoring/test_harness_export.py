@@ -1,4 +1,4 @@
-"""Rescoring and export: scores from predictions alone, in other harnesses' files and back, with nothing overwritten."""
+"""Rescoring and export: scores from predictions only, to other harnesses' files and back, without overwriting."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def predictions():
 
 @pytest.fixture
 def runs(predictions, tmp_path):
-    """predictions.parquet and record.json of every run, as a study leaves them."""
+    """predictions.parquet and record.json of every run, as a study writes them."""
     for number, ((regime, seed), rows) in enumerate(predictions.groupby(["regime", "seed"])):
         folder = tmp_path / "runs" / f"evaluate-{regime}-s{seed}"
         folder.mkdir(parents=True)
@@ -61,14 +61,14 @@ def test_exported_files_read_back_give_the_same_scores_and_table(predictions, ru
     pd.testing.assert_frame_equal(_numbered(there)[columns], _numbered(here)[columns], check_dtype=False)
     expected = author_report.table(here[here["control"] == "none"])
     assert set(table.pop("model")) == {"checkpoint"}
-    pd.testing.assert_frame_equal(table, expected, check_dtype=False)  # images are still told apart
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False)  # images are still distinct
     assert table["author_mode_pct"].notna().all() and (table["author_mode_pct"] != table["greedy_author_pct"]).any()
 
 
 def test_no_two_tasks_or_runs_share_a_file(predictions, runs, tmp_path):
     files = harness_export.export(rescore.find([runs]), tmp_path / "out", "lmms-eval")
     cells = predictions[["regime", "seed", "inference", "decoding"]].drop_duplicates()
-    assert len(files) == len(set(files)) == len(cells) + 4  # and a results file a run
+    assert len(files) == len(set(files)) == len(cells) + 4  # and one results file per run
     names = {str(file.relative_to(tmp_path / "out")) for file in files}
     assert "checkpoint@native-s1/20261122_224803_results.json" in names
     assert "checkpoint@mixed-s0/20261122_224800_samples_synthetic_fixed-84_sampled-0.2.jsonl" in names
@@ -213,7 +213,7 @@ def test_other_files_are_explained(tmp_path):
 
 
 def test_rescoring_and_exporting_load_neither_torch_nor_transformers(runs, tmp_path):
-    """Of a folder and of a study's params file alike: a laptop without them can score."""
+    """For a folder and for a study's params file: a laptop without them can score."""
     script = (
         "import sys\n"
         "from medstudy.cli import main\n"

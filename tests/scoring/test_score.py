@@ -1,4 +1,4 @@
-"""Golden cases of every score, oddities included."""
+"""Golden cases of every metric, including oddities."""
 
 import time
 
@@ -39,7 +39,7 @@ def test_closed(text, answer, author, strict, llava_med):
     ("The left lung.", ["left", "lung"]),
     ("Two nodules, one large", ["2", "nodules", "1", "large"]),
     ("T2-weighted", ["t2", "weighted"]),
-    ("left- and right-sided", ["left", "and", "rightsided"]),  # a mark touching a space goes everywhere
+    ("left- and right-sided", ["left", "and", "rightsided"]),  # a mark that touches a space is deleted everywhere
     ("3.5 cm", ["3.5", "cm"]),
     ("1,000 cells/field", ["1000", "cellsfield"]),  # so does every mark in a text with a comma inside a number
     ("", []),
@@ -56,7 +56,7 @@ def test_normalise(text, words):
     ("liver", "liver liver spleen", (1, 1 / 2, 2 / 3), (1, 1 / 3, 1 / 2)),
     ("heart", "liver", (0, 0, 0), (0, 0, 0)),
     ("", "liver", (0, 0, 0), (0, 0, 0)),
-    ("the", "liver", (0, 0, 0), (0, 0, 0)),  # only an article: nothing is left
+    ("the", "liver", (0, 0, 0), (0, 0, 0)),  # nothing is left of an article
 ])
 def test_words(text, answer, author, multiset):
     assert metrics.author_words(text, answer) == pytest.approx(author)
@@ -85,12 +85,12 @@ def test_choice(text, author, strict):
 
 @pytest.mark.parametrize("text, answer, author, strict", [
     ("Normal.", "normal", 1, 1),
-    ("abnormal", "normal", 1, 0),  # containment finds it, whole words do not
-    ("normal or cancer", "normal", 1, 0),  # naming every class does not pay
+    ("abnormal", "normal", 1, 0),  # contained, but not as a word
+    ("normal or cancer", "normal", 1, 0),  # naming every class is wrong
     ("high grade cancer", "cancer", 1, 0),  # a name inside a longer class name is that class
     ("high grade cancer", "high grade cancer", 1, 1),
-    ("It is MEDULLARY carcinoma.", "Medullary Carcinoma", 1, 1),  # both sides in lower case
-    ("no evidence of cancer", "cancer", 1, 0),  # denied, though not by the word before it
+    ("It is MEDULLARY carcinoma.", "Medullary Carcinoma", 1, 1),  # case is ignored
+    ("no evidence of cancer", "cancer", 1, 0),  # denied, but not by the word before it
     ("Absence of cancer: normal.", "normal", 1, 1),
     ("negative for any sign of cancer", "cancer", 1, 0),
     ("free air, cancer", "cancer", 1, 1),
@@ -105,10 +105,10 @@ def test_class(text, answer, author, strict):
 @pytest.mark.parametrize("text, line, places, expected", [
     ("HeLa cells, nucleoplasm", "HeLa", ("Nucleoplasm",), (1, 1, 1, 1)),
     ("hek293t cells", "HEK293T", (), (0, np.nan, 1, np.nan)),  # "HEK293" is found first, inside
-    ("HeLa and A-431", "HeLa", (), (1, np.nan, 0, np.nan)),  # the first of the text, not of the list
+    ("HeLa and A-431", "HeLa", (), (1, np.nan, 0, np.nan)),  # the first in the text, not in the list
     ("not A-431 but HeLa", "HeLa", (), (0, np.nan, 0, np.nan)),
     ("HELA cells", "HeLa", (), (1, np.nan, 1, np.nan)),
-    ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # naming all pays
+    ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # the author's recall rewards naming all
     ("nucleoli fibrillar center", None, ("Nucleoli",), (np.nan, 1, np.nan, 0)),
     ("cytosol", None, ("Cytosol", "Nucleoplasm"), (np.nan, 1 / 2, np.nan, 2 / 3)),
     ("", "HeLa", ("Cytosol",), (0, 0, 0, 0)),

@@ -1,4 +1,4 @@
-"""Synthetic predictions with known true effects: what the tests of scoring, statistics, claims, figures read.
+"""Synthetic predictions with known true effects: for tests of scores, statistics, claims and figures.
 
 Nothing here is a result. A regime sees a detail of `d` native pixels, shown at scale `s`, with probability
 `guess + (1 - guess - lapse) * logistic(slope * log2(d * s / acuity_px[regime]))`; away from the resolution it
@@ -41,7 +41,7 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Effects:
-    """The truth behind `predictions`; set what a test needs. Units: pixels shown, logits, shares."""
+    """The true effects behind `predictions`. Units: pixels shown, logits, shares."""
 
     acuity_px: dict = field(default_factory=lambda: {"native": 2.5, "mixed": 2.6})  # other regimes: 3.5
     slope: float = 1.6
@@ -166,7 +166,7 @@ def _probability(frame, scale, regime, rung, control, shift, effects) -> np.ndar
 
 
 def training(regimes=REGIMES, seeds: int = 3, steps: int = 20, seed: int = 0) -> pd.DataFrame:
-    """training.parquet as the contract has it; add-84 costs 5 % more than native, fixed-84 a tenth."""
+    """training.parquet; add-84 costs 5 % more than native, fixed-84 a tenth."""
     rng = np.random.default_rng(seed)
     cost = {"native": 1.0, "add-84": 1.05, "mixed": 0.5, "curriculum": 0.6}
     rows = []

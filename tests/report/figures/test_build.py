@@ -1,4 +1,4 @@
-"""The rows behind the figures: the numbers that are drawn are those of `medstudy.statistics`, and of the right rows."""
+"""The data behind the figures: numbers equal those of `medstudy.statistics` on the right rows."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_every_figure_handles_an_almost_empty_study(small):
 
 
 def test_data_sets_may_use_the_same_image_names(small):
-    """Each picture and question is of its own data set."""
+    """Each picture and question belongs to its own data set."""
     numbers = small.scores.groupby("dataset")["image_id"].transform(lambda ids: pd.factorize(ids)[0])
     scores = small.scores.assign(image_id=numbers.astype(str))
     pairs = scores.drop_duplicates(["dataset", "image_id"])

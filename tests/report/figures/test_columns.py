@@ -87,7 +87,7 @@ def _of(imported: set[str], *packages: str) -> set[str]:
 
 @pytest.mark.parametrize("package, allowed", [("figures", set()), ("tables", {"tables.columns"})])
 def test_no_figure_or_table_imports_another(package, allowed):
-    """So that a change of one of them remakes that one only."""
+    """A change of one of them then remakes only that one."""
     files = [file for file in (REPORT / package).glob("*.py") if file.stem != "__init__"]
     assert len(files) > 10
     for file in files:

@@ -1,4 +1,4 @@
-"""Figures by their artists: what is drawn, labelled and readable."""
+"""Figures, tested by their artists: data drawn, labels, readability."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def drawn(small):
 
 
 def _written(figure) -> list[tuple]:
-    """The texts that reach the page: tick labels outside the view and those of hidden axes do not."""
+    """The texts on the page, without tick labels outside the view and those of hidden axes."""
     canvas, texts = FigureCanvasAgg(figure), []
     with pytest.MonkeyPatch.context() as patch:
         real = Text.draw

@@ -1,4 +1,4 @@
-"""The page that puts a study in order."""
+"""The README.md of a study's figures."""
 
 from __future__ import annotations
 

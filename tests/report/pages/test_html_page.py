@@ -31,7 +31,7 @@ FETCHED = {"src", "srcset", "data", "poster", "action", "background", "xlink:hre
 
 
 class Elements(HTMLParser):
-    """The elements of a page with their attributes, its text, and its words, of which each element has its own."""
+    """A page's elements with their attributes, its text, and its words separated by elements."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -60,7 +60,7 @@ def elements(file: Path) -> Elements:
 
 
 def picture() -> str:
-    """A PNG as a notebook holds it."""
+    """A PNG as notebooks store it."""
     with io.BytesIO() as stream:
         Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(stream, "PNG")
         return base64.b64encode(stream.getvalue()).decode()
@@ -98,7 +98,7 @@ def job(root: Path, stage: str, name: str, seconds: float, noted: bool = True, *
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """(study, data, what was drawn, jobs, folder) of a report in its folder, questions and claims with HTML in them."""
+    """(study, data, rendered, jobs, folder) of a written report whose questions and claims contain HTML."""
     root = tmp_path_factory.mktemp("study")
     settings = params.load(paths.ROOT / "params" / "tiny.yaml").model_copy(update={"root": root})
     small = study(n_images=16)
@@ -208,7 +208,7 @@ def test_a_claim_has_its_verdict_interval_and_reason(published, report):
 
 
 def test_work_is_counted_by_stage_and_device(published, report):
-    """train ran 1.5 h on two devices; the run of the report itself is no part of it."""
+    """train ran 1.5 h on two devices; the report's own run does not count."""
     words = report.words
     assert "train 1 3.0 h 3.000 95 % 2.15 GB Card <X>" in words
     assert "evaluate 1 10.0 min 0.167 5 % 2.15 GB Card <X>" in words

@@ -1,4 +1,4 @@
-"""How choices were answered: the share that names no option, or several, rung by rung; likelihoods where scored."""
+"""The table of choices: shares of answers that name no option or several at each rung; likelihoods if scored."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def with_choices():
-    """80 choices at two rungs, in four forms; the likelihoods are right at native alone, and tie below."""
+    """80 choices at two rungs, answered in four forms; likelihoods are right only at native, and tied below."""
     rows = synthetic.predictions(80, 1, ("native",), tuple(TEXTS), ())
     rows = rows[rows["kind"] == "choice"].reset_index(drop=True)
     place = rows.groupby("inference").cumcount()

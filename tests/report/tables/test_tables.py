@@ -77,7 +77,7 @@ def test_author_s_metrics_are_those_of_scoring(small, phantom):
 
 
 def test_author_mode_adds_columns_and_changes_no_others(small, phantom):
-    """Sampled answers that all say yes: the author's columns show it, and no other table does."""
+    """All sampled answers are yes: only the author's columns show it."""
     few = replace(small, scores=small.scores[small.scores["inference"].isin(["fixed-84", "native"])])
     bare = phantom.assign(raw_text="yes", decoding="sampled-0.2")
     drawn = score.score(bare.drop(columns=[*score.METRICS, "chance", "level"]))
@@ -98,7 +98,7 @@ def test_author_mode_adds_columns_and_changes_no_others(small, phantom):
 
 def test_mismatch_compares_a_model_with_itself_at_its_own_resolution(small, phantom):
     table = mismatch.build(small)
-    assert set(table["trained"]) == {"native", "fixed-84"}  # mixed has no home of its own
+    assert set(table["trained"]) == {"native", "fixed-84"}  # mixed has no rung of its own
     row = table.query("dataset == 'phantom' and trained == 'fixed-84' and shown == 'native'").iloc[0]
     away, home = selections.cell(phantom, "fixed-84", "native"), selections.cell(phantom, "fixed-84", "fixed-84")
     assert row["change_points"] == pytest.approx(100 * (away["score"].mean() - home["score"].mean()))
@@ -140,7 +140,7 @@ def test_robustness_uses_the_ladder_without_controls(small, phantom):
 
 def test_every_table_is_written_as_numbers_and_as_markdown(small, tmp_path):
     rendered = tables.render_all(replace(small, leaks=LEAKS), tmp_path)
-    assert [item.name[3:] for item in rendered if item.missing] == ["sets"]  # this study has none
+    assert [item.name[3:] for item in rendered if item.missing] == ["sets"]  # this study has no sets
     for item in filter(lambda item: not item.missing, rendered):
         csv, markdown = item.files
         rows = pd.read_csv(csv)
