@@ -108,7 +108,7 @@ def test_class(text, answer, author, strict):
     ("HeLa and A-431", "HeLa", (), (1, np.nan, 0, np.nan)),  # the first in the text, not in the list
     ("not A-431 but HeLa", "HeLa", (), (0, np.nan, 0, np.nan)),
     ("HELA cells", "HeLa", (), (1, np.nan, 1, np.nan)),
-    ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # the author's recall rewards naming all
+    ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # rewards naming all
     ("nucleoli fibrillar center", None, ("Nucleoli",), (np.nan, 1, np.nan, 0)),
     ("cytosol", None, ("Cytosol", "Nucleoplasm"), (np.nan, 1 / 2, np.nan, 2 / 3)),
     ("", "HeLa", ("Cytosol",), (0, 0, 0, 0)),
