@@ -36,7 +36,7 @@ from medstudy.datasets.benchmarks import (
 from medstudy.datasets.paper import bbbc021, hpa, hussain, path_vqa, slake, ubench, vqa_rad, wsi_vqa
 from medstudy.datasets.user import folder as user_folder
 from medstudy.datasets.user import hub
-from medstudy.datasets.user.rows import Own
+from medstudy.datasets.user.params import UserData
 from medstudy.utils import dependencies
 
 REGISTRY = {
@@ -71,7 +71,7 @@ Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], 
 def load(params: Params, split: str) -> Iterator[Example]:
     """The examples of one split, in a fixed order; of the source's split, or of groups shared out anew."""
     made = REGISTRY[params.name].load
-    anew = getattr(params, "split", None) == "group" and not isinstance(params, Own)  # these do so themselves
+    anew = getattr(params, "split", None) == "group" and not isinstance(params, UserData)  # these do so themselves
     return splits.by_group(made, params, split) if anew else made(params, split)
 
 

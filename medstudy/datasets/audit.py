@@ -24,7 +24,9 @@ from medstudy.data.encoded_image import Picture
 from medstudy.data.example import SPLITS, Example
 from medstudy.datasets import audit_notices
 from medstudy.datasets.user import column_names
-from medstudy.datasets.user import rows as user_rows
+from medstudy.datasets.user import examples as user_examples
+from medstudy.datasets.user.params import UserData
+from medstudy.datasets.user.survey import Fault
 from medstudy.errors import DataError, MedstudyError, ResolutionError
 from medstudy.resolution.plan import check_effect
 from medstudy.resolution.policies import Fixed, Native, Single, Training
@@ -133,7 +135,7 @@ def _read(params: Sequence) -> _Found:
     found = _Found()
     for one in params:
         label = datasets.label(one)
-        examples = _own(one, found) if isinstance(one, user_rows.Own) else _public(one, found)
+        examples = _own(one, found) if isinstance(one, UserData) else _public(one, found)
         for example, where, stops in track(examples, label, unit="image"):
             try:
                 _look(example, where, getattr(one, "on_contradiction", "keep") == "stop", found)
@@ -144,7 +146,7 @@ def _read(params: Sequence) -> _Found:
     return found
 
 
-def _own(params: user_rows.Own, found: _Found) -> Iterator[tuple[Example, str, bool]]:
+def _own(params: UserData, found: _Found) -> Iterator[tuple[Example, str, bool]]:
     """The user's own: (example, where its first row stands, whether a fault in it stops a study)."""
     module, label = datasets.REGISTRY[params.name], datasets.label(params)
     stops = params.on_unreadable == "stop"
@@ -162,8 +164,8 @@ def _own(params: user_rows.Own, found: _Found) -> Iterator[tuple[Example, str, b
     opener = module.opener(params)
     for split in SPLITS:
         for entry in survey.chosen(params, split):
-            faults: list[user_rows.Fault] = []
-            example = user_rows.example(params, entry, opener, faults)
+            faults: list[Fault] = []
+            example = user_examples.example(params, entry, opener, faults)
             for fault in faults:
                 found.problem(fault.problem, fault.message, label, split, fault.where, fault.image, stops)
             if example:

@@ -12,7 +12,9 @@ from medstudy import datasets, paths
 from medstudy.data import arrow_store, conflicts, perceptual_hash, references
 from medstudy.data.example import LETTERS, SPLITS, Example
 from medstudy.data.readers import hub
-from medstudy.datasets.user import rows
+from medstudy.datasets.user import examples as user_examples
+from medstudy.datasets.user.params import UserData
+from medstudy.datasets.user.survey import Fault
 from medstudy.errors import DataError, ImageError
 from medstudy.utils.progress import track
 
@@ -61,7 +63,7 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
 
 def _loader(params: datasets.Params, folder: Path, build: _Build) -> Callable[[str], Iterable[Example]]:
     """What loads a split. Of the user's own the table is read once for all, and what is left out is noted."""
-    if not isinstance(params, rows.Own):
+    if not isinstance(params, UserData):
         return lambda split: datasets.load(params, split)
     module = datasets.REGISTRY[params.name]
     survey, opener = module.survey(params), module.opener(params)
@@ -70,8 +72,8 @@ def _loader(params: datasets.Params, folder: Path, build: _Build) -> Callable[[s
     build.leave(survey.faults)
 
     def load(split: str) -> Iterator[Example]:
-        left_out: list[rows.Fault] = []
-        yield from rows.load(params, survey, split, opener, left_out)
+        left_out: list[Fault] = []
+        yield from user_examples.load(params, survey, split, opener, left_out)
         build.leave(left_out)
 
     return load
@@ -86,7 +88,7 @@ class _Build:
         self.lost: list[dict] = []
         self.conflicts = conflicts.Seen()
 
-    def leave(self, faults: Iterable[rows.Fault]) -> None:
+    def leave(self, faults: Iterable[Fault]) -> None:
         """Note rows of the user's own that are left out."""
         for one in faults:
             place = {"split": one.split or "unknown", "image_id": one.image, "where": one.where}
