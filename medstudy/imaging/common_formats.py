@@ -29,11 +29,11 @@ from medstudy.imaging.to_rgb import (
     check_frame,
     check_size,
     cmyk,
+    kind_of_values,
     rule,
     to_rgb,
     turned,
     upright,
-    values_of,
 )
 
 NAME = "a picture"
@@ -65,7 +65,7 @@ def read(data: bytes, reading: ReadOptions) -> np.ndarray:
         pixels = _decode_jpeg(data)
         if pixels is not None:
             return turned(to_rgb(pixels, Layout(colour=True), reading), _orientation(image, data))
-    bands = _deep(image, data)
+    bands = _deep_layout(image, data)
     if image.format == "PNG" and frame == 0 and is_plain(data):
         bands = _layout(image)  # libpng refuses data that end early, and is as fast as Pillow
     if bands is not None:
@@ -105,7 +105,7 @@ def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
     profile = data[:8] == MARK and has_chunk(data, b"iCCP")
     data = _slim(data)
     image = open_header(data)
-    layout = _deep(image, data) or _layout(image)
+    layout = _deep_layout(image, data) or _layout(image)
     orientation = _orientation(image, data)
     height, width = upright(image.height, image.width, orientation)
     words = rule(layout, reading)
@@ -217,11 +217,11 @@ def _refuse_cut(error: ValueError, signs: tuple[str, ...] = (CUT_SHORT,)) -> Non
 # --- More than 8 bits
 
 
-def _deep(image: Image.Image, data: bytes) -> Layout | None:
+def _deep_layout(image: Image.Image, data: bytes) -> Layout | None:
     """The layout of a file that Pillow would cut to 8 bits or shift; None if Pillow keeps every bit."""
     if image.format == "PNG" and data[24] == 16:  # the bit depth in IHDR
         bands = {0: 1, 2: 3, 4: 2, 6: 4}[data[25]] + ("transparency" in image.info)
-        return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4), loose=bands > 1)
+        return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4), bits_unknown=bands > 1)
     if image.format == "JPEG2000":
         start = data.index(b"\xff\x4f\xff\x51")  # SOC and SIZ, https://www.itu.int/rec/T-REC-T.800 A.5.1
         depth, bands = data[start + 42], int.from_bytes(data[start + 40 : start + 42], "big")
@@ -247,7 +247,7 @@ def _read_bands(layout: Layout, data: bytes, frame: int, reading: ReadOptions) -
     values = (imagecodecs.png_decode if data[:4] == b"\x89PNG" else imagecodecs.jpeg2k_decode)(data)
     bands = values[..., None] if values.ndim == 2 else values
     wanted = (3 if layout.colour else 1) + layout.alpha
-    if bands.shape[-1] != wanted or values_of(bands.dtype) != layout.values:
+    if bands.shape[-1] != wanted or kind_of_values(bands.dtype) != layout.values:
         raise ImageError(f"{wanted} samples per pixel were expected, but there are {bands.shape[-1]}: save it as TIFF")
     main = bands[..., :3] if layout.colour else bands[..., 0]
     return to_rgb(main, layout, reading, bands[..., -1] if layout.alpha else None)

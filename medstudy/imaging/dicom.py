@@ -28,7 +28,7 @@ from medstudy.errors import ImageError
 from medstudy.imaging.dicom_grey import (
     RESCALE,
     WINDOW,
-    Shown,
+    Display,
     changes_values,
     declared_display,
     fill_notes,
@@ -71,21 +71,21 @@ def read(data: bytes, reading: ReadOptions) -> np.ndarray:
         stored = stored_values(dataset, frame)
         if kind == INDEXED:
             return to_rgb(_coloured(stored, dataset), Layout(colour=True), reading)
-        return to_rgb(stored, _layout(dataset, Shown()), reading)
+        return to_rgb(stored, _layout(dataset, Display()), reading)
     _apply_functional_groups(dataset, frame)
     # the display range, before any pixel is decoded: an invalid header stops here
-    shown = declared_display(dataset) if reading.window is None else Shown()
-    layout = _layout(dataset, shown)
+    display = declared_display(dataset) if reading.window is None else Display()
+    layout = _layout(dataset, display)
     # the values: decoded, rescaled, through the VOI LUT or the sigmoid if the file has one
     stored = stored_values(dataset, frame)
     values = rescaled(stored, dataset)
-    if shown.by == "lut":
+    if display.kind == "lut":
         values = looked_up(values, dataset.VOILUTSequence[0], "VOI LUT")
-    elif shown.by == "sigmoid":
-        centre, width = shown.numbers
+    elif display.kind == "sigmoid":
+        centre, width = display.values
         with np.errstate(over="ignore"):  # far below the centre the result is 0
             values = 1 / (1 + np.exp(-4 * (values - centre) / width))
-    elif not shown.by and reading.window is None:
+    elif not display.kind and reading.window is None:
         layout = without_padding(layout, values, stored, dataset)
     return to_rgb(values, layout, reading)
 
@@ -118,11 +118,12 @@ def _rule(dataset: Dataset, reading: ReadOptions) -> str:
     if kind == INDEXED:
         return rule(Layout(colour=True), reading)
     try:
-        shown = declared_display(dataset) if kind in GREY and reading.window is None else Shown()
-        layout = _layout(dataset, shown)
+        display = declared_display(dataset) if kind in GREY and reading.window is None else Display()
+        layout = _layout(dataset, display)
     except ImageError as error:
         return f"refused: {error}"
-    return {"lut": "the file's VOI LUT", "sigmoid": "the file's sigmoid window"}.get(shown.by) or rule(layout, reading)
+    by_file = {"lut": "the file's VOI LUT", "sigmoid": "the file's sigmoid window"}
+    return by_file.get(display.kind) or rule(layout, reading)
 
 
 def _notes(dataset: Dataset) -> list[str]:
@@ -180,17 +181,17 @@ def _apply_functional_groups(dataset: Dataset, frame: int) -> None:
                 dataset.update({element.tag: element for element in item})
 
 
-def _layout(dataset: Dataset, shown: Shown) -> Layout:
+def _layout(dataset: Dataset, display: Display) -> Layout:
     """The layout of the values after the modality LUT, with the display range that the file states."""
     kind, floats = dataset.PhotometricInterpretation, "BitsStored" not in dataset
     if kind in COLOUR:
         signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
         return Layout(colour=True, bits=dataset.BitsStored, values=signed)
-    measured = changes_values(dataset) or floats or dataset.get("PixelRepresentation") or shown.by
-    window = shown.numbers if shown.by == "window" else None
-    if shown.by == "sigmoid":
+    measured = changes_values(dataset) or floats or dataset.get("PixelRepresentation") or display.kind
+    window = display.values if display.kind == "window" else None
+    if display.kind == "sigmoid":
         window = (0.0, 1.0)
-    if shown.by == "lut":
+    if display.kind == "lut":
         window = (0.0, float(2 ** dataset.VOILUTSequence[0].LUTDescriptor[2] - 1))
     values, bits = ("float", 64) if measured else ("unsigned", dataset.BitsStored)
     return Layout(colour=False, bits=bits, values=values, inverted=kind == "MONOCHROME1", window=window)

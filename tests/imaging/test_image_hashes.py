@@ -393,7 +393,7 @@ def test_facts_of_files_that_hide_something():
     assert (five.samples, five.rule[:8]) == (5, "refused:")
     deep = describe(png(DEEP, 2))
     assert (deep.bits, deep.samples) == (16, 3)
-    assert deep.rule == "0 to the greatest of the fewest of 8, 10, 12, 14, 16 bits that hold all"
+    assert deep.rule == "0 to the maximum of the fewest bits that hold all samples: 8, 10, 12, 14, 16"
     scan = describe(dicom(np.stack([CT, CT]), "MONOCHROME1", PixelSpacing=[1, 2]))
     assert (scan.frames, scan.values, scan.photometric) == (2, "signed", "MONOCHROME1")
     assert "inverted" in scan.rule and any("1 x 2 mm" in note for note in scan.notes)

@@ -112,7 +112,7 @@ def test_colour_of_a_camera_in_16_bits_is_seen_from_the_bits_that_hold_it(bits):
         stored = colour.astype(np.uint16)
         expected = np.rint(stored / top * 255)
         assert np.array_equal(read_array(tiff(stored, photometric="rgb")), expected)
-    assert describe(tiff(stored, photometric="rgb")).rule.startswith("0 to the greatest of the fewest of 8, 10")
+    assert describe(tiff(stored, photometric="rgb")).rule.startswith("0 to the maximum of the fewest bits")
     assert np.array_equal(read_array(tiff(stored, photometric="rgb"), window=(0, 65535)), np.rint(stored / 65535 * 255))
 
 
@@ -164,4 +164,4 @@ def test_significant_bits_of_colour_are_its_range():
     quarter = CAMERA // 4
     data = tiff(quarter, photometric="rgb", ome=True, metadata={"axes": "YXS", "SignificantBits": 12})
     assert np.array_equal(read_array(data), np.rint(quarter / 4095 * 255))
-    assert describe(data).rule == "0 to 4095, all that 12 bits can hold"
+    assert describe(data).rule == "0 to 4095, the full range of 12 bits"
