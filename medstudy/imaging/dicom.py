@@ -2,12 +2,12 @@
 
 Grey, in this order:
 1. the stored values are decoded (`dicom_stored`);
-2. the modality LUT or the rescale is applied (`dicom_grey.rescaled`);
+2. the modality LUT or the rescale is applied (`dicom_window.rescaled`);
 3. the display range is the window that the caller passes; else the file's first window by its function (LINEAR,
-   LINEAR_EXACT or SIGMOID of PS3.3 C.11.2.1, `dicom_grey.declared_display`); else its first VOI LUT, over the LUT's
+   LINEAR_EXACT or SIGMOID of PS3.3 C.11.2.1, `dicom_window.declared_display`); else its first VOI LUT, over the LUT's
    full range; else the frame's minimum to its maximum, without padding. Enhanced files state these per frame, in
    functional groups;
-4. `samples.to_rgb` maps that range to 0 to 255, and inverts MONOCHROME1.
+4. `to_rgb` maps that range to 0 to 255, and inverts MONOCHROME1.
 
 Colour is decoded to RGB. Overlays and presentation states are not shown. Pixels that are not square stay as stored.
 Tiles of a slide are refused here; `medstudy.imaging.whole_slide` reads them.
@@ -25,7 +25,8 @@ from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
 from medstudy.errors import ImageError
-from medstudy.imaging.dicom_grey import (
+from medstudy.imaging.dicom_stored import check_bits, frame_count, stored_values, transfer_syntax
+from medstudy.imaging.dicom_window import (
     RESCALE,
     WINDOW,
     Display,
@@ -36,7 +37,6 @@ from medstudy.imaging.dicom_grey import (
     rescaled,
     without_padding,
 )
-from medstudy.imaging.dicom_stored import check_bits, frame_count, stored_values, transfer_syntax
 from medstudy.imaging.read_options import ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import Layout, check_frame, check_size, palette, rule, to_rgb
 

@@ -8,7 +8,7 @@ head. An oblique volume is sliced along its nearest axes. Nothing is resampled, 
 slice along a numbered axis (0, 1, 2) is one of the stored array; of the other two axes, the first runs to the right and
 the second down.
 
-Grey is scaled by `samples`, after the header's slope and intercept. A display range in the header (cal_min below
+Grey is scaled by `to_rgb`, after the header's slope and intercept. A display range in the header (cal_min below
 cal_max, both finite) is the file's own window. Colour takes no slope.
 """
 
