@@ -90,7 +90,8 @@ def read(data: bytes, reading: ReadOptions) -> np.ndarray:
         return to_rgb(values[..., :3], replace(layout, colour=True), reading, values[..., 3])
     if image.mode == "CMYK":
         return to_rgb(cmyk(np.asarray(image)), layout, reading)
-    return to_rgb(np.array(image.convert("RGB") if layout.colour else _grey(image)), layout, reading)
+    mode = "RGB" if layout.colour else "L" if image.mode == "1" else image.mode
+    return to_rgb(np.array(image.convert(mode)), layout, reading)
 
 
 def size(data: bytes, reading: ReadOptions) -> tuple[int, int]:
@@ -108,13 +109,14 @@ def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
     layout = _deep_layout(image, data) or _layout(image)
     orientation = _orientation(image, data)
     height, width = upright(image.height, image.width, orientation)
+    hidden_alpha = layout.alpha and image.mode in ("1", "L", "RGB", "P", "I;16")  # of a palette or a clear colour
     words = rule(layout, reading)
     if image.mode == "CMYK":
         words = "ink to red, green and blue, no profile" if "adobe" in image.info else "refused: no Adobe mark"
     frames = getattr(image, "n_frames", 1)
     notes = ("a colour profile, not applied",) if profile or image.info.get("icc_profile") else ()
     return ImageFacts(
-        kind=image.format, height=height, width=width, samples=len(image.getbands()) + _hidden_alpha(image, layout),
+        kind=image.format, height=height, width=width, samples=len(image.getbands()) + hidden_alpha,
         bits=layout.bits, values=layout.values, frames=frames, orientation=orientation, alpha=layout.alpha,
         photometric=image.mode, compression=_compression(image), rule=words, notes=notes,
     )
@@ -160,15 +162,6 @@ def _layout(image: Image.Image) -> Layout:
     return Layout(colour=image.mode not in ("1", "L", "LA"), alpha=image.has_transparency_data)
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    return image.convert("L") if image.mode == "1" else image
-
-
-def _hidden_alpha(image: Image.Image, layout: Layout) -> int:
-    """1 if a palette or a transparent colour adds alpha without a band of its own."""
-    return int(layout.alpha and image.mode in ("1", "L", "RGB", "P", "I;16"))
-
-
 def _compression(image: Image.Image) -> str:
     if image.format in JPEGS:
         return "JPEG, progressive" if image.info.get("progressive") else "JPEG"
@@ -190,10 +183,7 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
 def _check_cmyk(image: Image.Image, data: bytes) -> None:
     """Raises ImageError if full ink could be 0 or 255, or if the data end early."""
     if image.format == "JPEG" and "adobe" not in image.info:
-        raise ImageError(
-            "a CMYK JPEG must have Adobe's mark, which states that 0 is full ink, but this has none: "
-            "save it as RGB"
-        )
+        raise ImageError("a CMYK JPEG needs Adobe's mark, by which 0 is full ink, but this has none: save it as RGB")
     if image.format == "JPEG":
         check_jpeg_data(data, "CMYK")
 

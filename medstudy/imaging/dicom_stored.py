@@ -50,9 +50,7 @@ def check_bits(dataset: Dataset) -> None:
     if not 1 <= stored <= allocated:
         raise ImageError(f"BitsStored must be 1 to BitsAllocated, {allocated}, not {stored}: fix the header")
     if not stored - 1 <= high < allocated:
-        raise ImageError(
-            f"{stored} bits must end at a HighBit of {stored - 1} to {allocated - 1}, not {high}: fix the header"
-        )
+        raise ImageError(f"{stored} bits must end at a HighBit of {stored - 1} to {allocated - 1}, not {high}: fix it")
     kind = dataset.PhotometricInterpretation
     if kind.startswith("YBR") and (allocated, stored) != (8, 8):
         raise ImageError(f"{kind} must have 8 bits per sample, not {stored} of {allocated}: convert it to RGB")
@@ -196,6 +194,4 @@ def _check_fragments(dataset: Dataset) -> None:
     rle = transfer_syntax(dataset) == uid.RLELossless  # each frame is one fragment
     begin = sum(rle or fragment.startswith(STARTS) for fragment in generate_fragments(stream))
     if begin > (count := frame_count(dataset)):
-        raise ImageError(
-            f"NumberOfFrames is {count} in the header, but the file has {begin} compressed frames: fix the header"
-        )
+        raise ImageError(f"NumberOfFrames is {count} in the header, but the file has {begin} frames: fix the header")

@@ -183,9 +183,7 @@ def _index(axis: int, number: int, volume: int, shape: tuple[int, ...]) -> tuple
 def _slice_number(reading: ReadOptions, count: int) -> int:
     """The selected slice's number. Raises ImageError."""
     if reading.slice is None and count > 1:
-        raise ImageError(
-            f"a volume of {count} slices ({reading.axis}) needs a selection: pass slice, from 0, or slice='middle'"
-        )
+        raise ImageError(f"a volume of {count} slices ({reading.axis}) needs a selection: pass slice, or 'middle'")
     number = count // 2 if reading.slice == "middle" else reading.slice or 0
     if not 0 <= number < count:
         raise ImageError(f"slice {number} does not exist, the volume has {count} (numbered from 0)")

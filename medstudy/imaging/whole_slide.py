@@ -21,9 +21,8 @@ from medstudy.imaging.read_options import ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import Layout, check_size, rule, to_rgb
 
 NAME = "a slide"
-SLIDE_OPTIONS = frozenset(
-    {"region", "magnification", "microns_per_pixel", "scanned_magnification", "scanned_microns_per_pixel"}
-)
+SCALES = frozenset({"magnification", "microns_per_pixel", "scanned_magnification", "scanned_microns_per_pixel"})
+SLIDE_OPTIONS = SCALES | {"region"}
 OPTIONS = SLIDE_OPTIONS | {"window", "background"}
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide")  # only slides have these
 SHARED_SUFFIXES = (".tif", ".tiff")  # slides and other images have these: the content decides

@@ -143,10 +143,10 @@ def test_a_damaged_file_names_the_image(monkeypatch, tmp_path):
     with pytest.raises(ImageError, match="test-1"):
         picture.pixels()
     file.write_bytes(content[: picture.start + 5])
-    with pytest.raises(DataError, match="test-1 of made is kept in .* cut short"):
+    with pytest.raises(DataError, match="test-1 of made must be in .* truncated"):
         picture.pixels()
     file.unlink()
-    with pytest.raises(DataError, match="test-1 of made is kept in .*No such file"):
+    with pytest.raises(DataError, match="test-1 of made must be in .*No such file"):
         picture.pixels()
 
 

@@ -29,13 +29,9 @@ def read(row: Mapping, detail: str | None, box: str | tuple[str, ...] | None) ->
 def check(detail: float | None, box: Box | None, height: int, width: int) -> None:
     """Raise RowError for a box that is not inside an image, or a detail larger than its longer side."""
     if box and (box[2] > width or box[3] > height):
-        raise RowError(
-            "box outside", f"A box must be inside its image, {width} x {height} pixels (x, y), not {box}. Fix it."
-        )
+        raise RowError("box outside", f"A box must be inside its image, {width} x {height} (x, y), not {box}. Fix it.")
     if detail is not None and detail > max(height, width):
-        raise RowError(
-            "detail", f"A detail must fit into its image, {width} x {height} pixels, but has {detail:g}. Correct it."
-        )
+        raise RowError("detail", f"A detail must fit into its image, {width} x {height}, but is {detail:g} px. Fix it.")
 
 
 def _box(row: Mapping, names: str | tuple[str, ...] | None) -> Box | None:

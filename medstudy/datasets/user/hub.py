@@ -112,20 +112,18 @@ def _rows(params: Params, result: Survey) -> Iterator[RowQuestion]:
         stated = split if len(sources) > 1 or split == "test" else None
         rows = _stream(params, source)
         labels = {name: kind.int2str for name, kind in (rows.features or {}).items() if hasattr(kind, "int2str")}
-        found = None
+        roles = None
         for index, row in enumerate(repository.each(rows, f"{_shown(params)} {source}")):
             where = f"{source} row {index + 1}"
-            if found is None:
-                found = _find_columns(params, row, source)
-                result.note_columns(source, found)
+            if roles is None:
+                roles = _find_columns(params, row, source)
+                result.note_columns(source, roles)
             named = {name: _class(row[name], label) for name, label in labels.items() if isinstance(row[name], int)}
             try:
-                found.check(row)
-                asked = row_questions.read(row | named, where, number, found.columns, params.label, params.kind,
-                                           params.ask)
+                roles.check(row)
+                asked = row_questions.read(row | named, where, number, roles.columns, params)
                 keys = (_key(params, image, (source, index, place)) for place, image in enumerate(asked.images))
-                question = value(row, found.columns.question)
-                result.note_marks(image_marks.count(question) if isinstance(question, str) else 0)
+                result.note_marks(image_marks.count(value(row, roles.columns.question)))
                 yield replace(asked, images=tuple(keys), split=stated)
             except DataError as error:
                 result.faults.append(Fault.of(error, where, stated or ""))

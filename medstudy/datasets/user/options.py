@@ -39,9 +39,7 @@ def read(row: Mapping, names: str | tuple[str, ...] | None) -> Options:
         content = unpacked(value(row, names))
     content = content.split("|") if isinstance(content, str) else content
     if not isinstance(content, (list, tuple, Mapping, type(None))):
-        raise RowError(
-            "not a list", f"Options must be a list, a mapping of letters or a text, got {content!r:.60}. Fix the cell."
-        )
+        raise RowError("not a list", f"Options must be a list, a mapping or a text, got {content!r:.60}. Fix the cell.")
     texts = [text(cell) for cell in (content.values() if isinstance(content, Mapping) else content or ())]
     while texts and not texts[-1]:
         texts.pop()
