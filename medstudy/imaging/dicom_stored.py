@@ -67,6 +67,7 @@ def stored_values(dataset: Dataset, frame: int) -> np.ndarray:
     for needed in ("BitsStored", "PixelRepresentation"):
         if needed not in dataset:
             raise ImageError(f"pixels need a {needed} (PS3.3 C.7.6.3), but the header states none: fix it")
+    # the number of frames, and what a compressed frame states itself, must agree with the header
     name = uid.UID(transfer_syntax(dataset))
     encapsulated = name.is_encapsulated
     (_check_fragments if encapsulated else _check_length)(dataset)
@@ -80,6 +81,7 @@ def stored_values(dataset: Dataset, frame: int) -> np.ndarray:
         return values
     if stream is not None and stream.bits < dataset.BitsStored:
         return _narrow(values, stream, dataset)
+    # only the bits that the header states
     cut = _cut(values, dataset)
     _check_unused(values, cut, dataset)
     if name in LOSSY and stream.bits > dataset.BitsStored and not np.array_equal(cut, values):

@@ -53,6 +53,7 @@ def read(data: bytes, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8, upright. Raises ImageError, or whatever tifffile raises."""
     with _opened(data) as file:
         planes = Planes(file, data)
+        # the page, or one per channel; nothing may be missing from the file
         pages = _pages(planes, reading)
         for page in pages:
             check_size(page.imagelength, page.imagewidth, reading.max_pixels)

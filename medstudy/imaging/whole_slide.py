@@ -54,6 +54,7 @@ def read(path: Path, reading: ReadOptions) -> np.ndarray:
     with OpenSlide(path) as slide:
         selected = _selected_region(slide, reading)
         check_size(*selected.size, reading.max_pixels)
+        # the smallest level that still has enough pixels, and the region's size there
         level = slide.get_best_level_for_downsample(selected.shrink + 1e-6)
         down = slide.level_downsamples[level]
         x, y, width, height = selected.region

@@ -92,6 +92,7 @@ def _rows(params: Params, result: Survey) -> Iterator[RowQuestion]:
         rows = list(tables.rows(_relative(file)))
         if not rows:
             raise DataError(f"A table needs rows, but {_relative(file)} has none. Add some.")
+        # the form, the columns of each role, and where images are
         form = params.form if params.form != "auto" else conversations.form_of(rows[0][1])
         names = dict.fromkeys(name for _, row in rows for name in row if name is not None)
         contents = [row for _, row in rows]
@@ -100,6 +101,7 @@ def _rows(params: Params, result: Survey) -> Iterator[RowQuestion]:
         inside = root.relative_to(base).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
         result.note_columns(f"{prefix}{file.name}", roles)
+        # each row, or each turn of a conversation, with its images found below `root`
         located: dict[str, str] = {}
         for where, row in rows:
             where = f"{prefix}{where}"

@@ -118,6 +118,7 @@ def _rows(params: Params, result: Survey) -> Iterator[RowQuestion]:
             if roles is None:
                 roles = _find_columns(params, row, source)
                 result.note_columns(source, roles)
+            # class labels by name; images by the hash of their bytes, as they are not kept
             named = {name: _class(row[name], label) for name, label in labels.items() if isinstance(row[name], int)}
             try:
                 roles.check(row)
