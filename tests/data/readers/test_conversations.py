@@ -25,15 +25,17 @@ def test_query_and_response(tmp_path, name):
     asked = {"query": "is β\u2028 high? <image>", "response": " no ", "images": ["a.png"]}  # U+2028 within it
     later = {"query": "q", "response": "r", "images": "b.png", "history": [["p", "o"]]}
     first, second = read(tmp_path, asked, later, name=name)
-    assert (first.query, first.response, first.images, first.earlier) == ("is β\u2028 high?", "no", ("a.png",), ())
-    assert second.images == ("b.png",) and second.earlier == (("p", "o"),) and second.number == 1
+    assert first.turns == ((("a.png",), "is β\u2028 high?", "no"),) and first.where == "Row 0 of " + name
+    assert second.images == ("b.png",) and second.where == "Row 1 of " + name
+    assert second.turns == ((("b.png",), "p", "o"), (("b.png",), "q", "r"))
 
 
 def test_messages_end_with_the_question(tmp_path):
     messages = [turn("system", "s"), turn("user", "<image>a?"), turn("assistant", "b"), turn("user", "<image>c?"),
                 turn("assistant", "d")]
     (one,) = read(tmp_path, {"messages": messages, "images": [{"bytes": None, "path": "x.png"}, "y.png"]})
-    assert (one.query, one.response, one.earlier) == ("c?", "d", (("a?", "b"),))
+    assert one.turns == ((("x.png",), "a?", "b"), (("x.png", "y.png"), "c?", "d"))
+    assert (one.query, one.response) == ("c?", "d")
     assert one.images == ("x.png", "y.png")
 
 
