@@ -17,7 +17,9 @@ def read(row: Mapping, detail: str | None, box: str | tuple[str, ...] | None) ->
     Raises RowError for a detail that is not a positive number, for corners that are not in order, and for both at once.
     """
     cell = value(row, detail)
-    stated = _positive(cell) if filled(cell) else None
+    stated = _number(cell, "detail") if filled(cell) else None
+    if stated is not None and stated <= 0:
+        raise RowError("detail", f"A detail must be above 0 pixels, got {cell!r}. Leave it empty if there is none.")
     corners = _box(row, box)
     if stated is not None and corners:
         raise RowError("two sizes", f"A row may have a detail or a box, but this has {cell!r} and {corners}. Drop one.")
@@ -47,13 +49,6 @@ def _box(row: Mapping, names: str | tuple[str, ...] | None) -> Box | None:
     if x0 >= x1 or y0 >= y1:
         raise RowError("box", f"A box [x0, y0, x1, y1] must have x0 < x1 and y0 < y1, got {[x0, y0, x1, y1]}. Fix it.")
     return x0, y0, x1, y1
-
-
-def _positive(cell: Any) -> float:
-    number = _number(cell, "detail")
-    if number <= 0:
-        raise RowError("detail", f"A detail must be above 0 pixels, got {cell!r}. Leave it empty if there is none.")
-    return number
 
 
 def _number(cell: Any, role: str) -> float:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -118,8 +118,9 @@ def _rows(params: Params, result: Survey) -> Iterator[RowQuestion]:
             if roles is None:
                 roles = _find_columns(params, row, source)
                 result.note_columns(source, roles)
-            # class labels by name; images by the hash of their bytes, as they are not kept
-            named = {name: _class(row[name], label) for name, label in labels.items() if isinstance(row[name], int)}
+            # class labels by name, except -1, with which `datasets` marks a row without a label
+            codes = {name: row[name] for name in labels if isinstance(row[name], int)}
+            named = {name: None if code == -1 else labels[name](code) for name, code in codes.items()}
             try:
                 roles.check(row)
                 asked = row_questions.read(row | named, where, number, roles.columns, params)
@@ -129,11 +130,6 @@ def _rows(params: Params, result: Survey) -> Iterator[RowQuestion]:
             except DataError as error:
                 result.faults.append(Fault.of(error, where, stated or ""))
             number += 1
-
-
-def _class(number: int, label: Callable[[int], str]) -> str | None:
-    """The name of a ClassLabel's number; None for -1, with which `datasets` marks a row without a label."""
-    return None if number == -1 else label(number)
 
 
 def _find_columns(params: Params, row: Mapping, source: str) -> FoundColumns:
