@@ -26,8 +26,8 @@ from medstudy.datasets.user import column_names, examples, row_questions
 from medstudy.datasets.user.column_names import FoundColumns
 from medstudy.datasets.user.params import UserData
 from medstudy.datasets.user.row_questions import RowQuestion
-from medstudy.datasets.user.survey import Fault, Survey
-from medstudy.datasets.user.survey import survey as surveyed
+from medstudy.datasets.user.rows import Fault, Survey
+from medstudy.datasets.user.rows import survey as surveyed
 from medstudy.errors import DataError
 from medstudy.imaging.read_options import ReadOptions
 

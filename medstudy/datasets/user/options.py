@@ -78,7 +78,7 @@ def right(options: Options, answer: Any) -> tuple[int, bool]:
     """(number from 0 of the right option, whether the answer was a bare number). Raises RowError.
 
     An answer is the key of an option that has keys; else its text, its letter, or a number, which counts from 0. The
-    whole table shows whether its numbers do (`survey.survey`).
+    whole table shows whether its numbers do (`rows.survey`).
     """
     texts, said = options.texts, text(answer)
     if not 2 <= len(texts) <= len(LETTERS):

@@ -1,4 +1,4 @@
-"""Collects all rows of the user's data by image, and gives each image a split and a group; decodes no image."""
+"""All rows of the user's data, collected by image, each image with a split and a group; decodes no image."""
 
 from __future__ import annotations
 
