@@ -28,15 +28,15 @@ from medstudy.costs import device_rate, memory
 from medstudy.costs.workload import Counter, Demand, trainable
 from medstudy.data.example import Example
 from medstudy.engine import batches
-from medstudy.engine.batches import planned
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.batches import plan_views
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ParamsError
 from medstudy.evaluation import evaluate as evaluation_evaluate
 from medstudy.models.family import Family, home
 from medstudy.params import Optimisation, Study
 from medstudy.resolution.policies import Control, Training
-from medstudy.resolution.sizes import Shown
+from medstudy.resolution.sizes import View
 from medstudy.runs import record
 from medstudy.runs.plan import Job
 from medstudy.training import loop
@@ -198,10 +198,10 @@ def _of_all(speed: Speed, processes: int) -> Speed:
 
 
 @dataclass(frozen=True)
-class _Noise(Supply):
+class _Noise(ImageInputs):
     """Random pixels or features in place of an image's."""
 
-    def __call__(self, image: object, shown: Shown) -> torch.Tensor:
+    def __call__(self, image: object, shown: View) -> torch.Tensor:
         if self.features is None:
             return torch.randint(256, (*shown.size, 3), dtype=torch.uint8)
         family = self.family
@@ -210,24 +210,24 @@ class _Noise(Supply):
 
     @classmethod
     def like(cls, study: Study, family: Family) -> _Noise:
-        return cls(family, study.interpolation, features=Shelf(Path()) if study.training.keeps_features else None)
+        return cls(family, study.interpolation, features=TensorCache(Path()) if study.training.keeps_features else None)
 
 
-def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> list[list[batches.Seen]]:
+def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> list[list[batches.ExampleView]]:
     """Candidate passes: the first images of the study, alone and together, as every regime shows them."""
     first, candidates = examples[: study.training.images_per_step], []
     for regime in study.regimes:
-        views = [(example, planned(regime, example, counter.family.geometry)[0]) for example in first]
+        views = [(example, plan_views(regime, example, counter.family.geometry)[0]) for example in first]
         fits = np.cumsum([counter.work(*view).tokens for view in views]) <= study.training.tokens_per_pass
         candidates += [[view] for view in views] + [views[: count + 1] for count in np.flatnonzero(fits)]
     return candidates
 
 
-def _timed_training(study: Study, device: torch.device, pair: list[list[batches.Seen]]) -> Pace:
+def _timed_training(study: Study, device: torch.device, pair: list[list[batches.ExampleView]]) -> Pace:
     """A few steps of the real training loop, each a pass over the small or the large one of `pair`."""
     family, _ = trainable(study, device)
     supply = _Noise.like(study, family)
-    small, large = (batches.micros(supply, views, study.training.tokens_per_pass) for views in pair)
+    small, large = (batches.micro_batches(supply, views, study.training.tokens_per_pass) for views in pair)
     steps = [small, large, *[small, large] * ROUNDS]
     with tempfile.TemporaryDirectory() as scratch:
         loss = partial(training_train.loss_of, supply)
@@ -253,7 +253,7 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
     rows = []
     for policy, group, count in [designs[0], *designs * ANSWERED]:  # the first is a warm-up
         demand = counter.evaluation(group, [policy], count)
-        shown = [planned(policy, example, family.geometry)[0] for example in group]
+        shown = [plan_views(policy, example, family.geometry)[0] for example in group]
         options = greedy.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()
         # random weights hardly ever end an answer

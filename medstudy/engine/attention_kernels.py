@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from medstudy.engine.row_layout import Plan, Segments
+from medstudy.engine.row_layout import RowLayout, Segments
 
 
 def flash_attn_2() -> str | None:
@@ -156,34 +156,34 @@ def _keywords(segments: Segments, device: torch.device) -> dict[str, object]:
 
 
 class Cascade(torch.autograd.Function):
-    """Attention over a plan by two calls of a kernel; query [S, heads, D], key and value [S, key heads, D]."""
+    """Attention over a layout by two calls of a kernel; query [S, heads, D], key and value [S, key heads, D]."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, plan: Plan, kernel: Kernel, scale: float
+        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, layout: RowLayout, kernel: Kernel, scale: float
     ) -> Tensor:
-        at = plan.shared  # the branches begin here
-        output, lse, own = kernel.forward(query, key, value, plan.own, True, scale)
+        at = layout.shared  # the branches begin here
+        output, lse, own = kernel.forward(query, key, value, layout.own, True, scale)
         back = None
-        if at < len(plan):
-            to_prefix, prefix_lse, back = kernel.forward(query[at:], key[:at], value[:at], plan.back, False, scale)
+        if at < len(layout):
+            to_prefix, prefix_lse, back = kernel.forward(query[at:], key[:at], value[:at], layout.back, False, scale)
             whole = torch.logaddexp(lse[:, at:], prefix_lse)
             merged = _weighted(output[at:], lse[:, at:] - whole) + _weighted(to_prefix, prefix_lse - whole)
             output = torch.cat([output[:at], merged.to(output.dtype)])
             lse = torch.cat([lse[:, :at], whole], 1)
         ctx.save_for_backward(query, key, value, output, lse)
-        ctx.constants = (plan, kernel, scale, own, back)
+        ctx.constants = (layout, kernel, scale, own, back)
         return output
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, lse = ctx.saved_tensors
-        plan, kernel, scale, own, back = ctx.constants
-        at, grad = plan.shared, grad.contiguous()
-        grads = kernel.backward(grad, query, key, value, output, lse, own, plan.own, True, scale)
-        if at < len(plan):
+        layout, kernel, scale, own, back = ctx.constants
+        at, grad = layout.shared, grad.contiguous()
+        grads = kernel.backward(grad, query, key, value, output, lse, own, layout.own, True, scale)
+        if at < len(layout):
             low = (query[at:], key[:at], value[:at], output[at:], lse[:, at:].contiguous())
-            parts = kernel.backward(grad[at:], *low, back, plan.back, False, scale)
+            parts = kernel.backward(grad[at:], *low, back, layout.back, False, scale)
             places = (slice(at, None), slice(0, at), slice(0, at))  # queries of branches, keys and values of prefixes
             for whole, place, part in zip(grads, places, parts, strict=True):
                 whole[place] += part

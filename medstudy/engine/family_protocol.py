@@ -13,8 +13,8 @@ from transformers import Cache, LogitsProcessor
 
 from medstudy.data.example import Question, Shot
 from medstudy.engine import attention, flops
-from medstudy.engine.row_layout import Packed, Row, Seen
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.engine.row_layout import PackedRow, Row, VisualTokens
+from medstudy.resolution.sizes import Geometry, Size, View
 
 Part = Literal["tower", "merger", "language"]
 
@@ -26,7 +26,7 @@ class Family(Protocol):
     model: torch.nn.Module
     processor: object
     revision: str
-    attention: attention.Choice
+    attention: attention.KernelChoice
     images: str
     language_name: str
     both_ways: bool
@@ -36,7 +36,7 @@ class Family(Protocol):
     def geometry(self) -> Geometry: ...
 
     @property
-    def shape(self) -> flops.Shape: ...
+    def shape(self) -> flops.ModelShape: ...
 
     @property
     def tower(self) -> list[torch.nn.Parameter]: ...
@@ -74,22 +74,22 @@ class Family(Protocol):
     def text(self, ids: list[int]) -> str: ...
 
     def row(
-        self, questions: tuple[Question, ...], shown: Shown, answered: bool, context: tuple[Shot, ...] = ()
+        self, questions: tuple[Question, ...], shown: View, answered: bool, context: tuple[Shot, ...] = ()
     ) -> Row: ...
 
     # Images
     def patches(self, image: torch.Tensor) -> torch.Tensor: ...
 
-    def look(self, images: list[torch.Tensor], grids: torch.Tensor) -> Seen: ...
+    def look(self, images: list[torch.Tensor], grids: torch.Tensor) -> VisualTokens: ...
 
     def features(self, pixel_values: torch.Tensor, grid: torch.Tensor) -> torch.Tensor: ...
 
-    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen: ...
+    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> VisualTokens: ...
 
     # The pass over a packed row, and decoding
     def positions(self, prefix: list[int], grids: torch.Tensor) -> torch.Tensor: ...
 
-    def hidden(self, packed: Packed, seen: Seen | None, cache: Cache | None = None) -> torch.Tensor: ...
+    def hidden(self, packed: PackedRow, seen: VisualTokens | None, cache: Cache | None = None) -> torch.Tensor: ...
 
     def cache(self) -> Cache: ...
 
@@ -100,5 +100,6 @@ class Family(Protocol):
     def rules(self, lengths: Sequence[int], limit: int) -> Callable | None: ...
 
     def generated(
-        self, packed: Packed, seen: Seen | None, limit: int, drawing: Callable[[int], LogitsProcessor] | None = None
+        self, packed: PackedRow, seen: VisualTokens | None, limit: int,
+        drawing: Callable[[int], LogitsProcessor] | None = None,
     ) -> list[list[int]]: ...

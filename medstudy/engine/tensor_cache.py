@@ -25,7 +25,7 @@ def key(*parts: object) -> str:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class TensorCache:
     """A folder of tensors. It only grows: delete it, or any of its files, to free space."""
 
     folder: Path

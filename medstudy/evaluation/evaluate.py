@@ -19,9 +19,9 @@ from tqdm import tqdm
 from medstudy import models, paths
 from medstudy.data import arrow_store
 from medstudy.data.example import GREEDY, Example
-from medstudy.engine.batches import pictured, planned, size_of, views_of
+from medstudy.engine.batches import keyed_views, plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
 from medstudy.evaluation import sampling
 from medstudy.evaluation.controls import control_of, swapped
@@ -30,7 +30,7 @@ from medstudy.evaluation.passes import Passes
 from medstudy.params import Decoding, Study
 from medstudy.resolution.plan import roundings, trained_on
 from medstudy.resolution.policies import Control, Single
-from medstudy.resolution.sizes import Geometry, Shown, Size, scale
+from medstudy.resolution.sizes import Geometry, Size, View, scale
 from medstudy.runs.plan import Job
 from medstudy.utils import redact
 from medstudy.utils.progress import bar
@@ -48,7 +48,7 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     family = models.load(study.model, trained[0] / "checkpoint" if trained else None, rungs)
     print("attention: {}, because {}".format(*family.attention))
     examples = arrow_store.read_all(job.folders("data"), "test")
-    supply = Supply.of(study, family)
+    supply = ImageInputs.of(study, family)
     policies = [*study.inference, *(study.controls.views if job.parameters["controls"] else ())]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None
     parts = []
@@ -80,15 +80,15 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
 
 def predict(
     family: Family, examples: Sequence[Example], policy: Single | Control, study: Study, line: tqdm | None = None,
-    supply: Supply | None = None, seed: int = 0,
+    supply: ImageInputs | None = None, seed: int = 0,
 ) -> pd.DataFrame:
     """The predictions under one policy: a row a question and decoding, with the image as shown, prompt and answer.
 
     The author's answers are drawn by seed, data set, image, question and rung alone.
     """
-    supply = supply or Supply(family, study.interpolation)
+    supply = supply or ImageInputs(family, study.interpolation)
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
-    shown = [planned(policy, source, family.geometry)[0] for source in sources]
+    shown = [plan_views(policy, source, family.geometry)[0] for source in sources]
     _check(policy, sources, shown, family.geometry)
     rows: list[dict] = []
     draw = Draw(seed, policy.label) if control_of(policy) == "none" else None
@@ -115,7 +115,8 @@ class Draw:
 
 
 def answers(
-    supply: Supply, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[Shown], options: Decoding,
+    supply: ImageInputs, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[View],
+    options: Decoding,
 ) -> Iterator[tuple[int, tuple[list[str], list[list[float]]]]]:
     """Yield (index of the example, (greedy answer of each question, log-likelihoods of its options)), pass by pass."""
     for index, each in decoded(supply, examples, sources, shown, options):
@@ -136,7 +137,8 @@ class Answers:
 
 @torch.inference_mode()
 def decoded(
-    supply: Supply, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[Shown], options: Decoding,
+    supply: ImageInputs, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[View],
+    options: Decoding,
     workers: int = 0, line: tqdm | None = None, draw: Draw | None = None,
 ) -> Iterator[tuple[int, Answers]]:
     """Yield (index of the example, its Answers), pass by pass; with `draw` and `options.author` the author's too.
@@ -146,11 +148,11 @@ def decoded(
     family = supply.family
     passes = Passes(supply, examples, sources, shown, options)
     if workers:
-        each = (views_of(source, view).values() for source, view in zip(sources, shown, strict=True))
+        each = (keyed_views(source, view).values() for source, view in zip(sources, shown, strict=True))
         supply.prepare(view for views in each for view in views)
     loader = DataLoader(passes, batch_size=None, num_workers=workers, collate_fn=_same)
     for group, packed_questions, packed_options, images in loader:
-        seen = supply.see(images, packed_questions.grids.to(family.model.device))
+        seen = supply.visual_tokens(images, packed_questions.grids.to(family.model.device))
         sampler = _sampler(options, draw, [examples[index] for index in group])
         greedy, drawn = decode(family, packed_questions, seen, options.max_new_tokens, sampler)
         # Branches stand image by image, question by question: each image takes its share from the front.
@@ -176,14 +178,14 @@ def _same(content: tuple) -> tuple:
 
 
 def _rows(
-    family: Family, example: Example, source: Example, view: Shown, texts: Sequence[str],
+    family: Family, example: Example, source: Example, view: View, texts: Sequence[str],
     scored: Sequence[Sequence[float]], policy: Single | Control, study: Study, decoding: str,
 ) -> Iterator[dict]:
     """A prediction row for each question of an example, shown the image of `source`."""
     original = size_of(source)
     context = [
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
-        for _, image, own in pictured(source, view)[:-1]
+        for _, image, own in shown_images(source, view)[:-1]
     ]
     for question, text, scores in zip(example.questions, texts, scored, strict=True):
         yield {
@@ -206,7 +208,7 @@ def _rows(
 
 
 def _check(
-    policy: Single | Control, examples: Sequence[Example], shown: Sequence[Shown], geometry: Geometry
+    policy: Single | Control, examples: Sequence[Example], shown: Sequence[View], geometry: Geometry
 ) -> None:
     """Raise ResolutionError if a view exceeds its policy's budget: a limit without effect must not look like a result.
 
@@ -214,7 +216,7 @@ def _check(
     A strip one visual token wide may exceed it if sizes are rounded as the processor does, which allows that.
     """
     processor_rounds = geometry.floats and "processor" in roundings(policy)
-    views = (view for example, whole in zip(examples, shown, strict=True) for view in pictured(example, whole))
+    views = (view for example, whole in zip(examples, shown, strict=True) for view in shown_images(example, whole))
     for name, image, view in views:
         detail = min(view.detail, Size(image.height, image.width), key=lambda size: size.pixels)
         if processor_rounds and min(view.size) == geometry.factor:

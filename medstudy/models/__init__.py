@@ -32,7 +32,7 @@ def load(model, checkpoint=None, shown=()):
     shown: labels of the policies that it will be shown. Warns of the resolution at which the model was trained when it
     is a checkpoint of medstudy itself.
     """
-    if model.id != "base" and checkpoint is None and (known := stamp.told(model.id, shown, model.revision)):
+    if model.id != "base" and checkpoint is None and (known := stamp.resolution_note(model.id, shown, model.revision)):
         warnings.warn(known, stacklevel=2)
     base, own = _base(model)
     if own is None or (checkpoint and not (checkpoint / lora.CONFIG).is_file()):

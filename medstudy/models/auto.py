@@ -29,12 +29,12 @@ from transformers import BatchFeature, LogitsProcessor, LogitsProcessorList
 
 from medstudy.data.example import Question, Shot
 from medstudy.engine import attention, flops
-from medstudy.engine.row_layout import Packed, Row
+from medstudy.engine.row_layout import PackedRow, Row
 from medstudy.errors import ModelError
 from medstudy.models import generation
 from medstudy.models.family import Family
 from medstudy.models.prompts import SYSTEM, user_text
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.resolution.sizes import Geometry, Size, View
 
 TYPES = ("token_type_ids", "mm_token_type_ids")
 TEXT = ("input_ids", "attention_mask", "labels", *TYPES)  # what a processor makes of text
@@ -79,7 +79,7 @@ class Auto(Family):
                 f"tokens among its own; {source!r} has {has}. Use a checkpoint of one of the named families."
             )
         why = "each question is a sequence of its own, through the model's own forward pass"
-        made = cls(model.eval(), processor, revision, attention.Choice("sdpa", why))
+        made = cls(model.eval(), processor, revision, attention.KernelChoice("sdpa", why))
         if model.device.type != "meta":
             made._probe(source)
         return made
@@ -155,7 +155,7 @@ class Auto(Family):
         return "language" if name.startswith((f"{language}.", "lm_head.")) else "merger"
 
     @cached_property
-    def shape(self) -> flops.Shape:
+    def shape(self) -> flops.ModelShape:
         """From the parameters: a matrix multiplies and adds as often as it has numbers."""
         vision, text = self.model.config.vision_config, self.model.config.get_text_config()
         counts = {"tower": 0, "merger": 0, "language": 0}
@@ -166,7 +166,7 @@ class Auto(Family):
         queries = text.num_attention_heads
         width = _named(text, "head_dim") or text.hidden_size // queries
         keys = _named(text, "num_key_value_heads") or queries
-        return flops.Shape(
+        return flops.ModelShape(
             blocks=blocks,
             block_weights=counts["tower"] // blocks,
             width=_named(vision, "hidden_size", "embed_dim") or text.hidden_size,
@@ -244,7 +244,7 @@ class Auto(Family):
         return [*joined, self.end]
 
     def row(
-        self, questions: tuple[Question, ...], shown: Shown, answered: bool, context: tuple[Shot, ...] = ()
+        self, questions: tuple[Question, ...], shown: View, answered: bool, context: tuple[Shot, ...] = ()
     ) -> Row:
         """As `prefix.row`, of whole sequences: nothing is shared."""
         image = shown.visual_tokens > 0
@@ -260,7 +260,7 @@ class Auto(Family):
             patches=self.patch_counts(grids) * len(questions),
         )
 
-    def standing(self, shown: Shown) -> int:
+    def standing(self, shown: View) -> int:
         """Tokens of a sequence with that view and an empty question."""
         image = shown.visual_tokens > 0
         return len(self._sequence(self.prompt(_NOTHING, image), shown.size if image else None))
@@ -269,13 +269,13 @@ class Auto(Family):
         """Images [height, width, 3] uint8 as the processor will be given them."""
         return tuple(Image.fromarray(image.numpy()) for image in images)
 
-    def hidden(self, packed: Packed, seen: tuple[Image.Image, ...] | None, cache=None) -> torch.Tensor:
+    def hidden(self, packed: PackedRow, seen: tuple[Image.Image, ...] | None, cache=None) -> torch.Tensor:
         """[S, width] last hidden states of a row of sequences, one after the other."""
         made = [self.model.model(**inputs, use_cache=False).last_hidden_state[0] for inputs in self._each(packed, seen)]
         return torch.cat(made)
 
     def generated(
-        self, packed: Packed, seen: tuple[Image.Image, ...] | None, limit: int,
+        self, packed: PackedRow, seen: tuple[Image.Image, ...] | None, limit: int,
         drawing: Callable[[int], LogitsProcessor] | None = None,
     ) -> list[list[int]]:
         """The tokens of every question, by transformers' own `generate`, up to an end: the most likely ones.
@@ -296,13 +296,13 @@ class Auto(Family):
             said.append(tokens[:stop])
         return said
 
-    def _each(self, packed: Packed, seen):
+    def _each(self, packed: PackedRow, seen):
         """The model's inputs of every sequence of a row."""
         packed = packed.to(self.model.device)
         first = torch.full((len(packed.last),), packed.ids.shape[1], device=packed.ids.device)
         first = first.scatter_reduce(0, packed.question, packed.at + 1, "amin")  # where its answer starts
         start, number = 0, 0
-        for index, lengths in enumerate(packed.plan.branches):
+        for index, lengths in enumerate(packed.layout.branches):
             made = {} if seen is None else self._read(self.processor, self.prompt(_NOTHING), seen[index])
             for length in lengths:
                 ids = packed.ids[:, start : start + length]

@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Cache, Dynamic
 
 from medstudy.data.example import Question, Shot
 from medstudy.engine import attention, flops
-from medstudy.engine.row_layout import Packed, Seen
+from medstudy.engine.row_layout import PackedRow, VisualTokens
 from medstudy.errors import ModelError
 from medstudy.models import asking, generation, loading, lora, pixels, published_configs
 from medstudy.models.prompts import SYSTEM, _text, user_text
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.resolution.sizes import Geometry, Size, View
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Family:
     model: torch.nn.Module
     processor: object
     revision: str
-    attention: attention.Choice
+    attention: attention.KernelChoice
 
     name = ""  # the checkpoint's model_type
     turn_end = "<|im_end|>"  # the token that ends an answer in its chat template
@@ -119,7 +119,7 @@ class Family:
         return made
 
     @staticmethod
-    def kernel(model) -> attention.Choice:
+    def kernel(model) -> attention.KernelChoice:
         """What computes a packed row's attention here."""
         return attention.choose(home(), model.dtype, heads(model.config.text_config))
 
@@ -151,11 +151,11 @@ class Family:
         """[height, width, 3] uint8 at its planned size -> what the tower reads, float32 on the model's device."""
         raise NotImplementedError
 
-    def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         """Images, one after the other, through the tower and the mergers."""
         raise NotImplementedError
 
-    def look(self, images: list[torch.Tensor], grids: torch.Tensor) -> Seen:
+    def look(self, images: list[torch.Tensor], grids: torch.Tensor) -> VisualTokens:
         """A row's images, each [height, width, 3] uint8, through the tower and the mergers."""
         return self.see(torch.cat([self.patches(image) for image in images]), grids)
 
@@ -163,7 +163,7 @@ class Family:
         """One image through a frozen tower: all that its mergers read, [patches, width]; what may be cached."""
         raise NotImplementedError
 
-    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         """The features of images, one after the other, through the mergers."""
         raise NotImplementedError
 
@@ -178,11 +178,11 @@ class Family:
         return "tower" if f"{self.tower_name}." in name else "language"
 
     @staticmethod
-    def cost_shape(config) -> flops.Shape:
+    def cost_shape(config) -> flops.ModelShape:
         raise NotImplementedError
 
     @cached_property
-    def shape(self) -> flops.Shape:
+    def shape(self) -> flops.ModelShape:
         """What the model's cost is computed from."""
         return self.cost_shape(self.model.config)
 
@@ -224,7 +224,7 @@ class Family:
         """The tokens that stand for an image of `count` visual tokens, laid out as `grid` [3] says, in a row."""
         return [self.image_token] * count
 
-    def standing(self, shown: Shown) -> int:
+    def standing(self, shown: View) -> int:
         """How many tokens stand for a view's images in a row, those that mark them included."""
         return sum(len(self.image_ids(view.visual_tokens, self.grid(view.size)[0])) for view in shown.views)
 
@@ -297,7 +297,7 @@ class Family:
         )
         return made[0].flatten(1).float()
 
-    def hidden(self, packed: Packed, seen: Seen | None, cache=None) -> torch.Tensor:
+    def hidden(self, packed: PackedRow, seen: VisualTokens | None, cache=None) -> torch.Tensor:
         """[S, width] last hidden states of a packed row; `cache` is filled with its keys and values."""
         model = self.model.model
         embeds, deep = model.get_input_embeddings()(packed.ids), {}
@@ -313,7 +313,7 @@ class Family:
             position_ids=packed.positions,
             past_key_values=cache,
             use_cache=cache is not None,
-            plan=packed.plan,
+            layout=packed.layout,
             **deep,
         )
         return made.last_hidden_state[0]
@@ -356,7 +356,7 @@ def heads(text) -> attention.Heads:
 
 
 def text_shape(text) -> dict:
-    """The language model's part of a cost.Shape."""
+    """The language model's part of a flops.ModelShape."""
     its = heads(text)
     queries, keys = its.width * its.queries, its.width * its.keys
     width = text.hidden_size

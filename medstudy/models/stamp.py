@@ -41,7 +41,7 @@ def policy_of(stamp: dict) -> Training | None:
         return None
 
 
-def told(source: str, labels: Sequence[str] = (), revision: str | None = None) -> str | None:
+def resolution_note(source: str, labels: Sequence[str] = (), revision: str | None = None) -> str | None:
     """At which resolution a checkpoint of medstudy was trained, and which of the policies `labels` differ from it.
 
     None for a checkpoint that is not medstudy's.

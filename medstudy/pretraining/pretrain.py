@@ -22,7 +22,7 @@ from medstudy import models, paths
 from medstudy.datasets import shapes
 from medstudy.engine import batches
 from medstudy.engine.family_protocol import Family
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ParamsError
 from medstudy.params import Model, Optimisation, _Params
 from medstudy.pretraining import tiny_qwen2_vl
@@ -71,8 +71,8 @@ class Corpus:
     ranks: int = 1
 
     @property
-    def supply(self) -> Supply:
-        return Supply(self.family, "bicubic")
+    def supply(self) -> ImageInputs:
+        return ImageInputs(self.family, "bicubic")
 
     @property
     def images(self) -> int:
@@ -81,7 +81,7 @@ class Corpus:
     def __len__(self) -> int:
         return -(-self.images // self.params.training.images_per_step)
 
-    def __getitem__(self, step: int) -> list[batches.Micro]:
+    def __getitem__(self, step: int) -> list[batches.MicroBatch]:
         size = self.params.training.images_per_step
         policy = Fixed(side=self.params.side)
         views = []
@@ -90,7 +90,7 @@ class Corpus:
             example = shapes.example(self.params.seed, self.split, index, plain)
             view = policy.shown(Size(example.image.height, example.image.width), self.family.geometry)
             views.append((example, view))
-        return batches.micros(self.supply, views, self.params.training.tokens_per_pass)
+        return batches.micro_batches(self.supply, views, self.params.training.tokens_per_pass)
 
 
 def load(path: str | Path) -> Base:

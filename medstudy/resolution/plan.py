@@ -18,14 +18,14 @@ from medstudy.resolution.policies import (
 from medstudy.resolution.sizes import (
     Geometry,
     Rounding,
-    Shown,
     Size,
+    View,
 )
 
 
 def plan(
     policy: Training | Control, size: Size, geometry: Geometry, draw: float = 0.0, progress: float = 0.0
-) -> tuple[Shown, ...]:
+) -> tuple[View, ...]:
     """The views of one image under a policy: several under `add`, one under every other policy.
 
     draw: uniform in [0, 1), used by `mixed`; progress: fraction of the training done, used by `curriculum`.

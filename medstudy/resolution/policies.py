@@ -1,7 +1,7 @@
 """Resolution policies: (height, width) -> the views of an image. Pure arithmetic, no pixels, no model.
 
 A policy says what happens to an image before the model's processor. `plan` turns a policy and a native size into one or
-more views (`Shown`). Their sizes are multiples of the family's `factor` (28 for Qwen2-VL: patch 14, merge 2), so that
+more views (`View`). Their sizes are multiples of the family's `factor` (28 for Qwen2-VL: patch 14, merge 2), so that
 the processor has nothing left to resize. Records and figures name a policy by its label.
 
 A family with tiles, or with one fixed size, cannot show less than one tile. A budget below that limits the detail
@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from medstudy.resolution.sizes import (
     Geometry,
     Rounding,
-    Shown,
     Size,
+    View,
     fit_budget,
     inside,
     square,
@@ -50,7 +50,7 @@ class Native(_Policy):
     def budget(self) -> int:
         return self.max_pixels
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
+    def shown(self, size: Size, geometry: Geometry) -> View:
         return _shown(self.label, steps(size, self.max_pixels, geometry, self.rounding), geometry)
 
 
@@ -79,7 +79,7 @@ class Fixed(_Policy):
     def budget(self) -> int:
         return self.side**2
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
+    def shown(self, size: Size, geometry: Geometry) -> View:
         if self.mode == "budget":
             return _shown(self.label, steps(size, self.budget, geometry, self.rounding), geometry)
         target, canvas = square(self.side, geometry)  # they differ if the family must enlarge the target
@@ -157,7 +157,7 @@ class DownUp(_Policy):
     def budget(self) -> int:
         return self.native.budget
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
+    def shown(self, size: Size, geometry: Geometry) -> View:
         low = steps(size, self.side**2, geometry, self.native.rounding)[0]
         high = fit_budget(size, self.native.max_pixels, geometry, self.native.rounding)
         return _shown(self.label, (low, high), geometry)
@@ -172,8 +172,8 @@ class Blind(_Policy):
     def budget(self) -> int:
         return 0
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
-        return Shown(self.label, (), Size(0, 0), 0)
+    def shown(self, size: Size, geometry: Geometry) -> View:
+        return View(self.label, (), Size(0, 0), 0)
 
 
 class Shuffled(_Policy):
@@ -186,7 +186,7 @@ class Shuffled(_Policy):
     def budget(self) -> int:
         return self.native.budget
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
+    def shown(self, size: Size, geometry: Geometry) -> View:
         return _shown(self.label, steps(size, self.native.max_pixels, geometry, self.native.rounding), geometry)
 
 
@@ -194,6 +194,6 @@ Training = Annotated[Native | Fixed | Mixed | Add | Curriculum, Field(discrimina
 Control = Annotated[DownUp | Blind | Shuffled, Field(discriminator="policy")]
 
 
-def _shown(label: str, steps: tuple[Size, ...], geometry: Geometry, canvas: Size | None = None) -> Shown:
+def _shown(label: str, steps: tuple[Size, ...], geometry: Geometry, canvas: Size | None = None) -> View:
     size = canvas or steps[-1]
-    return Shown(label, steps, size, visual_tokens(size, geometry))
+    return View(label, steps, size, visual_tokens(size, geometry))

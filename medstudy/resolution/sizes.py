@@ -18,7 +18,7 @@ from medstudy.errors import ResolutionError
 
 
 @dataclass(frozen=True)
-class Shown:
+class View:
     """One view of an image: resize to each of `steps` in turn, then centre on a canvas of `size`.
 
     label: the label of the single policy ("fixed-84" also within a mixed regime). visual_tokens: 0 when no image is
@@ -29,10 +29,10 @@ class Shown:
     steps: tuple[Size, ...]
     size: Size
     visual_tokens: int
-    context: tuple[Shown, ...] = ()
+    context: tuple[View, ...] = ()
 
     @cached_property
-    def views(self) -> tuple[Shown, ...]:
+    def views(self) -> tuple[View, ...]:
         """The views of all images of the prompt, in order; none if the policy shows no image."""
         return tuple(view for view in (*self.context, self) if view.visual_tokens)
 

@@ -37,7 +37,7 @@ class Objective(torch.nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, content: object) -> torch.Tensor:
-        with mixed_precision.computing(self.model):
+        with mixed_precision.autocast(self.model):
             return self.loss(content)
 
 
@@ -99,7 +99,7 @@ def _sharded(objective: Objective, accelerator: Accelerator) -> torch.nn.Module:
         if parameter.requires_grad:
             broadcast(parameter.data)
     model, mesh = objective.model, init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    kind = torch.bfloat16 if mixed_precision.mixed(model) else None
+    kind = torch.bfloat16 if mixed_precision.is_mixed(model) else None
     policy = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32 if kind else None)
     for module in model.modules():
         if type(module).__name__ in (model._no_split_modules or ()):

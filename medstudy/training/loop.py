@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from medstudy.engine.batches import (
     Batches,
-    Micro,
+    MicroBatch,
     validation_steps,
 )
 from medstudy.errors import RunError
@@ -149,7 +149,7 @@ def _shared(saved: dict, optimizer: torch.optim.Optimizer) -> dict:
     return saved | {"state": state}
 
 
-def _step(model: torch.nn.Module, objective: torch.nn.Module, micro_batches: list[Micro], questions: float,
+def _step(model: torch.nn.Module, objective: torch.nn.Module, micro_batches: list[MicroBatch], questions: float,
           accelerator: Accelerator, clip: float) -> float:
     """Compute the clipped gradients of the mean loss a question over all processes' shares; return that mean."""
     model.train()
@@ -170,7 +170,7 @@ def _step(model: torch.nn.Module, objective: torch.nn.Module, micro_batches: lis
     return total
 
 
-def _counts(micro_batches: list[Micro], accelerator: Accelerator, sharded: str) -> dict[str, float]:
+def _counts(micro_batches: list[MicroBatch], accelerator: Accelerator, sharded: str) -> dict[str, float]:
     """A step's totals over all processes. Raises RunError if processes would wait for each other forever."""
     names, count = ("questions", "images", "visual_tokens", "flops"), len(micro_batches)
     local = [*(sum(getattr(m, name) for m in micro_batches) for name in names), count, count**2, not count]

@@ -13,16 +13,16 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from medstudy.cli import doctor
 from medstudy.engine import attention
-from medstudy.engine.attention import Choice, Heads
-from medstudy.engine.row_layout import Plan, Segments
+from medstudy.engine.attention import Heads, KernelChoice
+from medstudy.engine.row_layout import RowLayout, Segments
 
 HEADS = Heads(queries=6, keys=2, width=24)
 PLANS = [
-    Plan((7, 3), ((2, 5, 1), (4,))),
-    Plan((6,), ((3, 3),)),
-    Plan((4, 5, 2), ((1,), (2, 2), (6,))),
-    Plan((5, 3), ((), (2,))),
-    Plan((9, 2), ((), ())),
+    RowLayout((7, 3), ((2, 5, 1), (4,))),
+    RowLayout((6,), ((3, 3),)),
+    RowLayout((4, 5, 2), ((1,), (2, 2), (6,))),
+    RowLayout((5, 3), ((), (2,))),
+    RowLayout((9, 2), ((), ())),
 ]
 
 
@@ -107,7 +107,7 @@ def test_gradients_of_the_cascade_agree_with_finite_differences():
 
 
 def test_the_mask_is_causal_and_keeps_branches_and_images_apart():
-    plan = Plan((2, 1), ((1, 2), (1,)))
+    plan = RowLayout((2, 1), ((1, 2), (1,)))
     expected = [
         [1, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0],
@@ -170,7 +170,7 @@ def test_without_a_usable_kernel_sdpa_is_chosen_and_says_why(monkeypatch):
     monkeypatch.setattr(attention, "_fault", lambda name, device, dtype, heads: "differs from sdpa by 50.0%")
     names = ("prefix_fa4", "prefix_flash", "prefix_varlen")
     choice = attention._choose(torch.device("cuda"), torch.bfloat16, HEADS, names)
-    assert choice == Choice(
+    assert choice == KernelChoice(
         "prefix_sdpa",
         "flash-attn-4 is not installed; flash-attn is not installed; prefix_varlen differs from sdpa by 50.0%",
     )
@@ -253,19 +253,19 @@ def test_a_model_computes_the_same_through_the_cascade(family, examples, monkeyp
     from transformers import AttentionInterface
 
     from medstudy.engine import batches
-    from medstudy.engine.image_inputs import Supply
+    from medstudy.engine.image_inputs import ImageInputs
     from medstudy.resolution.plan import plan
     from medstudy.resolution.policies import Native
     from medstudy.training import train
 
     seen = [(one, plan(Native(max_pixels=10**6), batches.size_of(one), family.geometry)[0]) for one in examples]
-    (micro,) = batches.micros(Supply(family, "bicubic"), seen, 10**6)
+    (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), seen, 10**6)
     AttentionInterface.register("prefix_reference", attention._interface(by_cascade))
     results = []
     for name in ("prefix_sdpa", "prefix_reference"):
-        attention.install(family.model, Choice(name, ""))
+        attention.install(family.model, KernelChoice(name, ""))
         family.model.zero_grad()
-        loss = train.loss_of(Supply(family, "bicubic"), micro.content)
+        loss = train.loss_of(ImageInputs(family, "bicubic"), micro.content)
         loss.backward()
         results.append((loss.item(), torch.cat([p.grad.flatten() for p in family.model.parameters()])))
     attention.install(family.model, family.attention)
@@ -279,4 +279,4 @@ def test_dropout_and_sliding_windows_are_refused(family):
     plan = PLANS[0]
     (query, key, value), _ = made(plan)
     with pytest.raises(ModelError, match="sliding window"):
-        attention._interface(attention.sdpa)(None, query, key, value, None, scaling=1.0, plan=plan, dropout=0.1)
+        attention._interface(attention.sdpa)(None, query, key, value, None, scaling=1.0, layout=plan, dropout=0.1)

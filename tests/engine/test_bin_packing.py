@@ -78,7 +78,7 @@ def views():
         tokens = plan(Native(max_pixels=2**31), Size(high, high * 4 // 3), family.geometry)[0].visual_tokens
         prefix, branches = tokens + 30, [20] * 10
         pairs = prefix * (prefix + 1) // 2 + sum(n * (n + 1) // 2 + n * prefix for n in branches)
-        return engine_flops.Workload((4 * tokens,), prefix + sum(branches), pairs, 20)
+        return engine_flops.RowWork((4 * tokens,), prefix + sum(branches), pairs, 20)
 
     works = [[work(pixels) for pixels in rng.uniform(1e6, 12e6, 8 * RANKS)] for _ in range(STEPS)]
     return [([engine_flops.training_flops(family.shape, one) for one in some], [one.tokens for one in some]) for some

@@ -9,8 +9,8 @@ from medstudy import models
 from medstudy.data.example import Shot
 from medstudy.engine import batches, shared_prefix
 from medstudy.engine.batches import size_of
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.row_layout import RowLayout
 from medstudy.errors import DataError
 from medstudy.params import Model
 from medstudy.resolution.plan import plan
@@ -39,8 +39,8 @@ def views(family, examples, policy):
 
 def packed(family, seen, change=lambda row: row):
     """Mean loss and gradient of all questions in one packed row."""
-    supply = Supply(family, "bicubic")
-    (micro,) = batches.micros(supply, seen, 10**6)
+    supply = ImageInputs(family, "bicubic")
+    (micro,) = batches.micro_batches(supply, seen, 10**6)
     batch = replace(micro.content, packed=change(micro.content.packed))
     return _with_gradient(family, train.loss_of(supply, batch) / micro.questions)
 
@@ -100,7 +100,7 @@ def test_losses_and_gradients_equal_those_of_separate_sequences(any_family, exam
 
 def _causal(row):
     """Every image and every question sees all that stands before it."""
-    return replace(row, plan=Plan((len(row.plan),), ((),)))
+    return replace(row, layout=RowLayout((len(row.layout),), ((),)))
 
 
 def _running_on(row):
@@ -110,8 +110,8 @@ def _running_on(row):
 
 def _one_image(row):
     """The branches of all images see all the prefixes."""
-    lengths = tuple(length for image in row.plan.branches for length in image)
-    return replace(row, plan=Plan((row.plan.shared,), (lengths,)))
+    lengths = tuple(length for image in row.layout.branches for length in image)
+    return replace(row, layout=RowLayout((row.layout.shared,), (lengths,)))
 
 
 @pytest.mark.parametrize("change", [_causal, _running_on, _one_image])
@@ -124,14 +124,14 @@ def test_a_wrong_mask_or_wrong_positions_fail_the_same_comparison(any_family, ex
 
 
 def test_features_from_the_disk_change_nothing(any_family, pictured, tmp_path):
-    from medstudy.engine.tensor_cache import Shelf
+    from medstudy.engine.tensor_cache import TensorCache
 
     any_family.freeze_tower()
     seen = views(any_family, pictured, NATIVE)
     direct, direct_gradient = packed(any_family, seen)
-    stored = Supply(any_family, "bicubic", features=Shelf(tmp_path))
+    stored = ImageInputs(any_family, "bicubic", features=TensorCache(tmp_path))
     for _ in range(2):  # the second time they are read
-        (micro,) = batches.micros(stored, seen, 10**6)
+        (micro,) = batches.micro_batches(stored, seen, 10**6)
         assert all(part.dtype == torch.float32 for part in micro.content.images)
         loss, gradient = _with_gradient(any_family, train.loss_of(stored, micro.content) / micro.questions)
         assert abs(loss - direct) <= 2e-6
@@ -156,7 +156,7 @@ def _of_several(family, example, shown, question):
     row = shared_prefix.row(family, (question,), shown, True, example.context)
     ids = torch.tensor([row.prefix + row.branches[0]])
     answer = row.branches[0][row.answers[0] :]
-    pixels = [family.patches(render(image, view, "bicubic")) for _, image, view in batches.pictured(example, shown)]
+    pixels = [family.patches(render(image, view, "bicubic")) for _, image, view in batches.shown_images(example, shown)]
     inputs = {"pixel_values": torch.cat(pixels)}
     if family.name.startswith("qwen"):
         inputs |= {"image_grid_thw": row.grids, "mm_token_type_ids": (ids == family.image_token).int()}
@@ -177,7 +177,7 @@ def _of_several(family, example, shown, question):
 
 @pytest.mark.parametrize("policy", [NATIVE, Fixed(side=84)], ids=lambda p: p.label)
 def test_several_images_a_prompt_are_as_the_model_itself_sees_them(any_family, several, policy):
-    seen = [(one, batches.planned(policy, one, any_family.geometry)[0]) for one in several]
+    seen = [(one, batches.plan_views(policy, one, any_family.geometry)[0]) for one in several]
     assert [len(view.views) for _, view in seen] == [3, 1]
     loss, gradient = packed(any_family, seen)
     losses = [_of_several(any_family, one, view, question) for one, view in seen for question in one.questions]
@@ -201,7 +201,7 @@ def test_the_prompt_of_several_images_is_a_conversation(family, several):
 def test_a_context_with_the_token_of_an_image_is_refused(family, several):
     odd = replace(several[0], context=(Shot(several[0].image, "<|image_pad|> what?", "this"),))
     with pytest.raises(DataError, match="must hold 2 image tokens, got 3"):
-        shared_prefix.row(family, odd.questions, batches.planned(NATIVE, odd, family.geometry)[0], True, odd.context)
+        shared_prefix.row(family, odd.questions, batches.plan_views(NATIVE, odd, family.geometry)[0], True, odd.context)
 
 
 def test_prefix_holds_the_image_and_branches_hold_the_questions(family, examples):
@@ -227,17 +227,17 @@ def test_a_packed_row_says_where_answers_are(family, examples):
     rows = [shared_prefix.row(family, one.questions, view, True) for one, view in views(family, examples,
     Fixed(side=84))]
     made = shared_prefix.pack(family, rows)
-    assert made.plan.prefixes == tuple(len(row.prefix) for row in rows)
-    assert made.ids.shape[1] == len(made.plan) == sum(map(len, rows))
-    assert made.ids[0, : made.plan.shared].tolist() == [token for row in rows for token in row.prefix]
+    assert made.layout.prefixes == tuple(len(row.prefix) for row in rows)
+    assert made.ids.shape[1] == len(made.layout) == sum(map(len, rows))
+    assert made.ids[0, : made.layout.shared].tolist() == [token for row in rows for token in row.prefix]
     for number, question in enumerate(question for one in examples for question in one.questions):
         places = made.at[made.question == number]
         assert family.text(made.ids[0, places + 1].tolist()) == question.answer == family.text(
             made.targets[made.question == number].tolist()
         )
         assert made.ids[0, made.last[number]] == family.end and int(made.last[number]) == int(places[-1]) + 1
-    prefix_end = made.positions[:, 0, : made.plan.prefixes[0]].max()
-    first = made.positions[:, 0, made.plan.shared : made.plan.shared + 3]
+    prefix_end = made.positions[:, 0, : made.layout.prefixes[0]].max()
+    first = made.positions[:, 0, made.layout.shared : made.layout.shared + 3]
     assert torch.equal(first, (prefix_end + 1 + torch.arange(3)).expand(3, -1))
 
 

@@ -10,11 +10,11 @@ from transformers.image_utils import PILImageResampling, SizeDict
 from medstudy.data import encoded_image
 from medstudy.data.encoded_image import Picture
 from medstudy.engine import views
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.resolution import resize
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import DownUp, Fixed, Native
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.resolution.sizes import Geometry, Size, View
 
 QWEN = Geometry(28, 784)
 
@@ -80,7 +80,7 @@ def test_the_pixels_are_the_default_processors(size, budget, filter_):
         PILImageResampling[filter_.upper()], 28,
     )
     shown = Size(*theirs.shape[1:])
-    ours = views.render(Image.fromarray(pixels), Shown("native", (shown,), shown, 1), filter_)
+    ours = views.render(Image.fromarray(pixels), View("native", (shown,), shown, 1), filter_)
     assert torch.equal(ours, theirs.permute(1, 2, 0)) and ours.is_contiguous()
 
 
@@ -93,7 +93,7 @@ def test_a_picture_is_rendered_as_its_pixels():
 
 
 def test_a_view_is_decoded_and_resized_once(tmp_path, monkeypatch):
-    picture, shelf = Picture.of(Image.fromarray(_noise(61, 83)), "noise"), Shelf(tmp_path)
+    picture, shelf = Picture.of(Image.fromarray(_noise(61, 83)), "noise"), TensorCache(tmp_path)
     (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
     expected = views.render(picture, shown, "bicubic")
     assert torch.equal(views.cached(picture, shown, "bicubic", shelf), expected)

@@ -12,7 +12,7 @@ from medstudy import models
 from medstudy.data.example import Shot
 from medstudy.engine import views
 from medstudy.engine.batches import FineTuning, size_of
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import DataError, ResolutionError
 from medstudy.evaluation import controls, evaluate
 from medstudy.params import Decoding, Model, Optimisation
@@ -30,7 +30,7 @@ def trained(tiny_model, examples, tmp_path_factory):
     """A model that has learnt different answers for different images and questions, so that greedy paths differ."""
     family = models.load(tiny_model)
     options = Optimisation(epochs=60, images_per_step=2, learning_rate=3e-3, validations=1)
-    supply = Supply(family, "bicubic")
+    supply = ImageInputs(family, "bicubic")
     seen = FineTuning(supply, examples, NATIVE, options, 0)
     loss = partial(train.loss_of, supply)
     loop.fit(family.model, seen, None, options, 0, tmp_path_factory.mktemp("scratch"), loss)
@@ -40,7 +40,7 @@ def trained(tiny_model, examples, tmp_path_factory):
 def _asked(family, examples, policy, **options):
     """Greedy answers and option likelihoods of every example, in order."""
     shown = [plan(policy, size_of(one), family.geometry)[0] for one in examples]
-    made = evaluate.answers(Supply(family, "bicubic"), examples, examples, shown, Decoding(**options))
+    made = evaluate.answers(ImageInputs(family, "bicubic"), examples, examples, shown, Decoding(**options))
     return [content for _, content in sorted(made)]
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from medstudy import models
 from medstudy.data.example import Question
 from medstudy.engine import shared_prefix
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.row_layout import RowLayout
 from medstudy.engine.shared_prefix import runs
 from medstudy.engine.views import render
 from medstudy.params import Model
@@ -107,4 +107,5 @@ def test_runs_are_where_a_token_stands(tokens):
 
 
 def test_a_plan_without_runs_is_the_same_as_before():
-    assert Plan((3, 2), ((1,), (2,))) == Plan((3, 2), ((1,), (2,)), ()) and Plan((3,), ((),)).mask.sum() == 6
+    assert RowLayout((3, 2), ((1,), (2,))) == RowLayout((3, 2), ((1,), (2,)), ())
+    assert RowLayout((3,), ((),)).mask.sum() == 6

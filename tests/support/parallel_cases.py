@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from medstudy import models
 from medstudy.engine.batches import FineTuning
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.params import Lora, Model, Optimisation
 from medstudy.resolution.policies import Native
 from medstudy.training import loop, setup
@@ -54,7 +54,7 @@ class Killed:
 def steps(family, options, rank=0, ranks=1, examples=None) -> FineTuning:
     """The steps of a training on the images of SIZES."""
     examples = examples or [make_example(index, size) for index, size in enumerate(SIZES)]
-    return FineTuning(Supply(family, "bicubic"), examples, Native(max_pixels=10**6), options, 0, rank, ranks)
+    return FineTuning(ImageInputs(family, "bicubic"), examples, Native(max_pixels=10**6), options, 0, rank, ranks)
 
 
 def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | None = None) -> None:

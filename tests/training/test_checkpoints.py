@@ -18,7 +18,7 @@ from medstudy import models, paths
 from medstudy import params as study_params
 from medstudy.datasets.build import build
 from medstudy.errors import ModelError
-from medstudy.models.stamp import policy_of, told
+from medstudy.models.stamp import policy_of, resolution_note
 from medstudy.params import Lora, Model, Optimisation
 from medstudy.resolution import describe
 from medstudy.resolution.policies import Add, Curriculum, Fixed, Mixed, Native
@@ -124,14 +124,14 @@ def test_who_loads_a_checkpoint_is_told_its_resolution(trained, tmp_path):
         models.load(Model(id=str(folder)))
     with pytest.warns(UserWarning, match="native, fixed-112: another resolution"):
         models.load(Model(id=str(folder)), shown=["native", "fixed-84", "fixed-112"])
-    assert "another" not in told(str(folder), ["fixed-84"])
+    assert "another" not in resolution_note(str(folder), ["fixed-84"])
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"policy": {"policy": "new"}}'])
 def test_other_checkpoints_say_nothing(tmp_path, content):
     if content is not None:
         (tmp_path / "medstudy.json").write_text(content)
-    assert told(str(tmp_path)) is None
+    assert resolution_note(str(tmp_path)) is None
 
 
 def test_others_libraries_read_it(trained, adapted, tiny_model):

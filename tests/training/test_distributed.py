@@ -19,7 +19,7 @@ from medstudy import models, paths
 from medstudy import params as study_params
 from medstudy.datasets.build import build
 from medstudy.engine import batches, bin_packing
-from medstudy.engine.batches import Micro
+from medstudy.engine.batches import MicroBatch
 from medstudy.errors import ParamsError, ResolutionError, RunError
 from medstudy.params import Model, Optimisation
 from medstudy.runs import plan
@@ -151,11 +151,11 @@ def test_uneven_passes_are_an_error_and_no_deadlock(monkeypatch):
     monkeypatch.setattr(Accelerator, "num_processes", 2)
     monkeypatch.setattr(loop, "_sum", lambda local, _: local + torch.tensor([0.0] * 6 + [1]))
     with pytest.raises(RunError, match="makes 1 of 1 in 2 processes"):
-        loop._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")
+        loop._counts([MicroBatch(None, 1, 1, 1, 1.0)], accelerator, "ddp")
     monkeypatch.setattr(loop, "_sum", lambda local, _: local + torch.tensor([3.0, 1, 1, 1, 2, 4, 0]))
     with pytest.raises(RunError, match="makes 1 of 3 in 2 processes"):
-        loop._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "fsdp")
-    assert loop._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")["questions"] == 4
+        loop._counts([MicroBatch(None, 1, 1, 1, 1.0)], accelerator, "fsdp")
+    assert loop._counts([MicroBatch(None, 1, 1, 1, 1.0)], accelerator, "ddp")["questions"] == 4
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 from medstudy import models
 from medstudy.costs import memory, workload
 from medstudy.engine import attention, batches
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.evaluation import evaluate
 from medstudy.params import Author, Decoding, Lora, Model, Optimisation
 from medstudy.resolution.policies import Native
@@ -42,12 +42,12 @@ def _prepared(checkpoints, name="qwen2_vl", dtype="float32", **changes):
 
 def _micro(family, examples):
     views = [(one, NATIVE.shown(batches.size_of(one), family.geometry)) for one in examples]
-    (micro,) = batches.micros(Supply(family, "bicubic"), views, 10**6)
+    (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), views, 10**6)
     return micro
 
 
 def _loss(family, micro):
-    return distributed.Objective(family.model, partial(training_train.loss_of, Supply(family,
+    return distributed.Objective(family.model, partial(training_train.loss_of, ImageInputs(family,
     "bicubic")))(micro.content)
 
 
@@ -76,7 +76,7 @@ def _held(family, micro) -> int:
 
 def _foretold(family, micro, again: bool) -> float:
     packed = micro.content.packed
-    one = workload.Pass(len(packed.plan), int(packed.grids.prod(1).sum()), len(packed.at))
+    one = workload.Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))
     tower = any(parameter.requires_grad for parameter in family.tower)
     return memory.kept(family, one, tower, stored=False, again=again)
 
@@ -130,7 +130,7 @@ def test_an_update_below_the_resolution_of_bfloat16_is_not_lost(checkpoints, exa
     """Twenty steps of at most 1e-6 beside weights of about 0.02, which bfloat16 has in steps of about 1e-4."""
     family = _prepared(checkpoints, dtype="bfloat16")
     options = OPTIONS.model_copy(update={"epochs": 20, "learning_rate": 1e-6, "weight_decay": 0.0})
-    supply = Supply(family, "bicubic")
+    supply = ImageInputs(family, "bicubic")
     steps = batches.FineTuning(supply, examples[:1], NATIVE, options, 0)
     before = {name: p.detach().clone() for name, p in family.model.named_parameters()}
     loop.fit(family.model, steps, None, options, 0, tmp_path, partial(training_train.loss_of, supply))
@@ -159,7 +159,7 @@ def test_states_are_foretold_in_the_types_that_they_have(checkpoints, examples, 
     sketch = models.sketch(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16"))
     setup.prepare(sketch, OPTIONS.model_copy(update=KINDS["frozen"]))
     assert memory.weights(sketch.model) == memory.weights(family.model)
-    assert memory.element(sketch) == 2 and mixed_precision.mixed(sketch.model)
+    assert memory.element(sketch) == 2 and mixed_precision.is_mixed(sketch.model)
     both = OPTIONS.model_copy(update={"processes": 2, "sharding": "fsdp"})
     alone = memory.training(family, OPTIONS, False, ())
     shared = memory.training(family, both, False, ())
@@ -168,7 +168,7 @@ def test_states_are_foretold_in_the_types_that_they_have(checkpoints, examples, 
 
 def test_features_of_a_frozen_tower_are_those_of_the_model_that_is_evaluated(checkpoints, pictured, tmp_path):
     """The tower stays in bfloat16 while the rest is trained in float32: one key, one set of features."""
-    kept = [Supply(family, "bicubic", features=Shelf(tmp_path)).tower for family in (
+    kept = [ImageInputs(family, "bicubic", features=TensorCache(tmp_path)).tower for family in (
         _prepared(checkpoints, dtype="bfloat16", freeze_vision_tower=True),
         models.load(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16")),
     )]
@@ -186,7 +186,7 @@ def test_kernels_are_given_one_type_under_autocast():
 def test_float32_and_float64_are_computed_as_they_are(checkpoints):
     family = _prepared(checkpoints)
     for model in (family.model, family.model.double()):
-        with mixed_precision.computing(model):
+        with mixed_precision.autocast(model):
             assert not torch.is_autocast_enabled("cpu")
 
 
@@ -213,7 +213,7 @@ def _halves(family, examples, folder, optimizer: str) -> Halves:
     """The operations of a training of one step with its validation, and of an evaluation with sampled answers."""
     options = OPTIONS.model_copy(update={"optimizer": optimizer})
     setup.prepare(family, options)
-    supply = Supply(family, "bicubic")
+    supply = ImageInputs(family, "bicubic")
     train, validate = (batches.FineTuning(supply, some, NATIVE, options, 0) for some in (examples[:2], examples[2:3]))
     answers = Decoding(max_new_tokens=2, option_likelihoods=True, author=Author(temperature=0.2, max_new_tokens=2))
     study = SimpleNamespace(interpolation="bicubic", workers=0, evaluation=answers)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from medstudy import models
-from medstudy.engine.batches import FineTuning, micros, size_of, validation_steps
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.batches import FineTuning, micro_batches, size_of, validation_steps
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import DataError, ParamsError, ResolutionError, RunError
 from medstudy.models import lora
 from medstudy.models.qwen_vl import QwenVL
@@ -26,11 +26,11 @@ NATIVE = Native(max_pixels=10**6)
 
 
 def _batches(family, examples, policy, seed=0, options=OPTIONS):
-    return FineTuning(Supply(family, "bicubic"), examples, policy, options, seed)
+    return FineTuning(ImageInputs(family, "bicubic"), examples, policy, options, seed)
 
 
 def _fit(family, seen, options, scratch, seed=0):
-    return loop.fit(family.model, seen, None, options, seed, scratch, partial(train.loss_of, Supply(family, "")))
+    return loop.fit(family.model, seen, None, options, seed, scratch, partial(train.loss_of, ImageInputs(family, "")))
 
 
 def _weights(family):
@@ -156,7 +156,7 @@ def test_a_curriculum_that_turns_within_an_epoch_is_in_the_ledger_as_it_was(fami
 
 def test_passes_keep_the_token_budget_and_lose_nothing(family, examples):
     seen = [(one, view) for one in examples * 10 for view in plan(NATIVE, size_of(one), family.geometry)]
-    passes = micros(Supply(family, "bicubic"), seen, 700)
+    passes = micro_batches(ImageInputs(family, "bicubic"), seen, 700)
     assert len(passes) > 1
     assert all(one.content.packed.ids.numel() <= 700 for one in passes)
     assert sum(one.images for one in passes) == 40 and sum(one.questions for one in passes) == 120
@@ -164,11 +164,11 @@ def test_passes_keep_the_token_budget_and_lose_nothing(family, examples):
 
 def test_gradients_do_not_depend_on_how_a_step_is_cut_into_passes(family, examples):
     """Accumulated over many small passes or from one: the mean over the step's questions."""
-    supply = Supply(family, "bicubic")
+    supply = ImageInputs(family, "bicubic")
     gradients = []
     for budget in (200, 10**6):
         seen = [(one, plan(NATIVE, size_of(one), family.geometry)[0]) for one in examples]
-        passes = micros(supply, seen, budget)
+        passes = micro_batches(supply, seen, budget)
         family.model.zero_grad()
         for one in passes:
             (train.loss_of(supply, one.content) / sum(part.questions for part in passes)).backward()
@@ -191,14 +191,14 @@ def test_a_frozen_towers_features_are_computed_once_for_all_trainings(tiny_model
     for seed in (0, 1):
         family = models.load(tiny_model)
         family.freeze_tower()
-        supply = Supply(family, "bicubic", features=Shelf(tmp_path / "features"))
+        supply = ImageInputs(family, "bicubic", features=TensorCache(tmp_path / "features"))
         seen = FineTuning(supply, pictured, NATIVE, OPTIONS, seed)
         train.prepare([seen], None)
         loss = partial(train.loss_of, supply)
         loop.fit(family.model, seen, None, OPTIONS, seed, tmp_path / str(seed), loss)
     assert len(made) == len(pictured)
     family.model.model.visual.blocks[0].mlp.fc1.weight.data += 1  # another tower: nothing of the old one may be used
-    assert Supply(family, "bicubic").tower != supply.tower
+    assert ImageInputs(family, "bicubic").tower != supply.tower
 
 
 def test_lora_trains_adapters_alone_and_loads_merged(tiny_model, examples, tmp_path):
@@ -214,11 +214,11 @@ def test_lora_trains_adapters_alone_and_loads_merged(tiny_model, examples, tmp_p
     assert "adapter_model.safetensors" in files and "model.safetensors" not in files
     loaded = models.load(tiny_model, tmp_path / "checkpoint")
     assert loaded.revision not in (before.revision, family.revision)
-    supply = Supply(family, "bicubic")
-    (one,) = micros(supply, [(examples[0], plan(NATIVE, size_of(examples[0]), family.geometry)[0])], 10**6)
+    supply = ImageInputs(family, "bicubic")
+    (one,) = micro_batches(supply, [(examples[0], plan(NATIVE, size_of(examples[0]), family.geometry)[0])], 10**6)
     with torch.no_grad():
         ours, theirs, base = (
-            float(train.loss_of(Supply(each, "bicubic"), one.content)) for each in (family, loaded, before)
+            float(train.loss_of(ImageInputs(each, "bicubic"), one.content)) for each in (family, loaded, before)
         )
     assert ours == pytest.approx(theirs, abs=1e-4) and abs(ours - base) > 1e-2
 
