@@ -88,7 +88,7 @@ class Corpus:
         for index in range(step * size, min(self.images, (step + 1) * size))[self.rank :: self.ranks]:
             plain = self.split == "train" and index < self.params.plain
             example = shapes.example(self.params.seed, self.split, index, plain)
-            view = policy.shown(Size(example.image.height, example.image.width), self.family.geometry)
+            view = policy.view(Size(example.image.height, example.image.width), self.family.geometry)
             views.append((example, view))
         return batches.micro_batches(self.supply, views, self.params.training.tokens_per_pass)
 

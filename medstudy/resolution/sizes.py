@@ -16,6 +16,20 @@ from typing import ClassVar, Literal, NamedTuple
 
 from medstudy.errors import ResolutionError
 
+MAX_ASPECT = 200
+Rounding = Literal["exact", "processor"]
+
+
+class Size(NamedTuple):
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
 
 @dataclass(frozen=True)
 class View:
@@ -48,21 +62,6 @@ class View:
         Equals `size` if no step lost detail; in a padded view it is the size of the image on its canvas.
         """
         return Size(*map(min, zip(*self.steps, strict=True))) if self.steps else self.size
-
-
-MAX_ASPECT = 200
-Rounding = Literal["exact", "processor"]
-
-
-class Size(NamedTuple):
-    """Height and width in pixels."""
-
-    height: int
-    width: int
-
-    @property
-    def pixels(self) -> int:
-        return self.height * self.width
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,6 @@ def steps(size: Size, max_pixels: int, geometry: Geometry, rounding: Rounding = 
     if max_pixels < geometry.factor**2 and size.pixels > max_pixels:
         return Size(*_floor_to(size, max_pixels, 1)), fitted
     return (fitted,)
-
-
-def visual_tokens(size: Size, geometry: Geometry) -> int:
-    """Visual tokens of an image shown at `size`."""
-    return geometry.tokens(size)
 
 
 def scale(original: Size, shown: Size) -> float:

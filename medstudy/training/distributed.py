@@ -16,7 +16,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from medstudy.training import mixed_precision
@@ -66,25 +66,6 @@ def settle(wrapped: torch.nn.Module) -> None:
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """The whole of a tensor that processes shard; all processes must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def share(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """This process's shard of a whole tensor, laid out like `like`; the tensor itself if `like` is not sharded."""
-    if not isinstance(like, DTensor):
-        return tensor
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-
-
-def gathered(tree: object, keep: bool) -> object:
-    """A tree of dicts and lists with its shards as whole tensors on the CPU, or as None without `keep`."""
-    if isinstance(tree, dict):
-        return {name: gathered(part, keep) for name, part in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [gathered(part, keep) for part in tree]
-    if isinstance(tree, DTensor):
-        tensor = whole(tree.detach())
-        return tensor.cpu() if keep else None
-    return tree
 
 
 def _replicated(objective: Objective, accelerator: Accelerator) -> torch.nn.Module:

@@ -233,7 +233,7 @@ def test_a_pass_keeps_what_the_formula_says(checkpoints, examples, name, kind, d
     if kind == "frozen":
         family.freeze_tower()
     supply = ImageInputs(family, "bicubic")
-    views = [(one, LARGE.shown(batches.size_of(one), family.geometry)) for one in examples]
+    views = [(one, LARGE.view(batches.size_of(one), family.geometry)) for one in examples]
     (micro,) = batches.micro_batches(supply, views, 10**6)
     own = {parameter.untyped_storage().data_ptr() for parameter in family.model.parameters()}
     storages = {}

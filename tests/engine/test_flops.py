@@ -52,7 +52,7 @@ def _computed(work, micro):
 @pytest.mark.parametrize("name", BUILD)
 def test_forward_flops_of_every_family_equal_torch_counter(checkpoints, examples, name):
     family = models.load(Model(id=str(checkpoints[name]), family=name))
-    view = Native(max_pixels=10**6).shown(Size(140, 196), family.geometry)
+    view = Native(max_pixels=10**6).view(Size(140, 196), family.geometry)
     work, micro, counted = _counted(family, examples[2], view)
     assert flops.forward_flops(family.shape, _computed(work, micro)) == pytest.approx(counted, rel=0.03)
 

@@ -32,7 +32,7 @@ from medstudy.params import Decoding, Lora, Model, Optimisation
 from medstudy.pretraining import tiny_qwen2_vl
 from medstudy.resolution.plan import check_effect, plan
 from medstudy.resolution.policies import Blind, Fixed, Native
-from medstudy.resolution.sizes import Size, visual_tokens
+from medstudy.resolution.sizes import Size
 from medstudy.training import loop, train
 from medstudy.training.checkpoints import save
 from tests.conftest import TEXTS
@@ -181,8 +181,8 @@ def test_drawn_answers_follow_no_generation_config(auto, examples):
 
 def test_visual_tokens_are_those_that_the_processor_writes(auto, examples):
     for size in [(1, 1), (5, 900), (28, 28), (300, 200)]:
-        view = NATIVE.shown(Size(*size), auto.geometry)
-        assert view.size == size and view.visual_tokens == visual_tokens(Size(*size), auto.geometry) == 16
+        view = NATIVE.view(Size(*size), auto.geometry)
+        assert view.size == size and view.visual_tokens == auto.geometry.tokens(Size(*size)) == 16
     for one, view in _views(auto, examples, Fixed(side=14)):
         theirs = _theirs(auto, one, view, one.questions[0])
         row = shared_prefix.row(auto, one.questions, view, answered=False)

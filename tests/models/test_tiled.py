@@ -25,7 +25,7 @@ from medstudy.models.tiled.llava_onevision import Anyres
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.resolution.plan import check_effect, plan
 from medstudy.resolution.policies import DownUp, Fixed, Native
-from medstudy.resolution.sizes import Size, visual_tokens
+from medstudy.resolution.sizes import Size
 from medstudy.training import loop, train
 from medstudy.training.checkpoints import save
 from tests.support.families import own_inputs
@@ -52,7 +52,7 @@ def test_pixels_and_tokens_are_the_processors_for_every_grid(tiled, grid):
     theirs = own_inputs(tiled, tiled.prompt(QUESTION), image)
     ours = tiled.patches(image)
     assert torch.equal(ours, theirs["pixel_values"].view(-1, *ours.shape[1:]))
-    planned = visual_tokens(Size(*image.shape[:2]), tiled.geometry)
+    planned = tiled.geometry.tokens(Size(*image.shape[:2]))
     assert (theirs["input_ids"] == tiled.image_token).sum() == planned
 
 
@@ -88,7 +88,7 @@ def test_the_image_is_seen_as_the_untouched_model_sees_it(tiled, grid):
         seen, features = tiled.see(patches, layout), tiled.features(patches, layout)
         again = tiled.merge(features, layout)
     theirs = theirs.flatten(0, 1) if tiled.name == "internvl" else theirs[0]
-    assert len(seen.tokens) == visual_tokens(size, tiled.geometry)
+    assert len(seen.tokens) == tiled.geometry.tokens(size)
     torch.testing.assert_close(seen.tokens, theirs, atol=2e-6, rtol=1e-5)
     assert torch.equal(again.tokens, seen.tokens)
 

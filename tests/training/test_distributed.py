@@ -109,7 +109,8 @@ def test_the_resume_point_is_whole_whoever_wrote_it(folder):
     states = [torch.load(folder / part / "full" / "scratch" / "resume.pt") for part in ("one", "ddp", "fsdp")]
     shapes = [{name: tensor.shape for name, tensor in state["model"].items()} for state in states]
     assert shapes[0] == shapes[1] == shapes[2]
-    moments = [[about["exp_avg"].shape for about in state["parts"][0]["state"].values()] for state in states]
+    moments = [{name: values["exp_avg"].shape for name, values in state["optimizers"]["state"].items()}
+               for state in states]
     assert moments[0] == moments[1] == moments[2]
 
 

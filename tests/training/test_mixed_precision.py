@@ -41,7 +41,7 @@ def _prepared(checkpoints, name="qwen2_vl", dtype="float32", **changes):
 
 
 def _micro(family, examples):
-    views = [(one, NATIVE.shown(batches.size_of(one), family.geometry)) for one in examples]
+    views = [(one, NATIVE.view(batches.size_of(one), family.geometry)) for one in examples]
     (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), views, 10**6)
     return micro
 
