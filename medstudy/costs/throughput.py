@@ -226,11 +226,11 @@ def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> 
 def _timed_training(study: Study, device: torch.device, pair: list[list[batches.ExampleView]]) -> Pace:
     """A few steps of the real training loop, each a pass over the small or the large one of `pair`."""
     family, _ = trainable(study, device)
-    supply = _Noise.like(study, family)
-    small, large = (batches.micro_batches(supply, views, study.training.tokens_per_pass) for views in pair)
+    inputs = _Noise.like(study, family)
+    small, large = (batches.micro_batches(inputs, views, study.training.tokens_per_pass) for views in pair)
     steps = [small, large, *[small, large] * ROUNDS]
     with tempfile.TemporaryDirectory() as scratch:
-        loss = partial(training_train.loss_of, supply)
+        loss = partial(training_train.loss_of, inputs)
         log = loop.fit(family.model, steps, None, study.training, 0, Path(scratch), loss)
     rows = [(0.0, 1.0, flops, seconds) for seconds, flops in _steps(log).iloc[2:].itertuples(index=False)]
     return replace(Pace(*_fitted(_medians(rows))), overhead=OVERHEAD_SECONDS)
@@ -244,7 +244,7 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
     family = models.sketch(study.model, device)  # an evaluation's model has neither float32 masters nor adapters
     greedy = study.evaluation.model_copy(update={"author": None})
     counter = Counter(study.model_copy(update={"evaluation": greedy}), family)
-    supply = _Noise.like(study, family)
+    inputs = _Noise.like(study, family)
     rungs = sorted(study.inference, key=lambda policy: policy.budget)
     # Rungs at which a pass fits the limit, else one example at the lowest rung
     full = [(policy, _full(counter, policy, examples, PASS_FLOPS[device.type])) for policy in rungs]
@@ -257,7 +257,7 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
         options = greedy.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()
         # random weights hardly ever end an answer
-        for _ in evaluation_evaluate.answers(supply, group, group, shown, options):
+        for _ in evaluation_evaluate.answers(inputs, group, group, shown, options):
             pass
         rows.append((0.0, demand.turns, demand.flops, time.perf_counter() - started))
     return replace(Pace(*_fitted(_medians(rows[1:]))), overhead=OVERHEAD_SECONDS)

@@ -171,8 +171,8 @@ class Counter:
     def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> Demand:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
         check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.geometry)
-        supply = ImageInputs(self.family, self.study.interpolation)
-        steps, validation = train_and_val(supply, data, policy, self.study.training, seed)
+        inputs = ImageInputs(self.family, self.study.interpolation)
+        steps, validation = train_and_val(inputs, data, policy, self.study.training, seed)
         demand = Demand(turns=len(steps))
         # Training steps: forward and backward
         for step in range(len(steps)):

@@ -44,31 +44,27 @@ def _version(distribution: str) -> str:
         return "of unknown version"
 
 
-class Kernel(Protocol):
-    """Attention within segments: query [T, heads, D], key and value [T', key heads, D], log-sum-exp [heads, T].
+Forward = tuple[Tensor, Tensor, object]  # output, log-sum-exp, and a state that the backward pass needs
 
-    `forward` returns output, log-sum-exp, and a state of its own that `backward` needs.
-    """
+
+class Kernel(Protocol):
+    """Attention within segments: query [T, heads, D], key and value [T', key heads, D], log-sum-exp [heads, T]."""
 
     @staticmethod
     def forward(
         query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
-    ) -> tuple[Tensor, Tensor, object]: ...
+    ) -> Forward: ...
 
     @staticmethod
-    def backward(
-        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
-        segments: Segments, causal: bool, scale: float,
-    ) -> tuple[Tensor, ...]: ...
+    def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+                 segments: Segments, causal: bool, scale: float) -> tuple[Tensor, ...]: ...
 
 
 class TorchFlash:
     """The variable-length flash attention that ships with torch (what torch.nn.attention.varlen calls)."""
 
     @staticmethod
-    def forward(
-        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
-    ) -> tuple[Tensor, Tensor, object]:
+    def forward(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float) -> Forward:
         place = segments.on(query.device)
         output, lse, *random, _ = torch.ops.aten._flash_attention_forward(
             query, key, value, *place, 0.0, causal, False, scale=scale
@@ -76,10 +72,8 @@ class TorchFlash:
         return output, lse, random
 
     @staticmethod
-    def backward(
-        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
-        segments: Segments, causal: bool, scale: float,
-    ) -> tuple[Tensor, ...]:
+    def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+                 segments: Segments, causal: bool, scale: float) -> tuple[Tensor, ...]:
         place = segments.on(query.device)
         return torch.ops.aten._flash_attention_backward(
             grad, query, key, value, output, lse, *place, 0.0, causal, *state, scale=scale
@@ -90,9 +84,7 @@ class FlashAttn2:
     """The functions below flash_attn.flash_attn_varlen_func, whose own backward cannot take a merged output."""
 
     @staticmethod
-    def forward(
-        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
-    ) -> tuple[Tensor, Tensor, object]:
+    def forward(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float) -> Forward:
         from flash_attn.flash_attn_interface import _flash_attn_varlen_forward
 
         place = segments.on(query.device)
@@ -102,10 +94,8 @@ class FlashAttn2:
         return output, lse, state
 
     @staticmethod
-    def backward(
-        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
-        segments: Segments, causal: bool, scale: float,
-    ) -> tuple[Tensor, ...]:
+    def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+                 segments: Segments, causal: bool, scale: float) -> tuple[Tensor, ...]:
         from flash_attn.flash_attn_interface import _flash_attn_varlen_backward
 
         grads = tuple(torch.empty_like(part) for part in (query, key, value))
@@ -127,9 +117,7 @@ class FlashAttn4:
     """
 
     @staticmethod
-    def forward(
-        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
-    ) -> tuple[Tensor, Tensor, object]:
+    def forward(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float) -> Forward:
         from flash_attn.cute.interface import _flash_attn_fwd
 
         output, lse, *_ = _flash_attn_fwd(
@@ -138,10 +126,8 @@ class FlashAttn4:
         return output, lse, None  # it draws no random numbers
 
     @staticmethod
-    def backward(
-        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
-        segments: Segments, causal: bool, scale: float,
-    ) -> tuple[Tensor, ...]:
+    def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+                 segments: Segments, causal: bool, scale: float) -> tuple[Tensor, ...]:
         from flash_attn.cute.interface import _flash_attn_bwd
 
         return _flash_attn_bwd(

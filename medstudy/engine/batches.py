@@ -68,7 +68,7 @@ class FineTuning:
     rank, ranks: this process's number and the number of processes; each makes its share of every step.
     """
 
-    supply: ImageInputs
+    inputs: ImageInputs
     examples: Sequence[Example]
     policy: Training
     options: Optimisation
@@ -84,12 +84,12 @@ class FineTuning:
         return math.ceil(len(self.examples) / self.options.images_per_step)
 
     def __getitem__(self, step: int) -> list[MicroBatch]:
-        return micro_batches(self.supply, self.views(step), self.options.tokens_per_pass, self.rank, self.ranks)
+        return micro_batches(self.inputs, self.views(step), self.options.tokens_per_pass, self.rank, self.ranks)
 
     def views(self, step: int) -> list[ExampleView]:
         """The views of a step, of all processes together."""
         epoch, place = divmod(step, self.steps_an_epoch)
-        size, geometry = self.options.images_per_step, self.supply.family.geometry
+        size, geometry = self.options.images_per_step, self.inputs.family.geometry
         order, draws = _order(self.seed, epoch, len(self.examples)), isinstance(self.policy, Mixed)
         views = []
         for index in order[place * size : (place + 1) * size].tolist():
@@ -113,13 +113,13 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def train_and_val(supply: ImageInputs, data: dict[str, Sequence[Example]], policy: Training, options: Optimisation,
+def train_and_val(inputs: ImageInputs, data: dict[str, Sequence[Example]], policy: Training, options: Optimisation,
                   seed: int, rank: int = 0, ranks: int = 1) -> tuple[FineTuning, FineTuning]:
     """The steps of a training over data["train"], and those of one validation over data["val"], of one process."""
     once = options.model_copy(update={"epochs": 1})
     return (
-        FineTuning(supply, data["train"], policy, options, seed, rank, ranks),
-        FineTuning(supply, data["val"], policy, once, seed, rank, ranks),
+        FineTuning(inputs, data["train"], policy, options, seed, rank, ranks),
+        FineTuning(inputs, data["val"], policy, once, seed, rank, ranks),
     )
 
 
@@ -128,31 +128,31 @@ def validation_steps(steps: int, validations: int) -> set[int]:
     return set(np.linspace(steps - 1, 0, validations).round().astype(int).tolist())
 
 
-def micro_batches(supply: ImageInputs, views: Sequence[ExampleView], tokens_per_pass: int, rank: int = 0,
+def micro_batches(inputs: ImageInputs, views: Sequence[ExampleView], tokens_per_pass: int, rank: int = 0,
                   ranks: int = 1) -> list[MicroBatch]:
     """Views of images with their questions -> the forward passes of one process; each process gets the same number.
 
     If others have more passes, this process repeats the shortest view with no weight, because processes that shard the
     weights must gather them together. Raises ResolutionError naming a view that fits in no pass.
     """
-    family = supply.family
+    family = inputs.family
     rows = [shared_prefix.row(family, example.questions, view, True, example.context) for example, view in views]
     lengths = list(map(len, rows))
     # Several processes get equal shares of the FLOPs; each packs its share into passes.
-    costs = [training_flops(supply, [row]) for row in rows] if ranks > 1 else None
+    costs = [training_flops(inputs, [row]) for row in rows] if ranks > 1 else None
     groups = passes(lengths, tokens_per_pass, [view_name(*view) for view in views], ranks, costs)
-    own = [_micro(supply, [rows[index] for index in group], [views[index] for index in group])
+    own = [_micro(inputs, [rows[index] for index in group], [views[index] for index in group])
            for group in groups[rank]]
     if missing := max(map(len, groups)) - len(own):
         shortest = lengths.index(min(lengths))
-        idle = _micro(supply, [rows[shortest]], [views[shortest]])
+        idle = _micro(inputs, [rows[shortest]], [views[shortest]])
         own += [replace(idle, questions=0, images=0, visual_tokens=0, flops=0.0)] * missing
     return own
 
 
 def passes(lengths: Sequence[int], tokens_per_pass: int, names: Sequence[str], ranks: int = 1,
            costs: Sequence[float] | None = None) -> list[list[list[int]]]:
-    """For each process the groups of `lengths` that share a pass, by index; see `packing.shares` and `packing.fill`.
+    """For each process the groups of `lengths` that share a pass, by index; see `bin_packing`.
 
     costs: FLOPs of each view, of which each process gets about an equal sum; None: the lengths.
     """
@@ -174,7 +174,7 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
         for example, shown in batches.views(step):
             key = (example.dataset, example.image_id, shown)
             if key not in lengths:
-                row = shared_prefix.row(batches.supply.family, example.questions, shown, True, example.context)
+                row = shared_prefix.row(batches.inputs.family, example.questions, shown, True, example.context)
                 lengths[key] = len(row)
             rows += [
                 {
@@ -185,7 +185,7 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
                     "detail_height": view.detail.height, "detail_width": view.detail.width,
                     "visual_tokens": view.visual_tokens, "row_tokens": lengths[key],
                     "scale": scale(Size(image.height, image.width), view.size),
-                    "interpolation": batches.supply.interpolation,
+                    "interpolation": batches.inputs.interpolation,
                 }
                 for name, image, view in shown_images(example, shown)
             ]
@@ -194,7 +194,7 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
 
 def plan_views(policy: Training | Control, example: Example, geometry: Geometry, draw: float = 0.0,
             progress: float = 0.0) -> tuple[View, ...]:
-    """`resolution.plan` of an example's image; each view carries those of its context, by the same policy and draw."""
+    """`plan` of an example's image; each view carries those of its context, by the same policy and draw."""
     return _planned(current(policy, draw, progress), sizes_of(example), geometry)
 
 
@@ -223,11 +223,11 @@ def row_work(rows: Sequence[Row], layout: RowLayout) -> engine_flops.RowWork:
     return engine_flops.RowWork(tuple(n for row in rows for n in row.patches), len(layout), layout.pairs, answers)
 
 
-def training_flops(supply: ImageInputs, rows: Sequence[Row]) -> float:
+def training_flops(inputs: ImageInputs, rows: Sequence[Row]) -> float:
     """FLOPs of a forward and backward pass over rows that are packed together."""
-    work = row_work(rows, shared_prefix.layout_of(supply.family, rows))
-    trained = engine_flops.TrainedParts.of(supply.family)
-    return engine_flops.training_flops(supply.family.shape, work, trained, tower=supply.features is None)
+    work = row_work(rows, shared_prefix.layout_of(inputs.family, rows))
+    trained = engine_flops.TrainedParts.of(inputs.family)
+    return engine_flops.training_flops(inputs.family.shape, work, trained, tower=inputs.features is None)
 
 
 def size_of(example: Example) -> Size:
@@ -259,13 +259,13 @@ def view_label(dataset: str, image_id: str, height: int, width: int) -> str:
     return f"image {image_id} of {dataset} at {height}x{width}"
 
 
-def _micro(supply: ImageInputs, rows: list[Row], views: list[ExampleView]) -> MicroBatch:
-    packed = shared_prefix.pack(supply.family, rows)
-    images = [supply(image, view) for example, whole in views for _, image, view in shown_images(example, whole)]
+def _micro(inputs: ImageInputs, rows: list[Row], views: list[ExampleView]) -> MicroBatch:
+    packed = shared_prefix.pack(inputs.family, rows)
+    images = [inputs(image, view) for example, whole in views for _, image, view in shown_images(example, whole)]
     return MicroBatch(
         content=Batch(packed, images),
         questions=len(packed.last),
         images=len(rows),
         visual_tokens=sum(view.all_tokens for _, view in views),
-        flops=training_flops(supply, rows),
+        flops=training_flops(inputs, rows),
     )

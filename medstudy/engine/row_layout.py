@@ -105,11 +105,11 @@ class RowLayout:
         if (device, window) not in held:
             alone = [replace(self, prefixes=(p,), branches=(image,), bidirectional=self.bidirectional[i : i + 1])
                      for i, (p, image) in enumerate(zip(self.prefixes, self.branches, strict=True))]
-            held[device, window] = tuple(one._masks(device, window) for one in alone)
+            held[device, window] = tuple(layout._masks(device, window) for layout in alone)
         return held[device, window]
 
     def _masks(self, device: torch.device, window: int | None) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """`masks` of a plan of one image."""
+        """`masks` of a layout of one image."""
         (prefix,), causal = self.prefixes, window is None and not any(self.bidirectional)
         if causal:
             return None, _branch_mask(prefix, self.branches[0]).to(device)

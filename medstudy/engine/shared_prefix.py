@@ -1,4 +1,4 @@
-"""One image, many questions, one row: a shared prefix and a branch a question.
+"""One image, many questions, one row: a shared prefix, and one branch per question.
 
 An image's tokens are [system, image | question 1, answer 1 | question 2, answer 2 | …]. Every branch attends to the
 prefix and to itself, never to another branch, and continues the prefix's positions: the losses are those of separate

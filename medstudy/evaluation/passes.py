@@ -23,7 +23,7 @@ from medstudy.resolution.sizes import View
 class Passes:
     """Forward passes over images with their questions and, if the study asks, their options; each computable alone."""
 
-    supply: ImageInputs
+    inputs: ImageInputs
     examples: Sequence[Example]
     sources: Sequence[Example]  # the examples whose images are shown
     shown: Sequence[View]
@@ -43,7 +43,7 @@ class Passes:
 
     def row(self, index: int) -> tuple[Row, Row | None]:
         """An image's questions up to where an answer starts, and its multiple-choice options as answers."""
-        family, example, view = self.supply.family, self.examples[index], self.shown[index]
+        family, example, view = self.inputs.family, self.examples[index], self.shown[index]
         questions = shared_prefix.row(family, example.questions, view, False, example.context)
         options = options_of(example.questions) if self.options.option_likelihoods else ()
         return questions, shared_prefix.row(family, options, view, True, example.context) if options else None
@@ -53,14 +53,14 @@ class Passes:
 
     def __getitem__(self, number: int) -> tuple[list[int], PackedRow, PackedRow | None, list[torch.Tensor]]:
         """The images of a pass, their packed questions, their packed options, and their pixels or features."""
-        family, group = self.supply.family, self.groups[number]
+        family, group = self.inputs.family, self.groups[number]
         questions, options = zip(*(self.rows[index] for index in group), strict=True)
         packed_options = None
         if any(options):  # an image without options is a prefix without branches, so that both rows hold all images
             filled = [row or _without(other) for row, other in zip(options, questions, strict=True)]
             packed_options = shared_prefix.pack(family, filled)
         views = [view for index in group for view in shown_images(self.sources[index], self.shown[index])]
-        images = [self.supply(image, view) for _, image, view in views]
+        images = [self.inputs(image, view) for _, image, view in views]
         return group, shared_prefix.pack(family, questions), packed_options, images
 
 

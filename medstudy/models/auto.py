@@ -132,7 +132,7 @@ class Auto(Family):
         return found if isinstance(found, int) else found[0]
 
     def features(self, pixel_values, grid):
-        raise NotImplementedError("supply.kept refuses a study that would keep them")
+        raise NotImplementedError("image_inputs.caches_features refuses a study that would cache them")
 
     def positions(self, prefix: list[int], grids: torch.Tensor) -> torch.Tensor:
         """The model's own: a row has no prefix."""

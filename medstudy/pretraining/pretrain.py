@@ -71,7 +71,7 @@ class Corpus:
     ranks: int = 1
 
     @property
-    def supply(self) -> ImageInputs:
+    def inputs(self) -> ImageInputs:
         return ImageInputs(self.family, "bicubic")
 
     @property
@@ -90,7 +90,7 @@ class Corpus:
             example = shapes.example(self.params.seed, self.split, index, plain)
             view = policy.view(Size(example.image.height, example.image.width), self.family.geometry)
             views.append((example, view))
-        return batches.micro_batches(self.supply, views, self.params.training.tokens_per_pass)
+        return batches.micro_batches(self.inputs, views, self.params.training.tokens_per_pass)
 
 
 def load(path: str | Path) -> Base:
@@ -118,7 +118,7 @@ def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
         _pretrain_vision(base, start, scratch / "untrained", workers, share)
     family = models.load(Model(id=str(start)))
     corpus, validation = (Corpus(family, split, base, **share) for split in ("train", "val"))
-    loss = partial(train.loss_of, corpus.supply)
+    loss = partial(train.loss_of, corpus.inputs)
     log = loop.fit(family.model, corpus, validation, base.training, base.seed, scratch, loss, "pretrain", workers)
     stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}
     checkpoints.save(family, folder, stamp)

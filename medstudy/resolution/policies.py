@@ -105,7 +105,7 @@ class Mixed(_Policy):
     @model_validator(mode="after")
     def _one_weight_a_choice(self) -> Mixed:
         if self.weights and len(self.weights) != len(self.choices):
-            raise ValueError(f"mixed needs one weight a choice: {len(self.choices)} choices, got {len(self.weights)}")
+            raise ValueError(f"mixed needs one weight per choice: {len(self.choices)} choices, got {len(self.weights)}")
         return self
 
     @property
@@ -130,7 +130,7 @@ class Add(_Policy):
 
 
 class Curriculum(_Policy):
-    """From low to high resolution: training is divided into equal parts, one a stage."""
+    """From low to high resolution: training is divided into equal parts, one per stage."""
 
     policy: Literal["curriculum"] = "curriculum"
     stages: tuple[Single, ...] = Field(min_length=2)

@@ -142,8 +142,8 @@ def square(side: int, geometry: Geometry) -> tuple[Size, Size]:
             f"less. Raise the side."
         )
     shown = max(1, units) * geometry.factor
-    asked = shown if units else side
-    return Size(asked, asked), Size(shown, shown)
+    target = shown if units else side
+    return Size(target, target), Size(shown, shown)
 
 
 def inside(size: Size, canvas: Size) -> Size:

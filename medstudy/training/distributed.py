@@ -1,4 +1,4 @@
-"""Several processes, one a device: each holds all weights (DDP) or a shard of them (FSDP); the gradients are equal.
+"""Several processes, one per device: each holds all weights (DDP) or a shard of them (FSDP); the gradients are equal.
 
 The module that is wrapped is the whole loss (`Objective`), because the engine calls parts of the model, not the model.
 DDP is accelerate's. FSDP is torch's own `fully_shard`: accelerate 1.15 offers FSDP on accelerators only, silently

@@ -33,7 +33,7 @@ Loss = Callable[[object], torch.Tensor]  # content of a pass -> a sum over its q
 
 def fit(model: torch.nn.Module, batches: Batches, validation: Batches | None, options: Optimisation, seed: int,
         scratch: Path, loss: Loss, name: str | None = None, workers: int = 0) -> pd.DataFrame:
-    """The loop: linear warm-up and cosine decay, clipped gradients; one log row a step.
+    """The loop: linear warm-up and cosine decay, clipped gradients; one log row per step.
 
     `loss(content)` is a sum over the questions of a forward pass. A step's gradient is that of the mean over all its
     questions, however many passes they take. Under torchrun `batches` holds this process's share of each step, and
@@ -74,7 +74,7 @@ def fit(model: torch.nn.Module, batches: Batches, validation: Batches | None, op
 
 
 def evaluate_loss(model: torch.nn.Module, validation: Batches, accelerator: Accelerator, loss: Loss) -> float:
-    """Mean loss a question over the validation split. `loss` is an `Objective` if processes shard the weights."""
+    """Mean loss per question over the validation split. `loss` is an `Objective` if processes shard the weights."""
     model.eval()
     total = questions = 0.0
     with torch.no_grad():
@@ -139,7 +139,7 @@ class Resume:
 
 def _step(model: torch.nn.Module, objective: torch.nn.Module, micro_batches: list[MicroBatch], questions: float,
           accelerator: Accelerator, clip: float) -> float:
-    """Compute the clipped gradients of the mean loss a question over all processes' shares; return that mean."""
+    """Compute the clipped gradients of the mean loss per question over all processes' shares; return that mean."""
     model.train()
     model.zero_grad()
     total = 0.0

@@ -89,7 +89,7 @@ def test_training_flops_are_those_that_a_training_logs(tiny_study, pictured, tmp
     torch.manual_seed(0)
     shelf = TensorCache(tmp_path / "shelf") if study.training.keeps_features else None
     steps = batches.FineTuning(ImageInputs(family, "bicubic", features=shelf), pictured, policy, study.training, 5)
-    loss = partial(training_train.loss_of, steps.supply)
+    loss = partial(training_train.loss_of, steps.inputs)
     log = loop.fit(family.model, steps, None, study.training, 0, tmp_path, loss)
     counter = workload.Counter(study, workload.trainable(study)[0])
     found = counter.training({"train": sized(pictured), "val": sized(pictured[:1])}, policy, 5)
@@ -167,8 +167,8 @@ def test_evaluation_flops_are_what_torch_counts(tiny_study, family, examples, op
     found = workload.Counter(study, models.sketch(study.model)).evaluation(sized(some), [policy], length=4)
     shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in some]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        ((_, (said, scored)),) = evaluation_evaluate.answers(ImageInputs(family, "bicubic"), some, some, shown,
-        study.evaluation)
+        inputs = ImageInputs(family, "bicubic")
+        ((_, (said, scored, _)),) = evaluation_evaluate.answers(inputs, some, some, shown, study.evaluation)
     assert len(said) == 3 and bool(scored[2]) == options
     assert found.flops == pytest.approx(counter.get_total_flops(), rel=0.03)
 

@@ -41,7 +41,7 @@ def _asked(family, examples, policy, **options):
     """Greedy answers and option likelihoods of every example, in order."""
     shown = [plan(policy, size_of(one), family.geometry)[0] for one in examples]
     made = evaluate.answers(ImageInputs(family, "bicubic"), examples, examples, shown, Decoding(**options))
-    return [content for _, content in sorted(made)]
+    return [content[:2] for _, content in sorted(made)]
 
 
 def _one_by_one(family, example, view, question):

@@ -274,7 +274,7 @@ def test_unknown_and_inconsistent_policies_are_refused():
     parse = TypeAdapter(policies.Training).validate_python
     with pytest.raises(ValidationError, match="Extra inputs"):
         parse({"policy": "fixed", "side": 84, "mod": "pad"})
-    with pytest.raises(ValidationError, match="one weight a choice"):
+    with pytest.raises(ValidationError, match="one weight per choice"):
         parse({"policy": "mixed", "choices": [{"policy": "fixed", "side": 84}] * 2, "weights": [1]})
     with pytest.raises(ValidationError):
         parse({"policy": "fixed", "side": -84})

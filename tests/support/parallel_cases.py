@@ -71,7 +71,7 @@ def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | No
     examples = [make_example(index, size, "val") for index, size in enumerate(SIZES[:1])]
     shown, validation = steps(family, options, **place), steps(family, options, **place, examples=examples)
     seen = shown if killed is None else Killed(shown, killed)
-    loss = partial(training_train.loss_of, shown.supply)
+    loss = partial(training_train.loss_of, shown.inputs)
     log = loop.fit(family.model, seen, validation, options, 0, folder / "scratch", loss)
     save(family, folder / "checkpoint", {"policy": shown.policy.model_dump()}, adapter)
     if state.is_main_process:
