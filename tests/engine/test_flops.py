@@ -33,7 +33,7 @@ def test_forward_flops_equal_torch_counter(family, examples, policy):
 
 
 def _counted(family, example, view):
-    """An example's workload, its pass, and the operations that torch counts in it."""
+    """An example's work, its pass, and the operations that torch counts in it."""
     supply = ImageInputs(family, "bicubic")
     (micro,) = batches.micro_batches(supply, [(example, view)], 10**6)
     with FlopCounterMode(display=False) as counter, COUNTED(), torch.no_grad():
@@ -43,7 +43,7 @@ def _counted(family, example, view):
 
 
 def _computed(work, micro):
-    """With the pairs that the sdpa kernel on a CPU computes: masked ones too."""
+    """The same work with the pairs that sdpa computes on a CPU, which include masked ones."""
     layout = micro.content.packed.layout
     pairs = sum(p**2 + sum(b) * (p + sum(b)) for p, b in zip(layout.prefixes, layout.branches, strict=True))
     return flops.RowWork(work.patches, work.tokens, pairs, work.answers)
@@ -57,8 +57,8 @@ def test_forward_flops_of_every_family_equal_torch_counter(checkpoints, examples
     assert flops.forward_flops(family.shape, _computed(work, micro)) == pytest.approx(counted, rel=0.03)
 
 
-def test_native_at_the_papers_size_costs_as_known():
-    """Qwen2-VL-2B at 1024², 10 questions: 64.5 ms a training image at 800 TFLOP/s."""
+def test_native_at_the_papers_size_costs_a_known_time():
+    """Qwen2-VL-2B at 1024², 10 questions: 64.5 ms per training image at 800 TFLOP/s."""
     from transformers import Qwen2VLConfig
 
     config = Qwen2VLConfig(

@@ -1,4 +1,4 @@
-"""What is taken from the shelf is what was put there, whatever happened to the file in between."""
+"""The cache returns what was stored, whatever happened to the file in between."""
 
 import multiprocessing
 
@@ -27,7 +27,7 @@ def only_file(folder):
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_made_once_then_read(tmp_path, value):
+def test_computed_once_then_read(tmp_path, value):
     shelf = TensorCache(tmp_path)
     assert torch.equal(shelf.get(NAME, lambda: value), value)
     again = shelf.get(NAME, never)
@@ -36,7 +36,7 @@ def test_made_once_then_read(tmp_path, value):
 
 
 @pytest.mark.parametrize("keep", [0, 5, 40, -1], ids=["empty", "no header", "half a header", "a byte short"])
-def test_a_damaged_file_is_made_again(tmp_path, keep):
+def test_a_damaged_file_is_computed_again(tmp_path, keep):
     shelf, value = TensorCache(tmp_path), VALUES["float32"]
     shelf.get(NAME, lambda: value)
     file = only_file(tmp_path)
@@ -45,14 +45,14 @@ def test_a_damaged_file_is_made_again(tmp_path, keep):
     assert torch.equal(shelf.get(NAME, never), value)
 
 
-def test_changing_what_was_read_does_not_change_the_file(tmp_path):
+def test_changing_a_tensor_does_not_change_its_file(tmp_path):
     shelf, value = TensorCache(tmp_path), VALUES["uint8"]
     shelf.get(NAME, lambda: value)
     shelf.get(NAME, never).zero_()
     assert torch.equal(shelf.get(NAME, never), value)
 
 
-def test_what_cannot_be_made_leaves_nothing(tmp_path):
+def test_a_failed_computation_leaves_no_file(tmp_path):
     def fail():
         raise ValueError("no value")
 
@@ -83,7 +83,7 @@ def test_processes_may_write_the_same_keys_at_once(tmp_path):
     assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 40
 
 
-def test_a_key_is_of_every_part_and_of_where_they_part():
+def test_a_key_depends_on_every_part_and_on_their_boundaries():
     keys = [key("a", "bc"), key("ab", "c"), key("abc"), key(1), key("1"), key(1.5), key([1], 2), key([1, 2])]
     assert len(set(keys)) == len(keys) and all(len(name) == 64 for name in keys)
     assert key((1, 2), {"a": 1, "b": 2}) == key([1, 2], {"b": 2, "a": 1})

@@ -1,4 +1,4 @@
-"""Pixels follow the plan, and are the ones that the processor of transformers would make."""
+"""Pixels follow the plan and equal those of transformers' own processor."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ QWEN = Geometry(28, 784)
 
 
 def _image(height, width):
-    """One-pixel checkerboard: the finest detail there is."""
+    """A one-pixel checkerboard: the finest possible detail."""
     board = (np.indices((height, width)).sum(0) % 2 * 255).astype(np.uint8)
     return Image.fromarray(np.repeat(board[..., None], 3, axis=2))
 
@@ -102,7 +102,7 @@ def test_a_view_is_decoded_and_resized_once(tmp_path, monkeypatch):
     assert torch.equal(again, expected) and again.dtype == torch.uint8
 
 
-def test_without_a_shelf_a_view_is_rendered():
+def test_without_a_cache_a_view_is_rendered():
     image = Image.fromarray(_noise(61, 83))
     (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
     assert torch.equal(views.cached(image, shown, "bicubic", None), views.render(image, shown, "bicubic"))
@@ -121,16 +121,16 @@ def test_views_that_differ_have_keys_that_differ():
 
 
 @pytest.fixture
-def anew():
-    """What makes a view is looked up once a process."""
+def fresh_versions():
+    """The versions of decoders and resizer are looked up once per process."""
     views._versions.cache_clear()
     yield views._versions.cache_clear
     views._versions.cache_clear()
 
 
 @pytest.mark.parametrize("library", ["pillow", "simplejpeg", "tifffile", "pydicom", "torch", "torchvision", None])
-def test_another_decoder_or_resizer_makes_another_view(library, monkeypatch, anew):
-    """None: this package's own code that decodes and resizes."""
+def test_another_decoder_or_resizer_makes_another_view(library, monkeypatch, fresh_versions):
+    """None stands for this package's own code that decodes and resizes."""
     picture = Picture.of(Image.fromarray(_noise(56, 56)), "noise")
     (shown,) = plan(Fixed(side=56), Size(56, 56), QWEN)
     before = views.key(picture, shown, "bicubic")
@@ -139,5 +139,5 @@ def test_another_decoder_or_resizer_makes_another_view(library, monkeypatch, ane
     else:
         version = views.metadata.version
         monkeypatch.setattr(views.metadata, "version", lambda name: "0" if name == library else version(name))
-    anew()
+    fresh_versions()
     assert views.key(picture, shown, "bicubic") != before

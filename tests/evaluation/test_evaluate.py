@@ -1,4 +1,4 @@
-"""Evaluation: batched shared-prefix decoding gives the tokens of one-by-one `generate`; rows record what was shown."""
+"""Batched shared-prefix decoding gives the tokens of one-by-one `generate`; rows record what was shown."""
 
 from dataclasses import replace
 from functools import partial
@@ -67,11 +67,11 @@ def test_answers_equal_generate(trained, examples, policy):
     ]
     assert texts == expected
     if policy is NATIVE:
-        assert len({text for texts in expected for text in texts}) > 2  # it says more than one thing
+        assert len({text for texts in expected for text in texts}) > 2  # not the same answer to everything
 
 
 def test_answers_end_and_repeat_as_the_checkpoint_asks_of_generate(tiny_model, examples):
-    """Released Qwen2.5-VL checkpoints, for one, have two end tokens and a repetition penalty."""
+    """Released Qwen2.5-VL checkpoints, for example, have two end tokens and a repetition penalty."""
     family = models.load(tiny_model)
     with torch.no_grad():
         for parameter in family.model.parameters():
@@ -170,7 +170,7 @@ def test_rows_of_several_images_record_each(trained, examples):
     assert not blind["prompt"].str.contains("image_pad").any() and blind["prompt"].str.contains("here").any()
 
 
-def test_controls_show_what_they_say(trained, examples):
+def test_controls_show_what_they_promise(trained, examples):
     blind = evaluate.predict(trained, examples, Blind(), STUDY)
     assert (blind["visual_tokens"] == 0).all() and not blind["prompt"].str.contains("image_pad").any()
     native = evaluate.predict(trained, examples, NATIVE, STUDY)

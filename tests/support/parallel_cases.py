@@ -1,4 +1,4 @@
-"""What one process and several train alike: run by torchrun from test_parallel.py, and by the test itself alone.
+"""Trainings that one and several processes must give alike: run by torchrun, and by the test itself.
 
     torchrun --nproc_per_node=2 --module tests.support.parallel_cases MODEL FOLDER FAMILY=MODEL…
 """
@@ -22,7 +22,7 @@ from medstudy.training import train as training_train
 from medstudy.training.checkpoints import save
 from tests.conftest import make_example
 
-# Five images in steps of three: shares are of two and one, and in the last step, of two images, of one pass each.
+# Five images in steps of three: shares of two images and one, and in the last step of one image each.
 SIZES = [(56, 84), (112, 112), (140, 196), (90, 60), (84, 84)]
 OPTIONS = Optimisation(
     epochs=2, images_per_step=3, learning_rate=1e-3, validations=2, checkpoint_seconds=1, tokens_per_pass=200
@@ -37,7 +37,7 @@ CHANGES = {
 
 
 class Killed:
-    """Steps that end before a given one."""
+    """Steps that are interrupted before a given one."""
 
     def __init__(self, inner, at: int):
         self.inner, self.at = inner, at
@@ -62,7 +62,7 @@ def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | No
     state = PartialState(cpu=True)
     place = {"rank": state.process_index, "ranks": state.num_processes}
     changes = {"sharding": sharding, "checkpoint_seconds": 0}
-    if model.family != "qwen2_vl":  # the others' images take more tokens
+    if model.family != "qwen2_vl":  # images of the other families have more tokens
         changes["tokens_per_pass"] = 400
     options = OPTIONS.model_copy(update=CHANGES[kind] | changes)
     family = models.load(model.model_copy(update={"dtype": "bfloat16" if kind == "bf16" else "float32"}))

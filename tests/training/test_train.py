@@ -67,7 +67,7 @@ def test_validations_are_spread_and_the_last_step_is_one(count, at):
 
 
 def replace_options(**changes):
-    """The options with changes; `checkpoint_seconds` 0 saves after every step, which a study may not ask for."""
+    """The options with changes; `checkpoint_seconds` 0 saves after every step, which a study cannot ask for."""
     return OPTIONS.model_copy(update=changes)
 
 
@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, examples, tmp_path)
         _fit(family, _batches(family, examples, NATIVE), OPTIONS, tmp_path)
 
 
-def test_training_on_data_sets_for_evaluation_only_says_so(examples):
+def test_training_on_data_sets_for_evaluation_only_is_refused(examples):
     train.check_data({"train": examples, "val": []}, "mine")
     with pytest.raises(DataError, match="every data set of mine is for evaluation only"):
         train.check_data({"train": [], "val": []}, "mine")
@@ -110,7 +110,7 @@ def test_an_epoch_sees_every_image_once_in_another_order(family, examples):
     assert len(set(orders)) > 1
 
 
-def test_the_same_step_is_the_same_batch(family, examples):
+def test_the_same_step_gives_the_same_batch(family, examples):
     one, two = (_batches(family, examples, NATIVE)[1] for _ in range(2))
     for first, second in zip(one, two, strict=True):
         for name, part in vars(first.content.packed).items():
@@ -145,8 +145,8 @@ def test_the_curriculum_of_the_ledger_rises(family, examples):
     assert ledger.groupby("epoch")["policy"].unique().map(list).to_dict() == {0: ["fixed-56"], 1: ["native"]}
 
 
-def test_a_curriculum_that_turns_within_an_epoch_is_in_the_ledger_as_it_was(family, examples):
-    """Three stages in two epochs of two steps: the second stage begins in the middle of the first epoch."""
+def test_a_curriculum_that_changes_within_an_epoch_is_in_the_ledger(family, examples):
+    """Three stages in two epochs of two steps: the second stage begins in the middle of an epoch."""
     stages = (Fixed(side=28), Fixed(side=56), NATIVE)
     batches = _batches(family, examples, Curriculum(stages=stages))
     ledger = train.ledger(batches)
@@ -154,7 +154,7 @@ def test_a_curriculum_that_turns_within_an_epoch_is_in_the_ledger_as_it_was(fami
     assert ledger["visual_tokens"].sum() == sum(m.visual_tokens for step in range(4) for m in batches[step])
 
 
-def test_passes_keep_the_token_budget_and_lose_nothing(family, examples):
+def test_passes_stay_within_the_token_budget_and_lose_nothing(family, examples):
     seen = [(one, view) for one in examples * 10 for view in plan(NATIVE, size_of(one), family.geometry)]
     passes = micro_batches(ImageInputs(family, "bicubic"), seen, 700)
     assert len(passes) > 1
@@ -163,7 +163,7 @@ def test_passes_keep_the_token_budget_and_lose_nothing(family, examples):
 
 
 def test_gradients_do_not_depend_on_how_a_step_is_cut_into_passes(family, examples):
-    """Accumulated over many small passes or from one: the mean over the step's questions."""
+    """Accumulated over many small passes or from one: always the mean over the step's questions."""
     supply = ImageInputs(family, "bicubic")
     gradients = []
     for budget in (200, 10**6):
@@ -197,7 +197,7 @@ def test_a_frozen_towers_features_are_computed_once_for_all_trainings(tiny_model
         loss = partial(train.loss_of, supply)
         loop.fit(family.model, seen, None, OPTIONS, seed, tmp_path / str(seed), loss)
     assert len(made) == len(pictured)
-    family.model.model.visual.blocks[0].mlp.fc1.weight.data += 1  # another tower: nothing of the old one may be used
+    family.model.model.visual.blocks[0].mlp.fc1.weight.data += 1  # another tower, so no cached feature may be used
     assert ImageInputs(family, "bicubic").tower != supply.tower
 
 
@@ -223,7 +223,7 @@ def test_lora_trains_adapters_alone_and_loads_merged(tiny_model, examples, tmp_p
     assert ours == pytest.approx(theirs, abs=1e-4) and abs(ours - base) > 1e-2
 
 
-def test_a_target_of_adapters_that_is_not_there_is_named(tiny_model):
+def test_an_unknown_target_of_adapters_is_named(tiny_model):
     with pytest.raises(ParamsError, match="down_proj, .* got 'vproj'"):
         lora.add(models.load(tiny_model), Lora(targets=("q_proj", "vproj")))
 
@@ -235,7 +235,7 @@ def test_a_saved_checkpoint_loads_again_with_its_stamp(family, tiny_model, tmp_p
     assert '"regime": "native"' in (tmp_path / "checkpoint" / "medstudy.json").read_text()
 
 
-def test_a_frozen_tower_stays_as_it_was_and_the_rest_learns(tiny_model, examples, tmp_path):
+def test_a_frozen_tower_does_not_change_and_the_rest_learns(tiny_model, examples, tmp_path):
     family, before = models.load(tiny_model), models.load(tiny_model)
     family.freeze_tower()
     _fit(family, _batches(family, examples, NATIVE), OPTIONS, tmp_path)
