@@ -105,7 +105,7 @@ def generate(options, family=None) -> dict:
     count = sum(len(one.questions) for one in asked)
     return {
         "attention": family.attention._asdict(), "questions": count, "seconds": seconds,
-        "seconds_per_question": seconds / count, "answers": [said for _, (said, _) in made],
+        "seconds_per_question": seconds / count, "answers": [answers.greedy for _, answers in made],
         "peak_memory_bytes": peak_bytes(options.device),
     }
 
