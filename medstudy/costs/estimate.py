@@ -35,7 +35,7 @@ from medstudy.data.example import SPLITS, Example
 from medstudy.datasets import published_sizes
 from medstudy.engine import flops as engine_flops
 from medstudy.models import summary
-from medstudy.models.family import home
+from medstudy.models.loading import default_device
 from medstudy.params import Study
 from medstudy.resolution.sizes import Size
 from medstudy.runs import plan
@@ -102,7 +102,7 @@ def estimate(
     with _uncollected():
         needs = _shared(counter, _demands(study, jobs, counter, data, progress), known)
     pace = throughput.of(study, counter, [(job, needed) for job, needed, _ in needs], data, tflops)
-    device = "stated" if pace.source == "stated" else home().type
+    device = "stated" if pace.source == "stated" else default_device().type
     saved = checkpoint_bytes(family if adapter else plain, adapters_only=adapter is not None)
     rows = {job.name: {"job": job.name, "stage": job.stage, "needs": ", ".join(job.needs)} for job in jobs}
     for job, needed, cached in needs:
@@ -324,7 +324,7 @@ def _measured(job: plan.Job, row: dict) -> dict:
     if "seconds" in row:
         found |= {"measured_tflops": row["flops"] / seconds / 1e12, "seconds_ratio": seconds / row["seconds"]}
         alone = job.parameters.get("training", {}).get("processes", 1) == 1  # else the record is of the one that waits
-        if home().type == "cpu" and alone:
+        if default_device().type == "cpu" and alone:
             found["memory_ratio"] = record["peak_memory_mb"] / row["memory_mb"]
     return found
 

@@ -33,7 +33,8 @@ from medstudy.engine.image_inputs import Supply
 from medstudy.engine.tensor_cache import Shelf
 from medstudy.errors import ParamsError
 from medstudy.evaluation import evaluate as evaluation_evaluate
-from medstudy.models.family import Family, home
+from medstudy.models.family import Family
+from medstudy.models.loading import default_device
 from medstudy.params import Optimisation, Study
 from medstudy.resolution.policies import Control, Training
 from medstudy.resolution.sizes import Shown
@@ -88,8 +89,8 @@ def of(
         return finished
     if study.tflops:
         single = stated(counter, study.tflops)
-    elif home().type == "cuda":
-        single = rated(study, counter.family, device_rate.kept(home(), study.runs / ".cache" / "devices"))
+    elif default_device().type == "cuda":
+        single = rated(study, counter.family, device_rate.kept(default_device(), study.runs / ".cache" / "devices"))
     else:
         single = calibrated(study, counter, data)
     return _of_all(single, study.training.processes)
@@ -160,7 +161,7 @@ def _device(job: Job) -> str:
 
 def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]]) -> Speed:
     """Real passes with random weights on noise. Raises ParamsError when the model is too large for this device."""
-    device = home()
+    device = default_device()
     # The smallest and the largest training pass within the limit
     seen = _candidates(study, counter, data["train"])
     costs = [sum(counter.training_flops(*view) for view in views) for views in seen]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from transformers import DynamicCache, PretrainedConfig
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 from medstudy.engine import attention
 from medstudy.models.tiled import Tiled, Tiles
@@ -60,7 +60,7 @@ class Gemma3(Tiled):
         return config.vision_config.hidden_size * config.text_config.hidden_size
 
     @staticmethod
-    def kernel(model: torch.nn.Module) -> attention.Choice:
+    def kernel(model: PreTrainedModel, device: torch.device) -> attention.Choice:
         return attention.Choice("prefix_masked", "the tokens of an image look at each other both ways, and most layers "
                                 "over a window: sdpa with masks alone says that")
 
