@@ -161,9 +161,9 @@ def test_a_setting_that_changes_no_greedy_answer_is_let_by(sharp, name):
 @pytest.mark.parametrize(
     ("entries", "named"),
     [
-        ({"suppress_tokens": [10**7]}, "suppress_tokens.*10000000 is no token"),
-        ({"bad_words_ids": [["word"]]}, "bad_words_ids.*'word' is no token"),
-        ({"eos_token_id": [-1]}, "eos_token_id.*-1 is no token"),
+        ({"suppress_tokens": [10**7]}, "suppress_tokens.*10000000 is not one of"),
+        ({"bad_words_ids": [["word"]]}, "bad_words_ids.*'word' is not one of"),
+        ({"eos_token_id": [-1]}, "eos_token_id.*-1 is not one of"),
         ({"no_repeat_ngram_size": "3"}, "no_repeat_ngram_size"),
         ({"repetition_penalty": -1.0}, "repetition_penalty"),
         ({"min_new_tokens": 2.5}, "min_new_tokens"),

@@ -3,7 +3,7 @@
 The encoder sees a single size, so a policy never changes what an image costs. It changes the detail: a budget below
 896² reduces the image before it is enlarged to 896². Images are stretched to a square, as the processor does (`Fixed`
 with `mode: pad` keeps the aspect). Pan and scan, which is off in the checkpoints, is refused
-(`medstudy.models.pixels`).
+(`medstudy.models.image_processor`).
 
 The tokens of an image attend to each other in both directions, and most layers attend within a window; masks express
 both (`medstudy.engine.row_layout.Plan`), so only sdpa can be used.
