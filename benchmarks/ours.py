@@ -17,7 +17,8 @@ import torch
 from benchmarks.peers import common
 from benchmarks.peers.clock import Clock, now, peak_bytes
 from medstudy import models
-from medstudy.costs import memory, workload
+from medstudy.costs import memory
+from medstudy.costs.job_workload import Pass
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example, Question
 from medstudy.engine import attention, batches
@@ -40,7 +41,7 @@ class Timed:
     def __init__(self, seen: list, supply: ImageInputs, options, clock: Clock):
         self.seen, self.supply, self.options, self.clock = seen, supply, options, clock
         self.held: list[dict[str, float]] = []  # of each step
-        self.sizes: set[workload.Pass] = set()  # of all passes
+        self.sizes: set[Pass] = set()  # of all passes
 
     def __len__(self) -> int:
         return self.options.steps
@@ -51,7 +52,7 @@ class Timed:
         chosen = [self.seen[index % len(self.seen)] for index in range(step * size, (step + 1) * size)]
         made = batches.micro_batches(self.supply, chosen, TOKENS_PER_PASS[self.options.device])
         rows = [one.content.packed for one in made]
-        self.sizes |= {workload.Pass(len(row.layout), int(row.grids.prod(1).sum()), len(row.at)) for row in rows}
+        self.sizes |= {Pass(len(row.layout), int(row.grids.prod(1).sum()), len(row.at)) for row in rows}
         names = ("questions", "visual_tokens", "flops")
         self.held.append({name: sum(getattr(one, name) for one in made) for name in names} | {"passes": len(made)})
         return made

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import torch
 
-from medstudy.costs.workload import Demand, Pass
+from medstudy.costs.job_workload import JobWorkload, Pass
 from medstudy.engine import flops
 from medstudy.models.family import Family
 from medstudy.params import Optimisation
@@ -37,11 +37,11 @@ def training(family: Family, options: Optimisation, stored: bool, passes: Iterab
     return states + max((peak(family, work, tower, stored, again) for work in largest(passes)), default=0.0)
 
 
-def evaluation(family: Family, stored: bool, demand: Demand) -> float:
+def evaluation(family: Family, stored: bool, workload: JobWorkload) -> float:
     """Peak of an evaluation: weights, and the largest pass with its key-value cache. Scoring options uses no cache."""
     shape, size = family.shape, element(family)
-    decoding = (work.tokens * cache(shape) * size + moving(family, work, stored) for work in largest(demand.passes))
-    scoring = (moving(family, work, stored) for work in largest(demand.scored))
+    decoding = (work.tokens * cache(shape) * size + moving(family, work, stored) for work in largest(workload.passes))
+    scoring = (moving(family, work, stored) for work in largest(workload.scored))
     return weights(family.model) + max([*decoding, *scoring], default=0.0)
 
 

@@ -8,25 +8,23 @@ with a height and a width. Views and their packing into passes come from the sam
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
 import torch
 
 from medstudy import models
-from medstudy.data.example import Example, Question, Shot
+from medstudy.costs.job_workload import JobWorkload, Pass, Text
+from medstudy.data.example import Example, Question
 from medstudy.engine import batches, bin_packing, shared_prefix
-from medstudy.engine import flops as engine_flops
-from medstudy.engine.batches import (
-    ExampleView,
-    keyed_views,
-    plan_views,
-    sizes_of,
-    train_and_val,
-    validation_steps,
-    view_name,
+from medstudy.engine.batches import ExampleView, plan_views, sizes_of, train_and_val, validation_steps, view_name
+from medstudy.engine.flops import (
+    RowWork,
+    TrainedParts,
+    forward_flops,
+    language_flops,
+    tower_flops,
+    training_flops,
+    vision_flops,
 )
 from medstudy.engine.image_inputs import ImageInputs, caches_features
 from medstudy.engine.row_layout import RowLayout
@@ -41,77 +39,6 @@ from medstudy.training.setup import prepare
 
 if TYPE_CHECKING:
     from peft import PeftModel  # slow to import
-
-
-@dataclass(frozen=True)
-class Text:
-    """Tokens of an image's questions, image tokens excluded: the shared prefix, then each prompt and answer.
-
-    shared: None where nothing is shared and each question is a sequence of its own with the image.
-    """
-
-    shared: int | None
-    prompts: tuple[int, ...]
-    answers: tuple[int, ...]  # including the end token
-
-    def layout(self, standing: int, both: Sequence[int] = (), answered: bool = True) -> RowLayout:
-        """The row of a view as attention sees it, with the answers or up to where they start.
-
-        standing: tokens that stand for its images. both: for each image the tokens that attend in both directions.
-        """
-        lengths = self.answers if answered else (0,) * len(self.prompts)
-        branches = tuple(prompt + answer for prompt, answer in zip(self.prompts, lengths, strict=True))
-        if self.shared is None:
-            return RowLayout((0,), (tuple(standing + branch for branch in branches),))
-        ends = list(accumulate(both))
-        runs = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
-        return RowLayout((self.shared + standing,), (branches,), (runs,) if runs else ())
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One forward pass. scores: positions whose logits are computed."""
-
-    tokens: int
-    patches: int
-    scores: int
-
-
-@dataclass
-class Demand:
-    """The work of a job.
-
-    turns: how often the layers run in sequence: passes, and decoded tokens. flops: of the whole job, without towers
-    whose features are cached. training_flops: those that training.parquet logs. passes: the largest determines memory.
-    views: each view once, by image, for the caches on disk.
-    """
-
-    images: int = 0
-    questions: int = 0
-    visual_tokens: int = 0
-    turns: int = 0
-    flops: float = 0.0
-    training_flops: float = 0.0
-    passes: set[Pass] = field(default_factory=set)
-    scored: set[Pass] = field(default_factory=set)  # in an evaluation, the passes that score options
-    views: dict[tuple, View] = field(default_factory=dict)
-    _added: dict[tuple[int, int], ExampleView] = field(default_factory=dict, repr=False, compare=False)  # see `Held`
-
-    def add(self, seen: Iterable[ExampleView], times: int = 1) -> None:
-        """Count views, each shown `times` times."""
-        for example, shown in seen:
-            self.images += times
-            self.questions += times * len(example.questions)
-            self.visual_tokens += times * shown.all_tokens
-            if (key := (id(example), id(shown))) not in self._added:
-                self._added[key] = example, shown
-                self.views.update((name, view) for name, (_, view) in keyed_views(example, shown).items())
-
-    def __add__(self, other: Demand) -> Demand:
-        """The work of both jobs: numbers add up, sets and dictionaries merge."""
-        pairs = {part.name: (getattr(self, part.name), getattr(other, part.name)) for part in fields(self)}
-        return Demand(**{name: mine | theirs if isinstance(mine, (set, dict)) else mine + theirs
-                         for name, (mine, theirs) in pairs.items()})
 
 
 def trainable(study: Study, device: torch.device | str = "meta") -> tuple[Family, PeftModel | None]:
@@ -134,7 +61,7 @@ class Held(dict):
 class ViewCost(NamedTuple):
     """A view with its questions and answers in a training: its forward pass, its part of a `Pass`, its FLOPs."""
 
-    work: engine_flops.RowWork
+    work: RowWork
     needs: tuple[int, int, int]
     flops: float
 
@@ -158,7 +85,7 @@ class Counter:
 
     def __init__(self, study: Study, family: Family):
         self.study, self.family, self.stored = study, family, caches_features(study, family)
-        self.shape, self.trained, self.geometry = family.shape, engine_flops.TrainedParts.of(family), family.geometry
+        self.shape, self.trained, self.geometry = family.shape, TrainedParts.of(family), family.geometry
         self.held = Held()
         # Caches: kinds of examples, tokens of questions, views by work, tokens that stand for images by sizes
         self.kinds: dict[tuple, int] = {}
@@ -168,55 +95,55 @@ class Counter:
         self.asked: dict[tuple, Asked] = {}
         self.counted: dict[tuple[Size, ...], int] = {}
 
-    def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> Demand:
+    def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> JobWorkload:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
         check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.geometry)
         inputs = ImageInputs(self.family, self.study.interpolation)
         steps, validation = train_and_val(inputs, data, policy, self.study.training, seed)
-        demand = Demand(turns=len(steps))
+        total = JobWorkload(turns=len(steps))
         # Training steps: forward and backward
         for step in range(len(steps)):
             seen = steps.views(step)
-            demand.add(seen)
+            total.add(seen)
             views = [self.view(*pair) for pair in seen]
-            demand.training_flops += sum(view.flops for view in views)
-            demand.passes.update(work for share in self._shares(seen, views, steps.options) for work in share)
-        demand.flops = demand.training_flops
+            total.training_flops += sum(view.flops for view in views)
+            total.passes.update(work for share in self._shares(seen, views, steps.options) for work in share)
+        total.flops = total.training_flops
         # Validations: forward only, the same passes each time
         times = len(validation_steps(len(steps), self.study.training.validations))
         for step in range(len(validation)):
             seen = validation.views(step)
-            demand.add(seen, times)
+            total.add(seen, times)
             views = [self.view(*pair) for pair in seen]
-            demand.turns += times * max(map(len, self._shares(seen, views, steps.options)))
-            demand.flops += times * sum(self._forward(view.work) for view in views)
-        return demand
+            total.turns += times * max(map(len, self._shares(seen, views, steps.options)))
+            total.flops += times * sum(self._forward(view.work) for view in views)
+        return total
 
     def evaluation(
         self, examples: Sequence[Example], policies: Sequence[Training | Control], length: int | None = None
-    ) -> Demand:
+    ) -> JobWorkload:
         """One model at every rung. length: tokens of every answer; None takes the length of each reference.
 
         No answer exceeds max_new_tokens. Raises ResolutionError as the job itself would.
         """
-        demand = Demand()
+        total = JobWorkload()
         for policy in policies:
             # The shuffled control shows each example another example's image
             sources = swapped(examples) if policy.policy == "shuffled" else examples
             shown = [plan_views(policy, source, self.geometry)[0] for source in sources]
-            demand.add(zip(sources, shown, strict=True))
+            total.add(zip(sources, shown, strict=True))
             # Controls have no sampled answers
             author = self.study.evaluation.author if control_of(policy) == "none" else None
-            self._rung(demand, examples, sources, shown, length, author.max_new_tokens if author else None)
+            self._rung(total, examples, sources, shown, length, author.max_new_tokens if author else None)
         # `add` counted the questions of the sources; those of the examples are asked
-        demand.questions = len(policies) * sum(len(example.questions) for example in examples)
-        return demand
+        total.questions = len(policies) * sum(len(example.questions) for example in examples)
+        return total
 
     def training_flops(self, example: Example, shown: View) -> float:
         """FLOPs of a forward and backward pass over one view."""
         return self.view(example, shown).flops
 
-    def work(self, example: Example, shown: View) -> engine_flops.RowWork:
+    def work(self, example: Example, shown: View) -> RowWork:
         """The forward pass over one view with its questions and answers."""
         return self.view(example, shown).work
 
@@ -226,7 +153,7 @@ class Counter:
         if key not in self.views:
             text = self.text(example, shown)
             work = self._workload(self.layout(text, shown), shown, sum(text.answers))
-            flops = engine_flops.training_flops(self.shape, work, self.trained, tower=not self.stored)
+            flops = training_flops(self.shape, work, self.trained, tower=not self.stored)
             self.views[key] = ViewCost(work, (work.tokens, sum(work.patches), work.answers), flops)
         return self.views[key]
 
@@ -266,27 +193,27 @@ class Counter:
         return self.texts[key]
 
     def _rung(
-        self, demand: Demand, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[View],
+        self, total: JobWorkload, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[View],
         length: int | None, drawn: int | None,
     ) -> None:
-        """Add one rung to `demand`. drawn: the limit of the author's sampled answers, None where there are none."""
+        """Add one rung to `total`. drawn: the limit of the author's sampled answers, None where there are none."""
         # Each view by itself: FLOPs, tokens, and how long its answers may get
         limits = self.study.evaluation.max_new_tokens, drawn
         counts = [self._asked(example, view, length, limits) for example, view in zip(examples, shown, strict=True)]
-        demand.flops += sum(count.flops for count in counts)
+        total.flops += sum(count.flops for count in counts)
         # The views share passes as in the job: filled in order up to the budget of tokens
         labels = Names(list(zip(sources, shown, strict=True)))
         for group in bin_packing.fill([count.tokens for count in counts], self.study.evaluation.tokens_per_pass,
         labels):
             members = [counts[index] for index in group]
-            demand.passes.add(Pass(*_sums(count.needs for count in members)))
+            total.passes.add(Pass(*_sums(count.needs for count in members)))
             # One turn for the prefill, then one for each token of the longest answer of every decoding
-            demand.turns += 1 + sum(map(max, zip(*(count.longest for count in members), strict=True)))
+            total.turns += 1 + sum(map(max, zip(*(count.longest for count in members), strict=True)))
             # The options of the group's multiple-choice questions are scored in one more pass
             offered, places = _sums(count.offered for count in members)
             if offered:
-                demand.scored.add(Pass(offered, 0, places))
-                demand.turns += 1
+                total.scored.add(Pass(offered, 0, places))
+                total.turns += 1
 
     def _asked(self, example: Example, shown: View, length: int | None, limits: tuple[int | None, ...]) -> Asked:
         """One view in an evaluation. limits: the most new tokens of each decoding; None for one that is not done."""
@@ -302,23 +229,23 @@ class Counter:
         work = self._workload(prefill, shown, len(text.prompts))
         # Decoding: greedy, and the author's sampling where it is done
         decoded, longest = zip(*(_decoding(text, prefill, length, limit) for limit in limits), strict=True)
-        flops = self._forward(work) + sum(engine_flops.language_flops(self.shape, tokens) for tokens in decoded)
+        flops = self._forward(work) + sum(language_flops(self.shape, tokens) for tokens in decoded)
         # Scoring of options: a second row, which reuses the image unless each question is a sequence of its own
         likely = self.study.evaluation.option_likelihoods
         offered = self.text(example, shown, offered=True) if likely else Text(0, (), ())
         scored = self.layout(offered, shown) if offered.prompts else ()
         if scored:
             scoring = self._workload(scored, shown, sum(offered.answers))
-            flops += engine_flops.language_flops(self.shape, scoring)
+            flops += language_flops(self.shape, scoring)
             if not self.family.shares_prefix:
-                flops += sum(engine_flops.vision_flops(self.shape, patches) for patches in scoring.patches)
+                flops += sum(vision_flops(self.shape, patches) for patches in scoring.patches)
         needs = len(prefill), sum(work.patches), len(text.prompts)
         return Asked(flops, len(prefill) + len(scored), needs, longest, (len(scored), sum(offered.answers)))
 
-    def _forward(self, work: engine_flops.RowWork) -> float:
+    def _forward(self, work: RowWork) -> float:
         """FLOPs of a pass without gradients, without the tower if its features come from the disk."""
-        towers = sum(engine_flops.tower_flops(self.shape, patches) for patches in work.patches)
-        return engine_flops.forward_flops(self.shape, work) - towers * self.stored
+        towers = sum(tower_flops(self.shape, patches) for patches in work.patches)
+        return forward_flops(self.shape, work) - towers * self.stored
 
     def _shares(
         self, seen: Sequence[ExampleView], views: Sequence[ViewCost], options: Optimisation
@@ -332,8 +259,8 @@ class Counter:
         shares = batches.passes(lengths, budget, Names(seen), options.processes, costs)
         return [[Pass(*_sums(needs[index] for index in group)) for group in groups] for groups in shares]
 
-    def _workload(self, layout: RowLayout, shown: View, scores: int) -> engine_flops.RowWork:
-        return engine_flops.RowWork(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
+    def _workload(self, layout: RowLayout, shown: View, scores: int) -> RowWork:
+        return RowWork(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
 
     def _text(self, questions: tuple[Question, ...], example: Example, shown: View) -> Text:
         row, standing = shared_prefix.row(self.family, questions, shown, True, example.context), self.standing(shown)
@@ -356,31 +283,13 @@ class Names(Sequence[str]):
         return view_name(*self.seen[index])
 
 
-def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
-    """The examples of a split of questions.parquet, in their order. An image is its size; labels are left out."""
-    examples = []
-    for image_id, rows in table[table["split"] == split].groupby("image_id", sort=False):
-        questions = tuple(
-            Question(row.question_id, row.question, row.answer, row.kind, row.task, tuple(row.options))
-            for row in rows.itertuples()
-        )
-        first = rows.iloc[0]
-        size = Size(int(first["height"]), int(first["width"]))
-        context = tuple(Shot(Size(shot["height"], shot["width"]), shot["question"], shot["answer"])
-                        for shot in first["context"])
-        about = {name: first[name] for name in ("dataset", "group", "family", "modality", "anatomy", "source")}
-        about |= {"split": split, "render": False, "license": "", "context": context}
-        examples.append(Example(image_id, size, questions, **about))
-    return examples
-
-
-def _decoding(text: Text, prefill: RowLayout, length: int | None, limit: int) -> tuple[engine_flops.RowWork, int]:
+def _decoding(text: Text, prefill: RowLayout, length: int | None, limit: int) -> tuple[RowWork, int]:
     """The tokens of all answers without the first, which the prefill gives; and their number in the longest answer."""
     counts = [min(length or answer, limit) - 1 for answer in text.answers]
     before = [prefill.prefixes[0] + branch for branch in prefill.branches[0]]
     # Token i of an answer attends to all before the answer, to i - 1 answer tokens, and to itself
     pairs = sum(n * own + n * (n + 1) // 2 for n, own in zip(counts, before, strict=True))
-    return engine_flops.RowWork((), sum(counts), pairs, sum(counts)), max(counts)
+    return RowWork((), sum(counts), pairs, sum(counts)), max(counts)
 
 
 def _sums(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:

@@ -73,7 +73,6 @@ class Family(Protocol):
     def advance(
         self, ids: torch.Tensor, positions: torch.Tensor, stood: torch.Tensor, mask: torch.Tensor, cache: Cache
     ) -> torch.Tensor: ...
-    def rules(self, lengths: Sequence[int], limit: int) -> Callable | None: ...
     def generated(
         self, packed: PackedRow, seen: VisualTokens | None, limit: int,
         drawing: Callable[[int], LogitsProcessor] | None = None,

@@ -10,7 +10,7 @@ from transformers import Cache
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.row_layout import PackedRow, VisualTokens
 from medstudy.evaluation import sampling
-from medstudy.models import generation
+from medstudy.models import generation_config
 
 
 def decode(
@@ -52,9 +52,9 @@ def _continued(
     produced: list[list[int]] = [[] for _ in branches]
     ends = torch.tensor(family.ends, device=model.device)
     # The generation config's rules read all tokens of a sequence so far.
-    contexts = generation.contexts(packed)
-    rules = None if sampler else family.rules(list(map(len, contexts)), limit)
-    sequences = generation.aligned(contexts).to(model.device) if rules else None
+    contexts = generation_config.contexts(packed)
+    rules = None if sampler else generation_config.Rules(model, family.ends, list(map(len, contexts)), limit)
+    sequences = generation_config.aligned(contexts).to(model.device) if rules else None
     for step in range(limit):
         scores = model.lm_head(hidden)
         if sampler:

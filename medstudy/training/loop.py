@@ -21,7 +21,7 @@ from medstudy.engine.batches import (
     validation_steps,
 )
 from medstudy.errors import RunError
-from medstudy.models.family import home
+from medstudy.models.loading import default_device
 from medstudy.params import Optimisation
 from medstudy.training import distributed, optimizers
 from medstudy.utils.progress import bar
@@ -40,7 +40,7 @@ def fit(model: torch.nn.Module, batches: Batches, validation: Batches | None, op
     gradients are those of the whole step (`medstudy.training.distributed`).
     """
     torch.manual_seed(seed)
-    accelerator = Accelerator(cpu=home().type == "cpu", kwargs_handlers=[distributed.DDP])
+    accelerator = Accelerator(cpu=default_device().type == "cpu", kwargs_handlers=[distributed.DDP])
     objective = distributed.wrap(distributed.Objective(model, loss), accelerator, options.sharding)
     chosen = optimizers.build(model, options)
     schedules = [optimizers.schedule(optimizer, len(batches), options.warmup) for optimizer in chosen]

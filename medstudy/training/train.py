@@ -29,7 +29,7 @@ from medstudy.engine.batches import (
 )
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import DataError
-from medstudy.models.family import home
+from medstudy.models.loading import default_device
 from medstudy.params import Study
 from medstudy.resolution.plan import check_effect, trained_on
 from medstudy.runs.plan import Job
@@ -55,7 +55,7 @@ def train(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
 def process(study: Study, job: Job, progress: bool = True) -> None:
     """`train` in this process: the only one, or one of several that each compute their share of every step."""
     torch.set_num_threads(1)
-    state = PartialState(cpu=home().type == "cpu")
+    state = PartialState(cpu=default_device().type == "cpu")
     policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     family = models.load(study.model, shown=sorted(trained_on(policy)))
     data = {split: arrow_store.read_all(job.folders("data"), split) for split in ("train", "val")}

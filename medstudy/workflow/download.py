@@ -41,7 +41,7 @@ def fetch(study: Study) -> Iterator[Fetched]:
     """Download what is missing, and say of each model and data set what was done. Nothing is raised for one alone."""
     done: set[tuple] = set()
     for one in study.each():
-        base = models._base(one.model)[0]
+        base = models.with_adapters(one.model)[0]
         if (base.id, base.revision) not in done:
             done.add((base.id, base.revision))
             yield _guarded(base.id, _model, base)

@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from medstudy import models, paths
 from medstudy import params as study_params
 from medstudy.cli import main
-from medstudy.costs import device_rate, estimate, memory, throughput, workload
+from medstudy.costs import device_rate, disk, estimate, memory, throughput, workload
+from medstudy.costs.job_workload import JobWorkload, Pass
 from medstudy.data.example import Shot
 from medstudy.datasets.build import build
 from medstudy.engine import batches
@@ -113,7 +114,7 @@ def test_prompts_of_several_images_are_counted_as_they_are_made(tiny_study, chec
     (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), seen, 10**6)
     counter = workload.Counter(study, workload.trainable(study)[0])
     assert sum(counter.training_flops(*view) for view in sizes) == pytest.approx(micro.flops, rel=1e-12)
-    found = workload.Demand()
+    found = JobWorkload()
     found.add(sizes)
     assert found.visual_tokens == micro.visual_tokens and len(found.views) == 4
 
@@ -213,9 +214,9 @@ def test_files_are_as_large_as_foretold(tiny_study, pictured, tmp_path, optimize
     files = list((tmp_path / "checkpoint").iterdir())
     (weights,) = (file.stat().st_size for file in files if file.suffix == ".safetensors")
     sketch = workload.trainable(study)[0]
-    assert estimate.weight_bytes(sketch.model, lora is not None) == pytest.approx(weights, rel=0.02)
+    assert disk.weights(sketch.model, lora is not None) == pytest.approx(weights, rel=0.02)
     whole = sum(file.stat().st_size for file in files if file.name != "README.md")  # the card of peft
-    assert estimate.checkpoint_bytes(sketch, lora is not None) == pytest.approx(whole, rel=0.02, abs=2000)
+    assert disk.checkpoint(sketch, lora is not None) == pytest.approx(whole, rel=0.02, abs=2000)
     supply = ImageInputs(family, "bicubic")
     steps = batches.FineTuning(supply, pictured, LARGE, study.training, 0)
     often = study.training.model_copy(update={"checkpoint_seconds": 0})
@@ -249,7 +250,7 @@ def test_a_pass_keeps_what_the_formula_says(checkpoints, examples, name, kind, d
         loss = training_train.loss_of(supply, micro.content)
     held = sum(storage.nbytes() for storage in storages.values())
     packed = micro.content.packed
-    one = workload.Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))
+    one = Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))
     assert loss.requires_grad
     assert memory.kept(family, one, kind == "full", stored=False) == pytest.approx(held, rel=0.3)
     family.model.eval()
@@ -471,7 +472,7 @@ def test_rungs_add_up_to_the_evaluation_of_all(tiny_study, pictured):
 
 def test_the_largest_passes_are_enough_whatever_a_number_weighs():
     rng = np.random.default_rng(0)
-    passes = {workload.Pass(*map(int, row)) for row in rng.integers(0, 30, (400, 3))}
+    passes = {Pass(*map(int, row)) for row in rng.integers(0, 30, (400, 3))}
     some = memory.largest(passes)
     assert set(some) < passes and len(some) < 100
     for weights in rng.random((50, 3)) * (rng.random((50, 3)) < 0.8):
@@ -496,7 +497,7 @@ def test_a_gpu_is_estimated_from_its_own_rates(tiny_study, monkeypatch):
     """No GPU is needed for it: rates as a GPU would give them, instead of a calibration."""
     study = tiny_study()
     rates = device_rate.Rates(flops=8e14, bytes=3e12, device="a GPU", torch="2")
-    monkeypatch.setattr(throughput, "home", lambda: torch.device("cuda"))
+    monkeypatch.setattr(throughput, "default_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(throughput.device_rate, "kept", lambda device, folder: rates)
     frame = estimate.estimate(study)
     pace = frame.attrs["speed"]

@@ -93,7 +93,7 @@ def test_a_size_that_is_no_multiple_is_refused(family):
 def test_visual_tokens_that_do_not_fit_the_row_are_refused(family, examples):
     row = shared_prefix.row(family, examples[0].questions, View("x", (), Size(56, 84), 6), answered=True)
     seen = family.see(family.patches(torch.zeros((84, 84, 3), dtype=torch.uint8)), family.grid(Size(84, 84)))
-    with pytest.raises(ModelError, match="planned apart"):
+    with pytest.raises(ModelError, match="Plan the row and its images"):
         family.hidden(shared_prefix.pack(family, [row]), seen)
 
 

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from medstudy import models
-from medstudy.costs import memory, workload
+from medstudy.costs import memory
+from medstudy.costs.job_workload import Pass
 from medstudy.engine import attention, batches
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.tensor_cache import TensorCache
@@ -76,7 +77,7 @@ def _held(family, micro) -> int:
 
 def _foretold(family, micro, again: bool) -> float:
     packed = micro.content.packed
-    one = workload.Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))
+    one = Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))
     tower = any(parameter.requires_grad for parameter in family.tower)
     return memory.kept(family, one, tower, stored=False, again=again)
 
