@@ -152,7 +152,7 @@ def test_the_passes_of_an_evaluation_are_the_evaluations(tiny_study, family, exa
     shown = [plan(policy, Size(one.image.height, one.image.width), family.geometry)[0] for one in sources]
     passes = evaluation_passes.Passes(ImageInputs(family, "bicubic"), examples, sources, shown, study.evaluation)
     made = [passes[number] for number in range(len(passes))]
-    assert {one.tokens for one in found.passes} == {len(asked.plan) for _, asked, _, _ in made}
+    assert {one.tokens for one in found.passes} == {len(asked.layout) for _, asked, _, _ in made}
     assert {one.scores for one in found.passes} == {len(asked.last) for _, asked, _, _ in made}
     assert {one.scores for one in found.scored} == {len(offered.at) for _, _, offered, _ in made if offered}
     assert found.turns == len(passes) * (1 + options + 2)  # every longest answer has two tokens after its first
