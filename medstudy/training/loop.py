@@ -125,6 +125,8 @@ class Resume:
         weights, moments = get_state_dict(model, optimizers, options=WHOLE)
         if not writes:
             return
+        trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+        weights = {name: weights[name] for name in trained}  # without the second name of tied weights
         schedules = [schedule.state_dict() for schedule in schedules]
         state = {"model": weights, "optimizers": moments, "schedules": schedules, "log": log}
         self.file.parent.mkdir(parents=True, exist_ok=True)
