@@ -51,7 +51,7 @@ MADE_BY = {
     "adapters.py": MODEL, "attention*.py": MODEL, "cost.py": MODEL, "prefix.py": MODEL, "row_layout.py": MODEL,
     "family_protocol.py": MODEL, "published.py": MODEL,
     "resolution.py": {*MODEL, "figure"}, "sizes.py": {*MODEL, "figure"},
-    "describe.py": MODEL, "stamp.py": MODEL, "family_protocol.py": MODEL,
+    "describe.py": MODEL, "stamp.py": MODEL,
     "checkpoints.py": {"train"}, "precision.py": {"train"}, "sharding.py": {"train"},
     "resize.py": {"train", "evaluate", "figure"},
     "redact.py": {*MODEL, "data", "figure", "tables", "report"}, "formatting.py": {"report"},

@@ -282,7 +282,7 @@ def test_only_takes_jobs_with_all_that_they_need(tmp_path):
     pairs = [f"{stage}-mixed-s{seed}" for stage in ("train", "evaluate") for seed in (0, 1)]
     assert set(names) == {"data-phantom", "data-atlas", "leakage", "base", *pairs}
     assert workflow.chosen(jobs, []) == jobs
-    with pytest.raises(ParamsError, match="'evaluate-9', which none matches"):
+    with pytest.raises(ParamsError, match="'evaluate-9' matches none"):
         workflow.chosen(jobs, ["train-*", "evaluate-9"])
 
 
