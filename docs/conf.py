@@ -30,6 +30,8 @@ nb_execution_mode = "off"  # a study executes them; the site shows the committed
 
 html_theme = "furo"
 html_title = "medstudy"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_extra_path = ["index.html"]  # leads from the top of the site to its first page
 html_show_copyright = False

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from medstudy import datasets, paths, readme
 from medstudy.records import SPLITS
 
 PAGE = paths.ROOT / "docs" / "reference" / "data-sets.md"
-HEAD = "| name | what | source | revision | images | questions | licence | columns read from |"
+CONTENTS = ("name", "what", "images", "questions")
+SOURCES = ("name", "source", "revision", "licence", "format known from")
 
 
 def table() -> str:
-    """One row a public data set: what is published, none of it measured here."""
-    rows = [_row(name) for name, module in datasets.REGISTRY.items() if hasattr(module, "CARD")]
-    return "\n".join([HEAD, "| --- | --- | --- | --- | --- | --- | --- | --- |", *rows])
+    """What each public data set holds, then where it comes from: what is published, none of it measured here."""
+    public = [name for name, module in datasets.REGISTRY.items() if hasattr(module, "CARD")]
+    return f"{_table(CONTENTS, map(_contents, public))}\n\n{_table(SOURCES, map(_source, public))}"
 
 
-def _row(name: str) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def _contents(name: str) -> tuple[str, ...]:
     module = datasets.REGISTRY[name]
-    card, title = module.CARD, module.__doc__.splitlines()[0]
-    what = re.sub(r"\s*\([^)]*(http|arXiv)[^)]*\)", "", title).split(": ", 1)
-    revision = module.Params.model_fields["revision"].default
-    cells = (
-        f"`{name}`", what[-1].strip().rstrip("."), f"[{'/'.join(card.url.rstrip('/').split('/')[-2:])}]({card.url})",
-        f"`{revision[:8]}`" if revision else "", _counts(card, "images"), _counts(card, "questions"), card.license,
-        card.schema_from,
-    )  # fmt: skip
-    return f"| {' | '.join(cells)} |"
+    title = re.sub(r"\s*\([^)]*(http|arXiv)[^)]*\)", "", module.__doc__.splitlines()[0])
+    what = title.split(": ", 1)[-1].strip().rstrip(".")
+    return f"`{name}`", what, _counts(module.CARD, "images"), _counts(module.CARD, "questions")
+
+
+def _source(name: str) -> tuple[str, ...]:
+    card, revision = datasets.REGISTRY[name].CARD, datasets.REGISTRY[name].Params.model_fields["revision"].default
+    link = f"[{'/'.join(card.url.rstrip('/').split('/')[-2:])}]({card.url})"
+    return f"`{name}`", link, f"`{revision[:8]}`" if revision else "", card.license, card.schema_from
 
 
 def _counts(card, what: str) -> str:

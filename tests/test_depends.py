@@ -29,7 +29,8 @@ EVERY = set(grid.NOTEBOOK)
 # The stages that are made by a file of the library themselves (what needs them follows), for the tiny study: phantom
 # and atlas, Qwen2-VL. The first pattern that matches a file decides; one that none matches makes nothing.
 MADE_BY = {
-    "datasets/__init__.py": {"data", "train", "evaluate", "figure", "tables", "report"},
+    "datasets/__init__.py": {"data", "report"},
+    "datasets/build.py": {"data"},
     "datasets/store.py": {"data", "train", "evaluate", "figure", "tables", "report"},
     "datasets/phantom/*": {"data"},
     "datasets/atlas.py": {"data"},
@@ -39,8 +40,8 @@ MADE_BY = {
     "imaging/dicom_*.py": {"data"}, "imaging/codecs.py": {"data"}, "imaging/codestream.py": {"data"},
     "imaging/pillow.py": EVERY, "imaging/png.py": EVERY, "imaging/reading.py": EVERY, "imaging/samples.py": EVERY,
     "images.py": EVERY, "pictures.py": EVERY, "records.py": EVERY,
-    "fingerprints.py": {"data", "leakage", "train", "evaluate", *SHOWN},
-    "sources/hub.py": {"data", "train", "evaluate", "figure", "tables", "report"},
+    "fingerprints.py": {"data", "leakage", *SHOWN},
+    "sources/hub.py": {"data"},
     "sources/splits.py": {"data"},
     "draws.py": {"data", "train", "evaluate"},
     "leakage.py": {"leakage", *SHOWN},
@@ -60,9 +61,10 @@ MADE_BY = {
     "training.py": {"train"}, "trainable.py": {"train"}, "optimizers.py": {"train"},
     "evaluation.py": {"evaluate"}, "sampling.py": {"evaluate"},
     "scoring.py": {"scores", "tables", "report"}, "metrics.py": {"scores", "tables", "report"},
+    "standard_scores.py": {"scores", "tables", "report"},
     "choices.py": {"scores", "tables", "report"}, "words.py": {"scores", "tables", "report"}, "identity.py": {"scores"},
     "tags.py": {"figure", "tables", "report"},
-    "sources/conflicts.py": {"data", "train", "evaluate", "figure", "tables", "report"},
+    "sources/conflicts.py": {"data"},
     "author_mode.py": {"tables", "report"},
     "claims.py": {"claims"}, "own_claims.py": {"claims"}, "verdicts.py": {"claims"},
     "statistics.py": SHOWN, "acuity.py": SHOWN, "comparisons.py": SHOWN, "intervals.py": SHOWN, "resampling.py": SHOWN,
