@@ -1,4 +1,4 @@
-"""What is installed, on which device a study will run, which attention kernel it will use, and why."""
+"""What is installed, which device and which attention kernel a study will use, and why."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Every finding, in reading order. Imports torch; starts nothing and asks no hub."""
+    """Every finding, in reading order. Imports torch; starts no process and contacts no hub."""
     return [*_software(), *_hardware(), _device(), *_attention(), _hub(), _base()]
 
 
 def _software() -> list[Finding]:
-    found = [Finding(name, version) for name, version in provenance.versions().items()]
-    tools = [Finding(name, metadata.version(name)) for name in ("papermill", "snakemake")]
-    return [*found, *tools]
+    versions = provenance.versions() | {name: metadata.version(name) for name in ("papermill", "snakemake")}
+    return [Finding(name, version) for name, version in versions.items()]
 
 
 def _hardware() -> list[Finding]:
     memory = psutil.virtual_memory()
     return [
         Finding("machine", f"{platform.system()} {platform.machine()}"),
-        Finding("cores", str(devices.cores()), "a job takes one; `run --cores` says how many run at once"),
+        Finding("cores", str(devices.cores()), "a job uses one; `run --cores` sets how many run at once"),
         Finding("memory", f"{size(memory.available)} of {size(memory.total)} free"),
         Finding("disk", f"{size(psutil.disk_usage(str(paths.ROOT)).free)} free", f"at {paths.ROOT}"),
     ]
@@ -48,14 +47,14 @@ def _device() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        return Finding("device", f"cuda: {card.name}, {size(card.total_memory)}", "torch sees a CUDA device")
-    reason = "torch is built without CUDA" if torch.version.cuda is None else "no NVIDIA driver or card was found"
+        gpu = torch.cuda.get_device_properties(0)
+        return Finding("device", f"cuda: {gpu.name}, {size(gpu.total_memory)}", "torch sees a CUDA device")
+    reason = "torch is built without CUDA" if torch.version.cuda is None else "no NVIDIA driver or GPU was found"
     return Finding("device", "cpu", reason)
 
 
 def _attention() -> list[Finding]:
-    """The kernel that a model of each type would use here."""
+    """The attention kernel that a model of each dtype would use here."""
     import torch
 
     from medstudy import attention
