@@ -1,8 +1,8 @@
-"""The files of the package that a result depends on: what a stage is made by, and all that these files import.
+"""The library files that a result depends on: those that make a stage, and all that these import.
 
-Imports are read, not run: planning a study imports neither torch nor a drawing library. Two things are left out on
-purpose: modules that cannot change a result (`NEUTRAL`), and what a module imports to choose from (`CHOICES`, and any
-`REGISTRY`): of model families, readers of images and data sets, a job depends on those that it uses.
+Imports are read, not executed: planning a study imports neither torch nor a drawing library. Left out on purpose are
+modules that cannot change a result (`NEUTRAL`) and the alternatives that a module chooses from (`CHOICES`, and every
+`REGISTRY`): of model families, image readers and data sets, a job depends only on those that it uses.
 """
 
 from __future__ import annotations
@@ -15,84 +15,84 @@ from pathlib import Path
 from medstudy import code_hash, paths, syntax
 from medstudy.errors import ParamsError
 
-NEUTRAL = {  # module: why no result can change with it
+NEUTRAL = {  # module: why it cannot change a result
     "__init__.py": "the version's number",
     "errors.py": "classes of errors: a run that raises one makes nothing",
-    "params.py": "the values themselves are in a job's name",
-    "elements.py": "names of figures, which jobs have as theirs",
-    "grid.py": "plans jobs: what it decides is their names and parameters",
+    "params.py": "its values are in the identity of a job",
+    "elements.py": "names of figures, which are in the identity of a job",
+    "grid.py": "plans jobs: it decides only their names and parameters",
     "depends.py": "as grid.py", "syntax.py": "as grid.py", "code_hash.py": "as grid.py",
-    "paths.py": "where files lie",
+    "paths.py": "where files are",
     "lock.py": "which process makes a run", "devices.py": "which cores and GPUs a process may use",
     "notebook.py": "starts a notebook with its values", "by_hand.py": "as notebook.py",
     "open_job.py": "as notebook.py",
     "displays.py": "shows images and tables in a notebook",
     "warm.py": "starts kernels", "workflow.py": "starts jobs", "schedulers.py": "starts jobs",
-    "requests.py": "what jobs ask of a cluster", "launching.py": "starts the processes of a training",
-    "leases.py": "which card a job gets",
-    "progress.py": "a line that shows how far work is", "logs.py": "finds logs",
+    "requests.py": "what jobs request from a cluster", "launching.py": "starts the processes of a training",
+    "leases.py": "which GPU a job gets",
+    "progress.py": "shows progress", "logs.py": "finds logs",
     "provenance.py": "records what was made, and by what",
     "cards.py": "words about a checkpoint, saved with it",
     "gallery.py": "shows images in a notebook",
-    "sources/card.py": "what is published about a data set, shown with it",
+    "sources/card.py": "what is published about a data set, which notebooks show",
 }  # fmt: skip
-CHOICES = {  # module: the files that it imports and chooses from, or stops with; who makes something by one names it
-    "report.py": ("*",),  # serves four stages, each with functions of its own
-    "datasets/__init__.py": ("sources/*.py",),  # of data that are made elsewhere
-    "datasets/build.py": ("sources/own.py", "identity.py"),  # own data import theirs; a check passes or stops a study
+CHOICES = {  # module: alternatives that it imports; a job that uses one of them names it itself
+    "report.py": ("*",),  # four stages use it, each with functions of its own
+    "datasets/__init__.py": ("sources/*.py",),  # readers of data sets from elsewhere
+    "datasets/build.py": ("sources/own.py", "identity.py"),  # a user's own data name it; a check does not change data
     "images.py": ("imaging/dicom.py", "imaging/nifti.py", "imaging/slides.py", "imaging/tiff.py"),
 }
 READERS = CHOICES["images.py"]
 
 
 def code(*entries: str) -> str:
-    """SHA-256 in hex of the code of these files and of all that they import. Raises ParamsError as `files`."""
+    """SHA-256 (hex) of the code of these files and of all that they import. Raises ParamsError as `files` does."""
     return code_hash.code(*files(*entries))
 
 
 @cache
 def files(*entries: str) -> tuple[str, ...]:
-    """The files, relative to the package, of these patterns, and all that they import, in order.
+    """The files that match these patterns and all that they import, relative to the package, sorted.
 
     Raises ParamsError for a pattern that matches no file.
     """
-    found: set[str] = set()
-    left = [one.relative_to(paths.PACKAGE).as_posix() for one in code_hash.matching(*entries)]
-    while left:
-        if (one := left.pop()) not in found:
-            found.add(one)
-            left += imports(one)
-    return tuple(sorted(found))
+    names: set[str] = set()
+    queue = [file.relative_to(paths.PACKAGE).as_posix() for file in code_hash.matching(*entries)]
+    while queue:
+        if (name := queue.pop()) not in names:
+            names.add(name)
+            queue += imports(name)
+    return tuple(sorted(names))
 
 
 @cache
 def imports(name: str) -> tuple[str, ...]:
-    """The files of the package that one of them imports, without those that cannot change a result or are chosen."""
+    """The package's files that one of its files imports, without neutral ones and alternatives."""
     if not name.endswith(".py"):
         return ()
-    chosen = CHOICES.get(name, ())
-    within = used(code_hash.syntax_of(paths.PACKAGE / name))
-    return tuple(one for one in within if not any(fnmatchcase(one, pattern) for pattern in chosen))
+    alternatives = CHOICES.get(name, ())
+    imported = used(code_hash.syntax_of(paths.PACKAGE / name))
+    return tuple(file for file in imported if not any(fnmatchcase(file, pattern) for pattern in alternatives))
 
 
 def used(code: syntax.Code) -> tuple[str, ...]:
-    """The files of the package that some code imports, but for those that cannot change a result."""
-    named = {file(module, name) for module, name in code.imports}
-    return tuple(sorted(named - {None} - NEUTRAL.keys()))
+    """The package's files that some code imports, without neutral ones."""
+    imported = {file(module, name) for module, name in code.imports}
+    return tuple(sorted(imported - {None} - NEUTRAL.keys()))
 
 
 @cache
 def family(name: str) -> str:
-    """The file of a model family: the one with a class of that `name`. Raises ParamsError when there is none."""
+    """The file of a model family: the one with a class of that `name`. Raises ParamsError if there is none."""
     for path in code_hash.matching("models/*.py"):
         classes = (node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef))
-        if any(_names(node, name) for one in classes for node in one.body):
+        if any(_names(node, name) for family in classes for node in family.body):
             return path.relative_to(paths.PACKAGE).as_posix()
-    raise ParamsError(f"A model family has a class with `name = {name!r}` in medstudy/models/, but none has it.")
+    raise ParamsError(f"A model family is a class with `name = {name!r}` in medstudy/models/, but no class has it.")
 
 
 def _names(node: ast.stmt, name: str) -> bool:
-    """Whether a statement of a class is `name = "…"` (or `name: str = "…"`)."""
+    """Whether a statement in a class is `name = "…"` or `name: str = "…"`."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     value = node.value.value if targets and isinstance(node.value, ast.Constant) else None
     return value == name and [ast.unparse(target) for target in targets] == ["name"]
@@ -102,12 +102,12 @@ def file(module: str, name: str | None = None) -> str | None:
     """The file that `import module` or `from module import name` reads; None outside the package."""
     top, *rest = module.split(".")
     if not top:  # a relative import
-        raise ParamsError(f"medstudy imports its modules by their whole names, got `from {module} import {name}`.")
+        raise ParamsError(f"medstudy imports its modules by their full names, got `from {module} import {name}`.")
     if top != "medstudy":
         return None
     for parts in ([*rest, name], rest) if name else (rest,):
         path = Path(*parts)
-        for one in (path.with_suffix(".py") if parts else path / "__init__.py", path / "__init__.py"):
-            if (paths.PACKAGE / one).is_file():
-                return one.as_posix()
+        for file in (path.with_suffix(".py") if parts else path / "__init__.py", path / "__init__.py"):
+            if (paths.PACKAGE / file).is_file():
+                return file.as_posix()
     return None

@@ -1,22 +1,23 @@
-"""A study's params -> the jobs that make it. A job's folder is named by the hash of all that its result depends on.
+"""From a study's params to its jobs. A job's folder is named by the hash of everything that its result depends on.
 
 data ─► leakage ─┐                                   ┌► one job a figure ─┐
          base ───┴► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
 
-The hash covers the job's parameters, the hashes of the jobs it needs, and the code of its notebook and of the library
-files that it uses: editing a figure draws that figure again, and the report that shows it. Comments and docstrings do
-not count, nor what JupyterLab saves: outputs, Markdown, values of parameters. The checks of leakage and of the base
-model only have to succeed before a model is trained: allowing a leak retrains nothing.
+The hash covers the job's parameters, the hashes of the jobs that it needs, and the code of its notebook and of the
+library files that it uses: editing a figure redraws that figure and remakes the report that shows it. Comments and
+docstrings do not count, nor does what JupyterLab saves: outputs, Markdown, values of parameters. The checks of leakage
+and of the base model only have to succeed before a model is trained: allowing a leak retrains nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,19 +38,19 @@ NOTEBOOK = {
     "report": "08_report",
 }
 _SHOWN = ("report.py", "parquet.py", "leakage.py", "datasets/store.py", "redact.py")
-SOURCES = {  # what makes a stage's result; what these files and the notebook import counts too (`medstudy.depends`)
-    "data": ("datasets/build.py", "sources/splits.py"),  # and the data set's own
+SOURCES = {  # the files that make a stage; all that these and the notebook import count too (`medstudy.depends`)
+    "data": ("datasets/build.py", "sources/splits.py"),  # and the data set's own files
     "leakage": ("leakage.py",),
-    "base": ("base_model.py",),  # of the three with a model also its family's own
+    "base": ("base_model.py",),  # base, train and evaluate: also the file of the model's family
     "train": ("training.py",),
     "evaluate": ("evaluation.py",),
     "scores": ("scoring.py",),
     "claims": ("report.py", "parquet.py", "leakage.py", "claims.py", "figures/data.py", "figures/saving.py"),
-    "figure": (*_SHOWN, "figures/__init__.py"),  # and the figure's own
+    "figure": (*_SHOWN, "figures/__init__.py"),  # and the figure's own file
     "tables": (*_SHOWN, "tables/__init__.py"),
     "report": (*_SHOWN, "figures/index.py", "page.py", "templates/*.jinja", "templates/*.css"),
 }
-LARGE = 2**26  # bytes of a file of weights whose hash is kept
+LARGE = 2**26  # bytes of a file from which its hash is cached on this machine
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,12 @@ class Job:
 
     @property
     def processes(self) -> int:
-        """Of the job, one a core or card."""
+        """How many processes the job starts; each uses one core or GPU."""
         return self.parameters["training"]["processes"] if self.stage == "train" else 1
 
     @property
     def cards(self) -> int:
-        """GPUs that it wants, where there are any."""
+        """How many GPUs the job uses, on a machine with GPUs."""
         return self.processes if self.stage in ("train", "evaluate") else 0
 
     def inputs(self, stage: str) -> list[Job]:
@@ -100,10 +101,10 @@ class Job:
 
 
 def plan(study: Study) -> list[Job]:
-    """Every job of the study, each after the ones that it needs; those of several models one after the other."""
+    """Every job of the study, each after those that it needs; model after model."""
     jobs: dict[str, Job] = {}
-    for one in study.each():
-        _plan(one, jobs)
+    for one_model in study.each():
+        _plan(one_model, jobs)
     return list(jobs.values())
 
 
@@ -111,13 +112,14 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     """Add the jobs of one model's study."""
 
     def add(
-        stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), own: Iterable[str] = (), **parameters
+        stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), own: Iterable[str] = (),
+        **parameters: Any,
     ) -> str:  # fmt: skip
-        """after: jobs that must succeed before, but have no say in what this one makes. own: files of this job."""
+        """after: jobs that must succeed first but do not change the result. own: library files of this job alone."""
         needs = tuple(needs)
-        label = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
+        label = None if stage in ("data", "leakage") else study.model.label  # jobs that all models share
         name = "-".join(filter(None, (stage, label, rest)))
-        known = [[need, jobs[need].identity] for need in needs]  # in order: the claims' names follow it
+        known = [[need, jobs[need].identity] for need in needs]  # in this order: the identity of claims depends on it
         identity = hash_of({"stage": stage, "needs": known, "code": stage_code(stage, *own)} | parameters)
         folder, names = study.runs / f"{name}-{identity[:12]}", (*needs, *after)
         upstream = tuple(jobs[other] for other in names)
@@ -162,39 +164,43 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
 
 
 def mark(jobs: Iterable[Job], folder: Path) -> None:
-    """Make one scheduler's markers in `folder`, a file a complete run by its folder's name, agree with the records."""
+    """Keep one file in `folder` for each complete run, named as the run's folder: the outputs that Snakemake knows."""
     folder.mkdir(parents=True, exist_ok=True)
-    there = {file.name for file in folder.iterdir()}
+    marked = {file.name for file in folder.iterdir()}
     done = {item.dir.name for item in jobs if item.done}
-    for name in done - there:
+    for name in done - marked:
         (folder / name).touch()
-    for name in there - done:
+    for name in marked - done:
         (folder / name).unlink()
 
 
 def find(study: Study, name: str) -> tuple[Study, Job]:
-    """One job by name, and the study of its model. Raises ParamsError with the names that there are."""
-    for one in study.each():
-        for item in plan(one):
+    """The job of this name and the study of its model. Raises ParamsError that lists all names."""
+    for one_model in study.each():
+        for item in plan(one_model):
             if item.name == name:
-                return one, item
+                return one_model, item
     raise ParamsError(f"A run of {study.study} is one of {', '.join(item.name for item in plan(study))}; got {name!r}.")
 
 
 def job(study: Study, name: str) -> Job:
-    """One job by name; see `find`."""
+    """The job of this name; see `find`."""
     return find(study, name)[1]
 
 
 def gather(jobs: Iterable[Job], file: str, columns: Collection[str] | None = None) -> pd.DataFrame:
-    """One parquet file of several runs, as one table; of large ones only `columns`, as `parquet.read` reads them."""
+    """One parquet file of several runs as one table; columns: only these, as `parquet.read` reads them."""
     files = [item.dir / file for item in jobs]
     if columns is not None:
         return parquet.read(files, columns)
-    return pd.concat([pd.read_parquet(one) for one in files], ignore_index=True)
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
 
 
-def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, seed: int, after: Iterable[str] = ()):
+def _evaluate(
+    add: Callable[..., str], study: Study, common: dict, needs: list[str], regime: str, seed: int,
+    after: Iterable[str] = (),
+) -> str:
+    """Add one evaluation; returns its name."""
     views = study.controls.views if regime == study.controls.of else ()
     return add(
         "evaluate",
@@ -217,14 +223,14 @@ def hash_of(content: dict) -> str:
 
 @cache
 def stage_code(stage: str, *own: str) -> str:
-    """Hash of the stage's notebook and library files, and of those that are its own alone."""
+    """Hash of the stage's notebook and library files. own: files of this job alone."""
     notebook = syntax.notebook(paths.NOTEBOOKS / f"{NOTEBOOK[stage]}.ipynb")
     library = depends.code(*SOURCES[stage], *depends.used(notebook), *own)
     return hash_of({"library": library, "notebook": notebook.digest})
 
 
 def weights_of(study: Study) -> str:
-    """Identity of the model to start from: the hash of its weights when it is a folder, else id and revision."""
+    """Hash of the files of the model to start from; of a hub id, id and revision are in the parameters."""
     folder = paths.BASE if study.model.id == "base" else paths.resolve(study.model.id)
     kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that from_pretrained reads
     files = sorted(file for kind in kinds for file in folder.glob(kind)) if folder.is_dir() else []
@@ -233,7 +239,7 @@ def weights_of(study: Study) -> str:
 
 @cache
 def _digest(file: Path, size: int, changed: int) -> str:
-    """SHA-256 of a file, read once a process as long as it is the same; of a large one, once on this machine."""
+    """SHA-256 of a file, read once per process while it is unchanged; of a large file, once on this machine."""
     if size < LARGE:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     name = hashlib.sha256(f"{file.resolve()} {size} {changed}".encode()).hexdigest()

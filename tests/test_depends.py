@@ -273,7 +273,7 @@ def test_a_file_or_a_name_that_is_not_there_is_an_error(package, monkeypatch):
     monkeypatch.setitem(grid.SOURCES, "scores", ("scorin.py",))
     with pytest.raises(ParamsError, match="'scorin.py' matches none"):
         identities()
-    with pytest.raises(ParamsError, match="by their whole names"):
+    with pytest.raises(ParamsError, match="by their full names"):
         depends.used(syntax.Code("", frozenset({(".models", "tiles")})))
 
 
