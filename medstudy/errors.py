@@ -12,7 +12,7 @@ MedstudyError
 
 
 class MedstudyError(Exception):
-    """Base of all errors of this package; the command line prints these without a traceback."""
+    """Base of all errors of this package; the command line prints them without a traceback."""
 
 
 class ParamsError(MedstudyError):
@@ -40,4 +40,4 @@ class RunError(MedstudyError):
 
 
 class Elsewhere(RunError):
-    """Another process is making the run now: come back later."""
+    """Another process is making the run now; try again later."""
