@@ -109,8 +109,8 @@ def execute(
                     _papermill(source, folder / "notebook.ipynb", values, log, kernels)
                 if once and not record.is_file():
                     raise RunError(
-                        f"The notebook should have made {run.name}, but made another run: the study's params or code changed "
-                        "since this job was planned. Start `medstudy run` again."
+                        f"The notebook should have made {run.name}, but made another run: the study's params or code "
+                        "changed since this job was planned. Start `medstudy run` again."
                     )
             except errors.MedstudyError as error:
                 log.write(f"\n{type(error).__name__}: {error}\n")
