@@ -19,10 +19,8 @@ from typing import Any
 from medstudy import datasets, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
-from medstudy.runs import stages
-from medstudy.runs.identity import hash_of, stage_code, weights_of
-from medstudy.runs.stages import NOTEBOOK
-from medstudy.utils import dependencies, redact
+from medstudy.runs import identity, stages
+from medstudy.utils import redact
 
 
 @dataclass(frozen=True)
@@ -92,10 +90,11 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         label = None if stage in ("data", "leakage") else study.model.label  # jobs that all models share
         name = "-".join(filter(None, (stage, label, rest)))
         known = [[need, jobs[need].identity] for need in needs]  # in this order: the identity of claims depends on it
-        identity = hash_of({"stage": stage, "needs": known, "code": stage_code(stage, *own)} | parameters)
-        folder, names = study.runs / f"{name}-{identity[:12]}", (*needs, *after)
+        code = identity.stage_code(stage, *own)
+        digest = identity.hash_of({"stage": stage, "needs": known, "code": code} | parameters)
+        folder, names = study.runs / f"{name}-{digest[:12]}", (*needs, *after)
         upstream = tuple(jobs[other] for other in names)
-        jobs[name] = Job(stage, name, folder, names, NOTEBOOK[stage], parameters, identity, upstream)
+        jobs[name] = Job(stage, name, folder, names, stages.NOTEBOOK[stage], parameters, digest, upstream)
         return name
 
     data = [
@@ -105,8 +104,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
-    family = dependencies.family(study.model.family)
-    common = {"model": model, "weights": weights_of(study), "interpolation": study.interpolation, "own": (family,)}
+    own = (identity.family(study.model.family),)
+    common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
     evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
     for regime in study.regimes:
