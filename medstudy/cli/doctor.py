@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 from importlib import metadata
 from typing import NamedTuple
 
 import psutil
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from medstudy import paths
-from medstudy.runs import record
+from medstudy.cli.options import Commands, command
 from medstudy.utils import devices
 from medstudy.utils.formatting import size
 
 OPTIONAL = "optional, for NVIDIA GPUs; `pip install -e '.[flash]'` installs flash-attn 4"
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser of `medstudy`."""
+    text = "what is installed, which device and attention kernel, and why"
+    command(commands, "doctor", _doctor, text, study=False)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    table = Table("what", "found", "why")
+    for finding in examine():
+        table.add_row(*map(escape, finding))
+    Console().print(table)
 
 
 class Finding(NamedTuple):
@@ -31,6 +48,8 @@ def examine() -> list[Finding]:
 
 
 def _software() -> list[Finding]:
+    from medstudy.runs import record
+
     versions = record.versions() | {name: metadata.version(name) for name in ("papermill", "snakemake")}
     return [Finding(name, version) for name, version in versions.items()]
 

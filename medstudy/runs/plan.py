@@ -50,7 +50,7 @@ class Job:
         return self.parameters["training"]["processes"] if self.stage == "train" else 1
 
     @property
-    def cards(self) -> int:
+    def gpus(self) -> int:
         """How many GPUs the job uses, on a machine with GPUs."""
         return self.processes if self.stage in ("train", "evaluate") else 0
 

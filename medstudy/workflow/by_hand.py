@@ -44,7 +44,7 @@ def _make(study: Study, file: str, item: plan.Job) -> None:
         more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
         listed = ", ".join(missing[:LISTED]) + more
         print(f"{item.name} needs {len(missing)} jobs that are not done: {listed}. Making them:", flush=True)
-        how = snakemake.How(devices.cores(), only=item.needs)
+        how = snakemake.RunOptions(devices.cores(), only=item.needs)
         workflow_run.run(study, file, how, Console(file=sys.stdout, force_terminal=False, force_jupyter=False))
     if item.done:
         folder = redact.text(str(item.dir))

@@ -84,14 +84,14 @@ def check(namespace: dict[str, Any]) -> None:
 
 
 def execute(
-    name: str, run: Path, values: dict[str, Any], *, once: bool = False, cards: int | None = None,
+    name: str, run: Path, values: dict[str, Any], *, once: bool = False, gpus: int | None = None,
     kernels: str | None = None,
 ) -> Path:
     """Run notebooks/NAME.ipynb; returns the executed notebook, which is moved into `run` if that folder was made.
 
     If another process makes the same run, waits for it and takes its complete result; inside a Slurm allocation, which
-    waiting would waste, raises Elsewhere instead. once: a complete run is taken as it is, and an incomplete one after
-    the notebook has ended is an error. cards: how many GPUs to lease for the notebook, which then sees no others; None:
+    waiting would waste, raises RunBusy instead. once: a complete run is taken as it is, and an incomplete one after
+    the notebook has ended is an error. gpus: how many GPUs to lease for the notebook, which then sees no others; None:
     it sees all. kernels: the address of a kernel server (`kernel_server`). Raises ParamsError before a kernel starts,
     RunError if the kernel dies, and the notebook's own error if it is one of medstudy's.
     """
@@ -108,7 +108,7 @@ def execute(
         with open(folder / "log.txt", "w", encoding="utf-8") as log:
             try:
                 values = checked(source, values)
-                with gpu_leases.lease(cards), lock.held(run):
+                with gpu_leases.lease(gpus), lock.held(run):
                     _papermill(source, folder / "notebook.ipynb", values, log, kernels)
                 if once and not record.is_file():
                     raise RunError(

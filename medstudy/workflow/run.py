@@ -27,7 +27,7 @@ from medstudy.params import Study
 from medstudy.runs import lock, plan, record, wall_clock
 from medstudy.utils.formatting import duration
 from medstudy.workflow import kernel_server, logs, resources, snakemake
-from medstudy.workflow.snakemake import How
+from medstudy.workflow.snakemake import RunOptions
 
 POLL_SECONDS = 1.0
 STOP_SECONDS = 20
@@ -58,7 +58,7 @@ def matching(jobs: Iterable[plan.Job], patterns: Iterable[str]) -> list[plan.Job
     return [job for job in jobs if job.name in names]
 
 
-def run(study: Study, file: str, how: How, console: Console) -> bool:
+def run(study: Study, file: str, how: RunOptions, console: Console) -> bool:
     """Make what is missing of the study, or of the jobs in `how.only`; returns whether the whole study is done.
 
     Raises RunError that explains each failed job. Started again after it was killed, it resumes. Several processes on
@@ -103,7 +103,7 @@ def _forget_sessions(folder: Path) -> None:
 
 
 def _pass(
-    study: Study, file: str, how: How, jobs: list[plan.Job], log: Path, console: Console, kernels: str | None
+    study: Study, file: str, how: RunOptions, jobs: list[plan.Job], log: Path, console: Console, kernels: str | None
 ) -> int:
     """Let Snakemake make what it can now; returns how many jobs were done before."""
     before = sum(job.done for job in jobs)
@@ -155,13 +155,13 @@ def check_model(study: Study) -> None:
         )
 
 
-def preview(study: Study, how: How, console: Console) -> int:
+def preview(study: Study, how: RunOptions, console: Console) -> int:
     """Print the jobs that a run would make, in order; on a cluster with their requests. Returns their number."""
     known, cluster = resources.read(study), not how.local
     missing = [job for job in chosen(plan.plan(study), how.only) if not job.done]
     for job in missing:
         request = resources.of_job(job, known)
-        text = f"  {request['mem_mb']} MB, {request['runtime']} min, {job.cards} GPUs" if cluster else ""
+        text = f"  {request['mem_mb']} MB, {request['runtime']} min, {job.gpus} GPUs" if cluster else ""
         console.print(f"{job.name}  ({job.notebook}) -> {job.dir}{text}", highlight=False, soft_wrap=True)
     if cluster and missing and not known:
         console.print("Memory and time are defaults: a run requests what the estimate says.", highlight=False)

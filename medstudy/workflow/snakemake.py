@@ -32,7 +32,7 @@ def mark(jobs: Iterable[Job], folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class How:
+class RunOptions:
     """How a study is run: the Snakemake profile, jobs at once, and which jobs (shell patterns of names; none: all).
 
     cores: how many cores of this machine its jobs may use. jobs: how many at once on a cluster; None: as the profile
@@ -67,7 +67,7 @@ def settings(name: str) -> dict:
     return content
 
 
-def check_arrays(how: How, jobs: int) -> None:
+def check_arrays(how: RunOptions, jobs: int) -> None:
     """Raises ParamsError where the Slurm plugin would wait forever for jobs that it never submits.
 
     It builds an array only when Snakemake hands it (nearly) all ready jobs at once.
@@ -82,7 +82,7 @@ def check_arrays(how: How, jobs: int) -> None:
 
 
 def command(
-    study: Study, file: str, how: How, targets: Iterable[Path] = (), kernels: str | None = None
+    study: Study, file: str, how: RunOptions, targets: Iterable[Path] = (), kernels: str | None = None
 ) -> list[str]:
     """The Snakemake command; without targets, for every job. kernels: the address of a kernel server.
 
