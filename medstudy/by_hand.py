@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from medstudy import devices, grid, lock, params, redact
 from medstudy.params import Study
@@ -28,11 +29,19 @@ def job(study: str, run: str) -> tuple[Study, grid.Job]:
     return settings, item
 
 
-def _make(study: Study, file: str, item: grid.Job) -> None:
-    """Make what `item` needs and is missing; say what, and whether the run itself is there."""
+def run(study: Study, file: str, only: Sequence[str] = ()) -> None:
+    """Make what is missing of a study, or of the jobs `only` names, with a line for each job that is done."""
     from rich.console import Console
 
     from medstudy import schedulers, workflow
+
+    console = Console(file=sys.stdout, force_terminal=False, force_jupyter=False)
+    workflow.run(study, file, schedulers.How(devices.cores(), only=only), console)
+
+
+def _make(study: Study, file: str, item: grid.Job) -> None:
+    """Make what `item` needs and is missing; say what, and whether the run itself is there."""
+    from medstudy import workflow
 
     needs = workflow.chosen(grid.plan(study), item.needs) if item.needs else []
     workflow.forget_damaged(study, [*needs, item])
@@ -41,8 +50,7 @@ def _make(study: Study, file: str, item: grid.Job) -> None:
         more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
         listed = ", ".join(missing[:LISTED]) + more
         print(f"{item.name} needs {len(missing)} jobs that are not done: {listed}. Making them:", flush=True)
-        how = schedulers.How(devices.cores(), only=item.needs)
-        workflow.run(study, file, how, Console(file=sys.stdout, force_terminal=False, force_jupyter=False))
+        run(study, file, item.needs)
     if item.done:
         folder = redact.text(str(item.dir))
         print(f"{item.name} is done: what follows is read from {folder}. Delete that folder to make it again.")

@@ -26,6 +26,7 @@ NEUTRAL = {  # module: why no result can change with it
     "lock.py": "which process makes a run", "devices.py": "which cores and GPUs a process may use",
     "notebook.py": "starts a notebook with its values", "by_hand.py": "as notebook.py",
     "open_job.py": "as notebook.py",
+    "explore.py": "for notebooks that are not jobs",
     "displays.py": "shows images and tables in a notebook",
     "warm.py": "starts kernels", "workflow.py": "starts jobs", "schedulers.py": "starts jobs",
     "requests.py": "what jobs ask of a cluster", "launching.py": "starts the processes of a training",

@@ -50,15 +50,16 @@ def refresh(source: Path = paths.NOTEBOOKS, folder: Path = FOLDER) -> Copies:
     """Copy every notebook of `source` to `folder`; a copy that was edited is never overwritten."""
     folder.mkdir(parents=True, exist_ok=True)
     origins, found = _origins(folder), {name: [] for name in Copies.__dataclass_fields__}
-    for file in sorted(source.glob("*.ipynb")):
-        copy, now = folder / file.name, _cells(file)
-        kind = _state(copy, now, origins.get(file.name))
+    for file in sorted([*source.glob("*.ipynb"), *source.glob("explore/*.ipynb")]):
+        name = file.relative_to(source).as_posix()
+        copy, now = folder / name, _cells(file)
+        kind = _state(copy, now, origins.get(name))
         if kind in ("made", "replaced"):
             with paths.atomic(copy) as temporary:
                 shutil.copyfile(file, temporary)
-            origins[file.name] = now
+            origins[name] = now
         if kind:
-            found[kind].append(file.stem)
+            found[kind].append(name.removesuffix(".ipynb"))
     found["orphaned"] = [name.removesuffix(".ipynb") for name in sorted(origins) if _orphaned(source, folder, name)]
     with paths.atomic(folder / ORIGINS) as temporary:
         temporary.write_text(json.dumps(origins, indent=1) + "\n", encoding="utf-8")

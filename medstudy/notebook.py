@@ -270,7 +270,7 @@ def _slips(names: list[str], namespace: dict[str, Any]) -> list[str]:
     """What is wrong with names typed by hand: those of the notebook that they fit best are its parameters."""
     if not names:
         return []
-    known = max(_every(), key=lambda parameters: len(set(parameters) & set(names)))
+    known = max(_every(), key=lambda parameters: (len(set(parameters) & set(names)), -len(parameters)))
     missing = [f"{name} is missing from the parameters" for name in known if name not in namespace]
     return [_unknown(name, known) for name in names if name not in known] + missing
 
@@ -279,7 +279,7 @@ def _slips(names: list[str], namespace: dict[str, Any]) -> list[str]:
 def _every() -> tuple[tuple[str, ...], ...]:
     """The parameters of each committed notebook, by name."""
     made = []
-    for file in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
+    for file in sorted(paths.NOTEBOOKS.rglob("*.ipynb")):
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
         source = next(("".join(cell["source"]) for cell in cells if "parameters" in _tags(cell)), "")
         made.append(tuple(node.target.id for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)))

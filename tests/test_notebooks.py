@@ -17,7 +17,7 @@ from medstudy.errors import ParamsError, RunError
 from medstudy.open_job import open_job, overridden
 from tests.studies import write_study
 
-NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+NOTEBOOKS = sorted(paths.NOTEBOOKS.rglob("[!.]*.ipynb"))
 TRAIN = paths.NOTEBOOKS / "02_train.ipynb"
 
 
@@ -41,8 +41,8 @@ def test_opens_with_title_and_purpose_then_parameters_then_the_check(file):
     title, purpose = cells[0].source.splitlines()[:2]
     assert title.startswith("# ") and len(purpose) > 20
     assert cells[1].metadata["tags"] == ["parameters"]
-    opens = "check(globals())" if file.stem == "00_base" else "study, job = open_job(globals())"
-    assert opens in cells[2].source
+    opens = {"explore": "study = load_study(globals())", "00_base": "check(globals())"}
+    assert opens.get(file.parent.name, opens.get(file.stem, "study, job = open_job(globals())")) in cells[2].source
 
 
 def test_cells_are_short_and_define_nothing(file):
