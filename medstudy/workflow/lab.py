@@ -53,15 +53,16 @@ def refresh(source: Path = paths.NOTEBOOKS, folder: Path = FOLDER) -> Copies:
     """Copy every notebook of `source` to `folder`; edited copies are never overwritten."""
     folder.mkdir(parents=True, exist_ok=True)
     origins, copies = _origins(folder), {name: [] for name in Copies.__dataclass_fields__}
-    for file in sorted(source.glob("*.ipynb")):
-        copy, now = folder / file.name, _cells(file)
-        kind = _state(copy, now, origins.get(file.name))
+    for file in sorted([*source.glob("*.ipynb"), *source.glob("explore/*.ipynb")]):
+        name = file.relative_to(source).as_posix()
+        copy, now = folder / name, _cells(file)
+        kind = _state(copy, now, origins.get(name))
         if kind in ("made", "replaced"):
             with paths.atomic(copy) as temporary:
                 shutil.copyfile(file, temporary)
-            origins[file.name] = now
+            origins[name] = now
         if kind:
-            copies[kind].append(file.stem)
+            copies[kind].append(name.removesuffix(".ipynb"))
     copies["orphaned"] = [name.removesuffix(".ipynb") for name in sorted(origins) if _orphaned(source, folder, name)]
     with paths.atomic(folder / ORIGINS) as temporary:
         temporary.write_text(json.dumps(origins, indent=1) + "\n", encoding="utf-8")

@@ -275,7 +275,7 @@ def _slips(names: list[str], namespace: dict[str, Any]) -> list[str]:
     """Mistakes in names typed by hand; the notebook whose parameters fit them best is taken as the open one."""
     if not names:
         return []
-    known = max(_every(), key=lambda parameters: len(set(parameters) & set(names)))
+    known = max(_every(), key=lambda parameters: (len(set(parameters) & set(names)), -len(parameters)))
     missing = [f"{name} is missing from the parameters" for name in known if name not in namespace]
     return [_unknown(name, known) for name in names if name not in known] + missing
 
@@ -284,7 +284,7 @@ def _slips(names: list[str], namespace: dict[str, Any]) -> list[str]:
 def _every() -> tuple[tuple[str, ...], ...]:
     """The parameters of each committed notebook, by name."""
     notebooks = []
-    for file in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
+    for file in sorted(paths.NOTEBOOKS.rglob("*.ipynb")):
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
         source = next(("".join(cell["source"]) for cell in cells if "parameters" in _tags(cell)), "")
         notebooks.append(tuple(node.target.id for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)))
