@@ -91,9 +91,9 @@ def by_cascade(query, key, value, plan, scale):
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_kernel_computes_what_the_mask_defines(plan, function):
     results = []
-    for one in (by_mask, function):
+    for attend in (by_mask, function):
         parts, grad = made(plan)
-        output = one(*parts, plan, 0.3)
+        output = attend(*parts, plan, 0.3)
         output.backward(grad)
         results.append([output, *(part.grad for part in parts)])
     for exact, found in zip(*results, strict=True):
@@ -258,7 +258,8 @@ def test_a_model_computes_the_same_through_the_cascade(family, examples, monkeyp
     from medstudy.resolution.policies import Native
     from medstudy.training import train
 
-    seen = [(one, plan(Native(max_pixels=10**6), batches.size_of(one), family.geometry)[0]) for one in examples]
+    policy = Native(max_pixels=10**6)
+    seen = [(example, policy.view(batches.size_of(example), family.geometry)) for example in examples]
     (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), seen, 10**6)
     AttentionInterface.register("prefix_reference", attention._interface(by_cascade))
     results = []

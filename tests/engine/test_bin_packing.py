@@ -81,8 +81,8 @@ def views():
         return engine_flops.RowWork((4 * tokens,), prefix + sum(branches), pairs, 20)
 
     works = [[work(pixels) for pixels in rng.uniform(1e6, 12e6, 8 * RANKS)] for _ in range(STEPS)]
-    return [([engine_flops.training_flops(family.shape, one) for one in some], [one.tokens for one in some]) for some
-    in works]
+    return [([engine_flops.training_flops(family.shape, item) for item in step], [item.tokens for item in step])
+            for step in works]
 
 
 def imbalance(flops, tokens, by=None):

@@ -34,7 +34,7 @@ def any_family(request, checkpoints):
 
 
 def views(family, examples, policy):
-    return [(one, plan(policy, size_of(one), family.geometry)[0]) for one in examples]
+    return [(example, plan(policy, size_of(example), family.geometry)[0]) for example in examples]
 
 
 def packed(family, seen, change=lambda row: row):
@@ -47,7 +47,7 @@ def packed(family, seen, change=lambda row: row):
 
 def separate(family, seen):
     """The reference: one question per sequence, through the processor and the model's own forward pass."""
-    losses = [_one(family, one, view, question) for one, view in seen for question in one.questions]
+    losses = [_one(family, example, view, question) for example, view in seen for question in example.questions]
     return _with_gradient(family, sum(losses) / len(losses))
 
 
@@ -177,10 +177,11 @@ def _of_several(family, example, shown, question):
 
 @pytest.mark.parametrize("policy", [NATIVE, Fixed(side=84)], ids=lambda p: p.label)
 def test_several_images_per_prompt_equal_the_models_own_forward_pass(any_family, several, policy):
-    seen = [(one, batches.plan_views(policy, one, any_family.geometry)[0]) for one in several]
+    seen = [(example, batches.plan_views(policy, example, any_family.geometry)[0]) for example in several]
     assert [len(view.views) for _, view in seen] == [3, 1]
     loss, gradient = packed(any_family, seen)
-    losses = [_of_several(any_family, one, view, question) for one, view in seen for question in one.questions]
+    losses = [_of_several(any_family, example, view, question)
+              for example, view in seen for question in example.questions]
     own, own_gradient = _with_gradient(any_family, sum(losses) / len(losses))
     assert abs(loss - own) <= 2e-6
     assert (gradient - own_gradient).norm() <= 1e-5 * own_gradient.norm()
@@ -224,13 +225,13 @@ def test_a_question_with_an_image_token_is_refused(family, examples):
 
 
 def test_a_packed_row_locates_its_answers(family, examples):
-    rows = [shared_prefix.row(family, one.questions, view, True) for one, view in views(family, examples,
-    Fixed(side=84))]
+    rows = [shared_prefix.row(family, example.questions, view, True)
+            for example, view in views(family, examples, Fixed(side=84))]
     made = shared_prefix.pack(family, rows)
     assert made.layout.prefixes == tuple(len(row.prefix) for row in rows)
     assert made.ids.shape[1] == len(made.layout) == sum(map(len, rows))
     assert made.ids[0, : made.layout.shared].tolist() == [token for row in rows for token in row.prefix]
-    for number, question in enumerate(question for one in examples for question in one.questions):
+    for number, question in enumerate(question for example in examples for question in example.questions):
         places = made.at[made.question == number]
         assert family.text(made.ids[0, places + 1].tolist()) == question.answer == family.text(
             made.targets[made.question == number].tolist()

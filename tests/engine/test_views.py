@@ -110,14 +110,14 @@ def test_without_a_cache_a_view_is_rendered():
 
 def test_views_that_differ_have_keys_that_differ():
     size = Size(224, 112)
-    one, two = (Picture.of(Image.fromarray(_noise(*size) // scale), "noise") for scale in (1, 2))
+    picture, other = (Picture.of(Image.fromarray(_noise(*size) // scale), "noise") for scale in (1, 2))
     policies = [Fixed(side=56), Fixed(side=84), Fixed(side=112, mode="pad"), Fixed(side=112, mode="square"),
                 Native(max_pixels=10**6), DownUp(side=56, native=Native(max_pixels=10**6))]
     shown = [plan(policy, size, QWEN)[0] for policy in policies]
-    keys = [views.key(one, view, "bicubic") for view in shown]
-    keys += [views.key(one, shown[0], "bilinear"), views.key(two, shown[0], "bicubic")]
+    keys = [views.key(picture, view, "bicubic") for view in shown]
+    keys += [views.key(picture, shown[0], "bilinear"), views.key(other, shown[0], "bicubic")]
     assert len(set(keys)) == len(keys)
-    assert views.key(one, shown[0], "bicubic") == keys[0]
+    assert views.key(picture, shown[0], "bicubic") == keys[0]
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def trained(tiny_model, examples, tmp_path_factory):
 
 def _asked(family, examples, policy, **options):
     """Greedy answers and option likelihoods of every example, in order."""
-    shown = [plan(policy, size_of(one), family.geometry)[0] for one in examples]
+    shown = [plan(policy, size_of(example), family.geometry)[0] for example in examples]
     made = evaluate.answers(ImageInputs(family, "bicubic"), examples, examples, shown, Decoding(**options))
     return [content[:2] for _, content in sorted(made)]
 
@@ -76,8 +76,9 @@ def test_answers_end_and_repeat_as_the_checkpoint_asks_of_generate(tiny_model, e
     with torch.no_grad():
         for parameter in family.model.parameters():
             parameter.mul_(5 if parameter.ndim >= 2 else 1)
-    shown = [plan(NATIVE, size_of(one), family.geometry)[0] for one in examples]
-    asked = [(one, view, question) for one, view in zip(examples, shown, strict=True) for question in one.questions]
+    shown = [plan(NATIVE, size_of(example), family.geometry)[0] for example in examples]
+    asked = [(example, view, question)
+             for example, view in zip(examples, shown, strict=True) for question in example.questions]
     plain = [text for said, _ in _asked(family, examples, NATIVE, max_new_tokens=8) for text in said]
     settings = family.model.generation_config
     settings.repetition_penalty = 1.3
@@ -96,14 +97,14 @@ def test_answers_of_every_family_equal_generate(checkpoints, examples, name):
         for parameter in family.model.parameters():
             parameter.mul_(5 if parameter.ndim >= 2 else 1)
     said, scored = zip(*_asked(family, examples, NATIVE, max_new_tokens=8, option_likelihoods=True), strict=True)
-    views_ = [plan(NATIVE, size_of(one), family.geometry)[0] for one in examples]
+    views_ = [plan(NATIVE, size_of(example), family.geometry)[0] for example in examples]
     expected = [
-        [_one_by_one(family, one, view, question) for question in one.questions]
-        for one, view in zip(examples, views_, strict=True)
+        [_one_by_one(family, example, view, question) for question in example.questions]
+        for example, view in zip(examples, views_, strict=True)
     ]
     assert list(said) == expected and len({text for texts in expected for text in texts}) > 4
-    for one, view, (_, _, scores) in zip(examples, views_, scored, strict=True):
-        expected = [_log_likelihood(family, one, view, one.questions[2], letter) for letter in "AB"]
+    for example, view, (_, _, scores) in zip(examples, views_, scored, strict=True):
+        expected = [_log_likelihood(family, example, view, example.questions[2], letter) for letter in "AB"]
         assert scores == pytest.approx(expected, abs=1e-4)
 
 
@@ -193,18 +194,18 @@ def test_rows_keep_the_set_and_the_tags_of_a_question_through_parquet(trained, e
 def test_swapping_never_keeps_an_image_and_stays_in_the_family(examples):
     swapped = controls.swapped(examples)
     assert all(a.image_id != b.image_id and a.family == b.family for a, b in zip(examples, swapped, strict=True))
-    assert sorted(one.image_id for one in swapped) == sorted(one.image_id for one in examples)
+    assert sorted(example.image_id for example in swapped) == sorted(example.image_id for example in examples)
 
 
 def test_the_only_one_of_a_family_is_shown_the_next_image_of_all(examples):
     odd = [*examples[:2], replace(examples[2], family="odd"), examples[3]]
-    assert [one.image_id for one in controls.swapped(odd)] == ["train-1", "train-3", "train-3", "train-0"]
+    assert [example.image_id for example in controls.swapped(odd)] == ["train-1", "train-3", "train-3", "train-0"]
     with pytest.raises(DataError, match="another image, but the test split has 1"):
         controls.swapped(examples[:1])
 
 
 def test_predictions_do_not_depend_on_the_packing(trained, examples):
-    one = SimpleNamespace(**vars(STUDY) | {"evaluation": Decoding(max_new_tokens=8, tokens_per_pass=165)})
+    study = SimpleNamespace(**vars(STUDY) | {"evaluation": Decoding(max_new_tokens=8, tokens_per_pass=165)})
     together = evaluate.predict(trained, examples, NATIVE, STUDY)
-    alone = evaluate.predict(trained, examples, NATIVE, one)
+    alone = evaluate.predict(trained, examples, NATIVE, study)
     assert together["raw_text"].tolist() == alone["raw_text"].tolist()

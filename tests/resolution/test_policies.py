@@ -162,7 +162,7 @@ def test_exact_is_the_largest_that_the_budget_allows(height, width, side):
     if max(height, width) > 200 * min(height, width):
         return
     ours = sizes.fit_budget(Size(height, width), side**2, QWEN)
-    plain = [max(28, 28 * round(Fraction(one, 28))) for one in (height, width)]
+    plain = [max(28, 28 * round(Fraction(length, 28))) for length in (height, width)]
     if plain[0] * plain[1] <= side**2:
         assert list(ours) == plain
         return

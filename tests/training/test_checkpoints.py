@@ -206,7 +206,8 @@ def test_adapters_that_name_their_model_load_as_a_model(adapted, tiny_model, tmp
     assert models.sketch(Model(id=str(folder))).shape == ours.shape
     twice = models.load(Model(id=str(folder)), made)  # as a study loads adapters trained on top of these
     name = "model.language_model.layers.0.mlp.up_proj.weight"
-    start, once, both = (dict(one.model.named_parameters())[name] for one in (models.load(tiny_model), ours, twice))
+    families = models.load(tiny_model), ours, twice
+    start, once, both = (dict(family.model.named_parameters())[name] for family in families)
     torch.testing.assert_close(both - once, once - start, rtol=0, atol=1e-7)
     assert not torch.equal(once, start)
 

@@ -123,11 +123,12 @@ def test_shares_hold_every_view_once_in_equally_many_passes(family, ranks):
         made, alone = [part[step] for part in parts], whole[step]
         assert len({len(passes) for passes in made}) == 1
         for name in ("questions", "images", "visual_tokens"):
-            assert sum(getattr(one, name) for part in made for one in part) == sum(getattr(one, name) for one in alone)
-        assert [[one.questions for one in part] for part in made] == [[one.questions for one in part[step]]
+            total = sum(getattr(micro, name) for part in made for micro in part)
+            assert total == sum(getattr(micro, name) for micro in alone)
+        assert [[micro.questions for micro in part] for part in made] == [[micro.questions for micro in part[step]]
                                                                       for part in parts]
-        uneven += any(not one.questions for part in made for one in part)
-        assert all(one.content.images for part in made for one in part)
+        uneven += any(not micro.questions for part in made for micro in part)
+        assert all(micro.content.images for part in made for micro in part)
     assert bool(uneven) == (ranks > 1)  # some passes have no weight
 
 
@@ -198,8 +199,8 @@ def test_a_study_trains_in_processes_that_end_with_it_and_resume(tmp_path, tiny_
     for processes in (2, 1):
         root = tmp_path / str(processes)
         root.mkdir()
-        one = {"processes": 1, "sharding": "ddp"} if processes == 1 else {}
-        changes = {"training": SMALL["training"] | one, "model": {"id": tiny_model.id}}
+        changed = {"processes": 1, "sharding": "ddp"} if processes == 1 else {}
+        changes = {"training": SMALL["training"] | changed, "model": {"id": tiny_model.id}}
         study = study_params.load(write_study(root, **SMALL | changes))
         data, job = (plan.job(study, name) for name in ("data-phantom", "train-native-s0"))
         build(study.datasets[0], data.dir)

@@ -42,7 +42,7 @@ def _prepared(checkpoints, name="qwen2_vl", dtype="float32", **changes):
 
 
 def _micro(family, examples):
-    views = [(one, NATIVE.view(batches.size_of(one), family.geometry)) for one in examples]
+    views = [(example, NATIVE.view(batches.size_of(example), family.geometry)) for example in examples]
     (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), views, 10**6)
     return micro
 
@@ -77,9 +77,9 @@ def _held(family, micro) -> int:
 
 def _foretold(family, micro, again: bool) -> float:
     packed = micro.content.packed
-    one = Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))
+    size = Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))
     tower = any(parameter.requires_grad for parameter in family.tower)
-    return memory.kept(family, one, tower, stored=False, again=again)
+    return memory.kept(family, size, tower, stored=False, again=again)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -204,8 +204,8 @@ class Halves(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
         self.count += 1
-        for one in tree_leaves((args, kwargs, made)):
-            if isinstance(one, torch.Tensor) and one.device.type == "cpu" and one.dtype in HALF:
+        for value in tree_leaves((args, kwargs, made)):
+            if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.dtype in HALF:
                 self.found.add(str(function))
         return made
 

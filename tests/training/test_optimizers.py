@@ -19,7 +19,7 @@ def _options(optimizer):
 def test_every_parameter_has_one_optimizer(tiny_model, optimizer):
     model = models.load(tiny_model).model
     made = optimizers.build(model, _options(optimizer))
-    held = [id(p) for one in made for group in one.param_groups for p in group["params"]]
+    held = [id(p) for optimizer_ in made for group in optimizer_.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
 
 
@@ -38,7 +38,7 @@ def test_frozen_parameters_are_left_alone(tiny_model):
     model = models.load(tiny_model).model
     model.model.visual.requires_grad_(False)
     made = optimizers.build(model, _options("muon"))
-    held = {id(p) for one in made for group in one.param_groups for p in group["params"]}
+    held = {id(p) for optimizer_ in made for group in optimizer_.param_groups for p in group["params"]}
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
 
 

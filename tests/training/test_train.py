@@ -155,11 +155,11 @@ def test_a_curriculum_that_changes_within_an_epoch_is_in_the_ledger(family, exam
 
 
 def test_passes_stay_within_the_token_budget_and_lose_nothing(family, examples):
-    seen = [(one, view) for one in examples * 10 for view in plan(NATIVE, size_of(one), family.geometry)]
+    seen = [(example, view) for example in examples * 10 for view in plan(NATIVE, size_of(example), family.geometry)]
     passes = micro_batches(ImageInputs(family, "bicubic"), seen, 700)
     assert len(passes) > 1
-    assert all(one.content.packed.ids.numel() <= 700 for one in passes)
-    assert sum(one.images for one in passes) == 40 and sum(one.questions for one in passes) == 120
+    assert all(micro.content.packed.ids.numel() <= 700 for micro in passes)
+    assert sum(micro.images for micro in passes) == 40 and sum(micro.questions for micro in passes) == 120
 
 
 def test_gradients_do_not_depend_on_how_a_step_is_cut_into_passes(family, examples):
@@ -167,11 +167,11 @@ def test_gradients_do_not_depend_on_how_a_step_is_cut_into_passes(family, exampl
     supply = ImageInputs(family, "bicubic")
     gradients = []
     for budget in (200, 10**6):
-        seen = [(one, plan(NATIVE, size_of(one), family.geometry)[0]) for one in examples]
+        seen = [(example, plan(NATIVE, size_of(example), family.geometry)[0]) for example in examples]
         passes = micro_batches(supply, seen, budget)
         family.model.zero_grad()
-        for one in passes:
-            (train.loss_of(supply, one.content) / sum(part.questions for part in passes)).backward()
+        for micro in passes:
+            (train.loss_of(supply, micro.content) / sum(part.questions for part in passes)).backward()
         gradients.append((len(passes), torch.cat([p.grad.flatten() for p in family.model.parameters()])))
     (many, one_by_one), (single, together) = gradients
     assert many > single == 1
@@ -215,10 +215,10 @@ def test_lora_trains_adapters_alone_and_loads_merged(tiny_model, examples, tmp_p
     loaded = models.load(tiny_model, tmp_path / "checkpoint")
     assert loaded.revision not in (before.revision, family.revision)
     supply = ImageInputs(family, "bicubic")
-    (one,) = micro_batches(supply, [(examples[0], plan(NATIVE, size_of(examples[0]), family.geometry)[0])], 10**6)
+    (micro,) = micro_batches(supply, [(examples[0], plan(NATIVE, size_of(examples[0]), family.geometry)[0])], 10**6)
     with torch.no_grad():
         ours, theirs, base = (
-            float(train.loss_of(ImageInputs(each, "bicubic"), one.content)) for each in (family, loaded, before)
+            float(train.loss_of(ImageInputs(each, "bicubic"), micro.content)) for each in (family, loaded, before)
         )
     assert ours == pytest.approx(theirs, abs=1e-4) and abs(ours - base) > 1e-2
 
