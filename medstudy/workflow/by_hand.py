@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from medstudy import params
 from medstudy.params import Study
@@ -30,12 +31,20 @@ def job(study: str, run: str) -> tuple[Study, plan.Job]:
     return settings, item
 
 
-def _make(study: Study, file: str, item: plan.Job) -> None:
-    """Make what `item` needs and is missing; say what, and whether the run itself is there."""
+def make(study: Study, file: str, only: Sequence[str] = ()) -> None:
+    """Make what is missing of a study, or of the jobs `only` names, with a line for each job that is done."""
     from rich.console import Console
 
     from medstudy.workflow import run as workflow_run
     from medstudy.workflow import snakemake
+
+    console = Console(file=sys.stdout, force_terminal=False, force_jupyter=False)
+    workflow_run.run(study, file, snakemake.RunOptions(devices.cores(), only=only), console)
+
+
+def _make(study: Study, file: str, item: plan.Job) -> None:
+    """Make what `item` needs and is missing; say what, and whether the run itself is there."""
+    from medstudy.workflow import run as workflow_run
 
     needs = workflow_run.chosen(plan.plan(study), item.needs) if item.needs else []
     workflow_run.forget_damaged(study, [*needs, item])
@@ -44,8 +53,7 @@ def _make(study: Study, file: str, item: plan.Job) -> None:
         more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
         listed = ", ".join(missing[:LISTED]) + more
         print(f"{item.name} needs {len(missing)} jobs that are not done: {listed}. Making them:", flush=True)
-        how = snakemake.How(devices.cores(), only=item.needs)
-        workflow_run.run(study, file, how, Console(file=sys.stdout, force_terminal=False, force_jupyter=False))
+        make(study, file, item.needs)
     if item.done:
         folder = redact.text(str(item.dir))
         print(f"{item.name} is done: what follows is read from {folder}. Delete that folder to make it again.")

@@ -36,8 +36,8 @@ def test_a_task_of_an_array_is_named_as_slurm_names_it(monkeypatch):
 
 def test_who_has_no_card_says_cpu_and_does_not_import_torch_for_it():
     code = (
-        "import json, sys; from medstudy import provenance; "
-        "print(json.dumps(provenance.machine()), 'torch' in sys.modules)"
+        "import json, sys; from medstudy.runs import record; "
+        "print(json.dumps(record.machine()), 'torch' in sys.modules)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(paths.ROOT)}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from datetime import UTC, datetime, timedelta
 
 import nbformat
 from filelock import FileLock
 
-from medstudy import paths
-from medstudy.cli import sweeps
+from medstudy import cli, paths
 from medstudy.runs import lock, plan
 
 
@@ -40,10 +38,8 @@ def running(job: plan.Job, text: str, seconds: float = 0.0) -> FileLock:
 
 
 def command(*words) -> int:
-    """One command of `cli_sweeps`, in this process."""
-    parser = argparse.ArgumentParser()
-    sweeps.add(parser.add_subparsers(required=True))
-    options = parser.parse_args(list(map(str, words)))
+    """Run one command in this process."""
+    options = cli.parser().parse_args(list(map(str, words)))
     return options.command(options) or 0
 
 

@@ -117,10 +117,10 @@ def test_an_edited_cell_does_not_make_a_run_of_the_notebooks_name(study, monkeyp
     settings = params.load(study)
     job = plan.job(settings, "train-native-s0")
     cells = nbformat.read(paths.NOTEBOOKS / "02_train.ipynb", as_version=4).cells
-    cell = next(cell.source for cell in cells if "training.train" in cell.source)
+    cell = next(cell.source for cell in cells if "train(study, job)" in cell.source)
     executing(monkeypatch, f"# a comment\n{cell}")
     record.check_code(settings, job)
-    executing(monkeypatch, cell.replace("training.train(study, job)", "training.train(study, job, False)"))
+    executing(monkeypatch, cell.replace("train(study, job)", "train(study, job, False)"))
     with pytest.raises(RunError, match="is not in notebooks/02_train.ipynb"), record.recorded(settings, job):
         pytest.fail("work was begun")
     assert not job.dir.exists()
@@ -132,7 +132,7 @@ def test_changed_params_do_not_make_a_run_of_others_name(study, monkeypatch):
     settings = params.load(study)
     job = plan.job(settings, "train-native-s0")
     cells = nbformat.read(paths.NOTEBOOKS / "02_train.ipynb", as_version=4).cells
-    executing(monkeypatch, next(cell.source for cell in cells if "training.train" in cell.source))
+    executing(monkeypatch, next(cell.source for cell in cells if "train(study, job)" in cell.source))
     other = settings.model_copy(update={"interpolation": "bilinear"})
     with pytest.raises(RunError, match="this study has others than the notebook was opened with"):
         record.check_code(other, job)

@@ -15,6 +15,7 @@ def folders(tmp_path):
     """(repository's notebooks, copies): two notebooks, not copied yet."""
     source = tmp_path / "notebooks"
     source.mkdir()
+    (source / "explore").mkdir()
     for name in ("01_data", "02_train"):
         cells = [nbformat.v4.new_markdown_cell("# Title"), nbformat.v4.new_code_cell("1 + 1")]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), source / f"{name}.ipynb")
@@ -103,3 +104,11 @@ def test_jupyterlab_is_started_there_with_this_package(monkeypatch, capsys, fold
     monkeypatch.setattr(lab, "find_spec", lambda name: None)
     with pytest.raises(ParamsError, match=r"pip install 'medstudy\[lab\]'"):
         lab.command()
+
+
+def test_notebooks_to_explore_with_are_copied_to_a_folder_of_their_own(folders):
+    source, copies = folders
+    (source / "02_train.ipynb").rename(source / "explore" / "study.ipynb")
+    assert lab.refresh(*folders) == lab.Copies(made=("01_data", "explore/study"))
+    change(copies / "explore" / "study.ipynb", source="3 + 3")
+    assert lab.refresh(*folders) == lab.Copies(edited=("explore/study",))

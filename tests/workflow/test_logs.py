@@ -75,7 +75,7 @@ def test_following_ends_with_the_run_and_misses_no_line(study):
 def test_the_command_prints_it_and_what_slurm_said(study, capsys):
     file, job = study.root / "study.yaml", plan.job(study, "train-native-s0")
     assert command("logs", file, "train-native-s0") == 0
-    assert "train-native-s0 has said nothing" in capsys.readouterr().out
+    assert "train-native-s0 has no log" in capsys.readouterr().out
     log(job, "a\nb\n")
     slurm = study.runs / "logs" / "slurm" / "rule_train" / job.dir.name / "17.log"
     slurm.parent.mkdir(parents=True)
