@@ -18,7 +18,9 @@ TEXTS = [
     *sorted((paths.ROOT / "docs").rglob("*.md")), *sorted(paths.NOTEBOOKS.rglob("*.ipynb")),
 ]
 NO_MODULES = ("medstudy.json", "medstudy.wall", "medstudy.nothing", "medstudy.x")  # names of files, and of no module
+IMPORT = re.compile(r"from (medstudy(?:\.\w+)*) import (\w[\w ]*(?:, *\w[\w ]*)*)")
 OTHERS = {"interface.py"}  # of flash-attn
+TEXTS.remove(paths.ROOT / "tests" / "utils" / "test_syntax.py")  # its code is a sample
 IDS = [str(file.relative_to(paths.ROOT)) for file in TEXTS]
 
 
@@ -57,10 +59,12 @@ def constants(file) -> list[str]:
 
 @pytest.mark.parametrize("file", TEXTS, ids=IDS)
 def test_every_module_and_file_of_the_package_that_a_text_names_is_there(file):
-    """As in `python -m medstudy.x`, import_module("medstudy.x"), setattr("medstudy.x.y") and paths of files."""
+    """As in `python -m medstudy.x`, setattr("medstudy.x.y"), code in texts and paths of files."""
     text = file.read_text(encoding="utf-8")
     texts = constants(file) if file.suffix == ".py" else [text]
     names = {name for part in texts for name in re.findall(r"(?<![\w./-])medstudy(?:\.[a-z_]\w*)+", part)}
+    imports = [(module, name) for module, names_ in IMPORT.findall(text) for name in names_.split(",")]
+    names |= {f"{module}.{name.split()[0]}" for module, name in imports}
     assert not [name for name in names if not name.startswith(NO_MODULES) and not resolves(name)]
     files = set(re.findall(r"(?<![\w./-])medstudy/[\w/*-]+\.\w+", text))
     assert not [name for name in files if not list(paths.ROOT.glob(name))]

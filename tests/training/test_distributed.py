@@ -218,8 +218,8 @@ def test_a_study_trains_in_processes_that_end_with_it_and_resume(tmp_path, tiny_
 
 def _killed_once_it_can_resume(file: Path, job) -> None:
     code = (
-        "import sys; from medstudy import grid, params, training; study = params.load(sys.argv[1]);"
-        "training.train(study, grid.job(study, sys.argv[2]))"
+        "import sys; from medstudy import params; from medstudy.runs import plan; from medstudy.training import train;"
+        "study = params.load(sys.argv[1]); train.train(study, plan.job(study, sys.argv[2]))"
     )
     run = subprocess.Popen([sys.executable, "-c", code, str(file), job.name], cwd=paths.ROOT, stdout=subprocess.DEVNULL)
     while not (paths.scratch(job.dir) / "resume.pt").exists():

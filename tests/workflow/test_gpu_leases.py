@@ -19,10 +19,10 @@ from medstudy.workflow import gpu_leases
 HOLD = """
 import json, os, sys, time
 from pathlib import Path
-from medstudy import leases
-leases.POLL_SECONDS = 0.02
+from medstudy.workflow import gpu_leases
+gpu_leases.POLL_SECONDS = 0.02
 count, folder, seconds, file = int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4])
-with leases.lease(count, folder) as ids:
+with gpu_leases.lease(count, folder) as ids:
     start = time.monotonic()
     file.write_text(json.dumps([ids, os.environ["CUDA_VISIBLE_DEVICES"], start, 0]))
     time.sleep(seconds)

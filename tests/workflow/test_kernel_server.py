@@ -18,10 +18,10 @@ from medstudy.workflow import kernel_server
 
 LIGHT = """
 import sys
-from medstudy import warm
+from medstudy.workflow import kernel_server
 
-warm.PRELOAD = ("ipykernel.kernelapp", "colorsys")
-warm.serve(sys.argv[1])
+kernel_server.PRELOAD = ("ipykernel.kernelapp", "colorsys")
+kernel_server.serve(sys.argv[1])
 """
 ASK = """
 import subprocess, sys
@@ -32,9 +32,9 @@ sys.stdin.read()
 """
 PRELOADED = """
 import importlib, threading
-from medstudy import warm
+from medstudy.workflow import kernel_server
 
-for name in warm.PRELOAD:
+for name in kernel_server.PRELOAD:
     importlib.import_module(name)
 print(threading.active_count())
 """

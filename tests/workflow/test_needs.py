@@ -13,7 +13,7 @@ import pytest
 from medstudy import params, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.runs import lock, plan, record, stages
-from medstudy.workflow import by_hand
+from medstudy.workflow import needs
 from medstudy.workflow import run as workflow_run
 from tests.support.studies import medstudy, words_on_stderr, write_study
 
@@ -45,33 +45,33 @@ def made(monkeypatch):
 
 
 def test_what_a_job_needs_is_made_first_and_named(study, made, capsys):
-    settings, job = by_hand.job(str(study), "evaluate-native-s0")
+    settings, job = needs.prepare(str(study), "evaluate-native-s0")
     assert made == [job.needs] and not job.done
     said = capsys.readouterr().out
     assert "needs 5 jobs that are not done: data-phantom, data-atlas, leakage, base, train-native-s0" in said
     assert len(job.inputs("train")) == 1
-    by_hand.job(str(study), "evaluate-native-s0")
+    needs.prepare(str(study), "evaluate-native-s0")
     assert len(made) == 1 and capsys.readouterr().out == ""
 
 
 def test_a_job_that_needs_nothing_makes_nothing(study, made, capsys):
-    by_hand.job(str(study), "data-phantom")
+    needs.prepare(str(study), "data-phantom")
     assert made == [] and capsys.readouterr().out == ""
 
 
 def test_a_complete_run_is_shown_and_one_that_lost_a_file_made_again(study, made, capsys):
     job = plan.job(params.load(study), "data-phantom")
     finish(job)
-    by_hand.job(str(study), "data-phantom")
+    needs.prepare(str(study), "data-phantom")
     assert "data-phantom is done: what follows is read from" in capsys.readouterr().out
     job.record.write_text(json.dumps({"files": {f"runs/{job.dir.name}/questions.parquet": "0"}}))
-    by_hand.job(str(study), "data-phantom")
+    needs.prepare(str(study), "data-phantom")
     assert not job.done and capsys.readouterr().out == ""
 
 
 def test_a_kernel_that_was_started_for_a_run_makes_nothing_before_it(study, made, monkeypatch):
     monkeypatch.setenv(lock.HELD, "/runs/evaluate-native-s0")
-    settings, job = by_hand.job(str(study), "evaluate-native-s0")
+    settings, job = needs.prepare(str(study), "evaluate-native-s0")
     assert made == []
     with pytest.raises(RunError, match="needs train-native-s0, which is not complete"):
         job.inputs("train")
@@ -79,7 +79,7 @@ def test_a_kernel_that_was_started_for_a_run_makes_nothing_before_it(study, made
 
 def test_a_run_that_there_is_not_is_explained(study, made):
     with pytest.raises(ParamsError, match="is one of data-phantom"):
-        by_hand.job(str(study), "train-native-s9")
+        needs.prepare(str(study), "train-native-s9")
 
 
 def test_recorded_leaves_a_complete_run_as_it_is_unless_it_was_asked_to_make_it(study, monkeypatch):
