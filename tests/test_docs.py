@@ -3,6 +3,7 @@ somewhere, and the site builds."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,6 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from benchmarks import PAGE, sweeps
+from benchmarks.__main__ import RESULTS, markdown, missed
 from docs import tables
 from medstudy import cli, datasets, evaluation, models, params, paths, readme, resolution, scoring
 from tests import cards, own
@@ -133,6 +136,30 @@ def test_the_columns_are_those_of_predictions_and_scores():
     scores = scoring.score(predictions)
     assert set(scores.columns) - set(predictions.columns) == columns("scores")
     assert isinstance(scores, pd.DataFrame)
+
+
+# The benchmarks
+
+
+def benchmark_table(name: str) -> str:
+    begin, end = readme.marks(f"benchmarks {name}")
+    return PAGE.read_text(encoding="utf-8").split(begin)[1].split(end)[0].strip()
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_benchmarks_are_those_of_the_committed_run(device):
+    file = RESULTS / f"{device}.json"
+    if not file.is_file():
+        assert "**Not run**" in benchmark_table(device)
+        return
+    lines = json.loads(file.read_text(encoding="utf-8"))
+    assert benchmark_table(device) == markdown(lines)
+    assert lines and not any(missed(line) for line in lines)
+
+
+def test_the_benchmarks_of_many_jobs_are_those_of_the_committed_run():
+    lines = json.loads((RESULTS / "sweeps.json").read_text(encoding="utf-8"))
+    assert benchmark_table("sweeps") == sweeps.markdown(lines, RESULTS)
 
 
 # The findings
