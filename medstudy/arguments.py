@@ -1,24 +1,29 @@
-"""What the commands share: how one is added, what its arguments may be, and a console with room for wide tables."""
+"""Shared by the commands: adding a command, types of arguments, and a console for wide tables."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from rich.console import Console
 
+Commands = argparse._SubParsersAction  # what `add_subparsers` returns
 WIDTH = 150  # columns of a table that is not printed on a terminal
 
 
-def command(commands, name: str, function, text: str, study: bool = True) -> argparse.ArgumentParser:
-    made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    made.set_defaults(command=function)
+def command(
+    commands: Commands, name: str, function: Callable[[argparse.Namespace], int | None], text: str, study: bool = True
+) -> argparse.ArgumentParser:
+    """Add a command that runs `function`. text: its help; study: it takes a study's params file."""
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(command=function)
     if study:
-        made.add_argument("study", help="the study's params file, as params/offline.yaml")
-    return made
+        parser.add_argument("study", help="the study's params file, as params/offline.yaml")
+    return parser
 
 
 def roomy() -> Console:
-    """For wide tables: a file or a pipe has room."""
+    """A console for wide tables: a file or a pipe has no width."""
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)

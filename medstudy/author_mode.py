@@ -1,8 +1,7 @@
-"""The numbers that the paper's first author's code reports, beside the same with greedy answers and standard scores.
+"""The metrics that the code of the paper's first author reports, next to greedy answers and standard metrics.
 
-Two things set the author's results apart: answers sampled at a temperature (`medstudy.sampling`) and lenient scores
-(`medstudy.metrics`). Both are crossed here, so that the one can be told from the other. No model is needed: all follows
-from predictions.
+The author's results differ in two ways: answers are sampled at a temperature (`medstudy.sampling`), and metrics are
+lenient (`medstudy.metrics`). This table crosses both to separate their effects. It needs predictions, but no model.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ KEYS = ["dataset", "regime", "inference"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of the author's report: the questions it is over, its score of a row, and the standard one beside it.
+    """A metric of the author's report: its kind of questions, its column of scores, and the standard column.
 
-    of: the column each value of which weighs the same, or None for a mean over questions.
+    of: None for a mean over questions; else the column each value of which has the same weight.
     """
 
     name: str
@@ -40,7 +39,7 @@ METRICS = (
     Metric("cell-line recall", "description", "cell_line_hit", "strict_cell_line"),
     Metric("localization macro recall", "description", "named", "strict_localization_f1", of="localizations"),
 )
-COLUMNS = {  # (whose decoding, whose score)
+COLUMNS = {  # (decoding, whose metric)
     "author_mode_pct": ("sampled", "author"),
     "sampled_standard_pct": ("sampled", "standard"),
     "greedy_author_pct": ("greedy", "author"),
@@ -53,36 +52,39 @@ COUNTS = {"n_questions": "questions", "n_images": "images", "n_seeds": "seeds"}
 def table(scores: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One row a data set x regime x inference policy x metric: `COLUMNS` in %, each with its interval, and the counts.
 
-    `scores` are those of `scoring.score`, of all decodings. A column is NaN where its answers were not asked for.
+    scores: those of `scoring.score`, of all decodings. A column is NaN if the study has no answers of its decoding.
     """
     decoded = {"greedy": scoring.greedy(scores), "sampled": scoring.sampled(scores)}
     parts = [_part(metric, decoded, level).assign(place=place) for place, metric in enumerate(METRICS)]
-    made = pd.concat(parts, ignore_index=True).sort_values([*KEYS, "place"], ignore_index=True)
+    rows = pd.concat(parts, ignore_index=True).sort_values([*KEYS, "place"], ignore_index=True)
     numbers = [f"{name}{end}" for name in COLUMNS for end in ENDS.values()]
-    return made.reindex(columns=[*KEYS, "metric", *numbers, *COUNTS.values()])
+    return rows.reindex(columns=[*KEYS, "metric", *numbers, *COUNTS.values()])
 
 
 def _part(metric: Metric, decoded: dict[str, pd.DataFrame], level: float) -> pd.DataFrame:
-    """The rows of one metric; none where no answer has it."""
+    """The rows of one metric; empty if no answer has it."""
     counts = [*COUNTS.values()]
-    made = pd.DataFrame(columns=[*KEYS, *counts])
-    for name, (whose, score) in COLUMNS.items():
-        found = _summary(metric, decoded[whose], score, level)
-        if len(found):
+    table = pd.DataFrame(columns=[*KEYS, *counts])
+    for name, (decoding, score) in COLUMNS.items():
+        cells = _summary(metric, decoded[decoding], score, level)
+        if len(cells):
+            # shares as per cent, in columns named after the combination
             ends = {end: f"{name}{suffix}" for end, suffix in ENDS.items()}
-            found = found.assign(**{end: 100 * found[end] for end in ENDS}).rename(columns=ends | COUNTS)
-            made = found if made.empty else made.merge(found, on=KEYS, how="outer", suffixes=("", "_again"))
-            for count in filter(lambda count: f"{count}_again" in made, counts):
-                made[count] = made[count].fillna(made.pop(f"{count}_again")).astype(int)
-    return made.assign(metric=metric.name)
+            cells = cells.assign(**{end: 100 * cells[end] for end in ENDS}).rename(columns=ends | COUNTS)
+            # join with the other combinations; counts of cells that only this one has come from it
+            table = cells if table.empty else table.merge(cells, on=KEYS, how="outer", suffixes=("", "_again"))
+            for count in filter(lambda count: f"{count}_again" in table, counts):
+                table[count] = table[count].fillna(table.pop(f"{count}_again")).astype(int)
+    return table.assign(metric=metric.name)
 
 
 def _summary(metric: Metric, rows: pd.DataFrame, score: str, level: float) -> pd.DataFrame:
-    """KEYS, estimate, low, high and counts of every cell that has the metric."""
+    """KEYS, estimate, low, high and counts of every cell with the metric."""
     rows, value = rows[rows["kind"] == metric.kind], getattr(metric, score)
     if metric.of and score == "author":
         cells = scoring.localizations_named(rows).groupby(KEYS, sort=True, observed=True)
-        found = [dict(zip(KEYS, key, strict=True)) | asdict(macro_interval(part, metric.of, value, level))
-                 for key, part in cells]  # fmt: skip
-        return pd.DataFrame(found)
+        return pd.DataFrame([
+            dict(zip(KEYS, key, strict=True)) | asdict(macro_interval(part, metric.of, value, level))
+            for key, part in cells
+        ])
     return summarise(rows, KEYS, value, level) if rows[value].notna().any() else pd.DataFrame()

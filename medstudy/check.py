@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from medstudy.errors import DataError, MedstudyError, ResolutionError
 from medstudy.pictures import Picture
 from medstudy.progress import track
 from medstudy.records import SPLITS, Example
-from medstudy.resolution import MAX_ASPECT, Fixed, Geometry, Native, Single, Size, check_effect
+from medstudy.resolution import MAX_ASPECT, Fixed, Geometry, Native, Single, Size, Training, check_effect
 from medstudy.sources import binding, conflicts, own
 
 LADDER = (*(Fixed(side=side) for side in (224, 448, 672, 896)), Native(max_pixels=check_notices.LARGE))
@@ -34,6 +35,16 @@ SPLIT = ["dataset", "split", "images", "questions", "questions_an_image", "most_
 BINDINGS = ["dataset", "table", "role", "column", "how"]
 ASKED = ["dataset", "split", "kind", "questions", "fine"]
 NOTICES = ["notice", "dataset", "split", "image", "detail"]
+
+
+class Study(Protocol):
+    """What is read of a study here: `medstudy.params.Study` has more."""
+
+    study: str
+    datasets: Sequence[datasets.Params]
+    inference: Sequence[Single]
+    regimes: Sequence[Training]
+    leakage: leakage.Rule
 
 
 @dataclass(frozen=True)
@@ -71,15 +82,16 @@ class Report:
         return {"about": self.about, "stops": self.stops} | tables
 
 
-def study(params) -> Report:
-    """The data sets of a study (`medstudy.params.Study`), at its own rungs. Raises what a source does not list."""
-    geometry, said = _geometry(params.each()[0].model)  # of the first, where there are several
-    found = _read(params.datasets)
-    about = {"of": params.study, "geometry": said}
-    return _report(found, params.inference, geometry, about, params.regimes, getattr(params, "leakage", None))
+def study(params: Study, geometry: Geometry = GEOMETRY, whose: str = "Qwen2-VL's") -> Report:
+    """The data sets of a study, at its own rungs. Raises what a source does not list.
+
+    geometry: what the study's model does to an image; whose: which model that is, in words.
+    """
+    about = {"of": params.study, "geometry": _said(geometry, whose)}
+    return _report(_read(params.datasets), params.inference, geometry, about, params.regimes, params.leakage)
 
 
-def data(params: Sequence, ladder: Sequence[Single] = LADDER, geometry: Geometry = GEOMETRY) -> Report:
+def data(params: Sequence[datasets.Params], ladder: Sequence[Single] = LADDER, geometry: Geometry = GEOMETRY) -> Report:
     """Data sets by their params alone, at a ladder that is no study's."""
     about = {"of": ", ".join(map(datasets.label, params)), "geometry": _said(geometry, "Qwen2-VL's")}
     return _report(_read(params), ladder, geometry, about)
@@ -202,7 +214,8 @@ def _look(example: Example, where: str, single: bool, found: _Found) -> None:
     found.asked.append(about | {"group": example.group, "questions": len(example.questions)})
 
 
-def _report(found: _Found, ladder, geometry: Geometry, about: dict, policies=(), rule=None) -> Report:
+def _report(found: _Found, ladder: Sequence[Single], geometry: Geometry, about: dict, policies: Sequence[Training] = (),
+            rule: leakage.Rule | None = None) -> Report:
     shown = pd.DataFrame(found.shown, columns=["dataset", "split", "image_id", "place", "height", "width"])
     asked = pd.DataFrame(found.asked, columns=["dataset", "split", "image_id", "group", "questions"])
     prints = pd.DataFrame(found.prints, columns=fingerprints.COLUMNS)
@@ -324,16 +337,6 @@ def _empties(asked: pd.DataFrame, found: _Found) -> None:
             found.problem("empty split", "A data set needs test images, but has none.", dataset, "test")
         if "train" in there and "val" not in there:
             found.problem("empty split", "Training needs images to validate on, but val has none.", dataset, "val")
-
-
-def _geometry(model) -> tuple[Geometry, str]:
-    """Of the model's family, from its configuration; where that is not at hand, Qwen2-VL's."""
-    from medstudy import models
-
-    try:
-        return (made := models.sketch(model).geometry), _said(made, f"of {model.id} ({model.family})")
-    except MedstudyError:
-        return GEOMETRY, _said(GEOMETRY, f"Qwen2-VL's, because the configuration of {model.id} is not at hand")
 
 
 def _said(geometry: Geometry, whose: str) -> str:

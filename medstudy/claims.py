@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medstudy import own_claims
-from medstudy.statistics import differences, draw_means, paired_difference, relative_change, simultaneous
+from medstudy.statistics import Draws, differences, draw_means, paired_difference, relative_change, simultaneous
 from medstudy.verdicts import Claim, Finding, NotRun, Study, basis, claim, points, rule
 
 COLUMNS = list(Claim.__dataclass_fields__)
@@ -81,7 +81,7 @@ def worst_mismatch(study: Study) -> Finding:
     return Finding(estimate, bottom, top, top < 0, bottom > -NEGLIGIBLE, why)
 
 
-def _mismatches(study: Study):
+def _mismatches(study: Study) -> tuple[Draws, list[int], list[int]]:
     """Draws of all cells, and the indices [K] of each mismatched cell and of its aligned one."""
     rows = study.ladder
     cells = rows[["regime", "inference"]].drop_duplicates().astype(str)
@@ -140,7 +140,7 @@ PAPER = (native_beats_low, native_beats_low_on_average, worst_mismatch, mixed_re
 CLAIMS = (*PAPER, *own_claims.CLAIMS)
 
 
-def claims_table(scores: pd.DataFrame, training: pd.DataFrame | None = None, **names) -> pd.DataFrame:
+def claims_table(scores: pd.DataFrame, training: pd.DataFrame | None = None, **names: object) -> pd.DataFrame:
     """Every claim with its verdict; `names` are fields of `verdicts.Study`, such as low="fixed-84"."""
     study = Study(scores, training, **names)
     return pd.DataFrame([asdict(test(study)) for test in CLAIMS], columns=COLUMNS)
@@ -148,7 +148,7 @@ def claims_table(scores: pd.DataFrame, training: pd.DataFrame | None = None, **n
 
 def by_data_set(
     scores: pd.DataFrame, training: pd.DataFrame | None, order: tuple[str, ...],
-    notes: Mapping[str, str] | None = None, **names,
+    notes: Mapping[str, str] | None = None, **names: object,
 ) -> pd.DataFrame:  # fmt: skip
     """`claims_table` for each data set in turn, never pooled; those after the first have ids such as "C1/atlas".
 

@@ -11,14 +11,19 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from medstudy import __version__, cli_sweeps
-from medstudy.arguments import above_zero, command, positive, roomy
+from medstudy.arguments import Commands, above_zero, command, positive, roomy
 from medstudy.errors import Elsewhere, MedstudyError, ParamsError
+
+if TYPE_CHECKING:
+    from medstudy.params import Model
+    from medstudy.resolution import Geometry
 
 COME_BACK = 75  # the exit status for it: sysexits.h, EX_TEMPFAIL
 EXAMPLES = """examples:
@@ -117,7 +122,7 @@ def _engine(made: argparse.ArgumentParser) -> None:
     made.add_argument("--tflops", type=above_zero, help="for a dry run or a cluster's requests, as for estimate")
 
 
-def _data_commands(commands) -> None:
+def _data_commands(commands: Commands) -> None:
     data = commands.add_parser("data", help="look at data before a study does", description="Look at data.")
     check = data.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "check",
@@ -229,7 +234,8 @@ def _data_check(options: argparse.Namespace) -> int:
     from medstudy.resolution import Fixed, Native
 
     if Path(options.path).suffix in (".yaml", ".yml"):
-        report = check.study(params.load(options.path))
+        study = params.load(options.path)
+        report = check.study(study, *_geometry(study.each()[0].model))  # the first of several models
     else:
         sides = tuple(Fixed(side=side) for side in options.sides or ())
         ladder = (*sides, Native(max_pixels=check_notices.LARGE)) if sides else check.LADDER
@@ -239,6 +245,16 @@ def _data_check(options: argparse.Namespace) -> int:
     else:
         roomy().print(check_table.render(report), highlight=False)
     return int(report.stops)
+
+
+def _geometry(model: Model) -> tuple[Geometry, str]:
+    """What a model does to an image, and whose that is; Qwen2-VL's where its configuration cannot be read."""
+    from medstudy import check, models
+
+    try:
+        return models.sketch(model).geometry, f"of {model.id} ({model.family})"
+    except MedstudyError:
+        return check.GEOMETRY, f"Qwen2-VL's, because the configuration of {model.id} is not at hand"
 
 
 def _own_data(options: argparse.Namespace):

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from medstudy.arguments import above_zero, command, positive, roomy
+from medstudy.arguments import Commands, above_zero, command, positive, roomy
 from medstudy.errors import ParamsError
 from medstudy.formatting import size
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     """Add the commands to the parser of `medstudy`."""
     status_ = command(commands, "status", _status, "which jobs are done, running, failed; time and cost left")
     status_.add_argument("--watch", nargs="?", type=above_zero, const=2.0, metavar="SECONDS", help="follow it")

@@ -1,8 +1,8 @@
-"""What a study's jobs ask of a model: views, passes, floating-point operations. Integers from sizes and token counts.
+"""The work of a study's jobs: views, passes, floating-point operations. Integers from sizes and token counts.
 
-No pixel is read and no weight is needed: the family is a sketch (`models.sketch`), and an example's image is anything
-with a height and a width. The views are those of the jobs themselves (`FineTuning.seen`, the inference ladder), and so
-is their packing into passes; a test holds the sums to what a training logs.
+No pixel is read and no weight is loaded: the family is a sketch (`models.sketch`), and an example's image is anything
+with a height and a width. Views and their packing into passes come from the same functions as in the jobs themselves
+(`FineTuning.seen`, the inference ladder); a test compares the sums with what a training logs.
 """
 
 from __future__ import annotations
@@ -10,39 +10,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
+import torch
 
 from medstudy import batches, cost, models, packing, prefix
 from medstudy.batches import Seen, name_of, parts, planned, sizes_of, validation_steps, views_of
 from medstudy.evaluation import control_of, options_of, swapped
+from medstudy.models.family import Family
 from medstudy.params import Optimisation, Study
 from medstudy.records import Example, Question, Shot
-from medstudy.resolution import Shown, Size, check_effect
+from medstudy.resolution import Control, Shown, Size, Training, check_effect
 from medstudy.row_layout import Plan
 from medstudy.supply import Supply, kept
 from medstudy.trainable import prepare
 
+if TYPE_CHECKING:
+    from peft import PeftModel  # slow to import
+
 
 @dataclass(frozen=True)
 class Text:
-    """Tokens of an image's questions without the images: shared by all, then of each its prompt and its answer.
+    """Tokens of an image's questions, image tokens excluded: the shared prefix, then each prompt and answer.
 
-    shared: None where nothing is, and each question has the image in a sequence of its own.
+    shared: None where nothing is shared and each question is a sequence of its own with the image.
     """
 
     shared: int | None
     prompts: tuple[int, ...]
-    answers: tuple[int, ...]  # the end of the answer included
+    answers: tuple[int, ...]  # including the end token
 
     def layout(self, standing: int, both: Sequence[int] = (), answered: bool = True) -> Plan:
         """The row of a view as attention sees it, with the answers or up to where they start.
 
-        standing: tokens that stand for its images; both: of each image those that look at each other both ways.
+        standing: tokens that stand for its images. both: for each image the tokens that attend in both directions.
         """
-        ends = self.answers if answered else (0,) * len(self.prompts)
-        branches = tuple(prompt + answer for prompt, answer in zip(self.prompts, ends, strict=True))
+        lengths = self.answers if answered else (0,) * len(self.prompts)
+        branches = tuple(prompt + answer for prompt, answer in zip(self.prompts, lengths, strict=True))
         if self.shared is None:
             return Plan((0,), (tuple(standing + branch for branch in branches),))
         ends = list(accumulate(both))
@@ -52,7 +57,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass: `scores` are the places whose logits are computed."""
+    """One forward pass. scores: positions whose logits are computed."""
 
     tokens: int
     patches: int
@@ -61,10 +66,11 @@ class Pass:
 
 @dataclass
 class Demand:
-    """A job's needs. turns: how often the layers run one after the other, passes and tokens decoded alike.
+    """The work of a job.
 
-    flops: all of the job but the towers whose features are kept; training_flops: those that training.parquet logs.
-    passes: of which the largest needs most memory. views: each view once, by image, for what is kept on the disk.
+    turns: how often the layers run in sequence: passes, and decoded tokens. flops: of the whole job, without towers
+    whose features are cached. training_flops: those that training.parquet logs. passes: the largest determines memory.
+    views: each view once, by image, for the caches on disk.
     """
 
     images: int = 0
@@ -74,46 +80,46 @@ class Demand:
     flops: float = 0.0
     training_flops: float = 0.0
     passes: set[Pass] = field(default_factory=set)
-    scored: set[Pass] = field(default_factory=set)  # evaluation: the passes over options
+    scored: set[Pass] = field(default_factory=set)  # in an evaluation, the passes that score options
     views: dict[tuple, Shown] = field(default_factory=dict)
     _added: dict[tuple[int, int], Seen] = field(default_factory=dict, repr=False, compare=False)  # see `Held`
 
     def add(self, seen: Iterable[Seen], times: int = 1) -> None:
-        """Count views that are shown `times`."""
+        """Count views, each shown `times` times."""
         for example, shown in seen:
             self.images += times
             self.questions += times * len(example.questions)
             self.visual_tokens += times * shown.all_tokens
-            if (name := (id(example), id(shown))) not in self._added:
-                self._added[name] = example, shown
+            if (key := (id(example), id(shown))) not in self._added:
+                self._added[key] = example, shown
                 self.views.update((name, view) for name, (_, view) in views_of(example, shown).items())
 
     def __add__(self, other: Demand) -> Demand:
-        """Of both together."""
-        made = {one.name: getattr(self, one.name) for one in fields(self)}
-        return Demand(**{name: value | getattr(other, name) if isinstance(value, (set, dict)) else
-                         value + getattr(other, name) for name, value in made.items()})  # fmt: skip
+        """The work of both jobs: numbers add up, sets and dictionaries merge."""
+        pairs = {part.name: (getattr(self, part.name), getattr(other, part.name)) for part in fields(self)}
+        return Demand(**{name: mine | theirs if isinstance(mine, (set, dict)) else mine + theirs
+                         for name, (mine, theirs) in pairs.items()})
 
 
-def trainable(study: Study, device="meta"):
-    """The sketch of the model as a training job prepares it, and its PeftModel, None without adapters."""
+def trainable(study: Study, device: torch.device | str = "meta") -> tuple[Family, PeftModel | None]:
+    """The sketch of the model as a training job prepares it, and its PeftModel (None without adapters)."""
     family = models.sketch(study.model, device)
     return family, prepare(family, study.training)
 
 
 class Held(dict):
-    """Numbers of objects by identity, which cost less than a hash of all that they hold.
+    """Numbers objects by identity, which is cheaper than hashing their content.
 
-    Each is held as long as this is, because an id is free again once its object is gone.
+    It keeps every object alive, because Python reuses the id of a deleted object.
     """
 
-    def number(self, thing: object) -> int:
-        self[id(thing)] = thing
-        return id(thing)
+    def number(self, item: object) -> int:
+        self[id(item)] = item
+        return id(item)
 
 
 class View(NamedTuple):
-    """A view with its questions and answers, in a training: a forward pass, what it adds to a `Pass`, FLOPs."""
+    """A view with its questions and answers in a training: its forward pass, its part of a `Pass`, its FLOPs."""
 
     work: cost.Workload
     needs: tuple[int, int, int]
@@ -121,96 +127,104 @@ class View(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A view with its questions, in an evaluation: FLOPs, tokens of its rows, and what they add to their passes."""
+    """A view with its questions in an evaluation: its FLOPs, the tokens of its rows, its part of a `Pass`."""
 
     flops: float
     tokens: int
     needs: tuple[int, int, int]
-    longest: tuple[int, ...]  # of each decoding, the tokens of its longest answer after the first
-    offered: tuple[int, int]  # tokens and places of the row of options
+    longest: tuple[int, ...]  # for each decoding, the tokens of its longest answer without the first token
+    offered: tuple[int, int]  # tokens and scored positions of the row of options
 
 
 class Counter:
-    """Counts what a study's jobs ask of `family`.
+    """Counts the work of a study's jobs with `family`.
 
-    Examples with the same questions are of one kind, and images of one size are shown as one view: what a kind asks
-    at a view is counted once, however many examples there are.
+    Examples with the same questions are of one kind, and images of one size share one view. Each pair of kind and view
+    is counted once, whatever the number of examples.
     """
 
-    def __init__(self, study: Study, family):
+    def __init__(self, study: Study, family: Family):
         self.study, self.family, self.stored = study, family, kept(study, family)
         self.shape, self.trained, self.geometry = family.shape, cost.Trained.of(family), family.geometry
         self.held = Held()
+        # Caches: kinds of examples, tokens of questions, views by work, tokens that stand for images by sizes
         self.kinds: dict[tuple, int] = {}
-        self.kind_of: dict[int, int] = {}  # of examples, by identity
+        self.kind_of: dict[int, int] = {}  # of an example, by its identity
         self.texts: dict[tuple, Text] = {}
         self.views: dict[tuple, View] = {}
         self.asked: dict[tuple, Asked] = {}
         self.counted: dict[tuple[Size, ...], int] = {}
 
-    def training(self, data: dict[str, Sequence[Example]], policy, seed: int) -> Demand:
+    def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> Demand:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
         check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.geometry)
         supply = Supply(self.family, self.study.interpolation)
         steps, validation = parts(supply, data, policy, self.study.training, seed)
-        made = Demand(turns=len(steps))
+        demand = Demand(turns=len(steps))
+        # Training steps: forward and backward
         for step in range(len(steps)):
             seen = steps.seen(step)
-            made.add(seen)
-            views = [self.view(*one) for one in seen]
-            made.training_flops += sum(view.flops for view in views)
-            made.passes.update(one for share in self._shares(seen, views, steps.options) for one in share)
-        made.flops = made.training_flops
+            demand.add(seen)
+            views = [self.view(*pair) for pair in seen]
+            demand.training_flops += sum(view.flops for view in views)
+            demand.passes.update(work for share in self._shares(seen, views, steps.options) for work in share)
+        demand.flops = demand.training_flops
+        # Validations: forward only, the same passes each time
         times = len(validation_steps(len(steps), self.study.training.validations))
         for step in range(len(validation)):
             seen = validation.seen(step)
-            made.add(seen, times)
-            views = [self.view(*one) for one in seen]
-            made.turns += times * max(map(len, self._shares(seen, views, steps.options)))
-            made.flops += times * sum(self._forward(view.work) for view in views)
-        return made
+            demand.add(seen, times)
+            views = [self.view(*pair) for pair in seen]
+            demand.turns += times * max(map(len, self._shares(seen, views, steps.options)))
+            demand.flops += times * sum(self._forward(view.work) for view in views)
+        return demand
 
-    def evaluation(self, examples: Sequence[Example], policies: Sequence, length: int | None = None) -> Demand:
-        """One model at every rung. length: tokens of every answer; None assumes those of its reference.
+    def evaluation(
+        self, examples: Sequence[Example], policies: Sequence[Training | Control], length: int | None = None
+    ) -> Demand:
+        """One model at every rung. length: tokens of every answer; None takes the length of each reference.
 
-        An answer ends at max_new_tokens at the latest. Raises ResolutionError as the job itself would.
+        No answer exceeds max_new_tokens. Raises ResolutionError as the job itself would.
         """
-        made = Demand()
+        demand = Demand()
         for policy in policies:
+            # The shuffled control shows each example another example's image
             sources = swapped(examples) if policy.policy == "shuffled" else examples
-            shown = [planned(policy, one, self.geometry)[0] for one in sources]
-            made.add(zip(sources, shown, strict=True))
+            shown = [planned(policy, source, self.geometry)[0] for source in sources]
+            demand.add(zip(sources, shown, strict=True))
+            # Controls have no sampled answers
             author = self.study.evaluation.author if control_of(policy) == "none" else None
-            self._rung(made, examples, sources, shown, length, author.max_new_tokens if author else None)
-        made.questions = len(policies) * sum(len(one.questions) for one in examples)  # a swapped image's are not asked
-        return made
+            self._rung(demand, examples, sources, shown, length, author.max_new_tokens if author else None)
+        # `add` counted the questions of the sources; those of the examples are asked
+        demand.questions = len(policies) * sum(len(example.questions) for example in examples)
+        return demand
 
     def training_flops(self, example: Example, shown: Shown) -> float:
-        """Of a forward and backward pass over one view."""
+        """FLOPs of a forward and backward pass over one view."""
         return self.view(example, shown).flops
 
     def work(self, example: Example, shown: Shown) -> cost.Workload:
-        """What one view with its questions and answers asks of the model in a forward pass."""
+        """The forward pass over one view with its questions and answers."""
         return self.view(example, shown).work
 
     def view(self, example: Example, shown: Shown) -> View:
         """One view in a training."""
-        name = self.kind(example), self.held.number(shown)
-        if name not in self.views:
+        key = self.kind(example), self.held.number(shown)
+        if key not in self.views:
             text = self.text(example, shown)
             work = self._workload(self.layout(text, shown), shown, sum(text.answers))
             flops = cost.training_flops(self.shape, work, self.trained, tower=not self.stored)
-            self.views[name] = View(work, (work.tokens, sum(work.patches), work.answers), flops)
-        return self.views[name]
+            self.views[key] = View(work, (work.tokens, sum(work.patches), work.answers), flops)
+        return self.views[key]
 
     def kind(self, example: Example) -> int:
-        """The number of all examples that ask the same after the same context."""
-        if (place := id(example)) not in self.kind_of:
-            self.held.number(example)
-            said = tuple((question.text, question.answer, question.options) for question in example.questions)
-            name = said, tuple((shot.question, shot.answer) for shot in example.context)
-            self.kind_of[place] = self.kinds.setdefault(name, len(self.kinds))
-        return self.kind_of[place]
+        """The number of the kind: examples with the same questions after the same context."""
+        if id(example) not in self.kind_of:
+            number = self.held.number(example)
+            questions = tuple((question.text, question.answer, question.options) for question in example.questions)
+            content = questions, tuple((shot.question, shot.answer) for shot in example.context)
+            self.kind_of[number] = self.kinds.setdefault(content, len(self.kinds))
+        return self.kind_of[id(example)]
 
     def layout(self, text: Text, shown: Shown, answered: bool = True) -> Plan:
         """The row of one view; see `Text.layout`."""
@@ -218,67 +232,77 @@ class Counter:
         return text.layout(self.standing(shown), both, answered)
 
     def standing(self, shown: Shown) -> int:
-        """The tokens that stand for the images of a view, with those that mark them."""
+        """The tokens that stand for the images of a view, including the tokens around them."""
         sizes = tuple(view.size for view in shown.views)
         if sizes not in self.counted:
             self.counted[sizes] = self.family.standing(shown)
         return self.counted[sizes]
 
     def patches(self, shown: Shown, questions: int = 1) -> tuple[int, ...]:
-        """What the tower works on for a view: a number each time that it runs, none where no image is shown."""
-        each = (self.family.patch_counts(self.family.grid(view.size)) for view in shown.views)
-        once = tuple(count for counts in each for count in counts)
+        """Patches of each run of the tower for a view; empty where no image is shown."""
+        images = (self.family.patch_counts(self.family.grid(view.size)) for view in shown.views)
+        once = tuple(count for counts in images for count in counts)
         return once if self.family.shares_prefix else once * questions
 
     def text(self, example: Example, shown: Shown, offered: bool = False) -> Text:
-        """The tokens of an image's questions; offered: of the options of its choices."""
-        name = self.kind(example), shown.visual_tokens > 0, offered
-        if name not in self.texts:
-            asked = options_of(example.questions) if offered else example.questions
-            self.texts[name] = self._text(asked, example, shown) if asked else Text(0, (), ())
-        return self.texts[name]
+        """The tokens of an image's questions. offered: of the options of its multiple-choice questions instead."""
+        key = self.kind(example), shown.visual_tokens > 0, offered
+        if key not in self.texts:
+            questions = options_of(example.questions) if offered else example.questions
+            self.texts[key] = self._text(questions, example, shown) if questions else Text(0, (), ())
+        return self.texts[key]
 
-    def _rung(self, made: Demand, examples, sources, shown, length: int | None, drawn: int | None) -> None:
-        """drawn: the limit of the author's answers, where they are sampled beside the greedy ones."""
-        budget, limits = self.study.evaluation.tokens_per_pass, (self.study.evaluation.max_new_tokens, drawn)
+    def _rung(
+        self, demand: Demand, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[Shown],
+        length: int | None, drawn: int | None,
+    ) -> None:
+        """Add one rung to `demand`. drawn: the limit of the author's sampled answers, None where there are none."""
+        # Each view by itself: FLOPs, tokens, and how long its answers may get
+        limits = self.study.evaluation.max_new_tokens, drawn
         counts = [self._asked(example, view, length, limits) for example, view in zip(examples, shown, strict=True)]
-        made.flops += sum(one.flops for one in counts)
+        demand.flops += sum(count.flops for count in counts)
+        # The views share passes as in the job: filled in order up to the budget of tokens
         labels = Names(list(zip(sources, shown, strict=True)))
-        for group in packing.fill([one.tokens for one in counts], budget, labels):
-            some = [counts[index] for index in group]
-            made.passes.add(Pass(*_sums(one.needs for one in some)))
-            made.turns += 1 + sum(map(max, zip(*(one.longest for one in some), strict=True)))
-            offered, places = _sums(one.offered for one in some)
+        for group in packing.fill([count.tokens for count in counts], self.study.evaluation.tokens_per_pass, labels):
+            members = [counts[index] for index in group]
+            demand.passes.add(Pass(*_sums(count.needs for count in members)))
+            # One turn for the prefill, then one for each token of the longest answer of every decoding
+            demand.turns += 1 + sum(map(max, zip(*(count.longest for count in members), strict=True)))
+            # The options of the group's multiple-choice questions are scored in one more pass
+            offered, places = _sums(count.offered for count in members)
             if offered:
-                made.scored.add(Pass(offered, 0, places))
-                made.turns += 1
+                demand.scored.add(Pass(offered, 0, places))
+                demand.turns += 1
 
     def _asked(self, example: Example, shown: Shown, length: int | None, limits: tuple[int | None, ...]) -> Asked:
-        """One view in an evaluation. limits: of each decoding the most new tokens; None where it is not asked for."""
-        name = self.kind(example), self.held.number(shown), length, limits
-        if name not in self.asked:
-            self.asked[name] = self._count(example, shown, length, [limit for limit in limits if limit])
-        return self.asked[name]
+        """One view in an evaluation. limits: the most new tokens of each decoding; None for one that is not done."""
+        key = self.kind(example), self.held.number(shown), length, limits
+        if key not in self.asked:
+            self.asked[key] = self._count(example, shown, length, [limit for limit in limits if limit])
+        return self.asked[key]
 
     def _count(self, example: Example, shown: Shown, length: int | None, limits: Sequence[int]) -> Asked:
+        # Prefill: the row up to where the answers start
         text = self.text(example, shown)
-        asked = self.layout(text, shown, answered=False)
-        work = self._workload(asked, shown, len(text.prompts))
-        decoded, longest = zip(*(_decoding(text, asked, length, limit) for limit in limits), strict=True)
-        flops = self._forward(work) + sum(cost.language_flops(self.shape, one) for one in decoded)
+        prefill = self.layout(text, shown, answered=False)
+        work = self._workload(prefill, shown, len(text.prompts))
+        # Decoding: greedy, and the author's sampling where it is done
+        decoded, longest = zip(*(_decoding(text, prefill, length, limit) for limit in limits), strict=True)
+        flops = self._forward(work) + sum(cost.language_flops(self.shape, tokens) for tokens in decoded)
+        # Scoring of options: a second row, which reuses the image unless each question is a sequence of its own
         likely = self.study.evaluation.option_likelihoods
         offered = self.text(example, shown, offered=True) if likely else Text(0, (), ())
         scored = self.layout(offered, shown) if offered.prompts else ()
         if scored:
-            again = self._workload(scored, shown, sum(offered.answers))
-            flops += cost.language_flops(self.shape, again)
+            scoring = self._workload(scored, shown, sum(offered.answers))
+            flops += cost.language_flops(self.shape, scoring)
             if not self.family.shares_prefix:
-                flops += sum(cost.vision_flops(self.shape, patches) for patches in again.patches)
-        needs = len(asked), sum(work.patches), len(text.prompts)
-        return Asked(flops, len(asked) + len(scored), needs, longest, (len(scored), sum(offered.answers)))
+                flops += sum(cost.vision_flops(self.shape, patches) for patches in scoring.patches)
+        needs = len(prefill), sum(work.patches), len(text.prompts)
+        return Asked(flops, len(prefill) + len(scored), needs, longest, (len(scored), sum(offered.answers)))
 
     def _forward(self, work: cost.Workload) -> float:
-        """Of a pass without gradients; the towers are left out when their features come from the disk."""
+        """FLOPs of a pass without gradients, without the tower if its features come from the disk."""
         towers = sum(cost.tower_flops(self.shape, patches) for patches in work.patches)
         return cost.forward_flops(self.shape, work) - towers * self.stored
 
@@ -286,7 +310,7 @@ class Counter:
         """The passes of each process of a training."""
         needs = [view.needs for view in views]
         lengths, budget = [tokens for tokens, _, _ in needs], options.tokens_per_pass
-        if options.processes == 1 and sum(lengths) <= budget:  # most steps are one pass: there is nothing to divide
+        if options.processes == 1 and sum(lengths) <= budget:  # most steps fit in one pass
             return [[Pass(*_sums(needs))]]
         costs = [view.flops for view in views]
         shares = batches.passes(lengths, budget, Names(seen), options.processes, costs)
@@ -304,7 +328,7 @@ class Counter:
 
 
 class Names(Sequence[str]):
-    """How errors name views (`name_of`): few are asked for."""
+    """Names of views for error messages (`name_of`), each made only when it is needed."""
 
     def __init__(self, seen: Sequence[Seen]):
         self.seen = seen
@@ -317,10 +341,10 @@ class Names(Sequence[str]):
 
 
 def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
-    """The examples of a split of questions.parquet, in their order; each image is its size, the labels are left out."""
-    made = []
+    """The examples of a split of questions.parquet, in their order. An image is its size; labels are left out."""
+    examples = []
     for image_id, rows in table[table["split"] == split].groupby("image_id", sort=False):
-        asked = tuple(
+        questions = tuple(
             Question(row.question_id, row.question, row.answer, row.kind, row.task, tuple(row.options))
             for row in rows.itertuples()
         )
@@ -330,18 +354,19 @@ def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
                         for shot in first["context"])  # fmt: skip
         about = {name: first[name] for name in ("dataset", "group", "family", "modality", "anatomy", "source")}
         about |= {"split": split, "render": False, "license": "", "context": context}
-        made.append(Example(image_id, size, asked, **about))
-    return made
+        examples.append(Example(image_id, size, questions, **about))
+    return examples
 
 
-def _decoding(text: Text, asked: Plan, length: int | None, limit: int) -> tuple[cost.Workload, int]:
-    """The tokens of all answers after their first, which the prefill gives; and how many the longest has of them."""
+def _decoding(text: Text, prefill: Plan, length: int | None, limit: int) -> tuple[cost.Workload, int]:
+    """The tokens of all answers without the first, which the prefill gives; and their number in the longest answer."""
     counts = [min(length or answer, limit) - 1 for answer in text.answers]
-    before = [asked.prefixes[0] + branch for branch in asked.branches[0]]
+    before = [prefill.prefixes[0] + branch for branch in prefill.branches[0]]
+    # Token i of an answer attends to all before the answer, to i - 1 answer tokens, and to itself
     pairs = sum(n * own + n * (n + 1) // 2 for n, own in zip(counts, before, strict=True))
     return cost.Workload((), sum(counts), pairs, sum(counts)), max(counts)
 
 
 def _sums(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    """Of each column."""
+    """Sums of the columns."""
     return tuple(map(sum, zip(*rows, strict=True)))

@@ -26,6 +26,7 @@ NEUTRAL = {  # module: why no result can change with it
     "lock.py": "which process makes a run", "devices.py": "which cores and GPUs a process may use",
     "notebook.py": "starts a notebook with its values", "by_hand.py": "as notebook.py",
     "open_job.py": "as notebook.py",
+    "displays.py": "shows images and tables in a notebook",
     "warm.py": "starts kernels", "workflow.py": "starts jobs", "schedulers.py": "starts jobs",
     "requests.py": "what jobs ask of a cluster", "launching.py": "starts the processes of a training",
     "leases.py": "which card a job gets",
@@ -38,7 +39,7 @@ NEUTRAL = {  # module: why no result can change with it
 CHOICES = {  # module: the files that it imports and chooses from, or stops with; who makes something by one names it
     "report.py": ("*",),  # serves four stages, each with functions of its own
     "datasets/__init__.py": ("sources/*.py",),  # of data that are made elsewhere
-    "datasets/store.py": ("sources/own.py", "identity.py"),  # own data import theirs; a check passes or stops a study
+    "datasets/build.py": ("sources/own.py", "identity.py"),  # own data import theirs; a check passes or stops a study
     "images.py": ("imaging/dicom.py", "imaging/nifti.py", "imaging/slides.py", "imaging/tiff.py"),
 }
 READERS = CHOICES["images.py"]

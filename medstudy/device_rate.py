@@ -1,7 +1,7 @@
-"""What a GPU can do at most: its matrix rate and its memory's bandwidth, measured once and kept for each device.
+"""A GPU's peak rates: matrix products and memory bandwidth, measured once for each device and kept in a file.
 
-Both are measured as users of a GPU see them, through torch: a large product of random bfloat16 matrices (zeros would
-run faster), and a large copy within the device's memory, of which every byte is read and written.
+Both are measured through torch, as a user sees them: a large product of random bfloat16 matrices (zeros would run
+faster), and a large copy within the device's memory, which reads and writes every byte.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 
 from medstudy import paths
 
-SIDE, COPIED, REPEATS = 8192, 2**32, 20  # of the matrices; bytes of a copy
+SIDE, COPIED, REPEATS = 8192, 2**32, 20  # side of the matrices; bytes of a copy; timed calls
 
 
 @dataclass(frozen=True)
 class Rates:
-    """flops: of a bfloat16 matrix product, a second; bytes: read and written, a second; device and torch in words."""
+    """flops: a second, of a bfloat16 matrix product. bytes: read and written a second. device, torch: name, version."""
 
     flops: float
     bytes: float
@@ -32,21 +32,21 @@ class Rates:
 
 
 def kept(device: torch.device, folder: Path) -> Rates:
-    """From a file of `folder` that is named after the device and torch's version; else measured and put there."""
+    """From the file in `folder` named after the device and torch's version; if absent, measured and written there."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{named(device)} torch {torch.__version__}")
     file = folder / f"{name}.json"
     try:
         return Rates(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # not there, or of another version of this package
+    except (OSError, ValueError, TypeError):  # absent, or written by another version of this package
         pass
-    made = measured(device)
+    rates = measured(device)
     with paths.atomic(file) as temporary:
-        temporary.write_text(json.dumps(asdict(made), indent=1) + "\n", encoding="utf-8")
-    return made
+        temporary.write_text(json.dumps(asdict(rates), indent=1) + "\n", encoding="utf-8")
+    return rates
 
 
 def measured(device: torch.device, side: int = SIDE, copied: int = COPIED, repeats: int = REPEATS) -> Rates:
-    """See `seconds`. `side` and `copied` of a GPU fill 9 GB of its memory."""
+    """Time both with `seconds`. The default `side` and `copied` take 9 GB of a GPU's memory."""
     left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     product = seconds(lambda: left @ right, device, repeats)
     source = torch.empty(copied, dtype=torch.uint8, device=device)
@@ -60,7 +60,7 @@ def named(device: torch.device) -> str:
 
 
 def seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The median of `repeats` calls, after three that are not counted; the device is done before each is timed."""
+    """The median of `repeats` calls after three warm-up calls; the device is synchronised around each."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     timed = []
     for _ in range(repeats + 3):

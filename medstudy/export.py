@@ -1,16 +1,16 @@
-"""Predictions in the files of other evaluation harnesses, so that their viewers and readers take them.
+"""Export of predictions in the file formats of other evaluation harnesses, for their viewers and readers.
 
-Read at https://github.com/EvolvingLMMs-Lab/lmms-eval (75571cf: lmms_eval/loggers/evaluation_tracker.py, evaluator.py,
-evaluator_utils.py, utils.py) and https://github.com/EleutherAI/lm-evaluation-harness (034ab03:
-lm_eval/loggers/evaluation_tracker.py), from which it was adapted. Both write, into a folder named by the model,
+Adapted from https://github.com/EvolvingLMMs-Lab/lmms-eval (75571cf: lmms_eval/loggers/evaluation_tracker.py,
+evaluator.py, evaluator_utils.py, utils.py) and https://github.com/EleutherAI/lm-evaluation-harness (034ab03:
+lm_eval/loggers/evaluation_tracker.py). Both write into a folder named after the model:
 
     lmms-eval   DATE_results.json   DATE_samples_TASK.jsonl   DATE as 20261122_224800
     lm-eval     results_DATE.json   samples_TASK_DATE.jsonl   DATE as 2026-11-22T22-48-00
 
-Ours: a folder a run, named MODEL@REGIME-sSEED, with one results file; a task is DATASET_RUNG, or DATASET_RUNG_DECODING
-when not greedy, so that no rung overwrites another. All that their fields have no place for stands under one more key,
-`medstudy`, of each sample; `rescoring.read` makes the same scores from it. Images, questions and groups are named by
-hashes, a model's folder by its last part: no image, path or name of a person is written, unless an answer holds one.
+Here each run has a folder MODEL@REGIME-sSEED with one results file. A task is DATASET_RUNG, or DATASET_RUNG_DECODING if
+not greedy, so no rung overwrites another. Fields that the formats lack are under an additional key of each sample,
+`medstudy`, from which `rescoring.read` makes the same scores. Images, questions and groups are named by hashes and a
+model's folder by its last part: no image, path or name of a person is written unless an answer contains one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RUN = ["model", "regime", "seed"]
 TASK = ["dataset", "inference", "decoding"]
 DOC = ["dataset", "image_id", "question_id"]
 HASHED = ("image_id", "group", "question_id", "set_id")
-FIELDS = (  # of a prediction that scores, intervals and tables read
+FIELDS = (  # columns of predictions that scores, intervals and tables read
     "study", "model", "model_revision", "regime", "seed", "inference", "control", "mismatch", "budget_pixels",
     "interpolation", "decoding", "dataset", "split", "image_id", "group", "question_id", "set_id", "tags", "family",
     "modality", "anatomy", "task", "kind", "options", "option_log_likelihoods", "cell_line", "localizations",
@@ -44,7 +44,7 @@ FIELDS = (  # of a prediction that scores, intervals and tables read
 
 @dataclass(frozen=True)
 class Layout:
-    """How a harness writes a date, names its two kinds of files, and what a sample holds of prompt and answer."""
+    """A harness's format: its dates, the names of its two kinds of files, and prompt and answer in a sample."""
 
     date: Callable[[datetime], str]
     results: str
@@ -76,14 +76,14 @@ LAYOUTS = {
 def export(
     files: Sequence[Path], out: Path, to: str, date: str | None = None, commit: str | None = None
 ) -> list[Path]:
-    """Write every run of the files below `out`; returns what was written. Raises ParamsError, DataError.
+    """Write every run of these predictions into `out`; returns the files written. Raises ParamsError, DataError.
 
-    The date is that of the record beside a file, else `date` (ISO 8601, UTC when it names no zone): the same input
-    gives the same bytes. commit: of the code, as `provenance.commit`.
+    The date comes from the record next to a file, else from `date` (ISO 8601, UTC without a zone), so the same input
+    gives the same bytes. commit: of the code, as from `provenance.commit`.
     """
     if to not in LAYOUTS:
         raise ParamsError(f"Results can be exported to {', '.join(LAYOUTS)}; got {to!r}.")
-    layout, made = LAYOUTS[to], {}
+    layout, texts = LAYOUTS[to], {}
     for file in files:
         record, scores = _record(file), scoring.score(_with_prompt(rescoring.read(file)))
         at = layout.date(_date(file, record, date))
@@ -92,32 +92,33 @@ def export(
             folder, tasks = out / _safe(name), _tasks(rows)
             about = _about(name, model, regime, seed, record, at, commit)
             content = _results(tasks, about, record)
-            made |= _new(made, folder / layout.results.format(date=at), json.dumps(content, indent=2) + "\n")
+            texts |= _new(texts, folder / layout.results.format(date=at), json.dumps(content, indent=2) + "\n")
             for task, part in tasks.items():
-                lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in _samples(part, layout))
-                made |= _new(made, folder / layout.samples.format(date=at, task=task), lines)
-    for file, text in made.items():
+                lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in _samples(part, layout))
+                texts |= _new(texts, folder / layout.samples.format(date=at, task=task), lines)
+    for file, text in texts.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    return list(made)
+    return list(texts)
 
 
 def task_name(dataset: str, inference: str, decoding: str) -> str:
-    """DATASET_RUNG, and the decoding where it is not greedy."""
+    """DATASET_RUNG, and the decoding if it is not greedy."""
     return _safe("_".join([dataset, inference, *([] if decoding == GREEDY else [decoding])]))
 
 
-def _new(made: dict, file: Path, text: str) -> dict[Path, str]:
-    if file in made or file.exists():
+def _new(texts: dict[Path, str], file: Path, text: str) -> dict[Path, str]:
+    """The text of a file that must be new. Raises DataError."""
+    if file in texts or file.exists():
         raise DataError(
-            f"An export overwrites nothing, but {file} is there already: two runs of one model, regime and seed, or an "
-            "earlier export. Choose another folder, or export them one by one."
+            f"An export overwrites no file, but {file} exists: from an earlier export, or another run of the same "
+            "model, regime and seed. Choose another folder, or export the runs one by one."
         )
     return {file: text}
 
 
 def _record(file: Path) -> dict:
-    """The record of the run that made the file; empty where there is none."""
+    """The record of the run that made the file; empty without one."""
     record = file.parent / paths.RECORD
     return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
 
@@ -125,27 +126,27 @@ def _record(file: Path) -> dict:
 def _date(file: Path, record: dict, given: str | None) -> datetime:
     text = record.get("started") or given
     if text is None:
-        raise ParamsError(f"{file} has no record that says when it was made. Give its date, as --date 2026-11-22.")
+        raise ParamsError(f"{file} needs a date, but has no record with one. Give it, for instance --date 2026-11-22.")
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ParamsError(f"A date is written as 2026-11-22T22:48:00, got {text!r}.") from None
+        raise ParamsError(f"A date is written like 2026-11-22T22:48:00, got {text!r}.") from None
     return at.astimezone(UTC) if at.tzinfo else at
 
 
 def _model(model: str) -> str:
-    """The hub's id, or the last part of a folder's path."""
+    """A model's hub id, or the last part of its folder's path."""
     hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and not model.startswith(".") and not Path(model).is_dir()
     return model if hub else re.split(r"[/\\]", model.rstrip("/\\"))[-1]
 
 
 def _safe(name: str) -> str:
-    """As the harnesses make a name into that of a file (`sanitize_model_name`), spaces too."""
+    """A name as part of a file name, as the harnesses do (`sanitize_model_name`); spaces are replaced too."""
     return re.sub(r"[\"<>:/|\\?*\[\]\s]+", "__", name)
 
 
 def _with_prompt(predictions: pd.DataFrame) -> pd.DataFrame:
-    """`scoring.score` leaves prompt and options out; a sample holds both."""
+    """Predictions with copies of prompt and options, which `scoring.score` drops and samples need."""
     prompts = predictions["prompt"] if "prompt" in predictions else ""
     return predictions.assign(shown_prompt=prompts, shown_options=predictions["options"])
 
@@ -155,6 +156,7 @@ def _tasks(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _samples(rows: pd.DataFrame, layout: Layout) -> Iterable[dict]:
+    """One entry of a samples file a question."""
     named = rows.drop(columns="options", errors="ignore").rename(columns={"shown_options": "options"})
     fields = [name for name in FIELDS if name in named]
     for number, row in enumerate(named.to_dict("records")):
@@ -169,21 +171,23 @@ def _samples(rows: pd.DataFrame, layout: Layout) -> Iterable[dict]:
         }  # fmt: skip
 
 
-def _named(row: dict, name: str):
+def _named(row: dict, name: str) -> object:
+    """A field of a row, with identifiers hashed and the model without its path."""
     if name == "model":
         return _model(row[name])
     return _hash(row["dataset"], str(row[name]))[:16] if name in HASHED and pd.notna(row[name]) else row[name]
 
 
 def _task_hash(rows: pd.DataFrame) -> str:
+    """The hash that the harnesses compute of all documents of a task."""
     docs = zip(*(rows[name].astype(str) for name in DOC), strict=True)
     return _hash("".join(f"sample_{number}{_hash(*doc)}" for number, doc in enumerate(docs)))
 
 
-def _plain(value):
-    """A value as JSON has it: lists of texts or numbers, numbers, None for what is missing."""
+def _plain(value: object) -> object:
+    """A value for JSON: a list of texts or numbers, a text, a number, or None if missing."""
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [float(one) if isinstance(one, (float, np.floating)) else str(one) for one in value]
+        return [float(item) if isinstance(item, (float, np.floating)) else str(item) for item in value]
     if pd.isna(value):
         return None
     return value.item() if isinstance(value, np.generic) else value
@@ -194,7 +198,7 @@ def _hash(*texts: str) -> str:
 
 
 def _about(name: str, model: str, regime: str, seed: int, record: dict, at: str, commit: str | None) -> dict:
-    """The fields beside the results: what ran, when, by which code."""
+    """The fields next to the results: what ran, when, with which code."""
     arguments = f"pretrained={name},model={_model(model)},regime={regime},seed={seed}"
     return {
         "config": {
@@ -208,16 +212,16 @@ def _about(name: str, model: str, regime: str, seed: int, record: dict, at: str,
 
 
 def _results(tasks: dict[str, pd.DataFrame], about: dict, record: dict) -> dict:
-    every = sorted(tasks)
+    names = sorted(tasks)
     return {
-        "results": {task: {"alias": task} | _metrics(tasks[task]) for task in every},
-        "group_subtasks": {task: [] for task in every},
-        "configs": {task: _config(task, tasks[task], record) for task in every},
-        "versions": dict.fromkeys(every, 1),
-        "n-shot": dict.fromkeys(every, 0),
-        "higher_is_better": {task: dict.fromkeys(_measured(tasks[task]), True) for task in every},
-        "n-samples": {task: dict.fromkeys(("original", "effective"), len(tasks[task])) for task in every},
-        "task_hashes": {task: _task_hash(tasks[task]) for task in every},
+        "results": {task: {"alias": task} | _metrics(tasks[task]) for task in names},
+        "group_subtasks": {task: [] for task in names},
+        "configs": {task: _config(task, tasks[task], record) for task in names},
+        "versions": dict.fromkeys(names, 1),
+        "n-shot": dict.fromkeys(names, 0),
+        "higher_is_better": {task: dict.fromkeys(_measured(tasks[task]), True) for task in names},
+        "n-samples": {task: dict.fromkeys(("original", "effective"), len(tasks[task])) for task in names},
+        "task_hashes": {task: _task_hash(tasks[task]) for task in names},
     } | about  # fmt: skip
 
 
@@ -226,19 +230,19 @@ def _measured(rows: pd.DataFrame) -> list[str]:
 
 
 def _metrics(rows: pd.DataFrame) -> dict:
-    """Mean and standard errors of every score; no bootstrap is run ("N/A", as theirs without one)."""
-    found, clusters = {}, pd.factorize(rows["group"])[0]
+    """Mean and standard errors of every metric; without bootstrap, hence "N/A", as the harnesses write it."""
+    fields, clusters = {}, pd.factorize(rows["group"])[0]
     for name in _measured(rows):
-        there = rows[name].notna().to_numpy()
-        values = rows[name].to_numpy()[there]
-        found |= {f"{name},none": float(values.mean()), f"{name}_stderr,none": "N/A"}
-        for kind, error in zip(("clt", "clustered"), _errors(values, clusters[there]), strict=True):
-            found[f"{name}_stderr_{kind},none"] = float(error) if np.isfinite(error) else "N/A"
-    return found
+        known = rows[name].notna().to_numpy()
+        values = rows[name].to_numpy()[known]
+        fields |= {f"{name},none": float(values.mean()), f"{name}_stderr,none": "N/A"}
+        for kind, error in zip(("clt", "clustered"), _errors(values, clusters[known]), strict=True):
+            fields[f"{name}_stderr_{kind},none"] = float(error) if np.isfinite(error) else "N/A"
+    return fields
 
 
 def _errors(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
-    """Standard errors of a mean: of independent rows, and of rows in clusters (arXiv 2411.00640, equation 4)."""
+    """Standard errors of a mean: for independent rows, and for rows in clusters (arXiv 2411.00640, equation 4)."""
     n, off = len(values), values - values.mean()
     if n < 2:
         return np.nan, np.nan
@@ -249,7 +253,7 @@ def _errors(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
 
 
 def _config(task: str, rows: pd.DataFrame, record: dict) -> dict:
-    """The task's settings: what was shown, and how it was decoded."""
+    """The task's settings: the resolution policy and the decoding."""
     first = rows.iloc[0]
     tokens = {"visual_tokens_mean": float(rows["visual_tokens"].mean())} if "visual_tokens" in rows else {}
     return {

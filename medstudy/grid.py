@@ -38,7 +38,7 @@ NOTEBOOK = {
 }
 _SHOWN = ("report.py", "parquet.py", "leakage.py", "datasets/store.py", "redact.py")
 SOURCES = {  # what makes a stage's result; what these files and the notebook import counts too (`medstudy.depends`)
-    "data": ("datasets/store.py", "sources/splits.py"),  # and the data set's own
+    "data": ("datasets/build.py", "sources/splits.py"),  # and the data set's own
     "leakage": ("leakage.py",),
     "base": ("base_model.py",),  # of the three with a model also its family's own
     "train": ("training.py",),

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import pandas as pd
 
-from medstudy import choices, metrics, scoring
+from medstudy import choices
+from medstudy import standard_scores as standard
 from medstudy.errors import DataError
 from medstudy.words import ARTICLES, words
 
 COLUMNS = ["stops", "problem", "dataset", "kind", "question_id", "references", "message"]
-STANDARD = ("strict", "exact", "strict_precision", "strict_recall", "strict_f1", "strict_cell_line",
-            "strict_localization_f1")  # fmt: skip
 ITSELF, ALIKE = "not right by itself", "references alike"
 OPTIONS_ALIKE = "options alike"
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")  # classes 1 and 1.0 are one, that a program wrote in two ways
@@ -53,36 +52,74 @@ def refuse(findings: pd.DataFrame, name: str) -> None:
 
 
 def _distinct(questions: pd.DataFrame) -> pd.DataFrame:
-    """Each reference of each question once, as a prediction that says just that."""
+    """Each reference of each question once."""
     asked = [name for name in ("dataset", "image_id", "question_id", "answer") if name in questions]
     rows = questions.drop_duplicates(asked) if "image_id" in asked else questions
-    rows = rows.assign(
-        image_id="", detail_px=float("nan"), raw_text=rows["answer"],
-        **{name: rows[name].map(_tuple) if name in rows else [()] * len(rows) for name in ("options", "localizations")},
-        cell_line=rows["cell_line"] if "cell_line" in rows else None,
-    )  # fmt: skip
-    names = [*scoring.NEEDED, "options", "localizations", "cell_line"]
-    rows = rows[rows["answer"].astype(str).str.strip() != ""].astype({"dataset": str, "kind": str, "answer": object})
-    return rows[names].drop_duplicates(["dataset", "question_id", "kind", "answer", "options", "localizations",
-                                        "cell_line"])  # fmt: skip
+    lists = {name: rows[name].map(_tuple) if name in rows else [()] * len(rows)
+             for name in ("options", "localizations")}
+    lines = rows["cell_line"].astype(object) if "cell_line" in rows else pd.Series(None, rows.index, dtype=object)
+    rows = rows.assign(**lists, cell_line=lines.where(lines.notna(), None))
+    blank = rows["answer"].isna() | (rows["answer"].astype(str).str.strip() == "")
+    rows = rows[~blank].astype({"dataset": str, "kind": str, "answer": object})
+    reference = ["dataset", "question_id", "kind", "answer", "options", "localizations", "cell_line"]
+    return rows[reference].drop_duplicates()
 
 
-def _tuple(value) -> tuple:
+def _tuple(value: Sequence[str] | float | None) -> tuple[str, ...]:
+    """A list's items; none where a column has no list."""
     return () if value is None or isinstance(value, float) else tuple(value)
 
 
 def _itself(rows: pd.DataFrame) -> Iterator[dict]:
-    """References that a standard score does not give 1."""
+    """References, all of one data set and kind, that a standard score does not give 1."""
+    kind = rows["kind"].iloc[0]
     try:
-        scores = scoring.score(rows)
+        if kind not in _LEAST:
+            raise DataError(f"a question's kind is one of {', '.join(_LEAST)}; got {kind!r}")
+        scores = _LEAST[kind](rows)
     except DataError as error:
         yield _finding(rows.iloc[0], True, ITSELF, rows["answer"].iloc[:0], str(error))
         return
-    least = scores[[name for name in STANDARD if name in scores]].min(axis=1)
-    for row, score in zip(rows.itertuples(), least, strict=True):
+    for row, score in zip(rows.itertuples(), scores, strict=True):
         if score < 1:
             why = f"the reference {row.answer!r} scores {score:.2g} on itself. {_advice(row)}"
             yield _finding(row, True, ITSELF, [row.answer], why)
+
+
+def _least_closed(rows: pd.DataFrame) -> list[float]:
+    """The least standard score that each closed reference gets as an answer to itself; as the next four."""
+    return [standard.strict_closed(answer, standard.yes_or_no(answer)) for answer in rows["answer"]]
+
+
+def _least_open(rows: pd.DataFrame) -> list[float]:
+    return [min(*standard.multiset_words(answer, answer), standard.exact_match(answer, answer))
+            for answer in rows["answer"]]
+
+
+def _least_choice(rows: pd.DataFrame) -> list[float]:
+    return [standard.strict_choice(row.answer, row.answer, row.options) for row in rows.itertuples()]
+
+
+def _least_class(rows: pd.DataFrame) -> list[float]:
+    known = {question: sorted(same["answer"].unique()) for question, same in rows.groupby("question_id")}
+    return [min(standard.strict_class(row.answer, row.answer, known[row.question_id]),
+                standard.exact_match(row.answer, row.answer)) for row in rows.itertuples()]
+
+
+def _least_description(rows: pd.DataFrame) -> list[float]:
+    lines, places = rows["cell_line"].dropna().unique(), rows["localizations"].explode().dropna().unique()
+    least = []
+    for row in rows.itertuples():
+        if not row.cell_line and not row.localizations:
+            raise DataError("The reference of a description needs a cell line or localizations, but a row has neither.")
+        line = standard.strict_class(row.answer, row.cell_line, lines) if row.cell_line else 1.0
+        found = standard.strict_localizations(row.answer, row.localizations, places) if row.localizations else 1.0
+        least.append(min(line, found))
+    return least
+
+
+_LEAST = {"closed": _least_closed, "open": _least_open, "choice": _least_choice, "class": _least_class,
+          "description": _least_description}
 
 
 def _advice(row) -> str:
@@ -102,7 +139,7 @@ def _open(rows: pd.DataFrame) -> Iterator[dict]:
     where = rows.drop_duplicates("answer").set_index("answer", drop=False)
     for same in _groups(rows["answer"], lambda text: tuple(one for one in _texts(text) if one not in ARTICLES)):
         while same:
-            together = [one for one in same if one == same[0] or metrics.exact_match(one, same[0])]
+            together = [one for one in same if one == same[0] or standard.exact_match(one, same[0])]
             same = [one for one in same if one not in together]
             if len(together) > 1:
                 said = f"{_listed(together)} count as the same answer"

@@ -1,19 +1,19 @@
-"""Any biomedical image file to an RGB uint8 image, by one stated rule for each kind of pixel.
+"""Reads any biomedical image file into an RGB uint8 image, by one stated rule for each kind of pixel.
 
-- 8-bit grey, palette and colour keep their values, 1 to 7 bits are spread over 0 to 255. CMYK is converted without a
+- 8-bit grey, palette and colour values are kept; 1 to 7 bits are spread over 0 to 255. CMYK is converted without a
   colour profile; no profile is applied.
-- Grey of more bits, signed and float values are mapped linearly to 0..255 from `window` where the caller gives one,
-  else from the file's own window, else from the frame's own minimum and maximum, so nothing is clipped or wrapped
-  unless a window was asked for. A constant frame becomes black. Values that are not finite are an error. Colour of
-  more bits is mapped from the whole range of its bits, so that hues stay. Where a PNG or TIFF of 16-bit colour uses
-  fewer bits, as cameras do, these are the fewest of 8, 10, 12 and 14 that hold the image (`medstudy.imaging.samples`).
-- DICOM: rescale (modality LUT), then `window`, else the file's own window or VOI LUT, else the frame's range.
-  MONOCHROME1 is inverted (`medstudy.imaging.dicom`). NIfTI: a slice, by orientation (`medstudy.imaging.nifti`). Slides:
-  a region at a magnification (`medstudy.imaging.slides`). TIFFs: chosen channels (`medstudy.imaging.tiff`).
+- Grey of more than 8 bits, signed and float values are mapped linearly to 0..255: from `window` if the caller gives
+  one, else from the file's own window, else from the frame's minimum and maximum. So nothing is clipped or wrapped
+  unless a window was asked for. A constant frame becomes black. Values that are not finite are an error.
+- Colour of more than 8 bits is mapped from the full range of its bits, so that hues are preserved. If a 16-bit colour
+  PNG or TIFF uses fewer bits, as cameras do, that is the smallest of 8, 10, 12 and 14 bits that holds the image.
+- DICOM: rescale (modality LUT), then `window`, else the file's window or VOI LUT, else the frame's range; MONOCHROME1
+  is inverted (`medstudy.imaging.dicom`). NIfTI: one slice, by orientation (`medstudy.imaging.nifti`). Slides: a region
+  at a magnification (`medstudy.imaging.slides`). TIFF: selected channels (`medstudy.imaging.tiff`).
 - Transparent pixels are composited on `background`. The orientation tag is applied. All metadata is dropped.
 
-Sizes are checked against `max_pixels` in the header, before any pixel is decoded. A file that was cut short is refused,
-and so is one whose pixels contradict its header: in size, number, bits or range.
+`max_pixels` is checked against the header before any pixel is decoded. A truncated file is refused, and so is one whose
+pixels contradict its header in size, number, bits or range. `medstudy.imaging.samples` has the rules for pixels.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,85 +35,84 @@ from medstudy.imaging.samples import to_uint8
 
 __all__ = ["MAX_PIXELS", "WHITE", "Facts", "Reading", "describe", "read_array", "read_rgb", "read_size", "to_uint8"]
 READERS = (dicom, nifti, tiff, pillow)  # each: matches, read, size, describe, NAME, OPTIONS; the last takes the rest
-ALWAYS = frozenset({"background", "max_pixels"})  # of no effect where nothing is transparent, or small
+ALWAYS = frozenset({"background", "max_pixels"})  # valid for every file; no effect on opaque or small images
 DEFAULT = Reading()
 Source = str | Path | bytes
 
 
-def read_rgb(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options) -> Image.Image:
+def read_rgb(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options: Any) -> Image.Image:
     """`read_array` as a PIL image of mode RGB, without metadata."""
     return Image.fromarray(read_array(source, reading, name=name, **options))
 
 
-def read_array(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options) -> np.ndarray:
-    """Read an image file, or its bytes, into [height, width, 3] uint8, by the rules at the top here.
+def read_array(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options: Any) -> np.ndarray:
+    """Read an image file, or its bytes, into [height, width, 3] uint8, by the rules above.
 
-    Further options are fields of `Reading`, and go before it. A slide is read from its file, not from bytes. `name` is
-    what errors call bytes. Raises ImageError naming the file.
+    options: fields of `Reading`; they override `reading`. A slide must be given as a file, not as bytes. name: how
+    errors refer to bytes. Raises ImageError naming the file.
     """
     with _named(source, name):
         reader, data, reading = _reader(source, reading, options)
         return reader.read(data, reading)
 
 
-def read_size(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options) -> tuple[int, int]:
-    """(height, width) that `read_array` gives, from the header alone. Raises ImageError naming the file."""
+def read_size(source: Source, reading: Reading = DEFAULT, *, name: str | None = None,
+              **options: Any) -> tuple[int, int]:
+    """(height, width) of what `read_array` returns, from the header alone. Raises ImageError naming the file."""
     with _named(source, name):
         reader, data, reading = _reader(source, reading, options)
         return reader.size(data, reading)
 
 
-def describe(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options) -> Facts:
-    """What the file's header says, and the rule by which it becomes RGB. Raises ImageError naming the file."""
+def describe(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options: Any) -> Facts:
+    """What the file's header states, and the rule by which it becomes RGB. Raises ImageError naming the file."""
     with _named(source, name):
         reader, data, reading = _reader(source, reading, options)
         return reader.describe(data, reading)
 
 
-def _reader(source: Source, reading: Reading, options: dict) -> tuple[ModuleType, bytes | Path, Reading]:
-    """Who reads this, from what, and how. Raises ImageError for an option that this kind of file has no use for."""
+def _reader(source: Source, reading: Reading, options: dict[str, Any]) -> tuple[ModuleType, bytes | Path, Reading]:
+    """The module that reads this source, its input, and the options. Raises ImageError for an unusable option."""
     reading = replace(reading, **options) if options else reading
-    asked = _asked(reading)
-    if not isinstance(source, bytes) and slides.is_slide(Path(source), bool(asked & slides.ASKED)):
+    chosen = _chosen_options(reading)
+    if not isinstance(source, bytes) and slides.is_slide(Path(source), bool(chosen & slides.ASKED)):
         reader, data = slides, Path(source)
     else:
         data = _bytes_of(source)
         reader = next(reader for reader in READERS if reader.matches(data))
-    if useless := sorted(asked - reader.OPTIONS - ALWAYS):
+    if unusable := sorted(chosen - reader.OPTIONS - ALWAYS):
         raise ImageError(
-            f"{', '.join(useless)} cannot be said of {reader.NAME}, which takes {', '.join(sorted(reader.OPTIONS))}: "
-            f"drop it (a slide must be given by its path)"
+            f"{reader.NAME} does not take {', '.join(unusable)}, only {', '.join(sorted(reader.OPTIONS))}: drop it (a "
+            f"slide must be given by its path)"
         )
     return reader, data, reading
 
 
-def _asked(reading: Reading) -> frozenset[str]:
-    """The options that are not the default's."""
+def _chosen_options(reading: Reading) -> frozenset[str]:
+    """The names of the options that differ from their defaults."""
     if reading is DEFAULT:
         return frozenset()
-    return frozenset(one.name for one in fields(Reading) if getattr(reading, one.name) != getattr(DEFAULT, one.name))
+    names = [field.name for field in fields(Reading)]
+    return frozenset(name for name in names if getattr(reading, name) != getattr(DEFAULT, name))
 
 
 @contextmanager
 def _named(source: Source, name: str | None) -> Iterator[None]:
-    """Whatever a decoder raises, as an ImageError that names the file."""
+    """Turns whatever a decoder raises into an ImageError that names the file."""
     label = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
     try:
         yield
     except ImageError as error:
         raise ImageError(f"{label}: {error}") from error
     except Exception as error:  # decoders raise anything at all on damaged files
-        raise ImageError(f"{label}: cannot be decoded, damaged or of an unsupported kind ({error})") from error
+        raise ImageError(f"{label}: cannot be decoded: damaged or of an unsupported kind ({error})") from error
 
 
 def _bytes_of(source: Source) -> bytes:
-    if isinstance(source, bytes):
-        data = source
-    else:
-        try:
-            data = Path(source).read_bytes()
-        except OSError as error:
-            raise ImageError(f"cannot be opened ({error.strerror or error})") from error
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be opened ({error.strerror or error})") from error
     if not data:
         raise ImageError("is empty (0 bytes)")
     return data

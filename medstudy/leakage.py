@@ -8,7 +8,8 @@ The signs alone would also find different patients in the same pose. *group*: no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,22 @@ _WORDS = {"exact": "the same pixels", "near": "nearly", "group": "by their group
 ABOUT = ("dataset", "split", "image", "group")
 NONE = "–"
 COLUMNS = ("kind", "distance", "likeness", *(f"{name}_{end}" for end in "ab" for name in ABOUT))
+
+
+class Allowed(Protocol):
+    """A leak that a study admits (`medstudy.params.Allowed`)."""
+
+    evaluated: str
+    trained: str | None
+    reason: str
+
+
+class Rule(Protocol):
+    """When images count as the same, and which leaks a study admits (`medstudy.params.Leakage`)."""
+
+    distance: int
+    likeness: float
+    allow: Sequence[Allowed]
 
 
 def find(table: pd.DataFrame, distance: int = DISTANCE, likeness: float = LIKENESS) -> pd.DataFrame:
@@ -81,7 +98,7 @@ def counts(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     return made[["dataset", "split", "images", "of_dataset", "of_split", *KINDS, "share_pct"]]
 
 
-def overview(table: pd.DataFrame, pairs: pd.DataFrame, allow: Iterable = ()) -> pd.DataFrame:
+def overview(table: pd.DataFrame, pairs: pd.DataFrame, allow: Iterable[Allowed] = ()) -> pd.DataFrame:
     """`counts` of the leaks, and a row without any for every other val and test split.
 
     repeats: images of the split that repeat another of it. allowed: the reason of that member of `allow`

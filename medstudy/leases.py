@@ -1,7 +1,7 @@
-"""Cards (GPUs) assigned to one job each, by one lock an id that all users of the machine share.
+"""Assigns GPUs to jobs: a job leases its GPUs, and no other job on the machine gets them meanwhile.
 
-The lock is the kernel's (`flock`), held by the process that leases: however that ends, its cards are free again. Inside
-a Slurm allocation the locks are that allocation's own, as its ids are.
+Each GPU id has a lock that all users of the machine share. The operating system (`flock`) releases it when the process
+that leases ends, however it ends. Inside a Slurm allocation the locks belong to that allocation, because the ids do.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from medstudy.devices import VARIABLE
 from medstudy.errors import ParamsError, RunError
 
 POLL_SECONDS = 0.5
-SHARED = Path("/tmp")  # TMPDIR may be a user's own
+SHARED = Path("/tmp")  # TMPDIR may be private to a user
 
 
 @contextmanager
 def lease(count: int | None, folder: Path | None = None) -> Iterator[list[str]]:
-    """Have `count` cards for oneself within the block; yields their ids, and CUDA_VISIBLE_DEVICES names them alone.
+    """Lease `count` GPUs for the block; yields their ids, and CUDA_VISIBLE_DEVICES names only them.
 
-    Waits until as many are free at once, and holds none of them before, so that two who wait never wait for each other.
-    Within a lease is none: a second would wait for the first. With a count of 0 no card is
-    seen; with None, and on a machine without cards, nothing changes, and it yields []. folder: of the locks. Raises
-    ParamsError when there are fewer cards than that.
+    Waits until `count` GPUs are free at the same time and holds none while it waits, so that two waiting jobs cannot
+    block each other. Leases do not nest; an inner lease would deadlock. A count of 0 hides all GPUs. A count of None
+    changes nothing, nor does a machine without GPUs: both yield []. folder: where the locks are. Raises ParamsError
+    if this process sees fewer GPUs than `count`.
     """
     ids = devices.visible() if count is not None else []
     if not ids:
@@ -43,58 +43,58 @@ def lease(count: int | None, folder: Path | None = None) -> Iterator[list[str]]:
         return
     if count > len(ids):
         raise ParamsError(
-            f"A job can have at most the cards that this process sees, {len(ids)} ({', '.join(ids)}), got {count}. "
-            f"Lower training.processes, or let it see more ({VARIABLE})."
+            f"A job can have at most the GPUs that this process sees, {len(ids)} ({', '.join(ids)}), got {count}. "
+            f"Lower training.processes, or make more GPUs visible ({VARIABLE})."
         )
     with ExitStack() as held:
-        taken = _wait(ids, count, folder or _folder(), held)
-        with _environment(",".join(taken)):
-            yield taken
+        leased = _wait(ids, count, folder or _folder(), held)
+        with _environment(",".join(leased)):
+            yield leased
 
 
 def _wait(ids: list[str], count: int, folder: Path, held: ExitStack) -> list[str]:
-    said = False
-    while not (taken := _take(ids, count, folder, held)):
-        if not said:
-            print(f"Waiting for {count} free of the cards {', '.join(ids)}.", file=sys.stderr, flush=True)
-            said = True
+    announced = False
+    while not (leased := _take(ids, count, folder, held)):
+        if not announced:
+            print(f"Waiting for {count} free of the GPUs {', '.join(ids)}.", file=sys.stderr, flush=True)
+            announced = True
         time.sleep(POLL_SECONDS)
-    return taken
+    return leased
 
 
 def _take(ids: list[str], count: int, folder: Path, held: ExitStack) -> list[str]:
-    """`count` free ids, locked until `held` closes; or none, locked not at all. One process at a time looks."""
+    """`count` free ids, locked until `held` closes; or [], with nothing locked. One process looks at a time."""
     with _lock(folder, "gate"), ExitStack() as now:
-        taken: list[str] = []
+        free: list[str] = []
         for name in ids:
             try:
                 now.enter_context(_lock(folder, name, wait=False))
             except Timeout:
                 continue
-            taken.append(name)
-            if len(taken) == count:
+            free.append(name)
+            if len(free) == count:
                 held.push(now.pop_all())
-                return taken
+                return free
     return []
 
 
 def _lock(folder: Path, name: str, wait: bool = True) -> FileLock:
-    """Of mode 0666, whatever the umask: the next to lock it may be another user."""
+    """Mode 0666 regardless of the umask: another user may lock it next."""
     return FileLock(folder / f"{name.replace('/', '_')}.lock", timeout=-1 if wait else 0, mode=0o666)
 
 
 def _folder() -> Path:
-    """Of the locks on this machine's cards; in a Slurm allocation of that one's. The same for all of its users."""
+    """The folder of the locks, the same for all users: one for the machine, or one for a Slurm allocation."""
     base = SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
-    told = VARIABLE in os.environ  # by Slurm, so the ids are of its allocation; else they are the machine's
-    folder = base / "medstudy-cards" / (os.environ.get("SLURM_JOB_ID", "host") if told else "host")
+    allocated = VARIABLE in os.environ  # set by Slurm: the ids are the allocation's, otherwise the machine's
+    folder = base / "medstudy-cards" / (os.environ.get("SLURM_JOB_ID", "host") if allocated else "host")
     try:
-        for one in (folder.parent, folder):
-            if not one.is_dir():
-                one.mkdir(exist_ok=True)
-                one.chmod(0o1777)
+        for part in (folder.parent, folder):
+            if not part.is_dir():
+                part.mkdir(exist_ok=True)
+                part.chmod(0o1777)
     except OSError as error:
-        raise RunError(f"Locks on cards stand where all may write, but {folder} cannot be made: {error}.") from None
+        raise RunError(f"Locks of GPUs need a folder that all can write to, but {folder} failed: {error}.") from None
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The log of a run: its last lines, progress lines as they stand now, and new lines as they come."""
+"""The log of a run: its last lines, the newest state of progress bars, and new lines as they appear."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from medstudy.params import Study
 LINES = 40
 NEAR = 8  # names that an error lists
 CHUNK = 1 << 16
-MOST = 1 << 24  # bytes that are read from the end of a log
+MOST = 1 << 24  # bytes read from the end of a log
 POLL_SECONDS = 0.5
 
 
 def find(study: Study, name: str) -> list[grid.Job]:
-    """The jobs that `name` means: one of that name or folder, those of a pattern, or the only one with that part.
+    """The jobs that `name` refers to: by name or folder, by a shell pattern, or by a part that only one name has.
 
-    Raises ParamsError with the names that are near.
+    Raises ParamsError that lists similar names.
     """
     jobs = grid.plan(study)
     if exact := [job for job in jobs if name in (job.name, job.dir.name)]:
         return exact
-    if any(sign in name for sign in "*?[") and (matching := [job for job in jobs if fnmatchcase(job.name, name)]):
-        return matching
-    having = [job for job in jobs if name in job.name]
-    if len(having) == 1:
-        return having
-    names = [job.name for job in having] or get_close_matches(name, [job.name for job in jobs], NEAR, 0.4)
+    if any(sign in name for sign in "*?[") and (matches := [job for job in jobs if fnmatchcase(job.name, name)]):
+        return matches
+    containing = [job for job in jobs if name in job.name]
+    if len(containing) == 1:
+        return containing
+    names = [job.name for job in containing] or get_close_matches(name, [job.name for job in jobs], NEAR, 0.4)
     near = ", ".join([*names[:NEAR], *([f"and {len(names) - NEAR} more"] if len(names) > NEAR else [])])
-    said = f"{len(having)} have that in their name" if having else "there is none"
+    count = f"{len(containing)} names contain it" if containing else "no name contains it"
     raise ParamsError(
-        f"A log is of one run, by its name, a part that no other has, or a pattern; got {name!r}, and {said}. "
-        f"{f'Near: {near}. ' if near else ''}`python -m medstudy status STUDY --all` lists all."
+        f"A run is given by its name, by a part that only one name has, or by a pattern; got {name!r}, but {count}. "
+        f"{f'Similar: {near}. ' if near else ''}`python -m medstudy status STUDY --all` lists all."
     )
 
 
 def file(job: grid.Job) -> Path:
-    """Where a run's log is, while it works and afterwards."""
+    """The log of a run, while it works and afterwards."""
     return paths.logs(job.dir) / "log.txt"
 
 
 def newest(job: grid.Job) -> str:
-    """The newest line of a run's log; of a progress line its newest state."""
+    """The newest line of a run's log; of a progress bar, its newest state."""
     return next(iter(last(file(job), 1)), "")
 
 
 def last(log: Path, count: int = LINES) -> list[str]:
-    """The last `count` lines that are not empty, each as it stands now: a carriage return starts it anew."""
+    """The last `count` non-empty lines, as a terminal shows them: a carriage return overwrites the line."""
     if not log.is_file():
         return []
     size = log.stat().st_size
@@ -67,56 +67,51 @@ def last(log: Path, count: int = LINES) -> list[str]:
 
 
 def collapsed(content: bytes) -> list[str]:
-    """The lines of a log that are not empty; of a progress line its newest state."""
-    lines = (_newest(line) for line in content.decode("utf-8", errors="replace").split("\n"))
-    return [line for line in lines if line]
+    """The non-empty lines of a log; of a progress bar, its newest state."""
+    lines = content.decode("utf-8", errors="replace").split("\n")
+    states = ([state.rstrip() for state in re.split(r"\r+", line) if state.strip()] for line in lines)
+    return [line[-1] for line in states if line]
 
 
 def follow(job: grid.Job, count: int = LINES, every: float = POLL_SECONDS) -> Iterator[str]:
-    """The last lines of a run, then new ones as they come; ends when the run has. One that waits is waited for."""
+    """The last lines of a run's log, then new lines as they appear, until the run ends. Waits for a run to start."""
     log = file(job)
     while not log.is_file() and not job.done:
         time.sleep(every)
-    place, said = 0, ""
+    position, previous = 0, ""
     if log.is_file():
         yield from last(log, count)
-        place = log.stat().st_size
+        position = log.stat().st_size
     while True:
-        busy = lock.running(job.dir)
-        content, place = _since(log, place, whole=busy)
+        running = lock.running(job.dir)
+        content, position = _since(log, position, whole=running)
         for line in collapsed(content):
-            if line != said:
+            if line != previous:
                 yield line
-            said = line
-        if not busy and not content:
+            previous = line
+        if not running and not content:
             return
         time.sleep(every)
 
 
 def slurm(study: Study, job: grid.Job, count: int = LINES) -> tuple[Path, list[str]] | None:
-    """What Slurm said of the last try of a run, where it ran there: the file and its last lines."""
-    folders = (study.runs / "logs" / "slurm").glob("*")
-    found = [one for folder in folders for one in (*folder.glob(f"{job.dir.name}/*.log"), *_of_tasks(folder, job))]
-    said = max(found, key=lambda one: one.stat().st_mtime, default=None)
-    return None if said is None else (said, last(said, count))
-
-
-def _of_tasks(folder: Path, job: grid.Job) -> Iterator[Path]:
-    """An array's tasks are named by their numbers; what each says names its run."""
+    """The file and the last lines of Slurm's newest log of a run; None where it never ran under Slurm."""
     name = job.dir.name.encode()
-    return (one for one in folder.glob("*_*.log") if name in one.read_bytes()[:CHUNK])
+    logs = []
+    for folder in (study.runs / "logs" / "slurm").glob("*"):
+        logs += folder.glob(f"{job.dir.name}/*.log")
+        # the tasks of an array are named by number, and the run is named inside
+        logs += [log for log in folder.glob("*_*.log") if name in log.read_bytes()[:CHUNK]]
+    newest = max(logs, key=lambda log: log.stat().st_mtime, default=None)
+    return None if newest is None else (newest, last(newest, count))
 
 
-def _since(log: Path, place: int, whole: bool) -> tuple[bytes, int]:
-    """What a log says after `place`, and where that ends; whole: nothing of a line that may still be written."""
+def _since(log: Path, position: int, whole: bool) -> tuple[bytes, int]:
+    """What a log holds after `position`, and where that ends; whole: only complete lines."""
     if not log.is_file():
         return b"", 0
     with open(log, "rb") as stream:
-        stream.seek(place if place <= log.stat().st_size else 0)  # it was started again
+        stream.seek(position if position <= log.stat().st_size else 0)  # a shorter log was started again
         start, content = stream.tell(), stream.read()
     end = max(content.rfind(b"\n"), content.rfind(b"\r")) + 1 if whole else len(content)
     return content[:end], start + end
-
-
-def _newest(line: str) -> str:
-    return next((part.rstrip() for part in reversed(re.split(r"\r+", line)) if part.strip()), "")

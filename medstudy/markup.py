@@ -1,4 +1,4 @@
-"""Markdown, pictures and files of this machine as they may stand in a page that is sent to others."""
+"""Markdown, pictures and local paths prepared for a page that is shared."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from PIL import Image
 
 from medstudy.figures.style import PNG_DPI
 
-CSS_PIXELS = 90  # of an inch of a figure, at least: its letters of 7 points are then 9 pixels high
-EFFORT = 50  # of packing a picture without loss, of 100
-NUMBERS = re.compile(r"[-+–\d.,/<>%±\s]+")  # a cell of several numbers: not to be broken
-LONG = 32  # characters of a cell that gets room
+CSS_PIXELS = 90  # least CSS pixels for an inch of a figure: its 7-point letters are then 9 pixels high
+EFFORT = 50  # of lossless compression, out of 100
+NUMBERS = re.compile(r"[-+–\d.,/<>%±\s]+")  # a cell of several numbers, which does not wrap
+LONG = 32  # characters from which a cell is wide
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A picture as a data URI; width and height in its own pixels, inches as it would be printed."""
+    """A picture as a data URI, with width and height in its own pixels."""
 
     uri: str
     width: int
@@ -31,32 +31,32 @@ class Embedded:
 
     @property
     def least(self) -> int:
-        """CSS pixels of width below which its letters are too small to read."""
+        """The least width in CSS pixels at which its letters can be read."""
         return round(self.width / PNG_DPI * CSS_PIXELS)
 
 
 def render(markdown: str) -> str:
-    """Markdown as HTML: what is HTML in it is shown as text, no picture is loaded, a table scrolls in its own box."""
+    """Markdown as HTML: HTML in it is shown as text, pictures are not loaded, tables scroll in their own boxes."""
     return _reader()(markdown)
 
 
 def inline(markdown: str) -> str:
-    """One paragraph of Markdown as HTML without the paragraph."""
+    """One paragraph of Markdown as HTML without the paragraph's tags."""
     return render(markdown).strip().removeprefix("<p>").removesuffix("</p>")
 
 
 def literal(table: str) -> str:
-    """A Markdown table of which every cell is shown as it is written: data are no Markdown."""
+    """A Markdown table with every cell escaped: data are not Markdown."""
     return re.sub(r"\\(?!\|)|[*_`\[\]<>&~!]", r"\\\g<0>", table)
 
 
 def plain(markdown: str) -> str:
-    """Markdown as text, for an alternative text."""
+    """Markdown as plain text, for an alternative text."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", "", render(markdown))).split())
 
 
 def embedded(file: Path) -> Embedded:
-    """A PNG in a third of its bytes, every pixel as it was."""
+    """A PNG as lossless WebP, a third of its size with the same pixels."""
     with Image.open(file) as image, io.BytesIO() as stream:
         image.convert("RGB").save(stream, "WEBP", lossless=True, quality=EFFORT)
         data = base64.b64encode(stream.getvalue()).decode()
@@ -76,11 +76,11 @@ class _Renderer(mistune.HTMLRenderer):
         return text
 
 
-def _table(renderer, text: str) -> str:
+def _table(renderer: mistune.HTMLRenderer, text: str) -> str:
     return f'<div class="box" tabindex="0" role="region" aria-label="table">\n<table>\n{text}</table>\n</div>\n'
 
 
-def _cell(renderer, text: str, align: str | None = None, head: bool = False) -> str:
+def _cell(renderer: mistune.HTMLRenderer, text: str, align: str | None = None, head: bool = False) -> str:
     kind = "n" if align == "right" else "short" if NUMBERS.fullmatch(text) else "long" if len(text) > LONG else ""
     kind = f' class="{kind}"' if kind else ""
     return f'<th scope="col"{kind}>{text.replace("_", "_<wbr>")}</th>\n' if head else f"<td{kind}>{text}</td>\n"

@@ -1,12 +1,11 @@
-"""The single scores: one prediction and its reference in, numbers in [0, 1] out.
+"""Scores as others compute them: a prediction and its reference in, numbers in [0, 1] out.
 
 `author_*` follow the public evaluation code of the paper's first author (https://github.com/cliangyu/med_eval:
-Qwen2-VL fine-tuned and scored on VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets), oddities kept: each
-docstring names them.
+Qwen2-VL fine-tuned and scored on VQA-RAD, PathVQA, SLAKE, u-Bench, HPA and class data sets). Its oddities are kept, and
+each docstring names them.
 `llava_med_*` follow https://github.com/microsoft/LLaVA-Med (`llava/eval/run_eval.py` and `eval_metrics`).
-The others are standard scores, given beside them so that the oddities can be told from the model. Of those a reference
-scores 1 on itself, and two references differ unless `medstudy.words` ignores all that differs (`medstudy.identity`).
-They read an answer without the reasoning before it, as in "<think>…</think> B".
+The standard scores, which separate effects of these oddities from effects of the model, are in
+`medstudy.standard_scores`.
 """
 
 from __future__ import annotations
@@ -17,23 +16,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medstudy import choices
 from medstudy.errors import DataError
 from medstudy.records import LETTERS
-from medstudy.words import ARTICLES, NUMBERS, final, matched, named
+from medstudy.standard_scores import precision_recall_f1, strict_class, strict_localizations
+from medstudy.words import ARTICLES, NUMBERS
 
 PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
 _DIGIT_COMMA = re.compile(r"\d,\d")
 _LONE_PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
 
 def normalise(text: str) -> list[str]:
     """The words of a text as VQA evaluations normalise them (https://visualqa.org/evaluation.html).
 
-    Lower case; number words become digits; articles go; a punctuation mark that touches a space anywhere in
-    the text (or in a text with a comma inside a number) is deleted everywhere, any other becomes a space;
-    periods go unless beside a digit. Departure: the table of contractions (dont -> don't) is left out.
+    Lower case; number words become digits; articles are removed. A punctuation mark that touches a space anywhere in
+    the text, or any mark of a text with a comma inside a number, is deleted everywhere; other marks become spaces.
+    Periods are removed unless next to a digit. Departure: no table of contractions (dont -> don't).
     """
     deletes_all = _DIGIT_COMMA.search(text) is not None
     out = text
@@ -46,27 +44,21 @@ def normalise(text: str) -> list[str]:
 
 
 def names(text: str, name: str) -> bool:
-    """Whether the name stands in the text, case-insensitively, as a part of a word too (the author's)."""
+    """Whether the text contains the name, case-insensitively, also inside a word (the author's rule)."""
     return name.lower() in text.lower()
 
 
 # Closed questions
 
 def author_closed(prediction: str, answer: str) -> float:
-    """1 when the answer (yes or no) is a substring of the lower-cased prediction, as "no" is of "normal"."""
+    """1 if the answer (yes or no) is a substring of the lower-cased prediction, as "no" is of "normal"."""
     return float(answer.lower() in prediction.lower())
 
 
-def strict_closed(prediction: str, answer: str) -> float:
-    """1 when the answer stands as a word and its opposite does not: "yes and no" is wrong for both."""
-    found = {"yes", "no"}.intersection(_WORD.findall(final(prediction).lower()))
-    return float(found == {answer.lower()})
-
-
 def llava_med_closed(prediction: str, answer: str) -> float:
-    """LLaVA-Med: 0 unless "yes" or "no" stands in the normalised prediction, else substring.
+    """LLaVA-Med: 1 if the normalised answer is a substring of the normalised prediction and that contains yes or no.
 
-    For yes/no answers it equals `author_closed` but for normalisation ("none" becomes "0").
+    For yes/no answers it differs from `author_closed` only by normalisation ("none" becomes "0").
     """
     text = " ".join(normalise(prediction))
     return float(("yes" in text or "no" in text) and " ".join(normalise(answer)) in text)
@@ -77,69 +69,39 @@ def llava_med_closed(prediction: str, answer: str) -> float:
 def author_words(prediction: str, answer: str) -> tuple[float, float, float]:
     """Precision, recall, F1 over normalised words, as LLaVA-Med and the author compute them.
 
-    Oddity kept: a shared word counts as often as it stands in the *prediction*, so repeating it raises recall
-    (prediction "liver liver", answer "liver spleen": 2 / 3). All 0 when either side is empty.
+    Oddity: a shared word counts as often as it occurs in the *prediction*, so repeating it raises recall (prediction
+    "liver liver", answer "liver spleen": 2 / 3). All are 0 if either text is empty.
     """
-    said, true = Counter(normalise(prediction)), Counter(normalise(answer))
-    shared = sum(count for word, count in said.items() if word in true)
-    missed = sum(count for word, count in true.items() if word not in said)
-    return _precision_recall_f1(shared, sum(said.values()), shared + missed)
-
-
-def multiset_words(prediction: str, answer: str) -> tuple[float, float, float]:
-    """Precision, recall, F1 over multisets of words (as SQuAD does, arXiv 1606.05250); of words: `medstudy.words`."""
-    said, true = map(Counter, matched(final(prediction), answer))
-    return _precision_recall_f1((said & true).total(), said.total(), true.total())
-
-
-def _precision_recall_f1(shared: int, said: int, true: int) -> tuple[float, float, float]:
-    if not shared:
-        return 0.0, 0.0, 0.0
-    precision, recall = shared / said, shared / true
-    return precision, recall, 2 * precision * recall / (precision + recall)
-
-
-def exact_match(prediction: str, answer: str) -> float:
-    """1 when both texts have the same words in the same order; 0 for a blank prediction."""
-    said, true = matched(final(prediction), answer)
-    return float(bool(said) and said == true)
+    given, true = Counter(normalise(prediction)), Counter(normalise(answer))
+    shared = sum(count for word, count in given.items() if word in true)
+    missed = sum(count for word, count in true.items() if word not in given)
+    return precision_recall_f1(shared, sum(given.values()), shared + missed)
 
 
 def llava_med_exact_match(prediction: str, answer: str) -> float:
-    """LLaVA-Med's "exact match": distinct shared words / words of the prediction. No exact match at all."""
-    said = normalise(prediction)
-    return len(set(said) & set(normalise(answer))) / len(said) if said else 0.0
+    """LLaVA-Med's "exact match", which is none: distinct shared words / words of the prediction."""
+    given = normalise(prediction)
+    return len(set(given) & set(normalise(answer))) / len(given) if given else 0.0
 
 
 # Choice and class
 
 def author_choice(prediction: str, answer: str) -> float:
-    """1 when the first character but blanks, upper case, is the letter: "Benign" counts as B, "(B)" as wrong."""
+    """1 if the first non-blank character, in upper case, is the letter: "Benign" counts as B, "(B)" as wrong."""
     return float(prediction.strip().upper()[:1] == answer)
 
 
-def chosen(prediction: str, options: Sequence[str] = ()) -> str | None:
-    """The letter of the one option that a prediction names, by its letter or its text: `medstudy.choices`."""
-    return choices.read(prediction, options).letter
-
-
-def strict_choice(prediction: str, answer: str, options: Sequence[str] = ()) -> float:
-    """1 when the prediction names the answer's option and no other."""
-    return float(chosen(prediction, options) == answer)
-
-
 def likelihood(scores: Sequence[float], answer: str) -> float:
-    """1 when the answer's option has the highest log-likelihood; those that tie share it. NaN without any.
+    """1 if the answer's option has the highest log-likelihood, a fraction for ties, NaN without log-likelihoods.
 
-    As lm-evaluation-harness's `acc`, which takes the first of a tie. Its `acc_norm` divides by the length of each
-    option's text; here options are scored by their letters, all of one length, and it would be the same. Raises
-    DataError.
+    After `acc` of lm-evaluation-harness, which takes the first option of a tie. Its `acc_norm`, divided by the length
+    of each option's text, would be the same: options are scored by their letters. Raises DataError.
     """
     if not len(scores):
         return np.nan
     if answer not in tuple(LETTERS[: len(scores)]) or np.isnan(scores).any():
         raise DataError(
-            f"A choice has a log-likelihood for each option, its answer {answer!r} among them, but got {list(scores)}. "
+            f"A choice needs a log-likelihood for each option, its answer {answer!r} included, got {list(scores)}. "
             "Evaluate it again."
         )
     best = np.asarray(scores) == np.max(scores)
@@ -147,35 +109,31 @@ def likelihood(scores: Sequence[float], answer: str) -> float:
 
 
 def author_class(prediction: str, answer: str) -> float:
-    """1 when the lower-cased prediction contains the answer: "normal" is found in "abnormal"."""
+    """1 if the lower-cased prediction contains the answer, as "abnormal" contains "normal"."""
     return float(answer.lower() in prediction.lower())
-
-
-def strict_class(prediction: str, answer: str, classes: tuple[str, ...]) -> float:
-    """1 when the answer is the only known class that the prediction names: `words.named` has the rules."""
-    return float(named(final(prediction), classes) == {answer})
 
 
 # Descriptions
 
 def first_cell_line(text: str, known: tuple[str, ...]) -> str | None:
-    """The author's: the known name that stands first in the text, case-insensitively, as a part of a word too.
+    """The known cell line that the text names first, case-insensitively, also inside a word (the author's rule).
 
-    Oddity kept: "HEK293" is found in "HEK293T". Of names that begin at one place the first of `known` is taken; the
-    author's order is that of a set, so it differs from run to run: ours is sorted.
+    Oddity: "HEK293" is found in "HEK293T". Of names that begin at the same character, the first of `known` wins.
+    Departure: the author iterates over a set, whose order differs from run to run; `known` is sorted.
     """
     places = {name: text.lower().find(name.lower()) for name in known}
     return min((name for name in known if places[name] >= 0), key=places.get, default=None)
 
 
-def description(text: str, cell_line: str | None, localizations: tuple[str, ...],
-                known_lines: tuple[str, ...], known_places: tuple[str, ...]
-                ) -> tuple[float, float, float, float]:
-    """Author's cell-line hit and localization recall, then strict cell line and localization F1.
+def description(
+    text: str, cell_line: str | None, localizations: tuple[str, ...], known_lines: tuple[str, ...],
+    known_places: tuple[str, ...],
+) -> tuple[float, float, float, float]:
+    """The author's cell-line hit and localization recall, then strict cell line and localization F1.
 
-    The author's recall is the share of the true localizations found as substrings, so naming all of them
-    pays; the strict F1 (whole words, longest names only) charges for the wrong ones. The author reports
-    recall as a macro mean over a test set: `scoring.macro_localization_recall`. NaN without a reference.
+    The author's recall is the fraction of true localizations found as substrings, which rewards naming all of them.
+    The strict F1 (whole words, longest names only) penalises wrong ones. The author reports recall as a macro mean
+    over a test set: `scoring.macro_localization_recall`. NaN without a reference.
     """
     hit = strict_line = recall = strict_f1 = np.nan
     if cell_line:
@@ -183,7 +141,5 @@ def description(text: str, cell_line: str | None, localizations: tuple[str, ...]
         strict_line = strict_class(text, cell_line, known_lines)
     if localizations:
         recall = sum(names(text, name) for name in localizations) / len(localizations)
-        said = named(final(text), known_places)
-        shared = len(said & set(localizations))
-        strict_f1 = _precision_recall_f1(shared, len(said), len(set(localizations)))[2]
+        strict_f1 = strict_localizations(text, localizations, known_places)
     return hit, recall, strict_line, strict_f1

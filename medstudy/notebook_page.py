@@ -1,4 +1,4 @@
-"""Executed notebooks as pages that open offline: code and outputs, cleaned of scripts, styles and foreign pictures."""
+"""Executed notebooks as HTML that opens offline: code and outputs, without scripts, styles and external pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = ("text/html", "text/markdown", "text/plain", *sorted(PICTURES))
 
 
 def converter() -> Callable[[Path], str]:
-    """The function that turns an executed notebook into the HTML of its body; importing nbconvert takes a second."""
+    """A function that converts an executed notebook to the HTML of its body; importing nbconvert takes a second."""
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(
@@ -34,15 +34,15 @@ def converter() -> Callable[[Path], str]:
     return convert
 
 
-@lru_cache(maxsize=4096)  # most cells are the same in many notebooks
+@lru_cache(maxsize=4096)  # many notebooks share most cells
 def clean(text: str | bytes) -> str:
-    """HTML with text, tables and links alone: nothing runs, and nothing is fetched."""
+    """HTML reduced to text, tables and links: nothing runs, nothing is fetched."""
     text = text.decode() if isinstance(text, bytes) else text
     return nh3.clean(text, tags=TAGS, attributes=ATTRIBUTES, clean_content_tags={"script", "style"}, link_rel=None)
 
 
 def _shown(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The outputs that a page can show, each picture with an alternative text: the last heading above it."""
+    """The notebook with only the outputs that a page can show; a picture's alternative text is the heading above it."""
     heading = "the notebook"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

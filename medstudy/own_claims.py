@@ -25,9 +25,9 @@ def fine_gain(study: Study) -> Finding:
                  f"Cohen's h {found.effect:.2f}.")
 
 
-def _gain(found, words: str) -> Finding:
+def _gain(difference: Difference, words: str) -> Finding:
     """The finding that a difference is above 0."""
-    return Finding(*points(found), found.low > 0, found.high < 0, f"{words} {rule(ABOVE, BELOW)}")
+    return Finding(*points(difference), difference.low > 0, difference.high < 0, f"{words} {rule(ABOVE, BELOW)}")
 
 
 @claim("O2", "Ours: coarse questions do not change with resolution (points)", OURS)

@@ -1,8 +1,8 @@
-"""The report of a study: report.html, one file that opens offline, and beside it a page for each executed notebook.
+"""The report of a study: report.html, one file that opens offline, and a page for each executed notebook.
 
-    page.write(study, data, rendered, jobs, study.figures)   # after the figures, tables and claims stand there
+    page.write(study, data, rendered, jobs, study.figures)   # once figures, tables and claims are in that folder
 
-Both are the same bytes for the same runs: every time that they state is a record's.
+The same runs give the same bytes: all times come from their records.
 """
 
 from __future__ import annotations
@@ -20,7 +20,19 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from medstudy import datasets, formatting, grid, markup, notebook_page, paths, provenance, redact, tables, yaml_files
+from medstudy import (
+    datasets,
+    figures,
+    formatting,
+    grid,
+    markup,
+    notebook_page,
+    paths,
+    provenance,
+    redact,
+    tables,
+    yaml_files,
+)
 from medstudy.figures import data as figures_data
 from medstudy.figures import index, saving
 from medstudy.figures.data import StudyData
@@ -28,14 +40,14 @@ from medstudy.figures.saving import Rendered
 from medstudy.params import Study
 
 MARKS = {"reproduced": "✓", "not reproduced": "✕", "inconclusive": "≈", "not run": "–"}
-FOLDED = 15  # rows of a table from which it is folded
-MADE_HERE = "report"  # the stage that writes this page: its own time is not known yet
+FOLDED = 15  # tables with more rows are folded
+MADE_HERE = "report"  # the stage that writes this page, whose own time is not known yet
 PREDICTIONS = "predictions.parquet"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A job with its record, as a row of the report."""
+    """A complete job with its record, as a row of the report."""
 
     job: grid.Job
     record: dict[str, Any]
@@ -46,7 +58,7 @@ class Run:
 
     @property
     def work(self) -> float:
-        """Seconds of all its processes, one a device."""
+        """Seconds summed over its processes, of which each has a device."""
         return self.seconds * self.job.processes
 
     @property
@@ -71,10 +83,10 @@ class Run:
 
 
 def write(study: Study, data: StudyData, rendered: list[Rendered], jobs: list[grid.Job], folder: Path) -> Path:
-    """Write folder/report.html and folder/notebooks/NAME.html of each complete run; returns the report's path.
+    """Write folder/report.html and folder/notebooks/NAME.html for each complete run; returns the report's path.
 
-    Figures, tables and captions are those that stand in `folder`; rendered: why others do not. Of images the report
-    holds those figures alone, and a notebook's page those that the executed notebook holds.
+    Figures, tables and captions are read from `folder`; rendered: why others are missing. The report holds no images
+    but these figures, a notebook's page those of the executed notebook.
     """
     runs = [Run(job, provenance.read(job)) for job in jobs if job.done and job.stage != MADE_HERE]
     shutil.rmtree(folder / "notebooks", ignore_errors=True)
@@ -148,17 +160,17 @@ def _context(
 
 
 def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[tuple[str, str, str]]:
-    """What the report opens with: a name, a number, and a line about it."""
+    """The facts at the top of the report: each a name, a number and a line about it."""
     tested = figures_data.tested(data.scores)
-    asked = tested.drop_duplicates(["dataset", "image_id", "question_id"])
+    questions = tested.drop_duplicates(["dataset", "image_id", "question_id"])
     names = figures_data.datasets(tested)
-    images = asked.drop_duplicates(["dataset", "image_id"]).groupby("dataset").size()[names]
+    images = questions.drop_duplicates(["dataset", "image_id"]).groupby("dataset").size()[names]
     longest = sorted(stages(runs), key=lambda row: -row["seconds"])[:3]
     rows = [
         ("Runs", f"{len(runs)}", "and this report" if len(runs) == planned else f"of {planned} planned"),
         ("Seeds", f"{len(study.seeds)}", f"a regime; {len(study.regimes)} regimes, {len(study.inference)} rungs"),
         ("Test images", f"{images.sum():,}", ", ".join(f"{name} {n:,}" for name, n in images.items())),
-        ("Test questions", f"{len(asked):,}", f"{len(tested):,} scored answers"),
+        ("Test questions", f"{len(questions):,}", f"{len(tested):,} scored answers"),
     ]
     if runs:
         span = (max(run.ended for run in runs) - min(run.started for run in runs)).total_seconds()
@@ -178,13 +190,13 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
 
 
 def _verdicts(claims: pd.DataFrame) -> list[tuple[str, int]]:
-    """How many claims have each verdict, in the order of MARKS."""
+    """The number of claims with each verdict, in the order of MARKS."""
     counts = Counter() if claims.empty else Counter(claims["verdict"])
     return [(verdict, counts[verdict]) for verdict in [*MARKS, *sorted(set(counts) - set(MARKS))] if counts[verdict]]
 
 
 def claims(study: Study, data: StudyData) -> list[tuple[str, list[dict]]]:
-    """The claims by data set, the study's first one first: each a row of claims.csv, `ours` with its interval."""
+    """The claims by data set, in the study's order: rows of claims.csv with `ours`, the estimate and its interval."""
     parts: dict[str, list[dict]] = {}
     for row in data.claims.to_dict("records"):
         _, _, name = row["id"].partition("/")
@@ -193,8 +205,8 @@ def claims(study: Study, data: StudyData) -> list[tuple[str, list[dict]]]:
     return list(parts.items())
 
 
-def figure(folder: Path, entry) -> dict[str, Any]:
-    """A figure's number, title, picture, alternative text, and caption in parts."""
+def figure(folder: Path, entry: figures.Entry) -> dict[str, Any]:
+    """A figure's number, title, picture, alternative text and caption in parts."""
     parts = caption_parts(index.body(folder / f"{entry.name}.md"))
     question = next((text for name, text in parts if name == "Question"), "")
     return {
@@ -208,14 +220,14 @@ def figure(folder: Path, entry) -> dict[str, Any]:
 
 
 def caption_parts(caption: str) -> list[tuple[str, str]]:
-    """A caption "**Question.** … **Method.** …" as (heading, text); one without headings is one part."""
+    """A caption "**Question.** … **Method.** …" as pairs (heading, text); without headings it is one part."""
     before, *rest = re.split(r"\*\*([^*]+)\.\*\* ", caption)
     parts = [("", before.strip())] if before.strip() else []
     return parts + [(name, text.strip()) for name, text in zip(rest[::2], rest[1::2], strict=True)]
 
 
-def table(folder: Path, entry) -> dict[str, Any]:
-    """A table's number, title, caption and rows; that of the claims is shown with the claims."""
+def table(folder: Path, entry: tables.Entry) -> dict[str, Any]:
+    """A table's number, title, caption and rows; the table of claims is shown with the claims."""
     caption, rows = index.caption_and_rows(folder, entry)
     count = max(0, len(rows.splitlines()) - 2)
     return {
@@ -231,7 +243,7 @@ def table(folder: Path, entry) -> dict[str, Any]:
 
 
 def stages(runs: list[Run]) -> list[dict[str, Any]]:
-    """A row a stage, in the order of work: its runs, device time, share of all of it, peak memory and devices."""
+    """One row a stage in the order of work: its runs, device time, share of the total, peak memory and devices."""
     parts: dict[str, list[Run]] = {}
     for run in runs:
         parts.setdefault(run.job.stage, []).append(run)
@@ -250,20 +262,20 @@ def stages(runs: list[Run]) -> list[dict[str, Any]]:
 
 
 def differing(runs: Iterable[Run]) -> list[str]:
-    """Software of which not all runs had the same version."""
-    found: dict[str, Counter] = {}
+    """The software whose version differs between runs."""
+    versions: dict[str, Counter] = {}
     for run in runs:
         for name, version in run.record.get("versions", {}).items():
-            found.setdefault(name, Counter())[version] += 1
+            versions.setdefault(name, Counter())[version] += 1
     return [
         f"{name}: " + ", ".join(f"{version} in {index.plural(n, 'run')}" for version, n in sorted(counts.items()))
-        for name, counts in found.items()
+        for name, counts in versions.items()
         if len(counts) > 1
     ]
 
 
 def _machines(runs: list[Run]) -> list[str]:
-    """On what the runs ran, without the names of the machines, and the code's commit where it is known."""
+    """The machines that the runs used, without their names, and the code's commits if known."""
     known = [run.record["machine"] for run in runs if run.record.get("machine")]
     lines = []
     if known:
@@ -279,6 +291,6 @@ def _machines(runs: list[Run]) -> list[str]:
 
 
 def _parameters(study: Study) -> str:
-    """All parameters as yaml, defaults too; a path of this machine is its last part."""
+    """All parameters as YAML, defaults included; of local paths only the last part."""
     settings = redact.tree(study.model_dump(mode="json", exclude={"root"}))
     return yaml_files.dump(settings)

@@ -248,6 +248,11 @@ def load(path: str | Path) -> Study:
     A relative `path` is looked for here, then in the repository. Relative paths in the file (`path` and `images` of
     data, `id` of a model, `root`) are taken from the file's own folder, links resolved, and are absolute in the result.
     """
+    return parse(read(path), str(path), paths.resolve(path).resolve().parent)
+
+
+def read(path: str | Path) -> dict:
+    """The settings in a params file, as they are written. Raises ParamsError."""
     file = paths.resolve(path)
     if not file.is_file():
         raise ParamsError(
@@ -258,7 +263,7 @@ def load(path: str | Path) -> Study:
     if not isinstance(content, dict):
         got = "an empty file" if content is None else type(content).__name__
         raise ParamsError(f"{path} must hold `name: value` lines, got {got}.")
-    return parse(content, str(path), file.resolve().parent)
+    return content
 
 
 def parse(content: dict, origin: str = "params", folder: Path | None = None) -> Study:

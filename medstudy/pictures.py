@@ -1,4 +1,4 @@
-"""An encoded image that is decoded when it is looked at. Its bytes stay in memory, or in the file that holds them."""
+"""An encoded image that is decoded on demand. Its bytes are in memory, or stay in the file that holds them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from medstudy.errors import DataError
 
 @dataclass(frozen=True)
 class Picture:
-    """The bytes of an image file of any kind that `medstudy.images` reads; `name` is what errors call it."""
+    """The bytes of an image file of any kind that `medstudy.images` reads. name: how errors refer to it."""
 
     data: bytes = field(repr=False)
     name: str
-    limit: int = images.MAX_PIXELS  # height times width at most
+    limit: int = images.MAX_PIXELS  # maximum of height times width
 
     @classmethod
     def of(cls, image: Image.Image, name: str) -> Picture:
@@ -32,7 +32,7 @@ class Picture:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the encoded bytes, in hex."""
+        """SHA-256 of the encoded bytes, in hex."""
         return hashlib.sha256(self.data).hexdigest()
 
     @property
@@ -54,34 +54,34 @@ class Picture:
 
 
 class StoredPicture(Picture):
-    """A picture whose bytes are a part of a file, read whenever they are asked for; nothing of them is kept.
+    """A picture whose bytes are part of a file. They are read at each use and never kept.
 
-    Its hash and its (height, width) are known without reading. It travels to other processes as a path and two numbers.
+    Its hash and (height, width) are known without reading. Pickled, it is only a path and a few numbers.
     """
 
     def __init__(self, file: Path, start: int, length: int, name: str, sha256: str, size: tuple[int, int]):
         vars(self).update(file=file, start=start, length=length, name=name, sha256=sha256, _size=size,
-                          limit=max(images.MAX_PIXELS, size[0] * size[1]))  # fmt: skip
+                          limit=max(images.MAX_PIXELS, size[0] * size[1]))
 
     @property
     def data(self) -> bytes:
-        """The encoded bytes. Raises DataError when the file is gone or cut short."""
+        """The encoded bytes. Raises DataError if the file is missing or truncated."""
         try:
             with open(self.file, "rb") as stream:
                 stream.seek(self.start)
-                found = stream.read(self.length)
+                content = stream.read(self.length)
         except OSError as error:
-            raise DataError(f"{self.name} is kept in {self.file}, but: {error.strerror}. Run its data job.") from error
-        if len(found) < self.length:
-            raise DataError(f"{self.name} is kept in {self.file}, which is cut short. Run its data job again.")
-        return found
+            raise DataError(f"{self.name} must be in {self.file}, but: {error.strerror}. Run its data job.") from error
+        if len(content) < self.length:
+            raise DataError(f"{self.name} must be in {self.file}, but this is truncated. Run its data job again.")
+        return content
 
 
 def array(image: Image.Image | Picture) -> np.ndarray:
-    """[height, width, 3] uint8 of an example's image, decoded if it is a stored one. Raises ImageError."""
+    """An example's image as [height, width, 3] uint8, decoded if it is encoded. Raises ImageError."""
     return image.pixels() if isinstance(image, Picture) else np.asarray(image)
 
 
 def pil(image: Image.Image | Picture) -> Image.Image:
-    """An example's image as a PIL image, decoded if it is a stored one."""
+    """An example's image as a PIL image, decoded if it is encoded."""
     return Image.fromarray(image.pixels()) if isinstance(image, Picture) else image

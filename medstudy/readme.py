@@ -1,4 +1,4 @@
-"""The README's tables, written from files of results: no number in them is typed by hand."""
+"""The README's tables, written from result files, so that none of their numbers is typed by hand."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ SHOWN = {"06_resolution_curves": "Score against inference resolution, one line p
 
 
 def update(study: Study, readme: Path = paths.ROOT / "README.md") -> Path:
-    """Put the study's results into the README. Raises RunError without marks or results."""
+    """Write the study's results into the README. Raises RunError without marks or results."""
     if study.models:
         raise RunError(f"The README shows the results of one model, but {study.study} has {len(study.models)}.")
     return replace("results", results(study.figures, paths.ROOT), readme)
 
 
 def replace(name: str, content: str, readme: Path = paths.ROOT / "README.md") -> Path:
-    """Replace what stands between the marks of that name. Raises RunError where there are none."""
+    """Replace the text between the marks of this name. Raises RunError without marks."""
     text, (begin, end) = readme.read_text(encoding="utf-8"), marks(name)
     if text.count(begin) != 1 or text.count(end) != 1:
-        raise RunError(f"{readme.name} needs one {begin} and one {end}; put them around the {name}.")
+        raise RunError(f"{readme.name} needs one {begin} and one {end}. Put them around the {name}.")
     before, rest = text.split(begin)
     readme.write_text(f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}", encoding="utf-8")
     return readme

@@ -36,6 +36,11 @@ class Question:
     set_id: str | None = None
     tags: tuple[str, ...] = ()
 
+    @classmethod
+    def closed(cls, id: str, text: str, yes: bool, task: str, detail_px: float | None = None) -> Question:
+        """A question whose answer is yes or no."""
+        return cls(id, text, "yes" if yes else "no", "closed", task, detail_px=detail_px)
+
 
 @dataclass(frozen=True)
 class Shot:

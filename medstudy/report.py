@@ -1,4 +1,4 @@
-"""What a study's figures are made from, how long it took, and the claims as they end on the terminal."""
+"""A study's report: its data gathered from runs, its figures and tables made and published, its claims printed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from medstudy.figures.saving import Rendered
 from medstudy.params import Study
 
 INSTALLED = paths.ROOT / ".venv" / "install.json"  # written by the Makefile
-KEPT = "rendered.json"  # in the folder of a job that draws: title, caption and files of each, or why there is none
+KEPT = "rendered.json"  # in the folder of a figure or table job: title, caption and files of each, or why it is missing
 COLUMNS = {"id": "id", "claim": "claim", "source_value": "source", "estimate": "ours", "verdict": "verdict"}
 
 
 def study_data(study: Study, claimed: bool = True) -> StudyData:
-    """Everything that the figures and tables read. Raises RunError naming a job that is not complete.
+    """Everything that figures and tables use. Raises RunError naming a job that is not complete.
 
-    claimed: with the claims, which figures do not need.
+    claimed: include the claims, which figures do not need.
     """
     stages = by_stage(study)
     images = {
@@ -53,7 +53,7 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
 
 
 def _facts(study: Study, trained: grid.Job) -> dict:
-    """The study in words and numbers, for captions and the index."""
+    """Facts of the study for captions and pages."""
     return {
         "name": study.title,
         "command": f"python -m medstudy run params/{study.study}.yaml",
@@ -63,22 +63,22 @@ def _facts(study: Study, trained: grid.Job) -> dict:
         "seed": study.intervals.seed,
         "parameters": _size(study, trained.dir / "checkpoint"),
         "training": study.training.model_dump(),
-        "data_versions": {datasets.label(one): f"version {datasets.version(one)}" for one in study.datasets},
+        "data_versions": {datasets.label(item): f"version {datasets.version(item)}" for item in study.datasets},
         "versions": provenance.versions(),
     } | ({} if study.model.id == "base" else {"model": redact.last(study.model.id)})
 
 
 def _size(study: Study, folder: Path) -> int:
-    """The number of the model's weights; adapters alone are not the model."""
+    """The model's number of parameters; a checkpoint of adapters does not hold all of them."""
     if study.training.lora:
-        from medstudy import models  # torch and transformers: a report of a study without adapters needs neither
+        from medstudy import models  # loads torch and transformers, which only a study with adapters needs here
 
         return sum(weight.numel() for weight in models.sketch(study.model).model.parameters())
     return sum(parameters(file) for file in folder.glob("*.safetensors"))
 
 
 def parameters(file: Path) -> int:
-    """The number of weights in a safetensors file, from its header."""
+    """The number of parameters in a safetensors file, from its header."""
     with safe_open(file, framework="np") as weights:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
 
@@ -89,7 +89,7 @@ def claims_file(study: Study) -> Path:
 
 
 def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
-    """The claims of each data set of the study, from scores and the training logs."""
+    """The claims for each data set of the study, from scores and training logs."""
     stages = by_stage(study)
     training = grid.gather(complete(stages["train"]), "training.parquet")
     names = {"low": study.low, "level": study.intervals.confidence, "seed": study.intervals.seed}
@@ -98,53 +98,53 @@ def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaks(stages: dict[str, list[grid.Job]]) -> pd.DataFrame:
-    """`leakage.overview` of the study, of which the leaks were allowed."""
+    """`leakage.overview` of the study."""
     return grid.gather(complete(stages["leakage"]), "leaks.parquet")
 
 
 def draw(study: Study, job: grid.Job) -> Rendered:
     """Draw the figure of a job into its folder."""
-    made = figures.render(job.parameters["element"], study_data(study, claimed=False), job.dir)
-    keep([made], job)
-    return made
+    figure = figures.render(job.parameters["element"], study_data(study, claimed=False), job.dir)
+    keep([figure], job)
+    return figure
 
 
 def tabulate(study: Study, job: grid.Job) -> list[Rendered]:
     """Write every table into the folder of the job."""
-    made = tables.render_all(study_data(study), job.dir)
-    keep(made, job)
-    return made
+    rendered = tables.render_all(study_data(study), job.dir)
+    keep(rendered, job)
+    return rendered
 
 
 def publish(study: Study) -> list[Rendered]:
-    """Put figures, tables and claims together in figures/STUDY, with the pages to read them on; in reading order."""
-    stages, made = by_stage(study), []
+    """Collect figures, tables and claims in figures/STUDY and write the pages that show them; in reading order."""
+    stages, rendered = by_stage(study), []
     for job in complete([*stages["figure"], *stages["tables"]]):
         for item in kept(job):
             files = [study.figures / file.relative_to(job.dir) for file in item.files]
             for source, target in zip(item.files, files, strict=True):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
-            made.append(replace(item, files=tuple(files)))
+            rendered.append(replace(item, files=tuple(files)))
     shutil.copyfile(claims_file(study), study.figures / "claims.csv")
     data = study_data(study)
     index.write(data, study.figures)
-    from medstudy import page  # it reads checkpoints' cards, and with them torch, which figures can do without
+    from medstudy import page  # loads torch through the model card, which figures do not need
 
-    page.write(study, data, made, grid.plan(study), study.figures)
-    return made
+    page.write(study, data, rendered, grid.plan(study), study.figures)
+    return rendered
 
 
 def kept(job: grid.Job) -> list[Rendered]:
-    """What a complete job of figures or tables made."""
+    """What a complete figure or table job rendered."""
     items = json.loads((job.dir / KEPT).read_text(encoding="utf-8"))
     return [Rendered(**item | {"files": tuple(job.dir / name for name in item["files"])}) for item in items]
 
 
-def keep(made: Iterable[Rendered], job: grid.Job) -> None:
-    """What became of each figure or table, for the report."""
-    kept = [asdict(item) | {"files": [str(file.relative_to(job.dir)) for file in item.files]} for item in made]
-    (job.dir / KEPT).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+def keep(rendered: Iterable[Rendered], job: grid.Job) -> None:
+    """Record in the job's folder what it rendered, for the report."""
+    items = [asdict(item) | {"files": [str(file.relative_to(job.dir)) for file in item.files]} for item in rendered]
+    (job.dir / KEPT).write_text(json.dumps(items, indent=1) + "\n", encoding="utf-8")
 
 
 def by_stage(study: Study) -> dict[str, list[grid.Job]]:
@@ -154,7 +154,7 @@ def by_stage(study: Study) -> dict[str, list[grid.Job]]:
 
 
 def complete(jobs: list[grid.Job]) -> list[grid.Job]:
-    """The same jobs. Raises RunError naming the first that is not complete."""
+    """These jobs. Raises RunError naming the first that is not complete."""
     for job in jobs:
         if not job.done:
             raise RunError(f"{job.name} is not complete: there is no {job.record}. Run the study first.")
@@ -162,8 +162,7 @@ def complete(jobs: list[grid.Job]) -> list[grid.Job]:
 
 
 def timing(study: Study) -> pd.DataFrame:
-    """stage, seconds: installation, the work of each stage summed over its jobs (which run side by side), and the
-    wall clock from the first job to the last."""
+    """Columns stage, seconds: of the installation, of each stage (the sum over its jobs), and by the wall clock."""
     rows = [("install", json.loads(INSTALLED.read_text())["seconds"])] if INSTALLED.is_file() else []
     rows += [(stage, sum(provenance.read(job)["seconds"] for job in jobs)) for stage, jobs in by_stage(study).items()]
     wall = wall_clock.read(study)
@@ -172,7 +171,7 @@ def timing(study: Study) -> pd.DataFrame:
 
 
 def finish(study: Study) -> Path:
-    """Write timing.csv beside the figures, when every job is complete."""
+    """Write timing.csv next to the figures. Raises RunError if a job is not complete."""
     for jobs in by_stage(study).values():
         complete(jobs)
     file = study.figures / "timing.csv"
@@ -182,12 +181,12 @@ def finish(study: Study) -> Path:
 
 
 def show(study: Study, console: Console, short: bool = False) -> None:
-    """Print the claims, the time, and where to look; short: a line a claim. Raises RunError when it has not run."""
+    """Print the claims, the time and where the report is; short: one line a claim. Raises RunError without claims."""
     file = study.figures / "claims.csv"
     if not file.is_file():
         raise RunError(f"{study.title} has no claims yet: there is no {file}. Run the study first.")
-    made = pd.read_csv(file), study.intervals.confidence
-    console.print(claims_lines(*made, console.width) if short else claims_table(*made))
+    table, confidence = pd.read_csv(file), study.intervals.confidence
+    console.print(claims_lines(table, confidence, console.width) if short else claims_table(table, confidence))
     times = study.figures / "timing.csv"
     if times.is_file():
         console.print(_sentence(pd.read_csv(times)), highlight=False)
@@ -197,19 +196,19 @@ def show(study: Study, console: Console, short: bool = False) -> None:
 
 
 def claims_lines(claims: pd.DataFrame, confidence: float, width: int) -> Table:
-    """claims.csv for a terminal, a line a claim: its text is cut to the width."""
+    """claims.csv for a terminal, one line a claim, its text cut to the width."""
     title = f"Claims, with {100 * confidence:g} % intervals"
     table = Table("id", "ours", "verdict", "claim", title=title, title_justify="left", box=None, pad_edge=False)
     rows = [(row["id"], _interval(row).replace("\n", " "), row["verdict"], row["claim"])
             for row in claims.to_dict("records")]  # fmt: skip
-    taken = sum(max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[:3])
+    used = sum(max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[:3])  # width of other columns
     for *cells, claim in rows:
-        table.add_row(*cells, textwrap.shorten(claim, max(width - taken, 12), placeholder="…"))
+        table.add_row(*cells, textwrap.shorten(claim, max(width - used, 12), placeholder="…"))
     return table
 
 
 def claims_table(claims: pd.DataFrame, confidence: float) -> Table:
-    """claims.csv for a terminal: one row a claim, our estimate with its interval."""
+    """claims.csv for a terminal, one row a claim, our estimate with its interval."""
     table = Table(title=f"Claims, with {100 * confidence:g} % intervals", title_justify="left", show_lines=True)
     for column, heading in COLUMNS.items():
         table.add_column(heading, no_wrap=column in ("id", "verdict"), min_width=16 if column == "estimate" else None)
@@ -230,7 +229,7 @@ def _signed(x: float) -> str:
     return f"{value:+.2f}" if value else "0.00"
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     return "–" if pd.isna(value) else str(value)
 
 

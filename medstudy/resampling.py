@@ -1,8 +1,9 @@
-"""Draws of many means at once, for what is not a mean: robustness over the ladder, the worst of many.
+"""Joint draws of many means, for statistics that are not means: robustness over the ladder, the worst of many cells.
 
-Images are resampled with multinomial weights (all their questions, regimes and rungs together, so pairing
-is kept). Three seeds are too few to resample: their deviations, shrunk to the part that is training noise and
-not image noise, enter with t-distributed weights of S - 1 degrees of freedom, as in `medstudy.intervals`.
+A cluster bootstrap (Davison and Hinkley 1997, section 3.8): images are resampled with multinomial weights, all their
+questions, regimes and rungs together, so pairing is kept. Departure: three seeds are too few to resample. Their
+deviations, shrunk to the part that is training noise and not image noise, enter with t-distributed weights of S - 1
+degrees of freedom, as in `intervals`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from medstudy.intervals import coded
 
 @dataclass(frozen=True)
 class Draws:
-    """Means of K cells and their B draws: labels [K], means [K], draws [B, K]."""
+    """Means of K cells and B joint draws of them: labels [K], means [K], draws [B, K]."""
 
     labels: list[tuple]
     means: np.ndarray
@@ -29,59 +30,70 @@ class Draws:
     n_images: int
     n_seeds: int
 
-    def of(self, *label) -> int:
+    def of(self, *label: object) -> int:
         """The index of the cell with this label."""
         return self.labels.index(label)
 
 
-def draw_means(scores: pd.DataFrame, by: Sequence[str], value: str = "score", n: int = 2000,
-               seed: int = 0) -> Draws:
-    """The mean of every cell of `by`, and n draws of all of them together.
+def draw_means(
+    scores: pd.DataFrame, by: Sequence[str], value: str = "score", n: int = 2000, seed: int = 0
+) -> Draws:
+    """The mean of every cell of `by`, and n joint draws of all of them.
 
-    Every cell must have been answered for the same images, by the same number of seeds.
+    Every cell must hold answers of every seed. Raises DataError otherwise.
     """
     rows = coded(scores, value)
     image, run = (np.unique(rows[c], return_inverse=True)[1] for c in ("image", "run"))
     cells = rows.groupby(list(by), sort=True, observed=True)
     cell, labels = cells.ngroup().to_numpy(), [key if isinstance(key, tuple) else (key,) for key in cells.size().index]
+    # sums and counts of the scores in each image x seed x cell
     shape = (image.max() + 1, run.max() + 1, len(labels))
     where = np.ravel_multi_index((image, run, cell), shape)
     sums = np.bincount(where, rows["value"], np.prod(shape)).reshape(shape)
     counts = np.bincount(where, minlength=np.prod(shape)).reshape(shape).astype(float)
     if not counts.sum(axis=0).all():
-        raise DataError(f"draws need every cell of {list(by)} answered by every seed; "
-                        f"{int((counts.sum(axis=0) == 0).sum())} of {shape[1] * shape[2]} have no answer")
+        raise DataError(
+            f"Draws need an answer of every seed in every cell of {list(by)}, but "
+            f"{int((counts.sum(axis=0) == 0).sum())} of {shape[1] * shape[2]} have none."
+        )
+    # resample images: each draw weighs them, then takes the mean of each cell
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(shape[0], np.full(shape[0], 1 / shape[0]), size=n).astype(float)
     totals, sizes = weights @ sums.sum(axis=1), weights @ counts.sum(axis=1)
     means = sums.sum(axis=(0, 1)) / counts.sum(axis=(0, 1))
+    # a draw that leaves a cell without images keeps its mean
     images = np.divide(totals, sizes, out=np.tile(means, (n, 1)), where=sizes > 0)
     draws = np.clip(images + _seed_noise(sums, counts, means, n, rng), 0, 1)
     return Draws(labels, means, draws, int(rows["question"].nunique()), shape[0], shape[1])
 
 
-def _seed_noise(sums, counts, means, n: int, rng) -> np.ndarray:
-    """[n, K] draws of the training noise in the means of K cells; 0 when there is one seed."""
+def _seed_noise(
+    sums: np.ndarray, counts: np.ndarray, means: np.ndarray, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """[n, K] draws of the training noise in the means of K cells, from sums and counts [I, S, K]; 0 with one seed."""
     n_images, n_seeds, _ = sums.shape
     if n_seeds < 2 or n_images < 2:
         return np.zeros((n, len(means)))
+    # deviation of each seed from the mean, and the noise in it that comes from images
     deviation = sums.sum(axis=0) / counts.sum(axis=0) - means  # [S, K]
     table = (sums - means * counts) / counts.mean(axis=(0, 1))  # [I, S, K]
     rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean(axis=(0, 1))
     noise = (rest**2).sum(axis=(0, 1)) / ((n_images - 1) * (n_seeds - 1)) / n_images
-    seen = deviation.var(axis=0, ddof=1)
-    share = np.sqrt(np.clip(1 - np.divide(noise, seen, out=np.ones_like(seen), where=seen > 0), 0, 1))
+    # the part of the observed variance that is training noise
+    observed = deviation.var(axis=0, ddof=1)
+    share = np.sqrt(np.clip(1 - np.divide(noise, observed, out=np.ones_like(observed), where=observed > 0), 0, 1))
+    # t-distributed weights: normal ones over the square root of a chi-squared one
     weights = rng.normal(size=(n, n_seeds)) / np.sqrt(n_seeds * (n_seeds - 1))
     weights /= np.sqrt(rng.chisquare(n_seeds - 1, size=(n, 1)) / (n_seeds - 1))
     return weights @ (share * deviation)
 
 
-def simultaneous(estimates: np.ndarray, draws: np.ndarray,
-                 level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper ends [K] that hold for all K estimates together, by the largest studentised deviation.
+def simultaneous(estimates: np.ndarray, draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Simultaneous lower and upper ends [K] of K estimates: the max-t method (Westfall and Young 1993), two-sided.
 
-    The smallest (or largest) of the lower and of the upper ends is then an interval for the smallest
-    (largest) of the true values: what is needed when the worst of many is picked after seeing them.
+    The smallest (largest) lower end and the smallest (largest) upper end form an interval for the smallest (largest)
+    true value, which is needed when the worst of many is picked after seeing them. Departure: draws are of means, not
+    of test statistics under the null hypothesis.
     """
     size = np.maximum(draws.std(axis=0, ddof=1), 1e-12)
     width = np.quantile(np.abs((draws - estimates) / size).max(axis=1), level) * size
@@ -89,7 +101,10 @@ def simultaneous(estimates: np.ndarray, draws: np.ndarray,
 
 
 def bias_corrected(estimate: float, draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Efron's bias-corrected percentile interval (https://doi.org/10.2307/2289144), NaN draws left out."""
+    """Efron's bias-corrected percentile interval (1987, https://doi.org/10.2307/2289144).
+
+    Departures: no acceleration constant, NaN draws are left out, and the interval always holds the estimate.
+    """
     draws = draws[~np.isnan(draws)]
     if np.isnan(estimate) or not len(draws):
         return float("nan"), float("nan")
@@ -100,10 +115,8 @@ def bias_corrected(estimate: float, draws: np.ndarray, level: float = 0.95) -> t
     return float(min(low, estimate)), float(max(high, estimate))
 
 
-# Robustness over the resolution ladder, as in Res-Bench (https://arxiv.org/abs/2510.16926)
-
 def spearman(curves: np.ndarray) -> np.ndarray:
-    """[..., R] scores by ascending resolution -> rank correlation with resolution; NaN for a flat curve."""
+    """Rank correlation of scores [..., R] with their rung, in ascending resolution: [..., R] -> [...]; NaN if flat."""
     ranks = stats.rankdata(curves, axis=-1)
     rungs = np.arange(1, curves.shape[-1] + 1)
     ranks, rungs = ranks - ranks.mean(axis=-1, keepdims=True), rungs - rungs.mean()
@@ -112,30 +125,33 @@ def spearman(curves: np.ndarray) -> np.ndarray:
 
 
 def ace(curves: np.ndarray) -> np.ndarray:
-    """Absolute continuous error: the sum of |s(i+1) - s(i)| along the ladder, [..., R] -> [...]."""
+    """Absolute continuous error of Res-Bench (arXiv 2510.16926): sum of |s(i+1) - s(i)|, [..., R] -> [...]."""
     return np.abs(np.diff(curves, axis=-1)).sum(axis=-1)
 
 
 def rce(curves: np.ndarray) -> np.ndarray:
-    """Relative continuous error: ACE over the ladder's mean score, 0 where that is 0."""
+    """Relative continuous error of Res-Bench: ACE divided by the ladder's mean score; 0 if that is 0."""
     mean = curves.mean(axis=-1)
     return np.divide(ace(curves), mean, out=np.zeros_like(mean), where=mean > 0)
 
 
-def robustness(scores: pd.DataFrame, by: Sequence[str] = ("regime",), value: str = "score",
-               level: float = 0.95, n: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Spearman's rho, ACE and RCE of each cell's curve over the inference ladder, with intervals.
+def robustness(
+    scores: pd.DataFrame, by: Sequence[str] = ("regime",), value: str = "score", level: float = 0.95, n: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Spearman's rho, ACE and RCE of each cell's curve over the inference ladder, after Res-Bench (arXiv 2510.16926).
 
-    Pass the ladder only (control "none"); rungs are ordered by `budget_pixels`. ACE adds up noise as if it
-    were change, hence the bias-corrected interval. Columns: by, measure, estimate, low, high and the counts.
+    Departure: each has an interval, which the paper does not give. It is bias-corrected because ACE and RCE add up
+    noise as if it were change. Pass rows without controls; rungs are ordered by `budget_pixels`. Columns: those of
+    `by`, measure, estimate, low, high, n_questions, n_images, n_seeds.
     """
-    out = []
+    rows = []
     for key, part in scores.groupby(list(by), sort=True, observed=True):
         drawn = draw_means(part, ["budget_pixels"], value, n, seed)
         for name, measure in (("spearman", spearman), ("ace", ace), ("rce", rce)):
             estimate = float(measure(drawn.means[None])[0])
             low, high = bias_corrected(estimate, measure(drawn.draws), level)
-            out.append(dict(zip(by, key, strict=True)) | dict(
-                measure=name, estimate=estimate, low=low, high=high, n_questions=drawn.n_questions,
-                n_images=drawn.n_images, n_seeds=drawn.n_seeds))
-    return pd.DataFrame(out)
+            counts = {"n_questions": drawn.n_questions, "n_images": drawn.n_images, "n_seeds": drawn.n_seeds}
+            cell = dict(zip(by, key, strict=True))
+            rows.append(cell | {"measure": name, "estimate": estimate, "low": low, "high": high} | counts)
+    return pd.DataFrame(rows)

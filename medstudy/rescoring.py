@@ -1,19 +1,19 @@
-"""Scores from predictions alone, without a model: of a study, of files of another machine, of other runners' tables.
+"""Scores from existing predictions, without a model: of a study, of another machine, or of another evaluation code.
 
-A file is read by its columns, the first of these that fit:
+A file's format is recognised by its columns; the first that fits wins:
 
-| rows of | columns | questions of kind |
+| written by | columns | kind of question |
 | --- | --- | --- |
-| this package (parquet, jsonl) | `OWN` | as they say |
-| `medstudy export` (jsonl) | medstudy, target, filtered_resps | as they say |
+| this package (parquet, jsonl) | `OWN` | column kind |
+| `medstudy export` (jsonl) | medstudy, target, filtered_resps | column kind |
 | the author's infer_eval.py | question, answer, prediction | closed (yes or no), else open |
 | the same on u-Bench | question, options, correct_letter, question_type, prediction | choice |
 | eval_hussain.py | query, response, image_path, prediction | class |
 | infer_eval_subcellular.py | true_cell_line, true_localizations, raw_prediction | description |
 
-The author's files (https://github.com/cliangyu/med_eval) are named DATASET_MAXPIXELS.jsonl and say nothing else: the
-data set and the rung are taken from the name, and a row without an image's name counts as an image of its own, so that
-intervals are too narrow where images have several questions. Their answers were sampled at temperature 0.2.
+The author's files (https://github.com/cliangyu/med_eval) are named DATASET_MAXPIXELS.jsonl, which gives data set and
+rung. Most name no image, so each row counts as its own image, and intervals are too narrow where images have several
+questions. Their answers were sampled at temperature 0.2.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from medstudy.records import GREEDY
 from medstudy.sources.files import jsonl
 
 AUTHORS = "sampled-0.2"
-OWN = tuple(name for name in scoring.NEEDED if name != "detail_px")  # which most data sets do not know
-FILLED = {  # what a row is taken to be that does not say
+OWN = tuple(name for name in scoring.NEEDED if name != "detail_px")  # unknown for most data sets
+DEFAULTS = {  # values of columns that a file lacks
     "split": "test", "control": "none", "regime": "unknown", "seed": 0, "inference": "unknown", "budget_pixels": 0,
     "decoding": GREEDY, "detail_px": float("nan"), "task": "unknown", "cell_line": None, "model": "unknown",
 }  # fmt: skip
@@ -43,7 +43,7 @@ FILLED = {  # what a row is taken to be that does not say
 
 @dataclass(frozen=True)
 class Format:
-    """Rows of a runner: the columns by which they are known, and one row as that of a prediction."""
+    """A file format: the columns that identify it, and the function that turns its row into a row of predictions."""
 
     columns: tuple[str, ...]
     row: Callable[[dict], dict]
@@ -66,14 +66,14 @@ def _class(row: dict) -> dict:
 
 
 def _description(row: dict) -> dict:
-    named = ", ".join([row["true_cell_line"] or "", *row["true_localizations"]])
-    return {"kind": "description", "question_id": "description", "answer": named, "cell_line": row["true_cell_line"],
+    answer = ", ".join([row["true_cell_line"] or "", *row["true_localizations"]])
+    return {"kind": "description", "question_id": "description", "answer": answer, "cell_line": row["true_cell_line"],
             "localizations": row["true_localizations"], "raw_text": row["raw_prediction"]}  # fmt: skip
 
 
 def _exported(row: dict) -> dict:
-    said = row["filtered_resps"]
-    return row["medstudy"] | {"answer": row["target"], "raw_text": said if isinstance(said, str) else said[0]}
+    text = row["filtered_resps"]
+    return row["medstudy"] | {"answer": row["target"], "raw_text": text if isinstance(text, str) else text[0]}
 
 
 EXPORTED = Format(("medstudy", "target", "filtered_resps"), _exported)
@@ -85,15 +85,16 @@ AUTHOR = (
 )
 
 
-def find(what: Sequence[str | Path]) -> list[Path]:
+def find(places: Sequence[str | Path]) -> list[Path]:
     """The prediction files of params files (their studies' evaluations), folders and files. Raises DataError, RunError.
 
-    A folder stands for every predictions.parquet and every exported file of samples below it.
+    A folder means every predictions.parquet and every exported file of samples below it.
     """
-    files = [file for one in what for file in _files(Path(one))]
+    files = [file for place in places for file in _files(Path(place))]
     if not files:
         raise DataError(
-            f"A folder must hold a predictions.parquet or exported samples, but {', '.join(map(str, what))} has none."
+            f"A folder needs a predictions.parquet or exported samples below it, but {', '.join(map(str, places))} has "
+            "none."
         )
     return files
 
@@ -117,45 +118,45 @@ def _of_study(file: Path) -> list[Path]:
 
 
 def read(file: Path) -> pd.DataFrame:
-    """One row a question as `scoring.score` takes them; see the module's table. Raises DataError."""
+    """Predictions for `scoring.score`, one row a question, from a file of any format above. Raises DataError."""
     table = _loaded(file)
     if set(OWN) <= set(table):
         return _filled(table, {})
-    fitting = [one for one in (EXPORTED, *AUTHOR) if set(one.columns) <= set(table)]
-    if not fitting:
-        known = "; ".join(", ".join(columns) for columns in (OWN, *(one.columns for one in (EXPORTED, *AUTHOR))))
+    format = next((format for format in (EXPORTED, *AUTHOR) if set(format.columns) <= set(table)), None)
+    if format is None:
+        known = "; ".join(", ".join(columns) for columns in (OWN, *(format.columns for format in (EXPORTED, *AUTHOR))))
         raise DataError(
-            f"Predictions are known by their columns, but {file} has {', '.join(map(str, table)) or 'none'}. Name them "
-            f"as one of: {known}."
+            f"Predictions are recognised by their columns, but {file} has {', '.join(map(str, table)) or 'none'}. "
+            f"Rename them to one of: {known}."
         )
-    made = pd.DataFrame([_row(fitting[0], row, f"{file} row {number}") for number, row in
-                         enumerate(table.to_dict("records"), 1)])  # fmt: skip
-    return _filled(made, {} if fitting[0] is EXPORTED else _named(file) | {"decoding": AUTHORS})
+    records = enumerate(table.to_dict("records"), 1)
+    rows = pd.DataFrame([_row(format, row, f"{file} row {number}") for number, row in records])
+    return _filled(rows, {} if format is EXPORTED else _from_name(file) | {"decoding": AUTHORS})
 
 
 def _row(format: Format, row: dict, where: str) -> dict:
-    """A runner's row as that of a prediction. Raises DataError for values of other kinds than the runner's."""
+    """A row of another format as a row of predictions. Raises DataError for values that the format does not allow."""
     try:
         return format.row(row)
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         names = ", ".join(format.columns)
-        raise DataError(f"{where} has the columns {names}, but not values of their kinds ({error}).") from error
+        raise DataError(f"{where} has the columns {names}, but values of other types ({error}).") from error
 
 
 def _loaded(file: Path) -> pd.DataFrame:
     if file.suffix != ".parquet":
         rows = list(jsonl(file))
         if wrong := [row for row in rows if not isinstance(row, dict)]:
-            raise DataError(f"A row of predictions is an object of column: value, but {file} has {wrong[0]!r:.60}.")
+            raise DataError(f"Each line of predictions is a JSON object, but {file} has {wrong[0]!r:.60}.")
         return pd.DataFrame(rows)
     try:
         return pd.read_parquet(file)
-    except (OSError, ValueError) as error:  # pyarrow's own are of both kinds
-        raise DataError(f"{file} cannot be read as parquet ({error}). Is the path right, the file whole?") from error
+    except (OSError, ValueError) as error:  # pyarrow raises both
+        raise DataError(f"{file} cannot be read as parquet ({error}). Check the path, or copy it again.") from error
 
 
-def _named(file: Path) -> dict:
-    """What the author's name for a file says: DATASET_MAXPIXELS.jsonl."""
+def _from_name(file: Path) -> dict:
+    """Data set and rung from the author's file name, DATASET_MAXPIXELS.jsonl."""
     dataset, _, pixels = file.stem.rpartition("_")
     if not (dataset and pixels.isdigit()):
         return {"dataset": file.stem}
@@ -164,7 +165,7 @@ def _named(file: Path) -> dict:
 
 def _filled(rows: pd.DataFrame, known: dict) -> pd.DataFrame:
     """The rows with every column that scores and tables need."""
-    rows = rows.assign(**{name: value for name, value in (FILLED | known).items() if name not in rows})
+    rows = rows.assign(**{name: value for name, value in (DEFAULTS | known).items() if name not in rows})
     if "image_id" not in rows:
         rows["image_id"] = [f"row {number}" for number in range(1, len(rows) + 1)]
     for name in ("options", "localizations"):
@@ -172,26 +173,22 @@ def _filled(rows: pd.DataFrame, known: dict) -> pd.DataFrame:
     return rows if "group" in rows else rows.assign(group=rows["image_id"])
 
 
-def _listed(value) -> list:
-    """A list of texts, also where a row has none or holds it as JSON. Raises DataError."""
-    found = value
+def _listed(value: object) -> list[str]:
+    """A list of texts, from a list, its JSON, or a missing value. Raises DataError."""
     if isinstance(value, str):
         try:
-            found = json.loads(value)
+            value = json.loads(value)
         except ValueError as error:
-            raise DataError(f"A list in a file of predictions is a list or its JSON, got {value!r:.60}.") from error
-    if found is None or found is pd.NA or isinstance(found, float):
+            raise DataError(f"Options and localizations are a list or its JSON, got {value!r:.60}.") from error
+    if value is None or value is pd.NA or isinstance(value, float):
         return []
-    if not isinstance(found, (list, tuple, np.ndarray)):
-        raise DataError(f"Options and localizations are lists of texts, got {found!r:.60}.")
-    return [str(one) for one in found]
+    if not isinstance(value, (list, tuple, np.ndarray)):
+        raise DataError(f"Options and localizations are lists of texts, got {value!r:.60}.")
+    return list(map(str, value))
 
 
 def rescore(files: Sequence[Path], level: float = 0.95) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores of the predictions of all files, one row a question, and the table of `author_mode` for each model.
-
-    Raises DataError.
-    """
+    """The scores of all files, one row a question, and the table of `author_mode` for each model. Raises DataError."""
     scores = scoring.score(pd.concat([read(file) for file in files], ignore_index=True))
     plain = scores[(scores["split"] == "test") & (scores["control"] == "none")]
     tables = [author_mode.table(rows, level).assign(model=model) for model, rows in plain.groupby("model", sort=True)]
@@ -200,7 +197,7 @@ def rescore(files: Sequence[Path], level: float = 0.95) -> tuple[pd.DataFrame, p
 
 
 def write(scores: pd.DataFrame, table: pd.DataFrame, out: Path) -> list[Path]:
-    """scores.parquet and author_scores.csv in the folder `out`."""
+    """Write scores.parquet and author_scores.csv into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     files = [out / "scores.parquet", out / "author_scores.csv"]
     scores.to_parquet(files[0])
@@ -209,7 +206,7 @@ def write(scores: pd.DataFrame, table: pd.DataFrame, out: Path) -> list[Path]:
 
 
 def printed(table: pd.DataFrame) -> Table:
-    """The table for a terminal: every number with its interval, and a dash where the answers were not asked for."""
+    """The table for a terminal: every number with its interval, a dash if there are no answers for it."""
     names = [name.removesuffix("_pct") for name in author_mode.COLUMNS]
     shown = Table("model, data\ntrained, shown", "metric", *names, "n")
     for row in table.to_dict("records"):

@@ -1,9 +1,9 @@
 """How long a job takes: seconds = overhead + turns · c + FLOPs / rate, with numbers from one of four sources.
 
-measured: fitted to the finished jobs of the study; of several kinds of devices, to those of the one that did most.
-rated: on a GPU, from its own matrix rate and bandwidth (`medstudy.device_rate`), and an assumed share of that rate.
-calibrated: some twenty seconds of the real architecture with random weights on noise, on this machine.
-stated: a sustained rate given by the user, or by the study for the device that it is meant for.
+measured: fitted to finished jobs of the study, all on the kind of device that did most of them.
+rated: from the GPU's own matrix rate and bandwidth (`medstudy.device_rate`), and an assumed share of that rate.
+calibrated: about twenty seconds of the real architecture with random weights on noise, on this machine.
+stated: a sustained rate given by the user, or by the study for its intended device.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from scipy.optimize import nnls
 
 from medstudy import batches, device_rate, evaluation, memory, models, provenance, training
 from medstudy.batches import planned
-from medstudy.demand import Counter, trainable
+from medstudy.demand import Counter, Demand, trainable
 from medstudy.errors import ParamsError
-from medstudy.models.family import home
+from medstudy.grid import Job
+from medstudy.models.family import Family, home
 from medstudy.params import Optimisation, Study
 from medstudy.records import Example
-from medstudy.resolution import Shown
+from medstudy.resolution import Control, Shown, Training
 from medstudy.shelf import Shelf
 from medstudy.supply import Supply
 
-OVERHEAD_SECONDS = 1.0  # of a job whose overhead nobody measured: loading model and data, an assumption
-LAYER_SECONDS = 0.001  # of a turn, a layer: launching its kernels one by one, an assumption beside a stated rate
-PASS_FLOPS = {"cpu": 2e10, "cuda": 1e14}  # of the largest calibrated pass: a second on a slow device
-RATE_SHARE = 0.5  # of a GPU's matrix rate that passes reach, an assumption until jobs have finished
-FREE_SHARE = 0.5  # of the free memory that a calibration may take
-DESIGNS = 4  # evaluations that differ in what they ask for, for a fit of three numbers
-ROUNDS, ANSWERED = 4, 2  # times that each calibrated training pass, and each evaluation, is run
-TOKENS = (1, 9)  # new tokens of the two calibrated evaluations
+OVERHEAD_SECONDS = 1.0  # assumed for loading model and data where no overhead was measured
+LAYER_SECONDS = 0.001  # assumed for launching the kernels of one layer in one turn, where only a rate is known
+PASS_FLOPS = {"cpu": 2e10, "cuda": 1e14}  # limit of a calibrated pass: a second on a slow device
+RATE_SHARE = 0.5  # share of a GPU's matrix rate that passes are assumed to reach until jobs have finished
+FREE_SHARE = 0.5  # share of the free memory that a calibration may take
+DESIGNS = 4  # evaluations of different work that a fit of three numbers needs
+ROUNDS, ANSWERED = 4, 2  # runs of each calibrated training pass, and of each calibrated evaluation
+TOKENS = (1, 9)  # new tokens in the two calibrated evaluations
 
 
 @dataclass(frozen=True)
 class Pace:
-    """overhead: seconds a job; turn: seconds a pass or decoded token; rate: FLOP/s, infinite when it did not show."""
+    """overhead: seconds a job. turn: seconds a pass or decoded token. rate: FLOP/s, infinite if FLOPs had no effect."""
 
     overhead: float
     turn: float
@@ -58,7 +59,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Speed:
-    """The pace of each stage, its source (measured, rated, calibrated or stated), and on what it rests in words."""
+    """The pace of each stage, its source (measured, rated, calibrated or stated), and its basis in words."""
 
     train: Pace
     evaluate: Pace
@@ -66,27 +67,29 @@ class Speed:
     basis: str
 
 
-def of(study: Study, counter: Counter, demands: list[tuple], data: dict, tflops: float | None) -> Speed:
-    """The best source there is, unless `tflops` is given; the study's own rate before the device's.
+def of(
+    study: Study, counter: Counter, demands: Sequence[tuple[Job, Demand]], data: dict[str, list[Example]],
+    tflops: float | None,
+) -> Speed:
+    """`tflops` if given, else the first that applies: finished jobs, the study's own rate, this GPU, a calibration.
 
-    demands: (job, Demand) of every job with a model; data: the examples of each split. Raises ParamsError when only the
-    user can tell.
+    demands: every job with a model. data: the examples of each split. Raises ParamsError if the user must give a rate.
     """
     if tflops is not None:
         return _of_all(stated(counter, tflops), study.training.processes)
-    if found := measured([(job, demand) for job, demand in demands if job.done]):
-        return found
+    if finished := measured([(job, demand) for job, demand in demands if job.done]):
+        return finished
     if study.tflops:
-        own = stated(counter, study.tflops)
+        single = stated(counter, study.tflops)
     elif home().type == "cuda":
-        own = rated(study, counter.family, device_rate.kept(home(), study.runs / ".cache" / "devices"))
+        single = rated(study, counter.family, device_rate.kept(home(), study.runs / ".cache" / "devices"))
     else:
-        own = calibrated(study, counter, data)
-    return _of_all(own, study.training.processes)
+        single = calibrated(study, counter, data)
+    return _of_all(single, study.training.processes)
 
 
-def rated(study: Study, family, rates: device_rate.Rates) -> Speed:
-    """From what a GPU can do at most; family: as it is trained, a sketch will do."""
+def rated(study: Study, family: Family, rates: device_rate.Rates) -> Speed:
+    """From a GPU's peak rates. family: prepared for training; a sketch is enough."""
     train, evaluate = paces(family, study.training, rates)
     basis = (
         f"{rates.device} itself: {rates.flops / 1e12:.0f} TFLOP/s in a bfloat16 matrix product, "
@@ -96,18 +99,21 @@ def rated(study: Study, family, rates: device_rate.Rates) -> Speed:
     return Speed(train, evaluate, "rated", basis)
 
 
-def paces(family, options: Optimisation, rates: device_rate.Rates) -> tuple[Pace, Pace]:
-    """Of training and evaluation. A step reads and writes weights, gradients and optimizer states, a token weights."""
-    held = memory.weights(family.model)
-    states = held + memory.trained(family.model) + memory.optimizer_states(family.model, options)
+def paces(family: Family, options: Optimisation, rates: device_rate.Rates) -> tuple[Pace, Pace]:
+    """Of training and evaluation.
+
+    A training step reads and writes weights, gradients and optimizer states; a decoded token reads the weights.
+    """
+    weights = memory.weights(family.model)
+    states = weights + memory.trained(family.model) + memory.optimizer_states(family.model, options)
     launches = LAYER_SECONDS * family.shape.layers
-    train, evaluate = (max(launches, moved / rates.bytes) for moved in (2 * states, held))
+    train, evaluate = (max(launches, moved / rates.bytes) for moved in (2 * states, weights))
     rate = RATE_SHARE * rates.flops
     return Pace(OVERHEAD_SECONDS, train, rate), Pace(OVERHEAD_SECONDS, evaluate, rate)
 
 
 def stated(counter: Counter, tflops: float) -> Speed:
-    """The user's rate for passes, and an assumption for what each of them takes besides."""
+    """The user's rate, and an assumed time for each pass or decoded token on top of it."""
     turn = LAYER_SECONDS * counter.shape.layers
     basis = (
         f"{tflops:g} TFLOP/s as given; assumed: {OVERHEAD_SECONDS:g} s a job, {turn * 1e3:.0f} ms a pass or decoded "
@@ -117,19 +123,21 @@ def stated(counter: Counter, tflops: float) -> Speed:
     return Speed(pace, pace, "stated", basis)
 
 
-def measured(done: list[tuple]) -> Speed | None:
-    """From records, and of trainings from every step of their logs; None when no job with a model has finished.
+def measured(done: Sequence[tuple[Job, Demand]]) -> Speed | None:
+    """From the records of finished jobs and the logs of trainings; None when no job with a model has finished.
 
-    Least squares with non-negative terms. Evaluations keep no log, and those of a study differ little: with fewer than
-    DESIGNS different ones, one factor is fitted to the pace of the trainings, whose turns are taken at a third; without
-    trainings, seconds are in proportion to FLOPs. Without evaluations that pace is taken as it is.
+    Least squares with non-negative terms. Evaluations keep no log, and those of a study differ little. With at least
+    DESIGNS different ones, all three numbers are fitted. With fewer, one factor is fitted that scales the pace of the
+    trainings, with a third of its seconds a turn; without trainings, seconds are proportional to FLOPs. Without
+    evaluations, the pace of the trainings is used unscaled.
     """
+    if not done:
+        return None
+    # Only jobs of the device that did most of them
     devices = Counts(_device(job) for job, _ in done)
     done = [(job, demand) for job, demand in done if _device(job) == devices.most_common(1)[0][0]]
     trains = [(job, demand) for job, demand in done if job.stage == "train"]
     evaluations = [(job, demand) for job, demand in done if job.stage == "evaluate"]
-    if not done:
-        return None
     train = _of_logs(trains) if trains else None
     pace = replace(train, turn=train.turn / 3) if train else Pace(0.0, 0.0, 1.0)
     if evaluations:
@@ -138,17 +146,19 @@ def measured(done: list[tuple]) -> Speed | None:
     return Speed(train or pace, pace, "measured", basis)
 
 
-def _device(job) -> str:
-    """What a finished job ran on, as its record says."""
+def _device(job: Job) -> str:
+    """The device in a finished job's record."""
     return provenance.read(job).get("machine", {}).get("device", "")
 
 
 def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]]) -> Speed:
     """Real passes with random weights on noise. Raises ParamsError when the model is too large for this device."""
     device = home()
+    # The smallest and the largest training pass within the limit
     seen = _candidates(study, counter, data["train"])
     costs = [sum(counter.training_flops(*view) for view in views) for views in seen]
     sizes = sorted((cost, index) for index, cost in enumerate(costs) if cost <= PASS_FLOPS[device.type])
+    # The states of a training, doubled to leave room for its passes
     need = 2 * memory.training(counter.family, study.training, counter.stored, ())
     free = psutil.virtual_memory().available if device.type == "cpu" else torch.cuda.mem_get_info()[0]
     if not sizes or need > FREE_SHARE * free:
@@ -173,7 +183,7 @@ def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]
 
 
 def _of_all(speed: Speed, processes: int) -> Speed:
-    """The rate of all devices of a training, from that of one."""
+    """The rate of all devices of a training, from that of a single device."""
     if processes == 1:
         return speed
     train = replace(speed.train, rate=speed.train.rate * processes)
@@ -182,9 +192,9 @@ def _of_all(speed: Speed, processes: int) -> Speed:
 
 @dataclass(frozen=True)
 class _Noise(Supply):
-    """Images that nobody made."""
+    """Random pixels or features in place of an image's."""
 
-    def __call__(self, image, shown: Shown) -> torch.Tensor:
+    def __call__(self, image: object, shown: Shown) -> torch.Tensor:
         if self.features is None:
             return torch.randint(256, (*shown.size, 3), dtype=torch.uint8)
         family = self.family
@@ -192,22 +202,22 @@ class _Noise(Supply):
         return torch.randn(count, family.feature_width, dtype=family.model.dtype)
 
     @classmethod
-    def like(cls, study: Study, family) -> _Noise:
+    def like(cls, study: Study, family: Family) -> _Noise:
         return cls(family, study.interpolation, features=Shelf(Path()) if study.training.keeps_features else None)
 
 
 def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> list[list[batches.Seen]]:
-    """Views that a pass could hold: the first images of the study alone and together, as every regime shows them."""
-    some, made = examples[: study.training.images_per_step], []
+    """Candidate passes: the first images of the study, alone and together, as every regime shows them."""
+    first, candidates = examples[: study.training.images_per_step], []
     for regime in study.regimes:
-        views = [(one, planned(regime, one, counter.family.geometry)[0]) for one in some]
-        room = np.cumsum([counter.work(*view).tokens for view in views]) <= study.training.tokens_per_pass
-        made += [[view] for view in views] + [views[: count + 1] for count in np.flatnonzero(room)]
-    return made
+        views = [(example, planned(regime, example, counter.family.geometry)[0]) for example in first]
+        fits = np.cumsum([counter.work(*view).tokens for view in views]) <= study.training.tokens_per_pass
+        candidates += [[view] for view in views] + [views[: count + 1] for count in np.flatnonzero(fits)]
+    return candidates
 
 
-def _timed_training(study: Study, device, pair: list[list[batches.Seen]]) -> Pace:
-    """A few steps of the training's own loop, each a pass over one of `pair`."""
+def _timed_training(study: Study, device: torch.device, pair: list[list[batches.Seen]]) -> Pace:
+    """A few steps of the real training loop, each a pass over the small or the large one of `pair`."""
     family, _ = trainable(study, device)
     supply = _Noise.like(study, family)
     small, large = (batches.micros(supply, views, study.training.tokens_per_pass) for views in pair)
@@ -219,33 +229,36 @@ def _timed_training(study: Study, device, pair: list[list[batches.Seen]]) -> Pac
     return replace(Pace(*_fitted(_medians(rows))), overhead=OVERHEAD_SECONDS)
 
 
-def _timed_evaluation(study: Study, device, examples: Sequence[Example]) -> Pace:
-    """A pass at the lowest and the highest rung, with answers of two lengths, as full as it may be.
+def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Example]) -> Pace:
+    """A full pass at the lowest and at the highest rung, each with answers of two lengths.
 
-    A decoded token looks at the cache of a whole pass, however short its own row is: a small pass would not show it.
+    Full, because the cost of a decoded token depends on the cache of the whole pass, not on its own row alone.
     """
-    family = models.sketch(study.model, device)  # an evaluation's model has neither masters nor adapters
+    family = models.sketch(study.model, device)  # an evaluation's model has neither float32 masters nor adapters
     greedy = study.evaluation.model_copy(update={"author": None})
     counter = Counter(study.model_copy(update={"evaluation": greedy}), family)
     supply = _Noise.like(study, family)
     rungs = sorted(study.inference, key=lambda policy: policy.budget)
-    tried = [(policy, _full(counter, policy, examples, PASS_FLOPS[device.type])) for policy in rungs]
-    quick = [one for one in tried if one[1]] or [(rungs[0], examples[:1])]
-    chosen = [(*one, count) for one in (quick[0], quick[-1]) for count in TOKENS]
+    # Rungs at which a pass fits the limit, else one example at the lowest rung
+    full = [(policy, _full(counter, policy, examples, PASS_FLOPS[device.type])) for policy in rungs]
+    full = [(policy, group) for policy, group in full if group] or [(rungs[0], examples[:1])]
+    designs = [(*chosen, count) for chosen in (full[0], full[-1]) for count in TOKENS]
     rows = []
-    for policy, some, count in [chosen[0], *chosen * ANSWERED]:  # the first one warms up
-        demand = counter.evaluation(some, [policy], count)
-        shown = [planned(policy, one, family.geometry)[0] for one in some]
+    for policy, group, count in [designs[0], *designs * ANSWERED]:  # the first is a warm-up
+        demand = counter.evaluation(group, [policy], count)
+        shown = [planned(policy, example, family.geometry)[0] for example in group]
         options = greedy.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()
-        for _ in evaluation.answers(supply, some, some, shown, options):  # random weights hardly ever end an answer
+        for _ in evaluation.answers(supply, group, group, shown, options):  # random weights hardly ever end an answer
             pass
         rows.append((0.0, demand.turns, demand.flops, time.perf_counter() - started))
     return replace(Pace(*_fitted(_medians(rows[1:]))), overhead=OVERHEAD_SECONDS)
 
 
-def _full(counter: Counter, policy, examples: Sequence[Example], limit: float) -> Sequence[Example]:
-    """The first examples that make one pass of at most `limit` FLOPs, by halving; none when one is too much."""
+def _full(
+    counter: Counter, policy: Training | Control, examples: Sequence[Example], limit: float
+) -> Sequence[Example]:
+    """The first examples that make one pass of at most `limit` FLOPs, by halving; empty if one exceeds it."""
     count = len(examples)
     while count:
         demand = counter.evaluation(examples[:count], [policy], TOKENS[-1])
@@ -255,8 +268,8 @@ def _full(counter: Counter, policy, examples: Sequence[Example], limit: float) -
     return examples[:count]
 
 
-def _of_logs(trains: list[tuple]) -> Pace:
-    """Turn and rate from the steps of training.parquet, the overhead from what the records have beyond."""
+def _of_logs(trains: Sequence[tuple[Job, Demand]]) -> Pace:
+    """Turn and rate from the steps of training.parquet, the overhead from the remaining seconds of the records."""
     logs = [pd.read_parquet(job.dir / "training.parquet") for job, _ in trains]
     steps = pd.concat([_steps(log) for log in logs])
     _, turn, rate = _fitted([(0.0, 1.0, flops, seconds) for seconds, flops in steps.itertuples(index=False)])
@@ -265,8 +278,8 @@ def _of_logs(trains: list[tuple]) -> Pace:
     return replace(pace, overhead=max(0.0, float(np.median(rest))))
 
 
-def _of_records(evaluations: list[tuple], known: Pace) -> Pace:
-    """See `measured`; known: the pace to be scaled."""
+def _of_records(evaluations: Sequence[tuple[Job, Demand]], known: Pace) -> Pace:
+    """See `measured`. known: the pace to scale if there are too few different evaluations."""
     rows = [(1.0, demand.turns, demand.flops, provenance.read(job)["seconds"]) for job, demand in evaluations]
     if len({row[:3] for row in rows}) >= DESIGNS:
         return Pace(*_fitted(rows))
@@ -275,19 +288,20 @@ def _of_records(evaluations: list[tuple], known: Pace) -> Pace:
 
 
 def _steps(log: pd.DataFrame) -> pd.DataFrame:
-    """Seconds and FLOPs of each step of a training.parquet, which holds their sums so far."""
+    """Seconds and FLOPs of each step of a training.parquet, which holds running sums."""
     return log[["seconds", "flops"]].diff().fillna(log.iloc[0])
 
 
 def _medians(rows: Sequence[tuple[float, float, float, float]]) -> list[tuple[float, float, float, float]]:
-    """One row for those that ask for the same, with their median of seconds: other work on the machine is left out."""
-    kinds = {row[:3] for row in rows}
-    return [(*kind, float(np.median([row[3] for row in rows if row[:3] == kind]))) for kind in kinds]
+    """The median of seconds of each design, which ignores interruptions by other work on the machine."""
+    designs = {row[:3] for row in rows}
+    return [(*design, float(np.median([row[3] for row in rows if row[:3] == design]))) for design in designs]
 
 
 def _fitted(rows: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float]:
     """(job, turns, flops, seconds) rows -> non-negative (seconds a job, seconds a turn, FLOP/s), by least squares."""
     table = np.array(rows, float)
+    # Columns scaled to at most 1, because FLOPs are 10^10 times larger than turns
     scale = np.where(table[:, :3].max(0) > 0, table[:, :3].max(0), 1.0)
     overhead, turn, inverse = nnls(table[:, :3] / scale, table[:, 3])[0] / scale
     return float(overhead), float(turn), float(1 / inverse) if inverse else math.inf

@@ -1,9 +1,12 @@
-"""The statistics of a study, in one place: what figures, tables and claims import.
+"""The statistics that figures, tables and claims use: each function takes scores and returns numbers with intervals.
 
-intervals    a mean's interval, clustered by image, with training seeds as a second factor; native-size strata
+intervals    intervals of means, clustered by image, with training seeds as a second random factor
 comparisons  paired differences, interactions, relative changes, Holm's correction
-resampling   draws of many means at once: robustness over the ladder, the worst of many
+resampling   joint draws of many means, for the worst of many
+robustness   how much scores depend on the inference resolution (Res-Bench)
+strata       results by the native size of images
 acuity       psychometric fits: accuracy against detail size, with a threshold
+tags         native against low resolution for each tag, modality and anatomy
 """
 
 from medstudy.acuity import Acuity, acuity, acuity_table

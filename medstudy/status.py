@@ -1,9 +1,9 @@
-"""How far a study is: every job with its state and the time it took or has left, from the records and locks alone.
+"""The progress of a study: the state of every job and the time that it took or needs, read from records and locks.
 
     from medstudy import status
     status.show("params/offline.yaml")             # in a notebook; live=True follows it until nothing runs
 
-A record is read once and no log of a complete run: thousands of jobs are one `stat` each.
+Records are read once, and logs of complete runs never: in a study of thousands of jobs each costs one `stat`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from rich.console import Console, Group
@@ -34,18 +35,20 @@ NOTABLE = ("running", "failed", "stopped")
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stopped": "yellow", "waiting": "dim"}
 HUES = {"done": "#2a9d5c", "running": "#2b8cbe", "failed": "#c0392b", "stopped": "#b9770e", "waiting": "#9aa0a6"}
 WITH_MODEL = ("base", "train", "evaluate")
-LISTED = 100  # jobs; of a larger study, the stages and the jobs that run or failed
-AROUND = 18  # lines of a terminal that the stages and the summary take
+LISTED = 100  # jobs; a larger study is shown by stage, with the jobs that run or failed
+AROUND = 18  # lines of a terminal for the stages and the summary
 POLL_SECONDS = 2.0
-PATIENCE_SECONDS = 60.0  # between two jobs nothing may run for a while, as in a queue
+PATIENCE_SECONDS = 60.0  # nothing may run for a while, as when jobs are queued
 LINE = 160  # characters of a log line
+HEAD = ("job", "state", "seconds", "left", "host", "newest line of its log")
 
 
 def table(study: Study, jobs: list[grid.Job] | None = None, records: dict[str, dict] | None = None) -> pd.DataFrame:
-    """One row a job: job, stage, state, seconds, left, processes, host, newest.
+    """One row per job: job, stage, state, seconds, left, processes, host, newest.
 
-    seconds: it took, or has run for; left: predicted, NaN where unknown; newest: line of the log of what runs or
-    failed. jobs: the study's, when planned already. records: those read so far by the run's folder, to be added to.
+    seconds: how long it took or has been running; left: predicted, NaN where unknown; newest: the newest log line of a
+    job that runs or failed. jobs: the study's jobs, if planned already. records: the records read so far, by run
+    folder; new ones are added.
     """
     jobs = grid.plan(study) if jobs is None else jobs
     records = {} if records is None else records
@@ -56,10 +59,13 @@ def table(study: Study, jobs: list[grid.Job] | None = None, records: dict[str, d
     return pd.DataFrame(rows).astype({"seconds": float, "left": float})
 
 
-def predicted(jobs: Iterable[grid.Job], records: Mapping[str, dict], known: Mapping[str, float] | None = None) -> dict:
-    """The seconds that each job takes by name, NaN where unknown: as its likes took that are done.
+def predicted(
+    jobs: Iterable[grid.Job], records: Mapping[str, dict], known: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """The seconds that each job takes, by name: the mean of similar jobs that are done. NaN where unknown.
 
-    Its likes are those that differ by the seed alone, else those of its stage, regime and model, else as `known` says.
+    Jobs are similar if they differ only by seed, else if they share stage, regime and model. Without a similar job,
+    `known` has the seconds.
     """
     jobs, known = list(jobs), known or {}
     took: dict[tuple, list[float]] = defaultdict(list)
@@ -75,20 +81,21 @@ def predicted(jobs: Iterable[grid.Job], records: Mapping[str, dict], known: Mapp
 
 
 def estimates(study: Study, jobs: Iterable[grid.Job]) -> dict[str, float]:
-    """Seconds by job name where they were estimated for a scheduler (`seconds` in runs/logs/STUDY.requests.json)."""
+    """Seconds by job name, as estimated for a scheduler (`seconds` in runs/logs/STUDY.requests.json)."""
     try:
         text = (study.runs / "logs" / f"{study.study}.requests.json").read_text(encoding="utf-8")
-        said = {name: asked["seconds"] for name, asked in json.loads(text).items() if asked.get("seconds") is not None}
+        requests = json.loads(text)
+        seconds = {run: request["seconds"] for run, request in requests.items() if request.get("seconds") is not None}
     except (OSError, ValueError, AttributeError):
         return {}
-    return {job.name: float(said[job.dir.name]) for job in jobs if job.dir.name in said}
+    return {job.name: float(seconds[job.dir.name]) for job in jobs if job.dir.name in seconds}
 
 
 def summary(rows: pd.DataFrame) -> dict[str, float | int | None]:
-    """Jobs by state, the work left in seconds, how long that takes with as many at once as now, and device-hours.
+    """The number of jobs in each state, the work left in seconds and in device-hours, and the time that it takes.
 
-    unknown, device_unknown: how many jobs, and how many of those with a model, the sums leave out. seconds_left: None
-    when nothing runs, or nothing is known.
+    seconds_left: the time with as many jobs at once as now; None if nothing runs or nothing is known. unknown,
+    device_unknown: the number of jobs, and of jobs with a model, whose time is unknown and not in the sums.
     """
     counts = {state: int((rows["state"] == state).sum()) for state in STATES}
     rest = rows[rows["state"] != "done"]
@@ -108,32 +115,32 @@ def summary(rows: pd.DataFrame) -> dict[str, float | int | None]:
 def sentence(total: Mapping) -> str:
     """A summary in words."""
     counts = ", ".join(f"{total[state]} {state}" for state in STATES[1:] if total[state])
-    said = f"{total['done']} of {total['jobs']} jobs done{', ' if counts else ''}{counts}."
+    states = f"{total['done']} of {total['jobs']} jobs done{', ' if counts else ''}{counts}."
     if total["done"] == total["jobs"]:
-        return said
+        return states
     if total["unknown"] == total["jobs"]:
-        return f"{said} What is left is known once a job of each kind has run."
+        return f"{states} The time left is known once a job of each kind has run."
     parts = [_known(f"{duration(total['work_seconds'])} of work", total["unknown"], total["work_seconds"])]
     if total["seconds_left"] is not None:
         parts.append(f"{duration(total['seconds_left'])} with {total['running']} at once")
     hours = f"{total['device_hours']:.2f} device-hours"
     parts.append(_known(hours, total["device_unknown"], total["device_hours"] or not total["device_unknown"]))
-    return f"{said} Left: {'; '.join(parts)}."
+    return f"{states} Left: {'; '.join(parts)}."
 
 
 def render(rows: pd.DataFrame, limit: int | None = LISTED) -> Group:
-    """For a terminal: the jobs, or of more than `limit` the stages and what runs or failed, and the summary below."""
+    """For a terminal: jobs and summary. Of more than `limit` jobs: the stages, and the jobs that run or failed."""
     parts = [_stages(rows)] if _large(rows, limit) else []
-    shown = Table("job", "state", "seconds", "left", "host", "newest line of its log", box=None, pad_edge=False)
+    jobs = Table(*HEAD, box=None, pad_edge=False)
     for row in _shown(rows, limit).itertuples():
         state = f"[{COLOURS[row.state]}]{row.state}[/]"
-        times = (_number(row.seconds), _number(row.left) if row.state != "done" else "")
-        shown.add_row(escape(row.job), state, *times, escape(row.host), escape(row.newest))
-    return Group(*parts, *([shown] if shown.row_count else []), sentence(summary(rows)))
+        times = (_number(row.seconds), _left(row))
+        jobs.add_row(escape(row.job), state, *times, escape(row.host), escape(row.newest))
+    return Group(*parts, *([jobs] if jobs.row_count else []), sentence(summary(rows)))
 
 
 def follow(study: Study, every: float = POLL_SECONDS, patience: float = PATIENCE_SECONDS) -> Iterator[pd.DataFrame]:
-    """The table again and again, until all is done or nothing has run for `patience` seconds."""
+    """Yield the table every few seconds, until all is done or nothing has run for `patience` seconds."""
     jobs, records, idle = grid.plan(study), {}, time.monotonic()
     while True:
         rows = table(study, jobs, records)
@@ -146,7 +153,7 @@ def follow(study: Study, every: float = POLL_SECONDS, patience: float = PATIENCE
 
 
 def watch(study: Study, console: Console, every: float = POLL_SECONDS, patience: float = PATIENCE_SECONDS) -> None:
-    """Follow a study on a terminal; elsewhere print a line for every job whose state changes. Ends as `follow`."""
+    """Follow a study in a terminal; elsewhere print a line for every change of a job's state. Ends as `follow` does."""
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             for rows in follow(study, every, patience):
@@ -166,7 +173,7 @@ def watch(study: Study, console: Console, every: float = POLL_SECONDS, patience:
 
 @dataclass(frozen=True)
 class View:
-    """The state of a study as a notebook shows it."""
+    """The progress of a study as a notebook displays it."""
 
     name: str
     rows: pd.DataFrame
@@ -175,36 +182,41 @@ class View:
         return f"{self.name}: {sentence(summary(self.rows))}"
 
     def _repr_html_(self) -> str:
-        shown = "".join(_html_row(row) for row in _shown(self.rows, LISTED).itertuples())
-        head = "".join(f"<th style='text-align:left;padding:2px 12px 2px 0'>{name}</th>" for name in HEAD)
-        text = html.escape(sentence(summary(self.rows)))
-        jobs = f"<table style='border-collapse:collapse'><tr>{head}</tr>{shown}</table>" if shown else ""
+        rows, text = _shown(self.rows, LISTED), html.escape(sentence(summary(self.rows)))
+        cells = {
+            "job": rows["job"].map(html.escape),
+            "state": [f"<span style='color:{HUES[state]}'>{state}</span>" for state in rows["state"]],
+            "seconds": rows["seconds"].map(_number),
+            "left": [_left(row) for row in rows.itertuples()],
+            "host": rows["host"].map(html.escape),
+            "newest line of its log": rows["newest"].map(html.escape),
+        }
+        jobs = pd.DataFrame(cells).to_html(index=False, border=0, escape=False, justify="left") if len(rows) else ""
         return f"<div><b>{html.escape(self.name)}</b>{_bar(self.rows)}<p style='margin:4px 0'>{text}</p>{jobs}</div>"
-
-
-HEAD = ("job", "state", "seconds", "left", "host", "newest line of its log")
 
 
 def show(file: str | Path, live: bool = False, every: float = POLL_SECONDS,
          patience: float = PATIENCE_SECONDS) -> View | None:  # fmt: skip
-    """The state of a study in a notebook cell; live: updated in place until all is done or nothing runs any more."""
+    """The progress of a study in a notebook cell; live: updated in place until all is done or nothing runs."""
     study = params.load(file)
     if not live:
         return View(study.study, table(study))
     from IPython.display import display
 
-    place = None
+    output = display(display_id=True)
     for rows in follow(study, every, patience):
-        if place is None:
-            place = display(View(study.study, rows), display_id=True)
-        else:
-            place.update(View(study.study, rows))
+        output.update(View(study.study, rows))
     return None
 
 
 def _row(job: grid.Job, state: str, record: dict, needed: float) -> dict:
+    """needed: the predicted seconds of the whole job."""
     passed = _running_for(job) if state == "running" else record.get("seconds", math.nan)
-    left = {"done": 0.0, "running": max(needed - passed, 0.0) if not math.isnan(passed) else needed}.get(state, needed)
+    left = needed
+    if state == "done":
+        left = 0.0
+    elif state == "running" and not math.isnan(passed):
+        left = max(needed - passed, 0.0)
     newest = logs.newest(job) if state in NOTABLE else record.get("unreadable", "")
     host = record.get("machine", {}).get("host", "")
     return {
@@ -224,9 +236,9 @@ def _record(job: grid.Job, records: dict[str, dict]) -> dict:
 
 
 def _kinds(job: grid.Job) -> list[tuple]:
-    """Of what a job is one: those that differ by the seed alone; those of its regime and model, or of its figure."""
-    alike = {name: value for name, value in job.parameters.items() if name != "seed"}
-    kinds: list[tuple] = [(job.stage, json.dumps(alike, sort_keys=True, default=str))]
+    """The groups of similar jobs that a job is in: equal but for the seed; of its regime and model; of its figure."""
+    but_seed = {name: value for name, value in job.parameters.items() if name != "seed"}
+    kinds: list[tuple] = [(job.stage, json.dumps(but_seed, sort_keys=True, default=str))]
     if (regime := job.parameters.get("label", job.parameters.get("regime"))) is not None:
         kinds.append((job.stage, regime, str(job.parameters.get("model"))))
     if (element := job.parameters.get("element")) is not None:
@@ -235,7 +247,7 @@ def _kinds(job: grid.Job) -> list[tuple]:
 
 
 def _running_for(job: grid.Job) -> float:
-    """Seconds since papermill started the notebook of a run; NaN before it did."""
+    """Seconds since papermill started the notebook of a run; NaN before that."""
     try:
         text = (paths.logs(job.dir) / "notebook.ipynb").read_text(encoding="utf-8")
         started = datetime.fromisoformat(json.loads(text)["metadata"]["papermill"]["start_time"])
@@ -259,16 +271,16 @@ def _shown(rows: pd.DataFrame, limit: int | None) -> pd.DataFrame:
 
 
 def _stages(rows: pd.DataFrame) -> Table:
-    made = Table("stage", "jobs", *STATES, "left", box=None, pad_edge=False)
-    for stage, own in rows.groupby("stage", sort=False):
-        counts = [str(int((own["state"] == state).sum()) or "") for state in STATES]
-        left, unknown = own["left"].sum(), int(own["left"].isna().sum())
-        made.add_row(stage, str(len(own)), *counts, _known(duration(left), unknown, left))
-    return made
+    table = Table("stage", "jobs", *STATES, "left", box=None, pad_edge=False)
+    for stage, jobs in rows.groupby("stage", sort=False):
+        counts = [str(int((jobs["state"] == state).sum()) or "") for state in STATES]
+        left, unknown = jobs["left"].sum(), int(jobs["left"].isna().sum())
+        table.add_row(stage, str(len(jobs)), *counts, _known(duration(left), unknown, left))
+    return table
 
 
 def _bar(rows: pd.DataFrame) -> str:
-    """A bar of the states' shares."""
+    """A bar with the share of each state."""
     parts = []
     for state in STATES:
         share = 100 * float((rows["state"] == state).mean())
@@ -276,19 +288,16 @@ def _bar(rows: pd.DataFrame) -> str:
     return f"<div style='display:flex;height:10px;max-width:640px;margin:4px 0'>{''.join(parts)}</div>"
 
 
-def _html_row(row) -> str:
-    left = _number(row.left) if row.state != "done" else ""
-    cells = (row.job, f"<span style='color:{HUES[row.state]}'>{row.state}</span>", _number(row.seconds), left)
-    cells = (html.escape(cells[0]), *cells[1:], html.escape(row.host), html.escape(row.newest))
-    return f"<tr>{''.join(f'<td style=text-align:left;padding-right:12px>{cell}</td>' for cell in cells)}</tr>"
-
-
 def _number(seconds: float) -> str:
     return "" if math.isnan(seconds) else f"{seconds:.1f}"
 
 
+def _left(row: NamedTuple) -> str:
+    return _number(row.left) if row.state != "done" else ""
+
+
 def _known(text: str, unknown: int, some: float) -> str:
-    """A sum in words, and of how many jobs it knows nothing; some: whether it sums anything."""
+    """A sum in words, with the number of jobs that it leaves out; some: whether it includes any job."""
     if not unknown:
         return text
     rest = f"unknown for {unknown} {'job' if unknown == 1 else 'jobs'}"

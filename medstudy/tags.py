@@ -1,7 +1,7 @@
-"""Native against low resolution for each value that questions are labelled with: their tags, modality, anatomy, family.
+"""Native against low resolution for each tag, modality, anatomy and family of questions.
 
-A tag is "name=value" (`records.Question`). A label is left out where it says nothing: it has one value, or it divides a
-data set's questions as an earlier one does.
+A tag is "name=value" (`records.Question`). A label is left out if it has one value only, or if it divides a data set's
+questions exactly like an earlier label.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _READ = (*QUESTION, "group", "seed", "model", "level", "score")
 
 
 def compare(native: pd.DataFrame, lower: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """One row a data set x level x label x category, columns `COLUMNS`: mean scores of two conditions, native - lower.
+    """Mean scores of two conditions and native - lower, one row a data set x level x label x category: `COLUMNS`.
 
-    Both are rows of `scoring.score` that answer the same questions. Differences are paired question by question; Holm's
-    correction is over all categories of a data set. Shares in [0, 1].
+    Both are rows of `scoring.score` that answer the same questions. Differences are paired question by question.
+    Holm's correction covers all categories of a data set. All scores are in [0, 1].
     """
     if native.empty or lower.empty:
         return pd.DataFrame(columns=COLUMNS)
@@ -37,53 +37,54 @@ def compare(native: pd.DataFrame, lower: pd.DataFrame, level: float = 0.95) -> p
 
 
 def labelled(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows once for each label that tells their data set's questions apart: with its `label` and `category`."""
+    """The rows repeated for each label that divides their data set's questions, with columns `label` and `category`."""
     rows = scores[[name for name in _READ if name in scores]].astype({"dataset": str, "level": str})
     parts = [rows.assign(label=label, category=values).dropna(subset=["category"]) for label, values in _labels(scores)]
     long = pd.concat(parts) if parts else rows.iloc[:0].assign(label="", category="")
-    kept = [part for _, one in long.groupby("dataset", sort=True) for part in _telling(one)]
+    kept = [part for _, rows in long.groupby("dataset", sort=True) for part in _dividing(rows)]
     return pd.concat(kept, ignore_index=True) if kept else long.iloc[:0]
 
 
 def _labels(scores: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
-    """(label, its value of every row, missing where a row has none): tags by name, then `FIELDS`.
+    """(label, its value for every row, missing where a row has none): tags by name, then `FIELDS`.
 
-    A question may have several values of a tag: the label then comes once for the first of each, again for the second …
+    If questions have several values of a tag, the label is given repeatedly: for the first values, the second …
     """
     if "tags" in scores:
-        split = scores["tags"].map(lambda tags: [_split(one) for one in dict.fromkeys(_listed(tags))])
+        split = scores["tags"].map(lambda tags: [_split(tag) for tag in dict.fromkeys(_listed(tags))])
         for name in sorted({name for tags in split for name, _ in tags}):
             values = split.map(lambda tags, name=name: [value for of, value in tags if of == name])
             for place in range(values.map(len).max()):
-                yield name, values.map(lambda found, place=place: found[place] if place < len(found) else None)
+                yield name, values.map(lambda several, place=place: several[place] if place < len(several) else None)
     for name in FIELDS:
         if name in scores:
             yield name, scores[name].astype(object)
 
 
-def _listed(tags) -> list[str]:
+def _listed(tags: object) -> list[str]:
     return [] if tags is None or isinstance(tags, float) else list(tags)
 
 
 def _split(tag: str) -> tuple[str, str]:
-    """A tag without "=" is a value of the label "tag"."""
+    """The name and value of a tag; a tag without "=" is a value of the label "tag"."""
     name, mark, value = tag.partition("=")
     return (name, value) if mark else ("tag", name)
 
 
-def _telling(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """A data set's rows of each label that has several values and divides its questions as no earlier label does."""
+def _dividing(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """A data set's rows, label by label, of the labels that divide its questions like no earlier label."""
     seen = set()
     for _, same in rows.groupby("label", sort=False):
         once = same.drop_duplicates([*QUESTION, "category"])
-        asked = once["image_id"].astype(str) + "\n" + once["question_id"].astype(str)
-        division = frozenset(frozenset(part) for _, part in asked.groupby(once["category"]))
+        questions = once["image_id"].astype(str) + "\n" + once["question_id"].astype(str)
+        division = frozenset(frozenset(part) for _, part in questions.groupby(once["category"]))
         if len(division) > 1 and division not in seen:
             seen.add(division)
             yield same
 
 
 def _of_data_set(native: pd.DataFrame, lower: pd.DataFrame, level: float) -> pd.DataFrame:
+    """The comparison in one data set: levels in order, labels in order, then most questions first."""
     table = differences(native, lower, BY, level=level)
     for name, rows in (("native", native), ("lower", lower)):
         ends = {"estimate": name, "low": f"{name}_low", "high": f"{name}_high"}

@@ -12,6 +12,9 @@ from functools import cached_property
 
 import pandas as pd
 
+from medstudy.intervals import Estimate
+from medstudy.resampling import Draws
+
 REPRODUCED, NOT, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
 
 
@@ -126,12 +129,12 @@ def rule(yes: str, no: str) -> str:
     return f"Rule: reproduced if {yes}; not reproduced if {no}; else inconclusive."
 
 
-def basis(found) -> str:
-    """What an estimate rests on, in words."""
-    seeds = "1 seed" if found.n_seeds == 1 else f"{found.n_seeds} seeds"
-    return f"{found.n_questions} questions, {found.n_images} independent images, {seeds}"
+def basis(estimate: Estimate | Draws) -> str:
+    """The sample sizes of an estimate, in words."""
+    seeds = "1 seed" if estimate.n_seeds == 1 else f"{estimate.n_seeds} seeds"
+    return f"{estimate.n_questions} questions, {estimate.n_images} independent images, {seeds}"
 
 
-def points(found) -> tuple[float, float, float]:
+def points(estimate: Estimate) -> tuple[float, float, float]:
     """Estimate, low and high of a difference of scores, in percentage points."""
-    return 100 * found.estimate, 100 * found.low, 100 * found.high
+    return 100 * estimate.estimate, 100 * estimate.low, 100 * estimate.high

@@ -1,4 +1,4 @@
-"""Check a finished study: every recorded file still has its hash, and the claims follow from the predictions."""
+"""Verification of a finished study: recorded files have their hashes, and the claims follow from the predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medstudy.params import Study
 
 
 def verify(study: Study) -> int:
-    """The number of files that were checked. Raises RunError that lists every difference."""
+    """The number of files checked. Raises RunError listing every difference."""
     jobs = grid.plan(study)
     wrong = [f"{job.name} has not run" for job in jobs if not job.done]
     checked = 0
@@ -36,12 +36,12 @@ def _compare(study: Study, name: str, digest: str) -> str | None:
 
 
 def _claims(study: Study) -> list[str]:
-    """Recompute claims.csv from the predictions, and say which rows differ from the one beside the figures."""
+    """Recompute claims.csv from the predictions; the rows that differ from the published file."""
     stages = report.by_stage(study)
     scores = scoring.score(scoring.greedy(grid.gather(stages["evaluate"], "predictions.parquet")))
-    there = (study.figures / "claims.csv").read_text(encoding="utf-8").splitlines()
+    published = (study.figures / "claims.csv").read_text(encoding="utf-8").splitlines()
     with tempfile.TemporaryDirectory() as folder:
         saving.write_csv(report.claims_of(study, scores), Path(folder) / "claims.csv")
         again = (Path(folder) / "claims.csv").read_text(encoding="utf-8").splitlines()
-    differ = [(old, new) for old, new in zip_longest(there, again, fillvalue="nothing") if old != new]
+    differ = [(old, new) for old, new in zip_longest(published, again, fillvalue="nothing") if old != new]
     return [f"claims.csv says {old!r}, its predictions say {new!r}" for old, new in differ]

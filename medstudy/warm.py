@@ -1,11 +1,11 @@
-"""Warm kernels: one process imports torch and transformers once, and the kernels of a run are forked from it.
+"""A kernel server: one process imports torch and transformers once, and the kernels of a study are forked from it.
 
-Those imports take 10 to 20 s of a core, as long as a small job's own work, and a study has dozens of jobs. A server
-that is not there changes nothing but the time: a notebook then starts its kernel in the ordinary way.
+Those imports take 10 to 20 s of a core, as long as the work of a small job, and a study has dozens of jobs. Without a
+server, notebooks start their kernels in the ordinary way and give the same results.
 
     workflow.run ─► server ─► serve: import, then fork a kernel for every connection
-    notebook.execute ─► manager(socket): what jupyter takes for the kernel is `attach`, a process that lives exactly as
-                        long as the forked kernel, and whose death ends that
+    notebook.execute ─► manager(address): jupyter starts `attach` as its kernel process, which lives exactly as long as
+                        the forked kernel; when it dies, the kernel ends
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ PRELOAD = (
     "transformers.models.qwen2_vl.modeling_qwen2_vl",
     "ipykernel.kernelapp",
 )
-PASSED = (devices.VARIABLE, lock.HELD)  # of the environment of whoever asks for a kernel; the server's own is older
+PASSED = (devices.VARIABLE, lock.HELD)  # variables of the client's environment that its kernel gets
 
 
 @contextmanager
 def server(log: Path) -> Iterator[str]:
-    """A server for kernels, as long as the block lasts; yields its address, a path that must be short. log: its own."""
-    with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(log, "w", encoding="utf-8") as log:
+    """Run a kernel server during the block; yields its address, a path that must be short. log: the server's log."""
+    with tempfile.TemporaryDirectory(prefix="medstudy-") as folder, open(log, "w", encoding="utf-8") as stream:
         address = f"{folder}/warm"
         _code(address).write_text(code_hash.content("**/*.py"), encoding="utf-8")
         command = [sys.executable, "-m", "medstudy.warm", "serve", address]
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}  # ipykernel says how to connect by hand
-        process = subprocess.Popen(command, cwd=paths.ROOT, stderr=log, **quiet)
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}  # ipykernel prints how to connect
+        process = subprocess.Popen(command, cwd=paths.ROOT, stderr=stream, **quiet)
         try:
             yield address
         finally:
@@ -53,7 +53,7 @@ def server(log: Path) -> Iterator[str]:
 
 
 def listens(address: str) -> bool:
-    """Whether a server listens there, and has imported the package as it is now."""
+    """Whether a server listens at this address and has imported the present code of the package."""
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(address)
@@ -63,12 +63,12 @@ def listens(address: str) -> bool:
 
 
 def _code(address: str) -> Path:
-    """Where the hash of what a server imports stands."""
+    """The file with the hash of the code that a server imports."""
     return Path(f"{address}.code")
 
 
 def manager(address: str) -> type:
-    """A jupyter kernel manager that gets its kernels from the server at `address`."""
+    """A jupyter kernel manager class that gets its kernels from the server at `address`."""
     from jupyter_client import AsyncKernelManager
 
     class WarmKernelManager(AsyncKernelManager):
@@ -79,7 +79,7 @@ def manager(address: str) -> type:
 
 
 def serve(address: str) -> None:
-    """Listen, import, and fork a kernel for every connection, until the parent process ends."""
+    """Listen, import, then fork a kernel for every connection until the parent process ends."""
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -88,8 +88,8 @@ def serve(address: str) -> None:
         for name in PRELOAD:
             importlib.import_module(name)
         for file in code_hash.matching("**/*.py"):
-            code_hash.syntax_of(file)  # kernels name their runs by it
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended kernels leave no zombies
+            code_hash.syntax_of(file)  # kernels hash the code
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # kernels that end leave no zombies
         while os.getppid() == parent:
             try:
                 connection, _ = listener.accept()
@@ -102,7 +102,7 @@ def serve(address: str) -> None:
 
 
 def attach(address: str, connection_file: str) -> None:
-    """Ask for a kernel in this folder, and stay until it ends or our parent does."""
+    """Request a kernel in this folder and stay until the kernel or our parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as connection:
@@ -114,9 +114,9 @@ def attach(address: str, connection_file: str) -> None:
 
 
 def _kernel(connection: socket.socket) -> None:
-    """In the forked process: be the kernel, until it is shut down or the other side is gone. Does not return."""
+    """Be the kernel, in the forked process, until it is shut down or its client is gone. Does not return."""
     request = connection.makefile().readline()
-    if not request:  # somebody only looked whether we are there
+    if not request:  # `listens` probed the server
         os._exit(0)
     folder, connection_file, passed = json.loads(request)
     os.environ |= passed

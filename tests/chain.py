@@ -18,6 +18,7 @@ import pandas as pd
 from medstudy import evaluation, figures, models, scoring, tables, training
 from medstudy.batches import parts
 from medstudy.datasets import store
+from medstudy.datasets.build import build
 from medstudy.figures.data import StudyData
 from medstudy.figures.saving import Rendered
 from medstudy.params import Decoding, Model, Optimisation
@@ -47,7 +48,7 @@ class Done:
 
 def run(params, model: Model, folder: Path) -> Done:
     """The whole chain in `folder`; `params` are those of any data set in the registry."""
-    questions = store.build(params, folder / "data")
+    questions = build(params, folder / "data")
     there = set(questions["split"])
     examples = {split: list(store.read(folder / "data", split)) if split in there else [] for split in SPLITS}
     logs, predictions = [], []

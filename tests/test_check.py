@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from medstudy import check, params
+from medstudy import check, cli, params
 from medstudy.cli import main
 from medstudy.records import SPLITS
 from tests import own
@@ -181,7 +181,8 @@ def test_a_study_is_checked_at_its_own_rungs(tmp_path):
     few = [{"name": "atlas", "train": 1, "val": 1, "test": 1}]
     rungs = [{"policy": "fixed", "side": side} for side in (84, 800)] + [{"policy": "native", "max_pixels": 200704}]
     file = write_study(tmp_path, datasets=few, inference=rungs, regimes=rungs, controls={"views": []})
-    report = check.study(params.load(file))
+    study = params.load(file)
+    report = check.study(study, *cli._geometry(study.model))
     assert list(report.rungs["rung"]) == ["fixed-84", "fixed-800", "native"] and len(report.splits) == 3
     assert list(report.problems["problem"]) == ["no effect"] and "fixed-800" in report.problems["message"][0]
     assert report.stops and "of base" in report.about["geometry"]

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from medstudy import cards, checkpoints, describe, grid, models, paths, trainable, training
 from medstudy import params as study_params
-from medstudy.datasets import store
+from medstudy.datasets.build import build
 from medstudy.errors import ModelError
 from medstudy.params import Lora, Model, Optimisation
 from medstudy.resolution import Add, Curriculum, Fixed, Mixed, Native
@@ -36,7 +36,7 @@ def _trained(root: Path, model: str, **changes):
     }  # fmt: skip
     study = study_params.load(write_study(root, **small))
     data, job = (grid.job(study, name) for name in ("data-phantom", "train-fixed-84-s0"))
-    store.build(study.datasets[0], data.dir)
+    build(study.datasets[0], data.dir)
     data.record.write_text("{}")
     job.dir.mkdir()
     training.train(study, job, progress=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import nbformat
@@ -92,7 +93,7 @@ def test_a_study_whose_model_is_not_mounted_keeps_its_own_runs(shared):
     (own / "record.json").write_text(json.dumps({"study": "x"}))
     found = cleaning.find([file, root / "other.yaml"])
     assert len(found.items) == 6 and own not in {item.path for item in found.items}
-    assert found.held == ["the runs of x: their names hang on what is not there, /nowhere/model"]
+    assert found.held == ["the runs of x: their names depend on folders that are missing: /nowhere/model"]
 
 
 def test_a_run_that_a_process_works_on_stays_and_so_does_what_it_may_need(shared):
@@ -146,3 +147,49 @@ def started(run, study) -> None:
     about = {"parameters": {"study": str(study), "run": "x"}, "start_time": datetime.now(UTC).isoformat()}
     book = nbformat.v4.new_notebook(metadata={"papermill": about})
     nbformat.write(book, paths.logs(run) / "notebook.ipynb")
+
+
+def test_runs_of_older_code_are_named_as_such_and_stay_until_they_are_freed(tmp_path):
+    """As after a change of the library, when every run has another name; `earlier` is the params file of other runs."""
+    file = write_study(tmp_path)
+    study = params.load(file)
+    content = yaml.safe_load(file.read_text())
+    slower = params.parse(content | {"training": content["training"] | {"learning_rate": 0.007}})
+    for plan in (study, slower):
+        for job in grid.plan(plan):
+            if job.stage in ("base", "train", "evaluate") and (plan is study or job.stage == "train"):
+                old = replace(job, dir=job.dir.with_name(f"{job.name}-{job.identity[12:24]}"))
+                finish(old, parameters=json.loads(json.dumps(job.parameters, default=str)), needs=list(job.needs))
+    finish(replace(grid.job(study, "leakage"), name="gone", dir=study.runs / "gone-0123456789ab"), parameters={})
+    found = cleaning.find([file])
+    why = {item.path.name: item.why for item in found.items}
+    assert why[old_name(study, "base")] == "of an earlier tiny: made by other code"
+    assert why[old_name(study, "train-native-s0")] == "of an earlier tiny: made by other code"
+    assert why[old_name(slower, "train-native-s0")] == "of an earlier tiny: made with other params"
+    assert why[old_name(study, "evaluate-base-s0")] == "of an earlier tiny: made by other code"
+    assert why[old_name(study, "evaluate-native-s0")].endswith("made by other code, or from runs with other params")
+    assert why["gone-0123456789ab"] == "of an earlier tiny: no longer one of its runs"
+    assert all(item.path.is_dir() for item in found.items)
+    assert cleaning.free(found) == found.bytes and not any(item.path.exists() for item in found.items)
+
+
+def old_name(study, name) -> str:
+    job = grid.job(study, name)
+    return f"{name}-{job.identity[12:24]}"
+
+
+def test_runs_of_a_study_without_a_params_file_are_named_and_stay(shared):
+    root, file = shared
+    job = replace(grid.job(params.load(file), "base"), dir=root / "runs" / "base-0123456789ab")
+    finish(job, study="elsewhere")
+    found = cleaning.find([file])
+    assert "runs of elsewhere, 1: no params file here has that study" in found.held
+    assert job.dir not in {item.path for item in found.items}
+
+
+def test_two_params_files_of_one_name_keep_the_runs_of_both(shared):
+    root, file = shared
+    content = yaml.safe_load(file.read_text())
+    rate = content["training"] | {"learning_rate": 0.007}
+    (root / "copy.yaml").write_text(yaml.safe_dump(content | {"training": rate}))
+    assert cleaning.find([file]).items == []

@@ -58,9 +58,9 @@ def test_the_first_of_several_windows_is_the_one():
 def test_a_function_that_is_unknown_and_a_width_of_none_are_refused():
     with pytest.raises(ImageError, match="LINEAR, LINEAR_EXACT or SIGMOID, not CURVED"):
         read_array(dicom(VALUES, WindowCenter=1, WindowWidth=9, VOILUTFunction="CURVED"))
-    with pytest.raises(ImageError, match="a LINEAR window must be 1 wide at least .*, not 0.5; pass window"):
+    with pytest.raises(ImageError, match="a LINEAR window must be at least 1 wide .*, not 0.5: pass window"):
         read_array(dicom(VALUES, WindowCenter=1, WindowWidth=0.5))
-    with pytest.raises(ImageError, match="a SIGMOID window must be over 0 wide .*, not 0; pass window"):
+    with pytest.raises(ImageError, match="a SIGMOID window must be over 0 wide .*, not 0: pass window"):
         read_array(dicom(VALUES, WindowCenter=1, WindowWidth=0, VOILUTFunction="SIGMOID"))
 
 
@@ -82,7 +82,7 @@ def test_a_voi_lut_spreads_over_its_whole_range_and_ends_at_its_ends(bits, top):
 
 
 def test_a_voi_lut_whose_entries_exceed_its_bits_is_refused():
-    with pytest.raises(ImageError, match="12 bits holds 4095 at most, not 5000; pass window"):
+    with pytest.raises(ImageError, match="12 bits holds at most 4095, not 5000: pass window"):
         read_array(dicom(VALUES, VOILUTSequence=table([0, 5000], 0, 12)))
 
 
@@ -191,8 +191,8 @@ def test_compressed_frames_cut_short_are_refused(name):
 
 
 REFUSED = {
-    "tiles of a slide": ({"TotalPixelMatrixRows": 100, "TotalPixelMatrixColumns": 100}, "the tiles of a slide"),
-    "hue and saturation": ({"PhotometricInterpretation": "HSV"}, "RGB, YBR or of a palette, not HSV"),
+    "tiles of a slide": ({"TotalPixelMatrixRows": 100, "TotalPixelMatrixColumns": 100}, "tiles of a slide"),
+    "hue and saturation": ({"PhotometricInterpretation": "HSV"}, "RGB, YBR or palette colour, not HSV"),
 }
 
 

@@ -124,7 +124,7 @@ def test_padding_is_left_out_with_whichever_sign_it_is_written(name):
 REFUSED = {
     "both empty": (lambda: dicom(RAMP, RescaleSlope=None, RescaleIntercept=None), "but both are empty"),
     "a slope alone, and empty": (lambda: dicom(RAMP, RescaleSlope=None), "but both are empty"),
-    "a slope of 0": (lambda: dicom(RAMP, RescaleSlope=0, RescaleIntercept=5), "a slope that is not 0"),
+    "a slope of 0": (lambda: dicom(RAMP, RescaleSlope=0, RescaleIntercept=5), "the slope of a rescale must not be 0"),
     "NaN": (lambda: written("RescaleSlope", "nan", RescaleIntercept=0), "RescaleSlope must be a finite number"),
     "infinity": (lambda: written("RescaleIntercept", "-inf", RescaleSlope=1), "RescaleIntercept must be a finite"),
     "text": (lambda: written("RescaleIntercept", "none", RescaleSlope=1), "RescaleIntercept must be a number"),
@@ -133,7 +133,7 @@ REFUSED = {
     "a LUT of fewer entries": (lambda: dicom(RAMP, ModalityLUTSequence=lut([0, 1], 0, 16, count=3)),
                                "must have the 3 entries that it states, not"),
     "a LUT of fewer bits": (lambda: dicom(RAMP, ModalityLUTSequence=lut([0, 300], 0, 8)),
-                            "a modality LUT of 8 bits holds 255 at most, not 300"),
+                            "a modality LUT of 8 bits holds at most 255, not 300"),
     "a VOI LUT of fewer entries": (lambda: dicom(RAMP, VOILUTSequence=lut(range(99), 0, 16, count=200)),
                                    "a VOI LUT must have the 200 entries"),
     "a centre alone": (lambda: dicom(RAMP, WindowCenter=40), "a window needs a centre and a width"),
@@ -157,7 +157,7 @@ def test_the_users_window_stands_for_half_a_window_of_the_file():
 
 
 def test_facts_name_a_rescale_that_is_refused():
-    assert describe(dicom(RAMP, RescaleSlope=0, RescaleIntercept=5)).rule.startswith("refused: a rescale needs")
+    assert describe(dicom(RAMP, RescaleSlope=0, RescaleIntercept=5)).rule.startswith("refused: the slope of a rescale")
 
 
 def test_facts_name_pixels_that_are_not_square():

@@ -31,7 +31,7 @@ from medstudy import (
 from medstudy import params as study_params
 from medstudy.checkpoints import save
 from medstudy.cli import main
-from medstudy.datasets import store
+from medstudy.datasets.build import build
 from medstudy.errors import ModelError, ParamsError, ResolutionError
 from medstudy.params import Model, Optimisation
 from medstudy.records import Shot
@@ -314,7 +314,7 @@ def finished(tiny_study):
     study = tiny_study()
     for job in grid.plan(study):
         if job.stage == "data":
-            store.build(study.datasets[0], job.dir)
+            build(study.datasets[0], job.dir)
             _record(job, 1.0)
     rows = estimate.estimate(study, tflops=1.0).set_index("job").loc["train-native-s0"]
     job = grid.job(study, "train-native-s0")

@@ -70,7 +70,7 @@ def test_no_two_tasks_or_runs_share_a_file(predictions, runs, tmp_path):
     names = {str(file.relative_to(tmp_path / "out")) for file in made}
     assert "checkpoint@native-s1/20261122_224803_results.json" in names
     assert "checkpoint@mixed-s0/20261122_224800_samples_synthetic_fixed-84_sampled-0.2.jsonl" in names
-    with pytest.raises(DataError, match="overwrites nothing, but .* is there already"):
+    with pytest.raises(DataError, match="overwrites no file, but .* exists"):
         export.export(rescoring.find([runs]), tmp_path / "out", "lmms-eval")
 
 
@@ -134,9 +134,9 @@ def test_the_same_predictions_give_the_same_bytes_and_need_a_date(runs, tmp_path
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
     for record in runs.rglob("record.json"):
         record.unlink()
-    with pytest.raises(ParamsError, match="has no record that says when"):
+    with pytest.raises(ParamsError, match="needs a date, but has no record"):
         export.export(rescoring.find([runs]), tmp_path / "c", "lmms-eval")
-    with pytest.raises(ParamsError, match="A date is written as"):
+    with pytest.raises(ParamsError, match="A date is written like"):
         export.export(rescoring.find([runs]), tmp_path / "c", "lmms-eval", date="yesterday")
     with pytest.raises(ParamsError, match="lmms-eval, lm-eval; got 'csv'"):
         export.export(rescoring.find([runs]), tmp_path / "c", "csv")
@@ -146,7 +146,7 @@ def test_the_same_predictions_give_the_same_bytes_and_need_a_date(runs, tmp_path
 
 def test_two_runs_of_one_name_are_not_written_over_each_other(runs, tmp_path):
     (one, *_) = rescoring.find([runs])
-    with pytest.raises(DataError, match="two runs of one model, regime and seed"):
+    with pytest.raises(DataError, match="another run of the same model, regime and seed"):
         export.export([one, one], tmp_path / "out", "lmms-eval")
     assert not (tmp_path / "out").exists()
 
@@ -200,11 +200,11 @@ def test_models_are_never_pooled(predictions, tmp_path):
 def test_files_that_are_no_predictions_are_explained(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "yes"}\n')
     (tmp_path / "b.parquet").write_text("not parquet")
-    for name, message in {"a.jsonl": "known by their columns, but .* has text", "b.parquet": "cannot be read",
+    for name, message in {"a.jsonl": "recognised by their columns, but .* has text", "b.parquet": "cannot be read",
                           "c.parquet": "cannot be read"}.items():  # fmt: skip
         with pytest.raises(DataError, match=message):
             rescoring.read(tmp_path / name)
-    with pytest.raises(DataError, match="must hold a predictions.parquet or exported samples"):
+    with pytest.raises(DataError, match="needs a predictions.parquet or exported samples"):
         rescoring.find([tmp_path])
 
 

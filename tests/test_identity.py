@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medstudy import choices, identity, metrics, scoring
-from medstudy.datasets import store
+from medstudy import choices, identity, scoring, standard_scores
+from medstudy.datasets.build import build
 from medstudy.errors import DataError
 from medstudy.words import named
 
@@ -45,7 +45,7 @@ def test_references_that_a_normaliser_would_confuse_are_told_apart(kind):
 
 @pytest.mark.parametrize("one, other", ALIKE)
 def test_what_differs_by_case_articles_or_typing_alone_is_counted(one, other):
-    assert metrics.exact_match(one, other) == metrics.exact_match(other, one) == 1
+    assert standard_scores.exact_match(one, other) == standard_scores.exact_match(other, one) == 1
     (found,) = identity.check(asked("open", [one, other])).itertuples()
     assert not found.stops and set(found.references) == {one, other} and repr(one) in found.message
 
@@ -58,8 +58,8 @@ ANSWERS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(ANSWERS)
 def test_any_reference_is_right_by_itself(text):
-    assert metrics.exact_match(text, text) == 1 and metrics.multiset_words(text, text) == (1, 1, 1)
-    assert metrics.strict_class(text, text.strip(), (text.strip(), "other")) == 1
+    assert standard_scores.exact_match(text, text) == 1 and standard_scores.multiset_words(text, text) == (1, 1, 1)
+    assert standard_scores.strict_class(text, text.strip(), (text.strip(), "other")) == 1
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -122,5 +122,5 @@ def test_a_data_set_with_such_references_is_not_built(tmp_path, monkeypatch):
         Image.new("RGB", (28, 28), (40 * n, 0, 0)).save(tmp_path / f"{n}.png")
     one = params.data({"name": "local", "label": "x", "path": str(tmp_path), "kind": "class"})
     with pytest.raises(DataError, match="the classes 'Benign', 'benign' differ by nothing"):
-        store.build(one, tmp_path / "built")
+        build(one, tmp_path / "built")
     assert not (tmp_path / "built" / "questions.parquet").exists() and datasets.label(one) == "x"

@@ -323,6 +323,6 @@ def test_to_uint8_of_a_constant_and_of_a_bad_window():
 def test_a_jpeg_whose_end_was_filled_with_zeros_is_refused():
     """As a download that was stopped leaves it: libjpeg reads zeros as pixels, and only says that no end came."""
     whole = encode(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)), "JPEG")
-    with pytest.raises(ImageError, match="must fill its picture, but they end before it .Premature end"):
+    with pytest.raises(ImageError, match="must fill its picture, but they end early .Premature end"):
         read_array(whole[: len(whole) // 2] + bytes(len(whole) // 2))
     assert read_array(whole + bytes(99)).shape == (40, 60, 3)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from medstudy import datasets, fingerprints, grid, leakage, notebook, params, paths, report
-from medstudy.datasets import phantom, store
+from medstudy.datasets import phantom
+from medstudy.datasets.build import build
 from medstudy.errors import DataError
 from medstudy.params import Allowed
 from medstudy.pictures import Picture
@@ -222,7 +223,7 @@ def test_a_study_that_leaks_stops_at_its_notebook_unless_its_params_allow_it(tmp
     for job in grid.plan(study):
         if job.stage == "data":
             with recorded(study, job):
-                store.build(study.datasets[0], job.dir)
+                build(study.datasets[0], job.dir)
     job = grid.job(study, "leakage")
     with pytest.raises(DataError, match="of 3 test images of vqa_rad stand in"):
         notebook.execute("01_leakage", job.dir, {"study": str(tmp_path / "study.yaml"), "run": "leakage"})

@@ -65,7 +65,7 @@ def test_a_killed_process_frees_its_cards_and_the_next_said_that_it_waits(tmp_pa
     killed.kill()
     killed.wait()
     assert waiting.wait(30) == 0 and json.loads(second.read_text())[0] in (["0"], ["1"])  # whichever is free first
-    assert waiting.stderr.read() == "Waiting for 1 free of the cards 0, 1.\n"
+    assert waiting.stderr.read() == "Waiting for 1 free of the GPUs 0, 1.\n"
 
 
 def test_two_who_want_two_of_three_hold_nothing_while_they_wait(tmp_path, monkeypatch):

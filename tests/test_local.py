@@ -11,6 +11,7 @@ from PIL import Image as Pil
 
 from medstudy import datasets, grid, images, params
 from medstudy.datasets import local, store
+from medstudy.datasets.build import build
 from medstudy.errors import DataError, ParamsError
 from medstudy.records import SPLITS
 from tests import hub, own
@@ -327,7 +328,7 @@ def test_a_study_builds_it_and_a_changed_row_is_another_job(tmp_path):
     study = params.load(write_study(tmp_path, datasets=[json.loads(made.model_dump_json())]))
     (job,) = [one for one in grid.plan(study) if one.stage == "data"]
     assert job.name == "data-mine"
-    built = store.build(made, tmp_path / "built")
+    built = build(made, tmp_path / "built")
     assert list(built["question"]) == ["Is it seen?"] * 3 and set(built["split"]) == set(SPLITS)
     (one,) = store.read(tmp_path / "built", "val")
     assert one.image_id == "b.png" and one.image.data == (tmp_path / "data" / "b.png").read_bytes()

@@ -30,9 +30,9 @@ def test_a_run_is_named_whole_by_folder_by_a_unique_part_or_by_a_pattern(study):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("-native-s", "4 have that in their name. Near: train-native-s0, evaluate-native-s0"),
-        ("train-nativ-s0", "there is none. Near: train-native-s0"),
-        ("no-*", "there is none"),
+        ("-native-s", "but 4 names contain it. Similar: train-native-s0, evaluate-native-s0"),
+        ("train-nativ-s0", "but no name contains it. Similar: train-native-s0"),
+        ("no-*", "but no name contains it"),
     ],
 )
 def test_other_names_are_an_error_that_lists_near_ones(study, name, said):

@@ -99,30 +99,30 @@ COLOUR = np.zeros((7, 9, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
 def test_facts_of_a_volume():
     facts = describe(nifti(VOLUME, spacing=(2, 3, 4)))
     assert (facts.kind, facts.height, facts.width, facts.frames, facts.bits) == ("NIfTI", 9, 7, 5, 8)
-    assert facts.rule.startswith("refused: which of its 5 slices")
+    assert facts.rule.startswith("refused: a volume of 5 slices")
     assert facts.notes == ("stored as RAS", "7 x 9 x 5 voxels of 2 x 3 x 4 mm")
     assert describe(nifti(VOLUME), axis="coronal", slice="middle").frames == 9
 
 
 REFUSED = {
-    "no slice": (lambda: nifti(VOLUME), {}, "which of its 5 slices .axial. is shown must be said"),
-    "a slice beyond the last": (lambda: nifti(VOLUME), {"slice": 5}, "slice 5 does not exist, there are 5"),
+    "no slice": (lambda: nifti(VOLUME), {}, "a volume of 5 slices .axial. needs a selection"),
+    "a slice beyond the last": (lambda: nifti(VOLUME), {"slice": 5}, "slice 5 does not exist, the volume has 5"),
     "a slice below 0": (lambda: nifti(VOLUME), {"slice": -1}, "slice -1 does not exist"),
-    "no volume": (lambda: nifti(np.stack([VOLUME, VOLUME], -1)), {"slice": 0}, "which of its 2 volumes"),
+    "no volume": (lambda: nifti(np.stack([VOLUME, VOLUME], -1)), {"slice": 0}, "a file of 2 volumes needs"),
     "a volume beyond the last": (lambda: nifti(VOLUME), {"slice": 0, "volume": 1}, "volume 1 does not exist"),
     "a pair of files": (lambda: nifti(VOLUME).replace(b"n+1\0", b"ni1\0"), {"slice": 0}, "save it as .nii"),
     "five axes": (lambda: nifti(np.zeros((2, 2, 2, 2, 3), np.uint8)), {"slice": 0}, "2 to 4 axes"),
     "complex": (lambda: nifti(np.zeros((2, 2, 2), np.complex64)), {"slice": 0}, "real numbers"),
     "NaN": (lambda: nifti(np.full((2, 2, 2), np.nan, np.float32)), {"slice": 0}, "NaN"),
-    "cut short behind the slice": (lambda: nifti(VOLUME)[:-1], {"slice": 0}, "has 667 bytes, but these are 666"),
+    "cut short behind the slice": (lambda: nifti(VOLUME)[:-1], {"slice": 0}, "has 667 bytes, but this has 666"),
     "gzip cut short": (lambda: nifti(VOLUME, packed=True)[:-1], {"slice": 0}, "cannot be decoded"),
     "bits of another type": (lambda: _patched(nifti(VOLUME.astype(np.int16)), 70, 2), {"slice": 0},
                              "datatype has 8 bits, but its bitpix is 16"),
-    "a volume that is not named": (lambda: nifti(VOLUME) + VOLUME.tobytes(), {"slice": 0}, "a slice or more follows"),
-    "the same, gzipped": (lambda: gzip.compress(nifti(VOLUME) + VOLUME.tobytes()), {"slice": 0}, "or more follows"),
+    "a volume that is not named": (lambda: nifti(VOLUME) + VOLUME.tobytes(), {"slice": 0}, "further slices follow"),
+    "the same, gzipped": (lambda: gzip.compress(nifti(VOLUME) + VOLUME.tobytes()), {"slice": 0}, "slices follow"),
     "a slope without an intercept": (lambda: _sloped(nifti(VOLUME), 2, np.nan), {"slice": 0}, "invalid intercept"),
     "a slope of colour": (lambda: _sloped(nifti(COLOUR), 2, 0), {"slice": 0}, "colour takes no slope"),
-    "gzip of something else": (lambda: nifti(VOLUME, packed=True)[:40], {"slice": 0}, "slice cannot be said of"),
+    "gzip of something else": (lambda: nifti(VOLUME, packed=True)[:40], {"slice": 0}, "a picture does not take slice"),
 }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ import yaml
 from medstudy import grid, lock, models, notebook, params, paths, provenance, redact
 from medstudy.cli import main
 from medstudy.errors import ParamsError, RunError
-from medstudy.open_job import open_job
+from medstudy.open_job import open_job, overridden
+from tests.studies import write_study
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 TRAIN = paths.NOTEBOOKS / "02_train.ipynb"
@@ -108,18 +109,20 @@ def test_check_inside_a_notebook_knows_what_papermill_injected():
 
 def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
     """In JupyterLab nothing but the executed cells says what stood in the parameters cell."""
-    opened = {"study": "a.yaml", "run": "base", "__annotations__": {"study": str, "run": str}}
-    cell = "study: str = 'a.yaml'  # a study\nrun: str = 'base'"
+    kinds = dict.fromkeys(("study", "run", "overrides"), str)
+    opened = {"study": "a.yaml", "run": "base", "overrides": "", "__annotations__": kinds}
+    cell = "study: str = 'a.yaml'  # a study\nrun: str = 'base'\noverrides: str = ''"
     notebook.check(opened | {"In": ["", "%matplotlib inline", cell, "import os", "check(globals())"]})
-    typed = opened | {"stuyd": "b", "__annotations__": {"study": str, "stuyd": str, "run": str}}
-    with pytest.raises(ParamsError, match="no parameter 'stuyd'; there are: study, run"):
+    typed = opened | {"stuyd": "b", "__annotations__": kinds | {"stuyd": str}}
+    with pytest.raises(ParamsError, match="no parameter 'stuyd'; there are: study, run, overrides"):
         notebook.check(typed | {"In": ["", cell, cell.replace("study:", "stuyd:"), "check(globals())"]})
     notebook.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # mended since
-    fresh = {"stuyd": "b", "run": "base", "__annotations__": {"stuyd": str, "run": str}}
-    with pytest.raises(ParamsError, match="there are: study, run; study is missing"):
+    fresh = {name: value for name, value in typed.items() if name != "study"}
+    fresh["__annotations__"] = dict.fromkeys(("stuyd", "run", "overrides"), str)
+    with pytest.raises(ParamsError, match="there are: study, run, overrides; study is missing"):
         notebook.check(fresh | {"In": ["", cell.replace("study:", "stuyd:")]})
     with pytest.raises(ParamsError, match="run must be str, got int 3"):
-        notebook.check(opened | {"run": 3, "In": ["", "study: str = 'a.yaml'\nrun: str = 3"]})
+        notebook.check(opened | {"run": 3, "In": ["", cell.replace("'base'", "3")]})
 
 
 @pytest.mark.slow
@@ -252,10 +255,58 @@ def test_the_opening_cell_may_run_twice_and_sees_new_parameters(capsys, monkeypa
     cell = {"study": "params/tiny.yaml", "run": "base", "__annotations__": {"study": str, "run": str}}
     study, job = open_job(cell)
     assert cell["study"] is study and job.name == "base"
-    assert capsys.readouterr().out.startswith("base of the study tiny")
+    assert capsys.readouterr().out.startswith("base of the study tiny: base-")
     assert open_job(cell)[1] == job
     cell |= {"study": "params/tiny.yaml", "run": "scores"}
     assert open_job(cell)[1].name == "scores"
     cell["study"] = 3
     with pytest.raises(ParamsError, match="study must be str, got int 3"):
         open_job(cell)
+
+
+@pytest.mark.parametrize("overrides", ["", "  \n", "# nothing"])
+def test_without_overrides_a_study_is_its_own_file(overrides):
+    assert overridden("params/tiny.yaml", overrides) == "params/tiny.yaml"
+
+
+def test_overrides_make_a_study_of_their_own_beside_the_first(tmp_path):
+    file = str(write_study(tmp_path))
+    changes = "training.learning_rate: 1e-3\ndatasets.0.train: 4\nevaluation.author.temperature: 0.5"
+    changed, plain = params.load(overridden(file, changes)), params.load(file)
+    assert changed.training.learning_rate == 1e-3 and changed.datasets[0].train == 4
+    assert changed.evaluation.author.temperature == 0.5 and plain.evaluation.author is None
+    assert changed.study.startswith("tiny-") and changed.figures != plain.figures and changed.runs == plain.runs
+    assert overridden(file, changes) == overridden(file, changes)
+    restored = {name: getattr(plain, name) for name in ("study", "training", "datasets", "evaluation")}
+    assert changed.model_copy(update=restored) == plain
+    before, after = ({job.name: job.identity for job in grid.plan(study)} for study in (plain, changed))
+    assert before["data-atlas"] == after["data-atlas"] and before["data-phantom"] != after["data-phantom"]
+    assert before["train-native-s0"] != after["train-native-s0"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("trainig.epochs: 2", "trainig: no such parameter; .*did you mean 'training'"),
+        ("training.epoch: 2", "training.epoch: no such parameter; .*did you mean 'epochs'"),
+        ("training.epochs: two", "training.epochs: .*valid integer.*got 'two'"),
+        ("datasets.7.train: 4", "by its position, 0 to 1, got '7'"),
+        ("datasets.phantom.train: 4", "by its position, 0 to 1, got 'phantom'"),
+        ("low.side: 4", "low.side must name a setting, but 'fixed-84' has no setting 'side'"),
+        ("low.side.more: 4", "'fixed-84' has no setting 'side'"),
+        ("training.epochs", "`name: value` pairs such as `training.learning_rate: 0.001`, got 'training.epochs'"),
+        ("seeds: [0", "overrides must be valid yaml"),
+    ],
+)
+def test_wrong_overrides_are_explained(tmp_path, overrides, message):
+    with pytest.raises(ParamsError, match=message):
+        overridden(str(write_study(tmp_path)), overrides)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_open_job_opens_the_changed_study(tmp_path, monkeypatch):
+    monkeypatch.setenv(lock.HELD, "none")
+    kinds = dict.fromkeys(("study", "run", "overrides"), str)
+    cell = {"study": str(write_study(tmp_path)), "run": "train-native-s0", "overrides": "training.epochs: 2"}
+    study, job = open_job(cell | {"__annotations__": kinds})
+    assert study.training.epochs == 2 and job.parameters["training"]["epochs"] == 2

@@ -18,7 +18,7 @@ from transformers import AutoModelForImageTextToText
 from medstudy import batches, grid, launching, models, packing, paths, training, worker
 from medstudy import params as study_params
 from medstudy.batches import Micro
-from medstudy.datasets import store
+from medstudy.datasets.build import build
 from medstudy.errors import ParamsError, ResolutionError, RunError
 from medstudy.params import Model, Optimisation
 from tests import parallel_cases
@@ -197,7 +197,7 @@ def test_a_study_trains_in_processes_that_end_with_it_and_resume(tmp_path, tiny_
         changes = {"training": SMALL["training"] | one, "model": {"id": tiny_model.id}}
         study = study_params.load(write_study(root, **SMALL | changes))
         data, job = (grid.job(study, name) for name in ("data-phantom", "train-native-s0"))
-        store.build(study.datasets[0], data.dir)
+        build(study.datasets[0], data.dir)
         data.record.write_text("{}")
         job.dir.mkdir()
         if processes == 2:

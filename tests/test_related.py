@@ -269,7 +269,7 @@ def test_mmxu_shows_the_earlier_image_first_and_groups_by_patient(made):
 @pytest.mark.parametrize("name", ["mediconfusion", "omnimedvqa", "probmed"])
 def test_what_must_be_downloaded_by_hand_says_so(made, name, tmp_path):
     params = made[name][0].model_copy(update={"path": str(tmp_path / "nowhere")})
-    with pytest.raises(DataError, match="This data set is a folder with .* is no folder. Download it"):
+    with pytest.raises(DataError, match="This data set is a folder with .* is not a folder. Download"):
         list(datasets.load(params, "test"))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medstudy import metrics, scoring
+from medstudy import metrics, scoring, standard_scores
 from medstudy.errors import DataError
 from tests.synthetic import predictions
 
@@ -30,7 +30,7 @@ KNOWN_PLACES = ("Nucleoli", "Nucleoli fibrillar center", "Nucleoplasm", "Cytosol
 ])
 def test_closed(text, answer, author, strict, llava_med):
     assert metrics.author_closed(text, answer) == author
-    assert metrics.strict_closed(text, answer) == strict
+    assert standard_scores.strict_closed(text, answer) == strict
     assert metrics.llava_med_closed(text, answer) == llava_med
 
 
@@ -59,7 +59,7 @@ def test_normalise(text, words):
 ])
 def test_words(text, answer, author, multiset):
     assert metrics.author_words(text, answer) == pytest.approx(author)
-    assert metrics.multiset_words(text, answer) == pytest.approx(multiset)
+    assert standard_scores.multiset_words(text, answer) == pytest.approx(multiset)
 
 
 @pytest.mark.parametrize("text, answer, exact, llava_med", [
@@ -69,7 +69,7 @@ def test_words(text, answer, author, multiset):
     ("", "liver", 0, 0),
 ])
 def test_exact_match(text, answer, exact, llava_med):
-    assert metrics.exact_match(text, answer) == exact
+    assert standard_scores.exact_match(text, answer) == exact
     assert metrics.llava_med_exact_match(text, answer) == pytest.approx(llava_med)
 
 
@@ -79,7 +79,7 @@ def test_exact_match(text, answer, exact, llava_med):
 ])
 def test_choice(text, author, strict):
     assert metrics.author_choice(text, "B") == author
-    assert metrics.strict_choice(text, "B") == strict
+    assert standard_scores.strict_choice(text, "B") == strict
 
 
 @pytest.mark.parametrize("text, answer, author, strict", [
@@ -98,7 +98,7 @@ def test_choice(text, author, strict):
 def test_class(text, answer, author, strict):
     classes = ("normal", "abnormal", "cancer", "high grade cancer", "Medullary Carcinoma")
     assert metrics.author_class(text, answer) == author
-    assert metrics.strict_class(text, answer, classes) == strict
+    assert standard_scores.strict_class(text, answer, classes) == strict
 
 
 @pytest.mark.parametrize("text, line, places, expected", [

@@ -91,13 +91,13 @@ def test_a_plain_tiled_tiff_is_a_slide_only_when_asked(tmp_path):
 
 REFUSED = {
     "enlarged": ({"magnification": 41.0}, "41 x is over the scanned 40 x"),
-    "finer than the scan": ({"microns_per_pixel": 0.2}, "0.2 µm a pixel is finer than the scanned 0.25"),
-    "outside": ({"region": (700, 0, 100, 100)}, "must lie inside the slide's 768 x 512 pixels"),
-    "empty": ({"region": (0, 0, 0, 10)}, "must lie inside"),
+    "finer than the scan": ({"microns_per_pixel": 0.2}, "0.2 µm per pixel is finer than the scanned 0.25"),
+    "outside": ({"region": (700, 0, 100, 100)}, "must be inside the slide's 768 x 512 pixels"),
+    "empty": ({"region": (0, 0, 0, 10)}, "must be inside"),
     "over the limit": ({"max_pixels": 1000}, "512 x 768 pixels is over the limit of 1,000"),
     "over the limit on the way": ({"max_pixels": 20_000, "magnification": 19.0, "region": (0, 0, 256, 256)},
                                   "256 x 256 pixels is over"),
-    "a slice": ({"slice": 1}, "slice cannot be said of a slide"),
+    "a slice": ({"slice": 1}, "a slide does not take slice"),
 }  # fmt: skip
 
 
@@ -121,4 +121,4 @@ def test_facts_of_a_slide(scan):
     facts = describe(scan, magnification=10.0)
     assert (facts.kind, facts.height, facts.width) == ("slide", 128, 192)
     assert facts.notes[:3] == ("by aperio", "scanned at 40 x", "0.25 µm a pixel")
-    assert describe(scan, magnification=80.0).rule.startswith("refused: a slide is not enlarged")
+    assert describe(scan, magnification=80.0).rule.startswith("refused: a slide is never enlarged")

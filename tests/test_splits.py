@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from medstudy import datasets, leakage
-from medstudy.datasets import store, vqa_rad
+from medstudy.datasets import vqa_rad
+from medstudy.datasets.build import build
 from medstudy.records import SPLITS
 from medstudy.sources import splits
 from medstudy.sources.card import Card, compared
@@ -25,7 +26,7 @@ def folder(tmp_path):
 
 
 def _built(params, folder):
-    table = store.build(params, folder)
+    table = build(params, folder)
     prints = pd.read_parquet(folder / "fingerprints.parquet")
     return table, leakage.leaks(leakage.find(prints))
 

@@ -249,8 +249,8 @@ def test_a_single_base_model_is_held_against_every_seed(scores):
 
 @pytest.mark.parametrize("spoil, message", [
     (lambda a: a[a["question_id"] != "nodule"], "same questions"),
-    (lambda a: pd.concat([a, a]), "several rows"),
-    (lambda a: a.assign(seed=a["seed"] + 100), "seed in common"),
+    (lambda a: pd.concat([a, a]), "has several"),
+    (lambda a: a.assign(seed=a["seed"] + 100), "share a training seed"),
 ])
 def test_conditions_that_do_not_match_stop(scores, spoil, message):
     native = at(scores, "native", "native")

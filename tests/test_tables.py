@@ -13,6 +13,7 @@ from datasets import Features, Image, Value
 
 from medstudy import check, claims, datasets, scoring
 from medstudy.datasets import local, phantom, store
+from medstudy.datasets.build import build
 from medstudy.errors import DataError
 from medstudy.records import KINDS, SPLITS
 from medstudy.sources import binding, exported, folders
@@ -183,7 +184,7 @@ def test_a_row_that_says_one_thing_twice_is_a_fault(tmp_path, row, message):
 def test_two_equal_names_are_an_error(tmp_path, name, content):
     own.photos(tmp_path, ["a.png"])
     (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match="twice|2 times"):
+    with pytest.raises(DataError, match="repeated|2 times"):
         local.survey(own.params(tmp_path))
 
 
@@ -414,10 +415,10 @@ def test_contradicting_test_questions_stop_check_and_study_alike(tmp_path):
     report = check.data([made])
     assert list(report.problems["problem"]) == ["contradiction"] and report.stops
     with pytest.raises(DataError, match="1 of mine contradict another.*on_contradiction: keep"):
-        store.build(made, tmp_path / "built")
+        build(made, tmp_path / "built")
     kept = contradicting(tmp_path, on_contradiction="keep")
     assert not check.data([kept]).stops
-    store.build(kept, tmp_path / "kept")
+    build(kept, tmp_path / "kept")
     assert list(pd.read_csv(tmp_path / "kept" / "conflicts.csv")["conflict"]) == ["contradiction"]
 
 
@@ -425,7 +426,7 @@ def test_contradicting_training_questions_are_listed(tmp_path):
     made = contradicting(tmp_path, "train")
     report = check.data([made])
     assert list(report.problems["problem"]) == ["contradiction"] and not report.stops
-    store.build(made, tmp_path / "built")
+    build(made, tmp_path / "built")
     (row,) = pd.read_csv(tmp_path / "built" / "conflicts.csv").itertuples()
     assert (row.conflict, row.answer, row.other_answer, row.split) == ("contradiction", "no", "yes", "train")
 
@@ -492,7 +493,7 @@ def test_the_data_job_lists_every_row_that_it_leaves_out(tmp_path):
           {"image": "broken.png", "split": "train"})  # fmt: skip
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:300])
     with pytest.warns(UserWarning, match="z.png"):
-        store.build(own.params(tmp_path, on_unreadable="skip"), tmp_path / "built")
+        build(own.params(tmp_path, on_unreadable="skip"), tmp_path / "built")
     lost = pd.read_csv(tmp_path / "built" / "unreadable.csv")
     assert sorted(lost["problem"]) == ["empty answer", "missing", "unreadable"]
     assert set(pd.read_csv(tmp_path / "built" / "columns.csv")["role"]) >= {"image", "split", "splits"}

@@ -150,11 +150,11 @@ def test_a_range_that_the_page_states_is_its_window():
 
 
 def test_samples_beyond_the_range_or_the_bits_that_are_stated_are_refused():
-    with pytest.raises(ImageError, match="0 to 2047, but they reach from 0 to 4095"):
+    with pytest.raises(ImageError, match="0 to 2047, but are 0 to 4095"):
         read_array(stating(0, 2047, RAMP))
     assert read_array(stating(0, 2047, RAMP), window=(0, 4095)).max() == 255
     ome = {"ome": True, "photometric": "minisblack"}
-    with pytest.raises(ImageError, match="SignificantBits state, 0 to 1023, but they reach from 0 to 4095"):
+    with pytest.raises(ImageError, match="SignificantBits, 0 to 1023, but are 0 to 4095"):
         read_array(tiff(RAMP, metadata={"axes": "YX", "SignificantBits": 10}, **ome))
     fitting = tiff(RAMP, metadata={"axes": "YX", "SignificantBits": 12}, **ome)
     assert np.array_equal(read_array(fitting)[..., 0], np.rint(RAMP / 4095 * 255))

@@ -46,15 +46,14 @@ class Params(Source):
     file: str = "GMAI-MMBench_VAL.tsv"
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a row; rows with the same image are one group. Nothing for training."""
-    if split != "test":
-        return
+    """One example a row; rows with the same image are one group."""
     table = folders.root(params.path, params.file, (params.file,), params.revision) / params.file
     chosen = None
     if params.test is not None:  # without the images, which fill the memory
         asked = several.gathered(folders.table(table, {}, "\t", columns=("index",)), lambda row: row["index"])
-        chosen = {one.key for one in splits.capped(asked, params.test, params.seed)}
+        chosen = {one.key for one in splits.taken(asked, params, split)}
     for row in folders.table(table, {}, "\t", at_once=16):
         row = {name if name in LETTERS else name.lower(): cell for name, cell in row.items()}
         files.need(row, COLUMNS, params.file)
@@ -65,11 +64,10 @@ def load(params: Params, split: str) -> Iterator[Example]:
 def _example(row: dict) -> Example:
     image = _picture(row)
     kind = row.get("modality") or row.get("department") or "unknown"
-    return Example(
-        image_id=row["index"], image=image, questions=(_question(row),), dataset="gmai_mmbench", split="test",
+    return several.example(
+        CARD, dataset="gmai_mmbench", split="test", image_id=row["index"], image=image, questions=(_question(row),),
         group=image.sha256[:16], family=kind, modality=row.get("modality") or "unknown", anatomy="unknown",
-        render=CARD.render, source=CARD.url, license=CARD.license,
-    )  # fmt: skip
+    )
 
 
 def _picture(row: dict) -> Picture:

@@ -18,7 +18,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
 from medstudy.records import Example, Question
-from medstudy.sources import files, hub, splits
+from medstudy.sources import files, hub, several, splits
 from medstudy.sources.base import Source
 from medstudy.sources.card import Card
 
@@ -35,11 +35,11 @@ CARD = Card(
 HUB = {
     "image_id": "its name", "cell_line": "the cell line", "localizations": "where the protein is, with ; between",
     "caption": "the sentence", "image": "the image",
-}  # fmt: skip
+}
 JSONL = {
     "response": "the sentence", "images": "the image's path", "cell_line": "the cell line",
     "localizations": "where the protein is, a list",
-}  # fmt: skip
+}
 CAPTIONS = {name: what for name, what in HUB.items() if name not in ("image", "image_id")} | {
     "file_path": "the image's path"
 }
@@ -80,11 +80,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
     source = "test" if split == "test" else "train"
     rows = _hub(params, source) if params.form == "hub" else _files(params, source)
     prompt = params.test_prompt if split == "test" else params.train_prompt
-    found = (_example(*row, prompt, split) for row in rows)
-    if split != "test":
-        chosen = split == "val"
-        found = (one for one in found if splits.held_out(one.group, params.val_share, params.seed) == chosen)
-    return splits.capped(found, getattr(params, split), params.seed)
+    return splits.taken((_example(*row, prompt, split) for row in rows), params, split, hold_out=True)
 
 
 def kept(cell_lines: Sequence[str], places: Sequence[Sequence[str]], images: Sequence[str], params: Params) -> set[int]:
@@ -154,9 +150,8 @@ def _example(name: str, picture: Picture, row: dict, prompt: str, split: str) ->
     question = Question(
         id="describe", text=prompt, answer=answer, kind="description", task=TASK, cell_line=row["cell_line"],
         localizations=tuple(_places(row)),
-    )  # fmt: skip
-    return Example(
-        image_id=name, image=picture, questions=(question,), dataset="hpa", split=split, group=picture.sha256[:16],
-        family="subcellular", modality="fluorescence", anatomy="cell", render=CARD.render, source=CARD.url,
-        license=CARD.license,
-    )  # fmt: skip
+    )
+    return several.example(
+        CARD, dataset="hpa", split=split, image_id=name, image=picture, questions=(question,),
+        group=picture.sha256[:16], family="subcellular", modality="fluorescence", anatomy="cell",
+    )

@@ -44,31 +44,23 @@ class Params(Source):
     path: str = "slyipae1/MedBookVQA"
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an entry; entries with the same figure are one group. Nothing for training."""
-    if split != "test":
-        return
+    """One example an entry; entries with the same figure are one group."""
     root = folders.root(params.path, f"{TABLE} and {ARCHIVE}", (TABLE, ARCHIVE), params.revision)
-    asked = several.gathered(_rows(root), lambda row: row["_id"])
+    asked = several.gathered(files.rows(root / TABLE, COLUMNS), lambda row: row["_id"])
     images = folders.Images(root, (ARCHIVE,), ("", "figures"))
-    for one in splits.capped(asked, params.test, params.seed):
+    for one in splits.taken(asked, params, split):
         yield _example(one.rows[0][1], images)
-
-
-def _rows(root) -> Iterator[dict]:
-    for number, row in enumerate(files.jsonl(root / TABLE)):
-        files.need(row, COLUMNS, f"{TABLE} row {number}")
-        yield row
 
 
 def _example(row: dict, images: folders.Images) -> Example:
     image, labels = images(row["image_path"]), row.get("LABEL") or {}
     modality, anatomy = ((labels.get(name) or ["unknown"]) for name in ("Modality", "Anatomy"))
-    return Example(
-        image_id=row["_id"], image=image, questions=(_question(row, labels),), dataset="medbookvqa", split="test",
-        group=image.sha256[:16], family=modality[0], modality=modality[-1], anatomy=anatomy[-1], render=CARD.render,
-        source=CARD.url, license=CARD.license,
-    )  # fmt: skip
+    return several.example(
+        CARD, dataset="medbookvqa", split="test", image_id=row["_id"], image=image, questions=(_question(row, labels),),
+        group=image.sha256[:16], family=modality[0], modality=modality[-1], anatomy=anatomy[-1],
+    )
 
 
 def _question(row: dict, labels: dict) -> Question:

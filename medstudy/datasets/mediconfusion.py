@@ -44,22 +44,21 @@ class Params(Source):
     name: Literal["mediconfusion"] = "mediconfusion"
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, with its question of every pair. Nothing for training."""
-    if split != "test":
-        return
+    """One example an image, with its question of every pair."""
     root = folders.root(params.path, "dataset.csv and images/")
     rows = list(folders.table(root / "dataset.csv", COLUMNS))
     groups = _linked([(row["im_1_local"], row["im_2_local"]) for row in rows])
     asked = several.gathered(_sides(rows), lambda side: side["image"], lambda side: groups[side["image"]])
-    kept = list(splits.capped(asked, params.test, params.seed))
+    kept = list(splits.taken(asked, params, split))
     there, images = {one.key for one in kept}, folders.Images(root, below=("images",))
     for one in kept:
-        yield Example(
-            image_id=one.key, image=images(f"{one.key}.jpg"), dataset="mediconfusion", split=split, group=one.group,
-            questions=tuple(_question(side, side["other"] in there) for _, side in one.rows), family="radiology",
-            modality="radiology", anatomy="unknown", render=CARD.render, source=CARD.url, license=CARD.license,
-        )  # fmt: skip
+        yield several.example(
+            CARD, dataset="mediconfusion", split=split, image_id=one.key, image=images(f"{one.key}.jpg"),
+            questions=tuple(_question(side, side["other"] in there) for _, side in one.rows), group=one.group,
+            family="radiology", modality="radiology", anatomy="unknown",
+        )
 
 
 def _linked(pairs: list[tuple[str, str]]) -> dict[str, str]:
@@ -84,7 +83,7 @@ def _question(side: dict, whole: bool) -> Question:
     return lettered(
         f"{side['id']}-{number}", side["question"].strip(), options, side[f"im_{number}_correct"].strip(),
         "confusing pair", set_id=side["id"] if whole else None, tags=tags,
-    )  # fmt: skip
+    )
 
 
 def _categories(text: str | None) -> list[str]:

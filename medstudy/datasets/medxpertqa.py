@@ -43,14 +43,13 @@ class Params(Source):
     path: str = "TsinghuaC3I/MedXpertQA"
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a question: its images are its own. Nothing for training."""
-    if split != "test":
-        return
+    """One example a question: its images are its own."""
     rows = hub.rows(params.path, "test", COLUMNS, config="MM", revision=params.revision)
     asked = several.gathered(rows, lambda row: row["id"])
     images = folders.Images(folders.root(params.path, ARCHIVE, (ARCHIVE,), params.revision), (ARCHIVE,), ("images", ""))
-    for one in splits.capped(asked, params.test, params.seed):
+    for one in splits.taken(asked, params, split):
         yield _example(one.rows[0][1], images)
 
 
@@ -64,9 +63,9 @@ def _example(row: dict, images: folders.Images) -> Example:
     question = lettered(
         row["id"], (text if cut else row["question"]).strip(), options, row["label"],
         row.get("medical_task") or "unknown", tags=tags,
-    )  # fmt: skip
-    return Example(
-        image_id=row["id"], image=image, questions=(question,), dataset="medxpertqa", split="test", group=row["id"],
-        family=row.get("body_system") or "unknown", modality="mixed", anatomy=row.get("body_system") or "unknown",
-        render=CARD.render, source=CARD.url, license=CARD.license, context=context,
-    )  # fmt: skip
+    )
+    return several.example(
+        CARD, dataset="medxpertqa", split="test", image_id=row["id"], image=image, context=context,
+        questions=(question,), group=row["id"], family=row.get("body_system") or "unknown", modality="mixed",
+        anatomy=row.get("body_system") or "unknown",
+    )

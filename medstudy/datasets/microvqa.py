@@ -40,14 +40,13 @@ class Params(Source):
     path: str = "jmhb/microvqa"
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example for each different list of images, with all of its questions. Nothing for training."""
-    if split != "test":
-        return
+    """One example for each different list of images, with all of its questions."""
     rows = hub.rows(params.path, "test", COLUMNS, revision=params.revision, images=("images_list",))
     pictures: dict[tuple[str, ...], list[Picture]] = {}
     asked = several.gathered(_keyed(rows, pictures), lambda row: row["key"], _group)
-    for one in splits.capped(asked, params.test, params.seed):
+    for one in splits.taken(asked, params, split):
         yield _example(one, pictures[one.key])
 
 
@@ -67,12 +66,12 @@ def _group(row: dict) -> str:
 
 def _example(asked: several.Asked, pictures: list[Picture]) -> Example:
     context, image = several.shown(pictures, f"row {asked.rows[0][0]} of MicroVQA")
-    return Example(
-        image_id=hashlib.sha256("".join(asked.key).encode()).hexdigest()[:16], image=image, context=context,
-        questions=tuple(_question(number, row) for number, row in asked.rows), dataset="microvqa", split="test",
-        group=asked.group, family="microscopy", modality="microscopy", anatomy="unknown", render=CARD.render,
-        source=CARD.url, license=CARD.license,
-    )  # fmt: skip
+    return several.example(
+        CARD, dataset="microvqa", split="test", image=image, context=context,
+        image_id=hashlib.sha256("".join(asked.key).encode()).hexdigest()[:16],
+        questions=tuple(_question(number, row) for number, row in asked.rows), group=asked.group,
+        family="microscopy", modality="microscopy", anatomy="unknown",
+    )
 
 
 def _question(number: int, row: dict) -> Question:

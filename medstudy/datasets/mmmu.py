@@ -48,28 +48,25 @@ class Params(Source):
     subjects: tuple[Subject, ...] = Subject.__args__
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a question: its images are its own. Nothing for training."""
-    if split == "test":
-        yield from splits.capped(_examples(params), params.test, params.seed)
-
-
-def _examples(params: Params) -> Iterator[Example]:
-    for subject in params.subjects:
-        rows = hub.rows(params.path, "validation", COLUMNS, config=subject, revision=params.revision, images=IMAGES)
-        for row in rows:
-            yield _example(row, subject)
+    """One example a question: its images are its own."""
+    tables = (
+        (subject, hub.rows(params.path, "validation", COLUMNS, config=subject, revision=params.revision, images=IMAGES))
+        for subject in params.subjects
+    )
+    return splits.taken((_example(row, subject) for subject, rows in tables for row in rows), params, split)
 
 
 def _example(row: dict, subject: str) -> Example:
     there = [name for name in IMAGES if row.get(name)]
     places = {name.removeprefix("image_"): f"{place}" for place, name in enumerate(there, 1)}
     context, image = several.shown([hub.picture(row[name], f"{name} of {row['id']}") for name in there], row["id"])
-    return Example(
-        image_id=row["id"], image=image, questions=(_question(row, subject, places),), dataset="mmmu", split="test",
-        group=row["id"], family=subject, modality="mixed", anatomy="mixed", render=CARD.render, source=CARD.url,
-        license=CARD.license, context=context,
-    )  # fmt: skip
+    return several.example(
+        CARD, dataset="mmmu", split="test", image_id=row["id"], image=image, context=context,
+        questions=(_question(row, subject, places),), group=row["id"], family=subject, modality="mixed",
+        anatomy="mixed",
+    )
 
 
 def _question(row: dict, subject: str, places: dict[str, str]) -> Question:

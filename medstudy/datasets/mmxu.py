@@ -8,7 +8,7 @@ development split is not public.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from medstudy.records import Example, Question
@@ -45,21 +45,19 @@ class Params(Source):
     images: str | None = None
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a pair of images, with all of its questions. Nothing for training."""
-    if split != "test":
-        return
+    """One example a pair of images, with all of its questions."""
     root = folders.root(params.path, TABLE, (TABLE,), params.revision)
     asked = several.gathered(_rows(root), lambda row: row["shown"], _patient)
     images = folders.Images(folders.root(params.images, "MIMIC-CXR-JPG's files/") if params.images else root)
-    for one in splits.capped(asked, params.test, params.seed):
+    for one in splits.taken(asked, params, split):
         yield _example(one, images)
 
 
-def _rows(root) -> Iterator[dict]:
+def _rows(root: Path) -> Iterator[dict]:
     """Each row with the names of its images, earlier ones first, as `shown`."""
-    for number, row in enumerate(files.jsonl(root / TABLE)):
-        files.need(row, COLUMNS, f"{TABLE} row {number}")
+    for row in files.rows(root / TABLE, COLUMNS):
         prior = row["prior_image_path"]
         yield row | {"shown": (*([prior] if isinstance(prior, str) else prior), row["cur_image_path"])}
 
@@ -72,12 +70,12 @@ def _patient(row: dict) -> str:
 
 def _example(asked: several.Asked, images: folders.Images) -> Example:
     context, image = several.shown([images(name) for name in asked.key], f"row {asked.rows[0][0]} of MMXU")
-    return Example(
-        image_id="+".join(PurePosixPath(name).stem for name in asked.key), image=image, context=context,
-        questions=tuple(_question(row) for _, row in asked.rows), dataset="mmxu", split="test", group=asked.group,
-        family="radiology", modality="x-ray", anatomy="chest", render=CARD.render, source=CARD.url,
-        license=CARD.license,
-    )  # fmt: skip
+    return several.example(
+        CARD, dataset="mmxu", split="test", image=image, context=context,
+        image_id="+".join(PurePosixPath(name).stem for name in asked.key),
+        questions=tuple(_question(row) for _, row in asked.rows), group=asked.group, family="radiology",
+        modality="x-ray", anatomy="chest",
+    )
 
 
 def _question(row: dict) -> Question:

@@ -57,7 +57,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
     asked = several.gathered(_rows(root, params.only), lambda row: row["image_path"])
     asked = [one for one in asked if _split(one.group, params) == split]
     images = folders.Images(root)
-    for one in splits.capped(asked, getattr(params, split), params.seed):
+    for one in splits.taken(asked, params, split):
         yield _example(one, images, split)
 
 
@@ -70,8 +70,7 @@ def _rows(root: Path, only: tuple[str, ...]) -> Iterator[dict]:
         raise DataError(f"`only` names {sorted(unknown)}, but {root / QUESTIONS} has {[file.stem for file in found]}.")
     for file in found:
         if not only or file.stem in only:
-            for number, row in enumerate(files.jsonl(file)):
-                files.need(row, COLUMNS, f"{file.name} row {number}")
+            for number, row in enumerate(files.rows(file, COLUMNS)):
                 yield {"dataset": file.stem, "id": row.get("question_id", f"{file.stem} {number}")} | row
 
 
@@ -84,11 +83,11 @@ def _split(group: str, params: Params) -> str:
 def _example(asked: several.Asked, images: folders.Images, split: str) -> Example:
     first = asked.rows[0][1]
     modality = first.get("modality_type") or first.get("modality") or "unknown"
-    return Example(
-        image_id=asked.key, image=images(asked.key), questions=tuple(_question(row) for _, row in asked.rows),
-        dataset="omnimedvqa", split=split, group=asked.group, family=modality, modality=modality, anatomy="unknown",
-        render=CARD.render, source=CARD.url, license=CARD.license,
-    )  # fmt: skip
+    return several.example(
+        CARD, dataset="omnimedvqa", split=split, image_id=asked.key, image=images(asked.key),
+        questions=tuple(_question(row) for _, row in asked.rows), group=asked.group, family=modality,
+        modality=modality, anatomy="unknown",
+    )
 
 
 def _question(row: dict) -> Question:
@@ -96,7 +95,7 @@ def _question(row: dict) -> Question:
     right = _place(str(row["gt_answer"]), options)
     if right is None:
         raise DataError(f"OmniMedVQA's gt_answer is one of the options, but {row['id']} has {row['gt_answer']!r} "
-                        f"and {options}. Mend the row, or leave its file out by `only`.")  # fmt: skip
+                        f"and {options}. Mend the row, or leave its file out by `only`.")
     tags = several.tags(source=row["dataset"], modality=row.get("modality_type") or row.get("modality"))
     return choice(row["id"], row["question"].strip(), options, right, row.get("question_type") or "unknown", tags=tags)
 

@@ -41,4 +41,4 @@ def load(params: Params, split: str) -> Iterator[Example]:
     rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
     about = {"dataset": "path_vqa", "family": "pathology", "modality": "pathology"}
     found = vqa.examples(rows, f"PathVQA {SPLIT[split]}", split, CARD, **about)
-    return splits.capped(found, getattr(params, split), params.seed)
+    return splits.taken(found, params, split)

@@ -54,21 +54,17 @@ def load(params: Params, split: str) -> Iterator[Example]:
     root = folders.root(params.path, f"{train}, {test} and {archive}", (train, test, archive), params.revision)
     rows = folders.table(root / source, COLUMNS)
     asked = several.gathered(rows, lambda row: row["Figure_path"], lambda row: row["Figure_path"].split("_")[0])
-    if split != "test":
-        chosen = split == "val"
-        asked = [one for one in asked if splits.held_out(one.group, params.val_share, params.seed) == chosen]
     images = folders.Images(root, (archive,), ("figures", "images", ""))
-    for one in splits.capped(asked, getattr(params, split), params.seed):
+    for one in splits.taken(asked, params, split, hold_out=True):
         yield _example(one, images, source, split)
 
 
 def _example(asked: several.Asked, images: folders.Images, source: str, split: str) -> Example:
-    return Example(
-        image_id=asked.key, image=images(asked.key), dataset="pmc_vqa", split=split,
+    return several.example(
+        CARD, dataset="pmc_vqa", split=split, image_id=asked.key, image=images(asked.key),
         questions=tuple(_question(number, row, source) for number, row in asked.rows),
         group=asked.group, family="figures", modality="mixed", anatomy="mixed",
-        render=CARD.render, source=CARD.url, license=CARD.license,
-    )  # fmt: skip
+    )
 
 
 def _question(number: int, row: dict, source: str) -> Question:

@@ -45,30 +45,23 @@ class Params(Source):
     images: str | None = None
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, with all of its questions. Nothing for training."""
-    if split != "test":
-        return
+    """One example an image, with all of its questions."""
     root = folders.root(params.path, f"{params.file} and its images")
-    asked = several.gathered(_rows(root, params.file), lambda row: row["image"])
+    asked = several.gathered(files.rows(files.below(root, params.file), COLUMNS), lambda row: row["image"])
     images = folders.Images(folders.root(params.images or params.path, "the images of ProbMed"))
-    for one in splits.capped(asked, params.test, params.seed):
+    for one in splits.taken(asked, params, split):
         yield _example(one, images)
-
-
-def _rows(root, name: str) -> Iterator[dict]:
-    for number, row in enumerate(files.jsonl(files.below(root, name))):
-        files.need(row, COLUMNS, f"{name} row {number}")
-        yield row
 
 
 def _example(asked: several.Asked, images: folders.Images) -> Example:
     kind = asked.rows[0][1].get("image_type") or "radiology"
-    return Example(
-        image_id=asked.key, image=images(asked.key), questions=tuple(_question(n, row) for n, row in asked.rows),
-        dataset="probmed", split="test", group=asked.group, family=kind, modality=kind, anatomy="unknown",
-        render=CARD.render, source=CARD.url, license=CARD.license,
-    )  # fmt: skip
+    return several.example(
+        CARD, dataset="probmed", split="test", image_id=asked.key, image=images(asked.key),
+        questions=tuple(_question(number, row) for number, row in asked.rows), group=asked.group, family=kind,
+        modality=kind, anatomy="unknown",
+    )
 
 
 def _question(number: int, row: dict) -> Question:
@@ -79,4 +72,4 @@ def _question(number: int, row: dict) -> Question:
         f"{number}", row["question"].replace("<image>", "").strip(), row["answer"].strip(), dimension,
         set_id=None if dimension == "abnormality" else f"{row['image']} {dimension}",
         tags=several.tags(dimension=dimension, qa_type=row["qa_type"]),
-    )  # fmt: skip
+    )

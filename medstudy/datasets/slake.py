@@ -17,7 +17,7 @@ from pydantic import model_validator
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
 from medstudy.records import Example
-from medstudy.sources import files, hub, splits, vqa
+from medstudy.sources import files, hub, several, splits, vqa
 from medstudy.sources.base import Source
 from medstudy.sources.card import Card
 from medstudy.sources.questions import answered, closed_or_open, tagged
@@ -36,7 +36,7 @@ COLUMNS = {"image": "the image", "question": "its text", "answer": "yes, no or w
 ORIGINAL = {
     "img_name": "the image's path in imgs/", "question": "its text", "answer": "its answer", "q_lang": "en or zh",
     "qid": "its number",
-}  # fmt: skip
+}
 TAGS = ("answer_type", "base_type", "content_type", "modality", "location")
 SPLIT = {"train": "train", "val": "validation", "test": "test"}
 
@@ -67,14 +67,13 @@ def load(params: Params, split: str) -> Iterator[Example]:
         rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
         about = {"dataset": "slake", "family": "radiology", "modality": "radiology"}
         found = vqa.examples(rows, f"SLAKE {SPLIT[split]}", split, CARD, **about)
-    return splits.capped(found, getattr(params, split), params.seed)
+    return splits.taken(found, params, split)
 
 
 def _original(root: Path, split: str) -> Iterator[Example]:
     """The English rows of a split file with an answer (one has none), by image."""
     asked: dict[str, list[dict]] = {}
-    for number, row in enumerate(files.jsonl(root / f"{SPLIT[split]}.json")):
-        files.need(row, ORIGINAL, f"Row {number} of {SPLIT[split]}.json")
+    for row in files.rows(root / f"{SPLIT[split]}.json", ORIGINAL):
         if row["q_lang"] == "en" and answered(row):
             asked.setdefault(row["img_name"], []).append(row)
     if not asked:
@@ -89,8 +88,8 @@ def _example(name: str, rows: list[dict], root: Path, split: str) -> Example:
         closed_or_open(f"{row['qid']}", row["question"], row["answer"], "radiology", tags=tagged(row, TAGS))
         for row in rows
     ]
-    return Example(
-        image_id=name, image=picture, questions=tuple(questions), dataset="slake", split=split,
+    return several.example(
+        CARD, dataset="slake", split=split, image_id=name, image=picture, questions=tuple(questions),
         group=picture.sha256[:16], family="radiology", modality=rows[0].get("modality") or "radiology",
-        anatomy=rows[0].get("location") or "unknown", render=CARD.render, source=CARD.url, license=CARD.license,
-    )  # fmt: skip
+        anatomy=rows[0].get("location") or "unknown",
+    )

@@ -41,14 +41,13 @@ class Params(Source):
     shots: bool = True
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a problem. Nothing for training."""
-    if split != "test":
-        return
+    """One example a problem."""
     rows = hub.rows(params.path, "train", COLUMNS, revision=params.revision)
     asked = several.gathered(rows, lambda row: row["problem_id"])
     whole = [one for one in asked if all(row["image"] and row["image"].get("bytes") for _, row in one.rows)]
-    for one in splits.capped(whole, params.test, params.seed):
+    for one in splits.taken(whole, params, split):
         yield _example(one, params.shots)
 
 
@@ -64,9 +63,9 @@ def _example(asked: several.Asked, shots: bool) -> Example:
     question = closed_or_open(
         str(asked.key), last["question"].strip(), last["answer"].strip(), field,
         tags=several.tags(speciality=last.get("speciality"), examples=f"{len(context)}", **flags),
-    )  # fmt: skip
-    return Example(
-        image_id=str(asked.key), image=pictures[-1], questions=(question,), dataset="smmile", split="test",
-        group=str(asked.key), family=field, modality="mixed", anatomy="mixed", render=CARD.render, source=CARD.url,
-        license=CARD.license, context=context if shots else (),
-    )  # fmt: skip
+    )
+    return several.example(
+        CARD, dataset="smmile", split="test", image_id=str(asked.key), image=pictures[-1],
+        context=context if shots else (), questions=(question,), group=str(asked.key), family=field,
+        modality="mixed", anatomy="mixed",
+    )

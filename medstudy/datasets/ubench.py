@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import NonNegativeInt
 
 from medstudy.records import Example, Question
-from medstudy.sources import hub, splits
+from medstudy.sources import hub, several, splits
 from medstudy.sources.base import Source
 from medstudy.sources.card import Card
 from medstudy.sources.questions import choice, tagged
@@ -30,7 +30,7 @@ CARD = Card(
 )
 COLUMNS = {
     "image_id": "its name", "image": "the image", "questions": "{type: {question, options, answer_idx} or null}",
-}  # fmt: skip
+}
 TAGS = ("dataset", "domain", "subdomain", "modality", "submodality", "stain")
 
 
@@ -47,15 +47,14 @@ class Params(Source):
     over_pixels: NonNegativeInt = 1_000_000
 
 
+@several.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image with a question; nothing for train and val."""
-    if split != "test":
-        return iter(())
+    """One example an image with a question."""
     rows = hub.rows(params.path, "test", COLUMNS, revision=params.revision)
     found = filter(None, (_example(row) for row in rows))
     if not params.whole:
         found = (one for one in found if one.image.height * one.image.width > params.over_pixels)
-    return splits.capped(found, params.test, params.seed)
+    return splits.taken(found, params, split)
 
 
 def _example(row: dict) -> Example | None:
@@ -69,7 +68,7 @@ def _example(row: dict) -> Example | None:
         image_id=row["image_id"], image=picture, questions=questions, dataset="ubench", split="test",
         group=picture.sha256[:16], family=domain, modality=modality, anatomy="unknown",
         render=CARD.render and license.upper().startswith("CC"), source=CARD.url, license=license,
-    )  # fmt: skip
+    )
 
 
 def _question(task: str, asked: dict | None, row: dict) -> Question | None:

@@ -41,7 +41,4 @@ def load(params: Params, split: str) -> Iterator[Example]:
     rows = hub.rows(params.path, source, COLUMNS, revision=params.revision)
     about = {"dataset": "vqa_rad", "family": "radiology", "modality": "radiology"}
     examples = vqa.examples(rows, f"VQA-RAD {source}", split, CARD, **about)
-    if split != "test":
-        chosen = split == "val"
-        examples = (one for one in examples if splits.held_out(one.group, params.val_share, params.seed) == chosen)
-    return splits.capped(examples, getattr(params, split), params.seed)
+    return splits.taken(examples, params, split, hold_out=True)

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
 from medstudy.records import Example, Question
-from medstudy.sources import classes, files, splits
+from medstudy.sources import classes, files, several, splits
 from medstudy.sources.card import Card
 from medstudy.sources.questions import answered, choice, closed_or_open
 
@@ -55,7 +55,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
     if params.form == "jsonl":
         about = classes.About("wsi_vqa", CARD, "subtype", "pathology", "light microscopy", "breast")
         return classes.load(params, split, about)
-    return splits.capped(_original(params, split), getattr(params, split), params.seed)
+    return splits.taken(_original(params, split), params, split)
 
 
 def topic(text: str) -> str | None:
@@ -66,8 +66,7 @@ def topic(text: str) -> str | None:
 def _original(params: Params, split: str) -> Iterator[Example]:
     root = params.root
     asked: dict[str, list[Question]] = {}
-    for number, row in enumerate(files.jsonl(root / f"WsiVQA_{split}.json")):
-        files.need(row, COLUMNS, f"Row {number} of WsiVQA_{split}.json")
+    for number, row in enumerate(files.rows(root / f"WsiVQA_{split}.json", COLUMNS)):
         if answered(row, "Question", "Answer") and (question := _question(number, row, params.topics)):
             asked.setdefault(row["Id"], []).append(question)
     pictures = {file.name: file for file in sorted((root / "images").glob("*")) if file.is_file()}
@@ -105,8 +104,7 @@ def _right(answer: str, options: list[str]) -> int | None:
 
 def _example(patient: str, questions: list[Question], picture: Picture, split: str) -> Example:
     known = {question.id: question for question in questions}
-    return Example(
-        image_id=patient, image=picture, questions=tuple(known.values()), dataset="wsi_vqa", split=split,
-        group=patient, family="pathology", modality="light microscopy", anatomy="breast", render=CARD.render,
-        source=CARD.url, license=CARD.license,
-    )  # fmt: skip
+    return several.example(
+        CARD, dataset="wsi_vqa", split=split, image_id=patient, image=picture, questions=tuple(known.values()),
+        group=patient, family="pathology", modality="light microscopy", anatomy="breast",
+    )

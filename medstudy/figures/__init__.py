@@ -1,8 +1,8 @@
-"""The figures in reading order. Each is one module: `build(study) -> DataFrame`, `draw(table) -> Figure`, `caption`.
+"""The figures in reading order, each one module: `build(study) -> DataFrame`, `draw(table) -> Figure`, `caption`.
 
     rendered = figures.render_all(StudyData(scores=...), "figures/offline")
 
-A figure whose rows are missing from the study is not drawn; `Rendered.missing` says so, and the index lists it.
+If the study lacks the rows of a figure, it is not drawn: `Rendered.missing` gives the reason, and the pages list it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from medstudy.figures.saving import Rendered
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure by its numbered name: `build` makes exactly the rows that `draw` draws and `caption` quotes."""
+    """A figure with its numbered name: `build` makes exactly the rows that `draw` draws and `caption` quotes."""
 
     name: str
     title: str
@@ -48,10 +48,10 @@ REGISTRY = {name: _entry(name) for name in elements.FIGURES}
 
 
 def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
-    """Draw one figure and write its PDF, PNG, CSV and caption. Raises ParamsError for a name that is not registered."""
+    """Draw one figure and write its PDF, PNG, CSV and caption. Raises ParamsError for an unknown name."""
     if name not in REGISTRY:
         raise ParamsError(
-            f"A figure is named by its number and file, got {name!r}. Choose from {', '.join(REGISTRY)}."
+            f"A figure is named by its number and module, got {name!r}. Choose from {', '.join(REGISTRY)}."
         )
     entry = REGISTRY[name]
     table = entry.build(study)
@@ -66,5 +66,5 @@ def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
 
 
 def render_all(study: StudyData, out_dir: str | Path, only: Iterable[str] | None = None) -> list[Rendered]:
-    """Every figure (or those named in `only`) in reading order."""
+    """Draw every figure (or those named in `only`), in reading order."""
     return [render(name, study, out_dir) for name in (REGISTRY if only is None else only)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
@@ -91,7 +94,7 @@ def _look(policy: str, policies: list[str]) -> dict:
     }
 
 
-def _panel(ax, table: pd.DataFrame, policies: list[str]) -> None:
+def _panel(ax: Axes, table: pd.DataFrame, policies: list[str]) -> None:
     for k, policy in enumerate(policies):
         look, part = _look(policy, policies), table[table["inference"] == policy]
         colour = look["color"]
@@ -151,7 +154,7 @@ def _words(table: pd.DataFrame) -> str:
     return " ".join(words)
 
 
-def _pixels(row) -> str:
+def _pixels(row: Any) -> str:
     if np.isnan(row.detail_px):
         return "not estimable"
     low = f"{row.low:.1f}" if row.low > 0 else "below the details shown"

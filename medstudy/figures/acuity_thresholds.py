@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -43,7 +44,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     return fig
 
 
-def panel(table: pd.DataFrame, ax):
+def panel(table: pd.DataFrame, ax: Axes) -> Axes:
     """One data set. An interval that runs off the sizes shown ends at the frame."""
     ends = table[["low", "high", "threshold_px"]].replace([0, np.inf], np.nan)
     bottom, top = ends.min().min() / 1.3, ends.max().max() * 1.3

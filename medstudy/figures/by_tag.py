@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -63,7 +64,7 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
-def panel(table: pd.DataFrame, ax, rows: list[tuple[str, str]], longest: int):
+def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]], longest: int) -> Axes:
     """One data set: a point and interval a value and level, filled where Holm's p is below 1 - level."""
     levels = [level for level in style.LEVELS if (table["level"] == level).any()]
     for k, level in enumerate(levels):

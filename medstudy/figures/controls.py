@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -66,7 +67,7 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
     return sorted(keys, key=lambda key: (list(style.LEVELS).index(key[0]), key[1] != ALL, key[1]))
 
 
-def panel(table: pd.DataFrame, ax, rows: list[tuple[str, str]]):
+def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:
     """One data set: a point and interval a task and view."""
     for k, (view, (_, colour, marker)) in enumerate(VIEWS.items()):
         part = table[table["view"] == view].set_index(["level", "task"]).reindex(rows)

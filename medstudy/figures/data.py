@@ -1,4 +1,4 @@
-"""What every figure and table is made from, and the few selections that they share."""
+"""The data that figures and tables are made from, and the selections and caption texts that they share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medstudy import leakage
 from medstudy.figures import style
 from medstudy.pictures import Picture
 
-SCORES = (  # the columns of scores.parquet that claims, figures, tables and the page read
+SCORES = (  # the columns of scores.parquet that claims, figures, tables and pages use
     "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id",
     "task", "kind", "set_id", "tags", "modality", "anatomy", "answer", "localizations", "detail_px", "height",
     "width", "shown_height", "shown_width", "visual_tokens", "decoding", "scale", "interpolation", "raw_text",
@@ -23,18 +23,19 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and the
     "answer_read", "answer_letter", "chance", "level",
 )  # fmt: skip
 
-UNITS = {"flops": 1e12, "visual_tokens": 1e3, "seconds": 1.0}  # of what training costs
+UNITS = {"flops": 1e12, "visual_tokens": 1e3, "seconds": 1.0}  # of training costs
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """All that a study's report reads. Every table may be empty: what it would show is then listed as not run.
+    """Everything that the report of a study uses. Every table may be empty; what it would show is listed as not run.
 
-    `scores` is `scoring.score(predictions)` of the greedy answers, `author` that of the sampled ones; `training` is
-    training.parquet; `examples` has one row a question; `claims` is claims.csv; `images` maps (dataset, image_id) to
-    the original image, only those that may be rendered; `study` holds facts of the study, each optional: name, low
-    (the regime that native is compared with), resamples (bootstrap), level (of intervals), parameters (of the model),
-    training (its settings), seed, not_run (texts), versions. `leaks` is `leakage.overview` of the study.
+    scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones.
+    training: training.parquet. examples: one row a question. claims: claims.csv. leaks: `leakage.overview`.
+    images: (dataset, image_id) -> original image, only those that may be rendered.
+    study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
+    the bootstrap), level (of intervals), seed, model, parameters (their number), training (its settings), not_run
+    (texts), data_versions, versions.
     """
 
     scores: pd.DataFrame
@@ -48,13 +49,13 @@ class StudyData:
 
     @property
     def leak_words(self) -> str:
-        """What every caption must say of images that stand in training and in evaluation; empty where none do."""
-        said = leakage.sentences(self.leaks)
-        return " ".join(line for lines in said.values() for line in lines)
+        """The warning of every caption about images in both training and evaluation; empty if there are none."""
+        sentences = leakage.sentences(self.leaks)
+        return " ".join(line for lines in sentences.values() for line in lines)
 
     @property
     def resamples(self) -> int:
-        """Bootstrap resamples behind the intervals that are bootstrapped."""
+        """Number of bootstrap resamples of the intervals that are bootstrapped."""
         return int(self.study.get("resamples", 2000))
 
     @property
@@ -64,7 +65,7 @@ class StudyData:
 
     @property
     def low(self) -> str | None:
-        """The low-resolution regime that native is compared with; by default the lowest fixed one."""
+        """The low-resolution regime that native is compared with; by default the lowest fixed regime."""
         fixed = [r for r in regimes(self.scores) if r.startswith("fixed-")]
         return self.study.get("low") or (fixed[0] if fixed else None)
 
@@ -75,22 +76,22 @@ def tested(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain(scores: pd.DataFrame) -> pd.DataFrame:
-    """The test rows without controls: each image shown as its inference policy says."""
+    """The test rows without controls, where each image is shown as its inference policy defines."""
     return _kept(scores, is_plain(scores))
 
 
 def is_plain(scores: pd.DataFrame) -> pd.Series:
-    """Whether each row is of the test split and of no control."""
+    """Whether each row belongs to the test split and to no control."""
     return (scores["split"] == "test") & (scores["control"] == "none")
 
 
 def _kept(scores: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
-    """The chosen rows; where that is all of them, no copy."""
+    """The chosen rows, without a copy if that is all of them."""
     return scores if chosen.all() else scores[chosen]
 
 
 def cell(scores: pd.DataFrame, regime: str, inference: str) -> pd.DataFrame:
-    """The plain rows of one regime at one inference policy; empty when it was not run."""
+    """The plain rows of one regime at one inference policy; empty if not run."""
     chosen = (scores["regime"] == regime) & (scores["inference"] == inference)
     return scores[chosen & is_plain(scores)]
 
@@ -102,44 +103,44 @@ def ladder(scores: pd.DataFrame) -> list[str]:
 
 
 def spread(policies: list[str], n: int) -> list[str]:
-    """At most n policies, evenly from the lowest to native."""
+    """At most n policies, evenly spaced from the lowest to native."""
     places = np.unique(np.linspace(0, len(policies) - 1, min(n, len(policies))).round().astype(int))
     return [policies[i] for i in places]
 
 
 def aligned_policy(regime: str, policies: list[str]) -> str:
-    """The inference policy that matches a training policy: itself when it is a rung, else native."""
+    """The inference policy that matches a training regime: the same policy if it is a rung, else native."""
     return regime if regime in policies else "native"
 
 
 def aligned(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `plain(scores)` where each regime is evaluated at the policy that matches its training."""
+    """The plain rows of each regime at the inference policy that matches its training."""
     rows = plain(scores)
     policies = ladder(rows)
-    home = np.logical_or.reduce([
+    matching = np.logical_or.reduce([
         (rows["regime"] == regime) & (rows["inference"] == aligned_policy(regime, policies))
         for regime in rows["regime"].unique()
     ])  # fmt: skip
-    return rows[home]
+    return rows[matching]
 
 
 def texts(table: pd.DataFrame) -> pd.DataFrame:
-    """A small table with its categoricals as texts, so that it can be joined with any other."""
+    """The table with categorical columns as texts, so that it can be joined with any other."""
     return table.astype({name: str for name in table.select_dtypes("category")})
 
 
 def datasets(table: pd.DataFrame) -> list[str]:
-    """Data sets in the order of every figure: the phantom first, then real images by name."""
+    """Data sets in the order of every figure: the phantom first, the others by name."""
     return sorted(table["dataset"].unique(), key=lambda name: (name != "phantom", name))
 
 
 def regimes(table: pd.DataFrame) -> list[str]:
-    """Regimes present, in the order of every legend."""
+    """Regimes of a table in the order of every legend."""
     return style.regime_order(table["regime"].unique())
 
 
 def shown_sizes(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Per group: `side_px`, the geometric mean of sqrt(shown height x width), and `tokens`, mean visual tokens.
+    """`side_px`, the geometric mean of sqrt(shown height x width), and `tokens`, the mean of visual tokens, by group.
 
     Each image counts once, however many questions it has.
     """
@@ -153,13 +154,13 @@ def shown_sizes(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def spent(training: pd.DataFrame) -> pd.DataFrame:
-    """Columns regime, cost, spent (in `UNITS`): the cumulative cost at the last step, mean over runs."""
+    """Columns regime, cost and spent (in `UNITS`): the cumulative cost at the last step, averaged over runs."""
     last = training.groupby(["regime", "run_id"])[list(UNITS)].max().groupby("regime").mean() / pd.Series(UNITS)
     return last.melt(ignore_index=False, var_name="cost", value_name="spent").reset_index()
 
 
 def count_words(scores: pd.DataFrame) -> str:
-    """n of a caption, data set by data set: questions, images, independent groups of images, seeds."""
+    """The sample sizes for a caption by data set: questions, images, independent groups of images, seeds."""
     counted = scores[["dataset", "image_id", "question_id", "group", "regime", "seed"]]
     return "; ".join(f"{name}: {_count(counted[counted['dataset'] == name])}" for name in datasets(counted))
 
@@ -178,7 +179,7 @@ def plural(n: int, noun: str) -> str:
 
 
 def interval_words(study: StudyData) -> str:
-    """What the whiskers of a mean are; one sentence for every caption."""
+    """What the intervals of means cover, as a part of a sentence for every caption."""
     seeds = study.scores.loc[is_plain(study.scores), "seed"].nunique()
     factors = (
         "image groups and training seeds, both as random factors" if seeds > 1 else "image groups (one seed)"
@@ -187,7 +188,7 @@ def interval_words(study: StudyData) -> str:
 
 
 def estimate_words(table: pd.DataFrame) -> list[str]:
-    """ "61±5" a row: the estimate and half the width of its interval, in %."""
+    """The estimate of each row with half the width of its interval in %, like "61±5"."""
     half = (table["high"] - table["low"]) / 2
     return [f"{100 * value:.0f}±{100 * margin:.0f}" for value, margin in zip(table["estimate"], half, strict=True)]
 
@@ -198,7 +199,7 @@ def join(names: list[str]) -> str:
 
 
 def tower_words(study: StudyData) -> str:
-    """Whether the vision tower is trained, and where its work is counted."""
+    """A sentence: whether the vision tower is trained, and whether its cost is counted."""
     options = study.study.get("training", {})
     if not (options.get("freeze_vision_tower") or options.get("lora")):
         return "The vision tower is trained too."

@@ -1,4 +1,4 @@
-"""The page that puts a study's figures and tables in order: figures/STUDY/README.md, read on a code-hosting site."""
+"""A study's figures/STUDY/README.md, to read on a code-hosting site, and the texts that it shares with report.html."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ALL_RUN = "Everything that the study format knows was run."
 
 
 def write(study: StudyData, out_dir: str | Path) -> Path:
-    """Write out_dir/README.md from the figures and tables that stand in `out_dir`; returns its path."""
+    """Write out_dir/README.md from the figures and tables in `out_dir`; returns its path."""
     out = Path(out_dir)
     parts = [
         f"# {title(study)}",
@@ -73,12 +73,12 @@ def bullets(lines: list[str]) -> str:
 
 
 def leaks(study: StudyData) -> list[str]:
-    """What stands in training and in evaluation, a sentence each."""
+    """One sentence for each leak between training and evaluation."""
     return [line for lines in leakage.sentences(study.leaks).values() for line in lines]
 
 
 def method(study: StudyData) -> str:
-    """What was trained on what, and what was asked: with the numbers of this study."""
+    """Training, evaluation and statistics in short, with the numbers of this study."""
     rows = data.plain(study.scores)
     names = data.regimes(rows)
     trained = [name for name in names if name != "base"]
@@ -101,7 +101,7 @@ def method(study: StudyData) -> str:
         "by question; families of tests are corrected after Holm. *Aligned* means run at the resolution of the "
         "training, the *stand-in* is this model on these data. Procedural and real images are never "
         "pooled: figures keep them apart, and every claim is tested on each.",
-        _asked_controls(study),
+        _controls(study),
     ])  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def _ladder(rows: pd.DataFrame) -> str:
     return saving.markdown(table.assign(**{"shown at": table["shown at"].map(style.rung_label)}))
 
 
-def _asked_controls(study: StudyData) -> str:
+def _controls(study: StudyData) -> str:
     present = [
         words for name, words in CONTROLS.items() if (data.tested(study.scores)["control"] == name).any()
     ]
@@ -181,7 +181,7 @@ def _figures(out: Path) -> str:
 
 
 def drawn(out: Path) -> list[figures.Entry]:
-    """The figures that stand in the folder, in reading order."""
+    """The figures in the folder, in reading order."""
     return [entry for entry in figures.REGISTRY.values() if (out / f"{entry.name}.png").is_file()]
 
 
@@ -193,7 +193,7 @@ def _figure(out: Path, entry: figures.Entry) -> str:
 
 
 def body(path: Path) -> str:
-    """A caption file without its title."""
+    """The text of a caption file without its title."""
     return re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8")).strip()
 
 
@@ -202,12 +202,12 @@ def _tables(out: Path) -> str:
 
 
 def written(out: Path) -> list[tables.Entry]:
-    """The tables that stand in the folder, in reading order."""
+    """The tables in the folder, in reading order."""
     return [entry for entry in tables.REGISTRY.values() if (out / "tables" / f"{entry.name}.md").is_file()]
 
 
 def caption_and_rows(out: Path, entry: tables.Entry) -> tuple[str, str]:
-    """Of a table that stands in the folder: its caption, and its rows as a Markdown table."""
+    """The caption of a table in the folder, and its rows as a Markdown table."""
     caption, _, rows = body(out / "tables" / f"{entry.name}.md").partition("\n\n")
     return caption, rows
 
@@ -220,7 +220,7 @@ def _table(out: Path, entry: tables.Entry) -> str:
 
 
 def limits(study: StudyData) -> list[str]:
-    """What a reader must not conclude."""
+    """What readers must not conclude."""
     rows = data.plain(study.scores)
     seeds = rows.loc[rows["regime"] != "base", "seed"].nunique()
     lines = [
@@ -243,7 +243,7 @@ def limits(study: StudyData) -> list[str]:
 
 
 def _stand_in(rows: pd.DataFrame) -> str:
-    """Whether the study is of made data alone."""
+    """A sentence if the study uses no public data set, else an empty text."""
     public = [name for name, module in datasets.REGISTRY.items() if hasattr(module, "CARD")]
     return "" if set(rows["dataset"]) & set(public) else "Nothing about the paper's own models or data sets. "
 
@@ -254,23 +254,23 @@ def _small(rows: pd.DataFrame) -> str:
 
 
 def not_run(study: StudyData, out: Path) -> list[str]:
-    """Regimes, controls, claims, figures and tables that this study lacks."""
+    """The regimes, controls, claims, figures and tables that this study lacks."""
     rows = data.tested(study.scores)
     kinds = {name if style.rung(name) is None else name.rsplit("-", 1)[0] for name in rows["regime"]}
     lines = [f"Training regime {kind}: {words}." for kind, words in REGIMES.items() if kind not in kinds]
     lines += [f"Control {words}." for name, words in CONTROLS.items() if not (rows["control"] == name).any()]
     if not study.claims.empty:
-        left = study.claims[study.claims["verdict"] == "not run"]
-        lines += [f"Claim {row.id}: {row.why}" for row in left.itertuples()]
-    there = {*drawn(out), *written(out)}
-    lines += [f"Figure: {entry.title}." for entry in figures.REGISTRY.values() if entry not in there]
-    absent = [entry for entry in tables.REGISTRY.values() if entry not in there]
+        missing = study.claims[study.claims["verdict"] == "not run"]
+        lines += [f"Claim {row.id}: {row.why}" for row in missing.itertuples()]
+    present = {*drawn(out), *written(out)}
+    lines += [f"Figure: {entry.title}." for entry in figures.REGISTRY.values() if entry not in present]
+    absent = [entry for entry in tables.REGISTRY.values() if entry not in present]
     lines += [f"Table: {entry.title}." for entry in absent if entry.applies(study)]
     return lines + [str(line) for line in study.study.get("not_run", ())]
 
 
 def provenance(study: StudyData) -> list[str]:
-    """What made these results, the checkpoints folded."""
+    """The study, data, software and checkpoints behind these results; the checkpoints are folded."""
     first, *rest = made_by(study)
     each = checkpoints(study.scores)
     listed = [f"<details><summary>{plural(len(each), 'checkpoint')}</summary>", ""]
@@ -279,7 +279,7 @@ def provenance(study: StudyData) -> list[str]:
 
 
 def checkpoints(scores: pd.DataFrame) -> list[str]:
-    """Every checkpoint that answered; a folder of this machine stands by its last part."""
+    """Every checkpoint that was evaluated; of local folders only the last part."""
     each = scores.drop_duplicates(["model", "model_revision", "regime", "seed"])
     return [
         f"{row.regime}, seed {row.seed}: `{redact.last(row.model)}`, revision `{row.model_revision}`"
@@ -288,7 +288,7 @@ def checkpoints(scores: pd.DataFrame) -> list[str]:
 
 
 def made_by(study: StudyData) -> list[str]:
-    """The study, its data and its software."""
+    """The study, its data versions and its software."""
     facts = study.study
     lines = [
         f"Study: `{facts.get('name', 'study')}`"

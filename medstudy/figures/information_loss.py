@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medstudy.figures import data, style
@@ -67,7 +68,7 @@ def _label(view: str) -> str:
     return f"down to {side}² and up again" if view.startswith("down_up") else f"down to {side}²"
 
 
-def panel(part: pd.DataFrame, ax):
+def panel(part: pd.DataFrame, ax: Axes) -> Axes:
     """Points with intervals; blue keeps information and tokens, orange only the tokens, vermillion neither."""
     for y, (view, row) in enumerate(part.iterrows()):
         kind = view.split("-")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medstudy.figures import data, style
@@ -70,7 +71,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     return fig
 
 
-def _panel(ax, rows: pd.DataFrame, x: str) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, x: str) -> None:
     looks = {style.regime_label(r): style.regime_style(r) for r in data.regimes(rows)}
     unit = 1e6 if x == "visual_tokens" else 1
     rows = rows.assign(regime=rows["regime"].map(style.regime_label), **{x: rows[x] / unit})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from medstudy.figures import data, style
@@ -52,7 +54,7 @@ def _lines(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     return sorted(keys, key=lambda key: (order.index(key[0]), list(style.LEVELS).index(key[1]), key[2]))
 
 
-def _panel(ax, part: pd.DataFrame, lines: list[tuple[str, str, str]], policies: list[str]):
+def _panel(ax: Axes, part: pd.DataFrame, lines: list[tuple[str, str, str]], policies: list[str]) -> QuadMesh:
     named = part.assign(text=data.estimate_words(part)).set_index(["dataset", "level", "task", "inference"])
     cells = named[["estimate", "text"]].unstack("inference")
     grid, text = (cells[name].reindex(index=pd.MultiIndex.from_tuples(lines), columns=policies)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -55,7 +57,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     return fig
 
 
-def heatmap(ax, part: pd.DataFrame, regimes: list[str], policies: list[str], scale: pd.Series):
+def heatmap(ax: Axes, part: pd.DataFrame, regimes: list[str], policies: list[str], scale: pd.Series) -> QuadMesh:
     """One grid of cells, coloured over the range of `scale`; cells trained and run at the same rung are framed."""
     cells = part.assign(text=data.estimate_words(part)).pivot(index="regime", columns="inference")
     grid, text = (cells[name].reindex(index=regimes, columns=policies) for name in ("estimate", "text"))
@@ -67,7 +69,7 @@ def heatmap(ax, part: pd.DataFrame, regimes: list[str], policies: list[str], sca
     return image
 
 
-def _frame(x: int, y: int):
+def _frame(x: int, y: int) -> Rectangle:
     look = {"fill": False, "edgecolor": style.VERMILLION, "linewidth": 1.4}
     return Rectangle((x + 0.03, y + 0.06), 0.94, 0.88, **look)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
@@ -80,7 +81,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     return fig
 
 
-def _panel(ax, rows: pd.DataFrame, marks: pd.DataFrame) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, marks: pd.DataFrame) -> None:
     ax.stairs(rows["share"], [*rows["low_px"], rows["high_px"].iloc[-1]], fill=True, color=style.SKY)
     ax.set_xscale("log", base=2)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=2))
@@ -91,7 +92,7 @@ def _panel(ax, rows: pd.DataFrame, marks: pd.DataFrame) -> None:
     ax.set_title(text, loc="left", fontsize=7, pad=2)
 
 
-def _label(column, name: str, marks: pd.DataFrame, families: int) -> None:
+def _label(column: np.ndarray, name: str, marks: pd.DataFrame, families: int) -> None:
     last = column[families - 1]
     ticks = [28 * 2**k for k in range(1, 12) if 28 * 2**k <= last.get_xlim()[1]]
     last.set_xticks(ticks, [str(t) for t in ticks])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -65,7 +66,7 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
     ]
 
 
-def _panel(ax, table: pd.DataFrame, rows: list[tuple[str, str]], longest: int) -> None:
+def _panel(ax: Axes, table: pd.DataFrame, rows: list[tuple[str, str]], longest: int) -> None:
     against = style.regime_order(table["against"])
     for k, regime in enumerate(against):
         part = table[table["against"] == regime].set_index(["level", "task"]).reindex(rows)
@@ -102,7 +103,7 @@ def _panel(ax, table: pd.DataFrame, rows: list[tuple[str, str]], longest: int) -
     ax.set_xlabel("native − fixed, points")
 
 
-def _legend(fig: Figure, ax, table: pd.DataFrame) -> None:
+def _legend(fig: Figure, ax: Axes, table: pd.DataFrame) -> None:
     levels = [
         Line2D([], [], color=colour, linewidth=1.5, label=style.LEVEL_WORDS[level])
         for level, colour in style.LEVELS.items()

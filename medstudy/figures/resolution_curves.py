@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medstudy.figures import data, style
@@ -43,7 +44,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     return fig
 
 
-def panel(table: pd.DataFrame, ax):
+def panel(table: pd.DataFrame, ax: Axes) -> Axes:
     """One data set and level: lines with bands over the ladder, and the chance of guessing right."""
     if table.empty:
         ax.set_axis_off()

@@ -1,4 +1,4 @@
-"""Write a figure as PDF, PNG, source CSV and caption: the same bytes for the same data."""
+"""Saving figures and tables as files: the same bytes for the same data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = (".pdf", ".png", ".csv", ".md")
 
 @dataclass(frozen=True)
 class Rendered:
-    """What became of a figure or table: its caption and files, or why there is none."""
+    """A figure or table after rendering: its caption and files, or why it is missing."""
 
     name: str
     title: str
@@ -30,10 +30,9 @@ def save(
     figure: Figure, table: pd.DataFrame, title: str, caption: str, out_dir: Path, name: str,
     page: Bbox | None = None,
 ) -> list[Path]:  # fmt: skip
-    """Write `name`.pdf, .png, .csv (exactly what is drawn) and .md (the caption) into `out_dir`.
+    """Write `name`.pdf, .png, .csv (exactly the data drawn) and .md (the caption) into `out_dir`, without dates.
 
-    page: what is shown of the figure, in inches; None is all of it. No dates are written, so the same data give the
-    same bytes.
+    page: the visible part of the figure in inches; None means all of it.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = [out_dir / f"{name}{suffix}" for suffix in SUFFIXES]
@@ -46,15 +45,15 @@ def save(
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """A table as CSV with six significant digits, Unix line ends and no index."""
+    """Write a table as CSV with six significant digits, Unix line ends and no index."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A DataFrame as a Markdown table: x, x_low, x_high become one column "x [low, high]"; missing is an en dash.
+    """A DataFrame as a Markdown table; columns x, x_low, x_high become one column "x [low, high]".
 
-    One decimal for per cent and points (by the column's name), two for other fractions.
+    Numbers have one decimal in per cent and points (by the column's name), else two; a missing one is an en dash.
     """
     folded = pd.DataFrame({name: _column(table, name) for name in table.columns if not _is_end(table, name)})
     numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in folded]
@@ -75,12 +74,12 @@ def _column(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def interval(x: float, low: float, high: float, digits: int) -> str:
-    """An estimate with the ends of its interval; missing is an en dash."""
+    """An estimate with the ends of its interval; an en dash if missing."""
     return "–" if pd.isna(x) else f"{fixed(x, digits)} [{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
 def fixed(x: float, digits: int) -> str:
-    """A number with so many decimals, and no sign when they are all zero."""
+    """A number with this many decimals, and no minus sign if it rounds to zero."""
     return f"{round(x, digits) + 0.0:.{digits}f}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medstudy.figures import data, style
@@ -47,7 +48,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     return fig
 
 
-def panel(table: pd.DataFrame, ax, regimes: list[str]):
+def panel(table: pd.DataFrame, ax: Axes, regimes: list[str]) -> Axes:
     """One data set and level."""
     for k, regime in enumerate(regimes):
         part = table[table["regime"] == regime].sort_values("order")

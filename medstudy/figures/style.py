@@ -1,4 +1,4 @@
-"""One look for every figure: sizes, fonts, and one colour and marker a regime, safe for the colour-blind."""
+"""The style of every figure: sizes, fonts, and a colour and marker for each regime, safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -25,7 +28,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
 )  # fmt: skip
 GREY = "#767676"
 FINE, COARSE = BLUE, GREY
-LEVELS = {"fine": FINE, "coarse": COARSE, "unknown": ORANGE}  # of questions, in the order in which they are shown
+LEVELS = {"fine": FINE, "coarse": COARSE, "unknown": ORANGE}  # of questions, in display order
 LEVEL_WORDS = {"fine": "fine questions", "coarse": "coarse questions", "unknown": "questions"}
 DIVERGING, SEQUENTIAL = "PuOr", "cividis"
 
@@ -74,19 +77,19 @@ _RC = {
 
 
 def context() -> AbstractContextManager:
-    """The settings of every figure, undone on leaving: `with style.context(): ...`."""
+    """A context with the settings of every figure: `with style.context(): ...`."""
     return matplotlib.rc_context(_RC)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` x `height` inches, laid out without overlap; no pyplot, so nothing to close."""
+    """An empty figure of `width` x `height` inches with constrained layout; without pyplot, so it needs no closing."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def rung(policy: str) -> int | None:
     """The side R of a policy label such as "fixed-84" (at most R x R pixels); None for "native" and the like."""
-    found = re.fullmatch(r"[a-z_]+-(\d+)", policy)
-    return int(found.group(1)) if found else None
+    match = re.fullmatch(r"[a-z_]+-(\d+)", policy)
+    return int(match.group(1)) if match else None
 
 
 def rung_label(policy: str) -> str:
@@ -122,7 +125,7 @@ def _rung_style(side: int | None) -> tuple[str, str]:
 
 
 def regime_order(regimes: Iterable[str]) -> list[str]:
-    """Regimes as every legend lists them: native, fixed from low to high, mixed, add, curriculum, base."""
+    """Regimes in the order of every legend: native, fixed from low to high, mixed, add, curriculum, base."""
     first = ["native", "fixed", "square", "pad", "mixed", "add", "curriculum", "base"]
 
     def place(regime: str) -> tuple[int, int, str]:
@@ -132,8 +135,8 @@ def regime_order(regimes: Iterable[str]) -> list[str]:
     return sorted(set(regimes), key=place)
 
 
-def percent_axis(axis, points: bool = False) -> None:
-    """Tick labels of a score in [0, 1] as per cent, or of a difference of scores as signed percentage points."""
+def percent_axis(axis: Axis, points: bool = False) -> None:
+    """Tick labels in per cent for scores in [0, 1], or in signed percentage points for their differences."""
     form = (
         (lambda v, _: f"{100 * v:+.3g}" if abs(v) > 1e-9 else "0")
         if points
@@ -143,11 +146,11 @@ def percent_axis(axis, points: bool = False) -> None:
     axis.set_major_formatter(FuncFormatter(form))
 
 
-def rung_axis(ax, sizes) -> None:
-    """A log2 axis of shown sides with a tick a rung: its budget, and below it the mean visual tokens.
+def rung_axis(ax: Axes, sizes: pd.DataFrame) -> None:
+    """A log2 axis of shown sides with a tick for each rung, labelled with its budget and its mean visual tokens.
 
-    sizes: one row a rung with `inference`, `side_px`, `tokens`. Rungs that all but coincide, because few images are
-    larger than the lower one, share a tick.
+    sizes: one row a rung with `inference`, `side_px`, `tokens`. Rungs that nearly coincide, because few images are
+    larger than the lower budget, share a tick.
     """
     places = np.log2(sizes["side_px"].to_numpy(float))
     apart = np.diff(places, prepend=-np.inf) > 0.05 * np.ptp(places)
@@ -157,19 +160,21 @@ def rung_axis(ax, sizes) -> None:
         [part["side_px"].iloc[0] for part in groups], [_tick(part) for part in groups], fontsize=6.3
     )
     ax.xaxis.set_minor_locator(NullLocator())
-    if len(groups[-1]) > 1:  # close to its neighbour, and with room on its right
+    if len(groups[-1]) > 1:  # close to its neighbour, with space on its right
         ax.get_xticklabels()[-1].set_horizontalalignment("left")
 
 
-def _tick(part) -> str:
+def _tick(part: pd.DataFrame) -> str:
     names = [rung_label(policy) for policy in part["inference"]]
     return "\n".join([*names, " ".join(dict.fromkeys(f"{tokens:.0f}" for tokens in part["tokens"]))])
 
 
-def heatmap(ax, grid: pd.DataFrame, text: pd.DataFrame, low: float, high: float, fontsize: float, **look):
-    """Cells coloured from `low` to `high` with `text` in them, policies across; returns what a colour bar needs.
+def heatmap(
+    ax: Axes, grid: pd.DataFrame, text: pd.DataFrame, low: float, high: float, fontsize: float, **look: object
+) -> QuadMesh:
+    """Cells coloured from `low` to `high`, labelled with `text`, policies as columns; returns their mesh.
 
-    `look` goes to seaborn.heatmap.
+    look: further arguments of seaborn.heatmap.
     """
     seaborn.heatmap(
         grid.astype(float), ax=ax, annot=text, fmt="", annot_kws={"fontsize": fontsize}, cbar=False, cmap=SEQUENTIAL,
@@ -181,7 +186,7 @@ def heatmap(ax, grid: pd.DataFrame, text: pd.DataFrame, low: float, high: float,
 
 
 def regime_legend(fig: Figure, regimes: list[str], columns: int = 6) -> None:
-    """One legend above all panels: the regimes with their colour and marker."""
+    """One legend above all panels: regimes with their colours and markers."""
     handles = [Line2D([], [], label=regime_label(r), **regime_style(r)) for r in regimes]
     fig.legend(
         handles=handles, loc="outside upper center", ncols=min(columns, len(handles)), title="trained at"
@@ -189,10 +194,7 @@ def regime_legend(fig: Figure, regimes: list[str], columns: int = 6) -> None:
 
 
 def footnote(fig: Figure, text: str) -> Bbox | None:
-    """Write a warning below a figure that must not be shown without it; returns the page with it, in inches.
-
-    None, and nothing is written, for an empty text.
-    """
+    """Write a warning below a figure; returns the page that includes it, in inches. Without text: None."""
     if not text:
         return None
     width, height = fig.get_size_inches()
@@ -202,6 +204,6 @@ def footnote(fig: Figure, text: str) -> Bbox | None:
     return Bbox([[0, -below], [width, height]])
 
 
-def letter(ax, index: int, title: str = "") -> None:
-    """Name a panel: a bold letter, then what it shows."""
+def letter(ax: Axes, index: int, title: str = "") -> None:
+    """Title a panel with a bold letter and a title."""
     ax.set_title(f"{chr(ord('a') + index)}  {title}".rstrip(), loc="left", fontweight="bold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medstudy.figures import data, style
@@ -61,7 +62,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     return fig
 
 
-def panel(table: pd.DataFrame, ax):
+def panel(table: pd.DataFrame, ax: Axes) -> Axes:
     """One cost: a point and interval a regime, the front as steps."""
     front = table[table["front"]].sort_values("spent")
     ax.step(front["spent"], front["estimate"], where="post", color=style.GREY, linewidth=0.9, zorder=1)

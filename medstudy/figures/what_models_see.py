@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
@@ -128,13 +130,13 @@ def draw(table: pd.DataFrame, images: Mapping[str, Image.Image | Picture], fig: 
     return fig
 
 
-def _heading(question) -> str:
+def _heading(question: Any) -> str:
     detail = "coarse" if pd.isna(question.detail_px) else f"deciding detail {question.detail_px:.3g} px"
     words = f"{question.dataset}, {question.family} ({detail}): {question.question} Reference: {question.reference}"
     return "\n".join(textwrap.wrap(words, 120, max_lines=2, placeholder="…"))
 
 
-def _panel(ax, rows: pd.DataFrame, image: Image.Image, regimes: list[str]) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, image: Image.Image, regimes: list[str]) -> None:
     ax.set_axis_off()
     if rows.empty:
         return
@@ -148,7 +150,7 @@ def _panel(ax, rows: pd.DataFrame, image: Image.Image, regimes: list[str]) -> No
             _answer(ax, row, line)
 
 
-def _answer(ax, row, line: int) -> None:
+def _answer(ax: Axes, row: Any, line: int) -> None:
     """One line under the image: the regime's marker, its answer, and how many of its seeds were right."""
     look = style.regime_style(row.regime)
     words = textwrap.shorten(row.given, WIDTH, placeholder="…") or row.given[: WIDTH - 1] + "…"

@@ -1,4 +1,4 @@
-"""What the header of a compressed frame states: its size, samples and bits, and which colours it holds.
+"""Parses the header of a compressed frame: its size, samples, bits and colour space.
 
 JPEG (ISO/IEC 10918-1), JPEG-LS (ISO/IEC 14495-1) and JPEG 2000 (ISO/IEC 15444-1). Nothing is decoded.
 """
@@ -20,10 +20,10 @@ Space = Literal["RGB", "YBR", ""]
 
 @dataclass(frozen=True)
 class Codestream:
-    """Height, width, samples a pixel, bits a sample.
+    """What the header states. samples: per pixel. bits: per sample.
 
-    signed: of JPEG 2000, which alone can say it. space: the colours of a JPEG, "" where it does not say. mixed: whether
-    a JPEG 2000 decodes to RGB by its own component transform.
+    signed: only JPEG 2000 can state it. space: the colour space of a JPEG, "" if not stated. mixed: whether a JPEG 2000
+    decodes to RGB by its own component transform.
     """
 
     height: int
@@ -36,7 +36,7 @@ class Codestream:
 
 
 def parse(data: bytes) -> Codestream:
-    """The header of one frame. Raises ImageError for what is none of the three kinds, or ends inside its header."""
+    """The header of one frame. Raises ImageError for any other format, and for a header cut short."""
     try:
         if data[:2] == SOI:
             return _jpeg(data)
@@ -60,11 +60,11 @@ def _jpeg(data: bytes) -> Codestream:
     return Codestream(
         height=_short(data, at + 5), width=_short(data, at + 7), samples=samples, bits=data[at + 4],
         space=_space(applications, parts) if samples == 3 else "",
-    )  # fmt: skip
+    )
 
 
 def _space(applications: dict[int, bytes], parts: list[bytes]) -> Space:
-    """JFIF's mark, else Adobe's, else identifiers that spell RGB, as in libjpeg; else subsampling, never of RGB."""
+    """By JFIF's mark, else Adobe's, else identifiers that spell RGB, as in libjpeg; subsampling means YBR."""
     if applications.get(APP0, b"")[:4] == b"JFIF":
         return "YBR"
     if (adobe := applications.get(APP14, b""))[:5] == b"Adobe" and len(adobe) > 11:
@@ -75,7 +75,7 @@ def _space(applications: dict[int, bytes], parts: list[bytes]) -> Space:
 
 
 def _jpeg2000(data: bytes, start: int) -> Codestream:
-    """SIZ (A.5.1) and, behind it, COD (A.6.1), whose last byte of the first part is the component transform."""
+    """Parse SIZ (A.5.1) and then COD (A.6.1), whose byte 8 is the component transform."""
     right, bottom, left, top = (int.from_bytes(data[at : at + 4], "big") for at in range(start + 8, start + 24, 4))
     depth = data[start + 42]
     at = start + 2
@@ -84,7 +84,7 @@ def _jpeg2000(data: bytes, start: int) -> Codestream:
     return Codestream(
         height=bottom - top, width=right - left, samples=_short(data, start + 40), bits=(depth & 127) + 1,
         signed=bool(depth & 128), mixed=bool(data[at + 8]),
-    )  # fmt: skip
+    )
 
 
 def _short(data: bytes, at: int) -> int:

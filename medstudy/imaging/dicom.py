@@ -1,10 +1,16 @@
-"""DICOM, read by pydicom: stored values, rescaled, then shown as the file or the user says.
+"""Reads DICOM with pydicom: decodes a frame, rescales it and applies its window.
 
-Grey: the modality LUT or rescale; then the window asked for, else the file's first window by its function (LINEAR,
-LINEAR_EXACT or SIGMOID of PS3.3 C.11.2.1), else its first VOI LUT over the whole range of that LUT, else the frame's
-least to its greatest value, padding left out. An enhanced file says these for each frame, in its functional groups.
-MONOCHROME1 is inverted, last. Colour is decoded to RGB. Overlays and presentation states are not shown, and pixels that
-are not square stay as they are stored. The tiles of a slide are no images: `medstudy.imaging.slides` reads those.
+Grey, in this order:
+1. the stored values are decoded (`dicom_stored`);
+2. the modality LUT or the rescale is applied (`dicom_grey.rescaled`);
+3. the display range is the window that the caller passes; else the file's first window by its function (LINEAR,
+   LINEAR_EXACT or SIGMOID of PS3.3 C.11.2.1, `dicom_grey.declared_display`); else its first VOI LUT, over the LUT's
+   full range; else the frame's minimum to its maximum, without padding. Enhanced files state these per frame, in
+   functional groups;
+4. `samples.to_rgb` maps that range to 0 to 255, and inverts MONOCHROME1.
+
+Colour is decoded to RGB. Overlays and presentation states are not shown. Pixels that are not square stay as stored.
+Tiles of a slide are refused here; `medstudy.imaging.slides` reads them.
 """
 
 from __future__ import annotations
@@ -40,22 +46,22 @@ GREY = ("MONOCHROME1", "MONOCHROME2")
 INDEXED = "PALETTE COLOR"
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-MACROS = {  # of the functional groups: what each says instead of the elements of a plain file
+MACROS = {  # functional groups, and the elements of a plain file that each replaces
     "PixelValueTransformationSequence": RESCALE,
     "FrameVOILUTSequence": (*WINDOW, "VOILUTFunction", "VOILUTSequence"),
 }
-SIDES = ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio")  # down, across: in mm, or as a ratio
+SIDES = ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio")  # (vertical, horizontal) in mm, or as a ratio
 
 
 def matches(data: bytes) -> bool:
-    """DICM after the preamble."""
+    """Whether DICM follows the preamble."""
     return data[128:132] == b"DICM"
 
 
 def read(data: bytes, reading: Reading) -> np.ndarray:
     """[h, w, 3] uint8. Raises ImageError, or whatever pydicom raises."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "End of file reached")  # pydicom warns of frames cut short, and drops all tags
+        warnings.filterwarnings("error", "End of file reached")  # pydicom drops all tags of a truncated file
         dataset = pydicom.dcmread(io.BytesIO(data))
     _check(dataset)
     check_size(dataset.Rows, dataset.Columns, reading.max_pixels)
@@ -66,16 +72,18 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         if kind == INDEXED:
             return to_rgb(_coloured(stored, dataset), Layout(colour=True), reading)
         return to_rgb(stored, _layout(dataset, Shown()), reading)
-    _of_frame(dataset, frame)
+    _apply_functional_groups(dataset, frame)
+    # the display range, before any pixel is decoded: an invalid header stops here
     shown = declared_display(dataset) if reading.window is None else Shown()
-    layout = _layout(dataset, shown)  # before the pixels are decoded: a header that says nothing sound stops here
+    layout = _layout(dataset, shown)
+    # the values: decoded, rescaled, through the VOI LUT or the sigmoid if the file has one
     stored = stored_values(dataset, frame)
     values = rescaled(stored, dataset)
     if shown.by == "lut":
         values = looked_up(values, dataset.VOILUTSequence[0], "VOI LUT")
     elif shown.by == "sigmoid":
         centre, width = shown.numbers
-        with np.errstate(over="ignore"):  # far below the centre: 0
+        with np.errstate(over="ignore"):  # far below the centre the result is 0
             values = 1 / (1 + np.exp(-4 * (values - centre) / width))
     elif not shown.by and reading.window is None:
         layout = without_padding(layout, values, stored, dataset)
@@ -90,22 +98,22 @@ def size(data: bytes, reading: Reading) -> tuple[int, int]:
 
 
 def describe(data: bytes, reading: Reading) -> Facts:
-    """What the header says, of the frame that is read."""
+    """What the header states of the frame that is read."""
     dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
     _check(dataset)
     frames = frame_count(dataset)
-    _of_frame(dataset, check_frame(reading.frame, frames))
+    _apply_functional_groups(dataset, check_frame(reading.frame, frames))
     signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
     return Facts(
         kind="DICOM", height=int(dataset.Rows), width=int(dataset.Columns), samples=int(dataset.SamplesPerPixel),
         bits=int(dataset.get("BitsStored", 32)), values=signed if "BitsStored" in dataset else "float",
         frames=frames, orientation=1, alpha=False, photometric=dataset.PhotometricInterpretation,
         compression=UID(transfer_syntax(dataset)).name, rule=_rule(dataset, reading), notes=tuple(_notes(dataset)),
-    )  # fmt: skip
+    )
 
 
 def _rule(dataset: Dataset, reading: Reading) -> str:
-    """In words, how the frame becomes RGB; or "refused: " and why."""
+    """How the frame becomes RGB, in words; or "refused: " and the reason."""
     kind = dataset.PhotometricInterpretation
     if kind == INDEXED:
         return rule(Layout(colour=True), reading)
@@ -123,7 +131,7 @@ def _notes(dataset: Dataset) -> list[str]:
         try:
             notes += ["rescaled before the window"] * changes_values(dataset) + fill_notes(dataset)
         except ImageError:
-            pass  # the rule says why
+            pass  # `_rule` states the reason
     if "PixelPaddingValue" in dataset:
         notes.append(f"padding of {dataset.PixelPaddingValue}")
     sides = next((name for name in SIDES if dataset.get(name) is not None), None)
@@ -135,33 +143,33 @@ def _notes(dataset: Dataset) -> list[str]:
 
 
 def _check(dataset: Dataset) -> None:
-    """Raises ImageError for a file without an image, of a kind that is not read, or of a slide's tiles."""
+    """Raises ImageError for a file without an image, of an unsupported kind, or with the tiles of a slide."""
     if "Rows" not in dataset or "PhotometricInterpretation" not in dataset:
         raise ImageError("this DICOM file holds no image (no Rows or no PhotometricInterpretation): leave it out")
     kind = dataset.PhotometricInterpretation
     if kind not in (*GREY, *COLOUR, INDEXED):
-        raise ImageError(f"a DICOM image must be grey, RGB, YBR or of a palette, not {kind}: convert it to RGB")
+        raise ImageError(f"a DICOM image must be grey, RGB, YBR or palette colour, not {kind}: convert it to RGB")
     if dataset.get("SamplesPerPixel") != (samples := 3 if kind in COLOUR else 1):
-        raise ImageError(f"{kind} has {samples} samples a pixel, not {dataset.get('SamplesPerPixel')}: mend the header")
+        raise ImageError(f"{kind} has {samples} samples per pixel, not {dataset.get('SamplesPerPixel')}: fix it")
     check_bits(dataset)
     whole = dataset.get("TotalPixelMatrixRows", 0), dataset.get("TotalPixelMatrixColumns", 0)
     if whole[0] > dataset.Rows or whole[1] > dataset.Columns:
         raise ImageError(
-            "a DICOM frame must be an image, but those of this file are the tiles of a slide: give its path with a "
-            "region or a magnification, and it is read as a slide"
+            "a DICOM frame must be an image, but the frames of this file are tiles of a slide: give its path with a "
+            "region or a magnification to read it as a slide"
         )
 
 
-def _of_frame(dataset: Dataset, frame: int) -> None:
-    """Put what an enhanced file's functional groups say of one frame where a plain file says it, instead of that.
+def _apply_functional_groups(dataset: Dataset, frame: int) -> None:
+    """Copy what an enhanced file's functional groups state for one frame to where a plain file states it.
 
-    Raises ImageError where they leave the frame out.
+    Raises ImageError if they have no item for the frame.
     """
     shared, own = (dataset.get(name) for name in GROUPS)
     if own and frame >= len(own):
         raise ImageError(
             f"PerFrameFunctionalGroupsSequence must have an item for each frame (PS3.3 C.7.6.16), but has {len(own)}, "
-            f"none for frame {frame}: mend the header"
+            f"none for frame {frame}: fix the header"
         )
     for group in [*(shared or [])[:1], *(own or [])[frame : frame + 1]]:
         for name, elements in MACROS.items():
@@ -173,7 +181,7 @@ def _of_frame(dataset: Dataset, frame: int) -> None:
 
 
 def _layout(dataset: Dataset, shown: Shown) -> Layout:
-    """The layout after the modality LUT, and the range that becomes black to white by the file's own word."""
+    """The layout of the values after the modality LUT, with the display range that the file states."""
     kind, floats = dataset.PhotometricInterpretation, "BitsStored" not in dataset
     if kind in COLOUR:
         signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
@@ -189,9 +197,9 @@ def _layout(dataset: Dataset, shown: Shown) -> Layout:
 
 
 def _coloured(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Indices through the palette, its ends for indices beyond it: [h, w, 3] uint8. Raises ImageError without one."""
+    """Indices through the palette, clipped to its ends: [h, w, 3] uint8. Raises ImageError without a palette."""
     if any(f"{band}PaletteColorLookupTableDescriptor" not in dataset for band in ("Red", "Green", "Blue")):
-        raise ImageError("PALETTE COLOR needs three lookup tables (PS3.3 C.7.6.3.1.5), but some are missing: mend it")
+        raise ImageError("PALETTE COLOR needs three lookup tables (PS3.3 C.7.6.3.1.5), but some are missing: fix it")
     count, first, _ = dataset.RedPaletteColorLookupTableDescriptor
     inside = np.clip(stored, first, first + (count or 2**16) - 1)
     return palette(apply_color_lut(inside, dataset)[..., :3])

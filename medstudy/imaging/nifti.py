@@ -1,14 +1,15 @@
-"""NIfTI-1 and -2, plain or gzipped, read by nibabel: one slice of one volume.
+"""Reads one slice of one volume of NIfTI-1 or -2, plain or gzipped, with nibabel.
 
-A slice by name (axial, coronal, sagittal) is taken and shown after the header's orientation, as DICOM viewers show it:
-the patient's right on the left of axial and coronal slices, the front on the left of sagittal ones, the front of axial
-slices and the head of the others at the top. Slices are numbered from the feet, the back and the patient's left, as in
-nibabel's closest canonical orientation counted from its ends: x to the right, y to the front, z to the head. An oblique
-volume is taken by its nearest axes, not resampled; nor are voxels that are not cubes. A slice by number (0, 1, 2) is of
-the stored array, whose first axis left runs to the right and second downwards.
+A slice along a named axis (axial, coronal, sagittal) follows the header's orientation and is shown as in DICOM viewers:
+the patient's right is on the left of axial and coronal slices, the front on the left of sagittal ones; the front is at
+the top of axial slices, the head at the top of the others. Slices are numbered from the feet, the back and the
+patient's left, along the axes of nibabel's closest canonical orientation: x to the right, y to the front, z to the
+head. An oblique volume is sliced along its nearest axes. Nothing is resampled, not even voxels that are not cubes. A
+slice along a numbered axis (0, 1, 2) is one of the stored array; of the other two axes, the first runs to the right and
+the second down.
 
-Grey is scaled by `samples`, after the header's slope and intercept; where the header states a display range (cal_min
-below cal_max, both finite), that is the file's own window. Colour takes no slope.
+Grey is scaled by `samples`, after the header's slope and intercept. A display range in the header (cal_min below
+cal_max, both finite) is the file's own window. Colour takes no slope.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ from medstudy.imaging.samples import UPRIGHT, Layout, check_size, rule, to_rgb, 
 NAME = "a NIfTI volume"
 OPTIONS = frozenset({"window", "axis", "slice", "volume"})
 GZIP = b"\x1f\x8b"
-HEADER = 540  # bytes, of NIfTI-2; NIfTI-1 has 348
+HEADER = 540  # bytes of a NIfTI-2 header; NIfTI-1 has 348
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 COLOUR = (("R", "G", "B"), ("R", "G", "B", "A"))
 
 
 def matches(data: bytes) -> bool:
-    """NIfTI's magic, behind gzip or not; a pair's header too, which `read` then refuses."""
+    """Whether it has NIfTI's magic, gzipped or not; includes the header of a pair, which `read` refuses."""
     head = _head(data)
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:7] in (b"n+2", b"ni2")
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A slice: its place in the stored array, and how that plane becomes [height, width]."""
+    """A slice: its index in the stored array, and how that plane becomes [height, width]."""
 
     index: tuple
     size: tuple[int, int]
@@ -75,7 +76,7 @@ def size(data: bytes, reading: Reading) -> tuple[int, int]:
 
 
 def describe(data: bytes, reading: Reading) -> Facts:
-    """What the header says; of a volume whose slice is not said yet, the middle one."""
+    """What the header states; if no slice is selected yet, about the middle one."""
     header = _header(data)
     shape, layout = _shape(header), _layout(header)
     words, notes = rule(layout, reading), []
@@ -89,7 +90,8 @@ def describe(data: bytes, reading: Reading) -> Facts:
         notes.append(f"stored as {axes}")
     else:
         notes.append("no orientation in the header")
-    sides, spacing = (" x ".join(f"{one:g}" for one in of) for of in (header.get_data_shape(), header.get_zooms()[:3]))
+    lengths = (header.get_data_shape(), header.get_zooms()[:3])
+    sides, spacing = (" x ".join(f"{length:g}" for length in axes) for axes in lengths)
     notes.append(f"{sides} voxels of {spacing} mm")
     spread = next((place for place, at in enumerate(cut.index[:3]) if isinstance(at, int)), 2)
     return Facts(
@@ -97,11 +99,11 @@ def describe(data: bytes, reading: Reading) -> Facts:
         bits=layout.bits, values=layout.values, frames=shape[spread], orientation=UPRIGHT, alpha=layout.alpha,
         photometric="RGB" if layout.colour else "grey", compression="gzip" if data[:2] == GZIP else "none",
         rule=words, notes=tuple(notes),
-    )  # fmt: skip
+    )
 
 
 def _head(data: bytes) -> bytes:
-    """The first bytes, behind gzip or not; none of what is neither."""
+    """The first bytes, unzipped if need be; empty for a damaged gzip file."""
     if data[:2] != GZIP:
         return data[:HEADER]
     try:
@@ -111,23 +113,23 @@ def _head(data: bytes) -> bytes:
 
 
 def _header(data: bytes) -> nibabel.Nifti1Header:
-    """Raises ImageError for a pair of files, or for a header that nibabel cannot use."""
+    """The parsed header. Raises ImageError for a pair of files, or for a header that nibabel cannot use."""
     head = _head(data)
     second = head[4:6] in (b"n+", b"ni")
     if b"ni" in (head[4:6], head[344:346]):
         raise ImageError("NIfTI must be one file, but this is the header of a pair (.hdr and .img): save it as .nii")
     kind, length = (nibabel.Nifti2Header, HEADER) if second else (nibabel.Nifti1Header, 348)
-    header, raw = kind(head[:length]), kind(head[:length], check=False)  # the check mends bitpix without a word
+    header, raw = kind(head[:length]), kind(head[:length], check=False)  # nibabel's check corrects bitpix silently
     if int(raw["bitpix"]) != (bits := header.get_data_dtype().itemsize * 8):
         raise ImageError(f"a voxel of this datatype has {bits} bits, but its bitpix is {raw['bitpix']}: fix it")
     return header
 
 
 def _shape(header: nibabel.Nifti1Header) -> tuple[int, int, int, int]:
-    """x, y, z and volumes, 1 where there is no such axis. Raises ImageError for more than four."""
+    """(x, y, z, volumes), 1 for a missing axis. Raises ImageError for more than four axes."""
     shape = header.get_data_shape()
     if len(shape) < 2 or any(side != 1 for side in shape[4:]) or min(shape) < 1:
-        raise ImageError(f"NIfTI must be of 2 to 4 axes, not of shape {shape}: save the volumes one by one")
+        raise ImageError(f"NIfTI must have 2 to 4 axes, not the shape {shape}: save each volume as a file")
     return (*shape[:4], *(1,) * (4 - len(shape)))
 
 
@@ -136,11 +138,11 @@ def _oriented(header: nibabel.Nifti1Header) -> bool:
 
 
 def _cut(header: nibabel.Nifti1Header, reading: Reading) -> Cut:
-    """Where the slice lies. Raises ImageError for one that is not there, or that nobody named."""
+    """The selected slice. Raises ImageError if it does not exist or none is selected."""
     shape = _shape(header)
     volume = reading.volume or 0
     if reading.volume is None and shape[3] > 1:
-        raise ImageError(f"which of its {shape[3]} volumes is shown must be said: pass volume, from 0")
+        raise ImageError(f"a file of {shape[3]} volumes needs a selection: pass volume, from 0")
     if not 0 <= volume < shape[3]:
         raise ImageError(f"volume {volume} does not exist, the file has {shape[3]} (numbered from 0)")
     if isinstance(reading.axis, int):
@@ -148,18 +150,20 @@ def _cut(header: nibabel.Nifti1Header, reading: Reading) -> Cut:
     if not _oriented(header):
         raise ImageError(
             f"{reading.axis} needs an orientation, but the header states none (qform and sform codes 0): pass axis=0, "
-            f"1 or 2, of the array as it is stored"
+            f"1 or 2, those of the stored array"
         )
-    turns = nibabel.io_orientation(header.get_best_affine())  # a row a stored axis: canonical axis, direction
+    turns = nibabel.io_orientation(header.get_best_affine())  # per stored axis: its canonical axis and direction
     if np.isnan(turns).any():
         raise ImageError("the header's affine must have three independent axes: pass axis=0, 1 or 2")
     wanted = AXES[reading.axis]
     canonical = [int(axis) for axis in turns[:, 0]]
     along = canonical.index(wanted)
+    # the slice, counted from the canonical end of its axis
     place = _place(reading, shape[along])
     index = _index(along, place if turns[along, 1] > 0 else shape[along] - 1 - place, volume, shape)
+    # the plane: which stored axis is rows, and whether each is flipped
     first, second = (axis for axis in range(3) if axis != along)
-    transposed = canonical[first] < canonical[second]  # rows are the higher of the two axes
+    transposed = canonical[first] < canonical[second]  # rows are the higher canonical axis
     rows, columns = (second, first) if transposed else (first, second)
     return Cut(index, (shape[rows], shape[columns]), transposed, (turns[rows, 1] > 0, turns[columns, 1] > 0))
 
@@ -176,19 +180,19 @@ def _index(axis: int, place: int, volume: int, shape: tuple[int, ...]) -> tuple:
 
 
 def _place(reading: Reading, count: int) -> int:
-    """The slice's number. Raises ImageError."""
+    """The selected slice's number. Raises ImageError."""
     if reading.slice is None and count > 1:
         raise ImageError(
-            f"which of its {count} slices ({reading.axis}) is shown must be said: pass slice, from 0, or slice='middle'"
+            f"a volume of {count} slices ({reading.axis}) needs a selection: pass slice, from 0, or slice='middle'"
         )
     place = count // 2 if reading.slice == "middle" else reading.slice or 0
     if not 0 <= place < count:
-        raise ImageError(f"slice {place} does not exist, there are {count} (numbered from 0)")
+        raise ImageError(f"slice {place} does not exist, the volume has {count} (numbered from 0)")
     return place
 
 
 def _layout(header: nibabel.Nifti1Header) -> Layout:
-    """What a voxel is, after slope and intercept. Raises ImageError for what is not a number or a colour."""
+    """What a voxel is, after slope and intercept. Raises ImageError for anything but a number or a colour."""
     dtype = header.get_data_dtype()
     scaled = header.get_slope_inter() not in ((None, None), (1.0, 0.0))
     if dtype.names:
@@ -204,9 +208,9 @@ def _layout(header: nibabel.Nifti1Header) -> Layout:
 
 
 def _whole(data: bytes, header: nibabel.Nifti1Header) -> bytes:
-    """The file, unpacked and as long as its header says, but for zeros behind.
+    """The file, unzipped and as long as its header states; trailing zeros are dropped.
 
-    Raises ImageError; gzip's own error for one cut short.
+    Raises ImageError, or gzip's own error for a truncated file.
     """
     shape, voxel = header.get_data_shape(), header.get_data_dtype().itemsize
     length = int(header.get_data_offset()) + int(np.prod(shape)) * voxel
@@ -214,11 +218,11 @@ def _whole(data: bytes, header: nibabel.Nifti1Header) -> bytes:
     if data[:2] == GZIP:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
             data = packed.read(length)
-            rest = packed.read(slice_ + 1)  # reaches the checksum
+            rest = packed.read(slice_ + 1)  # also reads the checksum
     else:
         rest = data[length : length + slice_]
     if len(data) < length:
-        raise ImageError(f"NIfTI of this header has {length:,} bytes, but these are {len(data):,}: fetch it again")
+        raise ImageError(f"NIfTI with this header has {length:,} bytes, but this has {len(data):,}: fetch it again")
     if len(rest) >= slice_ and any(rest):
-        raise ImageError(f"NIfTI of this header has {length:,} bytes, but a slice or more follows: mend its dim")
+        raise ImageError(f"NIfTI with this header has {length:,} bytes, but further slices follow: fix its dim")
     return data

@@ -1,10 +1,11 @@
-"""JPEG, PNG, GIF, BMP, WebP, AVIF, JPEG 2000 and PNM, read by Pillow and, where it drops bits, by imagecodecs.
+"""Reads JPEG, PNG, GIF, BMP, WebP, AVIF, JPEG 2000 and PNM with Pillow, or with imagecodecs if Pillow drops bits.
 
-Pillow keeps the high byte of 16-bit colour PNGs and of JPEG 2000s over 8 bits, and shifts those under 16: imagecodecs
-decodes these. Sound RGB and grey JPEGs are decoded by simplejpeg: the same pixels as Pillow's in a third of the time
-(tests hold the two together). A JPEG or PNG whose data end before its picture is refused even where an end marker
-hides it. Pillow's own limit of pixels does not apply: `max_pixels` does. Formats that start programs (EPS) or have no
-mark of their own (TGA) are not read.
+- imagecodecs decodes 16-bit colour PNGs and JPEG 2000s of more than 8 bits: Pillow keeps only the high byte of these,
+  and shifts those under 16 bits.
+- simplejpeg decodes intact RGB and grey JPEGs: the same pixels as Pillow's (by test) in a third of the time.
+- A JPEG or PNG whose data end early is refused, even if an end marker hides it.
+- `max_pixels` applies, not Pillow's own limit. Formats that start programs (EPS) or have no magic number (TGA) are not
+  read.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ from medstudy.imaging.samples import (
 NAME = "a picture"
 OPTIONS = frozenset({"window", "frame", "background"})
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "JPEG2000", "PPM")
-PNG_ORIENTED = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks that may hold an orientation
-CUT_SHORT = "premature end of data segment"  # libjpeg: the data stop before the picture does
+PNG_ORIENTED = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks that may state an orientation
+CUT_SHORT = "premature end of data segment"  # libjpeg: the data end before the picture does
 NO_END = "Premature end of JPEG file"
-FILLED = bytes(16)  # what stands for the rest of a file that was fetched in part; libjpeg reads it as pixels
-JPEGS = ("JPEG", "MPO")  # MPO: several in one file
+FILLED = bytes(16)  # zeros at the end of a partly downloaded file, which libjpeg reads as pixels
+JPEGS = ("JPEG", "MPO")  # MPO: several images in one file
 PACKED = {"GIF": "LZW", "PNG": "deflate", "BMP": "as in BMP", "WEBP": "WebP", "AVIF": "AV1", "PPM": "none"}
-SRGB_YCC = 18  # of JPEG 2000's enumerated colour spaces
-Image.init()  # Pillow's register of formats
+SRGB_YCC = 18  # an enumerated colour space of JPEG 2000
+Image.init()  # fills Pillow's registry of formats
 
 
 def matches(data: bytes) -> bool:
-    """Whatever no other reader takes."""
+    """Every file: this reader is tried last."""
     return True
 
 
@@ -57,23 +58,25 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
     """[h, w, 3] uint8, upright. Raises ImageError, or whatever the decoder raises."""
     data = _slim(data)
     image = open_header(data)
-    check_size(image.height, image.width, reading.max_pixels)
+    check_size(image.height, image.width, reading.max_pixels)  # before anything is decoded
     frame = check_frame(reading.frame, getattr(image, "n_frames", 1))
+    # the fast paths: intact JPEGs, then PNG and JPEG 2000 by imagecodecs
     if image.format in JPEGS and image.mode in ("L", "RGB") and frame == 0:
         pixels = _decode_jpeg(data)
         if pixels is not None:
             return turned(to_rgb(pixels, Layout(colour=True), reading), _orientation(image, data))
     bands = _deep(image, data)
     if image.format == "PNG" and frame == 0 and is_plain(data):
-        bands = _layout(image)  # by libpng, which refuses data that end early, in the time that Pillow takes
+        bands = _layout(image)  # libpng refuses data that end early, and is as fast as Pillow
     if bands is not None:
         return turned(_read_bands(bands, data, frame, reading), _orientation(image, data))
+    # everything else by Pillow, after checks for what it would read wrongly
     if image.mode == "CMYK":
         _check_cmyk(image, data)
     if image.format == "PNG":
         check_pixel_data(data)
     if image.format == "PPM" and image.mode == "I" and reading.window is not None:
-        raise ImageError("a PNM of 16 bits takes no window, because Pillow spreads its values: save it as PNG or TIFF")
+        raise ImageError("a 16-bit PNM takes no window, because Pillow rescales its values: save it as PNG or TIFF")
     image.seek(frame)
     image.load()
     if image.format == "PNG" and image.mode == "P":
@@ -91,14 +94,14 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
 
 
 def size(data: bytes, reading: Reading) -> tuple[int, int]:
-    """(height, width), upright, from the header; a PNG without metadata is not decoded."""
+    """(height, width), upright, from the header; decodes a PNG only if its metadata may state an orientation."""
     data = _slim(data)
     image = open_header(data)
     return upright(image.height, image.width, _orientation(image, data))
 
 
 def describe(data: bytes, reading: Reading) -> Facts:
-    """What the header says."""
+    """What the header states."""
     profile = data[:8] == MARK and has_chunk(data, b"iCCP")
     data = _slim(data)
     image = open_header(data)
@@ -118,9 +121,9 @@ def describe(data: bytes, reading: Reading) -> Facts:
 
 
 def open_header(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """The header; pixels are not decoded yet.
+    """The opened image; its pixels are not decoded yet.
 
-    As `PIL.Image.open` of these formats, but without its limit of pixels, which is a global of the process.
+    Like `PIL.Image.open` for these formats, but without its pixel limit, which is a global of the process.
     """
     for name in formats:
         make, accepts = Image.OPEN[name]
@@ -129,8 +132,8 @@ def open_header(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
                 return make(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # another format, or damaged
-        except Image.DecompressionBombError as error:  # of WebP, which asks by itself
-            raise ImageError(f"{name} is read up to Pillow's own limit ({error}): save it as PNG") from error
+        except Image.DecompressionBombError as error:  # raised by WebP itself
+            raise ImageError(f"{name} is read only up to Pillow's own limit ({error}): save it as PNG") from error
     raise ImageError(
         f"cannot be decoded: files must be whole and one of {', '.join(FORMATS)} (JPEG of 8 bits), TIFF, DICOM "
         f"(DICM at byte 128), NIfTI or slide, but this begins with {data[:8]!r}: convert it or leave it out"
@@ -143,13 +146,13 @@ def _slim(data: bytes) -> bytes:
 
 def _orientation(image: Image.Image, data: bytes) -> int:
     if image.format == "PNG" and not any(chunk in data for chunk in PNG_ORIENTED):
-        return 1  # Pillow would decode the image to look behind the pixels
-    found = image.getexif().get(ORIENTATION, 1)
-    return found if found in (2, 3, 4, *SIDEWAYS) else 1
+        return 1  # else Pillow would decode the whole image to look for one
+    orientation = image.getexif().get(ORIENTATION, 1)
+    return orientation if orientation in (2, 3, 4, *SIDEWAYS) else 1
 
 
 def _layout(image: Image.Image) -> Layout:
-    """Of what Pillow decodes without loss: 8 bits, except grey of modes I, I;16 and F."""
+    """The layout of what Pillow decodes without loss: 8 bits, except grey of modes I, I;16 and F."""
     if image.mode == "F":
         return Layout(colour=False, bits=32, values="float")
     if image.mode.startswith("I"):
@@ -162,7 +165,7 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def _hidden_alpha(image: Image.Image, layout: Layout) -> int:
-    """1 where a palette or a transparent colour brings alpha that is no band of its own."""
+    """1 if a palette or a transparent colour adds alpha without a band of its own."""
     return int(layout.alpha and image.mode in ("1", "L", "RGB", "P", "I;16"))
 
 
@@ -176,7 +179,7 @@ def _compression(image: Image.Image) -> str:
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray | None:
-    """[h, w, 3] uint8 before orientation; None at the least damage, which Pillow then bears or refuses."""
+    """[h, w, 3] uint8 before orientation; None for any damage, which Pillow then tolerates or refuses."""
     try:
         return simplejpeg.decode_jpeg(data, "RGB", strict=True)
     except ValueError as error:
@@ -185,10 +188,10 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
 
 
 def _check_cmyk(image: Image.Image, data: bytes) -> None:
-    """Raises ImageError where full ink could be 0 as well as 255, and where the data stop early."""
+    """Raises ImageError if full ink could be 0 or 255, or if the data end early."""
     if image.format == "JPEG" and "adobe" not in image.info:
         raise ImageError(
-            "a CMYK JPEG must have Adobe's mark, which says that 0 is full ink; this has none, and could mean either: "
+            "a CMYK JPEG must have Adobe's mark, which states that 0 is full ink, but this has none: "
             "save it as RGB"
         )
     if image.format == "JPEG":
@@ -196,7 +199,7 @@ def _check_cmyk(image: Image.Image, data: bytes) -> None:
 
 
 def check_jpeg_data(data: bytes, colours: str = "GRAY") -> None:
-    """Raises ImageError for a JPEG whose data stop before its picture does, or that has no end."""
+    """Raises ImageError for a JPEG whose data end before its picture does, or that has no end marker."""
     try:
         simplejpeg.decode_jpeg(data, colours, strict=True)
     except ValueError as error:
@@ -206,8 +209,8 @@ def check_jpeg_data(data: bytes, colours: str = "GRAY") -> None:
 def _refuse_cut(error: ValueError, signs: tuple[str, ...] = (CUT_SHORT,)) -> None:
     if any(sign in str(error) for sign in signs):
         raise ImageError(
-            f"cannot be decoded: the data of a JPEG must fill its picture, but they end before it ({error}): fetch it "
-            f"again, it was cut short or damaged"
+            f"cannot be decoded: the data of a JPEG must fill its picture, but they end early ({error}): fetch it "
+            f"again, it is truncated or damaged"
         ) from error
 
 
@@ -215,7 +218,7 @@ def _refuse_cut(error: ValueError, signs: tuple[str, ...] = (CUT_SHORT,)) -> Non
 
 
 def _deep(image: Image.Image, data: bytes) -> Layout | None:
-    """The layout of a file that Pillow would cut to 8 bits or shift; None where Pillow keeps every bit."""
+    """The layout of a file that Pillow would cut to 8 bits or shift; None if Pillow keeps every bit."""
     if image.format == "PNG" and data[24] == 16:  # the bit depth in IHDR
         bands = {0: 1, 2: 3, 4: 2, 6: 4}[data[25]] + ("transparency" in image.info)
         return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4), loose=bands > 1)
@@ -223,28 +226,28 @@ def _deep(image: Image.Image, data: bytes) -> Layout | None:
         start = data.index(b"\xff\x4f\xff\x51")  # SOC and SIZ, https://www.itu.int/rec/T-REC-T.800 A.5.1
         depth, bands = data[start + 42], int.from_bytes(data[start + 40 : start + 42], "big")
         if bands in (2, 4) and b"cdef" not in data[:start]:
-            raise ImageError(f"a JPEG 2000 must name its {bands} samples (cdef box), this does not: save it as TIFF")
+            raise ImageError(f"a JPEG 2000 must name its {bands} samples (cdef box); this does not: save it as TIFF")
         if depth != 7:
             if bands > 2 and _colour_space(data) == SRGB_YCC:
-                raise ImageError("a JPEG 2000 of luma and chroma must have 8 bits a sample: save it as RGB")
+                raise ImageError("a JPEG 2000 of luma and chroma must have 8 bits per sample: save it as RGB")
             signed = "signed" if depth & 128 else "unsigned"
             return Layout(colour=bands > 2, bits=(depth & 127) + 1, values=signed, alpha=bands in (2, 4))
     return None
 
 
 def _colour_space(data: bytes) -> int | None:
-    """The enumerated colour space of a JP2's first `colr` box; None of a bare codestream or a profile."""
+    """The enumerated colour space of a JP2's first `colr` box; None for a bare codestream or a profile."""
     start = data.find(b"colr")
     return int.from_bytes(data[start + 7 : start + 11], "big") if start > 0 and data[start + 4] == 1 else None
 
 
 def _read_bands(layout: Layout, data: bytes, frame: int, reading: Reading) -> np.ndarray:
     if frame:
-        raise ImageError("an animation of more than 8 bits is read at frame 0 only: save its frames as files")
+        raise ImageError("an animation of more than 8 bits is read only at frame 0: save its frames as files")
     values = (imagecodecs.png_decode if data[:4] == b"\x89PNG" else imagecodecs.jpeg2k_decode)(data)
     bands = values[..., None] if values.ndim == 2 else values
     wanted = (3 if layout.colour else 1) + layout.alpha
     if bands.shape[-1] != wanted or values_of(bands.dtype) != layout.values:
-        raise ImageError(f"{wanted} samples a pixel were expected, but there are {bands.shape[-1]}: save it as TIFF")
+        raise ImageError(f"{wanted} samples per pixel were expected, but there are {bands.shape[-1]}: save it as TIFF")
     main = bands[..., :3] if layout.colour else bands[..., 0]
     return to_rgb(main, layout, reading, bands[..., -1] if layout.alpha else None)

@@ -1,14 +1,13 @@
-"""Whole-slide images, read by OpenSlide from their files: a region at a stated magnification.
+"""Reads a region of a whole-slide image at a stated magnification, with OpenSlide.
 
-The region lies in pixels of the full resolution. It is read from the least level that still has every pixel asked for,
-and brought to the size asked for by the mean over areas (Pillow's BOX), which neither rings nor clips. A slide is never
-enlarged, and a magnification counts against the objective's, or microns per pixel against the scanner's, that the file
-states; where it states none, the user does. One is not computed from the other: 20 x is 0.5 µm on most scanners only.
+The region is given in pixels of the full resolution. It is read from the smallest level that still has enough pixels,
+then averaged over areas to the final size (Pillow's BOX), which neither rings nor clips. A slide is never enlarged. A
+magnification is relative to the objective's and microns per pixel to the scanner's, as the file states; if it does not,
+the user states them. Neither is computed from the other, because 20 x is 0.5 µm only on most scanners.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +25,14 @@ ASKED = frozenset(
     {"region", "magnification", "microns_per_pixel", "scanned_magnification", "scanned_microns_per_pixel"}
 )
 OPTIONS = ASKED | {"window", "background"}
-OWN = (".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide")  # suffixes of slides alone
-SHARED = (".tif", ".tiff")  # of slides and of other images: the file says which
-UNEVEN = 0.01  # the least relative difference of microns across and down that is not rounding
+OWN = (".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide")  # suffixes that only slides have
+SHARED = (".tif", ".tiff")  # suffixes of slides and of other images: the content decides
+UNEVEN = 0.01  # relative difference of horizontal and vertical microns that is more than rounding
 
 
 @dataclass(frozen=True)
 class Place:
-    """What is read: a region at full resolution (x, y, width, height) and the (height, width) it is shown at."""
+    """A region (x, y, width, height) at full resolution, and the (height, width) at which it is shown."""
 
     region: tuple[int, int, int, int]
     size: tuple[int, int]
@@ -44,7 +43,7 @@ class Place:
 
 
 def is_slide(path: Path, asked: bool) -> bool:
-    """Whether OpenSlide reads this file: one of a scanner's own formats, or any that it knows when `asked` to."""
+    """Whether to read a file with OpenSlide: a scanner's own format, or with slide options (`asked`) any it knows."""
     if not asked and path.suffix.lower() not in (*OWN, *SHARED) or not path.is_file():
         return False
     vendor = openslide.OpenSlide.detect_format(path)
@@ -53,7 +52,7 @@ def is_slide(path: Path, asked: bool) -> bool:
 
 def read(path: Path, reading: Reading) -> np.ndarray:
     """[h, w, 3] uint8. Raises ImageError, or OpenSlide's error for a damaged file."""
-    with _opened(path) as slide:
+    with OpenSlide(path) as slide:
         place = _place(slide, reading)
         check_size(*place.size, reading.max_pixels)
         level = slide.get_best_level_for_downsample(place.shrink + 1e-6)
@@ -70,13 +69,13 @@ def read(path: Path, reading: Reading) -> np.ndarray:
 
 def size(path: Path, reading: Reading) -> tuple[int, int]:
     """(height, width) of the region at its magnification, from the file's properties."""
-    with _opened(path) as slide:
+    with OpenSlide(path) as slide:
         return _place(slide, reading).size
 
 
 def describe(path: Path, reading: Reading) -> Facts:
-    """What the file's properties say."""
-    with _opened(path) as slide:
+    """What the file's properties state."""
+    with OpenSlide(path) as slide:
         layout = Layout(colour=True, alpha=True)
         try:
             shown, words = _place(slide, reading).size, rule(layout, reading)
@@ -92,31 +91,25 @@ def describe(path: Path, reading: Reading) -> Facts:
         return Facts(
             kind="slide", height=shown[0], width=shown[1], samples=4, bits=8, values="unsigned", frames=1,
             orientation=1, alpha=True, photometric="RGBA", compression="", rule=words, notes=notes,
-        )  # fmt: skip
-
-
-@contextmanager
-def _opened(path: Path):
-    with OpenSlide(path) as slide:
-        yield slide
+        )
 
 
 def _place(slide: OpenSlide, reading: Reading) -> Place:
-    """Raises ImageError for a region outside the slide, and for a magnification unknown or above the scanned."""
+    """The region and its size. Raises ImageError for a region outside the slide, or an unavailable magnification."""
     width, height = slide.dimensions
     region = reading.region or (0, 0, width, height)
     x, y, across, down = region
     if min(x, y) < 0 or min(across, down) < 1 or x + across > width or y + down > height:
         raise ImageError(
-            f"a region (x, y, width, height) must lie inside the slide's {width} x {height} pixels, {region} does not: "
-            f"give it in pixels of the full resolution"
+            f"a region (x, y, width, height) must be inside the slide's {width} x {height} pixels, not {region}: give "
+            f"it in pixels of the full resolution"
         )
     share = _share(slide, reading)
     return Place(region, (max(1, round(down * share)), max(1, round(across * share))))
 
 
 def _share(slide: OpenSlide, reading: Reading) -> float:
-    """How many pixels are shown for each of the full resolution, along a side: at most 1."""
+    """Side of the shown image relative to full resolution: at most 1. Raises ImageError."""
     if reading.magnification is not None:
         scanned = _power(slide, reading)
         if scanned is None:
@@ -126,33 +119,33 @@ def _share(slide: OpenSlide, reading: Reading) -> float:
             )
         if reading.magnification > scanned:
             raise ImageError(
-                f"a slide is not enlarged, but {reading.magnification:g} x is over the scanned {scanned:g} x: ask for "
-                f"no more"
+                f"a slide is never enlarged, but {reading.magnification:g} x is over the scanned {scanned:g} x: pass "
+                f"at most that"
             )
         return reading.magnification / scanned
     if reading.microns_per_pixel is not None:
         scanned = _microns(slide, reading)
         if scanned is None:
             raise ImageError(
-                "microns_per_pixel needs those of the scan, but the file states none, or others across than down: pass "
-                "scanned_microns_per_pixel, or magnification"
+                "microns_per_pixel needs that of the scan, but the file states none, or different ones for x and y: "
+                "pass scanned_microns_per_pixel, or magnification"
             )
         if reading.microns_per_pixel < scanned:
             raise ImageError(
-                f"a slide is not enlarged, but {reading.microns_per_pixel:g} µm a pixel is finer than the scanned "
-                f"{scanned:g}: ask for more"
+                f"a slide is never enlarged, but {reading.microns_per_pixel:g} µm per pixel is finer than the scanned "
+                f"{scanned:g}: pass at least that"
             )
         return scanned / reading.microns_per_pixel
     return 1.0
 
 
 def _power(slide: OpenSlide, reading: Reading) -> float | None:
-    """The objective's magnification: the user's word, else the file's."""
+    """The objective's magnification, as the user states, else the file."""
     return reading.scanned_magnification or _number(slide, openslide.PROPERTY_NAME_OBJECTIVE_POWER)
 
 
 def _microns(slide: OpenSlide, reading: Reading) -> float | None:
-    """Microns a pixel at full resolution: the user's word, else the file's where they are the same both ways."""
+    """Microns per pixel at full resolution, as the user states, else the file if x and y agree."""
     if reading.scanned_microns_per_pixel:
         return reading.scanned_microns_per_pixel
     across, down = (_number(slide, name) for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y))
@@ -162,7 +155,7 @@ def _microns(slide: OpenSlide, reading: Reading) -> float | None:
 
 
 def _number(slide: OpenSlide, name: str) -> float | None:
-    """A property over 0; None where it is missing or no number."""
+    """A positive property; None if it is missing or not a number."""
     try:
         return max(0.0, float(slide.properties.get(name, 0))) or None
     except ValueError:

@@ -1,12 +1,12 @@
-"""TIFF, BigTIFF, OME-TIFF and ImageJ's, read by tifffile, its compressions by imagecodecs; YCbCr by Pillow.
+"""Reads TIFF, BigTIFF, OME-TIFF and ImageJ's TIFF with tifffile and imagecodecs; YCbCr with Pillow.
 
-A page of grey, colour, palette or ink becomes RGB by `samples`. More samples than these need (and alpha) are a
-microscope's channels: which to show is for the user to say (`Reading.channels`), one as grey or three as red, green and
-blue, each by its own rule of `samples` as grey, so that a weak stain is seen. Missing tiles are refused. Frames are the
-pages that are not flagged as reduced copies or masks (`medstudy.imaging.tiff_planes`).
+A page of grey, colour, palette or ink becomes RGB by the rules of `samples`. Further samples, apart from alpha, are the
+channels of a microscope. The user selects channels (`Reading.channels`): one as grey, or three as red, green and blue.
+Each is scaled by itself, as grey, so that a weak stain is visible. Missing tiles are refused. Frames are the pages that
+are not flagged as reduced copies or masks (`medstudy.imaging.tiff_planes`).
 
-Samples of more than 8 bits are shown from SMinSampleValue to SMaxSampleValue where the page states these. They must
-then lie between them, as they must in the SignificantBits of OME-XML.
+Samples of more than 8 bits are shown from SMinSampleValue to SMaxSampleValue if the page states these. They must then
+be inside that range, as they must fit the SignificantBits of OME-XML.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ NAME = "a TIFF"
 OPTIONS = frozenset({"window", "frame", "channels", "background"})
 SAMPLES = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
 ALPHA = ("ASSOCALPHA", "UNASSALPHA")
-WORDS = (16, 32)  # bits; a camera may use fewer
+WORDS = (16, 32)  # bits of a word; a camera may use fewer
 RANGE = ("SMinSampleValue", "SMaxSampleValue")
 
 
 def matches(data: bytes) -> bool:
-    """TIFF or BigTIFF, of either byte order."""
+    """Whether it is a TIFF or BigTIFF, of either byte order."""
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -59,7 +59,7 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
             _check_whole(page, len(data))
         _check_chain(file, data)
         page = pages[0]
-        if page.photometric.name == "YCBCR":  # tifffile leaves YCbCr as it is, Pillow converts it
+        if page.photometric.name == "YCBCR":  # tifffile does not convert YCbCr, Pillow does
             return _ycbcr(data, page.index, reading)
         layout = _layout(page, planes.significant, reading)
         stacked = planes.stack is not None
@@ -78,7 +78,7 @@ def size(data: bytes, reading: Reading) -> tuple[int, int]:
 
 
 def describe(data: bytes, reading: Reading) -> Facts:
-    """What the headers of the file and of the page that is read say."""
+    """What the headers of the file and of the selected page state."""
     with _opened(data) as file:
         planes = Planes(file, data)
         stack = planes.stack
@@ -96,7 +96,7 @@ def describe(data: bytes, reading: Reading) -> Facts:
             bits=page.bitspersample, values=values_of(page.dtype), frames=stack.frames if stack else len(planes.kept),
             orientation=_orientation(page), alpha=layout.alpha, photometric=page.photometric.name,
             compression=page.compression.name, rule=words, notes=tuple(_notes(planes)),
-        )  # fmt: skip
+        )
 
 
 def _notes(planes: Planes) -> list[str]:
@@ -109,11 +109,11 @@ def _notes(planes: Planes) -> list[str]:
 
 
 def _opened(data: bytes) -> TiffFile:
-    return TiffFile(io.BytesIO(data), _multifile=False)  # an OME-TIFF may name other files: none is opened
+    return TiffFile(io.BytesIO(data), _multifile=False)  # an OME-TIFF may name other files: do not open them
 
 
 def _pages(planes: Planes, reading: Reading) -> list[TiffPage]:
-    """The page that is read, or one page a channel where channels are pages. Raises ImageError."""
+    """The page to read, or one page per channel if channels are pages. Raises ImageError."""
     stack = planes.stack
     if reading.frame is None or reading.channels:
         planes.check_declared()
@@ -123,7 +123,7 @@ def _pages(planes: Planes, reading: Reading) -> list[TiffPage]:
         return [page]
     if not reading.channels:
         raise ImageError(
-            f"which of its {stack.channels} channels a TIFF shows must be said: pass channels=(i,) for one as grey, "
+            f"a TIFF of {stack.channels} channels needs a selection: pass channels=(i,) for one as grey, "
             f"channels=(r, g, b) for three as colours, or a page as frame"
         )
     frame = check_frame(reading.frame, stack.frames)
@@ -132,10 +132,10 @@ def _pages(planes: Planes, reading: Reading) -> list[TiffPage]:
 
 
 def _layout(page: TiffPage, significant: int | None, reading: Reading) -> Layout:
-    """What a page's samples are. Raises ImageError for what cannot become RGB without guessing."""
+    """What a page's samples are. Raises ImageError for a page that cannot become RGB without guessing."""
     kind, count = page.photometric.name, page.samplesperpixel
     if not isinstance(page.bitspersample, int):
-        raise ImageError(f"the samples of a TIFF must have as many bits each, not {page.bitspersample}: save it anew")
+        raise ImageError(f"samples of a TIFF must all have the same bits, not {page.bitspersample}: save it so")
     if page.imagedepth > 1:
         raise ImageError(f"a TIFF page must hold one plane, not {page.imagedepth}: save each as a page")
     values = values_of(page.dtype)
@@ -147,28 +147,28 @@ def _layout(page: TiffPage, significant: int | None, reading: Reading) -> Layout
     alpha = len(extra) == 1 and extra[0] in ALPHA
     if count != SAMPLES[kind] + alpha:
         raise ImageError(
-            f"a TIFF page of {kind} has {SAMPLES[kind]} samples a pixel, and alpha, but this has {count} "
-            f"({', '.join(extra) or 'none named'} beyond them): pass channels=(i,) for one as grey or (r, g, b) for "
-            f"three as colours, from 0"
+            f"a TIFF page of {kind} has {SAMPLES[kind]} samples per pixel, and possibly alpha, but this has {count} "
+            f"(extra: {', '.join(extra) or 'none named'}): pass channels=(i,) for one as grey or (r, g, b) for three "
+            f"as colours, numbered from 0"
         )
     if kind in ("PALETTE", "SEPARATED", "YCBCR"):
         return Layout(colour=True, alpha=alpha)
     layout = Layout(
         colour=kind == "RGB", bits=page.bitspersample, values=values, alpha=alpha,
         premultiplied=alpha and extra[0] == "ASSOCALPHA", inverted=kind == "MINISWHITE", window=_range(page, alpha),
-    )  # fmt: skip
+    )
     return _of_bits(layout, significant)
 
 
 def _of_bits(layout: Layout, significant: int | None) -> Layout:
-    """With the bits of a display's own values that are used, as OME states; else left to be seen from the samples."""
+    """A layout of display values with the bits that OME states; if it states none, `loose`: the samples decide."""
     if not (layout.colour or layout.alpha) or layout.values != "unsigned" or layout.bits not in WORDS:
         return layout
     return replace(layout, bits=significant) if significant else replace(layout, loose=True)
 
 
 def _range(page: TiffPage, alpha: bool) -> Window | None:
-    """(least, greatest) of samples of more than 8 bits, where the page states one pair for all of them."""
+    """(min, max) of samples of more than 8 bits, if the page states one pair for all of them."""
     low, high = ({float(value) for value in np.atleast_1d(page.tags.valueof(name, default=[]))} for name in RANGE)
     if page.bitspersample <= 8 or alpha or len(low) != 1 or len(high) != 1:
         return None
@@ -177,7 +177,7 @@ def _range(page: TiffPage, alpha: bool) -> Window | None:
 
 
 def _page(page: TiffPage, layout: Layout, significant: int | None, reading: Reading) -> np.ndarray:
-    """A page by its photometric, not turned: [h, w, 3] uint8."""
+    """A page as RGB by its photometric interpretation, before turning: [h, w, 3] uint8."""
     values, kind = _samples(page), page.photometric.name
     if reading.window is None:
         _check_range(values, layout, significant)
@@ -194,14 +194,14 @@ def _page(page: TiffPage, layout: Layout, significant: int | None, reading: Read
 
 
 def _check_range(values: np.ndarray, layout: Layout, significant: int | None) -> None:
-    """Raises ImageError for samples beyond what the page or its description states."""
+    """Raises ImageError for samples outside the range that the page or its description states."""
     low, high = layout.window or (values.min(), values.max())
     if significant and layout.values == "unsigned":
         high = min(high, 2**significant - 1)
     if values.min() < low or values.max() > high:
         raise ImageError(
-            f"samples must lie in what SMinSampleValue, SMaxSampleValue or SignificantBits state, {low:g} to {high:g}, "
-            f"but they reach from {values.min():g} to {values.max():g}: pass window=(low, high), or mend the tags"
+            f"samples must be in the range of SMinSampleValue, SMaxSampleValue and SignificantBits, {low:g} to "
+            f"{high:g}, but are {values.min():g} to {values.max():g}: pass window=(low, high), or fix the tags"
         )
 
 
@@ -216,7 +216,7 @@ def _channels(pages: list[TiffPage], stacked: bool, layout: Layout, reading: Rea
 
 
 def _samples(page: TiffPage) -> np.ndarray:
-    """A page's samples, by pixel: [h, w, s]."""
+    """A page's samples, interleaved: [h, w, s]."""
     values = page.asarray()
     if values.ndim == 2:
         return values[..., None]
@@ -230,29 +230,29 @@ def _ycbcr(data: bytes, index: int, reading: Reading) -> np.ndarray:
 
 
 def _orientation(page: TiffPage) -> int:
-    found = int(page.tags.valueof("Orientation", default=UPRIGHT))
-    return found if 1 <= found <= 8 else UPRIGHT
+    orientation = int(page.tags.valueof("Orientation", default=UPRIGHT))
+    return orientation if 1 <= orientation <= 8 else UPRIGHT
 
 
 def _check_channels(reading: Reading, count: int) -> None:
     if not all(0 <= channel < count for channel in reading.channels):
-        raise ImageError(f"channels must be of 0 to {count - 1}, all that the file has, not {reading.channels}")
+        raise ImageError(f"channels must be in 0 to {count - 1}, not {reading.channels}: pass others")
 
 
 def _check_chain(file: TiffFile, data: bytes) -> None:
-    """Raises ImageError where a page points to a next one beyond the end of the file."""
+    """Raises ImageError if a page points to a next one beyond the end of the file."""
     at, count = file.pages.next_page_offset, file.tiff.offsetsize
     if at is None or any(data[at : at + count]) or len(data) < at + count:
-        raise ImageError("cannot be decoded: the pages of a TIFF must end, but one is missing: fetch it again")
+        raise ImageError("cannot be decoded: the next page of this TIFF is missing: fetch it again, it is truncated")
 
 
 def _check_whole(page: TiffPage, length: int) -> None:
-    """Raises ImageError where strips or tiles are missing, or lie beyond the end of the file."""
+    """Raises ImageError if strips or tiles are missing, or end beyond the end of the file."""
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or 0 in page.databytecounts:
-        raise ImageError("cannot be decoded: a strip or tile of a TIFF is empty: save it anew")
+        raise ImageError("cannot be decoded: a strip or tile of a TIFF is empty: save it again")
     if max(ends) > length:
         raise ImageError(
             f"cannot be decoded: the pixels of the page end at byte {max(ends):,}, but the file at {length:,}: fetch "
-            f"it again, it was cut short"
+            f"it again, it is truncated"
         )

@@ -1,8 +1,8 @@
-"""Which pages of a TIFF are pictures, and what its description (OME, ImageJ, tifffile) states of planes and bits.
+"""Finds the pages of a TIFF that are images, and what its description (OME, ImageJ, tifffile) states of them.
 
-Pages that are flagged as reduced copies or as masks (NewSubfileType and SubfileType, TIFF 6.0 p. 36 and 40) are no
-frames. A description may name channels that are pages, and more planes than there are pages: behind one IFD, or in
-other files.
+Pages flagged as reduced copies or as masks (NewSubfileType and SubfileType, TIFF 6.0 p. 36 and 40) are not frames. A
+description may state that channels are pages. It may also state more planes than there are pages: several behind one
+IFD, or some in other files.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from medstudy.imaging.samples import check_frame
 
 REDUCED, MASK = 1, 4  # bits of NewSubfileType
 NEW, OLD = 254, 255  # NewSubfileType, SubfileType
-SHORT = 3  # the type of a tag of 16 bits
-MOST = 4096  # tags of a page at most that are looked at
+SHORT = 3  # type of a 16-bit tag
+MAX_TAGS = 4096  # tags of a page that are examined
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Channels that are pages: how many there are of each axis but those of a page, and which axis is the channels."""
+    """Channels that are pages. shape: the axes except those of a page. axis: which of them is the channels."""
 
     shape: tuple[int, ...]
     axis: int
@@ -52,7 +52,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Planes:
-    """A file's pages and what its description says of them. `data` is the file itself."""
+    """A file's pages and what its description states about them. data: the bytes of the file."""
 
     file: TiffFile
     data: bytes
@@ -60,23 +60,23 @@ class Planes:
     @cached_property
     def kept(self) -> list[int]:
         """The numbers of the pages that are neither reduced copies nor masks."""
-        found = list(flags(self.data))
-        if len(found) != len(self.file.pages):  # a scanner's own kind, whose chain tifffile alone can follow
-            found = [page.aspage().subfiletype for page in self.file.pages]
-        return [number for number, flag in enumerate(found) if not flag & (REDUCED | MASK)]
+        types = list(subfile_types(self.data))
+        if len(types) != len(self.file.pages):  # a scanner's format, whose chain of pages only tifffile can follow
+            types = [page.aspage().subfiletype for page in self.file.pages]
+        return [number for number, flags in enumerate(types) if not flags & (REDUCED | MASK)]
 
     def full(self, frame: int | None) -> TiffPage:
-        """The page of a frame. Raises ImageError where there is none."""
+        """The page of a frame. Raises ImageError if there is none."""
         if not self.kept:
             raise ImageError(
-                f"a TIFF needs a page that is a picture, but all of its {len(self.file.pages)} are flagged as reduced "
-                f"copies or masks (NewSubfileType): save the full one as a page"
+                f"a TIFF needs a page that is an image, but all of its {len(self.file.pages)} are flagged as reduced "
+                f"copies or masks (NewSubfileType): save the full image as a page"
             )
         return self.file.pages[self.kept[check_frame(frame, len(self.kept))]].aspage()
 
     @cached_property
     def stack(self) -> Stack | None:
-        """The channels that OME or ImageJ say are pages; None where a page holds them all."""
+        """The channels that are pages, as OME or ImageJ state; None if a page holds all of them."""
         if len(self.file.pages) == 1:
             return None
         series = self.file.series[0]
@@ -88,16 +88,16 @@ class Planes:
         return Stack(tuple(shape), axes.index("C"), list(series.pages))
 
     def check_declared(self) -> None:
-        """Raises ImageError where the description names more planes than the pages hold."""
-        for who, planes, held in self._declared():
+        """Raises ImageError if the description states more planes than the pages hold."""
+        for origin, planes, held in self._declared():
             if planes > held:
                 raise ImageError(
-                    f"{who} states {planes} planes, but the pages of this file hold {held}; the others stand behind "
-                    f"them, elsewhere, or are missing: save each as a page, or pass frame for one that is there"
+                    f"{origin} states {planes} planes, but the pages of this file hold {held}; the others are behind "
+                    f"a page, in other files, or missing: save each as a page, or pass frame for one that exists"
                 )
 
     def _declared(self) -> Iterator[tuple[str, int, int]]:
-        """Who states how many planes, and how many there are as they count."""
+        """(what states it, planes stated, planes held) of each description, counted in its own way."""
         held = len(self.kept)
         if self.file.is_imagej and (about := self.file.imagej_metadata):
             planes = prod(int(about.get(name, 1)) for name in ("channels", "slices", "frames"))
@@ -106,32 +106,32 @@ class Planes:
             yield "ImageJ's description", planes, planes if counts_colours else held
         if self.file.is_ome:
             sides = ("SizeC", "SizeZ", "SizeT")
-            planes = sum(prod(int(one.get(side, 1)) for side in sides) for one in self._pixels())
+            planes = sum(prod(int(pixels.get(side, 1)) for side in sides) for pixels in self._pixels())
             yield "the OME-XML", planes, held if planes <= held else self._samples()
         if self.file.is_shaped and (shape := self.file.shaped_metadata[0].get("shape")):
             yield "the shape in the description", prod(shape) // self.full(0).size, held
-        series = self.file.series[0]  # of any other kind, as MetaMorph's stacks
+        series = self.file.series[0]  # of any other kind, such as MetaMorph stacks
         yield "the file", prod(series.shape) // series.keyframe.size, len(series.pages)
 
     def _samples(self) -> int:
-        """Samples a pixel, of all pages together."""
+        """Samples per pixel, summed over all pages."""
         return sum(self.file.pages[number].aspage().samplesperpixel for number in self.kept)
 
     @cached_property
     def significant(self) -> int | None:
-        """Bits of a sample that are used, as OME-XML may state; None where nothing does."""
-        stated = [one.get("SignificantBits") for one in self._pixels()] if self.file.is_ome else []
+        """Used bits per sample, as OME-XML may state; None if not stated."""
+        stated = [pixels.get("SignificantBits") for pixels in self._pixels()] if self.file.is_ome else []
         return int(stated[0]) if stated and stated[0] else None
 
     def _pixels(self) -> list[ElementTree.Element]:
         root = ElementTree.fromstring(self.file.ome_metadata)
-        return [one for one in root.iter() if one.tag.rpartition("}")[2] == "Pixels"]
+        return [element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"]
 
 
-def flags(data: bytes) -> Iterator[int]:
-    """NewSubfileType of each page, in which SubfileType's 2, a reduced copy, is 1: TIFF and BigTIFF, in order.
+def subfile_types(data: bytes) -> Iterator[int]:
+    """NewSubfileType of each page of a TIFF or BigTIFF, in order; an old SubfileType of 2, a reduced copy, counts as 1.
 
-    Ends where the chain of pages does, or breaks.
+    Stops where the chain of pages ends or breaks.
     """
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
@@ -141,16 +141,16 @@ def flags(data: bytes) -> Iterator[int]:
         seen.add(at)
         length = _number(data, order + count, at)
         at += struct.calcsize(order + count)
-        found = {}
-        for start in range(at, at + length * entry, entry)[:MOST]:
+        tags = {}
+        for start in range(at, at + length * entry, entry)[:MAX_TAGS]:
             tag, kind = _number(data, order + "H", start), _number(data, order + "H", start + 2)
-            if tag > OLD:  # they are in order
+            if tag > OLD:  # tags are sorted
                 break
-            found[tag] = _number(data, order + ("H" if kind == SHORT else "I"), start + entry - (8 if big else 4))
-        yield found.get(NEW, 0) | (found.get(OLD) == 2)
+            tags[tag] = _number(data, order + ("H" if kind == SHORT else "I"), start + entry - (8 if big else 4))
+        yield tags.get(NEW, 0) | (tags.get(OLD) == 2)
         at = _number(data, order + offset, at + length * entry)
 
 
 def _number(data: bytes, kind: str, at: int) -> int:
-    """0 beyond the end."""
+    """The number at a byte; 0 beyond the end."""
     return struct.unpack_from(kind, data, at)[0] if at + struct.calcsize(kind) <= len(data) else 0

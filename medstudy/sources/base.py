@@ -1,4 +1,4 @@
-"""What the parameters of every data set have in common."""
+"""Parameters that all data sets share."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from medstudy import paths
 class Source(BaseModel):
     """Where a data set comes from, and how much of it is used.
 
-    path: a hub id, or a folder that holds the same files; a relative one is taken from the params file's folder.
-    revision: a commit of the hub's repository; None takes the newest, and the run's record says which that was.
-    train, val, test: at most so many images of each split, the first of a seeded order that keeps groups together; None
-    is all, 0 none. val_share: of the training groups, held out for validation where the source has no such split.
-    split: "source" takes the source's own; "group" shares its groups out anew, test_share of them for testing, so that
-    none stands in two splits. seed: of that order and those shares. on_unreadable: an image that cannot be read stops
-    the study, or is left out and listed.
+    path: a hub id, or a folder with the same files; a relative path is relative to the params file's folder.
+    revision: a commit of the hub's repository; None is the newest, which the run's record names.
+    train, val, test: maximum of images in each split, chosen in a seeded order that keeps groups together; None is all,
+    0 none.
+    val_share: share of the training groups to hold out for validation if the source has no such split.
+    split: "source" keeps the source's splits; "group" redraws them by group, with test_share of the groups for testing,
+    so that no group is in two splits.
+    seed: of that order and those draws.
+    on_unreadable: an image that cannot be read stops the study, or is left out and listed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
-    on_hub: ClassVar[bool] = False  # whether `path` may be a hub id although it has no default
+    on_hub: ClassVar[bool] = False  # whether `path` may be a hub id even if it has no default
 
     path: str
     revision: str | None = None
@@ -48,7 +50,7 @@ class Source(BaseModel):
     @field_validator("path", "images", check_fields=False)
     @classmethod
     def _placed(cls, text: str | None, info: ValidationInfo) -> str | None:
-        """Absolute where it is a folder or file; see `medstudy.paths.placed`."""
+        """The path, absolute if it is a folder or file; see `medstudy.paths.placed`."""
         folder = (info.context or {}).get("folder")
         hub = info.field_name == "path" and (cls.on_hub or not cls.model_fields["path"].is_required())
         return text if text is None else paths.placed(text, folder, hub)
@@ -61,5 +63,5 @@ class Source(BaseModel):
 
     @property
     def root(self) -> Path:
-        """`path` as a folder. One of params made in Python is taken from here, else from the repository."""
+        """`path` as a folder; a relative one (params made in Python) is found here, else in the repository."""
         return paths.resolve(self.path)

@@ -1,4 +1,4 @@
-"""What is published about a data set: where it is, its licence, and how much it holds."""
+"""What is published about a data set: its address, its licence, and its size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from medstudy.records import SPLITS
 
 @dataclass(frozen=True)
 class Card:
-    """Facts from a public card, none of them measured here.
+    """Facts from a public data set card; none is measured here.
 
-    images, questions: published numbers by split, for those that are known; what is loaded is compared with them.
-    typical: (height, width) that an estimate assumes of every image as long as the data set is not here, and
-    `typical_from` where that size comes from ("assumed" where no source states one). words: of a question with its
-    options, and of an answer, assumed likewise.
-    splits: those that the source itself has, by our names. schema_from: where its columns were read.
+    splits: the source's own splits, by our names. schema_from: where its columns are documented.
+    images, questions: published numbers per split, where known; what is loaded is compared with them.
+    typical: (height, width) that an estimate assumes for every image until the data set is downloaded.
+    typical_from: the source of that size, or "assumed".
+    words: assumed numbers of words of a question with its options, and of an answer.
     """
 
     url: str
@@ -33,17 +33,17 @@ class Card:
 
 
 def compared(card: Card, questions: pd.DataFrame) -> pd.DataFrame:
-    """Images and questions of each split of the source: found, as in a built data set's `questions`, and published.
+    """Images and questions in each split of the source: loaded (from a built data set's `questions`) and published.
 
-    Validation images that were held out of the source's training split count there. Missing where no number is
-    published. A difference is no error: params may ask for less, and sources change.
+    Validation images held out of the source's training split count as training. Numbers that are not published are
+    missing. A difference is not an error: params may ask for less, and sources change.
     """
     moved = {"val": "train"} if "val" not in card.splits and "train" in card.splits else {}
     rows = questions.assign(split=questions["split"].replace(moved))
-    found = rows.groupby("split").agg(images=("image_id", "nunique"), questions=("question_id", "size"))
-    names = [split for split in SPLITS if split in {*card.splits, *found.index}]
-    table = found.reindex(names, fill_value=0)
-    for what in ("images", "questions"):
-        published = pd.Series(getattr(card, what), dtype="Int64").reindex(names)
-        table.insert(table.columns.get_loc(what) + 1, f"{what}_published", published)
+    loaded = rows.groupby("split").agg(images=("image_id", "nunique"), questions=("question_id", "size"))
+    names = [split for split in SPLITS if split in {*card.splits, *loaded.index}]
+    table = loaded.reindex(names, fill_value=0)
+    for unit in ("images", "questions"):
+        published = pd.Series(getattr(card, unit), dtype="Int64").reindex(names)
+        table.insert(table.columns.get_loc(unit) + 1, f"{unit}_published", published)
     return table.reset_index(names="split")

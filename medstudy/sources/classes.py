@@ -1,6 +1,6 @@
-"""Data sets of classes as the paper's author keeps them: ms-swift rows whose response is the class of the image.
+"""Classification data sets in the paper's format: ms-swift rows whose response is the class of the image.
 
-Scored by the author's rule: right when the lower-cased prediction contains the response.
+Scored by the author's rule: right if the lower-cased prediction contains the response.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from medstudy.sources.conversations import SwiftRow
 
 
 class Rows(Source):
-    """See `Source`; `path` is a folder with .jsonl files and the images that they name.
+    """See `Source`. path: a folder with .jsonl files and the images that they name.
 
-    train_file, val_file, test_file: in that folder. Without a val_file a share of the training images is held out;
-    without a test_file `test_rows` rows of the train_file are, the first after random.Random(split_seed).shuffle, which
-    is how the author splits. With one, `test_rows` is how many of its first rows are used; None is all.
-    strip: what image paths begin with and is taken off, as the folder in which the files were written.
+    train_file, val_file, test_file: in that folder. Without a val_file, a share of the training images is held out.
+    test_rows: without a test_file, the test is this many rows of the train_file, the first after
+    random.Random(split_seed).shuffle, as the author splits; with one, its first `test_rows` rows (None: all).
+    strip: prefix to remove from image paths, such as the folder in which the files were written.
     """
 
     train_file: str = "train.jsonl"
@@ -40,7 +40,7 @@ class Rows(Source):
 
 @dataclass(frozen=True)
 class About:
-    """What all the examples of a data set have in common."""
+    """Properties that all examples of a data set share."""
 
     dataset: str
     card: Card
@@ -51,16 +51,14 @@ class About:
 
 
 def load(params: Rows, split: str, about: About) -> Iterator[Example]:
-    """One example for every set of images, with all of its rows in that split. Raises DataError."""
-    found = (example(rows, params.root, split, about) for rows in conversations.rows_by_images(rows_of(params, split)))
-    if split != "test" and params.val_file is None:
-        chosen = split == "val"
-        found = (one for one in found if splits.held_out(one.group, params.val_share, params.seed) == chosen)
-    return splits.capped(found, getattr(params, split), params.seed)
+    """One example per set of images, with all its rows in that split. Raises DataError."""
+    groups = conversations.rows_by_images(rows_of(params, split))
+    examples = (example(rows, params.root, split, about) for rows in groups)
+    return splits.taken(examples, params, split, hold_out=params.val_file is None)
 
 
 def rows_of(params: Rows, split: str) -> list[SwiftRow]:
-    """The rows of a split, those of validation still among the training rows when there is no val_file."""
+    """The rows of a split; without a val_file, those of validation are still among the training rows."""
     if split == "test" and params.test_file is not None:
         return _read(params, params.test_file)[: params.test_rows]
     if split == "val" and params.val_file is not None:
@@ -69,13 +67,13 @@ def rows_of(params: Rows, split: str) -> list[SwiftRow]:
     if params.test_file is not None:
         return rows
     if params.test_rows is None:
-        raise DataError("Without a test_file, `test_rows` says how many rows of the train_file are the test. Set it.")
+        raise DataError("Without a test_file, `test_rows` is the number of rows of the train_file to test on. Set it.")
     random.Random(params.split_seed).shuffle(rows)
     return rows[: params.test_rows] if split == "test" else rows[params.test_rows :]
 
 
 def example(rows: list[SwiftRow], root: Path, split: str, about: About) -> Example:
-    """The rows of one set of images; all but the last image are shown before it, without a text."""
+    """An example from the rows of one set of images; all but the last image are context, without a text."""
     first = rows[0]
     *before, last = (conversations.row_picture(first, root, place) for place in range(max(1, len(first.images))))
     return Example(
@@ -83,11 +81,11 @@ def example(rows: list[SwiftRow], root: Path, split: str, about: About) -> Examp
         dataset=about.dataset, split=split, group=last.sha256[:16], family=about.family, modality=about.modality,
         anatomy=about.anatomy, render=about.card.render, source=about.card.url, license=about.card.license,
         context=tuple(Shot(image) for image in before),
-    )  # fmt: skip
+    )
 
 
 def questions(rows: list[SwiftRow], task: str) -> Iterator[Question]:
-    """One a different query. Its id is that of the query, so that the classes of a query are known by it."""
+    """One question per distinct query. Its id is a hash of the query, which identifies the classes of a query."""
     for row in {row.query: row for row in rows}.values():
         name = hashlib.sha256(row.query.encode()).hexdigest()[:8]
         yield Question(id=f"{task} {name}", text=row.query, answer=row.response, kind="class", task=task)
@@ -96,5 +94,5 @@ def questions(rows: list[SwiftRow], task: str) -> Iterator[Question]:
 def _read(params: Rows, name: str) -> list[SwiftRow]:
     file = params.root / name
     if not file.is_file():
-        raise DataError(f"{params.path} must hold {name}, but does not. Put it there, or name the file in the params.")
+        raise DataError(f"{params.path} must have {name}, but does not. Copy it there, or name the file in the params.")
     return list(conversations.swift_rows(file, params.strip))

@@ -1,11 +1,12 @@
-"""Rows in the hub's format, by `load_dataset`: from the hub, or from a folder that holds a repository's files."""
+"""Rows in the hub's format, read by `load_dataset` from the hub or from a folder with a repository's files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from huggingface_hub import HfApi, constants
 
@@ -13,15 +14,18 @@ from medstudy import paths
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
 
-COMMIT = re.compile(r"(?<=/)[0-9a-f]{40}(?=/)")  # in the path of a table that `datasets` keeps
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+COMMIT = re.compile(r"(?<=/)[0-9a-f]{40}(?=/)")  # in the path of a table in the cache of `datasets`
 
 
 def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | None = None, revision: str | None = None,
-         images: tuple[str, ...] = ("image",), only: Collection[str] | None = None) -> Iterator[dict]:  # fmt: skip
+         images: tuple[str, ...] = ("image",), only: Collection[str] | None = None) -> Iterator[dict]:
     """The rows of a split, images not decoded ({"bytes", "path"}), in the source's order.
 
-    columns: name -> what it is, for the error that says which are missing. only: of them, those to read; None is all
-    that the source has. images: the columns of an image, or of a list of them. Raises DataError.
+    columns: name -> meaning of the required columns. only: those to read; None is all that the source has. images:
+    columns with an image or a list of images. Raises DataError.
     """
     import datasets
 
@@ -31,7 +35,7 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
         wanted = "; ".join(f"{name}: {columns[name]}" for name in missing)
         raise DataError(
             f"{where} must have the columns {', '.join(columns)}, but it has {', '.join(names)}. Missing: "
-            f"{wanted}. The source has changed, or the path is of another data set: pin a revision that has them."
+            f"{wanted}. The source has changed, or the path names another data set: pin a revision that has them."
         )
     if only is not None:
         table = table.select_columns(list(only))
@@ -43,10 +47,11 @@ def rows(path: str, split: str, columns: Mapping[str, str], *, config: str | Non
     yield from each(table, where)
 
 
-def _table(path: str, config: str | None, split: str, revision: str | None):
-    """A folder is streamed past the cache of `datasets`, which knows one by its last name alone and confuses them.
+def _table(path: str, config: str | None, split: str, revision: str | None) -> Dataset | IterableDataset:
+    """A split; a folder is streamed with a fresh cache. Raises DataError.
 
-    It would give one the rows, and even streamed the features (as the names of classes), of another. Raises DataError.
+    The cache of `datasets` knows a folder by its last name only. With it, a folder could get the rows of another, or,
+    if streamed, its features (such as the names of classes).
     """
     import datasets
 
@@ -56,16 +61,16 @@ def _table(path: str, config: str | None, split: str, revision: str | None):
             return _of_revision(datasets.load_dataset(path, config, split=split, revision=revision), revision)
         with TemporaryDirectory() as cache:
             return datasets.load_dataset(str(folder), config, split=split, streaming=True, cache_dir=cache)
-    except Exception as error:  # datasets raises anything at all: of the network, of a format, of a name
+    except Exception as error:  # `datasets` raises many kinds: network, format, name
         raise DataError(
             f"A data set is a hub id or a folder with the hub's files, but {_where(path, config, split)} cannot be "
-            f"loaded: {error}. Mend the id, the config or the split; without a network, download it elsewhere and give "
-            "its folder as `path`."
+            f"loaded: {error}. Correct the id, the config or the split; without a network, download it elsewhere and "
+            "give its folder as `path`."
         ) from error
 
 
-def _of_revision(table, revision: str | None):
-    """The table. Raises ValueError where it is of another commit: offline, `datasets` takes the newest that it has."""
+def _of_revision(table: Dataset, revision: str | None) -> Dataset:
+    """The table. Raises ValueError if it has another commit: offline, `datasets` takes the newest that it has."""
     for file in table.cache_files:
         commits = COMMIT.findall(file["filename"])
         if commits and COMMIT.search(f"/{revision}/") and revision not in commits:
@@ -74,20 +79,20 @@ def _of_revision(table, revision: str | None):
 
 
 def _where(path: str, config: str | None, split: str) -> str:
-    """How errors name a split."""
+    """The name of a split in errors."""
     return f"{split} of {path}{f' ({config})' if config else ''}"
 
 
 def commit(path: str, revision: str | None) -> str:
-    """The commit of a hub's repository that `revision` names, None the newest; "a folder"; offline of what was fetched.
+    """The commit of a hub's repository that `revision` names (None: the newest), or "a folder" or "a file".
 
-    "unknown" where nothing says it.
+    Offline, the commit that was fetched; "unknown" if nothing states it.
     """
     if (here := paths.resolve(path)).exists():
         return "a folder" if here.is_dir() else "a file"
     try:
         return HfApi().dataset_info(path, revision=revision).sha
-    except Exception:  # the hub's client raises many things without a network, and a commit given is its own answer
+    except Exception:  # the client raises many kinds offline; a given commit is the answer
         if revision:
             return revision
         known = Path(constants.HF_HUB_CACHE) / f"datasets--{path.replace('/', '--')}" / "refs" / "main"
@@ -95,27 +100,27 @@ def commit(path: str, revision: str | None) -> str:
 
 
 def picture(value: dict | bytes | None, name: str) -> Picture:
-    """An undecoded image of the hub's format, `name` for errors. Raises DataError for one that has no bytes."""
+    """An undecoded image in the hub's format. name: for errors. Raises DataError if it has no bytes."""
     if isinstance(value, bytes):
         return Picture(value, name)
     if value and value.get("bytes"):
         return Picture(value["bytes"], name)
-    raise DataError(f"{name} must have an image, but its row has none. Remove the row, or mend the source.")
+    raise DataError(f"{name} must have an image, but its row has none. Remove the row, or fix the source.")
 
 
-def stream(path: str, split: str, *, config: str | None = None, revision: str | None = None):
-    """A split's rows, one after the other, nothing in them decoded (a `datasets.IterableDataset`). Raises DataError.
+def stream(path: str, split: str, *, config: str | None = None, revision: str | None = None) -> IterableDataset:
+    """A split's rows one after another, undecoded. Raises DataError.
 
     A hub's data set is downloaded first.
     """
-    found = _table(path, config, split, revision)
-    rows = found.to_iterable_dataset() if hasattr(found, "to_iterable_dataset") else found
+    table = _table(path, config, split, revision)
+    rows = table.to_iterable_dataset() if hasattr(table, "to_iterable_dataset") else table
     return rows.decode(False) if rows.features else rows
 
 
-def each(rows, where: str) -> Iterator[dict]:
-    """The rows of a stream. Raises DataError for what `datasets` raises on the way, as of a damaged file."""
+def each(rows: Iterable[dict], where: str) -> Iterator[dict]:
+    """The rows of a stream. Raises DataError for whatever `datasets` raises meanwhile, for example a damaged file."""
     try:
         yield from rows
     except Exception as error:
-        raise DataError(f"The rows of {where} must all be readable, but: {error}. Write it again.") from error
+        raise DataError(f"All rows of {where} must be readable, but: {error}. Write the file again.") from error

@@ -1,13 +1,18 @@
-"""What benchmarks share: rows gathered by what they ask about, prompts of several images, tags."""
+"""What public data sets share: rows gathered by what they ask about, prompts of several images, tags, examples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import wraps
 from typing import NamedTuple
 
 from medstudy.errors import DataError
 from medstudy.pictures import Picture
-from medstudy.records import Shot
+from medstudy.records import Example, Shot
+from medstudy.sources.base import Source
+from medstudy.sources.card import Card
+
+Load = Callable[[Source, str], Iterable[Example]]
 
 
 class Asked(NamedTuple):
@@ -44,3 +49,18 @@ def tags(**values: str | Iterable[str] | None) -> tuple[str, ...]:
     """ "name=value" of every value that is there; a list gives several."""
     lists = {name: [value] if isinstance(value, str) else list(value or ()) for name, value in values.items()}
     return tuple(f"{name}={value.strip()}" for name, found in lists.items() for value in found if value.strip())
+
+
+def only_tested(load: Load) -> Load:
+    """A benchmark's `load`: its train and val splits are empty, and its source is not opened for them."""
+
+    @wraps(load)
+    def of_split(params: Source, split: str) -> Iterator[Example]:
+        return iter(load(params, split)) if split == "test" else iter(())
+
+    return of_split
+
+
+def example(card: Card, **fields: object) -> Example:
+    """An `Example` of these fields whose source, licence and right to be shown are those of its data set's card."""
+    return Example(render=card.render, source=card.url, license=card.license, **fields)

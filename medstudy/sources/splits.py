@@ -6,14 +6,40 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Protocol
 
 from medstudy.draws import uniform
 from medstudy.records import SPLITS, Example, Question
 
 
+class Shares(Protocol):
+    """How params divide a data set (`medstudy.sources.base.Source`)."""
+
+    train: int | None
+    val: int | None
+    test: int | None
+    val_share: float
+    test_share: float
+    seed: int
+
+
 def held_out(group: str, share: float, seed: int) -> bool:
     """Whether a group of the training rows is used for validation instead."""
     return uniform("val", seed, group) < share
+
+
+def taken(examples: Iterable[Example], params: Shares, split: str, hold_out: bool = False) -> Iterator[Example]:
+    """The examples of a split, capped as the params say.
+
+    hold_out: the source has no validation split, and `examples` of train and val are its training split: val takes the
+    groups that are held out, train the others.
+    """
+    if hold_out and split != "test":
+        examples = (
+            example for example in examples
+            if held_out(example.group, params.val_share, params.seed) == (split == "val")
+        )
+    return capped(examples, getattr(params, split), params.seed)
 
 
 def drawn(group: str, test_share: float, val_share: float, seed: int) -> str:
@@ -24,7 +50,7 @@ def drawn(group: str, test_share: float, val_share: float, seed: int) -> str:
     return "val" if place < test_share + val_share else "train"
 
 
-def by_group(load: Callable[[object, str], Iterable[Example]], params, split: str) -> Iterator[Example]:
+def by_group(load: Callable[[Shares, str], Iterable[Example]], params: Shares, split: str) -> Iterator[Example]:
     """The examples of a data set whose groups are shared out anew (`split: group`), whatever splits its source has.
 
     load: `load(params, split)` of the data set. An image that the source has in several splits becomes one example with

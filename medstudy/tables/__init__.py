@@ -1,5 +1,5 @@
-"""The tables in reading order. Each is one module: TITLE, `build(study) -> DataFrame` (units in the column names) and
-`caption(table, study)`. One that only some studies have also says which: `applies(study)`.
+"""The tables in reading order, each one module: TITLE, `build(study) -> DataFrame` (units in the column names) and
+`caption(table, study)`; `applies(study)` for tables that only some studies have.
 
     tables.render_all(StudyData(scores=...), "figures/offline")   # writes figures/offline/tables/NN_name.{csv,md}
 """
@@ -36,13 +36,13 @@ from medstudy.tables import (
 
 @dataclass(frozen=True)
 class Entry:
-    """A table by its numbered name."""
+    """A table with its numbered name."""
 
     name: str
     title: str
     build: Callable[[StudyData], pd.DataFrame]
     caption: Callable[[pd.DataFrame, StudyData], str]
-    applies: Callable[[StudyData], bool]  # whether its absence from a study is worth a word
+    applies: Callable[[StudyData], bool]  # whether the pages mention it if it is missing
 
 
 def _entry(number: int, module: ModuleType) -> Entry:
@@ -58,10 +58,10 @@ REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in e
 
 
 def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
-    """Write out_dir/tables/NAME.csv and .md. Raises ParamsError for a name that is not registered."""
+    """Write out_dir/tables/NAME.csv and .md. Raises ParamsError for an unknown name."""
     if name not in REGISTRY:
         raise ParamsError(
-            f"A table is named by its number and file, got {name!r}. Choose from {', '.join(REGISTRY)}."
+            f"A table is named by its number and module, got {name!r}. Choose from {', '.join(REGISTRY)}."
         )
     entry = REGISTRY[name]
     table = entry.build(study)
@@ -75,5 +75,5 @@ def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
 
 
 def render_all(study: StudyData, out_dir: str | Path) -> list[Rendered]:
-    """Every table in reading order."""
+    """Write every table, in reading order."""
     return [render(name, study, out_dir) for name in REGISTRY]

@@ -18,6 +18,7 @@ import torch
 
 from medstudy import datasets, images
 from medstudy.datasets import store
+from medstudy.datasets.build import build
 from medstudy.errors import DataError, ImageError
 from medstudy.pictures import Picture
 from medstudy.records import SPLITS, Shot
@@ -51,7 +52,7 @@ def test_the_commit_of_a_source_stands_with_what_was_made_of_it(tmp_path, monkey
     monkeypatch.setattr(source, "HfApi", lambda: SimpleNamespace())  # no network
     assert [source.commit("some/set", revision) for revision in ("abc", None)] == ["abc", "unknown"]
     params = MAKERS["slake"](tmp_path / "slake")
-    store.build(params, tmp_path / "built")
+    build(params, tmp_path / "built")
     said = json.loads((tmp_path / "built" / "source.json").read_text())
     assert said == {"path": Path(params.path).name, "commit": "a folder"}
 
@@ -59,7 +60,7 @@ def test_the_commit_of_a_source_stands_with_what_was_made_of_it(tmp_path, monkey
 def test_prompts_of_several_images_are_planned_from_the_table_as_from_the_examples(tmp_path):
     from medstudy.demand import examples_of
 
-    store.build(MAKERS["smmile"](tmp_path / "source"), tmp_path / "built")
+    build(MAKERS["smmile"](tmp_path / "source"), tmp_path / "built")
     table = pd.read_parquet(tmp_path / "built" / "questions.parquet")
     planned = {one.image_id: one for one in examples_of(table, "test")}
     built = store.read(tmp_path / "built", "test")
@@ -72,7 +73,7 @@ def test_prompts_of_several_images_are_planned_from_the_table_as_from_the_exampl
 def test_round_trip(monkeypatch, tmp_path):
     splits = _splits()
     _serve(monkeypatch, splits)
-    store.build(Made(), tmp_path)
+    build(Made(), tmp_path)
     for split, examples in splits.items():
         for wrote, read in zip(examples, store.read(tmp_path, split), strict=True):
             assert np.array_equal(np.asarray(wrote.image), read.image.pixels())
@@ -81,7 +82,7 @@ def test_round_trip(monkeypatch, tmp_path):
 
 def test_the_hubs_own_loader_reads_it(monkeypatch, tmp_path):
     _serve(monkeypatch, _splits())
-    store.build(Made(), tmp_path)
+    build(Made(), tmp_path)
     loaded = hub.load_dataset("arrow", data_files=str(tmp_path / "test.arrow"), cache_dir=str(tmp_path / "cache"))
     row = loaded["train"][0]
     assert row["image"].size == (40, 30)
@@ -90,7 +91,7 @@ def test_the_hubs_own_loader_reads_it(monkeypatch, tmp_path):
 
 def test_the_table_has_a_row_a_question(monkeypatch, tmp_path):
     _serve(monkeypatch, _splits())
-    table = store.build(Made(), tmp_path)
+    table = build(Made(), tmp_path)
     assert len(table) == 3 * 3 * 3
     assert set(table["height"]) == {30} and set(table["width"]) == {40}
     assert table["detail_px"].isna().sum() == 9
@@ -128,12 +129,12 @@ def test_bad_data_stops_the_build(monkeypatch, tmp_path, break_it, words):
     break_it(splits)
     _serve(monkeypatch, splits)
     with pytest.raises(DataError, match=words):
-        store.build(Made(), tmp_path)
+        build(Made(), tmp_path)
 
 
 def test_a_damaged_file_names_the_image(monkeypatch, tmp_path):
     _serve(monkeypatch, _splits())
-    store.build(Made(), tmp_path)
+    build(Made(), tmp_path)
     read = store.read(tmp_path, "test")
     picture = read[1].image
     file, content = picture.file, bytearray(picture.file.read_bytes())
@@ -164,7 +165,7 @@ def test_an_unreadable_picture_stops_the_build(monkeypatch, tmp_path):
     splits["val"][1] = replace(splits["val"][1], image=replace(whole, data=whole.data[:-60]))
     _serve(monkeypatch, splits)
     with pytest.raises(ImageError, match="scan"):
-        store.build(Made(), tmp_path)
+        build(Made(), tmp_path)
 
 
 def test_an_unreadable_picture_may_be_left_out_and_is_listed(monkeypatch, tmp_path):
@@ -173,7 +174,7 @@ def test_an_unreadable_picture_may_be_left_out_and_is_listed(monkeypatch, tmp_pa
     splits["train"][1] = replace(splits["train"][1], image=broken)
     splits["test"][0] = replace(splits["test"][0], context=(Shot(broken),))
     _serve(monkeypatch, splits)
-    table = store.build(Lenient(), tmp_path)
+    table = build(Lenient(), tmp_path)
     assert [one.image_id for one in store.read(tmp_path, "train")] == ["train-0", "train-2"]
     assert table["image_id"].nunique() == 7 and not {"train-1", "test-0"} & set(table["image_id"])
     lost = pd.read_csv(tmp_path / "unreadable.csv")
@@ -183,12 +184,12 @@ def test_an_unreadable_picture_may_be_left_out_and_is_listed(monkeypatch, tmp_pa
     assert set(prints["image_id"]) == set(table["image_id"])
     splits["test"] = splits["test"][:1]
     with pytest.raises(DataError, match="test of made is empty. 2 rows or images could not be used"):
-        store.build(Lenient(), tmp_path)
+        build(Lenient(), tmp_path)
 
 
 def test_a_data_set_may_be_for_evaluation_only(monkeypatch, tmp_path):
     _serve(monkeypatch, _splits() | {"train": [], "val": []})
-    table = store.build(Made(), tmp_path)
+    table = build(Made(), tmp_path)
     assert set(table["split"]) == {"test"} and table["detail_px"].dtype == float
     assert [len(store.read(tmp_path, split)) for split in SPLITS] == [0, 0, 3]
 
@@ -201,7 +202,7 @@ def test_context_sets_and_tags_come_back(monkeypatch, tmp_path):
     context = (Shot(earlier, "Is there a dot?", "no"), Shot(Picture.of(plain, "plain")))
     splits["test"][1] = replace(one, questions=asked, context=context)
     _serve(monkeypatch, splits)
-    table = store.build(Made(), tmp_path)
+    table = build(Made(), tmp_path)
     read = store.read(tmp_path, "test")
     assert read[1].questions == asked and [len(other.context) for other in read] == [0, 2, 0]
     first, second = read[1].context
@@ -230,7 +231,7 @@ def test_neither_building_nor_reading_holds_a_splits_images(monkeypatch, tmp_pat
     alive = []
     monkeypatch.setattr(datasets, "load", noise)
     monkeypatch.setattr(store, "BATCH_BYTES", 2**20)
-    store.build(Made(), tmp_path)
+    build(Made(), tmp_path)
     assert (tmp_path / "train.arrow").stat().st_size > 19e6
     assert max(alive) <= 5, "a batch of a megabyte is three of them"
     read = store.read(tmp_path, "train")
@@ -252,7 +253,7 @@ class Sums(torch.utils.data.Dataset):
 
 def test_other_processes_read_the_same(monkeypatch, tmp_path):
     _serve(monkeypatch, _splits())
-    store.build(Made(), tmp_path)
+    build(Made(), tmp_path)
     read = store.read(tmp_path, "train")
     here = [int(one.image.pixels().sum()) for one in read]
     loader = torch.utils.data.DataLoader(Sums(read), batch_size=None, num_workers=1, multiprocessing_context="fork")
@@ -268,13 +269,13 @@ def test_a_picture_is_stored_as_it_came(monkeypatch, tmp_path):
     splits["test"][0].image.save(buffer, "JPEG")
     splits["test"][0] = replace(splits["test"][0], image=Picture(buffer.getvalue(), "photo"))
     _serve(monkeypatch, splits)
-    store.build(Made(), tmp_path)
+    build(Made(), tmp_path)
     assert store.read(tmp_path, "test")[0].image.data == buffer.getvalue()
 
 
 def test_reading_decodes_no_image(monkeypatch, tmp_path):
     _serve(monkeypatch, _splits())
-    store.build(Made(), tmp_path)
+    build(Made(), tmp_path)
     monkeypatch.setattr(images, "read_array", None)
     read = store.read(tmp_path, "train")
     assert [(example.image.height, example.image.width) for example in read] == [(30, 40)] * 3

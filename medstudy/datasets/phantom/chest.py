@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 
 from medstudy.datasets.phantom import noise
 from medstudy.datasets.phantom.noise import Array, step
-
-if TYPE_CHECKING:
-    from medstudy.datasets.phantom.radiology import Chest
+from medstudy.records import Question
 
 HAZE = 3.0  # an absent small feature leaves its own sum, spread this much wider: brightness tells nothing
+
+
+@dataclass(frozen=True)
+class Chest:
+    """What one chest film shows. Sizes in native pixels; each is drawn whether or not the feature is present."""
+
+    shape: tuple[int, int]
+    nodules: bool
+    nodule_px: float
+    quadrant: str
+    mesh: bool
+    mesh_px: float
+    enlarged: bool
+    effusion: str  # "left" | "right" (of the image) | "" when there is none
+    modality: str = "x-ray"
+    anatomy: str = "chest"
+
+    def questions(self) -> tuple[Question, ...]:
+        closed, nodule, mesh = Question.closed, self.nodule_px, self.mesh_px
+        where = Question("nodule_where", "Where is the nodule?", self.quadrant, "open", "nodule location",
+                         detail_px=nodule)
+        return (
+            closed("nodule", "Is there a nodule in the lung?", self.nodules, "nodule", nodule),
+            *([where] if self.nodules else []),
+            closed("mesh", "Is there a reticular pattern in the lungs?", self.mesh, "reticulation", mesh),
+            closed("heart", "Is the heart enlarged?", self.enlarged, "heart"),
+            closed("effusion", "Is there a pleural effusion?", bool(self.effusion), "effusion"),
+            Question("region", "What part of the body is shown?", "chest", "open", "body part"),
+        )
+
+    def render(self, rng: Generator) -> Array:
+        return draw(self, rng)
 
 
 def draw(scene: Chest, rng: Generator) -> Array:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
 
 from medstudy.datasets.phantom import noise
 from medstudy.datasets.phantom.noise import Array, cover, step
-
-if TYPE_CHECKING:
-    from medstudy.datasets.phantom.subcellular import Field
+from medstudy.records import Question
 
 LEVEL, BRIGHTEST = 0.27, 4.0  # mean of the protein where it lies, of full scale; the most that a spot exceeds it
 NUCLEAR = ("nucleoplasm", "nucleoli")
@@ -48,6 +45,52 @@ class Cells:
     nucleus: Array
     depth: Array
     poles: tuple[Array, Array]  # y, x of the centrosomes
+
+
+@dataclass(frozen=True)
+class Field:
+    """What one field of view shows. `sizes` holds every localization's feature size, present or not."""
+
+    shape: tuple[int, int]
+    line: str
+    crowded: bool
+    localizations: tuple[str, ...]
+    sizes: dict[str, float]
+    asked: tuple[str, str]  # the localizations of the two closed questions
+    modality: str = "fluorescence"
+    anatomy: str = "cultured cells"
+
+    @property
+    def compartment(self) -> str:
+        inner, outer = (any(name in group for name in self.localizations) for group in (NUCLEAR, CYTOPLASMIC))
+        return "both" if inner and outer else "nucleus" if inner else "cytoplasm"
+
+    def questions(self) -> tuple[Question, ...]:
+        where = " and ".join(f"the {name}" for name in self.localizations)
+        described = Question(
+            "describe",
+            "Describe the cell line and subcellular localizations shown in this image.",
+            f"The cell line is {self.line}. The protein localizes to {where}.",
+            "description",
+            "localization",
+            detail_px=min(self.sizes[name] for name in self.localizations),
+            cell_line=self.line,
+            localizations=self.localizations,
+        )
+        closed = tuple(
+            Question.closed(f"in_{name.replace(' ', '_')}", f"Is the protein found in the {name}?",
+                            name in self.localizations, "compartment found", self.sizes[name])
+            for name in self.asked
+        )
+        coarse = (
+            Question("compartment", "Is the protein in the nucleus, in the cytoplasm or in both?", self.compartment,
+                     "open", "compartment"),
+            Question.closed("crowded", "Are the cells crowded?", self.crowded, "crowding"),
+        )
+        return described, *closed, *coarse
+
+    def render(self, rng: Generator) -> Array:
+        return draw(self, rng)
 
 
 def draw(scene: Field, rng: Generator) -> Array:

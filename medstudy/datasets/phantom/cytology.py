@@ -50,33 +50,13 @@ class Smear:
     anatomy: str = "cervix"
 
     def questions(self) -> tuple[Question, ...]:
-        yes = {True: "yes", False: "no"}
+        closed = Question.closed
         return (
-            Question(
-                "class",
-                "What is the class of this cell?",
-                self.label,
-                "class",
-                "cell class",
-                detail_px=self.outline_px,
-            ),
-            Question(
-                "nucleolus",
-                "Is there a nucleolus in the nucleus?",
-                yes[self.nucleolus],
-                "closed",
-                "nucleolus",
-                detail_px=self.nucleolus_px,
-            ),
-            Question(
-                "bacteria",
-                "Are there bacteria in the background?",
-                yes[self.bacteria],
-                "closed",
-                "bacteria",
-                detail_px=self.bacteria_px,
-            ),
-            Question("cluster", "Is there more than one cell?", yes[self.cluster], "closed", "cluster"),
+            Question("class", "What is the class of this cell?", self.label, "class", "cell class",
+                     detail_px=self.outline_px),
+            closed("nucleolus", "Is there a nucleolus in the nucleus?", self.nucleolus, "nucleolus", self.nucleolus_px),
+            closed("bacteria", "Are there bacteria in the background?", self.bacteria, "bacteria", self.bacteria_px),
+            closed("cluster", "Is there more than one cell?", self.cluster, "cluster"),
             Question("colour", "What color is the cytoplasm?", self.colour, "open", "cytoplasm color"),
         )
 

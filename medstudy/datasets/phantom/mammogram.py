@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 
 from medstudy.datasets.phantom import noise
 from medstudy.datasets.phantom.noise import Array, cover, step
-
-if TYPE_CHECKING:
-    from medstudy.datasets.phantom.radiology import Mammogram
+from medstudy.records import Question
 
 HAZE = 3.0  # an absent small feature leaves its own sum, spread this much wider: brightness tells nothing
+
+
+@dataclass(frozen=True)
+class Mammogram:
+    """What one mammogram shows. Sizes in native pixels; each is drawn whether or not the feature is present."""
+
+    shape: tuple[int, int]
+    calcifications: bool
+    calcification_px: float
+    quadrant: str
+    spiculated: bool
+    spicule_px: float
+    mass_quadrant: str
+    points: str  # "left" | "right"
+    dense: bool
+    modality: str = "x-ray"
+    anatomy: str = "breast"
+
+    def questions(self) -> tuple[Question, ...]:
+        closed, grain, spicule = Question.closed, self.calcification_px, self.spicule_px
+        where = Question("calc_where", "Where are the microcalcifications?", self.quadrant, "open",
+                         "calcification location", detail_px=grain)
+        return (
+            closed("calc", "Are there microcalcifications?", self.calcifications, "calcification", grain),
+            *([where] if self.calcifications else []),
+            closed("margin", "Is the margin of the mass spiculated?", self.spiculated, "mass margin", spicule),
+            Question("side", "Which side does the breast point to?", self.points, "open", "side"),
+            closed("density", "Is the breast dense?", self.dense, "breast density"),
+            Question("region", "What part of the body is shown?", "breast", "open", "body part"),
+        )
+
+    def render(self, rng: Generator) -> Array:
+        return draw(self, rng)
 
 
 def draw(scene: Mammogram, rng: Generator) -> Array:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
 
 from medstudy.datasets.phantom import noise
 from medstudy.datasets.phantom.noise import Array, cover, step
-
-if TYPE_CHECKING:
-    from medstudy.datasets.phantom.pathology import Section
+from medstudy.records import LETTERS, Question
 
 # Optical densities (red, green, blue) of the dyes, after Ruifrok and Johnston 2001, and of red blood cells.
 # Here as they look in the sections that scikit-image and napari ship.
@@ -32,6 +29,51 @@ class Layers:
     dab: Array
     blood: Array
     clear: Array  # 1 where there is no tissue: lumen, fat
+
+
+ARCHITECTURE = {  # name -> anatomy tag
+    "Glands": "colon",
+    "Solid sheets": "liver",
+    "Spindle cell bundles": "soft tissue",
+    "Lymphoid tissue": "lymph node",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one section shows. Sizes in native pixels; each is drawn whether or not the feature is present."""
+
+    shape: tuple[int, int]
+    nucleus_px: float  # diameter
+    mitosis: str
+    plate_px: float  # thickness of a chromosome plate, and of the gap between two
+    chromatin: str
+    grain_px: float
+    architecture: str
+    change: str
+    stain: str
+    orders: tuple[tuple[str, ...], ...]  # the options of each question, shuffled
+    modality: str = "histology"
+
+    @property
+    def anatomy(self) -> str:
+        return ARCHITECTURE[self.architecture]
+
+    def questions(self) -> tuple[Question, ...]:
+        rows = (
+            ("mitosis", "Which phase do the mitotic figures show?", self.mitosis, self.plate_px),
+            ("chromatin", "What is the chromatin pattern of the nuclei?", self.chromatin, self.grain_px),
+            ("architecture", "How is the tissue organized?", self.architecture, None),
+            ("change", "Which of these is present in the tissue?", self.change, None),
+            ("stain", "Which stain was used?", self.stain, None),
+        )
+        return tuple(
+            Question(name, text, LETTERS[order.index(answer)], "choice", name, options=order, detail_px=detail)
+            for (name, text, answer, detail), order in zip(rows, self.orders, strict=True)
+        )
+
+    def render(self, rng: Generator) -> Array:
+        return draw(self, rng)
 
 
 def draw(scene: Section, rng: Generator) -> Array:

@@ -6,13 +6,10 @@ the protein is found in one compartment. Coarse: nucleus or cytoplasm, crowding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from numpy.random import Generator
 
-from medstudy.datasets.phantom import culture, noise
-from medstudy.datasets.phantom.culture import CYTOPLASMIC, LINES, NUCLEAR
-from medstudy.records import Question
+from medstudy.datasets.phantom import noise
+from medstudy.datasets.phantom.culture import CYTOPLASMIC, LINES, NUCLEAR, Field
 
 LOCALIZATIONS = NUCLEAR + CYTOPLASMIC
 SIZES = {  # range of the feature's diameter or thickness in pixels
@@ -26,63 +23,6 @@ SIZES = {  # range of the feature's diameter or thickness in pixels
     "microtubules": (1.7, 4),
 }
 FINE = tuple(name for name in LOCALIZATIONS if SIZES[name])
-
-
-@dataclass(frozen=True)
-class Field:
-    """What one field of view shows. `sizes` holds every localization's feature size, present or not."""
-
-    shape: tuple[int, int]
-    line: str
-    crowded: bool
-    localizations: tuple[str, ...]
-    sizes: dict[str, float]
-    asked: tuple[str, str]  # the localizations of the two closed questions
-    modality: str = "fluorescence"
-    anatomy: str = "cultured cells"
-
-    @property
-    def compartment(self) -> str:
-        inner, outer = (any(name in group for name in self.localizations) for group in (NUCLEAR, CYTOPLASMIC))
-        return "both" if inner and outer else "nucleus" if inner else "cytoplasm"
-
-    def questions(self) -> tuple[Question, ...]:
-        where = " and ".join(f"the {name}" for name in self.localizations)
-        described = Question(
-            "describe",
-            "Describe the cell line and subcellular localizations shown in this image.",
-            f"The cell line is {self.line}. The protein localizes to {where}.",
-            "description",
-            "localization",
-            detail_px=min(self.sizes[name] for name in self.localizations),
-            cell_line=self.line,
-            localizations=self.localizations,
-        )
-        closed = tuple(
-            Question(
-                f"in_{name.replace(' ', '_')}",
-                f"Is the protein found in the {name}?",
-                "yes" if name in self.localizations else "no",
-                "closed",
-                "compartment found",
-                detail_px=self.sizes[name],
-            )
-            for name in self.asked
-        )
-        coarse = (
-            Question(
-                "compartment",
-                "Is the protein in the nucleus, in the cytoplasm or in both?",
-                self.compartment,
-                "open",
-                "compartment",
-            ),
-            Question("crowded", "Are the cells crowded?", "yes" if self.crowded else "no", "closed", "crowding"),
-        )
-        return described, *closed, *coarse
-
-    def render(self, rng: Generator) -> noise.Array:
-        return culture.draw(self, rng)
 
 
 def plan(rng: Generator) -> Field:
