@@ -23,7 +23,9 @@ from rich.table import Table
 
 from benchmarks import PAGE, gpu, needs, schedule
 from benchmarks.schedule import Results
-from medstudy import devices, paths, provenance
+from medstudy import paths
+from medstudy.runs import record
+from medstudy.utils import devices
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -37,7 +39,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="of gpu: leave out what an earlier run finished")
     parser.add_argument("--only-smoke", action="store_true", help="of gpu: the first stage alone")
     parser.add_argument("--device", dest="on", choices=("cuda", "cpu"), default="cuda",
-                        help="of gpu: cpu rehearses every stage with a tiny model")  # fmt: skip
+                        help="of gpu: cpu rehearses every stage with a tiny model")
     parser.add_argument("--needs", action="store_true", help="of gpu: list what its stages import, run nothing")
     parser.add_argument("--only-docs", action="store_true", help="measure nothing: the table in docs/ from the file")
     parser.add_argument("--results", type=Path, help="folder to write to (default benchmarks/results)")
@@ -56,7 +58,7 @@ def main() -> int:
     made, failed = _cpu(options, folder) if options.device == "cpu" else _gpu(options, folder)
     Console().print(table(made))
     if options.docs:
-        from medstudy import readme
+        from medstudy.report.pages import readme
 
         print(f"Written: {readme.replace(f'benchmarks {options.device}', markdown(made), PAGE)}")
     return int(failed or any(missed(line) for line in made))
@@ -76,7 +78,7 @@ def _cpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
 def _gpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
     """A rehearsal keeps its lines in a file of its own."""
     file = folder / ("gpu.json" if options.on == "cuda" else "gpu-rehearsal.json")
-    results = Results(file, {"commit": options.commit or provenance.commit()})
+    results = Results(file, {"commit": options.commit or record.commit()})
     names = ["smoke"] if options.only_smoke else options.stage or [stage.name for stage in gpu.STAGES]
     folder.mkdir(parents=True, exist_ok=True)
     gpu.measure(results, names, options.minutes, options.on, folder / "gpu.log", options.resume)
@@ -86,7 +88,7 @@ def _gpu(options: argparse.Namespace, folder: Path) -> tuple[list[dict], bool]:
 
 def _docs(device: str, folder: Path) -> int:
     """Write the table in docs/ from a file of results that may come from another machine."""
-    from medstudy import readme
+    from medstudy.report.pages import readme
 
     lines = json.loads((folder / f"{device}.json").read_text(encoding="utf-8"))
     print(f"Written: {readme.replace(f'benchmarks {device}', markdown(lines), PAGE)}")
@@ -142,10 +144,10 @@ def about(known: str | None = None, device: str = "cuda") -> dict:
 
     return {
         "date": str(date.today()),
-        "commit": known or provenance.commit(),
+        "commit": known or record.commit(),
         "machine": f"{platform.system()} {platform.machine()}, {devices.cores()} cores",
         "device": torch.cuda.get_device_name(0) if device == "cuda" and torch.cuda.is_available() else "cpu",
-        "versions": provenance.versions(),
+        "versions": record.versions(),
     }
 
 

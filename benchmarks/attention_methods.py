@@ -13,9 +13,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.runner import NotRun
-from medstudy import attention, attention_kernels, device_rate
-from medstudy.attention import Heads
-from medstudy.row_layout import Plan
+from medstudy.costs import device_rate
+from medstudy.engine import attention, attention_kernels
+from medstudy.engine.attention import Heads
+from medstudy.engine.row_layout import Plan
 
 PREFIX, BRANCHES = 1296 + 30, (24,) * 10
 REPEATS = 20
@@ -84,7 +85,7 @@ def line(bench, name: str) -> Iterator[dict]:
     yield {
         "name": f"attention of a row, {chosen}", "unit": "ms forward and backward, a layer", "ours": ours,
         "peer": peer, "peer_name": name, "ratio": peer / ours, "goal": None, "floor": None, "off": off,
-    }  # fmt: skip
+    }
 
 
 def _numbers(plan: Plan, heads: Heads, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import data, inputs
 from benchmarks.runner import Side, pair
 from medstudy import paths
-from medstudy.models.family import SYSTEM
+from medstudy.models.prompts import SYSTEM
 
 TRAINERS = ("trainer", "trl_sft", "ms_swift", "llama_factory")
 TRAIN, GENERATE = Side("benchmarks.ours", ("train",)), Side("benchmarks.ours", ("generate",))

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medstudy import datasets, models, params, views
-from medstudy.batches import size_of
-from medstudy.models.family import user_text
-from medstudy.resolution import Native, plan
+from medstudy import datasets, models, params
+from medstudy.engine import views
+from medstudy.engine.batches import size_of
+from medstudy.models.prompts import user_text
+from medstudy.resolution.plan import plan
+from medstudy.resolution.policies import Native
 
 
 def noise(folder: Path, size: tuple[int, int], images: int, questions: int) -> Path:

@@ -121,7 +121,7 @@ def attempt(name: str, task: Callable, emit: Callable) -> bool:
 
 def not_run(task: str, why: str) -> dict:
     return {"name": task, "unit": "", "ours": None, "peer": None, "peer_name": "", "ratio": None, "goal": None,
-            "floor": None, "not_run": why}  # fmt: skip
+            "floor": None, "not_run": why}
 
 
 def main() -> None:

@@ -18,7 +18,9 @@ from benchmarks import attention_methods, data, smoke
 from benchmarks.peers import trainer
 from benchmarks.resident import Resident
 from benchmarks.runner import NotRun, about_side
-from medstudy import attention, cost, device_rate, speed
+from medstudy.costs import device_rate, throughput
+from medstudy.engine import attention
+from medstudy.engine import flops as engine_flops
 from medstudy.params import Optimisation
 
 QUESTIONS = 10
@@ -58,7 +60,7 @@ class Bench(Resident):
 
 
 def alternating(name: str, ours: Callable[[], dict], peer: Callable[[], dict], peer_name: str, rounds: int,
-                goal: float | None = None, **more: object) -> Lines:  # fmt: skip
+                goal: float | None = None, **more: object) -> Lines:
     """A pair in turns, a line after each round: seconds a question, ratio the median of peer over ours."""
     found = []
     for _ in range(rounds):
@@ -71,25 +73,25 @@ def alternating(name: str, ours: Callable[[], dict], peer: Callable[[], dict], p
             "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios), "rounds": len(found),
             "goal": goal, "floor": None if goal is None else 0.8 * goal, "batch_size": theirs.get("batch_size"),
             "ours_about": about_side(mine), "peer_about": about_side(theirs), **more,
-        }  # fmt: skip
+        }
 
 
 def train_pair(bench: Bench, side: int, images: int, steps: int, goal: float, rounds: int, train=trainer.train,
-               peer_name: str = "trainer", **more: object) -> Lines:  # fmt: skip
+               peer_name: str = "trainer", **more: object) -> Lines:
     """Training against a peer, and how much of what the FLOPs allow."""
     options = bench.step(side, side, images, steps, **more)
     frozen = " with a frozen tower, features kept" if more.get("freeze_tower") else ""
     name = f"training at {side}², {QUESTIONS} questions{frozen}"
     bound = flop_bound(bench, options) if not frozen else None
     for line in alternating(name, partial(bench.train, options), partial(bench.train_peer, train, options), peer_name,
-                            rounds, goal, flop_bound=bound):  # fmt: skip
+                            rounds, goal, flop_bound=bound):
         yield line
     if bound:
         yield {
             "name": f"training at {side}², share of the FLOP bound", "unit": "times the peer", "ours": line["ratio"],
             "peer": bound, "peer_name": f"FLOPs of {peer_name} over ours", "ratio": line["ratio"] / bound,
             "goal": 0.95 if side == 1008 else None, "floor": 0.8 if side == 1008 else None,
-        }  # fmt: skip
+        }
     if not frozen:
         first, losses = line["ours_about"]["losses"][0], line["peer_about"]["losses"][0]
         yield agreement(f"first loss at {side}²", first, losses, peer_name, 0.05)
@@ -98,15 +100,15 @@ def train_pair(bench: Bench, side: int, images: int, steps: int, goal: float, ro
 def flop_bound(bench: Bench, options) -> float:
     """Training FLOPs of an image's questions one at a time over those of all in one row."""
     from benchmarks import ours
-    from medstudy import batches, prefix
-    from medstudy.resolution import plan
+    from medstudy.engine import batches, shared_prefix
+    from medstudy.resolution.plan import plan
 
     family, (example, *_) = bench.family, ours.examples(options.data)
     shown = plan(ours.NATIVE, batches.size_of(example), family.geometry)[0]
 
     def flops(questions: tuple) -> float:
-        rows = [prefix.row(family, questions, shown, True)]
-        return cost.training_flops(family.shape, batches.workload(rows, prefix.plan(family, rows)))
+        rows = [shared_prefix.row(family, questions, shown, True)]
+        return engine_flops.training_flops(family.shape, batches.workload(rows, shared_prefix.plan(family, rows)))
 
     return sum(flops((one,)) for one in example.questions) / flops(example.questions)
 
@@ -115,13 +117,13 @@ def evaluate_pair(bench: Bench, side: int, goal: float, rounds: int) -> Lines:
     options = bench.options(
         bench.images(side, side, 4), images_per_step=1, steps=2 if bench.tiny else 4,
         max_new_tokens=4 if bench.tiny else 16,
-    )  # fmt: skip
+    )
     yield from alternating(f"evaluation at {side}², {QUESTIONS} questions", partial(bench.generate, options),
-                           partial(bench.generate_peer, options), "generate", rounds, goal)  # fmt: skip
+                           partial(bench.generate_peer, options), "generate", rounds, goal)
 
 
 def utilisation(bench: Bench, height: int, width: int, images: int, steps: int, goal: float | None,
-                **more: object) -> Lines:  # fmt: skip
+                **more: object) -> Lines:
     """FLOP/s of training over those of a matrix product; seconds and memory, predicted and measured."""
     options = bench.step(height, width, images, steps, **more)
     made, rates, where = bench.train(options), bench.rates, f"{height}x{width}"
@@ -131,9 +133,9 @@ def utilisation(bench: Bench, height: int, width: int, images: int, steps: int, 
         "peer": rates.flops / 1e12, "peer_name": "matrix product in bfloat16",
         "ratio": made["flops_per_second"] / rates.flops, "goal": goal, "floor": goal and 0.8 * goal,
         "ours_about": about_side(made),
-    }  # fmt: skip
+    }
     settings = Optimisation(epochs=1, learning_rate=1e-6, gradient_checkpointing=options.gradient_checkpointing)
-    pace, _ = speed.paces(bench.family, settings, rates)
+    pace, _ = throughput.paces(bench.family, settings, rates)
     steps = options.steps - 1
     foretold = pace.turn + made["flops"] / steps / pace.rate
     yield prediction(f"seconds a step at {where}", "s", made["seconds_per_step"], foretold)
@@ -142,13 +144,13 @@ def utilisation(bench: Bench, height: int, width: int, images: int, steps: int, 
 
 def prediction(name: str, unit: str, measured: float, predicted: float) -> dict:
     return {"name": f"{name}: predicted", "unit": unit, "ours": predicted, "peer": measured, "peer_name": "measured",
-            "ratio": measured / predicted, "goal": None, "floor": None}  # fmt: skip
+            "ratio": measured / predicted, "goal": None, "floor": None}
 
 
 def agreement(name: str, ours: float, theirs: float, peer_name: str, most: float) -> dict:
     """Two losses that should be the same: the ratio is 1 less their relative difference."""
     return {"name": name, "unit": "loss", "ours": ours, "peer": theirs, "peer_name": peer_name,
-            "ratio": 1 - abs(ours - theirs) / abs(theirs), "goal": 1 - most, "floor": 1 - most}  # fmt: skip
+            "ratio": 1 - abs(ours - theirs) / abs(theirs), "goal": 1 - most, "floor": 1 - most}
 
 
 def kernel_pair(bench: Bench, name: str) -> Lines:

@@ -22,10 +22,12 @@ import torch
 from PIL import Image
 from transformers import Qwen2VLImageProcessor
 
-from medstudy import views
-from medstudy.pictures import Picture
-from medstudy.resolution import Geometry, Native, Size, plan
-from medstudy.shelf import Shelf
+from medstudy.data.encoded_image import Picture
+from medstudy.engine import views
+from medstudy.engine.tensor_cache import Shelf
+from medstudy.resolution.plan import plan
+from medstudy.resolution.policies import Native
+from medstudy.resolution.sizes import Geometry, Size
 
 SIZE = Size(3000, 4000)
 REPEATS = 5
@@ -96,7 +98,7 @@ def interleaved(calls: dict[str, Callable[[], None]], repeats: int) -> dict[str,
 def row(name: str, ours: list[float], peer: list[float], goal: float) -> dict:
     mine, theirs = statistics.median(ours), statistics.median(peer)
     return {"name": name, "unit": "ms of one core", "ours": round(mine, 1), "peer": round(theirs, 1),
-            "peer_name": PEER, "ratio": round(theirs / mine, 2), "goal": goal, "floor": goal}  # fmt: skip
+            "peer_name": PEER, "ratio": round(theirs / mine, 2), "goal": goal, "floor": goal}
 
 
 if __name__ == "__main__":

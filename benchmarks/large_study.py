@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from medstudy import grid, leakage, params
-from medstudy.datasets import store
+from medstudy import params
+from medstudy.data import arrow_store, leakage
+from medstudy.data.example import GREEDY, LETTERS, Example, Question
 from medstudy.params import Study
-from medstudy.records import GREEDY, LETTERS, Example, Question
+from medstudy.runs import plan
 
 PARAMS = """
 study: large
@@ -49,7 +50,7 @@ intervals: {confidence: 0.95, resamples: 2000, seed: 0}
 """
 FAMILIES = {"radiology": ("x-ray", "chest"), "pathology": ("light microscopy", "breast"),
             "subcellular": ("fluorescence microscopy", "cell"), "cytology": ("light microscopy", "cervix"),
-            "retina": ("fundus photography", "eye")}  # fmt: skip
+            "retina": ("fundus photography", "eye")}
 # of every image of a family: (task, kind, whether it hangs on a fine detail)
 TASKS = {
     "radiology": (("nodule", "closed", True), ("position", "choice", True), ("count", "open", True),
@@ -60,7 +61,7 @@ TASKS = {
     "cytology": (("ratio", "class", True), ("nucleus", "choice", True), ("crowding", "closed", False)),
     "retina": (("lesion", "closed", True), ("lesions", "open", True), ("quadrant", "choice", True),
                ("eye", "class", False)),
-}  # fmt: skip
+}
 OPEN = ("the left upper lobe of the lung", "three", "two nodules", "liver and spleen", "a dense irregular cluster")
 CLASSES = {"ratio": ("low", "medium", "high"), "eye": ("left", "right")}
 OPTIONS = ("left upper quadrant", "right upper quadrant", "left lower quadrant", "right lower quadrant")
@@ -95,16 +96,16 @@ def make(folder: Path, rows: int) -> Study:
     return study
 
 
-def _jobs(study: Study, stage: str) -> Iterator[grid.Job]:
+def _jobs(study: Study, stage: str) -> Iterator[plan.Job]:
     """The jobs of a stage; each is complete when its caller has filled its folder."""
-    for job in grid.plan(study):
+    for job in plan.plan(study):
         if job.stage == stage:
             job.dir.mkdir(parents=True)
             yield job
             complete(job)
 
 
-def complete(job: grid.Job) -> None:
+def complete(job: plan.Job) -> None:
     """A record as short as one can be."""
     job.record.write_text('{"seconds": 0}', encoding="utf-8")
 
@@ -115,7 +116,7 @@ def _data(folder: Path, name: str, questions: int, rng) -> pd.DataFrame:
     tables = []
     for split, share in (("train", 2), ("val", 0.1), ("test", 1)):
         examples = (_example(name, split, place, rng) for place in range(round(share * questions / each)))
-        tables.append(store.write(examples, folder / f"{split}.arrow"))
+        tables.append(arrow_store.write(examples, folder / f"{split}.arrow"))
     table = pd.concat(tables, ignore_index=True)
     table.to_parquet(folder / "questions.parquet")
     return table
@@ -130,7 +131,7 @@ def _example(dataset: str, split: str, place: int, rng) -> Example:
     modality, anatomy = FAMILIES[family]
     questions = tuple(_question(task, kind, fine, place, rng) for task, kind, fine in TASKS[family])
     return Example(name, image, questions, dataset, split, group, family, modality, anatomy, render=place % 5 > 0,
-                   source=f"{dataset} 1", license="CC0-1.0")  # fmt: skip
+                   source=f"{dataset} 1", license="CC0-1.0")
 
 
 def _question(task: str, kind: str, fine: bool, place: int, rng) -> Question:
@@ -152,7 +153,7 @@ def _question(task: str, kind: str, fine: bool, place: int, rng) -> Question:
     return Question(task, f"What does the image show of the {task}?", answer, kind, task, detail_px=detail, **more)
 
 
-def _training(job: grid.Job, rng) -> pd.DataFrame:
+def _training(job: plan.Job, rng) -> pd.DataFrame:
     step = np.arange(STEPS)
     cost = {"fixed-84": 0.2, "fixed-168": 0.5, "mixed": 0.7, "add-84": 1.2}.get(job.parameters["label"], 1.0)
     validated = np.isin(step, np.linspace(STEPS / 4, STEPS - 1, 4).round())
@@ -162,10 +163,10 @@ def _training(job: grid.Job, rng) -> pd.DataFrame:
         "visual_tokens": (360 * cost * (step + 1)).astype(int), "seconds": 0.2 * cost * (step + 1),
         "flops": 1e10 * cost * (step + 1), "run_id": job.dir.name, "regime": job.parameters["label"],
         "seed": job.parameters["seed"],
-    })  # fmt: skip
+    })
 
 
-def predictions(asked: pd.DataFrame, difficulty: np.ndarray, job: grid.Job, study: Study, rng) -> pd.DataFrame:
+def predictions(asked: pd.DataFrame, difficulty: np.ndarray, job: plan.Job, study: Study, rng) -> pd.DataFrame:
     """The rows of one evaluation: every question (with its image's difficulty, logits) at every rung and control."""
     regime, seed = job.parameters["regime"], job.parameters["seed"]
     views = [(rung, "none") for rung in study.inference]
@@ -173,7 +174,7 @@ def predictions(asked: pd.DataFrame, difficulty: np.ndarray, job: grid.Job, stud
     shift = rng.normal(0, 0.15)
     parts = [_shown(asked, policy, control, difficulty + shift, regime, rng) for policy, control in views]
     about = {"study": study.study, "run_id": job.dir.name, "model": "base", "regime": regime, "seed": seed,
-             "model_revision": f"sha256:{job.identity[:16]}"}  # fmt: skip
+             "model_revision": f"sha256:{job.identity[:16]}"}
     table = pd.concat(parts, ignore_index=True).assign(**about)
     return table.assign(mismatch=table["inference"] != regime)
 
@@ -182,7 +183,7 @@ def _shown(asked: pd.DataFrame, policy, control: str, ease: np.ndarray, regime: 
     pixels = asked["height"] * asked["width"]
     scale = 1.0 if control in ("down_up", "blind", "shuffled") else np.sqrt(np.minimum(1, policy.budget / pixels))
     height, width = (np.maximum(1, np.round(asked[side] * scale / SIDE)).astype(int) * SIDE
-                     for side in ("height", "width"))  # fmt: skip
+                     for side in ("height", "width"))
     tokens = height * width // SIDE**2
     finer = np.log2(asked["detail_px"].fillna(32) * scale / (2.5 if regime == "native" else 3.5))
     seen = 0.95 / (1 + np.exp(-1.6 * finer - ease)) if control in ("none", "down_up") else 0.0
@@ -190,18 +191,18 @@ def _shown(asked: pd.DataFrame, policy, control: str, ease: np.ndarray, regime: 
     right = rng.random(len(asked)) < chance + (1 - chance) * seen
     lists = {name: asked[name].to_numpy() for name in ("tags", "options", "localizations")}
     kept = ["dataset", "split", "image_id", "group", "family", "modality", "anatomy", "question_id", "task", "kind",
-            "set_id", "answer", "cell_line", "detail_px", "height", "width", "render"]  # fmt: skip
+            "set_id", "answer", "cell_line", "detail_px", "height", "width", "render"]
     return asked[kept].assign(
         inference=policy.label, control=control, budget_pixels=policy.budget, shown_height=height, shown_width=width,
         visual_tokens=tokens if control != "blind" else 0, detail_height=height, detail_width=width,
         context_sizes=[[]] * len(asked), decoding=GREEDY, scale=scale, interpolation="bicubic",
         prompt=PROMPT + asked["question"], raw_text=_texts(asked, right, rng),
         option_log_likelihoods=[[]] * len(asked), **lists,
-    )  # fmt: skip
+    )
 
 
 PROMPT = ("<|im_start|>system\nYou are a biomedical expert.<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|>"
-          "<|vision_end|>Answer with a word or a short phrase, or a letter where options are given. ")  # fmt: skip
+          "<|vision_end|>Answer with a word or a short phrase, or a letter where options are given. ")
 
 
 def _texts(asked: pd.DataFrame, right: np.ndarray, rng) -> list[str]:
@@ -211,4 +212,4 @@ def _texts(asked: pd.DataFrame, right: np.ndarray, rng) -> list[str]:
     long = asked["kind"].isin(["description", "open"]).to_numpy()
     picks = rng.integers(0, len(WORDS), (len(asked), 8))
     return [f"{text} {' '.join(WORDS[i] for i in pick)}" if more else text
-            for text, more, pick in zip(said, long, picks, strict=True)]  # fmt: skip
+            for text, more, pick in zip(said, long, picks, strict=True)]

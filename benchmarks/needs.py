@@ -10,7 +10,7 @@ from importlib import metadata
 # What a machine with torch and transformers has, with all that these need.
 BASE = ("torch", "torchvision", "transformers", "accelerate", "numpy", "pandas", "scipy", "pillow", "psutil", "pyarrow",
         "statsmodels", "matplotlib", "seaborn", "peft", "rich", "jinja2", "filelock", "tqdm", "pyyaml", "requests",
-        "tifffile")  # fmt: skip
+        "tifffile")
 ALSO = ("ipywidgets", "defusedxml")  # imported where they are there, by tqdm and Pillow
 # Module: distribution. A test holds this list to what a fresh process imports.
 NEEDED = {
@@ -39,7 +39,7 @@ OPTIONAL = {
     "trl": "trl: a peer (stage trl)",
     "vllm": "vllm: a peer (stage vllm)",
 }
-MODULES = ("benchmarks.__main__", "benchmarks.gpu", "benchmarks.gpu_stages", "tests.families")
+MODULES = ("benchmarks.__main__", "benchmarks.gpu", "benchmarks.gpu_stages", "tests.support.families")
 
 
 def report() -> int:

@@ -16,13 +16,19 @@ import torch
 
 from benchmarks.peers import common
 from benchmarks.peers.clock import Clock, now, peak_bytes
-from medstudy import attention, batches, demand, evaluation, memory, models, trainable, training
+from medstudy import models
+from medstudy.costs import memory, workload
+from medstudy.data.encoded_image import Picture
+from medstudy.data.example import Example, Question
+from medstudy.engine import attention, batches
+from medstudy.engine.image_inputs import Supply
+from medstudy.engine.tensor_cache import Shelf
+from medstudy.evaluation import evaluate
 from medstudy.params import Decoding, Model, Optimisation
-from medstudy.pictures import Picture
-from medstudy.records import Example, Question
-from medstudy.resolution import Native, plan
-from medstudy.shelf import Shelf
-from medstudy.supply import Supply
+from medstudy.resolution.plan import plan
+from medstudy.resolution.policies import Native
+from medstudy.training import loop, setup
+from medstudy.training import train as training_train
 
 NATIVE = Native(max_pixels=2**31)
 TOKENS_PER_PASS = {"cpu": 2048, "cuda": 16384}  # a CPU's caches prefer one large image; 12 MP are 15,500 tokens
@@ -34,7 +40,7 @@ class Timed:
     def __init__(self, seen: list, supply: Supply, options, clock: Clock):
         self.seen, self.supply, self.options, self.clock = seen, supply, options, clock
         self.held: list[dict[str, float]] = []  # of each step
-        self.sizes: set[demand.Pass] = set()  # of all passes
+        self.sizes: set[workload.Pass] = set()  # of all passes
 
     def __len__(self) -> int:
         return self.options.steps
@@ -45,7 +51,7 @@ class Timed:
         chosen = [self.seen[index % len(self.seen)] for index in range(step * size, (step + 1) * size)]
         made = batches.micros(self.supply, chosen, TOKENS_PER_PASS[self.options.device])
         rows = [one.content.packed for one in made]
-        self.sizes |= {demand.Pass(len(row.plan), int(row.grids.prod(1).sum()), len(row.at)) for row in rows}
+        self.sizes |= {workload.Pass(len(row.plan), int(row.grids.prod(1).sum()), len(row.at)) for row in rows}
         names = ("questions", "visual_tokens", "flops")
         self.held.append({name: sum(getattr(one, name) for one in made) for name in names} | {"passes": len(made)})
         return made
@@ -60,11 +66,11 @@ def train(options, family=None) -> dict:
     settings = Optimisation(
         epochs=1, learning_rate=options.learning_rate, weight_decay=0.0, validations=1, checkpoint_seconds=10**6,
         gradient_checkpointing=options.gradient_checkpointing,
-    )  # fmt: skip
+    )
     if options.freeze_tower:
         family.freeze_tower()
     if options.gradient_checkpointing:
-        trainable.checkpoint(family.model)
+        setup.checkpoint(family.model)
     with tempfile.TemporaryDirectory() as scratch:
         shelves = {"features" if options.freeze_tower else "pixels": Shelf(Path(scratch) / "shelf")}
         supply = Supply(family, "bicubic", **shelves)
@@ -72,7 +78,7 @@ def train(options, family=None) -> dict:
         supply.prepare(view for one in seen for view in batches.views_of(*one).values())
         clock = Clock(options, common.Plan([], 1, 1))
         steps = Timed(seen, supply, options, clock)
-        log = training.fit(family.model, steps, None, settings, 0, Path(scratch), partial(training.loss_of, supply))
+        log = loop.fit(family.model, steps, None, settings, 0, Path(scratch), partial(training_train.loss_of, supply))
         clock.ends.append(now(options.device))
     seconds = sum(clock.steps[1:])  # the first step is a warm-up
     held = {name: sum(one[name] for one in steps.held[1:]) for name in steps.held[0]}
@@ -82,7 +88,7 @@ def train(options, family=None) -> dict:
         "step_seconds": clock.steps, "seconds_per_step": statistics.median(clock.steps[1:]),
         "seconds_per_question": seconds / held["questions"], "flops_per_second": held["flops"] / seconds,
         "losses": log["loss"].tolist(), "peak_memory_bytes": peak_bytes(options.device),
-    }  # fmt: skip
+    }
 
 
 def generate(options, family=None) -> dict:
@@ -92,16 +98,16 @@ def generate(options, family=None) -> dict:
     shown = [plan(NATIVE, batches.size_of(one), family.geometry)[0] for one in asked]
     decoding = Decoding(max_new_tokens=options.max_new_tokens, tokens_per_pass=TOKENS_PER_PASS[options.device])
     supply = Supply(family, "bicubic")
-    list(evaluation.answers(supply, asked[:1], asked[:1], shown[:1], decoding))  # a warm-up, not counted
+    list(evaluate.answers(supply, asked[:1], asked[:1], shown[:1], decoding))  # a warm-up, not counted
     started = now(options.device)
-    made = sorted(evaluation.answers(supply, asked, asked, shown, decoding))
+    made = sorted(evaluate.answers(supply, asked, asked, shown, decoding))
     seconds = now(options.device) - started
     count = sum(len(one.questions) for one in asked)
     return {
         "attention": family.attention._asdict(), "questions": count, "seconds": seconds,
         "seconds_per_question": seconds / count, "answers": [said for _, (said, _) in made],
         "peak_memory_bytes": peak_bytes(options.device),
-    }  # fmt: skip
+    }
 
 
 def _family(options):

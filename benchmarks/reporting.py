@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import large_study, reporting_element
-from medstudy import figures
+from medstudy.report import figures
 
 ROWS = 1_000_000
 SECONDS, MEGABYTES = 60.0, 4096.0  # goals: of the stage, and of each of its processes
@@ -51,13 +51,13 @@ def measure(rows: int = ROWS, folder: Path | None = None) -> Iterator[dict]:
             **{what: sum(line[what] for line in lines) for what in ("seconds", "read", "imports")},
             "peak_mb": max(line["peak_mb"] for line in lines),
             "rows": lines[0]["rows"],
-        }  # fmt: skip
+        }
         largest = sorted(line["peak_mb"] for line in lines)[-AT_ONCE:]
         yield {
             "name": f"the stage, {AT_ONCE} at once, forked with their imports",
             "seconds": _side_by_side(names, folder), "peak_mb": sum(largest),
             "rows": lines[0]["rows"], "goal_seconds": SECONDS, "goal_mb": MEGABYTES,
-        }  # fmt: skip
+        }
 
 
 def element(name: str, folder: Path) -> dict:
@@ -79,7 +79,7 @@ def _side_by_side(names: list[str], folder: Path) -> float:
     The claims come first and the page last, as what is between needs or makes them; between them the tables first, as
     the longest.
     """
-    from medstudy import report, scoring  # noqa: F401 (for the forks)
+    from medstudy.report import study_data  # noqa: F401 (for the forks)
 
     (first, *others, last), context = names, multiprocessing.get_context("fork")
     started = time.perf_counter()

@@ -14,10 +14,12 @@ from transformers import Qwen2VLConfig
 
 from benchmarks import ours
 from benchmarks.peers import common, generate
-from medstudy import attention, models
-from medstudy.models import standin
-from medstudy.models.family import SYSTEM, Family
+from medstudy import models
+from medstudy.engine import attention
+from medstudy.models.family import Family
+from medstudy.models.prompts import SYSTEM
 from medstudy.params import Model
+from medstudy.pretraining import tiny_qwen2_vl
 
 QWEN2_VL_2B = {
     "text_config": {
@@ -26,7 +28,7 @@ QWEN2_VL_2B = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
     },
     "vision_config": {"depth": 32, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16, "mlp_ratio": 4},
-}  # fmt: skip
+}
 TINY = {"text_config": {"num_hidden_layers": 2}, "vision_config": {"depth": 2}}  # for a rehearsal without a GPU
 SIZES = {"2b": QWEN2_VL_2B, "tiny": TINY}
 
@@ -45,12 +47,12 @@ class Resident:
     @cached_property
     def folder(self) -> Path:
         """Configuration, tokenizer and processor; no weights."""
-        words = standin.tokenizer(["Is there a nodule in region of this image? yes no"] * 20, 400)
-        settings = standin.config(words, width=64, layers=1, vision_width=48, vision_layers=1).to_dict()
+        words = tiny_qwen2_vl.tokenizer(["Is there a nodule in region of this image? yes no"] * 20, 400)
+        settings = tiny_qwen2_vl.config(words, width=64, layers=1, vision_width=48, vision_layers=1).to_dict()
         for part, values in self.sizes.items():
             settings[part] = {name: old for name, old in settings[part].items() if name != "layer_types"} | values
         folder = self.scratch / "model"
-        standin.processor(words).save_pretrained(folder)
+        tiny_qwen2_vl.processor(words).save_pretrained(folder)
         Qwen2VLConfig(**settings).save_pretrained(folder)
         return folder
 
@@ -102,7 +104,7 @@ class Resident:
             "model": self.folder, "data": data, "system": SYSTEM, "device": self.device, "dtype": self.dtype,
             "threads": 4 if self.workers else 1, "workers": self.workers, "learning_rate": 1e-6,
             "out": self.scratch / "unused.json",
-        } | given  # fmt: skip
+        } | given
         command = []
         for key, value in given.items():
             flag = "--" + key.replace("_", "-")

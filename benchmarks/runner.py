@@ -27,7 +27,7 @@ class NotRun(Exception):
 
 
 def pair(name: str, ours: Side, peer: Side, shared: dict[str, object], goal: float | None = None,
-         floor: float | None = None, rounds: int = 3) -> dict:  # fmt: skip
+         floor: float | None = None, rounds: int = 3) -> dict:
     """One line of the results: seconds a question, reading and preparing the images included.
 
     ratio: seconds of the peer over ours, the median over the rounds; low and high: the least and the greatest of them.
@@ -51,7 +51,7 @@ def pair(name: str, ours: Side, peer: Side, shared: dict[str, object], goal: flo
         "ours": first, "peer": second, "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios),
         "rounds": rounds, "batch_size": other.get("batch_size"), "ours_about": about_side(mine),
         "peer_about": about_side(other),
-    }  # fmt: skip
+    }
 
 
 def run(side: Side, shared: dict[str, object], extra: tuple[str, ...]) -> dict:
@@ -76,5 +76,5 @@ def about_side(made: dict) -> dict:
         "versions", "device", "dtype", "threads", "attention", "questions", "questions_per_step", "visual_tokens",
         "visual_tokens_encoded_per_step", "passes", "flops_per_second", "frozen_tower", "peak_memory_bytes", "losses",
         "step_seconds",
-    )  # fmt: skip
+    )
     return {key: made[key] for key in keys if key in made}

@@ -106,7 +106,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [*command, "--events", str(write)],
                 stdin=subprocess.PIPE, stdout=stream, stderr=stream, pass_fds=(write,), process_group=0,
-            )  # fmt: skip
+            )
         os.close(write)
 
     def ask(self, request: dict, until: float) -> Iterator[dict]:
@@ -148,7 +148,7 @@ class Worker:
 
 
 def run(stages: Sequence[Stage], seconds: float, start: Callable[[], Worker], results: Results, resume: bool = False,
-        say: Callable[[str], None] = print) -> None:  # fmt: skip
+        say: Callable[[str], None] = print) -> None:
     """Every stage that fits into the time, in order. resume: leave out what an earlier run finished."""
     end, worker = time.monotonic() + seconds, None
     try:
@@ -177,7 +177,7 @@ def run(stages: Sequence[Stage], seconds: float, start: Callable[[], Worker], re
 
 
 def _stage(stage: Stage, seconds: float, worker: Worker, results: Results, resume: bool,
-           say: Callable[[str], None]) -> bool:  # fmt: skip
+           say: Callable[[str], None]) -> bool:
     """Run one stage; returns whether its process can be used again. What an earlier run left goes once it has begun."""
     started, kept, failed, begun = time.monotonic(), False, [], resume
     say(f"{stage.name}: at most {seconds:.0f} s")

@@ -11,10 +11,14 @@ import torch
 
 from benchmarks import data, ours
 from benchmarks.runner import NotRun
-from medstudy import attention, batches, doctor, evaluation, models, trainable, training
-from medstudy.models import standin
+from medstudy import models
+from medstudy.cli import doctor
+from medstudy.engine import attention, batches
+from medstudy.engine.image_inputs import Supply
+from medstudy.evaluation import evaluate
 from medstudy.params import Decoding, Model, Optimisation
-from medstudy.supply import Supply
+from medstudy.pretraining import tiny_qwen2_vl
+from medstudy.training import loop, setup, train
 
 WORDS = ["Is there a nodule in region of this image? yes no"] * 20
 SDPA = ("prefix_sdpa", "prefix_masked")  # what the others are compared with
@@ -23,7 +27,7 @@ NEAR = 1e-3  # by which weights of a resumed training may differ on a GPU, whose
 
 
 def tasks(bench) -> dict[str, Callable[[], Iterator[dict]]]:
-    from tests import families  # the tiny checkpoints: they are here when this runs from the repository
+    from tests.support import families  # the tiny checkpoints: they are here when this runs from the repository
 
     kernels = {name: partial(kernel, bench, name) for name in attention.FUNCTIONS if name not in SDPA}
     builders = {"qwen2_vl": _standin, **families.BUILD}
@@ -54,11 +58,11 @@ def family(bench, name: str, build: Callable[[list[str], Path], Path]) -> Iterat
         losses[dtype] = float(log["loss"].iloc[0])
     examples = _examples(bench)
     shown = [batches.planned(ours.NATIVE, one, made.geometry)[0] for one in examples]
-    answers = list(evaluation.answers(Supply(made, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=4)))
+    answers = list(evaluate.answers(Supply(made, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=4)))
     off = abs(losses["bfloat16"] - losses["float32"]) / losses["float32"]
     right = float(off <= BITS and len(answers) == len(examples))
     yield yes(f"{name}: a training step and an evaluation in bfloat16", right, "float32", losses=losses,
-              kernel=made.attention.name)  # fmt: skip
+              kernel=made.attention.name)
 
 
 def resume(bench) -> Iterator[dict]:
@@ -80,7 +84,7 @@ def resume(bench) -> Iterator[dict]:
     off = float((weights[0] - weights[1]).norm() / weights[0].norm())
     least = 1.0 if bench.device == "cpu" else 1 - NEAR
     yield {"name": "a resumed training's weights", "unit": "relative difference", "ours": off, "peer": 0.0,
-           "peer_name": "not interrupted", "ratio": 1 - off, "goal": least, "floor": least}  # fmt: skip
+           "peer_name": "not interrupted", "ratio": 1 - off, "goal": least, "floor": least}
 
 
 def examine(bench) -> Iterator[dict]:
@@ -93,11 +97,11 @@ def examine(bench) -> Iterator[dict]:
 
 def yes(name: str, right: float, peer_name: str, **more: object) -> dict:
     return {"name": name, "unit": "1 is yes", "ours": right, "peer": 1.0, "peer_name": peer_name, "ratio": right,
-            "goal": 1.0, "floor": 1.0, **more}  # fmt: skip
+            "goal": 1.0, "floor": 1.0, **more}
 
 
 def _standin(texts: list[str], folder: Path) -> Path:
-    return standin.build(texts, folder, 400, width=64, layers=2, vision_width=48, vision_layers=2)
+    return tiny_qwen2_vl.build(texts, folder, 400, width=64, layers=2, vision_width=48, vision_layers=2)
 
 
 def _examples(bench) -> list:
@@ -126,9 +130,9 @@ class _Stopped:
 def _trained(bench, family, scratch: Path, steps: int, stop: int | None = None):
     settings = Optimisation(epochs=1, learning_rate=1e-3, validations=1, images_per_step=2)
     settings = settings.model_copy(update={"checkpoint_seconds": 0})  # a resume point after every step
-    trainable.prepare(family, settings)
+    setup.prepare(family, settings)
     supply = Supply(family, "bicubic")
     seen = [(one, batches.planned(ours.NATIVE, one, family.geometry)[0]) for one in _examples(bench)]
     micros = [batches.micros(supply, seen, settings.tokens_per_pass) for _ in range(steps)]
-    loss = partial(training.loss_of, supply)
-    return training.fit(family.model, _Stopped(micros, stop), None, settings, 0, scratch, loss), family
+    loss = partial(train.loss_of, supply)
+    return loop.fit(family.model, _Stopped(micros, stop), None, settings, 0, scratch, loss), family

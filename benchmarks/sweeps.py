@@ -20,7 +20,11 @@ from pathlib import Path
 import yaml
 
 from benchmarks import PAGE
-from medstudy import devices, grid, params, paths, provenance, readme, schedulers
+from medstudy import params, paths
+from medstudy.report.pages import readme
+from medstudy.runs import plan, record
+from medstudy.utils import devices
+from medstudy.workflow import snakemake
 
 SEEDS_OF_2000 = 330  # three regimes, each trained and evaluated: 1,980 jobs, and 22 more
 TRAININGS = {  # long enough that starting them is no part of the answer
@@ -43,8 +47,8 @@ def overhead(root: Path) -> list[dict]:
     """The wall clock of a study one job at a time, less the work that its records give, over its jobs."""
     file = _study(root)
     seconds = _timed("-m", "medstudy", "run", file, "--cores", "1")
-    jobs = grid.plan(params.load(file))
-    work = sum(provenance.read(job)["seconds"] for job in jobs)
+    jobs = plan.plan(params.load(file))
+    work = sum(record.read(job)["seconds"] for job in jobs)
     name = f"overhead of a job, of {len(jobs)} one after the other"
     return [_line(name, "s", (seconds - work) / len(jobs), 5.0, "less", work=round(work, 1), wall=round(seconds, 1))]
 
@@ -68,7 +72,7 @@ def planning(root: Path) -> list[dict]:
     """A dry run by Snakemake, and ours, which also counts what every job costs."""
     file = _study(root, seeds=list(range(SEEDS_OF_2000)))
     study = params.load(file)
-    jobs, command = len(grid.plan(study)), schedulers.command(study, str(file), schedulers.How(1))
+    jobs, command = len(plan.plan(study)), snakemake.command(study, str(file), snakemake.How(1))
     ways = {
         "by Snakemake": [*command[1:], "--dry-run", "--quiet"],
         "with the cost of every job": ["-m", "medstudy", "run", file, "--dry-run"],

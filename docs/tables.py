@@ -1,7 +1,7 @@
 """The tables of the reference: parameters, commands, figures and tables. `python -m docs.tables` updates them.
 
 Names, types and defaults come from the code. The last column, what an entry means, is written by hand in the page and
-is kept; a new entry appears without one, and a test (tests/test_docs.py) asks for it.
+is kept; a new entry appears without one, and a test (tests/project/test_docs.py) asks for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from medstudy import cli, datasets, figures, params, paths, readme, tables
+from medstudy import cli, datasets, params, paths
+from medstudy.report import figures, tables
+from medstudy.report.pages import readme
 
 PAGES = paths.ROOT / "docs" / "reference"
 LIMITS = {Gt: ("above", "gt"), Ge: ("at least", "ge"), Lt: ("below", "lt"), Le: ("at most", "le")}

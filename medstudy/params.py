@@ -22,11 +22,14 @@ from pydantic import (
     model_validator,
 )
 
-from medstudy import leakage, paths, yaml_files
+from medstudy import paths
+from medstudy.data import leakage
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
-from medstudy.resolution import Control, Single, Training, roundings
+from medstudy.resolution.plan import roundings
+from medstudy.resolution.policies import Control, Single, Training
+from medstudy.utils import yaml_files
 
 LABEL = r"^[a-z][a-z0-9_-]*$"
 Label = Annotated[str, Field(pattern=LABEL, max_length=64)]  # part of a folder's name, which has at most 255 bytes
@@ -101,7 +104,7 @@ class Optimisation(_Params):
 
 
 class Author(_Params):
-    """How the paper's first author decodes (see `medstudy.sampling`): sampled, beside the greedy answers."""
+    """How the paper's first author decodes (see `medstudy.evaluation.sampling`): sampled, beside the greedy answers."""
 
     temperature: PositiveFloat = 0.2
     max_new_tokens: PositiveInt = 128
@@ -132,7 +135,7 @@ class Allowed(_Params):
 
 
 class Leakage(_Params):
-    """When two images count as the same (`medstudy.leakage.find`); the leaks that do not stop the study."""
+    """When two images count as the same (`medstudy.data.leakage.find`); the leaks that do not stop the study."""
 
     distance: NonNegativeInt = leakage.DISTANCE
     likeness: float = Field(default=leakage.LIKENESS, gt=0, le=1)

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from medstudy import models
-from medstudy.models import standin
+from medstudy.data.encoded_image import Picture
+from medstudy.data.example import Example, Question
 from medstudy.params import Model
-from medstudy.pictures import Picture
-from medstudy.records import Example, Question
-from tests import families
+from medstudy.pretraining import tiny_qwen2_vl
+from tests.support import families
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("medstudy", derandomize=True, deadline=None, print_blob=True)
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items):
 def tiny_model(tmp_path_factory):
     """Params of an untrained Qwen2-VL with the family's geometry and a width of 64."""
     folder = tmp_path_factory.mktemp("model")
-    standin.build(TEXTS * 20, folder, 400, width=64, layers=2, vision_width=48, vision_layers=2)
+    tiny_qwen2_vl.build(TEXTS * 20, folder, 400, width=64, layers=2, vision_width=48, vision_layers=2)
     return Model(id=str(folder))
 
 

@@ -9,9 +9,11 @@ import pydantic
 import pytest
 import yaml
 
-from medstudy import datasets, grid, params, paths, pretraining
+from medstudy import datasets, params, paths
 from medstudy.errors import DataError, ParamsError
-from tests import own
+from medstudy.pretraining import pretrain
+from medstudy.runs import plan
+from tests.support import own
 
 STUDIES = sorted(file for file in (paths.ROOT / "params").glob("*.yaml") if not file.stem.startswith("base"))
 TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
@@ -127,7 +129,7 @@ def _floats(kind, seen):
 
 
 def test_no_parameter_is_infinite_or_no_number():
-    found = [*_floats(params.Study, set()), *_floats(pretraining.Base, set())]
+    found = [*_floats(params.Study, set()), *_floats(pretrain.Base, set())]
     assert len(found) > 15 and (params.Optimisation, "learning_rate") in found
     for model, name in found:
         for value in ("Infinity", "-Infinity", "NaN"):
@@ -228,7 +230,7 @@ def test_what_a_job_is_hangs_neither_on_where_one_stands_nor_on_where_its_files_
     (folder / "s.yaml").write_text(text)
 
     def identities(file):
-        return [job.identity for job in grid.plan(params.load(file))]
+        return [job.identity for job in plan.plan(params.load(file))]
 
     first = identities(folder / "s.yaml")
     monkeypatch.chdir(folder)
@@ -260,4 +262,4 @@ def test_a_study_survives_being_written_as_json(project):
 
     study = params.load(project(root="out") / "s.yaml")
     again = params.parse(json.loads(study.model_dump_json()))
-    assert [job.identity for job in grid.plan(again)] == [job.identity for job in grid.plan(study)]
+    assert [job.identity for job in plan.plan(again)] == [job.identity for job in plan.plan(study)]

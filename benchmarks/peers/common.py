@@ -68,7 +68,7 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     parser.add_argument("--freeze-tower", action="store_true", help="train all but the vision tower's blocks")
     parser.add_argument("--max-new-tokens", type=int, default=16, help="of an answer, in generate")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="of ours alone: less memory, 4/3 time")
-    parser.add_argument("--kernel", help="of medstudy.attention; a peer keeps to sdpa")
+    parser.add_argument("--kernel", help="of medstudy.engine.attention; a peer keeps to sdpa")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(argv)
     if options.steps < 2 or options.images_per_step < 1:

@@ -66,7 +66,7 @@ def ask(model, processor, row: common.Row, options) -> dict:
     if int(inputs["image_grid_thw"].prod()) != expected * model.config.vision_config.spatial_merge_size**2:
         raise SystemExit(f"{row.image} must hold {expected} visual tokens: resized?")
     return {"image": row.image, "prompt": row.prompt, "ids": ids, "seconds": seconds,
-            "input_seconds": prepared - started}  # fmt: skip
+            "input_seconds": prepared - started}
 
 
 if __name__ == "__main__":

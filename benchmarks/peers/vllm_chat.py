@@ -32,7 +32,7 @@ def engine(options):
         model=str(options.model), dtype=options.dtype, load_format="dummy", enable_prefix_caching=True,
         gpu_memory_utilization=0.4, max_model_len=8192, limit_mm_per_prompt={"image": 1},
         mm_processor_kwargs={"size": common.pixel_limits(options.model)},
-    )  # fmt: skip
+    )
 
 
 def answered(model, options) -> dict:

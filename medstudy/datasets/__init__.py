@@ -1,6 +1,7 @@
 """The data sets by name. Each is one short file with `Params` (frozen, strict), `VERSION` and `load(params, split)`.
 
-A public one also has a `CARD` of what is published about it (`medstudy.sources.card`). A data set may lack a split:
+A public one also has a `CARD` of what is published about it (`medstudy.data.readers.dataset_card`). A data set may
+lack a split:
 `load` then yields nothing. One without training images is only evaluated on.
 """
 
@@ -15,16 +16,12 @@ from typing import Annotated, Union
 
 from pydantic import Field
 
-from medstudy import depends, paths
-from medstudy.datasets import (
-    atlas,
-    bbbc021,
-    general,
+from medstudy import paths
+from medstudy.data import splits
+from medstudy.data.example import Example
+from medstudy.datasets import atlas, phantom, shapes
+from medstudy.datasets.benchmarks import (
     gmai_mmbench,
-    hpa,
-    hub_columns,
-    hussain,
-    local,
     medbookvqa,
     mediconfusion,
     medxpertqa,
@@ -32,24 +29,20 @@ from medstudy.datasets import (
     mmmu,
     mmxu,
     omnimedvqa,
-    path_vqa,
-    phantom,
     pmc_vqa,
     probmed,
-    slake,
     smmile,
-    ubench,
-    vqa_rad,
-    wsi_vqa,
 )
-from medstudy.records import Example
-from medstudy.sources import splits
-from medstudy.sources.own import Own
+from medstudy.datasets.paper import bbbc021, hpa, hussain, path_vqa, slake, ubench, vqa_rad, wsi_vqa
+from medstudy.datasets.user import folder as user_folder
+from medstudy.datasets.user import hub
+from medstudy.datasets.user.rows import Own
+from medstudy.utils import dependencies
 
 REGISTRY = {
     "phantom": phantom,
     "atlas": atlas,
-    "general": general,
+    "general": shapes,
     "vqa_rad": vqa_rad,
     "path_vqa": path_vqa,
     "slake": slake,
@@ -69,8 +62,8 @@ REGISTRY = {
     "medbookvqa": medbookvqa,
     "smmile": smmile,
     "mmxu": mmxu,
-    "local": local,
-    "hub": hub_columns,
+    "local": user_folder,
+    "hub": hub,
 }
 Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], Field(discriminator="name")]  # noqa: UP007
 
@@ -121,5 +114,5 @@ def sources(params: Params) -> tuple[str, ...]:
     that is read from a `path` names none: what its images are is known only once they are read, so every reader counts.
     """
     module = REGISTRY[params.name]
-    read = depends.READERS if hasattr(params, "path") else ()
-    return (depends.file(module.__name__), *getattr(module, "FILES", ()), *read)
+    read = dependencies.READERS if hasattr(params, "path") else ()
+    return (dependencies.file(module.__name__), *getattr(module, "FILES", ()), *read)

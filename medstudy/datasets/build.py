@@ -1,4 +1,4 @@
-"""A data set's splits, checked example by example while they stream to disk (`medstudy.datasets.store`)."""
+"""A data set's splits, checked example by example while they stream to disk (`medstudy.data.arrow_store`)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import datasets, fingerprints, identity, paths
-from medstudy.datasets import store
+from medstudy import datasets, paths
+from medstudy.data import arrow_store, conflicts, perceptual_hash, references
+from medstudy.data.example import LETTERS, SPLITS, Example
+from medstudy.data.readers import hub
+from medstudy.datasets.user import rows
 from medstudy.errors import DataError, ImageError
-from medstudy.progress import track
-from medstudy.records import LETTERS, SPLITS, Example
-from medstudy.sources import conflicts, hub, own
+from medstudy.utils.progress import track
 
 LOST = ["split", "image_id", "where", "problem", "error"]
 
@@ -24,11 +25,13 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     Each image is decoded on the way, so that an unreadable one stops the study before anything is trained; where the
     params say `on_unreadable: skip`, it is left out with its questions and listed in unreadable.csv, as are the rows of
     the user's own that cannot be used. The folder also gets questions.parquet, fingerprints.parquet (for
-    `medstudy.leakage`), conflicts.csv (questions that are asked of one image twice; see `sources.conflicts`), of the
+    `medstudy.data.leakage`), conflicts.csv (questions that are asked of one image twice; see `sources.conflicts`), of
+    the
     user's own columns.csv (which column is what), and of a source that may change source.json with its commit.
 
     Raises ImageError; DataError for a repeated image id, a question without an answer, references that cannot be
-    scored (`medstudy.identity`), no test image, training images without any for validation, or test questions of the
+    scored (`medstudy.data.references`), no test image, training images without any for validation, or test questions
+    of the
     user's own that contradict each other. A data set without training images is only evaluated on.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,20 +40,20 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     tables, load = [], _loader(params, folder, build)
     for split in SPLITS:
         made = track(load(split), f"{label} {split}", unit="image")
-        tables.append(store.write(build.checked(made, split), folder / f"{split}.arrow"))
+        tables.append(arrow_store.write(build.checked(made, split), folder / f"{split}.arrow"))
     build.check_splits([len(table) for table in tables])
     build.conflicts.table().to_csv(folder / "conflicts.csv", index=False, lineterminator="\n")
     if getattr(params, "on_contradiction", "keep") == "stop":
         build.check_contradictions()
     table = pd.concat([one for one in tables if len(one)], ignore_index=True)
-    identity.refuse(identity.check(table), label)
+    references.refuse(references.check(table), label)
     table.to_parquet(folder / "questions.parquet")
     if hasattr(params, "revision"):
         here = paths.resolve(params.path)
         said = here.name if here.exists() else params.path
         about = {"path": said, "commit": hub.commit(params.path, params.revision)}
         (folder / "source.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    pd.DataFrame(build.prints, columns=fingerprints.COLUMNS).to_parquet(folder / "fingerprints.parquet")
+    pd.DataFrame(build.prints, columns=perceptual_hash.COLUMNS).to_parquet(folder / "fingerprints.parquet")
     unreadable = pd.DataFrame(build.lost, columns=LOST)
     unreadable.to_csv(folder / "unreadable.csv", index=False, lineterminator="\n")
     return table
@@ -58,7 +61,7 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
 
 def _loader(params: datasets.Params, folder: Path, build: _Build) -> Callable[[str], Iterable[Example]]:
     """What loads a split. Of the user's own the table is read once for all, and what is left out is noted."""
-    if not isinstance(params, own.Own):
+    if not isinstance(params, rows.Own):
         return lambda split: datasets.load(params, split)
     module = datasets.REGISTRY[params.name]
     survey, opener = module.survey(params), module.opener(params)
@@ -67,8 +70,8 @@ def _loader(params: datasets.Params, folder: Path, build: _Build) -> Callable[[s
     build.leave(survey.faults)
 
     def load(split: str) -> Iterator[Example]:
-        left_out: list[own.Fault] = []
-        yield from own.load(params, survey, split, opener, left_out)
+        left_out: list[rows.Fault] = []
+        yield from rows.load(params, survey, split, opener, left_out)
         build.leave(left_out)
 
     return load
@@ -83,7 +86,7 @@ class _Build:
         self.lost: list[dict] = []
         self.conflicts = conflicts.Seen()
 
-    def leave(self, faults: Iterable[own.Fault]) -> None:
+    def leave(self, faults: Iterable[rows.Fault]) -> None:
         """Note rows of the user's own that are left out."""
         for one in faults:
             place = {"split": one.split or "unknown", "image_id": one.image, "where": one.where}
@@ -98,7 +101,7 @@ class _Build:
                 raise DataError(f"Image ids must be unique, but {example.image_id!r} repeats in {self.name} {split}.")
             seen.add(example.image_id)
             try:
-                prints = fingerprints.rows_of(example)
+                prints = perceptual_hash.rows_of(example)
             except ImageError as error:
                 if not self.leave_out:
                     raise

@@ -10,7 +10,7 @@ Grey, in this order:
 4. `samples.to_rgb` maps that range to 0 to 255, and inverts MONOCHROME1.
 
 Colour is decoded to RGB. Overlays and presentation states are not shown. Pixels that are not square stay as stored.
-Tiles of a slide are refused here; `medstudy.imaging.slides` reads them.
+Tiles of a slide are refused here; `medstudy.imaging.whole_slide` reads them.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from medstudy.imaging.dicom_grey import (
     without_padding,
 )
 from medstudy.imaging.dicom_stored import check_bits, frame_count, stored_values, transfer_syntax
-from medstudy.imaging.reading import Facts, Reading
-from medstudy.imaging.samples import Layout, check_frame, check_size, palette, rule, to_rgb
+from medstudy.imaging.read_options import Facts, Reading
+from medstudy.imaging.to_rgb import Layout, check_frame, check_size, palette, rule, to_rgb
 
 NAME = "a DICOM"
 OPTIONS = frozenset({"window", "frame"})

@@ -15,8 +15,8 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from medstudy.errors import ImageError
-from medstudy.imaging.reading import Window
-from medstudy.imaging.samples import Layout
+from medstudy.imaging.read_options import Window
+from medstudy.imaging.to_rgb import Layout
 
 RESCALE = ("RescaleSlope", "RescaleIntercept")
 WINDOW = ("WindowCenter", "WindowWidth")

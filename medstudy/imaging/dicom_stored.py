@@ -16,8 +16,8 @@ from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 from pydicom.pixels import pixel_array
 
 from medstudy.errors import ImageError
-from medstudy.imaging.codecs import DECODE, check_frame_data, plugin
 from medstudy.imaging.codestream import SOC_SIZ, Codestream, parse
+from medstudy.imaging.dicom_codecs import DECODE, check_frame_data, plugin
 
 CONVERTED = ("RGB", "YBR_FULL", "YBR_FULL_422")  # as they are, or converted to RGB by pydicom
 TRANSFORMED = ("YBR_RCT", "YBR_ICT")  # RGB after JPEG 2000's own component transform

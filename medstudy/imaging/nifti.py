@@ -23,8 +23,8 @@ import nibabel
 import numpy as np
 
 from medstudy.errors import ImageError
-from medstudy.imaging.reading import Facts, Reading
-from medstudy.imaging.samples import UPRIGHT, Layout, check_size, rule, to_rgb, values_of
+from medstudy.imaging.read_options import Facts, Reading
+from medstudy.imaging.to_rgb import UPRIGHT, Layout, check_size, rule, to_rgb, values_of
 
 NAME = "a NIfTI volume"
 OPTIONS = frozenset({"window", "axis", "slice", "volume"})

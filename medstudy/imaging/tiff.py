@@ -18,9 +18,10 @@ import numpy as np
 from tifffile import TiffFile, TiffPage
 
 from medstudy.errors import ImageError
-from medstudy.imaging.pillow import open_header
-from medstudy.imaging.reading import Facts, Reading, Window
-from medstudy.imaging.samples import (
+from medstudy.imaging.common_formats import open_header
+from medstudy.imaging.read_options import Facts, Reading, Window
+from medstudy.imaging.tiff_planes import Planes
+from medstudy.imaging.to_rgb import (
     UPRIGHT,
     Layout,
     check_frame,
@@ -34,7 +35,6 @@ from medstudy.imaging.samples import (
     upright,
     values_of,
 )
-from medstudy.imaging.tiff_planes import Planes
 
 NAME = "a TIFF"
 OPTIONS = frozenset({"window", "frame", "channels", "background"})

@@ -18,7 +18,7 @@ import numpy as np
 from tifffile import TiffFile, TiffPage
 
 from medstudy.errors import ImageError
-from medstudy.imaging.samples import check_frame
+from medstudy.imaging.to_rgb import check_frame
 
 REDUCED, MASK = 1, 4  # bits of NewSubfileType
 NEW, OLD = 254, 255  # NewSubfileType, SubfileType

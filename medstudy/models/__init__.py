@@ -1,7 +1,7 @@
 """Model families by name: what "resolution" means there, how a policy is imposed, what the prompt looks like.
 
 Qwen's are shown an image at any multiple of a visual token's pixels; LLaVA-OneVision, InternVL and Idefics3 cut it into
-tiles and can show no less than one (`medstudy.models.tiles`); Gemma 3 sees every image at one size. `auto` is
+tiles and can show no less than one (`medstudy.models.tiled`); Gemma 3 sees every image at one size. `auto` is
 every other model of transformers, by what its own processor does.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from medstudy import adapters, stamp
 from medstudy.errors import ModelError
+from medstudy.models import lora, stamp
 from medstudy.models.auto import Auto
-from medstudy.models.gemma3 import Gemma3
-from medstudy.models.idefics3 import Idefics3, SmolVLM
-from medstudy.models.internvl import InternVL
-from medstudy.models.llava_onevision import LlavaOnevision
 from medstudy.models.qwen_vl import Qwen2_5VL, Qwen2VL, Qwen3VL
+from medstudy.models.tiled.gemma3 import Gemma3
+from medstudy.models.tiled.idefics3 import Idefics3, SmolVLM
+from medstudy.models.tiled.internvl import InternVL
+from medstudy.models.tiled.llava_onevision import LlavaOnevision
 
 REGISTRY = {
     family.name: family
@@ -35,7 +35,7 @@ def load(model, checkpoint=None, shown=()):
     if model.id != "base" and checkpoint is None and (known := stamp.told(model.id, shown, model.revision)):
         warnings.warn(known, stacklevel=2)
     base, own = _base(model)
-    if own is None or (checkpoint and not (checkpoint / adapters.CONFIG).is_file()):
+    if own is None or (checkpoint and not (checkpoint / lora.CONFIG).is_file()):
         return _family(model).load(base, checkpoint)
     family = _family(model).load(base, own)
     return family.adapted(checkpoint) if checkpoint else family  # adapters that were trained on top of these
@@ -49,11 +49,11 @@ def sketch(model, device="meta"):
 def _base(model):
     """The model whose weights are needed, and the folder of adapters that go into them where `model.id` is one."""
     folder = Path(model.id).expanduser()
-    if not (folder / adapters.CONFIG).is_file():
+    if not (folder / lora.CONFIG).is_file():
         return model, None
-    if not (name := adapters.base_of(folder)):
+    if not (name := lora.base_of(folder)):
         raise ModelError(
-            f"Adapters must say of which model they are (base_model_name_or_path in {adapters.CONFIG}), but those in "
+            f"Adapters must say of which model they are (base_model_name_or_path in {lora.CONFIG}), but those in "
             f"{folder.name} do not: their model was on no hub. Write its hub id or folder there."
         )
     return model.model_copy(update={"id": name, "revision": None}), folder

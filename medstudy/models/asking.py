@@ -9,16 +9,17 @@ from pathlib import Path
 
 import torch
 
-from medstudy import prefix
+from medstudy.data.example import Question, Shot
+from medstudy.engine import shared_prefix
 from medstudy.errors import MedstudyError, ModelError
 from medstudy.models.files import listed
-from medstudy.records import Question, Shot
-from medstudy.resolution import Native, Size
+from medstudy.resolution.policies import Native
+from medstudy.resolution.sizes import Size
 
 ASKED = Question("q", "Which stain is used?", "B", "choice", "stain", options=("Giemsa", "Pap"))
 EARLIER = (Shot(None, "Where is the lesion?", "upper left"), Shot(None, "And now?"))
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates", "processor_config.json",
-             "tokenizer_config.json")  # fmt: skip
+             "tokenizer_config.json")
 SIDE = 224  # pixels of the image that is shown, where a visual token has no fixed size
 
 
@@ -50,7 +51,7 @@ def tried(family, place: str) -> None:
         geometry = family.geometry
         side = geometry.factor if geometry.factor > 1 else SIDE
         view = Native(max_pixels=side**2).shown(Size(side, side), geometry)
-        packed = prefix.pack(family, [prefix.row(family, (ASKED,), view, False)])
+        packed = shared_prefix.pack(family, [shared_prefix.row(family, (ASKED,), view, False)])
         seen = family.look([torch.zeros((*view.size, 3), dtype=torch.uint8)], packed.grids.to(device))
         finite = family.model.lm_head(family.hidden(packed.to(device), seen)[-1:]).isfinite().all()
     except torch.OutOfMemoryError:

@@ -27,13 +27,14 @@ from jinja2 import TemplateError
 from PIL import Image
 from transformers import BatchFeature, LogitsProcessor, LogitsProcessorList
 
-from medstudy import attention, cost
+from medstudy.data.example import Question, Shot
+from medstudy.engine import attention, flops
+from medstudy.engine.row_layout import Packed, Row
 from medstudy.errors import ModelError
 from medstudy.models import generation
-from medstudy.models.family import SYSTEM, Family, user_text
-from medstudy.records import Question, Shot
-from medstudy.resolution import Geometry, Shown, Size
-from medstudy.row_layout import Packed, Row
+from medstudy.models.family import Family
+from medstudy.models.prompts import SYSTEM, user_text
+from medstudy.resolution.sizes import Geometry, Shown, Size
 
 TYPES = ("token_type_ids", "mm_token_type_ids")
 TEXT = ("input_ids", "attention_mask", "labels", *TYPES)  # what a processor makes of text
@@ -154,7 +155,7 @@ class Auto(Family):
         return "language" if name.startswith((f"{language}.", "lm_head.")) else "merger"
 
     @cached_property
-    def shape(self) -> cost.Shape:
+    def shape(self) -> flops.Shape:
         """From the parameters: a matrix multiplies and adds as often as it has numbers."""
         vision, text = self.model.config.vision_config, self.model.config.get_text_config()
         counts = {"tower": 0, "merger": 0, "language": 0}
@@ -165,7 +166,7 @@ class Auto(Family):
         queries = text.num_attention_heads
         width = _named(text, "head_dim") or text.hidden_size // queries
         keys = _named(text, "num_key_value_heads") or queries
-        return cost.Shape(
+        return flops.Shape(
             blocks=blocks,
             block_weights=counts["tower"] // blocks,
             width=_named(vision, "hidden_size", "embed_dim") or text.hidden_size,
@@ -289,7 +290,7 @@ class Auto(Family):
                 out = self.model.generate(
                     **inputs, logits_processor=processors, max_new_tokens=limit, do_sample=False,
                     temperature=None, top_p=None, top_k=None, eos_token_id=list(ends), pad_token_id=self.end,
-                )  # fmt: skip
+                )
             tokens = out[0, inputs["input_ids"].shape[1] :].tolist()
             stop = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
             said.append(tokens[:stop])

@@ -15,22 +15,13 @@ from typing import Literal
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, Cache, DynamicCache
 
-from medstudy import adapters, attention, cost, published
+from medstudy.data.example import Question, Shot
+from medstudy.engine import attention, flops
+from medstudy.engine.row_layout import Packed, Seen
 from medstudy.errors import ModelError
-from medstudy.models import asking, generation, loading, pixels
-from medstudy.records import LETTERS, Question, Shot
-from medstudy.resolution import Geometry, Shown, Size
-from medstudy.row_layout import Packed, Seen
-
-SYSTEM = "You are a biomedical expert."  # the author's evaluation prompt
-LETTER_ONLY = "Answer with a single letter, no extra details."
-
-
-def user_text(question: Question) -> str:
-    """The author's prompt: the question, its options as "A. …", and for those the request for one letter."""
-    letters = LETTERS[: len(question.options)]
-    options = [f"{letter}. {text}" for letter, text in zip(letters, question.options, strict=True)]
-    return "\n".join([question.text, *options, *([LETTER_ONLY] if options else [])])
+from medstudy.models import asking, generation, loading, lora, pixels, published_configs
+from medstudy.models.prompts import SYSTEM, _text, user_text
+from medstudy.resolution.sizes import Geometry, Shown, Size
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class Family:
     def load(cls, params, checkpoint: Path | None = None) -> Family:
         """From the hub's format with safetensors only and no code from the checkpoint. Raises ModelError."""
         source, options = loading.source(params, checkpoint)
-        if checkpoint and (checkpoint / adapters.CONFIG).is_file():
+        if checkpoint and (checkpoint / lora.CONFIG).is_file():
             return cls.load(params).adapted(checkpoint)
         with loading.explained(source, **options):
             processor = loading.processor(source, **options)
@@ -69,7 +60,7 @@ class Family:
 
     def adapted(self, folder: Path) -> Family:
         """With the adapters of a folder merged into the weights, in place. Raises ModelError, see `adapters.merged`."""
-        model = adapters.merged(self.model, folder, self.revision)
+        model = lora.merged(self.model, folder, self.revision)
         return replace(self, model=model, revision=loading.revision(str(folder), model))
 
     @classmethod
@@ -79,10 +70,11 @@ class Family:
         On torch's meta device it takes no memory: prompts, ids, geometry, grids, shape and the numbers and sizes of
         parameters are the loaded model's, and nothing can be computed. On another device the weights are random. The
         attention kernel is the one that `load` would choose here. A checkpoint that is not on this machine, but
-        whose sizes are published (`medstudy.published`), is not looked for: they are taken. Raises ModelError.
+        whose sizes are published (`medstudy.models.published_configs`), is not looked for: they are taken. Raises
+        ModelError.
         """
         source, options = loading.source(params)
-        dtype, revision, known = getattr(torch, params.dtype), "no weights", published.outline(params.id)
+        dtype, revision, known = getattr(torch, params.dtype), "no weights", published_configs.outline(params.id)
         try:
             with loading.explained(source, weights=False, **options):
                 options |= {"local_files_only": known is not None}
@@ -186,11 +178,11 @@ class Family:
         return "tower" if f"{self.tower_name}." in name else "language"
 
     @staticmethod
-    def cost_shape(config) -> cost.Shape:
+    def cost_shape(config) -> flops.Shape:
         raise NotImplementedError
 
     @cached_property
-    def shape(self) -> cost.Shape:
+    def shape(self) -> flops.Shape:
         """What the model's cost is computed from."""
         return self.cost_shape(self.model.config)
 
@@ -302,7 +294,7 @@ class Family:
         made = settings.rescale_and_normalize(
             levels, settings.do_rescale, settings.rescale_factor, settings.do_normalize, settings.image_mean,
             settings.image_std,
-        )  # fmt: skip
+        )
         return made[0].flatten(1).float()
 
     def hidden(self, packed: Packed, seen: Seen | None, cache=None) -> torch.Tensor:
@@ -312,7 +304,7 @@ class Family:
         if seen is not None:
             if packed.visual != len(seen.tokens):
                 raise ModelError(f"A row must hold a place for each visual token, got {packed.visual} for "
-                                 f"{len(seen.tokens)}. The images and the row were planned apart.")  # fmt: skip
+                                 f"{len(seen.tokens)}. The images and the row were planned apart.")
             at = packed.ids == self.image_token
             embeds = embeds.masked_scatter(at[..., None], seen.tokens.to(embeds.dtype))
             deep = {"visual_pos_masks": at, "deepstack_visual_embeds": list(seen.deep)} if seen.deep else {}
@@ -340,7 +332,7 @@ class Family:
         made = self.language(
             inputs_embeds=embeds, position_ids=positions, attention_mask=self.masks(mask, positions, stood),
             past_key_values=cache, use_cache=True,
-        )  # fmt: skip
+        )
         return made.last_hidden_state[0]
 
     def masks(self, mask: torch.Tensor, positions: torch.Tensor, stood: torch.Tensor):
@@ -350,10 +342,6 @@ class Family:
     def language(self, *, position_ids: torch.Tensor, **inputs):
         """The language model on a row, at positions [axes, 1, S]."""
         return getattr(self.model.model, self.language_name)(position_ids=position_ids, **inputs)
-
-
-def _text(content: str) -> dict:
-    return {"type": "text", "text": content}
 
 
 def home() -> torch.device:

@@ -22,7 +22,7 @@ CONFIGS = (
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
     "video_preprocessor_config.json", "chat_template.json", "tokenizer_config.json", "special_tokens_map.json",
     "adapter_config.json",
-)  # fmt: skip
+)
 VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "model.safetensors.index.json")
 TEXTS = ("*.jinja", "additional_chat_templates/*.jinja", "merges.txt")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -116,7 +116,7 @@ def held(folder: Path) -> dict[str, tuple[int, ...]]:
 def damaged(file: Path, why: str) -> ModelError:
     """The error about a file that cannot be read."""
     return ModelError(f"Every file of a checkpoint must be whole, but {file.name} of {file.parent.name} is not: {why}. "
-                      "Fetch or copy that file again.")  # fmt: skip
+                      "Fetch or copy that file again.")
 
 
 def listed(names: Iterable[str]) -> str:
@@ -167,7 +167,7 @@ def _known(folder: Path, read: dict[str, dict]) -> None:
     if brings:
         warnings.warn(
             f"{folder.name} brings code of its own (auto_map in {', '.join(brings)}): it is not run. transformers' own "
-            f"{kind} is used.", stacklevel=2)  # fmt: skip
+            f"{kind} is used.", stacklevel=2)
     for name, content in read.items():
         content = content.get("image_processor", content)
         named = content.get("image_processor_type") if isinstance(content, dict) else None

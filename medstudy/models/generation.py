@@ -1,6 +1,7 @@
 """What a checkpoint's generation_config.json says: obeyed by transformers' own processors, without effect, or refused.
 
-Answers are decoded greedily from a shared prefix (`medstudy.evaluation`), not by `generate`; each next token's scores
+Answers are decoded greedily from a shared prefix (`medstudy.evaluation.evaluate`), not by `generate`; each next
+token's scores
 go through the same `LogitsProcessorList` that `generate` would make, so that the answers are `generate`'s.
 """
 
@@ -15,15 +16,15 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
+from medstudy.engine.row_layout import Packed
 from medstudy.errors import ModelError
 from medstudy.models.files import listed, parsed
-from medstudy.row_layout import Packed
 
 OBEYED = (
     "eos_token_id", "min_length", "min_new_tokens", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids",
     "sequence_bias", "renormalize_logits", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
     "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
-)  # fmt: skip
+)
 _SAMPLING = "it shapes draws; answers are the most likely tokens, and the author's draws have their own settings"
 _BEAMS = "it ranks beams; there are none"
 _SPEED = "it changes how fast, not which tokens"
@@ -44,7 +45,7 @@ IGNORED = {
     "decoder_start_token_id": "it begins the text of a decoder behind an encoder; these models have none",
     "_from_model_config": "where the settings came from",
     "transformers_version": "where the settings came from",
-}  # fmt: skip
+}
 REFUSED = {
     "num_beams": "searches by beams",
     "num_beam_groups": "searches by beams",
@@ -62,10 +63,10 @@ REFUSED = {
     "stop_strings": "stops at a text",
     "max_time": "stops by the clock, so that answers depend on the machine",
     "cache_implementation": "may round what is remembered",
-}  # fmt: skip
+}
 WHOLE = {"cache_implementation": ("dynamic", "dynamic_full", "static", "hybrid", "sliding_window")}  # round nothing
 TOKENS = ("eos_token_id", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens",
-          "begin_suppress_tokens")  # fmt: skip
+          "begin_suppress_tokens")
 
 
 def check(family, place: str) -> None:
@@ -85,7 +86,7 @@ def check(family, place: str) -> None:
     if unknown := sorted(set(written) - set(vars(GenerationConfig()))):
         warnings.warn(
             f"generation_config.json of {place!r} has {len(unknown)} settings that transformers does not know, so that "
-            f"they change nothing: {listed(unknown)}.", stacklevel=2)  # fmt: skip
+            f"they change nothing: {listed(unknown)}.", stacklevel=2)
 
 
 def asked(config: GenerationConfig) -> dict:
@@ -134,7 +135,7 @@ def contexts(packed: Packed) -> list[torch.Tensor]:
     """The tokens that each branch has seen, its image's prefix included, as `generate` is given them."""
     ids, image, branch = packed.ids[0].cpu(), packed.plan.image.cpu(), packed.plan.branch.cpu()
     return [ids[(image == image[last]) & ((branch == -1) | (branch == number))]
-            for number, last in enumerate(packed.last.tolist())]  # fmt: skip
+            for number, last in enumerate(packed.last.tolist())]
 
 
 def aligned(rows: list[torch.Tensor]) -> torch.Tensor:

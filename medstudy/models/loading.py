@@ -70,7 +70,7 @@ def model(place: str, dtype: torch.dtype, **options) -> torch.nn.Module:
         made, found = AutoModelForImageTextToText.from_pretrained(
             place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False,
             output_loading_info=True, ignore_mismatched_sizes=True, **options,
-        )  # fmt: skip
+        )
     if getattr(made, "_hf_peft_config_loaded", False):
         raise ModelError(
             f"Adapters are loaded from a folder, where each of their tensors is checked, but {place!r} is adapters on "
@@ -88,7 +88,7 @@ def refuse(place: str, found: dict) -> None:
     """
     missing, extra = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
     shapes = [f"{name} is {list(has)} in the file and {list(due)} by config.json"
-              for name, has, due in sorted(found["mismatched_keys"])]  # fmt: skip
+              for name, has, due in sorted(found["mismatched_keys"])]
     wrong = [
         f"{len(missing)} that the model has are missing ({files.listed(missing)})" if missing else "",
         f"{len(extra)} are none of the model's ({files.listed(extra)})" if extra else "",

@@ -13,7 +13,7 @@ import torch
 from transformers.image_utils import PILImageResampling
 
 from medstudy.errors import ModelError
-from medstudy.resolution import Size
+from medstudy.resolution.sizes import Size
 
 OBEYED = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 # Settings that may only have these values here, which all released checkpoints of the families have.

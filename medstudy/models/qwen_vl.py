@@ -13,11 +13,11 @@ import torch
 from transformers import PretrainedConfig
 from transformers.vision_utils import get_vision_window_index
 
-from medstudy import cost
+from medstudy.engine import flops
+from medstudy.engine.row_layout import Seen
 from medstudy.errors import ModelError
 from medstudy.models.family import Family, heads, text_shape
-from medstudy.resolution import Geometry, Size
-from medstudy.row_layout import Seen
+from medstudy.resolution.sizes import Geometry, Size
 
 AXES = 3  # of M-RoPE
 BLOCKS = ("fullatt_block_indexes", "deepstack_visual_indexes")  # the tower ignores an index that it does not have
@@ -113,7 +113,7 @@ class Qwen2VL(QwenVL):
     name = "qwen2_vl"
 
     @staticmethod
-    def cost_shape(config: PretrainedConfig) -> cost.Shape:
+    def cost_shape(config: PretrainedConfig) -> flops.Shape:
         vision = config.vision_config
         width = vision.embed_dim
         return _cost_shape(config, width, 2 * width * int(width * vision.mlp_ratio), vision.hidden_size)
@@ -136,7 +136,7 @@ class Qwen2_5VL(QwenVL):
         return Seen(visual.merger(features)[torch.argsort(order).to(features.device)])
 
     @staticmethod
-    def cost_shape(config: PretrainedConfig) -> cost.Shape:
+    def cost_shape(config: PretrainedConfig) -> flops.Shape:
         vision = config.vision_config
         width = vision.hidden_size
         return _cost_shape(
@@ -186,7 +186,7 @@ class Qwen3VL(QwenVL):
         return Seen(visual.merger(last.contiguous()), tuple(merger(part.contiguous()) for merger, part in pairs))
 
     @staticmethod
-    def cost_shape(config: PretrainedConfig) -> cost.Shape:
+    def cost_shape(config: PretrainedConfig) -> flops.Shape:
         vision = config.vision_config
         width, mergers = vision.hidden_size, 1 + len(vision.deepstack_visual_indexes)
         return _cost_shape(config, width, 2 * width * vision.intermediate_size, vision.out_hidden_size, mergers)
@@ -194,11 +194,11 @@ class Qwen3VL(QwenVL):
 
 def _cost_shape(
     config: PretrainedConfig, width: int, feed_forward: int, out: int, mergers: int = 1, **windows: int
-) -> cost.Shape:
+) -> flops.Shape:
     """feed_forward: weights of a block beyond its attention; out: numbers that a merger gives for a visual token."""
     vision = config.vision_config
     merge = vision.spatial_merge_size**2
-    return cost.Shape(
+    return flops.Shape(
         blocks=vision.depth,
         block_weights=4 * width**2 + feed_forward,
         width=width,

@@ -23,10 +23,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy import devices, grid, params, paths, workflow
+from medstudy import params, paths
+from medstudy.runs import plan
+from medstudy.utils import devices
+from medstudy.workflow import run as workflow_run
 from tests.cluster import faults, slurm
 from tests.cluster.faults import wait_for
-from tests.studies import command, kill_tree, killable, write_study
+from tests.support.studies import command, kill_tree, killable, write_study
 
 STUDY = killable(epochs=30)
 ONLY = ("evaluate-native-*", "evaluate-fixed-84-*")
@@ -103,7 +106,7 @@ def _test_arrays(folder: Path) -> dict:
     ended = [one.state for one in jobs]
     needed = [job for job in _chosen(study) if job.stage in ("data", "base")]
     assert ended.count("COMPLETED") == len(chosen) + len(needed), f"Every run must be made once, got {jobs}"
-    step = _resumed("scancel", grid.job(study, records[hit.run]["name"]))
+    step = _resumed("scancel", plan.job(study, records[hit.run]["name"]))
     tasks = [job for job in chosen if job.dir.name != hit.run]
     arrays = {(job.stage, machines[job.dir.name]["slurm_job"].partition("_")[0]) for job in tasks}
     assert len(arrays) == 2, f"One array a stage, got {arrays}"
@@ -148,7 +151,7 @@ def _on_slurm(file: Path) -> dict:
     _made_once(survivor, faults.record(jobs[survivor.run]), restarted)
     assert not (both := _overlaps(map(faults.record, jobs.values()))), f"Two jobs had one card at once: {both}"
     done = {name: {"run": jobs[one.run].name, "went_on_from_step": _resumed(name, jobs[one.run])}
-            for name, one in hit.items()}  # fmt: skip
+            for name, one in hit.items()}
     return done | {"kill -9 of the scheduler": {"run": jobs[survivor.run].name, "made_by_the_job_that_ran": True}}
 
 
@@ -159,15 +162,15 @@ def _made_once(survivor: faults.Submitted, record: dict, restarted: float) -> No
     assert str(record["machine"]["slurm_job"]) == survivor.id, f"{survivor.run}: {record['machine']}, not {survivor.id}"
 
 
-def _resumed(fault: str, job: grid.Job) -> int:
+def _resumed(fault: str, job: plan.Job) -> int:
     """The step from which a training went on after a fault."""
     step = faults.resumed_at(job)
     assert step > 0, f"After {fault}, {job.name} must go on from its resume point, but it began anew."
     return step
 
 
-def _chosen(study) -> list[grid.Job]:
-    return workflow.chosen(grid.plan(study), ONLY)
+def _chosen(study) -> list[plan.Job]:
+    return workflow_run.chosen(plan.plan(study), ONLY)
 
 
 def _study(folder: Path, **changes) -> Path:
@@ -216,7 +219,7 @@ def _compare(ours, local) -> dict:
     """Of every training and evaluation: the same weights, and predictions equal in every column."""
     counts = {"trainings": 0, "evaluations": 0, "predictions": 0}
     for job in _chosen(local):
-        here = grid.job(ours, job.name)
+        here = plan.job(ours, job.name)
         if job.stage == "train":
             weights = [one.dir / "checkpoint" / "model.safetensors" for one in (here, job)]
             assert weights[0].read_bytes() == weights[1].read_bytes(), f"{job.name}: other weights than locally."
@@ -232,7 +235,7 @@ def _compare(ours, local) -> dict:
 
 def _overhead(study, jobs: list[faults.Submitted]) -> dict[str, float]:
     """Seconds that a job held its node beyond its recorded work: of jobs that ran once, from start to end."""
-    records = {job.dir.name: faults.record(job) for job in grid.plan(study) if job.done}
+    records = {job.dir.name: faults.record(job) for job in plan.plan(study) if job.done}
     names = [one.run for one in jobs]
     once = [one for one in jobs if one.state == "COMPLETED" and names.count(one.run) == 1]
     beyond = sorted(one.elapsed - records[one.run]["seconds"] for one in once)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from medstudy import grid, paths
+from medstudy import paths
+from medstudy.runs import plan
 from tests.cluster.slurm import said
 
 FIELDS = "%i|%T|%k|%S|%e"
@@ -66,7 +67,7 @@ def state(id: str) -> str:
 
 def training(study, apart: set[str] = frozenset(), before: float = 0.5) -> Submitted | None:
     """A training on Slurm with a resume point that made less than that part of its steps; none of the runs `apart`."""
-    runs = {job.dir.name: job for job in grid.plan(study) if job.stage == "train"}
+    runs = {job.dir.name: job for job in plan.plan(study) if job.stage == "train"}
     for one in submitted():
         job = runs.get(one.run)
         if one.state != "RUNNING" or job is None or one.run in apart or kernel(one.id) is None:
@@ -119,12 +120,12 @@ def requeue(one: Submitted) -> None:
     wait_for(lambda: "Restarts=1" in said("scontrol", "show", "job", one.id), f"{one.run} to be queued again")
 
 
-def resumed_at(job: grid.Job) -> int:
+def resumed_at(job: plan.Job) -> int:
     """The step from which the last start of a training went on; 0 when it was the first."""
     return _steps(job, last=False)[0]
 
 
-def record(job: grid.Job) -> dict:
+def record(job: plan.Job) -> dict:
     return json.loads(job.record.read_text())
 
 
@@ -146,7 +147,7 @@ def _slurm_job(process: psutil.Process) -> str:
     return f"{array}_{task}" if array and task else said.get("SLURM_JOB_ID", "")
 
 
-def _steps(job: grid.Job, last: bool = True) -> tuple[int, int] | None:
+def _steps(job: plan.Job, last: bool = True) -> tuple[int, int] | None:
     """(step, of how many) in the last, or first, progress line of a training's log."""
     log = paths.logs(job.dir) / "log.txt"
     lines = log.read_text(errors="replace").replace("\r", "\n").splitlines() if log.exists() else []

@@ -10,10 +10,10 @@ import pytest
 import tifffile
 from pydantic import ValidationError
 
+from medstudy.data.example import LETTERS, SPLITS
 from medstudy.datasets import atlas
-from medstudy.datasets.atlas_sources import SOURCES, check_hash, package_file
+from medstudy.datasets.atlas.sources import SOURCES, check_hash, package_file
 from medstudy.errors import DataError
-from medstudy.records import LETTERS, SPLITS
 
 ROWS = atlas.read_index(atlas.DATA)
 needs_napari = pytest.mark.skipif(

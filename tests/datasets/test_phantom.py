@@ -11,10 +11,10 @@ from PIL import Image
 from pydantic import ValidationError
 from scipy import ndimage, stats
 
+from medstudy.data.example import KINDS, LETTERS, SPLITS
 from medstudy.datasets import phantom
 from medstudy.datasets.phantom.radiology import QUADRANTS
 from medstudy.errors import DataError
-from medstudy.records import KINDS, LETTERS, SPLITS
 
 SIDES = {"radiology": (308, 448), "pathology": (252, 392), "subcellular": (252, 364), "cytology": (140, 280)}
 # Fingerprints of image 3 of each family in the train split at seed 0, none of whose blocks lies within 0.03 grey

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
-from medstudy.datasets.phantom import cytology, noise, pathology, radiology, subcellular
+from medstudy.data.example import SPLITS, Example
+from medstudy.datasets.phantom import cytology, drawing, pathology, radiology, subcellular
 from medstudy.errors import DataError
-from medstudy.records import SPLITS, Example
 
 VERSION = "1"
 FAMILIES = {"radiology": radiology, "pathology": pathology, "subcellular": subcellular, "cytology": cytology}
@@ -83,7 +83,7 @@ def example(seed: int, split: str, family: str, index: int) -> Example:
 
 
 def _scene(seed: int, split: str, family: str, index: int):
-    plan, render = noise.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
+    plan, render = drawing.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
     return FAMILIES[family].plan(plan), render
 
 

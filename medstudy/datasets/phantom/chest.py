@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from medstudy.datasets.phantom import noise
-from medstudy.datasets.phantom.noise import Array, step
-from medstudy.records import Question
+from medstudy.data.example import Question
+from medstudy.datasets.phantom import drawing
+from medstudy.datasets.phantom.drawing import Array, step
 
 HAZE = 3.0  # an absent small feature leaves its own sum, spread this much wider: brightness tells nothing
 
@@ -53,7 +53,7 @@ def draw(scene: Chest, rng: Generator) -> Array:
     tilt = rng.normal(0, 0.02)
     v = y / height
     u = (x - width / 2) / (width / 2) + tilt * (v - 0.5)
-    sway = noise.smooth_noise(rng, scene.shape, 40) * 0.012
+    sway = drawing.smooth_noise(rng, scene.shape, 40) * 0.012
     u, v = u + sway, v + 0.5 * sway
     lungs, dome, outer = _lungs(u, v)
     body = step(0.93 - 0.55 * step(0.14 - v, 0.10) - np.abs(u) + 0.1 * v, 0.05)
@@ -68,11 +68,11 @@ def draw(scene: Chest, rng: Generator) -> Array:
     film += heart * np.maximum(178 - film, 0) * 0.85
     fluid = _effusion(scene.effusion, u, v, dome)
     film += 0.85 * fluid * np.maximum(172 - film, 0) * step(outer + 0.03 - np.abs(u), 0.03)
-    film += 9 * noise.power_noise(rng, scene.shape, 3) * body
+    film += 9 * drawing.power_noise(rng, scene.shape, 3) * body
     room = lungs * (1 - heart) * (1 - fluid) * (np.abs(u) > 0.22)
-    film += _mesh(scene, noise.aside(rng)) * room
+    film += _mesh(scene, drawing.aside(rng)) * room
     film += _nodules(scene, room, rng)
-    return noise.to_rgb(film, rng, 2.2)
+    return drawing.to_rgb(film, rng, 2.2)
 
 
 def _lungs(u: Array, v: Array) -> tuple[Array, Array, Array]:
@@ -138,11 +138,11 @@ def _vessels(shape: tuple[int, int], rng: Generator) -> Array:
         start_x = width / 2 + side * (0.11 + rng.normal(0, 0.015, n)) * width
         angle = rng.uniform(-1.3, 1.35, n)
         angle = np.where(side > 0, angle, np.pi - angle)
-        py, px = noise.strands(rng, start_y, start_x, angle, steps, 0.012)
+        py, px = drawing.strands(rng, start_y, start_x, angle, steps, 0.012)
         fade = weight * np.linspace(1, 0.35, steps) * np.ones((n, 1))
-        total += noise.lines(shape, py, px, calibre, fade.ravel())
+        total += drawing.lines(shape, py, px, calibre, fade.ravel())
     side = np.array([-1, 1])
-    hila = noise.blur(noise.splat(shape, np.full(2, 0.45 * height), width / 2 + side * 0.11 * width), 0.028 * width)
+    hila = drawing.blur(drawing.splat(shape, np.full(2, 0.45 * height), width / 2 + side * 0.11 * width), 0.028 * width)
     return np.minimum(total, 1.6) + 1.1 * hila / hila.max()
 
 
@@ -150,18 +150,18 @@ def _mesh(scene: Chest, rng: Generator) -> Array:
     """Interstitial reticulation: bright septa around cells of twice mesh_px; zero mean, so blur erases it."""
     if not scene.mesh:
         return np.float32(0)
-    field = noise.grain_noise(rng, scene.shape, scene.mesh_px)
+    field = drawing.grain_noise(rng, scene.shape, scene.mesh_px)
     septa = np.exp(-((field / 0.5) ** 2))
-    return 30 * (septa - noise.blur(septa, scene.mesh_px))
+    return 30 * (septa - drawing.blur(septa, scene.mesh_px))
 
 
 def _nodules(scene: Chest, room: Array, rng: Generator) -> Array:
     """Two to four nodules close together; the smaller the denser, as calcified granulomas are."""
     d, n = scene.nodule_px, int(rng.integers(2, 5))
-    y, x = noise.place(rng, noise.blur(room, d), scene.quadrant, 10 + d)
+    y, x = drawing.place(rng, drawing.blur(room, d), scene.quadrant, 10 + d)
     ring = 2 * np.pi * (np.arange(n) + rng.random()) / n
     apart = (6 + 0.9 * d) * rng.uniform(0.9, 1.3, n)
     layer = np.zeros(scene.shape, np.float32)
     contrast = 42 + 60 / d
     haze = 0.0 if scene.nodules else HAZE
-    return contrast * noise.spots(layer, y + apart * np.sin(ring), x + apart * np.cos(ring), d, haze=haze)
+    return contrast * drawing.spots(layer, y + apart * np.sin(ring), x + apart * np.cos(ring), d, haze=haze)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from medstudy.datasets.phantom import noise
-from medstudy.datasets.phantom.noise import Array, cover, step
-from medstudy.records import Question
+from medstudy.data.example import Question
+from medstudy.datasets.phantom import drawing
+from medstudy.datasets.phantom.drawing import Array, cover, step
 
 CLASSES = {  # class -> (range of nuclear / cell diameter, is the nuclear outline irregular)
     "NILM": ((0.24, 0.36), False),
@@ -66,8 +66,8 @@ class Smear:
 
 def plan(rng: Generator) -> Smear:
     """Decide what a crop shows; every answer is a fair draw, and no size tells a yes from a no."""
-    shape = noise.sides(rng, 140, 280, (0.85, 1.18))
-    label = noise.choose(rng, tuple(CLASSES))
+    shape = drawing.sides(rng, 140, 280, (0.85, 1.18))
+    label = drawing.choose(rng, tuple(CLASSES))
     cluster = bool(rng.random() < 0.5)
     cell = min(shape) * rng.uniform(*((0.21, 0.24) if cluster else (0.36, 0.43)))
     nucleus = cell * rng.uniform(*CLASSES[label][0])
@@ -76,13 +76,13 @@ def plan(rng: Generator) -> Smear:
         label=label,
         cell_px=round(float(cell), 2),
         nucleus_px=round(float(nucleus), 2),
-        outline_px=noise.log_uniform(rng, 2, min(16, 0.75 * nucleus)),
+        outline_px=drawing.log_uniform(rng, 2, min(16, 0.75 * nucleus)),
         nucleolus=bool(rng.random() < 0.5),
-        nucleolus_px=noise.log_uniform(rng, 2, min(16, 0.6 * nucleus)),
+        nucleolus_px=drawing.log_uniform(rng, 2, min(16, 0.6 * nucleus)),
         bacteria=bool(rng.random() < 0.5),
-        bacteria_px=noise.log_uniform(rng, 2, 12),
+        bacteria_px=drawing.log_uniform(rng, 2, 12),
         cluster=cluster,
-        colour=noise.choose(rng, tuple(COLOURS)),
+        colour=drawing.choose(rng, tuple(COLOURS)),
     )
 
 
@@ -101,9 +101,9 @@ def draw(scene: Smear, rng: Generator) -> Array:
     layers = Layers(*np.zeros((3, *scene.shape), np.float32), _bacteria(scene, rng))
     for y, x in _centres(scene, min(scene.shape), rng):
         _cell(scene, layers, y, x, rng)
-    layers.cytoplasm *= 1 + 0.16 * noise.power_noise(rng, scene.shape, 2.8)
+    layers.cytoplasm *= 1 + 0.16 * drawing.power_noise(rng, scene.shape, 2.8)
     layers.bacteria *= np.clip(1 - layers.nucleus, 0, 1)
-    layers.nucleus *= 0.95 + 0.085 * noise.power_noise(rng, scene.shape, 1.2)
+    layers.nucleus *= 0.95 + 0.085 * drawing.power_noise(rng, scene.shape, 1.2)
     return _develop(scene, layers, rng)
 
 
@@ -113,9 +113,9 @@ def _develop(scene: Smear, layers: Layers, rng: Generator) -> Array:
     colours[0] += rng.normal(0, 6, 3)
     amounts = np.stack([layers.cytoplasm, layers.nucleus, layers.nucleolus, layers.bacteria], -1)
     density = amounts @ -np.log(colours / 240)
-    density += 0.012 * noise.power_noise(rng, scene.shape, 2.5)[..., None]
-    light = np.array([238, 236, 228], np.float32) * np.exp(-noise.blur(density, (noise.PSF, noise.PSF, 0)))
-    return noise.to_rgb(light, rng, 1.8)
+    density += 0.012 * drawing.power_noise(rng, scene.shape, 2.5)[..., None]
+    light = np.array([238, 236, 228], np.float32) * np.exp(-drawing.blur(density, (drawing.PSF, drawing.PSF, 0)))
+    return drawing.to_rgb(light, rng, 1.8)
 
 
 def _centres(scene: Smear, small: int, rng: Generator) -> Array:
@@ -132,16 +132,16 @@ def _centres(scene: Smear, small: int, rng: Generator) -> Array:
 def _cell(scene: Smear, layers: Layers, y: float, x: float, rng: Generator) -> None:
     """One cell over what lies below: cytoplasm with a denser rim, nucleus with its membrane, nucleolus."""
     radius, nuclear = scene.cell_px * rng.uniform(0.92, 1.05), scene.nucleus_px * rng.uniform(0.95, 1.05)
-    stamps = noise.Stamps(np.array([y]), np.array([x]), 1.35 * radius)
+    stamps = drawing.Stamps(np.array([y]), np.array([x]), 1.35 * radius)
     slim = rng.uniform(1.0, 1.2)
-    outline = (radius * slim, radius / slim, rng.uniform(0, np.pi), noise.lumpy(rng, 1, radius, 0.07))
+    outline = (radius * slim, radius / slim, rng.uniform(0, np.pi), drawing.lumpy(rng, 1, radius, 0.07))
     inner = stamps.ellipse(*outline)
     rim = np.exp(np.minimum(inner, 0) / (0.12 * radius))
     stamps.paste(layers.cytoplasm, step(-inner, 1.5) * (0.75 + 0.25 * rim))
     y, x = np.array([[y], [x]]) + rng.normal(0, 0.12, (2, 1)) * (radius - nuclear)
-    stamps = noise.Stamps(y, x, 1.5 * nuclear + 3)
-    waves = noise.lumpy(rng, 1, nuclear, 0.03)
-    jagged = noise.aside(rng)
+    stamps = drawing.Stamps(y, x, 1.5 * nuclear + 3)
+    waves = drawing.lumpy(rng, 1, nuclear, 0.03)
+    jagged = drawing.aside(rng)
     if CLASSES[scene.label][1]:
         waves += _jagged(scene.outline_px, nuclear, jagged)
     inner = stamps.ellipse(nuclear * 1.06, nuclear / 1.06, rng.uniform(0, np.pi), waves)
@@ -163,7 +163,7 @@ def _nucleolus(scene: Smear, y: Array, x: Array, radius: float, rng: Generator) 
     turn, r = rng.uniform(0, 2 * np.pi) + np.pi * np.arange(n), 0.35 * radius * rng.uniform(0.6, 1.2, n)
     haze = 0.0 if scene.nucleolus else 2.0
     layer = np.zeros(scene.shape, np.float32)
-    return 1.2 * noise.spots(layer, y + r * np.sin(turn), x + r * np.cos(turn), scene.nucleolus_px, haze=haze)
+    return 1.2 * drawing.spots(layer, y + r * np.sin(turn), x + r * np.cos(turn), scene.nucleolus_px, haze=haze)
 
 
 def _bacteria(scene: Smear, rng: Generator) -> Array:
@@ -171,6 +171,6 @@ def _bacteria(scene: Smear, rng: Generator) -> Array:
     d = scene.bacteria_px
     n = int(np.clip(0.05 * scene.shape[0] * scene.shape[1] / (3 * d * d), 10, 90))
     y, x = rng.uniform(0, scene.shape[0], n), rng.uniform(0, scene.shape[1], n)
-    py, px = noise.strands(rng, y, x, rng.uniform(0, 2 * np.pi, n), max(4, int(2.2 * d)), 0.02)
-    rods = np.clip(1.9 * noise.lines(scene.shape, py, px, d) - 0.45, 0, 1)
-    return 0.85 * (rods if scene.bacteria else noise.blur(rods, HAZE * d / 2))
+    py, px = drawing.strands(rng, y, x, rng.uniform(0, 2 * np.pi, n), max(4, int(2.2 * d)), 0.02)
+    rods = np.clip(1.9 * drawing.lines(scene.shape, py, px, d) - 0.45, 0, 1)
+    return 0.85 * (rods if scene.bacteria else drawing.blur(rods, HAZE * d / 2))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from medstudy.datasets.phantom import noise
-from medstudy.datasets.phantom.noise import Array, cover, step
-from medstudy.records import Question
+from medstudy.data.example import Question
+from medstudy.datasets.phantom import drawing
+from medstudy.datasets.phantom.drawing import Array, cover, step
 
 HAZE = 3.0  # an absent small feature leaves its own sum, spread this much wider: brightness tells nothing
 
@@ -56,7 +56,7 @@ def draw(scene: Mammogram, rng: Generator) -> Array:
     depth, middle = rng.uniform(0.84, 0.92), rng.uniform(0.5, 0.56)
     profile = np.sqrt(np.clip(1 - (np.abs(v - middle) / 0.50) ** 2.3, 0, 1)) * depth
     profile = profile + 0.025 * np.exp(-(((v - middle) / 0.022) ** 2))  # nipple
-    inside = (profile - u + 0.006 * noise.smooth_noise(rng, scene.shape, 30)) * width  # pixels from the skin
+    inside = (profile - u + 0.006 * drawing.smooth_noise(rng, scene.shape, 30)) * width  # pixels from the skin
     breast = cover(-inside, 2.5)
     thickness = 1 - np.exp(-np.clip(inside, 0, None) / (0.07 * width))
     film = 8 + breast * (16 + 52 * thickness)
@@ -65,17 +65,17 @@ def draw(scene: Mammogram, rng: Generator) -> Array:
     pectoral = step(0.34 * (1 - v / 0.55) - u, 0.02)
     film += breast * pectoral * np.maximum(150 - film, 0) * 0.8
     room = breast * thickness * (1 - pectoral) * (inside > 28)
-    film += _mass(scene, room, mirror, rng) + _calcifications(scene, room, mirror, noise.aside(rng))
-    return noise.to_rgb(film[:, ::-1] if mirror else film, rng, 2.0)
+    film += _mass(scene, room, mirror, rng) + _calcifications(scene, room, mirror, drawing.aside(rng))
+    return drawing.to_rgb(film[:, ::-1] if mirror else film, rng, 2.0)
 
 
 def _parenchyma(scene: Mammogram, u: Array, v: Array, middle: float, depth: float, rng: Generator) -> Array:
     """Glandular tissue behind the nipple, broken up by 1/f^3 noise, and ligaments that run through the fat."""
-    rough = noise.power_noise(rng, scene.shape, 3)
+    rough = drawing.power_noise(rng, scene.shape, 3)
     cone = 1.15 - np.hypot((u - 0.50 * depth) / (0.44 * depth), (v - middle) / 0.34)
     gland = step(cone + 0.30 * rough - (0.05 if scene.dense else 0.35), 0.75)
-    strings = noise.fibre_noise(rng, scene.shape, 4, 18, rng.normal(0, 0.3))
-    ridges = noise.warp(np.exp(-((strings / 0.6) ** 2)), 14 * rough, 14 * noise.smooth_noise(rng, scene.shape, 40))
+    strings = drawing.fibre_noise(rng, scene.shape, 4, 18, rng.normal(0, 0.3))
+    ridges = drawing.warp(np.exp(-((strings / 0.6) ** 2)), 14 * rough, 14 * drawing.smooth_noise(rng, scene.shape, 40))
     texture = 6 * rough + (5 + 9 * gland) * (ridges - 0.45)
     return (80 if scene.dense else 34) * gland + texture
 
@@ -89,13 +89,13 @@ def _flip(quadrant: str, mirror: bool) -> str:
 def _mass(scene: Mammogram, room: Array, mirror: bool, rng: Generator) -> Array:
     """A round mass; spicules of uneven length around it, or a halo of the very same sum."""
     radius, d = rng.uniform(13, 20), scene.spicule_px
-    y, x = noise.place(rng, noise.blur(room, 8), _flip(scene.mass_quadrant, mirror), radius + 10)
-    stamps = noise.Stamps(np.array([y]), np.array([x]), 2.4 * radius + 4)
+    y, x = drawing.place(rng, drawing.blur(room, 8), _flip(scene.mass_quadrant, mirror), radius + 10)
+    stamps = drawing.Stamps(np.array([y]), np.array([x]), 2.4 * radius + 4)
     outline = (
         radius,
         radius * rng.uniform(0.85, 1),
         rng.uniform(0, np.pi),
-        noise.lumpy(rng, 1, radius, 0.05),
+        drawing.lumpy(rng, 1, radius, 0.05),
     )
     core = step(-stamps.ellipse(*outline), 4)
     r, theta = np.hypot(stamps.dy, stamps.dx), np.arctan2(stamps.dy, stamps.dx)
@@ -115,14 +115,14 @@ def _calcifications(scene: Mammogram, room: Array, mirror: bool, rng: Generator)
     """A cluster of angular grains of one size; absent, the same sum as a haze."""
     d = scene.calcification_px
     n, spread = int(rng.integers(7, 13)), 5 + 1.9 * d
-    y, x = noise.place(rng, noise.blur(room, 6), _flip(scene.quadrant, mirror), spread + 8)
+    y, x = drawing.place(rng, drawing.blur(room, 6), _flip(scene.quadrant, mirror), spread + 8)
     angle, r = rng.uniform(0, 2 * np.pi, n), spread * np.sqrt((np.arange(n) + 0.5) / n)
     y, x, size = y + r * np.sin(angle), x + r * np.cos(angle), d * rng.uniform(0.85, 1.2, n)
     weight = (60 + 50 / d) * rng.uniform(0.8, 1.1, n)
     layer = np.zeros(scene.shape, np.float32)
     if not scene.calcifications:
-        return noise.spots(layer, y, x, size, weight, HAZE)
-    stamps = noise.Stamps(y, x, 0.9 * d)
-    slim, waves = rng.uniform(1, 1.25, n), noise.lumpy(rng, n, size / 2, 0.16, (2, 3))
+        return drawing.spots(layer, y, x, size, weight, HAZE)
+    stamps = drawing.Stamps(y, x, 0.9 * d)
+    slim, waves = rng.uniform(1, 1.25, n), drawing.lumpy(rng, n, size / 2, 0.16, (2, 3))
     grains = cover(stamps.ellipse(size / 2 * slim, size / 2 / slim, rng.uniform(0, np.pi, n), waves), 1.3)
     return stamps.paste(layer, weight[:, None, None].astype(np.float32) * grains, np.maximum)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
-from medstudy.datasets.phantom import noise
-from medstudy.datasets.phantom.section import ARCHITECTURE, CHANGES, Section
+from medstudy.datasets.phantom import drawing
+from medstudy.datasets.phantom.tissue import ARCHITECTURE, CHANGES, Section
 
 MITOSES = ("Metaphase", "Anaphase", "No mitosis")
 CHROMATIN = ("Stippled", "Vesicular", "Smudged")
@@ -17,19 +17,19 @@ STAINS = ("Hematoxylin and eosin", "Immunohistochemistry")
 
 def plan(rng: Generator) -> Section:
     """Decide what a section shows; every answer is a fair draw, and no size tells a fine one."""
-    architecture = noise.choose(rng, tuple(ARCHITECTURE))
-    nucleus = noise.log_uniform(rng, 18, 28 if architecture == "Lymphoid tissue" else 48)
+    architecture = drawing.choose(rng, tuple(ARCHITECTURE))
+    nucleus = drawing.log_uniform(rng, 18, 28 if architecture == "Lymphoid tissue" else 48)
     most = 0.3 * nucleus
     sets = (MITOSES, CHROMATIN, tuple(ARCHITECTURE), tuple(CHANGES), STAINS)
     return Section(
-        shape=noise.sides(rng, 252, 392, (0.75, 1.33)),
+        shape=drawing.sides(rng, 252, 392, (0.75, 1.33)),
         nucleus_px=nucleus,
-        mitosis=noise.choose(rng, MITOSES),
-        plate_px=noise.log_uniform(rng, 2, most),
-        chromatin=noise.choose(rng, CHROMATIN),
-        grain_px=noise.log_uniform(rng, 2, most),
+        mitosis=drawing.choose(rng, MITOSES),
+        plate_px=drawing.log_uniform(rng, 2, most),
+        chromatin=drawing.choose(rng, CHROMATIN),
+        grain_px=drawing.log_uniform(rng, 2, most),
         architecture=architecture,
-        change=noise.choose(rng, tuple(CHANGES)),
-        stain=noise.choose(rng, STAINS),
+        change=drawing.choose(rng, tuple(CHANGES)),
+        stain=drawing.choose(rng, STAINS),
         orders=tuple(tuple(str(o) for o in rng.permutation(options)) for options in sets),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
-from medstudy.datasets.phantom import noise
+from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.chest import Chest
 from medstudy.datasets.phantom.mammogram import Mammogram
 
@@ -19,25 +19,25 @@ def plan(rng: Generator) -> Chest | Mammogram:
     flip = lambda: bool(rng.random() < 0.5)  # noqa: E731
     if flip():
         return Chest(
-            shape=noise.sides(rng, 308, 448, (0.8, 1.25)),
+            shape=drawing.sides(rng, 308, 448, (0.8, 1.25)),
             nodules=flip(),
-            nodule_px=noise.log_uniform(rng, 2, 24),
-            quadrant=noise.choose(rng, QUADRANTS),
+            nodule_px=drawing.log_uniform(rng, 2, 24),
+            quadrant=drawing.choose(rng, QUADRANTS),
             mesh=flip(),
-            mesh_px=noise.log_uniform(rng, 2, 16),
+            mesh_px=drawing.log_uniform(rng, 2, 16),
             enlarged=flip(),
-            effusion=noise.choose(rng, ("left", "right", "", "")),
+            effusion=drawing.choose(rng, ("left", "right", "", "")),
         )
-    shape = noise.sides(rng, 308, 448, (0.7, 0.95))
+    shape = drawing.sides(rng, 308, 448, (0.7, 0.95))
     calcification, mass = rng.permutation(4)[:2]
     return Mammogram(
         shape=shape,
         calcifications=flip(),
-        calcification_px=noise.log_uniform(rng, 2, 18),
+        calcification_px=drawing.log_uniform(rng, 2, 18),
         quadrant=QUADRANTS[calcification],
         spiculated=flip(),
-        spicule_px=noise.log_uniform(rng, 2, 10),
+        spicule_px=drawing.log_uniform(rng, 2, 10),
         mass_quadrant=QUADRANTS[mass],
-        points=noise.choose(rng, ("left", "right")),
+        points=drawing.choose(rng, ("left", "right")),
         dense=flip(),
     )

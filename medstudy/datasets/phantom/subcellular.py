@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
-from medstudy.datasets.phantom import noise
-from medstudy.datasets.phantom.culture import CYTOPLASMIC, LINES, NUCLEAR, Field
+from medstudy.datasets.phantom import drawing
+from medstudy.datasets.phantom.cells import CYTOPLASMIC, LINES, NUCLEAR, Field
 
 LOCALIZATIONS = NUCLEAR + CYTOPLASMIC
 SIZES = {  # range of the feature's diameter or thickness in pixels
@@ -27,14 +27,14 @@ FINE = tuple(name for name in LOCALIZATIONS if SIZES[name])
 
 def plan(rng: Generator) -> Field:
     """Decide what a field shows. Closed questions are "yes" half of the time for every localization asked about."""
-    line = noise.choose(rng, tuple(LINES))
-    sizes = {name: noise.log_uniform(rng, *SIZES[name]) if SIZES[name] else 0.0 for name in LOCALIZATIONS}
+    line = drawing.choose(rng, tuple(LINES))
+    sizes = {name: drawing.log_uniform(rng, *SIZES[name]) if SIZES[name] else 0.0 for name in LOCALIZATIONS}
     sizes["nucleoplasm"] = round(2 * LINES[line].nucleus, 2)
     sizes["cytosol"] = round(LINES[line].cell - LINES[line].nucleus, 2)
     asked = tuple(str(name) for name in rng.permutation(FINE)[:2])
     localizations = _localizations(rng, asked)
     return Field(
-        shape=noise.sides(rng, 252, 364, (0.9, 1.12)),
+        shape=drawing.sides(rng, 252, 364, (0.9, 1.12)),
         line=line,
         crowded=bool(rng.random() < 0.5),
         localizations=localizations,

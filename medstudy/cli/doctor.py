@@ -1,0 +1,87 @@
+"""What is installed, on which device a study will run, which attention kernel it will use, and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import NamedTuple
+
+import psutil
+
+from medstudy import paths
+from medstudy.runs import record
+from medstudy.utils import devices
+from medstudy.utils.formatting import size
+
+OPTIONAL = "optional, for NVIDIA GPUs; `pip install -e '.[flash]'` installs flash-attn 4"
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    what: str
+    found: str
+    why: str = ""
+
+
+def examine() -> list[Finding]:
+    """Every finding, in reading order. Imports torch; starts nothing and asks no hub."""
+    return [*_software(), *_hardware(), _device(), *_attention(), _hub(), _base()]
+
+
+def _software() -> list[Finding]:
+    found = [Finding(name, version) for name, version in record.versions().items()]
+    tools = [Finding(name, metadata.version(name)) for name in ("papermill", "snakemake")]
+    return [*found, *tools]
+
+
+def _hardware() -> list[Finding]:
+    memory = psutil.virtual_memory()
+    return [
+        Finding("machine", f"{platform.system()} {platform.machine()}"),
+        Finding("cores", str(devices.cores()), "a job takes one; `run --cores` says how many run at once"),
+        Finding("memory", f"{size(memory.available)} of {size(memory.total)} free"),
+        Finding("disk", f"{size(psutil.disk_usage(str(paths.ROOT)).free)} free", f"at {paths.ROOT}"),
+    ]
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        return Finding("device", f"cuda: {card.name}, {size(card.total_memory)}", "torch sees a CUDA device")
+    reason = "torch is built without CUDA" if torch.version.cuda is None else "no NVIDIA driver or card was found"
+    return Finding("device", "cpu", reason)
+
+
+def _attention() -> list[Finding]:
+    """The kernel that a model of each type would use here."""
+    import torch
+
+    from medstudy.engine import attention
+    from medstudy.models.family import home
+
+    choices = {dtype: attention.choose(home(), getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
+    installed = {"flash-attn 2": attention.flash_attn_2(), "flash-attn 4": attention.flash_attn_4()}
+    return [
+        *(Finding(f"attention in {dtype}", *choice) for dtype, choice in choices.items()),
+        *(Finding(what, version or "not installed", "" if version else OPTIONAL)
+          for what, version in installed.items()),
+    ]
+
+
+def _hub() -> Finding:
+    from huggingface_hub import constants
+
+    state = "offline" if constants.HF_HUB_OFFLINE else "reachable when a model id asks for it"
+    return Finding("model hub", state, "the offline studies need none")
+
+
+def _base() -> Finding:
+    weights = list(paths.BASE.glob("*.safetensors"))
+    if not weights:
+        return Finding("base model", "missing", f"no weights in {paths.BASE}: install the package again")
+    total = sum(file.stat().st_size for file in weights)
+    return Finding("base model", size(total), os.path.relpath(paths.BASE, paths.ROOT))

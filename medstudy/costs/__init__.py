@@ -1,0 +1,1 @@
+"""Hours, memory and disk space of a study before it runs."""

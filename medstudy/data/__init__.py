@@ -1,0 +1,1 @@
+"""Examples: their records on disk, splits, and copies of images across splits."""

@@ -1,0 +1,243 @@
+"""Which images stand twice: in training and in evaluation, in two data sets, or repeated within a split.
+
+Images are compared by what they show. *exact*: the same decoded pixels, whatever file holds them. *near*: the same
+picture encoded anew, resized, brightened a little or seen in another of the 8 orientations (rotations and flips), as
+far as the low frequencies of its cosine transform (DCT) tell: 63 signs of them find it, 256 weighted ones confirm it.
+The signs alone would also find different patients in the same pose. *group*: not the same image, but the same `group`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from medstudy.data.example import SPLITS
+from medstudy.data.perceptual_hash import KEPT, fingerprints, orientations
+from medstudy.errors import DataError
+
+__all__ = ["check", "counts", "find", "fingerprints", "leaks", "overview", "repeats", "sentences"]
+
+DISTANCE, LIKENESS = 8, 0.95
+BLOCK = 128  # rows compared with all others at once
+CHUNK = 20_000  # pairs confirmed at once
+KINDS = ("exact", "near", "group")
+_WORDS = {"exact": "the same pixels", "near": "nearly", "group": "by their group only"}
+ABOUT = ("dataset", "split", "image", "group")
+NONE = "–"
+COLUMNS = ("kind", "distance", "likeness", *(f"{name}_{end}" for end in "ab" for name in ABOUT))
+
+
+class Allowed(Protocol):
+    """A leak that a study admits (`medstudy.params.Allowed`)."""
+
+    evaluated: str
+    trained: str | None
+    reason: str
+
+
+class Rule(Protocol):
+    """When images count as the same, and which leaks a study admits (`medstudy.params.Leakage`)."""
+
+    distance: int
+    likeness: float
+    allow: Sequence[Allowed]
+
+
+def find(table: pd.DataFrame, distance: int = DISTANCE, likeness: float = LIKENESS) -> pd.DataFrame:
+    """Pairs of images of one or several data sets that are the same, or of one group in two splits; see `COLUMNS`.
+
+    table: rows of `fingerprints`. Every image is paired with its nearest one in every other split of every data set,
+    and with an earlier one in its own split: so many copies of one image give few pairs. a is of the earlier split in
+    the order train, val, test. distance: at most so many of 63 signs differ; likeness: at least this cosine of the
+    coefficients, weighted by their frequency, so that what all images of a kind share counts little.
+    """
+    table = table.reset_index(drop=True)
+    links = pd.concat([_links(table, _classes(table, distance, likeness)), _group_links(table)], ignore_index=True)
+    same = _examples(table)
+    links = links[same[links["i"]] != same[links["j"]]]
+    within = links["cell_i"] == links["cell_j"]
+    links = links[~within | ((links["j"] < links["i"]) & (links["kind"] < 2))]
+    order = ["i", "cell_j", "kind", "distance", "likeness"]
+    links = links.sort_values(order, ascending=[True] * 4 + [False])
+    links = links.drop_duplicates(["i", "cell_j"])
+    rank = table["split"].map(SPLITS.index).to_numpy()
+    swap = (rank[links["i"]] > rank[links["j"]]) | ((rank[links["i"]] == rank[links["j"]]) & (links["i"] > links["j"]))
+    links["a"], links["b"] = links["i"].where(~swap, links["j"]), links["j"].where(~swap, links["i"])
+    links = links.sort_values(["a", "b"]).drop_duplicates(["a", "b"])
+    return _named(table, links)
+
+
+def leaks(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs across splits, of one data set or two: what one is trained or chosen on, the other is judged by."""
+    return pairs[pairs["split_a"] != pairs["split_b"]].reset_index(drop=True)
+
+
+def repeats(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs within a split, of one data set or two: an image that counts twice."""
+    return pairs[pairs["split_a"] == pairs["split_b"]].reset_index(drop=True)
+
+
+def counts(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """How many images of a split (`images` in all) stand in another, by kind, one row a pair of splits with any.
+
+    Columns: dataset, split, images, of_dataset, of_split, exact, near, group, share_pct (of all three).
+    """
+    keys = ["dataset_b", "split_b", "dataset_a", "split_a"]
+    once = pairs.drop_duplicates([*keys, "image_b", "kind"])
+    once = once.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index)).drop_duplicates([*keys, "image_b"])
+    made = once.groupby([*keys, "kind"]).size().unstack(fill_value=0).reindex(columns=KINDS, fill_value=0).reset_index()
+    made.columns.name = None
+    made = made.rename(columns={"dataset_b": "dataset", "split_b": "split", "dataset_a": "of_dataset",
+                                "split_a": "of_split"})
+    sizes = table.groupby(["dataset", "split"])["image_id"].nunique().rename("images").reset_index()
+    made = made.merge(sizes, on=["dataset", "split"], how="left")
+    made["share_pct"] = 100 * made[list(KINDS)].sum(axis=1) / made["images"]
+    return made[["dataset", "split", "images", "of_dataset", "of_split", *KINDS, "share_pct"]]
+
+
+def overview(table: pd.DataFrame, pairs: pd.DataFrame, allow: Iterable[Allowed] = ()) -> pd.DataFrame:
+    """`counts` of the leaks, and a row without any for every other val and test split.
+
+    repeats: images of the split that repeat another of it. allowed: the reason of that member of `allow`
+    (`params.Allowed`) which admits the leak; empty where none does.
+    """
+    made = counts(table, leaks(pairs))
+    reasons = {(one.evaluated, one.trained or one.evaluated): one.reason for one in allow}
+    ends = zip(made["dataset"], made["of_dataset"], strict=True)
+    made["allowed"] = pd.Series([reasons.get(pair, "") for pair in ends], index=made.index, dtype=object)
+    sizes = table.groupby(["dataset", "split"], sort=False)["image_id"].nunique().rename("images").reset_index()
+    clean = sizes[sizes["split"] != SPLITS[0]].merge(made[["dataset", "split"]], how="left", indicator=True)
+    clean = clean[clean.pop("_merge") == "left_only"]
+    nothing = {"of_dataset": NONE, "of_split": NONE, "share_pct": 0.0, "allowed": ""} | dict.fromkeys(KINDS, 0)
+    made = pd.concat([made, clean.assign(**nothing)], ignore_index=True)
+    again = repeats(pairs)
+    again = again[again["dataset_a"] == again["dataset_b"]].groupby(["dataset_b", "split_b"])["image_b"].nunique()
+    made["repeats"] = [int(again.get(cell, 0)) for cell in zip(made["dataset"], made["split"], strict=True)]
+    return made.sort_values(["dataset", "split", "of_dataset", "of_split"], ignore_index=True)
+
+
+def check(found: pd.DataFrame) -> None:
+    """Raise DataError that counts the leaks of `found` (an `overview`) that are not allowed; it names no image."""
+    wrong = _leaking(found).query("allowed == ''")
+    if wrong.empty:
+        return
+    lines = "\n".join(f"  {_counted(row)}" for row in wrong.itertuples())
+    first = wrong.iloc[0]
+    of = "" if first["of_dataset"] == first["dataset"] else f"trained: {first['of_dataset']}, "
+    raise DataError(
+        f"No image may stand in training and in evaluation, nor a group in two splits, but:\n{lines}\n"
+        "`python -m medstudy data check` on the study's params lists them. Set `split: group` where a data set splits "
+        "by question, leave the images out, or admit it in the params, "
+        f"and every figure, table and claim will say so: leakage: {{allow: [{{evaluated: {first['dataset']}, {of}"
+        "reason: ...}]}"
+    )
+
+
+def sentences(found: pd.DataFrame) -> dict[str, list[str]]:
+    """By evaluated data set, what a reader must know of each leak that was allowed."""
+    said: dict[str, list[str]] = {}
+    for row in _leaking(found).itertuples():
+        said.setdefault(row.dataset, []).append(f"Leak: {_counted(row)}. Allowed: {row.allowed.rstrip('.')}.")
+    return said
+
+
+def _leaking(found: pd.DataFrame) -> pd.DataFrame:
+    return found[found["of_dataset"] != NONE] if len(found) else found
+
+
+def _counted(row) -> str:
+    kinds = ", ".join(f"{getattr(row, kind)} {word}" for kind, word in _WORDS.items() if getattr(row, kind))
+    total = sum(getattr(row, kind) for kind in KINDS)
+    return (f"{total} of {row.images} {row.split} images of {row.dataset} stand in {row.of_split} of {row.of_dataset} "
+            f"({kinds})")
+
+
+def _classes(table: pd.DataFrame, distance: int, likeness: float) -> pd.DataFrame:
+    """Pairs of classes of identical images: x, y (y is x: the class itself), kind, distance, likeness."""
+    known = pd.factorize(table["exact"])[0]
+    first = pd.Series(known).drop_duplicates().index.to_numpy()  # one image a class; class k is the k-th of them
+    itself = pd.DataFrame({"x": known[first], "y": known[first], "kind": 0, "distance": 0, "likeness": 1.0})
+    has = table["near"].iloc[first].notna().to_numpy()
+    classes = np.flatnonzero(has)
+    if len(classes) < 2:
+        return itself
+    rows = table.iloc[first[classes]]
+    hashes = np.array(rows["near"].tolist(), np.uint64)  # [n, 8]
+    detail = np.stack([np.frombuffer(one, np.int8) for one in rows["detail"]]).astype(np.float32)
+    detail /= np.linalg.norm(detail, axis=1, keepdims=True)
+    parts = [itself]
+    for x, y, apart in _close(hashes, distance):
+        like = _likeness(detail, x, y)
+        kept = like >= likeness
+        parts.append(pd.DataFrame({"x": classes[x[kept]], "y": classes[y[kept]], "kind": 1,
+                                   "distance": apart[kept], "likeness": like[kept]}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _close(hashes: np.ndarray, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Blocks of x, y, bits apart, x < y: all pairs of which one, turned, is at most `distance` from the other.
+
+    Every pair is compared, in 4 s for 30,000 images on one core: there is no bucket that look-alikes could fill.
+    """
+    columns = np.ascontiguousarray(hashes.T)  # [8, n]
+    for start in range(0, len(hashes) - 1, BLOCK):
+        rows = columns[0, start : start + BLOCK, None]
+        apart = np.bitwise_count(rows ^ columns[0, None, start:])
+        for turned in columns[1:, None, start:]:
+            np.minimum(apart, np.bitwise_count(rows ^ turned), out=apart)
+        x, y = np.nonzero(apart <= distance)
+        later = y > x
+        x, y = x[later], y[later]
+        if len(x):
+            yield x + start, y + start, apart[x, y].astype(int)
+
+
+def _likeness(detail: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """[pairs] the greatest cosine of x with any orientation of y; detail [n, 256] of unit length."""
+    found = np.empty(len(x), np.float32)
+    for start in range(0, len(x), CHUNK):
+        part = slice(start, start + CHUNK)
+        left, right = detail[x[part]], detail[y[part]].reshape(-1, KEPT, KEPT)
+        found[part] = np.max([np.einsum("nk,nk->n", left, turned.reshape(len(left), -1))
+                              for turned in orientations(right)], axis=0)
+    return found
+
+
+def _links(table: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
+    """From every image i to the first image j of each split that holds its class, or one near it."""
+    members = pd.DataFrame({"i": table.index, "x": pd.factorize(table["exact"])[0], "cell_i": _cells(table)})
+    firsts = members.drop_duplicates(["x", "cell_i"]).rename(columns={"i": "j", "x": "y", "cell_i": "cell_j"})
+    other = classes[classes["x"] != classes["y"]].rename(columns={"x": "y", "y": "x"})
+    return members.merge(pd.concat([classes, other], ignore_index=True), on="x").merge(firsts, on="y")
+
+
+def _group_links(table: pd.DataFrame) -> pd.DataFrame:
+    """From every image to the first of its group in each other split of its data set."""
+    members = pd.DataFrame({"i": table.index, "cell_i": _cells(table), "dataset": table["dataset"],
+                            "group": table["group"]})
+    spread = members.groupby(["dataset", "group"])["cell_i"].transform("nunique") > 1
+    members = members[spread]
+    firsts = members.drop_duplicates(["dataset", "group", "cell_i"]).rename(columns={"i": "j", "cell_i": "cell_j"})
+    return members.merge(firsts, on=["dataset", "group"]).assign(kind=2, distance=np.nan, likeness=np.nan)
+
+
+def _named(table: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
+    parts = {"kind": np.array(KINDS)[links["kind"].astype(int)], "distance": links["distance"].to_numpy(float),
+             "likeness": links["likeness"].to_numpy(float)}
+    for end in "ab":
+        for name in ABOUT:
+            parts[f"{name}_{end}"] = table["image_id" if name == "image" else name].to_numpy()[links[end]]
+    return pd.DataFrame(parts, columns=list(COLUMNS))
+
+
+def _cells(table: pd.DataFrame) -> np.ndarray:
+    """The number of each row's split of its data set."""
+    return table.groupby(["dataset", "split"], sort=False).ngroup().to_numpy()
+
+
+def _examples(table: pd.DataFrame) -> np.ndarray:
+    """The number of each row's example: images that stand in one prompt are no leak."""
+    return table.groupby(["dataset", "split", "image_id"], sort=False).ngroup().to_numpy()

@@ -1,0 +1,1 @@
+"""Public benchmarks of related work, one short file each."""

@@ -1,0 +1,96 @@
+"""MediConfusion: pairs of radiographs that models confuse, the same question with opposite answers (arXiv 2409.15477).
+
+A folder as the repository AIF4S/MediConfusion makes it: dataset.csv, and images/, which its scripts/download.py fetches
+from the articles. A pair is a set: right when both answers are. Its confusion is the share of pairs given the same
+option for both images (`tables/sets.py`). An image stands in several pairs: images linked by pairs are one group.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Literal
+
+from medstudy.data import splits
+from medstudy.data.example import Example, Question
+from medstudy.data.readers import archives, grouping
+from medstudy.data.readers.dataset_card import Card
+from medstudy.data.readers.question_rules import lettered
+from medstudy.data.readers.source import Source
+
+VERSION = "1"
+CARD = Card(
+    url="https://github.com/AIF4S/MediConfusion",
+    license="MIT (questions); images of each article, see the card",
+    splits=("test",),
+    schema_from="AIF4S/MediConfusion: data/dataset.csv, utils/answering.py, scripts/download.py",
+    images={"test": 228},
+    questions={"test": 352},
+)
+COLUMNS = {
+    "id": "the pair's",
+    "im_1_local": "the first image's number",
+    "im_2_local": "the second image's number",
+    "question": "its text",
+    "option_A": "option A",
+    "option_B": "option B",
+    "im_1_correct": "the letter for the first image",
+    "im_2_correct": "the letter for the second image",
+}
+
+
+class Params(Source):
+    """See `Source`; path: the folder that holds dataset.csv and images/. A pair that `test` parts is no set."""
+
+    name: Literal["mediconfusion"] = "mediconfusion"
+
+
+@grouping.only_tested
+def load(params: Params, split: str) -> Iterator[Example]:
+    """One example an image, with its question of every pair."""
+    root = archives.root(params.path, "dataset.csv and images/")
+    rows = list(archives.table(root / "dataset.csv", COLUMNS))
+    groups = _linked([(row["im_1_local"], row["im_2_local"]) for row in rows])
+    asked = grouping.gathered(_sides(rows), lambda side: side["image"], lambda side: groups[side["image"]])
+    kept = list(splits.taken(asked, params, split))
+    there, images = {one.key for one in kept}, archives.Images(root, below=("images",))
+    for one in kept:
+        yield grouping.example(
+            CARD, dataset="mediconfusion", split=split, image_id=one.key, image=images(f"{one.key}.jpg"),
+            questions=tuple(_question(side, side["other"] in there) for _, side in one.rows), group=one.group,
+            family="radiology", modality="radiology", anatomy="unknown",
+        )
+
+
+def _linked(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Each image's group: the first image of all that pairs link it to."""
+    groups: dict[str, str] = {}
+    for one, other in pairs:
+        first, second = groups.setdefault(one, one), groups.setdefault(other, other)
+        groups |= {name: first for name, group in groups.items() if group == second}
+    return groups
+
+
+def _sides(rows: list[dict]) -> Iterator[dict]:
+    """Each pair twice, once an image: `image`, the `other` one, and `side`."""
+    for row in rows:
+        for side, other in (("1", "2"), ("2", "1")):
+            yield row | {"side": side, "image": row[f"im_{side}_local"], "other": row[f"im_{other}_local"]}
+
+
+def _question(side: dict, whole: bool) -> Question:
+    number, options = side["side"], {"A": side["option_A"].strip(), "B": side["option_B"].strip()}
+    tags = grouping.tags(category=_categories(side.get(f"category_{number}")))
+    return lettered(
+        f"{side['id']}-{number}", side["question"].strip(), options, side[f"im_{number}_correct"].strip(),
+        "confusing pair", set_id=side["id"] if whole else None, tags=tags,
+    )
+
+
+def _categories(text: str | None) -> list[str]:
+    """The names in "['Cerebral', 'Vascular']"; nothing in it is run."""
+    try:
+        found = ast.literal_eval(text or "[]")
+    except (ValueError, SyntaxError):
+        return [text]
+    return [str(name) for name in found] if isinstance(found, list) else [str(found)]

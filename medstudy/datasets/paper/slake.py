@@ -1,0 +1,96 @@
+"""SLAKE: radiology images with questions by physicians (https://arxiv.org/abs/2102.09542); the English ones.
+
+In two forms. "english" is `mdwiratathya/SLAKE-vqa-english`, as the paper's author evaluates it: image, question and
+answer. "original" is `BoKelvin/SLAKE`: a folder with its train.json, validation.json and test.json, and its imgs.zip
+unpacked; only there a question has tags. Closed means yes or no in both, as for the author: the original calls further
+answers CLOSED, which its tag answer_type keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import model_validator
+
+from medstudy.data import splits
+from medstudy.data.encoded_image import Picture
+from medstudy.data.example import Example
+from medstudy.data.readers import files, grouping, hub, vqa
+from medstudy.data.readers.dataset_card import Card
+from medstudy.data.readers.question_rules import answered, closed_or_open, tagged
+from medstudy.data.readers.source import Source
+from medstudy.errors import DataError
+
+VERSION = "1"
+CARD = Card(
+    url="https://huggingface.co/datasets/BoKelvin/SLAKE",
+    license="CC-BY-4.0",
+    splits=("train", "val", "test"),
+    schema_from="the public cards, and public code that reads both forms",
+    images={"train": 450, "val": 96, "test": 96},
+    questions={"train": 4919, "val": 1053, "test": 1061},
+    render=True,
+)
+COLUMNS = {"image": "the image", "question": "its text", "answer": "yes, no or words"}
+ORIGINAL = {
+    "img_name": "the image's path in imgs/", "question": "its text", "answer": "its answer", "q_lang": "en or zh",
+    "qid": "its number",
+}
+TAGS = ("answer_type", "base_type", "content_type", "modality", "location")
+SPLIT = {"train": "train", "val": "validation", "test": "test"}
+
+
+class Params(Source):
+    """See `Source`; the source has a validation split of its own, so `val_share` is not used.
+
+    form: "english" (a hub id, or a folder with its files) or "original" (a folder).
+    """
+
+    name: Literal["slake"] = "slake"
+    form: Literal["english", "original"] = "english"
+    path: str = "mdwiratathya/SLAKE-vqa-english"
+    revision: str | None = "8d18b4d5a4eae47101c1d9f57b99fc58df66f17e"
+
+    @model_validator(mode="after")
+    def _folder(self) -> Params:
+        if self.form == "original" and self.path == "mdwiratathya/SLAKE-vqa-english":
+            raise ValueError("form: original needs as `path` the folder with the files of BoKelvin/SLAKE")
+        return self
+
+
+def load(params: Params, split: str) -> Iterator[Example]:
+    """One example an image, with all of its questions in that split."""
+    if params.form == "original":
+        found = _original(params.root, split)
+    else:
+        rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
+        about = {"dataset": "slake", "family": "radiology", "modality": "radiology"}
+        found = vqa.examples(rows, f"SLAKE {SPLIT[split]}", split, CARD, **about)
+    return splits.taken(found, params, split)
+
+
+def _original(root: Path, split: str) -> Iterator[Example]:
+    """The English rows of a split file with an answer (one has none), by image."""
+    asked: dict[str, list[dict]] = {}
+    for row in files.rows(root / f"{SPLIT[split]}.json", ORIGINAL):
+        if row["q_lang"] == "en" and answered(row):
+            asked.setdefault(row["img_name"], []).append(row)
+    if not asked:
+        raise DataError(f"{root / SPLIT[split]}.json must hold English questions (q_lang en), but has none.")
+    for name, rows in asked.items():
+        yield _example(name, rows, root, split)
+
+
+def _example(name: str, rows: list[dict], root: Path, split: str) -> Example:
+    picture = Picture(files.below(root / "imgs", name).read_bytes(), name)
+    questions = [
+        closed_or_open(f"{row['qid']}", row["question"], row["answer"], "radiology", tags=tagged(row, TAGS))
+        for row in rows
+    ]
+    return grouping.example(
+        CARD, dataset="slake", split=split, image_id=name, image=picture, questions=tuple(questions),
+        group=picture.sha256[:16], family="radiology", modality=rows[0].get("modality") or "radiology",
+        anatomy=rows[0].get("location") or "unknown",
+    )

@@ -1,0 +1,1 @@
+"""Evaluation: a model at every rung of the inference ladder, predictions out."""

@@ -1,0 +1,1 @@
+"""Pre-training of the small model that ships with the package."""

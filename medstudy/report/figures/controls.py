@@ -1,0 +1,104 @@
+"""Baselines: the native model with its image, with another item's image, and with none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from medstudy.report import captions, selections, style
+from medstudy.report.study_data import StudyData
+from medstudy.statistics import summarise
+
+TITLE = "Blind and shuffled baselines"
+COLUMNS = ["dataset", "level", "task", "regime", "view", "chance", "estimate", "low", "high", "n_questions", "n_images",
+           "n_seeds"]
+VIEWS = {"native": ("its own image", style.BLUE, "o"), "shuffled": ("another item's image", style.ORANGE, "D"),
+         "blind": ("no image", style.BLACK, "x")}
+ALL = "all tasks"
+
+
+def build(study: StudyData) -> pd.DataFrame:
+    """One row a data set x level x task (or "all tasks") x view (native, shuffled, blind): `summarise`, mean chance.
+
+    Of the models that were asked the controls; empty without a blind or shuffled control.
+    """
+    rows = selections.tested(study.scores)
+    asked = rows.loc[rows["control"].isin(["blind", "shuffled"]), "regime"].unique()
+    view = rows["inference"].astype(object).where(rows["control"] == "none", rows["control"].astype(object))
+    chosen = rows.assign(view=view)[view.isin(list(VIEWS)) & rows["regime"].isin(asked)]
+    if chosen.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    chosen = chosen.assign(task=chosen["task"].astype(object))
+    both = pd.concat([chosen, chosen.assign(task=ALL)], ignore_index=True)
+    by = ["dataset", "level", "task", "regime", "view"]
+    chance = selections.texts(both.groupby(["dataset", "level", "task"], as_index=False,
+    observed=True)["chance"].mean())
+    return summarise(both, by, level=study.level).merge(chance, on=["dataset", "level", "task"])[COLUMNS]
+
+
+def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
+    """A column a data set; a row a task, fine above coarse; short grey bars are uniform guessing."""
+    names = selections.datasets(table)
+    lists = {name: _rows(table[table["dataset"] == name]) for name in names}
+    longest = max(map(len, lists.values()))
+    fig = fig or style.new_figure(
+        style.SINGLE * 1.3 if len(names) == 1 else style.DOUBLE, 0.95 + 0.18 * longest
+    )
+    axes = fig.subplots(1, len(names), squeeze=False)[0]
+    for index, (ax, name) in enumerate(zip(axes, names, strict=True)):
+        panel(table[table["dataset"] == name], ax, lists[name])
+        ax.set_ylim(longest - 0.5, -0.6)
+        style.letter(ax, index, name)
+        ax.set_xlabel("score, %")
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="", label=label)
+        for view, (label, colour, marker) in VIEWS.items()
+        if (table["view"] == view).any()
+    ]
+    guess = Line2D([], [], color=style.GREY, marker="|", linestyle="", markersize=8, label="uniform guessing")
+    fig.legend(handles=[*handles, guess], loc="outside upper center", ncols=4)
+    return fig
+
+
+def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
+    keys = set(table[["level", "task"]].itertuples(index=False, name=None))
+    return sorted(keys, key=lambda key: (list(style.LEVELS).index(key[0]), key[1] != ALL, key[1]))
+
+
+def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:
+    """One data set: a point and interval a task and view."""
+    for k, (view, (_, colour, marker)) in enumerate(VIEWS.items()):
+        part = table[table["view"] == view].set_index(["level", "task"]).reindex(rows)
+        error = [part["estimate"] - part["low"], part["high"] - part["estimate"]]
+        y = np.arange(len(rows)) + 0.2 * (k - 1)
+        ax.errorbar(part["estimate"], y, xerr=error, fmt=marker, color=colour, markersize=3.8, linewidth=0.9)
+    chance = table.drop_duplicates(["level", "task"]).set_index(["level", "task"])["chance"].reindex(rows)
+    ax.plot(chance, range(len(rows)), "|", color=style.GREY, markersize=10, markeredgewidth=1.2, zorder=1)
+    ax.set_yticks(range(len(rows)), [f"{task} ({level})" if task == ALL else task for level, task in rows])
+    for label, (_, task) in zip(ax.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if task == ALL else "normal")
+    ax.set_xlim(-0.02, 1.02)
+    ax.grid(axis="y", visible=False)
+    style.percent_axis(ax.xaxis)
+    return ax
+
+
+def caption(table: pd.DataFrame, study: StudyData) -> str:
+    """What is drawn, n, and how to read it."""
+    trained = captions.join([style.regime_label(r) for r in selections.regimes(table)])
+    rows = selections.tested(study.scores)
+    rows = rows[rows["control"].isin(["blind", "shuffled"])]
+    missing = [label for view, (label, *_) in VIEWS.items() if not (table["view"] == view).any()]
+    return (
+        "**Question.** Do the models look at the image, or answer from the question alone? **Method.** "
+        f"The models trained at {trained}, asked the same questions with the image, with another item's "
+        "image, and with none. "
+        + (f"Not run: {captions.join(missing)}. " if missing else "")
+        + f"**n.** {captions.count_words(rows)}. Bars are {captions.interval_words(study)}. **How to read it.** The "
+        "distance from 'no image' to 'its own image' is what seeing is worth; a task where they coincide says nothing "
+        "about resolution. Grey ticks are uniform guessing over the possible answers, 0 for open ones; 'no image' "
+        "may lie above them, where answers are not equally frequent or few answers occur: compare with it first."
+    )

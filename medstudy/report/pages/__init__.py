@@ -1,0 +1,1 @@
+"""HTML pages: the report, its index and the executed notebooks."""

@@ -1,0 +1,149 @@
+"""What figures, tables and claims of a study are made from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+from safetensors import safe_open
+
+from medstudy import claims, datasets
+from medstudy.data import arrow_store, leakage
+from medstudy.data.encoded_image import Picture
+from medstudy.params import Study
+from medstudy.report.selections import regimes
+from medstudy.runs import inputs, plan, record
+from medstudy.runs.inputs import by_stage, complete
+from medstudy.utils import redact
+
+SCORES = (  # the columns of scores.parquet that claims, figures, tables and pages use
+    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id",
+    "task", "kind", "set_id", "tags", "modality", "anatomy", "answer", "localizations", "detail_px", "height",
+    "width", "shown_height", "shown_width", "visual_tokens", "decoding", "scale", "interpolation", "raw_text",
+    "render", "study", "model", "model_revision", "regime", "seed", "score", "author", "strict", "recall", "f1",
+    "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line", "strict_localization_f1", "likelihood",
+    "answer_read", "answer_letter", "chance", "level",
+)
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Everything that the report of a study uses. Every table may be empty; what it would show is listed as not run.
+
+    scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones.
+    training: training.parquet. examples: one row a question. claims: claims.csv. leaks: `leakage.overview`.
+    images: (dataset, image_id) -> original image, only those that may be rendered.
+    study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
+    the bootstrap), level (of intervals), seed, model, parameters (their number), training (its settings), not_run
+    (texts), data_versions, versions.
+    """
+
+    scores: pd.DataFrame
+    training: pd.DataFrame = field(default_factory=pd.DataFrame)
+    examples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    claims: pd.DataFrame = field(default_factory=pd.DataFrame)
+    images: Mapping[str, Image.Image | Picture] = field(default_factory=dict)
+    study: Mapping[str, Any] = field(default_factory=dict)
+    leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
+    author: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def leak_words(self) -> str:
+        """The warning of every caption about images in both training and evaluation; empty if there are none."""
+        sentences = leakage.sentences(self.leaks)
+        return " ".join(line for lines in sentences.values() for line in lines)
+
+    @property
+    def resamples(self) -> int:
+        """Number of bootstrap resamples of the intervals that are bootstrapped."""
+        return int(self.study.get("resamples", 2000))
+
+    @property
+    def level(self) -> float:
+        """Confidence level of every interval."""
+        return float(self.study.get("level", 0.95))
+
+    @property
+    def low(self) -> str | None:
+        """The low-resolution regime that native is compared with; by default the lowest fixed regime."""
+        fixed = [r for r in regimes(self.scores) if r.startswith("fixed-")]
+        return self.study.get("low") or (fixed[0] if fixed else None)
+
+
+def study_data(study: Study, claimed: bool = True) -> StudyData:
+    """Everything that figures and tables use. Raises RunError naming a job that is not complete.
+
+    claimed: include the claims, which figures do not need.
+    """
+    stages = by_stage(study)
+    images = {
+        (example.dataset, example.image_id): example.image
+        for job in complete(stages["data"])
+        for example in arrow_store.read(job.dir, "test")
+        if example.render
+    }
+    return StudyData(
+        scores=inputs.gather(complete(stages["scores"]), "scores.parquet", SCORES),
+        author=inputs.gather(complete(stages["scores"]), "author.parquet", SCORES),
+        training=inputs.gather(complete(stages["train"]), "training.parquet"),
+        examples=inputs.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
+        claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
+        leaks=leaks(stages),
+        images=images,
+        study=_facts(study, stages["train"][0]),
+    )
+
+
+def _facts(study: Study, trained: plan.Job) -> dict:
+    """Facts of the study for captions and pages."""
+    return {
+        "name": study.title,
+        "command": f"python -m medstudy run params/{study.study}.yaml",
+        "low": study.low,
+        "resamples": study.intervals.resamples,
+        "level": study.intervals.confidence,
+        "seed": study.intervals.seed,
+        "parameters": _size(study, trained.dir / "checkpoint"),
+        "training": study.training.model_dump(),
+        "data_versions": {datasets.label(item): f"version {datasets.version(item)}" for item in study.datasets},
+        "versions": record.versions(),
+    } | ({} if study.model.id == "base" else {"model": redact.last(study.model.id)})
+
+
+def _size(study: Study, folder: Path) -> int:
+    """The model's number of parameters; a checkpoint of adapters does not hold all of them."""
+    if study.training.lora:
+        from medstudy import models  # loads torch and transformers, which only a study with adapters needs here
+
+        return sum(weight.numel() for weight in models.sketch(study.model).model.parameters())
+    return sum(parameters(file) for file in folder.glob("*.safetensors"))
+
+
+def parameters(file: Path) -> int:
+    """The number of parameters in a safetensors file, from its header."""
+    with safe_open(file, framework="np") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+
+
+def claims_file(study: Study) -> Path:
+    """claims.csv of the study's claims job."""
+    return complete(by_stage(study)["claims"])[0].dir / "claims.csv"
+
+
+def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+    """The claims for each data set of the study, from scores and training logs."""
+    stages = by_stage(study)
+    training = inputs.gather(complete(stages["train"]), "training.parquet")
+    names = {"low": study.low, "level": study.intervals.confidence, "seed": study.intervals.seed}
+    notes = {name: " ".join(lines) for name, lines in leakage.sentences(leaks(stages)).items()}
+    return claims.by_data_set(scores, training, tuple(map(datasets.label, study.datasets)), notes, **names)
+
+
+def leaks(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:
+    """`leakage.overview` of the study."""
+    return inputs.gather(complete(stages["leakage"]), "leaks.parquet")

@@ -1,0 +1,48 @@
+"""Native against low resolution by tag, modality and anatomy: means, paired differences and Holm's p."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from medstudy.report import captions, selections, style
+from medstudy.report.study_data import StudyData
+from medstudy.report.tables import columns
+from medstudy.statistics import tags
+
+TITLE = "Results by tag, modality and anatomy"
+ENDS = ("", "_low", "_high")
+NAMES = {"native": "native_pct", "lower": "fixed_pct", "estimate": "difference_points"}
+
+
+def applies(study: StudyData) -> bool:
+    """Whether both were run: then questions may have been labelled."""
+    return not build(study).empty
+
+
+def build(study: StudyData) -> pd.DataFrame:
+    """One row a data set x level x label x category: `tags.compare` of native and low regime, in % and points."""
+    cells = (selections.cell(study.scores, one, one) for one in ("native", study.low or ""))
+    table = tags.compare(*cells, level=study.level)
+    if table.empty:
+        return table
+    ends = {"estimate_low": table["low"], "estimate_high": table["high"]}
+    table = columns.by_dataset(table.assign(**ends).drop(columns=["low", "high"]))
+    scaled = {f"{new}{end}": 100 * table[f"{old}{end}"] for old, new in NAMES.items() for end in ENDS}
+    counts = {new: table[old] for old, new in columns.COUNTS.items()}
+    keys = table[["dataset", *tags.BY]]
+    return keys.assign(**scaled, p=table["p"], p_holm=table["p_holm"], tests=table["family_size"], **counts)
+
+
+def caption(table: pd.DataFrame, study: StudyData) -> str:
+    """What the columns are."""
+    low = style.regime_label(study.low or "none")
+    tests = captions.join([f"{n} ({name})" for name, n in table.groupby("dataset",
+    sort=False)["tests"].first().items()])
+    return (
+        "Questions grouped by the value of each of their tags, and by modality, anatomy and family of the image. A "
+        "label with one value, or one that groups the questions of a data set as an earlier one does, is left out. "
+        f"native_pct: the model trained and run at native resolution; fixed_pct: at {low}; difference_points: native "
+        f"minus {low}, paired question by question. Brackets: {captions.interval_words(study)}, and of the "
+        f"paired difference. p_holm: Holm's correction over all categories of a data set, tests: {tests}. A question "
+        "with several labels counts in each, so that rows are not independent; images counts independent groups."
+    )

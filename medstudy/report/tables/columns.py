@@ -1,0 +1,35 @@
+"""Columns that tables share: estimates with intervals in per cent or points, named with their unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from medstudy.report import selections
+from medstudy.statistics.intervals import Estimate
+
+COUNTS = {"n_questions": "questions", "n_images": "images", "n_seeds": "seeds"}
+
+
+def percent(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """estimate, low, high (in [0, 1]) as `name`, `name`_low, `name`_high in per cent or points; counts renamed."""
+    ends = {"estimate": name, "low": f"{name}_low", "high": f"{name}_high"}
+    scaled = table.assign(**{column: 100 * table[column] for column in ends})
+    return scaled.rename(columns=ends | COUNTS)
+
+
+def triple(estimate: Estimate, name: str) -> dict[str, float]:
+    """The same for one Interval, Difference or RelativeChange, as entries of a row."""
+    return {name: 100 * estimate.estimate, f"{name}_low": 100 * estimate.low, f"{name}_high": 100 * estimate.high}
+
+
+def frame(rows: list[Mapping]) -> pd.DataFrame:
+    """Rows as a table; without rows it has no columns either."""
+    return pd.DataFrame(rows)
+
+
+def by_dataset(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows sorted by data set, in the order of every figure, otherwise in their own order."""
+    order = {name: i for i, name in enumerate(selections.datasets(table))}
+    return table.sort_values("dataset", key=lambda column: column.map(order), kind="stable", ignore_index=True)

@@ -1,0 +1,28 @@
+"""A training policy in plain words, for model cards and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medstudy.resolution.policies import Add, Curriculum, Fixed, Mixed, Native, Single, Training
+
+
+def words(policy: Training | Single) -> str:
+    """A training policy in plain words."""
+    by = ", rounded as the model's own processor does" if getattr(policy, "rounding", "") == "processor" else ""
+    if isinstance(policy, Native):
+        return f"native resolution (sides rounded to whole visual tokens, at most {policy.max_pixels:,} pixels){by}"
+    if isinstance(policy, Fixed):
+        how = {"budget": "aspect kept", "square": "stretched to a square", "pad": "aspect kept, on a square canvas"}
+        return f"at most {policy.side} × {policy.side} pixels ({how[policy.mode]}){by}"
+    if isinstance(policy, Mixed):
+        return f"one of these, drawn for every sample: {_listed(policy.choices)}"
+    if isinstance(policy, Add):
+        return f"{words(policy.native)}, and every image again at {_listed(policy.variants)}"
+    if isinstance(policy, Curriculum):
+        return f"these in turn, each for an equal part of the training: {_listed(policy.stages)}"
+    return policy.label
+
+
+def _listed(policies: Sequence[Single]) -> str:
+    return "; ".join(map(words, policies))

@@ -1,0 +1,164 @@
+"""A study's params -> the jobs that make it. A job's folder is named by the hash of all that its result depends on.
+
+data ─► leakage ─┐                                   ┌► one job a figure ─┐
+         base ───┴► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
+
+The hash covers the job's parameters, the hashes of the jobs it needs, and the code of its notebook and of the library
+files that it uses: editing a figure draws that figure again, and the report that shows it. Comments and docstrings do
+not count, nor what JupyterLab saves: outputs, Markdown, values of parameters. The checks of leakage and of the base
+model only have to succeed before a model is trained: allowing a leak retrains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medstudy import datasets, paths
+from medstudy.errors import ParamsError, RunError
+from medstudy.params import Study
+from medstudy.runs import stages
+from medstudy.runs.identity import hash_of, stage_code, weights_of
+from medstudy.runs.stages import NOTEBOOK
+from medstudy.utils import dependencies, redact
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to run: `python -m medstudy notebook NOTEBOOK --out DIR -p study … -p run NAME`."""
+
+    stage: str
+    name: str
+    dir: Path
+    needs: tuple[str, ...]
+    notebook: str
+    parameters: dict
+    identity: str
+    upstream: tuple[Job, ...] = field(default=(), repr=False, compare=False)  # the jobs that `needs` names
+
+    @property
+    def record(self) -> Path:
+        return self.dir / paths.RECORD
+
+    @property
+    def done(self) -> bool:
+        return self.record.is_file()
+
+    @property
+    def processes(self) -> int:
+        """Of the job, one a core or card."""
+        return self.parameters["training"]["processes"] if self.stage == "train" else 1
+
+    @property
+    def cards(self) -> int:
+        """GPUs that it wants, where there are any."""
+        return self.processes if self.stage in ("train", "evaluate") else 0
+
+    def inputs(self, stage: str) -> list[Job]:
+        """The complete jobs of one stage whose results this job reads. Raises RunError if one is not complete."""
+        jobs = [job for job in self.upstream if job.stage == stage]
+        for job in jobs:
+            if not job.done:
+                raise RunError(
+                    f"{self.name} needs {job.name}, which is not complete: {job.record} is missing. "
+                    f"Run the study first, or that job alone."
+                )
+        return jobs
+
+    def folders(self, stage: str) -> list[Path]:
+        """The folders of `inputs`."""
+        return [job.dir for job in self.inputs(stage)]
+
+
+def plan(study: Study) -> list[Job]:
+    """Every job of the study, each after the ones that it needs; those of several models one after the other."""
+    jobs: dict[str, Job] = {}
+    for one in study.each():
+        _plan(one, jobs)
+    return list(jobs.values())
+
+
+def _plan(study: Study, jobs: dict[str, Job]) -> None:
+    """Add the jobs of one model's study."""
+
+    def add(
+        stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), own: Iterable[str] = (), **parameters
+    ) -> str:
+        """after: jobs that must succeed before, but have no say in what this one makes. own: files of this job."""
+        needs = tuple(needs)
+        label = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
+        name = "-".join(filter(None, (stage, label, rest)))
+        known = [[need, jobs[need].identity] for need in needs]  # in order: the claims' names follow it
+        identity = hash_of({"stage": stage, "needs": known, "code": stage_code(stage, *own)} | parameters)
+        folder, names = study.runs / f"{name}-{identity[:12]}", (*needs, *after)
+        upstream = tuple(jobs[other] for other in names)
+        jobs[name] = Job(stage, name, folder, names, NOTEBOOK[stage], parameters, identity, upstream)
+        return name
+
+    data = [
+        add("data", datasets.label(one), (), data=redact.tree(one.model_dump(mode="json"), redact.FIELDS),
+            version=datasets.version(one), own=datasets.sources(one))
+        for one in study.datasets
+    ]
+    leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
+    model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
+    family = dependencies.family(study.model.family)
+    common = {"model": model, "weights": weights_of(study), "interpolation": study.interpolation, "own": (family,)}
+    checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
+    evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
+    for regime in study.regimes:
+        for seed in study.seeds:
+            train = add(
+                "train",
+                f"{regime.label}-s{seed}",
+                data,
+                after=checked,
+                label=regime.label,
+                regime=regime.model_dump(),
+                seed=seed,
+                training=study.training.model_dump(exclude={"checkpoint_seconds"}),
+                **common,
+            )
+            evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
+    scores = add("scores", "", evaluations)
+    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
+    shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
+    figures = [
+        add("figure", name, [*data, leaks, scores], study=shown, element=name,
+            own=(f"report/figures/{stages.module(name)}.py",))
+        for name in stages.FIGURES
+    ]
+    tables = add("tables", "", [*data, leaks, scores, claims], study=shown)
+    add("report", "", [*data, leaks, scores, *figures, tables, claims], study=shown)
+
+
+def find(study: Study, name: str) -> tuple[Study, Job]:
+    """One job by name, and the study of its model. Raises ParamsError with the names that there are."""
+    for one in study.each():
+        for item in plan(one):
+            if item.name == name:
+                return one, item
+    raise ParamsError(f"A run of {study.study} is one of {', '.join(item.name for item in plan(study))}; got {name!r}.")
+
+
+def job(study: Study, name: str) -> Job:
+    """One job by name; see `find`."""
+    return find(study, name)[1]
+
+
+def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, seed: int, after: Iterable[str] = ()):
+    views = study.controls.views if regime == study.controls.of else ()
+    return add(
+        "evaluate",
+        f"{regime}-s{seed}",
+        needs,
+        after,
+        regime=regime,
+        seed=seed,
+        study=study.study,
+        inference=[rung.model_dump() for rung in study.inference],
+        controls=[view.model_dump() for view in views],
+        evaluation=study.evaluation.model_dump(),
+        **common,
+    )

@@ -1,0 +1,40 @@
+"""Stages of a study and the figures in reading order."""
+
+from __future__ import annotations
+
+_ORDER = (
+    "native_sizes",
+    "what_models_see",
+    "native_vs_fixed",
+    "mismatch_heatmap",
+    "mismatch_by_task",
+    "resolution_curves",
+    "training_cost",
+    "acuity",
+    "acuity_thresholds",
+    "information_loss",
+    "size_strata",
+    "learning_curves",
+    "controls",
+    "by_tag",
+)
+FIGURES = tuple(f"{number:02d}_{module}" for number, module in enumerate(_ORDER, start=1))
+
+
+def module(figure: str) -> str:
+    """The module of a figure by its numbered name."""
+    return figure.partition("_")[2]
+
+
+NOTEBOOK = {
+    "data": "01_data",
+    "leakage": "01_leakage",
+    "base": "01_model",
+    "train": "02_train",
+    "evaluate": "03_evaluate",
+    "scores": "04_scores",
+    "claims": "05_claims",
+    "figure": "06_figure",
+    "tables": "07_tables",
+    "report": "08_report",
+}

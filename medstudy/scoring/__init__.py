@@ -1,0 +1,1 @@
+"""Predictions in, scores out. No model is needed from here on."""

@@ -1,0 +1,236 @@
+"""Scores of predictions: standard metrics, and those of the paper's first author, bug for bug.
+
+`score` turns predictions into scores, one row a question. Every metric is in [0, 1], and NaN only where it does not
+apply. A blank prediction scores 0. The metrics of one answer are pure functions in `medstudy.scoring.metrics`.
+
+The column that figures and claims average, `score`, holds the standard metric of each kind of question. The author's
+metrics do not qualify: a reference may score 0 on itself ("A" for an open question; HEK293T where HEK293 is known too),
+and the answer "ER-" scores 1 where "ER+" is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from medstudy.data import choices, standard_scores
+from medstudy.data.example import GREEDY
+from medstudy.errors import DataError
+from medstudy.scoring import metrics
+
+METRICS = ("score", "author", "strict", "precision", "recall", "f1", "strict_precision", "strict_recall",
+           "strict_f1", "exact", "llava_med", "cell_line_hit", "localization_recall", "strict_cell_line",
+           "strict_localization_f1", "likelihood")
+READ = ("answer_read", "answer_letter")  # choices only: how many options the answer names, and the letter of the one
+NEEDED = ("dataset", "image_id", "question_id", "kind", "answer", "raw_text", "detail_px")
+LEFT_OUT = ("prompt", "options", *READ)
+
+
+def score(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Every row of predictions with its metrics, `READ`, `chance` (of guessing right) and `level` (see `levels`).
+
+    `score` equals `strict`; `author` is the author's metric. Known cell lines, localizations and classes are those of
+    the references of the same data set. `likelihood` is set for choices with `option_log_likelihoods`.
+    """
+    _check(predictions)
+    out = predictions.drop(columns=[c for c in LEFT_OUT if c in predictions]).reset_index(drop=True)
+    source = predictions.reset_index(drop=True)
+    source = source.assign(raw_text=_texts(source["raw_text"]), answer=_texts(source["answer"]))
+    parts = [_SCORERS[kind](rows) for kind, rows in source.groupby("kind", sort=False)]
+    columns = pd.concat(parts) if parts else pd.DataFrame(columns=["strict"], dtype=float)
+    columns = columns.assign(score=columns["strict"]).reindex(index=out.index, columns=[*METRICS, "chance", *READ])
+    columns = columns.astype({name: object for name in READ}).where(lambda table: table.notna(), None)
+    return pd.concat([out, columns.astype({name: float for name in [*METRICS, "chance"]})], axis=1).assign(
+        level=levels(out)
+    )
+
+
+def greedy(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of predictions or scores with greedy answers, which figures and claims use; without `decoding`, all."""
+    return rows[_decoding(rows) == GREEDY]
+
+
+def sampled(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows sampled at a temperature, as the author's are; only the table of author scores uses them."""
+    return rows[_decoding(rows) != GREEDY]
+
+
+def _decoding(rows: pd.DataFrame) -> pd.Series:
+    return rows["decoding"].fillna(GREEDY) if "decoding" in rows else pd.Series(GREEDY, rows.index)
+
+
+def levels(rows: pd.DataFrame) -> np.ndarray:
+    """The level of each question, by what is known of the size of its deciding detail.
+
+    fine: the size is known. coarse: it is not, but known for others of the data set, so the question is a control.
+    unknown: it is not known for any question of the data set, as in all public data sets.
+    """
+    known = rows["detail_px"].notna()
+    has_fine = known.groupby(rows["dataset"], observed=True).transform("any")
+    return np.select([known, has_fine], ["fine", "coarse"], "unknown")
+
+
+def _check(predictions: pd.DataFrame) -> None:
+    missing = [c for c in NEEDED if c not in predictions]
+    if missing:
+        raise DataError(f"Predictions need the columns {', '.join(NEEDED)}, but lack {', '.join(missing)}.")
+    unknown = set(predictions["kind"]) - set(_SCORERS)
+    if unknown:
+        raise DataError(f"A question's kind is one of {', '.join(_SCORERS)}, got {sorted(map(str, unknown))}.")
+    blank = _texts(predictions["answer"]).str.strip() == ""
+    if blank.any():
+        first = predictions.loc[blank.idxmax()]
+        raise DataError(
+            f"Every question needs a reference answer, but {int(blank.sum())} have none, the first is "
+            f"{first['question_id']} of {first['image_id']} in {first['dataset']}. Leave them out."
+        )
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """A column as texts, missing values as ""."""
+    return column.astype(object).where(column.notna(), "").astype(str)
+
+
+def _map(function: Callable, *columns: Sequence | pd.Series) -> np.ndarray:
+    """`function` of every row of the columns, computed once for each distinct row, because answers repeat."""
+    rows = list(zip(*columns, strict=True))
+    table = {row: function(*row) for row in set(rows)}
+    return np.array([table[row] for row in rows], dtype=float)
+
+
+def _closed(rows: pd.DataFrame) -> pd.DataFrame:
+    answers = rows["answer"].map(standard_scores.yes_or_no)
+    author = _map(metrics.author_closed, rows["raw_text"], answers)
+    strict = _map(standard_scores.strict_closed, rows["raw_text"], answers)
+    llava_med = _map(metrics.llava_med_closed, rows["raw_text"], answers)
+    return _frame(rows, author=author, strict=strict, llava_med=llava_med, chance=0.5)
+
+
+def _open(rows: pd.DataFrame) -> pd.DataFrame:
+    pair = rows["raw_text"], rows["answer"]
+    author = _map(metrics.author_words, *pair)
+    strict = _map(lambda text, true: (*standard_scores.multiset_words(text, true),
+                                      standard_scores.exact_match(text, true)), *pair)
+    return _frame(rows, author=author[:, 1], strict=strict[:, 1], precision=author[:, 0],
+                  recall=author[:, 1], f1=author[:, 2], strict_precision=strict[:, 0],
+                  strict_recall=strict[:, 1], strict_f1=strict[:, 2], exact=strict[:, 3],
+                  llava_med=_map(metrics.llava_med_exact_match, *pair), chance=0.0)
+
+
+def _choice(rows: pd.DataFrame) -> pd.DataFrame:
+    texts, answers = rows["raw_text"], rows["answer"]
+    options = rows["options"].map(tuple) if "options" in rows else pd.Series([()] * len(rows), rows.index)
+    # read each distinct answer once
+    table = {pair: choices.read(*pair) for pair in set(zip(texts, options, strict=True))}
+    read = [table[pair] for pair in zip(texts, options, strict=True)]
+    letters = pd.Series([reading.letter for reading in read], rows.index, dtype=object)
+    scored = rows.get("option_log_likelihoods", pd.Series(None, rows.index)).map(_scored)
+    counts = options.map(len)
+    return _frame(rows, author=_map(metrics.author_choice, texts, answers), strict=letters == answers,
+                  likelihood=_map(metrics.likelihood, scored, answers), chance=1 / counts.where(counts > 0)).assign(
+        answer_read=[reading.how for reading in read], answer_letter=letters
+    )
+
+
+def _scored(value: object) -> tuple[float, ...]:
+    """The log-likelihoods of a question's options; empty if options were not scored."""
+    return tuple(map(float, value)) if np.ndim(value) else ()
+
+
+def _class(rows: pd.DataFrame) -> pd.DataFrame:
+    parts = []
+    for _, same in rows.groupby(["dataset", "question_id"], sort=False):
+        classes = tuple(sorted(same["answer"].unique()))
+        author = _map(metrics.author_class, same["raw_text"], same["answer"])
+        strict = _map(lambda text, answer, known=classes: standard_scores.strict_class(text, answer, known),
+                      same["raw_text"], same["answer"])
+        exact = _map(standard_scores.exact_match, same["raw_text"], same["answer"])
+        parts.append(_frame(same, author=author, strict=strict, exact=exact,
+                            chance=1 / len(classes)))
+    return pd.concat(parts)
+
+
+def _description(rows: pd.DataFrame) -> pd.DataFrame:
+    places = rows["localizations"].map(lambda names: tuple(names) if np.ndim(names) else ())
+    lines = rows["cell_line"].astype(object).where(rows["cell_line"].notna(), None)
+    if (lines.isna() & (places.map(len) == 0)).any():
+        raise DataError("The reference of a description needs a cell line or localizations, but a row has neither.")
+    parts = []
+    for _, same in rows.groupby("dataset", sort=False):
+        known_lines = tuple(sorted(lines[same.index].dropna().unique()))
+        known_places = tuple(sorted({name for names in places[same.index] for name in names}))
+        four = _map(lambda text, line, names, ks=known_lines, ps=known_places:
+                    metrics.description(text, line, names, ks, ps),
+                    same["raw_text"], lines[same.index], places[same.index])
+        author, strict = _row_mean(four[:, :2]), _row_mean(four[:, 2:])
+        parts.append(_frame(same, author=author, strict=strict, cell_line_hit=four[:, 0],
+                            localization_recall=four[:, 1], strict_cell_line=four[:, 2],
+                            strict_localization_f1=four[:, 3], chance=0.0))
+    return pd.concat(parts)
+
+
+def _row_mean(columns: np.ndarray) -> np.ndarray:
+    """The mean of each row without NaN; `_description` rejects rows with NaN alone."""
+    return np.nanmean(columns, axis=1)
+
+
+def _frame(rows: pd.DataFrame, **columns: object) -> pd.DataFrame:
+    """A table with the index of `rows`, its columns as floats; a single number fills its column."""
+    return pd.DataFrame({name: np.asarray(values, dtype=float) if np.ndim(values) else values
+                         for name, values in columns.items()}, index=rows.index)
+
+
+_SCORERS = {"closed": _closed, "open": _open, "choice": _choice, "class": _class, "description": _description}
+
+
+# Scores of several rows together
+
+def macro_localization_recall(rows: pd.DataFrame) -> float:
+    """The author's recall: for each localization the fraction of its true rows that name it, averaged.
+
+    rows: descriptions among predictions or scores (raw_text, localizations). A text names a localization if it
+    contains it, case-insensitively, also inside a word. NaN if no row has a localization.
+    """
+    named = localizations_named(rows)
+    return float(named["named"].groupby(named["localizations"]).mean().mean()) if len(named) else float("nan")
+
+
+def localizations_named(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each true localization of each row, with `named`: 1 if the text contains it, else 0."""
+    exploded = rows.explode("localizations").dropna(subset=["localizations"])
+    named = _map(metrics.names, _texts(exploded["raw_text"]), exploded["localizations"])
+    return exploded.assign(named=named)
+
+
+RUN = ("study", "dataset", "split", "model", "regime", "seed", "inference", "control")
+
+
+def set_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of sets of questions that count only as a whole, one row a set and run; empty if no question is in a set.
+
+    As in MediConfusion and ProbMed, whose sets make guessing unprofitable. Columns: those of `RUN` that exist; set_id,
+    also as image_id and question_id, so that intervals count sets; the group of the set's first image; `questions`;
+    `score`, 1 if every answer is right by the strict metric; `chance`, of that by guessing; `accuracy`, the mean of the
+    strict scores; `confused`, for choices with different references: 1 if all answers name the same option. As in
+    MediConfusion's code, a pair with an answer that names no option is wrong, and not part of confusion.
+    """
+    if "set_id" not in scores or scores["set_id"].isna().all():
+        return pd.DataFrame(columns=[*RUN, "set_id", "score", "confused"])
+    rows = scores[scores["set_id"].notna()]
+    letters = rows["answer_letter"]
+    rows = rows.assign(lettered=letters.notna() & rows["kind"].eq("choice"), letter=letters)
+    run = [name for name in RUN if name in rows]
+    sets = rows.groupby([*run, "set_id"], sort=False, observed=True, dropna=False).agg(
+        group=("group", "first"), questions=("strict", "size"), score=("strict", "min"), accuracy=("strict", "mean"),
+        chance=("chance", "prod"), answers=("answer", "nunique"), letters=("letter", "nunique"),
+        lettered=("lettered", "all"),
+    ).reset_index()
+    # confusion applies to sets of choices that all name an option and whose references all differ
+    comparable = sets["lettered"] & (sets["answers"] == sets["questions"]) & (sets["questions"] > 1)
+    sets["confused"] = (sets["letters"] == 1).astype(float).where(comparable)
+    sets["score"] = (sets["score"] >= 1).astype(float)
+    names = sets["set_id"].astype(str)
+    return sets.drop(columns=["answers", "letters", "lettered"]).assign(image_id=names, question_id=names)
+

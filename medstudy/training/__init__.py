@@ -1,0 +1,1 @@
+"""Training: rows in, checkpoint out; one process or several, with exact resume."""

@@ -1,0 +1,1 @@
+"""Tools that know nothing of studies: progress bars, YAML, parquet, keyed random numbers, the code hash."""

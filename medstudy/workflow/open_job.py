@@ -1,0 +1,101 @@
+"""The first line of a notebook: `study, job = open_job(globals())`.
+
+It checks the parameters cell, loads the study, finds the job, makes what the job needs where a person opened the
+notebook, and prints a header. What follows gets `study` (the settings of one model's study) and `job` (its name,
+parameters, folder and inputs) and plans nothing again. The cell that makes the run takes its lock and writes its
+record: `with recorded(study, job) as new:`.
+
+`overrides` changes settings of the study by hand: `name: value` pairs in YAML, nested settings by dotted names, members
+of a list by their position. The changed study is written to runs/overrides/ as a params file of its own, under a name
+of its own, so its runs and figures stand beside those of the study and not in their place.
+
+    training.learning_rate: 0.001
+    datasets.0.train: 16
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from medstudy import params, paths
+from medstudy.errors import ParamsError
+from medstudy.params import Study
+from medstudy.runs.plan import Job
+from medstudy.utils import yaml_files
+from medstudy.workflow import by_hand, notebooks
+
+GIVEN = "_given"  # in a notebook: the study that `open_job` put in the place of the parameter `study`, and that text
+NAME_LENGTH = 50  # characters of a study's name that the name of a changed study keeps
+EXAMPLE = "`training.learning_rate: 0.001`"
+
+
+def open_job(namespace: dict[str, Any]) -> tuple[Study, Job]:
+    """The study and the job that a notebook's parameters `study`, `run` and `overrides` name.
+
+    The cell may run again: parameters that are still as an earlier call left them count as they were given.
+    Raises ParamsError for a wrong parameter, RunError that explains each job that the run needs and that failed.
+    """
+    values = namespace | _given(namespace)
+    notebooks.check(values)
+    file = overridden(values["study"], values.get("overrides", ""))
+    study, job = by_hand.job(file, values["run"])
+    namespace[GIVEN] = {"study": values["study"], "object": study}
+    namespace["study"] = study
+    print(f"{job.name} of the study {study.title}: {job.dir.name}")
+    return study, job
+
+
+def overridden(file: str, overrides: str) -> str:
+    """The params file of a study with some settings changed; the study's own file where nothing is changed.
+
+    Raises ParamsError for a setting that there is none of, with the nearest valid name.
+    """
+    changes = yaml_files.loads(overrides, "overrides")
+    if changes is None:
+        return file
+    if not isinstance(changes, dict):
+        raise ParamsError(f"overrides must hold `name: value` pairs such as {EXAMPLE}, got {overrides!r}.")
+    source = paths.resolve(file)
+    content = params.read(file)
+    for name, value in changes.items():
+        _change(content, name, value)
+    if "study" not in changes:
+        digest = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()
+        content["study"] = f"{str(content.get('study', ''))[:NAME_LENGTH]}-{digest[:8]}"
+    study = params.parse(content, f"{source.name} with overrides", source.resolve().parent)
+    target = study.runs / "overrides" / f"{study.study}.yaml"
+    with paths.atomic(target) as temporary:
+        temporary.write_text(yaml_files.dump(study.model_dump(mode="json", exclude_unset=True)), encoding="utf-8")
+    return str(target)
+
+
+def _change(content: Any, name: str, value: Any) -> None:
+    """Set one setting, given by its dotted name, in the content of a params file."""
+    *parents, last = name.split(".")
+    for part in parents:
+        key = _key(content, part, name)
+        if isinstance(content, dict) and content.get(key) is None:
+            content[key] = {}  # settings that the file leaves out
+        content = content[key]
+    content[_key(content, last, name)] = value
+
+
+def _key(content: Any, part: str, name: str) -> str | int:
+    """A name in a mapping, a position in a list."""
+    if isinstance(content, dict):
+        return part
+    if not isinstance(content, list):
+        raise ParamsError(f"overrides: {name} must name a setting, but {content!r} has no setting {part!r}.")
+    if not (part.isdecimal() and int(part) < len(content)):
+        raise ParamsError(
+            f"overrides: {name} must name a member of a list by its position, 0 to {len(content) - 1}, got {part!r}."
+        )
+    return int(part)
+
+
+def _given(namespace: dict[str, Any]) -> dict[str, str]:
+    """The text of `study`, where an earlier call replaced it by the study itself."""
+    given = namespace.get(GIVEN)
+    return {"study": given["study"]} if given and namespace.get("study") is given["object"] else {}

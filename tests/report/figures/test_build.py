@@ -1,0 +1,199 @@
+"""The rows behind the figures: the numbers that are drawn are those of `medstudy.statistics`, and of the right rows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medstudy import statistics
+from medstudy.report import captions, figures, selections
+from medstudy.report.figures import (
+    acuity,
+    controls,
+    information_loss,
+    learning_curves,
+    mismatch_by_task,
+    mismatch_heatmap,
+    native_sizes,
+    native_vs_fixed,
+    resolution_curves,
+    size_strata,
+    training_cost,
+    what_models_see,
+)
+from medstudy.report.study_data import StudyData
+from tests.support.scored_study import study
+
+
+@pytest.fixture(scope="module")
+def small():
+    return study()
+
+
+def test_no_rows_of_controls_or_other_splits_enter_a_plain_figure(small):
+    noisy = small.scores.assign(split=np.where(small.scores["seed"] == 1, "val", "test"))
+    rows = selections.plain(noisy)
+    assert set(rows["control"]) == {"none"} and set(rows["split"]) == {"test"}
+
+
+def test_aligned_is_the_rung_of_training_and_native_for_mixed(small):
+    pairs = set(map(tuple, selections.aligned(small.scores)[["regime", "inference"]].to_numpy()))
+    assert pairs == {("native", "native"), ("fixed-84", "fixed-84"), ("mixed", "native")}
+
+
+def test_the_ladder_goes_from_the_smallest_budget_to_native(small):
+    assert selections.ladder(selections.plain(small.scores)) == [f"fixed-{r}" for r in (56, 84, 112, 168, 224)] + [
+        "native"
+    ]
+
+
+def test_shown_sizes_count_an_image_once_however_many_questions_it_has():
+    rows = pd.DataFrame({"inference": "native", "image_id": ["a", "a", "a", "b"], "shown_height": [100, 100, 100, 400],
+                         "shown_width": [100, 100, 100, 400], "visual_tokens": [10, 10, 10, 30]})
+    shown = selections.shown_sizes(rows, ["inference"]).iloc[0]
+    assert shown["side_px"] == pytest.approx(200) and shown["tokens"] == pytest.approx(20)
+
+
+def test_native_sizes_are_shares_of_images_and_budgets_count_larger_images(small):
+    table = native_sizes.build(small)
+    bins = table[table["family"] != "budget"]
+    assert np.allclose(bins.groupby(["dataset", "family"])["share"].sum(), 1)
+    once = small.examples.drop_duplicates(["dataset", "image_id"]).query("dataset == 'phantom'")
+    row = table.query("dataset == 'phantom' and policy == 'fixed-224'").iloc[0]
+    assert row["share"] == pytest.approx((once["height"] * once["width"] > 224**2).mean())
+
+
+def test_the_shown_image_is_chosen_without_looking_at_answers(small):
+    first = what_models_see.build(small)
+    flipped = dataclasses.replace(small, scores=small.scores.assign(score=1 - small.scores["score"]))
+    keys = ["image_id", "question_id"]
+    assert first[keys].equals(what_models_see.build(flipped)[keys])
+    assert set(zip(first["dataset"], first["image_id"], strict=True)) <= set(small.images)
+
+
+def test_only_images_that_may_be_rendered_are_shown(small):
+    chosen = what_models_see.build(small)["image_id"].iloc[0]
+    forbidden = small.scores.assign(render=small.scores["image_id"] != chosen)
+    again = what_models_see.build(dataclasses.replace(small, scores=forbidden))
+    assert chosen not in set(again["image_id"])
+
+
+def test_a_choice_is_shown_with_the_text_of_its_option():
+    assert what_models_see._reference("B", ["left", "right"]) == "B (right)"
+    assert what_models_see._reference("yes", []) == "yes"
+
+
+def test_the_gain_of_native_is_the_paired_difference(small):
+    table = native_vs_fixed.build(small)
+    row = table.query("dataset == 'phantom' and level == 'fine' and task == 'all tasks'").iloc[0]
+    rows = small.scores.query("dataset == 'phantom' and level == 'fine'")
+    expected = statistics.paired_difference(
+        selections.cell(rows, "native", "native"), selections.cell(rows, "fixed-84", "fixed-84")
+    )
+    assert (row["estimate"], row["low"]) == pytest.approx((expected.estimate, expected.low))
+
+
+def test_procedural_and_real_images_are_never_pooled(small):
+    alone = small.scores[small.scores["dataset"] == "phantom"]
+    for module in (mismatch_heatmap, resolution_curves, size_strata, controls, information_loss):
+        both = module.build(small).query("dataset == 'phantom'").reset_index(drop=True)
+        one = module.build(dataclasses.replace(small, scores=alone)).reset_index(drop=True)
+        pd.testing.assert_frame_equal(both, one, check_like=True)
+
+
+def test_the_heatmap_has_every_cell_and_its_mean(small):
+    table = mismatch_heatmap.build(small)
+    phantom = table.query("dataset == 'phantom' and panel == 'all families'")
+    assert len(phantom) == 3 * 6
+    cell = phantom.query("regime == 'mixed' and inference == 'fixed-56'").iloc[0]
+    rows = selections.cell(small.scores.query("dataset == 'phantom'"), "mixed", "fixed-56")
+    assert cell["estimate"] == pytest.approx(rows["score"].mean())
+
+
+def test_the_task_heatmap_keeps_to_the_three_regimes_of_the_claims():
+    many = study(("native", "fixed-84", "fixed-168", "mixed", "curriculum"), 20)
+    table = mismatch_by_task.build(many)
+    assert set(table["regime"]) == {"native", "fixed-84", "mixed"}
+    assert "curriculum" in mismatch_by_task.caption(table, many)
+
+
+def test_cost_is_that_of_the_last_step_relative_to_seeds(small):
+    spent = selections.spent(small.training).query("cost == 'visual_tokens'").set_index("regime")["spent"]
+    last = small.training.groupby(["regime", "seed"])["visual_tokens"].last().groupby("regime").mean() / 1e3
+    assert spent.to_dict() == pytest.approx(last.to_dict())
+
+
+def test_the_pareto_front_leaves_out_what_is_dearer_and_no_better():
+    part = pd.DataFrame({"spent": [1.0, 2.0, 3.0, 2.0], "estimate": [0.5, 0.5, 0.9, 0.7]})
+    assert training_cost._front(part).sort_index().tolist() == [True, False, True, True]
+
+
+def test_a_fit_is_drawn_through_the_threshold_that_is_given(small):
+    table = acuity.build(small)
+    assert len(table.query("row == 'threshold'").dropna(subset="detail_px"))
+    for row in table.query("row == 'threshold'").dropna(subset="detail_px").itertuples():
+        curve = table.query("row == 'fit' and dataset == @row.dataset and regime == @row.regime")
+        curve = curve.query("inference == @row.inference").sort_values("detail_px")
+        at = np.interp(np.log(row.detail_px), np.log(curve["detail_px"]), curve["estimate"])
+        assert at == pytest.approx(row.estimate, abs=0.01)
+
+
+def test_information_loss_keeps_the_native_token_count_in_down_up(small):
+    table = (
+        information_loss.build(small).query("dataset == 'phantom' and level == 'fine'").set_index("inference")
+    )
+    assert set(table.index) == {"native", "down_up-84", "fixed-84"}
+    assert set(table["regime"]) == {"native"}
+
+
+def test_strata_are_thirds_of_each_data_set(small):
+    table = size_strata.build(small).query(
+        "dataset == 'phantom' and level == 'coarse' and regime == 'native'"
+    )
+    assert table["order"].tolist() == [0, 1, 2]
+    assert table["n_images"].max() - table["n_images"].min() <= 2
+
+
+def test_learning_curves_average_windows_and_keep_every_validation(small):
+    table = learning_curves.build(small)
+    one = table.query("quantity == 'val_loss' and regime == 'native' and seed == '0'")
+    assert len(one) == small.training.query("regime == 'native' and seed == 0")["val_loss"].notna().sum()
+    train = table.query("quantity == 'loss' and regime == 'native' and seed == '0'")
+    assert len(train) == learning_curves.BINS
+    seeds = table.query("quantity == 'val_loss' and regime == 'native' and seed != 'mean'")
+    mean = table.query("quantity == 'val_loss' and regime == 'native' and seed == 'mean'")
+    assert mean["value"].mean() == pytest.approx(seeds["value"].mean())
+
+
+def test_controls_show_the_model_with_its_image_beside_without(small):
+    table = controls.build(small).query("dataset == 'phantom' and level == 'fine' and task == 'all tasks'")
+    means = table.set_index("view")["estimate"]
+    rows = small.scores.query("dataset == 'phantom' and level == 'fine' and control == 'blind'")
+    assert means["blind"] == pytest.approx(rows["score"].mean()) and means["native"] > means["blind"]
+
+
+def test_every_figure_copes_with_a_study_that_has_almost_nothing(small):
+    rows = small.scores.query("regime == 'native' and inference == 'native' and control == 'none'")
+    bare = StudyData(rows)
+    empty = {name for name, entry in figures.REGISTRY.items() if entry.build(bare).empty}
+    stems = {name[3:] for name in empty}
+    assert {"native_sizes", "native_vs_fixed", "information_loss", "controls", "learning_curves"} <= stems
+    assert not {"mismatch_heatmap", "resolution_curves", "size_strata"} & stems
+
+
+def test_data_sets_may_name_their_images_alike(small):
+    """Each picture and question is of its own data set."""
+    numbers = small.scores.groupby("dataset")["image_id"].transform(lambda ids: pd.factorize(ids)[0])
+    scores = small.scores.assign(image_id=numbers.astype(str))
+    pairs = scores.drop_duplicates(["dataset", "image_id"])
+    images = {(row.dataset, row.image_id): row.dataset for row in pairs.itertuples()}
+    first = what_models_see.build(dataclasses.replace(small, scores=scores, images=images))
+    assert set(first["dataset"]) == set(scores["dataset"])
+
+
+def test_adapters_leave_the_tower_as_it_was(small):
+    facts = {"training": {"lora": {"rank": 8}, "freeze_vision_tower": False, "cache_features": False}}
+    assert captions.tower_words(dataclasses.replace(small, study=facts)) == "The vision tower is frozen."

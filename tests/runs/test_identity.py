@@ -1,0 +1,352 @@
+"""Which files a job depends on: all that can change its result, and of what it could choose from what it uses."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import json
+import shutil
+import tempfile
+from collections import defaultdict
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from medstudy import params, paths
+from medstudy.errors import ParamsError
+from medstudy.runs import identity, plan
+from medstudy.runs import stages as runs_stages
+from medstudy.utils import code_hash, dependencies, syntax
+
+TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
+FIGURES = {f"figure-{name}" for name in runs_stages.FIGURES}
+CACHES = (code_hash.code, dependencies.files, dependencies.imports, dependencies.family, identity.stage_code)
+MODEL, SHOWN = {"base", "train", "evaluate"}, {"claims", "figure", "tables", "report"}
+EVERY = set(runs_stages.NOTEBOOK)
+
+# The stages that are made by a file of the library themselves (what needs them follows), for the tiny study: phantom
+# and atlas, Qwen2-VL. The first pattern that matches a file decides; one that none matches makes nothing.
+MADE_BY = {
+    "datasets/__init__.py": {"data", "report"},
+    "datasets/build.py": {"data"},
+    "data/arrow_store.py": {"data", "train", "evaluate", "figure", "tables", "report"},
+    "datasets/phantom/*": {"data"},
+    "datasets/atlas/__init__.py": {"data"},
+    "datasets/atlas/sources.py": {"data"},
+    "datasets/atlas/crops/index.json": {"data"},
+    "imaging/dicom.py": {"data"},  # of atlas, which has images of pydicom
+    "imaging/dicom_*.py": {"data"}, "imaging/dicom_codecs.py": {"data"}, "imaging/codestream.py": {"data"},
+    "imaging/common_formats.py": EVERY, "imaging/png.py": EVERY, "imaging/read_options.py": EVERY, "imaging/to_rgb.py":
+    EVERY,
+    "imaging/__init__.py": EVERY, "data/encoded_image.py": EVERY, "data/example.py": EVERY,
+    "data/perceptual_hash.py": {"data", "leakage", *SHOWN},
+    "data/readers/hub.py": {"data"},
+    "data/splits.py": {"data"},
+    "utils/seeding.py": {"data", "train", "evaluate"},
+    "data/leakage.py": {"leakage", *SHOWN},
+    "models/summary.py": {"base"},
+    "models/tiled/llava_onevision.py": set(), "models/tiled/internvl.py": set(), "models/tiled/idefics3.py": set(),
+    "models/tiled/gemma3.py": set(), "models/tiled/__init__.py": set(), "models/auto.py": set(),
+    "pretraining/tiny_qwen2_vl.py": set(),
+    "models/*.py": MODEL,
+    "models/lora.py": MODEL, "engine/attention*.py": MODEL, "engine/flops.py": MODEL, "engine/shared_prefix.py": MODEL,
+    "engine/row_layout.py": MODEL,
+    "engine/family_protocol.py": MODEL, "models/published_configs.py": MODEL,
+    "resolution/policies.py": {*MODEL, "figure"}, "resolution/sizes.py": {*MODEL, "figure"},
+    "resolution/describe.py": MODEL, "models/stamp.py": MODEL,
+    "training/checkpoints.py": {"train"}, "training/mixed_precision.py": {"train"}, "training/distributed.py":
+    {"train"},
+    "resolution/resize.py": {"train", "evaluate", "figure"},
+    "utils/redact.py": {*MODEL, "data", "figure", "tables", "report"}, "utils/formatting.py": {"report"},
+    "engine/views.py": {"train", "evaluate", "figure"}, "engine/tensor_cache.py": {"train", "evaluate", "figure"},
+    "engine/batches.py": {"train", "evaluate"}, "engine/bin_packing.py": {"train", "evaluate"},
+    "engine/image_inputs.py": {"train", "evaluate"},
+    "training/train.py": {"train"}, "training/setup.py": {"train"}, "training/optimizers.py": {"train"},
+    "evaluation/evaluate.py": {"evaluate"}, "evaluation/sampling.py": {"evaluate"},
+    "scoring/score.py": {"scores", "tables", "report"}, "scoring/metrics.py": {"scores", "tables", "report"},
+    "data/standard_scores.py": {"scores", "tables", "report"},
+    "data/choices.py": {"scores", "tables", "report"}, "data/words.py": {"scores", "tables", "report"},
+    "data/references.py": {"scores"},
+    "statistics/tags.py": {"figure", "tables", "report"},
+    "data/conflicts.py": {"data"},
+    "scoring/author_report.py": {"tables", "report"},
+    "claims/__init__.py": {"claims"}, "claims/ours.py": {"claims"}, "claims/claim.py": {"claims"},
+    "statistics/__init__.py": SHOWN, "statistics/psychometric.py": SHOWN, "statistics/comparisons.py": SHOWN,
+    "statistics/intervals.py": SHOWN, "statistics/resampling.py": SHOWN,
+    "utils/parquet.py": SHOWN, "runs/inputs.py": SHOWN,
+    "report/study_data.py": SHOWN, "report/style.py": SHOWN, "report/save.py": SHOWN,
+    "report/figures/__init__.py": {"figure", "report"},
+    "report/pages/index_page.py": {"report"},
+    "report/figures/*.py": {"figure"},
+    "report/tables/*.py": {"tables", "report"},
+    "utils/yaml_files.py": {"report"},
+    "report/pages/html_page.py": {"report"}, "report/pages/markdown.py": {"report"}, "report/pages/notebook_page.py":
+    {"report"},
+    "report/pages/templates/*": {"report"},
+}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A copy of the package and its notebooks, of which a study is planned; edits of it do not reach the original."""
+    root = tmp_path_factory.mktemp("copy")
+    ignored = shutil.ignore_patterns("__pycache__", "*.png", "*.safetensors")
+    for name in ("medstudy", "notebooks"):
+        shutil.copytree(paths.ROOT / name, root / name, ignore=ignored)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "PACKAGE", root / "medstudy")
+        patch.setattr(paths, "NOTEBOOKS", root / "notebooks")
+        patch.setattr(code_hash, "syntax_of", lambda file: parsed(file.name, file.read_bytes()))
+        yield root / "medstudy"
+        forget()
+    forget()
+
+
+@cache
+def parsed(name: str, content: bytes) -> syntax.Code:
+    """As `syntax.read`, of a content once."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / name).write_bytes(content)
+        return syntax.read(Path(folder) / name)
+
+
+def forget():
+    for cached in CACHES:
+        cached.cache_clear()
+
+
+def identities(**changes) -> dict[str, str]:
+    forget()
+    return {job.name: job.identity for job in plan.plan(params.parse(TINY | changes))}
+
+
+def changed(before, after) -> set[str]:
+    return {name for name in before if before[name] != after[name]}
+
+
+def library(package) -> list[str]:
+    files = (file for file in package.rglob("*") if file.is_file() and file.relative_to(package).parts[0] != "base")
+    return sorted(file.relative_to(package).as_posix() for file in files)
+
+
+def made_by(file: str) -> set[str]:
+    return next((stages for pattern, stages in MADE_BY.items() if fnmatch.fnmatchcase(file, pattern)), set())
+
+
+def test_comments_and_docstrings_of_every_file_rename_no_job(package):
+    before = identities()
+    for file in (package / name for name in library(package) if name.endswith(".py")):
+        text = file.read_text()
+        tree = ast.parse(text)
+        tree.body.insert(0, ast.Expr(ast.Constant("Another docstring of the module.")))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                node.body.insert(0, ast.Expr(ast.Constant("Another docstring.")))
+        file.write_text("# a comment\n" + ast.unparse(tree) + "\n# a comment\n")
+        assert file.read_text() != text
+    assert identities() == before
+
+
+def test_each_file_makes_exactly_the_stages_that_the_table_says(package, monkeypatch):
+    """Every file of the library, by what is hashed for each stage; that a hashed file counts is tested below."""
+    forget()
+    hashed, real, now = defaultdict(set), identity.stage_code.__wrapped__, []
+    monkeypatch.setattr(code_hash, "code", lambda *files: hashed[now[-1]].update(files) or "a hash")
+    monkeypatch.setattr(identity, "stage_code", lambda stage, *own: now.append(stage) or real(stage, *own))
+    plan.plan(params.parse(TINY))
+    found = {name: {stage for stage, files in hashed.items() if name in files} for name in library(package)}
+    differing = {name: (stages, made_by(name)) for name, stages in found.items() if stages != made_by(name)}
+    assert differing == {}, differing
+    assert [pattern for pattern in MADE_BY if not fnmatch.filter(found, pattern)] == []
+
+
+@pytest.mark.parametrize(
+    "file", ["engine/image_inputs.py", "scoring/metrics.py", "datasets/atlas/crops/index.json",
+    "report/pages/templates/page.css", "imaging/dicom_codecs.py",
+             "utils/progress.py", "report/save.py", "models/tiled/gemma3.py"],
+)
+def test_a_change_of_code_renames_the_jobs_that_a_file_makes_and_no_other(package, monkeypatch, file):
+    """What needs a renamed job follows, and is left out here."""
+    real = identity.hash_of
+    monkeypatch.setattr(identity, "hash_of", lambda content: real({k: v for k, v in content.items() if k != "needs"}))
+    before, stages = identities(), {job.name: job.stage for job in plan.plan(params.parse(TINY))}
+    with edited(package / file):
+        assert {stages[name] for name in changed(before, identities())} == made_by(file)
+
+
+def test_a_figures_own_code_draws_that_figure_alone(package):
+    before = identities()
+    with edited(package / "figures" / "mismatch_heatmap.py"):
+        assert changed(before, identities()) == {"figure-04_mismatch_heatmap", "report"}
+    with edited(package / "figures" / "style.py"):
+        assert changed(before, identities()) == {"claims", "tables", "report", *FIGURES}
+    with edited(package / "figures" / "saving.py"):
+        assert "claims" in changed(before, identities())  # it writes claims.csv
+
+
+def test_what_a_renamed_job_makes_renames_what_needs_it(package):
+    before = identities()
+    with edited(package / "training/train.py"):
+        found = changed(before, identities())
+    assert {"train-native-s0", "evaluate-native-s0", "scores", "report"} <= found
+    assert not found & {"data-phantom", "leakage", "base", "evaluate-base-s0"}
+
+
+@contextmanager
+def edited(file):
+    content = file.read_bytes()
+    file.write_bytes(content + b"\nADDED = 1\n")
+    try:
+        yield
+    finally:
+        file.write_bytes(content)
+
+
+LOCAL = {"name": "local", "label": "mine", "path": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("file", "family", "counts"),
+    [
+        ("models/tiled/gemma3.py", "gemma3", True), ("models/tiled/__init__.py", "gemma3", True),
+        ("models/qwen_vl.py", "gemma3", False),
+        ("models/tiled/idefics3.py", "smolvlm", True), ("models/tiled/gemma3.py", "qwen2_vl", False),
+        ("models/qwen_vl.py", "qwen3_vl", True), ("models/qwen_vl.py", "auto", False),
+        ("models/auto.py", "auto", True), ("models/auto.py", "qwen2_5_vl", False),
+    ],
+)
+def test_of_families_a_model_depends_on_its_own(package, file, family, counts):
+    changes = {"model": {"id": "some/where", "family": family}}
+    before = identities(**changes)
+    with edited(package / file):
+        found = changed(before, identities(**changes))
+    assert ("train-native-s0" in found, "base" in found, "evaluate-base-s0" in found) == (counts,) * 3
+    assert "data-phantom" not in found
+
+
+def test_readers_of_images_count_where_data_may_hold_such_images(package, tmp_path):
+    """Phantom is drawn here; atlas reads images of pydicom; what is under a path is known only once it is read."""
+    (tmp_path / "mine.csv").write_text("image,question,answer\na.png,What?,a\n")
+    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    data = [{"name": "phantom"}, {"name": "atlas"}, LOCAL | {"path": str(tmp_path / "mine.csv")}, {"name": "vqa_rad"}]
+    found = {}
+    before = identities(datasets=data)
+    for reader in ("slides", "nifti", "tiff", "dicom", "pillow"):
+        with edited(package / "imaging" / f"{reader}.py"):
+            renamed = changed(before, identities(datasets=data))
+        found[reader] = {name for name in renamed if name.startswith("data-")}
+    with edited(package / "sources" / "own.py"):
+        renamed = changed(before, identities(datasets=data))
+        assert "data-mine" in renamed and not {"data-phantom", "data-atlas"} & renamed
+    elsewhere = {"data-mine", "data-vqa_rad"}
+    assert found["slides"] == found["nifti"] == found["tiff"] == elsewhere
+    assert found["dicom"] == elsewhere | {"data-atlas"}
+    assert found["pillow"] == elsewhere | {"data-atlas", "data-phantom"}
+
+
+def test_atlas_reads_no_kinds_of_image_but_those_that_it_names(monkeypatch):
+    from medstudy import imaging
+    from medstudy.datasets import atlas
+
+    for name in ("tiff", "nifti", "slides"):
+        monkeypatch.setattr(getattr(imaging, name), "read", lambda *_: pytest.fail("read by an unnamed reader"))
+    for source, about in atlas.SOURCES.items():
+        if not about["bundled"]:
+            assert atlas.whole.__wrapped__(source).mode == "RGB"
+
+
+def test_another_family_or_data_set_in_the_registry_renames_no_job(package):
+    before = identities()
+    changes = {
+        "models": ("(Qwen2VL,", "(Tiles, Qwen2VL,", "from medstudy.models.tiled import Tiles"),
+        "datasets": ("'phantom': phantom,", "'phantom': phantom, 'new': csv,", "import csv"),
+    }
+    for name, (old, new, line) in changes.items():
+        file = package / name / "__init__.py"
+        text = ast.unparse(ast.parse(file.read_text()))
+        assert old in text and "import annotations\n" in text
+        file.write_text(text.replace(old, new).replace("import annotations\n", f"import annotations\n{line}\n"))
+        assert identities() == before
+
+
+def test_a_file_or_a_name_that_is_not_there_is_an_error(package, monkeypatch):
+    with pytest.raises(ParamsError, match=r"must match one, but 'figures/gone\*.py' matches none"):
+        code_hash.code("claims/__init__.py", "figures/gone*.py")
+    with pytest.raises(ParamsError, match="but 'gone.py' matches none"):
+        dependencies.files("gone.py")
+    with pytest.raises(ParamsError, match="`name = 'gone'`"):
+        dependencies.family("gone")
+    monkeypatch.setitem(identity.SOURCES, "scores", ("scorin.py",))
+    with pytest.raises(ParamsError, match="'scorin.py' matches none"):
+        identities()
+    with pytest.raises(ParamsError, match="by their whole names"):
+        dependencies.used(syntax.Code("", frozenset({(".models", "tiles")})))
+
+
+def test_only_figures_are_imported_by_a_name_that_is_made_up_while_running():
+    """What else is imported so, reading imports does not find; the figures are named by each figure's job."""
+    dynamic = ("import_module(", "__import__(", "exec(", "runpy")
+    files = {file.relative_to(paths.PACKAGE).as_posix(): file.read_text() for file in code_hash.matching("**/*.py")}
+    found = {name for name, text in files.items() if any(word in text for word in dynamic)}
+    assert found - dependencies.NEUTRAL.keys() <= {"report/figures/__init__.py", "cli/doctor.py",
+    "utils/dependencies.py"}, found
+
+
+def test_every_neutral_module_and_choice_exists_and_each_says_why():
+    for name, why in dependencies.NEUTRAL.items():
+        assert (paths.PACKAGE / name).is_file() and len(why) > 5, name
+    for name, patterns in dependencies.CHOICES.items():
+        assert (paths.PACKAGE / name).is_file() and all(list(paths.PACKAGE.glob(one)) for one in patterns)
+
+
+# What is imported and not followed, checked in another way: which functions of such a module a stage's notebook calls,
+# and what these use.
+
+
+def names_used(tree: ast.Module, asked: set[str]) -> set[str]:
+    """The global names that functions, classes and values of a module use, and those that they use, and so on."""
+    defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    defined |= {one.id: node for node in tree.body if isinstance(node, ast.Assign) for one in node.targets}
+    found, left = set(), list(asked)
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            inside = ast.walk(defined[name]) if name in defined else ()
+            left += [node.id for node in inside if isinstance(node, ast.Name)]
+    return found
+
+
+def imported_by(tree: ast.Module, names: set[str]) -> set[tuple[str, str]]:
+    """(module, name) of what the module imports under these names, at its top or inside a function of such a name."""
+    tops = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    within = [one for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names
+              for one in ast.walk(node) if isinstance(one, ast.ImportFrom)]
+    used = [(node.module, alias) for node in tops for alias in node.names if (alias.asname or alias.name) in names]
+    return {(module, alias.name) for module, alias in used} | {
+        (node.module, alias.name) for node in within for alias in node.names
+    }
+
+
+# What `report` calls and no result of a figure or table follows from.
+NOT_OF_REPORT = {
+    "models/__init__.py": "the number of weights of a study with adapters, whose models the evaluations stand on",
+    "datasets/__init__.py": "labels and versions of data sets, which are in the names of their jobs",
+}
+
+
+@pytest.mark.parametrize("stage", ["claims", "figure", "tables", "report"])
+def test_what_a_stage_calls_in_the_report_counts_for_it(stage):
+    source = (paths.NOTEBOOKS / f"{runs_stages.NOTEBOOK[stage]}.ipynb").read_text()
+    cells = [ast.parse("".join(cell["source"])) for cell in json.loads(source)["cells"] if cell["cell_type"] == "code"]
+    called = {node.attr for cell in cells for node in ast.walk(cell)
+              if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "report"}
+    tree = ast.parse((paths.PACKAGE / "report/study_data.py").read_text())
+    pairs = imported_by(tree, names_used(tree, called))
+    needed = set(dependencies.used(syntax.Code("", frozenset(pairs)))) - NOT_OF_REPORT.keys()
+    assert called and needed <= set(dependencies.files(*identity.SOURCES[stage])), needed

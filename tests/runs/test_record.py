@@ -1,0 +1,47 @@
+"""What a record says of the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
+
+from medstudy import params, paths
+from medstudy.runs import plan, record
+from tests.support.studies import write_study
+
+
+def test_every_record_says_where_it_was_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-1a")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    cuda = SimpleNamespace(is_available=lambda: True, get_device_name=lambda: "NVIDIA H100")
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    study = params.load(write_study(tmp_path))
+    job = plan.plan(study)[0]
+    with record.recorded(study, job):
+        pass
+    said = {"host": platform.node(), "device": "NVIDIA H100", "cards": ["3", "GPU-1a"], "slurm_job": "4711"}
+    assert record.read(job)["machine"] == said
+
+
+def test_a_task_of_an_array_is_named_as_slurm_names_it(monkeypatch):
+    for name, value in {"SLURM_JOB_ID": "4714", "SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": "3"}.items():
+        monkeypatch.setenv(name, value)
+    assert record.machine()["slurm_job"] == "4711_3"
+
+
+def test_who_has_no_card_says_cpu_and_does_not_import_torch_for_it():
+    code = (
+        "import json, sys; from medstudy import provenance; "
+        "print(json.dumps(provenance.machine()), 'torch' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(paths.ROOT)}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    content, imported = said.stdout.rsplit(" ", 1)
+    assert json.loads(content) == {"host": platform.node(), "device": "cpu", "cards": None, "slurm_job": None}
+    assert imported.strip() == "False"

@@ -1,0 +1,282 @@
+"""Golden cases of every score, oddities included."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medstudy.data import standard_scores
+from medstudy.errors import DataError
+from medstudy.scoring import metrics, score
+from tests.support.synthetic import predictions
+
+KNOWN_LINES = ("A-431", "HEK293", "HEK293T", "HeLa")
+KNOWN_PLACES = ("Nucleoli", "Nucleoli fibrillar center", "Nucleoplasm", "Cytosol")
+
+
+@pytest.mark.parametrize("text, answer, author, strict, llava_med", [
+    ("Yes", "yes", 1, 1, 1),
+    ("No.", "no", 1, 1, 1),
+    ("The chest is normal", "no", 1, 0, 1),  # the oddity: "no" inside "normal"
+    ("I do not know", "no", 1, 0, 1),
+    ("yes and no", "yes", 1, 0, 1),
+    ("yes and no", "no", 1, 0, 1),
+    ("none", "no", 1, 0, 0),  # LLaVA-Med normalises "none" to "0"
+    ("No, there is a mass", "yes", 0, 0, 0),
+    ("The eyes", "yes", 1, 0, 1),
+    ("", "no", 0, 0, 0),
+    ("left lung", "left", 1, 0, 0),  # a closed answer that is neither: LLaVA-Med wants yes or no in the text first
+    ("no, the left", "left", 1, 0, 1),
+])
+def test_closed(text, answer, author, strict, llava_med):
+    assert metrics.author_closed(text, answer) == author
+    assert standard_scores.strict_closed(text, answer) == strict
+    assert metrics.llava_med_closed(text, answer) == llava_med
+
+
+@pytest.mark.parametrize("text, words", [
+    ("The left lung.", ["left", "lung"]),
+    ("Two nodules, one large", ["2", "nodules", "1", "large"]),
+    ("T2-weighted", ["t2", "weighted"]),
+    ("left- and right-sided", ["left", "and", "rightsided"]),  # a mark touching a space goes everywhere
+    ("3.5 cm", ["3.5", "cm"]),
+    ("1,000 cells/field", ["1000", "cellsfield"]),  # so does every mark beside a comma in a number
+    ("", []),
+])
+def test_normalise(text, words):
+    assert metrics.normalise(text) == words
+
+
+@pytest.mark.parametrize("text, answer, author, multiset", [
+    ("left lung", "the left lung", (1, 1, 1), (1, 1, 1)),
+    ("liver", "liver spleen", (1, 1 / 2, 2 / 3), (1, 1 / 2, 2 / 3)),
+    ("liver liver", "liver spleen", (1, 2 / 3, 4 / 5), (1 / 2, 1 / 2, 1 / 2)),  # repetition raises recall
+    ("liver liver heart", "liver spleen", (2 / 3, 2 / 3, 2 / 3), (1 / 3, 1 / 2, 2 / 5)),
+    ("liver", "liver liver spleen", (1, 1 / 2, 2 / 3), (1, 1 / 3, 1 / 2)),
+    ("heart", "liver", (0, 0, 0), (0, 0, 0)),
+    ("", "liver", (0, 0, 0), (0, 0, 0)),
+    ("the", "liver", (0, 0, 0), (0, 0, 0)),  # only an article: nothing is left
+])
+def test_words(text, answer, author, multiset):
+    assert metrics.author_words(text, answer) == pytest.approx(author)
+    assert standard_scores.multiset_words(text, answer) == pytest.approx(multiset)
+
+
+@pytest.mark.parametrize("text, answer, exact, llava_med", [
+    ("The liver", "liver", 1, 1),
+    ("liver on the left", "left liver", 0, 2 / 3),
+    ("liver liver", "liver", 0, 1 / 2),
+    ("", "liver", 0, 0),
+])
+def test_exact_match(text, answer, exact, llava_med):
+    assert standard_scores.exact_match(text, answer) == exact
+    assert metrics.llava_med_exact_match(text, answer) == pytest.approx(llava_med)
+
+
+@pytest.mark.parametrize("text, author, strict", [
+    ("B", 1, 1), ("b", 1, 1), ("B. left", 1, 1), ("b) left", 1, 1), (" B", 1, 1), ("\nb", 1, 1), ("(B)", 0, 1),
+    ("Benign", 1, 0), ("B left", 1, 0), ("The answer is B", 0, 1), ("C", 0, 0), ("", 0, 0),
+])
+def test_choice(text, author, strict):
+    assert metrics.author_choice(text, "B") == author
+    assert standard_scores.strict_choice(text, "B") == strict
+
+
+@pytest.mark.parametrize("text, answer, author, strict", [
+    ("Normal.", "normal", 1, 1),
+    ("abnormal", "normal", 1, 0),  # containment finds it, whole words do not
+    ("normal or cancer", "normal", 1, 0),  # naming every class does not pay
+    ("high grade cancer", "cancer", 1, 0),  # a name inside a longer class name is that class
+    ("high grade cancer", "high grade cancer", 1, 1),
+    ("It is MEDULLARY carcinoma.", "Medullary Carcinoma", 1, 1),  # both sides in lower case
+    ("no evidence of cancer", "cancer", 1, 0),  # denied, though not by the word before it
+    ("Absence of cancer: normal.", "normal", 1, 1),
+    ("negative for any sign of cancer", "cancer", 1, 0),
+    ("free air, cancer", "cancer", 1, 1),
+    ("", "normal", 0, 0),
+])
+def test_class(text, answer, author, strict):
+    classes = ("normal", "abnormal", "cancer", "high grade cancer", "Medullary Carcinoma")
+    assert metrics.author_class(text, answer) == author
+    assert standard_scores.strict_class(text, answer, classes) == strict
+
+
+@pytest.mark.parametrize("text, line, places, expected", [
+    ("HeLa cells, nucleoplasm", "HeLa", ("Nucleoplasm",), (1, 1, 1, 1)),
+    ("hek293t cells", "HEK293T", (), (0, np.nan, 1, np.nan)),  # "HEK293" is found first, inside
+    ("HeLa and A-431", "HeLa", (), (1, np.nan, 0, np.nan)),  # the first of the text, not of the list
+    ("not A-431 but HeLa", "HeLa", (), (0, np.nan, 0, np.nan)),
+    ("HELA cells", "HeLa", (), (1, np.nan, 1, np.nan)),
+    ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # naming all pays
+    ("nucleoli fibrillar center", None, ("Nucleoli",), (np.nan, 1, np.nan, 0)),
+    ("cytosol", None, ("Cytosol", "Nucleoplasm"), (np.nan, 1 / 2, np.nan, 2 / 3)),
+    ("", "HeLa", ("Cytosol",), (0, 0, 0, 0)),
+])
+def test_description(text, line, places, expected):
+    found = metrics.description(text, line, places, KNOWN_LINES, KNOWN_PLACES)
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_macro_recall_weighs_every_localization_the_same():
+    rows = pd.DataFrame({
+        "raw_text": ["cytosol", "cytosol", "", "cytosol and nucleoplasm"],
+        "localizations": [["Cytosol"], ["Cytosol"], ["Cytosol"], ["Nucleoplasm", "Cytosol"]]})
+    assert score.macro_localization_recall(rows) == pytest.approx((3 / 4 + 1) / 2)
+    assert np.isnan(score.macro_localization_recall(rows.iloc[:0]))
+
+
+def row(**changes):
+    base = dict(dataset="d", image_id="i", question_id="q", kind="closed", answer="yes", raw_text="yes",
+                detail_px=np.nan, options=[], cell_line=None, localizations=[], prompt="p")
+    return base | changes
+
+
+def test_score_takes_each_kind_by_its_rule_and_keeps_the_rows():
+    rows = [row(answer="no", raw_text="normal", detail_px=3.0),
+            row(kind="choice", answer="B", raw_text="Benign", options=["x", "y", "z", "w"]),
+            row(kind="open", answer="liver spleen", raw_text="liver liver"),
+            row(kind="class", answer="low", raw_text="slow"),
+            row(kind="class", answer="high", raw_text="high"),
+            row(kind="description", cell_line="HeLa", localizations=["Cytosol"], raw_text="HeLa")]
+    scores = score.score(pd.DataFrame(rows, index=[5, 5, 7, 8, 9, 1]))
+    assert scores["score"].tolist() == scores["strict"].tolist()
+    assert scores["author"].tolist() == pytest.approx([1, 1, 2 / 3, 1, 1, 1 / 2])
+    assert scores["strict"].tolist() == pytest.approx([0, 0, 1 / 2, 0, 1, 1 / 2])
+    assert scores["chance"].tolist() == pytest.approx([0.5, 0.25, 0, 0.5, 0.5, 0])
+    assert scores["level"].tolist() == ["fine"] + ["coarse"] * 5
+    assert scores["raw_text"].tolist() == [r["raw_text"] for r in rows]
+    assert not {"prompt", "options"} & set(scores)
+
+
+def test_blank_predictions_score_zero_not_nan():
+    frame = predictions(n_images=8, seeds=1, rungs=("native",), controls=())
+    for blank in ("", None, np.nan):
+        scores = score.score(frame.assign(raw_text=blank))
+        assert (scores[["score", "author", "strict"]] == 0).all(axis=None)
+
+
+def test_scores_survive_parquet_and_stay_in_range(tmp_path):
+    frame = predictions(n_images=8, seeds=1)
+    frame.to_parquet(tmp_path / "p.parquet")
+    here, back = score.score(frame), score.score(pd.read_parquet(tmp_path / "p.parquet"))
+    pd.testing.assert_frame_equal(here[[*score.METRICS, "chance"]], back[[*score.METRICS, "chance"]])
+    values = here[list(score.METRICS)].stack().dropna()
+    assert values.between(0, 1).all() and here[["score", "author", "strict"]].notna().all(axis=None)
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(kind="essay"), "kind"),
+    (dict(answer=" "), "reference answer"),
+    (dict(answer="left"), "yes or no"),
+    (dict(kind="description", answer="-"), "neither"),
+])
+def test_malformed_references_stop_with_a_message(changes, message):
+    with pytest.raises(DataError, match=message):
+        score.score(pd.DataFrame([row(), row(**changes)]))
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(DataError, match="raw_text"):
+        score.score(pd.DataFrame([row()]).drop(columns="raw_text"))
+
+
+PAIRS = [
+    # set, reference, said: told apart; the same letter for both; each the other's; one that is no letter
+    ("told", "A", "A"), ("told", "B", "b) right"), ("same", "A", "A"), ("same", "B", "A."),
+    ("swapped", "A", "B"), ("swapped", "B", "A"), ("mute", "A", "A"), ("mute", "B", "Benign or not"),
+]
+
+
+def pairs(**changes):
+    return [
+        row(kind="choice", image_id=f"{name}{answer}", answer=answer, raw_text=said, options=["x", "y"], set_id=name,
+            group=name, regime="native", seed=0, inference="native", control="none", split="test") | changes
+        for name, answer, said in PAIRS
+    ]
+
+
+def test_a_set_is_right_when_all_its_answers_are_and_confused_when_they_are_the_same():
+    alone = row(image_id="z", question_id="z", set_id=None, group="z", regime="native", seed=0)
+    sets = score.set_scores(score.score(pd.DataFrame([*pairs(), alone]))).set_index("set_id")
+    assert sets["score"].to_dict() == {"told": 1, "same": 0, "swapped": 0, "mute": 0}
+    assert sets["confused"].dropna().to_dict() == {"told": 0, "same": 1, "swapped": 0}
+    assert sets["chance"].tolist() == [0.25] * 4 and sets["questions"].tolist() == [2] * 4
+    assert sets["accuracy"].to_dict() == {"told": 1, "same": 0.5, "swapped": 0, "mute": 0.5}
+
+
+def test_sets_of_different_runs_are_never_mixed():
+    half = score.score(pd.DataFrame([*pairs()[:1], *pairs(seed=1)[1:2], *pairs(inference="fixed-84")[:2]]))
+    sets = score.set_scores(half)
+    assert sets.set_index(["seed", "inference"])["questions"].to_dict() == {
+        (0, "native"): 1, (1, "native"): 1, (0, "fixed-84"): 2
+    }
+    assert sets["confused"].notna().tolist() == [False, False, True]
+
+
+def test_sets_of_yes_and_no_have_no_confusion():
+    rows = [row(question_id=n, set_id="s", group="g", answer=n, raw_text="yes") for n in ("yes", "no")]
+    sets = score.set_scores(score.score(pd.DataFrame(rows)))
+    assert sets["score"].tolist() == [0] and sets["confused"].isna().all() and sets["chance"].tolist() == [0.25]
+
+
+@pytest.mark.parametrize("columns", [{}, {"set_id": None}])
+def test_without_sets_there_are_no_rows(columns):
+    assert score.set_scores(score.score(pd.DataFrame([row(**columns)]))).empty
+
+
+def test_a_million_rows_are_scored_in_seconds():
+    frame = predictions(n_images=80)
+    frame = pd.concat([frame] * 7, ignore_index=True)
+    frame["raw_text"] += pd.Series(np.arange(len(frame))).astype(str).radd(" ")  # no text repeats
+    start = time.process_time()
+    score.score(frame)
+    assert (time.process_time() - start) / len(frame) * 1e6 < 60
+
+
+def test_a_level_is_known_only_where_a_data_set_knows_a_size():
+    rows = pd.DataFrame({"dataset": ["made", "made", "public"], "detail_px": [3.0, np.nan, np.nan]})
+    assert score.levels(rows).tolist() == ["fine", "coarse", "unknown"]
+
+
+def test_reasoning_before_an_answer_is_left_out_of_every_standard_score():
+    said = "<think>Benign? No, yes, B or malignant.</think>\n\n{}"
+    rows = [row(answer="yes", raw_text=said.format("Yes.")),
+            row(kind="open", answer="liver", raw_text=said.format("liver")),
+            row(kind="choice", answer="A", raw_text=said.format("A"), options=["x", "y"]),
+            *(row(kind="class", answer=one, raw_text=said.format(one)) for one in ("benign", "malignant"))]
+    scores = score.score(pd.DataFrame(rows))
+    assert (scores["strict"] == 1).all() and (scores["exact"].dropna() == 1).all()
+    assert score.score(pd.DataFrame([row(raw_text="<think>yes")]))["strict"].tolist() == [0]
+
+
+def test_how_a_choice_was_answered_stands_beside_its_scores():
+    said = ["B", "A or B", "no idea", "left"]
+    rows = [row(kind="choice", answer="B", raw_text=one, options=["right", "left"]) for one in said]
+    scores = score.score(pd.DataFrame([*rows, row()]))
+    assert scores["answer_read"].tolist() == ["one", "several", "none", "one", None]
+    assert scores["answer_letter"].tolist() == ["B", None, None, "B", None]
+    assert scores["score"].tolist() == [1, 0, 0, 1, 1] and scores["author"].tolist()[:4] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("scored, answer, expected", [
+    ((-1, -0.5, -3), "B", 1), ((-1, -0.5, -3), "A", 0), ((-1, -1, -3), "A", 1 / 2), ((-1, -1, -1), "C", 1 / 3),
+    ((-np.inf, -1), "B", 1), ((), "A", np.nan),
+])
+def test_the_likelihood_of_the_right_option(scored, answer, expected):
+    assert metrics.likelihood(scored, answer) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("scored, answer", [((-1, np.nan), "A"), ((-1, -2), "C")])
+def test_likelihoods_that_are_not_those_of_the_options_are_refused(scored, answer):
+    with pytest.raises(DataError, match="log-likelihood for each option"):
+        metrics.likelihood(scored, answer)
+
+
+def test_likelihoods_are_scored_where_predictions_have_them(tmp_path):
+    choice = row(kind="choice", answer="B", raw_text="A", options=["x", "y"], option_log_likelihoods=[-2.0, -1.0])
+    frame = pd.DataFrame([choice, row(option_log_likelihoods=[])])
+    frame.to_parquet(tmp_path / "p.parquet")
+    for one in (frame, pd.read_parquet(tmp_path / "p.parquet")):
+        assert score.score(one)["likelihood"].tolist() == pytest.approx([1, np.nan], nan_ok=True)
+    assert score.score(frame.drop(columns="option_log_likelihoods"))["likelihood"].isna().all()

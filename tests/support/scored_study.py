@@ -1,0 +1,51 @@
+"""One small synthetic study for the tests of figures and tables: procedural and "real" images, controls, training."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from medstudy import claims
+from medstudy.report.study_data import StudyData
+from medstudy.scoring import score
+from tests.support import synthetic
+
+LEAKS = pd.DataFrame({
+    "dataset": ["atlas", "phantom"], "split": "test", "images": [12, 40], "of_dataset": ["atlas", "–"],
+    "of_split": ["train", "–"], "exact": [2, 0], "near": [1, 0], "group": 0, "share_pct": [25.0, 0.0],
+    "repeats": [1, 0], "allowed": ["its split is by question.", ""],
+})
+
+
+@cache
+def study(regimes: tuple[str, ...] = synthetic.REGIMES, n_images: int = 40) -> StudyData:
+    """phantom (n_images) and atlas (12 images, no subcellular ones), two seeds."""
+    phantom = synthetic.predictions(n_images, 2, regimes).assign(dataset="phantom")
+    atlas = synthetic.predictions(16, 2, regimes, seed=5).assign(dataset="atlas")
+    atlas = atlas[atlas["family"] != "subcellular"].assign(image_id="atlas/" + atlas["image_id"])
+    atlas["group"] = atlas["image_id"]
+    predictions = pd.concat([phantom, atlas], ignore_index=True)
+    scores, training = score.score(predictions), synthetic.training(regimes, 2, 60)
+    tested = claims.claims_table(scores[scores["dataset"] == "phantom"], training)
+    facts = {"name": "test", "resamples": 60, "low": "fixed-84", "parameters": 1_500_000}
+    return StudyData(scores, training, _examples(predictions), tested, _images(scores), facts)
+
+
+def _examples(predictions: pd.DataFrame) -> pd.DataFrame:
+    once = predictions.drop_duplicates(["image_id", "question_id"]).assign(text="Is there a mitosis?")
+    train = once.assign(split="train", image_id="train/" + once["image_id"], group="train/" + once["group"])
+    return pd.concat([once, train], ignore_index=True)
+
+
+def _images(scores: pd.DataFrame) -> dict[tuple[str, str], Image.Image]:
+    """A smooth ramp a test image, but none for the first: it may not be rendered."""
+    once = scores.drop_duplicates(["dataset", "image_id"]).iloc[1:]
+    return {(row.dataset, row.image_id): _ramp(row.height, row.width) for row in once.itertuples()}
+
+
+def _ramp(height: int, width: int) -> Image.Image:
+    ramp = np.linspace(0, 255, width, dtype=np.uint8)
+    return Image.fromarray(np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy())

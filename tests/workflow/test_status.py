@@ -1,0 +1,195 @@
+"""`medstudy status`: from records and locks that are made by hand, in a terminal, a log, JSON and a real notebook."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import tempfile
+import threading
+import time
+from dataclasses import replace
+
+import nbclient
+import nbformat
+import pytest
+from rich.console import Console
+
+from medstudy import params, paths
+from medstudy.runs import plan
+from medstudy.workflow import notebooks, status
+from tests.support.studies import write_study
+from tests.support.sweeps import command, finish, log, running
+
+
+@pytest.fixture
+def half(tmp_path):
+    """(study, file, jobs by name): two trainings of native done, one job running, one failed."""
+    file = write_study(tmp_path, seeds=[0, 1, 2])
+    study = params.load(file)
+    jobs = {job.name: job for job in plan.plan(study)}
+    finish(jobs["data-phantom"], seconds=3.0)
+    finish(jobs["train-native-s0"], seconds=100.0, machine={"host": "node7"})
+    finish(jobs["train-native-s1"], seconds=140.0)
+    log(jobs["data-atlas"], "reading\n\nDataError: no such file [bold]\n", failed=True)
+    with running(jobs["train-native-s2"], "start\r 10%|#\r 50%|#####", seconds=30):
+        yield study, file, jobs
+
+
+def row(rows, name):
+    return rows.set_index("job").loc[name]
+
+
+def test_a_row_a_job_says_state_time_host_and_the_newest_line(half):
+    study, _, jobs = half
+    rows = status.table(study)
+    assert list(rows.columns) == ["job", "stage", "state", "seconds", "left", "processes", "host", "newest"]
+    assert list(rows["job"]) == list(jobs)
+    done, busy = row(rows, "train-native-s0"), row(rows, "train-native-s2")
+    assert (done.state, done.seconds, done.left, done.host, done.newest) == ("done", 100.0, 0.0, "node7", "")
+    assert busy.state == "running" and 30 <= busy.seconds < 40 and busy.newest == " 50%|#####"
+    assert busy.left == pytest.approx(120 - busy.seconds)
+    failed = row(rows, "data-atlas")
+    assert failed.state == "failed" and failed.newest == "DataError: no such file [bold]" and math.isnan(failed.seconds)
+    assert row(rows, "evaluate-native-s0").state == "waiting" and math.isnan(row(rows, "evaluate-native-s0").left)
+
+
+def test_predicted_is_the_mean_of_those_that_differ_by_seed_alone_then_of_the_regime_then_the_estimate(half):
+    study, _, jobs = half
+    records = {"train-native-s0": {"seconds": 100.0}, "train-native-s1": {"seconds": 140.0}}
+    said = status.predicted(jobs.values(), records, {"train-mixed-s0": 7.0, "train-native-s2": 1.0})
+    assert said["train-native-s2"] == 120.0 and said["train-mixed-s0"] == 7.0 and math.isnan(said["train-fixed-84-s0"])
+    slower = {**jobs["train-native-s2"].parameters, "training": {"learning_rate": 1.0}}
+    other = replace(jobs["train-native-s2"], name="other", parameters=slower)
+    assert status.predicted([*jobs.values(), other], records)["other"] == 120.0
+    own = {"other": {"seconds": 9.0}} | records
+    assert status.predicted([*jobs.values(), other], own)["train-native-s2"] == 120.0
+
+
+def test_the_estimates_for_a_scheduler_say_what_nothing_else_does(half):
+    study, _, jobs = half
+    folder = jobs["evaluate-native-s0"].dir.name
+    asked = {folder: {"mem_mb": 1, "runtime": 60, "seconds": 50}, "gone": {"seconds": 1}, "x": {"mem_mb": 2}}
+    (study.runs / "logs" / "tiny.requests.json").write_text(json.dumps(asked))
+    assert row(status.table(study), "evaluate-native-s0").left == 50.0
+    (study.runs / "logs" / "tiny.requests.json").write_text("{")
+    assert math.isnan(row(status.table(study), "evaluate-native-s0").left)
+
+
+def test_the_summary_sums_what_is_known_and_counts_what_is_not(half):
+    study, _, jobs = half
+    rows = status.table(study)
+    total = status.summary(rows)
+    assert (total["done"], total["running"], total["failed"]) == (3, 1, 1) and total["jobs"] == len(jobs)
+    assert total["waiting"] == len(jobs) - 5
+    left = row(rows, "train-native-s2").left
+    assert total["work_seconds"] == pytest.approx(left) == total["seconds_left"]
+    assert total["unknown"] == len(jobs) - 4
+    assert total["device_hours"] == pytest.approx(left / 3600)
+    two = rows.assign(processes=2)
+    assert status.summary(two)["device_hours"] == pytest.approx(2 * left / 3600)
+    said = status.sentence(total)
+    assert said.startswith(f"3 of {len(jobs)} jobs done, 1 running, 1 failed, {total['waiting']} waiting.")
+    assert f"(unknown for {total['unknown']} jobs)" in said and "with 1 at once" in said and "device-hours" in said
+
+
+def test_at_once_counts_and_the_longest_job_is_the_least(half):
+    study, _, _ = half
+    rows = status.table(study)
+    rows.loc[rows["state"] == "waiting", "left"] = 10.0
+    rows.loc[rows["stage"] == "train", "state"] = "running"
+    rows.loc[rows["stage"] == "train", "left"] = 100.0
+    total = status.summary(rows)
+    assert total["seconds_left"] == pytest.approx(max(total["work_seconds"] / total["running"], 100.0))
+    assert status.summary(rows[rows["state"] == "done"])["seconds_left"] is None
+    unknown = status.summary(rows.assign(left=float("nan")))
+    assert unknown["seconds_left"] is None and " at once" not in status.sentence(unknown)
+
+
+def test_a_record_is_read_once_and_a_broken_one_does_not_stop_the_rest(half, monkeypatch):
+    study, _, jobs = half
+    read, known = [], {}
+    original = status.provenance.read
+    monkeypatch.setattr(status.provenance, "read", lambda job: read.append(job.name) or original(job))
+    status.table(study, records=known)
+    status.table(study, records=known)
+    assert sorted(read) == ["data-phantom", "train-native-s0", "train-native-s1"]
+    jobs["data-phantom"].record.write_text("{")
+    broken = row(status.table(study), "data-phantom")
+    assert broken.state == "done" and "must be json" in broken.newest and math.isnan(broken.seconds)
+
+
+def test_the_command_shows_jobs_and_json(half, capsys):
+    study, file, jobs = half
+    assert command("status", file) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in jobs) and "DataError: no such file [bold]" in said
+    assert command("status", file, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["summary"]["done"] == 3 and len(told["jobs"]) == len(jobs)
+    assert next(one for one in told["jobs"] if one["job"] == "evaluate-native-s0")["left"] is None
+
+
+def test_a_large_study_shows_stages_and_what_runs_or_failed(half):
+    study, _, _ = half
+    text = io.StringIO()
+    Console(file=text, width=150).print(status.render(status.table(study), limit=5))
+    said = text.getvalue()
+    assert "train-native-s2" in said and "data-atlas" in said and "evaluate-native-s0" not in said
+    assert [line.split()[:2] for line in said.splitlines() if line.startswith("train ")] == [["train", "9"]]
+
+
+def test_paths_of_this_machine_are_not_shown(half):
+    study, _, jobs = half
+    log(jobs["data-atlas"], f"RunError: {paths.ROOT}/runs/x is missing")
+    assert row(status.table(study), "data-atlas").newest == "RunError: ./runs/x is missing"
+
+
+def test_watched_in_a_log_only_changes_are_printed_and_it_ends_when_all_is_done(half):
+    study, _, jobs = half
+    text = io.StringIO()
+    watching = threading.Thread(target=status.watch, args=(study, Console(file=text, width=60), 0.02))
+    watching.start()
+    time.sleep(0.3)
+    for job in jobs.values():
+        finish(job, seconds=2.0)
+    watching.join(20)
+    assert not watching.is_alive()
+    lines = text.getvalue().splitlines()
+    assert lines[0].startswith("3 of ") and lines[-1] == f"{len(jobs)} of {len(jobs)} jobs done."
+    assert lines.count("evaluate-native-s0: done 2.0 s") == 1 and "\x1b" not in text.getvalue()
+    assert len(lines) < len(jobs) * 2 + 4
+
+
+def test_watching_ends_when_nothing_runs(tmp_path):
+    study = params.load(write_study(tmp_path))
+    assert len(list(status.follow(study, every=0.01, patience=0.05))) >= 2
+
+
+def test_a_notebook_shows_it_and_follows_it_in_place(half):
+    study, file, jobs = half
+    shown = study.root / "shown"
+    cells = [
+        "from medstudy import status",
+        f"status.show({str(file)!r})",
+        f"open({str(shown)!r}, 'w').close(); status.show({str(file)!r}, live=True, every=0.1)",
+    ]
+    book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
+
+    def end() -> None:
+        while not shown.exists():
+            time.sleep(0.05)
+        time.sleep(1)
+        for job in jobs.values():
+            finish(job)
+
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
+    with tempfile.TemporaryDirectory(prefix="medstudy-") as sockets:
+        where = {"metadata": {"path": str(paths.ROOT)}}
+        nbclient.NotebookClient(book, timeout=60, resources=where, config=notebooks._ipc(sockets)).execute()
+    first, last = book.cells[1].outputs, book.cells[2].outputs
+    assert "train-native-s2" in first[0].data["text/html"] and "3 of" in first[0].data["text/plain"]
+    assert [one.output_type for one in last] == ["display_data"]
+    assert f"{len(jobs)} of {len(jobs)} jobs done" in last[0].data["text/html"]
+    assert "<script" not in first[0].data["text/html"]
