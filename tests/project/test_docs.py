@@ -4,6 +4,7 @@ somewhere, and the site builds."""
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -212,6 +213,15 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
         file = (DOCS / page).parent / target if target else DOCS / page
         assert file.exists(), f"{page}: {target}"
         assert not anchor or anchor in slugs(file.read_text(encoding="utf-8")), f"{page}: {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "../README.md", "../CONTRIBUTING.md", "../benchmarks/README.md"])
+def test_every_file_of_the_repository_that_is_named_exists(page):
+    """As `medstudy/engine/attention.py`, and `medstudy.data.table_export.write` or the module that it is in."""
+    for name in re.findall(r"`((?:medstudy|tests|benchmarks|workflow|params|notebooks|docs)/[\w./-]*)`", read(page)):
+        assert (paths.ROOT / name).exists(), f"{page}: {name}"
+    for name in re.findall(r"`(medstudy(?!\.json)(?:\.\w+)+)[(`]", read(page)):
+        assert pkgutil.resolve_name(name), f"{page}: {name}"
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from benchmarks.__main__ import RESULTS
 from medstudy import cli, params, paths
 from medstudy.errors import RunError
 from medstudy.report.pages import readme
+from tests.project.test_layers import LAYERS
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 STUDY = paths.ROOT / "figures" / "offline-full"
@@ -63,6 +64,14 @@ def test_the_speed_in_the_text_is_that_of_the_benchmark():
     (times,) = re.findall(r"about (\d+) times\s+faster than transformers' Trainer", README)
     lines = json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))
     assert float(times) == round(lines[0]["ratio"]) and lines[0]["peer_name"] == "trainer"
+
+
+def test_the_tree_is_that_of_the_repository_in_the_order_of_its_layers():
+    tree = README.partition("## The repository")[2].split("```")[1]
+    top = re.findall(r"^(\w+)/  ", tree, re.M)
+    library = [name.removesuffix(".py").rstrip("/") for name in re.findall(r"^  ([\w.]+/?)  ", tree, re.M)]
+    assert [name for name in top if not (paths.ROOT / name).is_dir()] == []
+    assert library == [layer for layer in LAYERS if not layer.startswith("__")]
 
 
 def test_every_relative_link_exists():
