@@ -3,8 +3,8 @@
     python -m benchmarks.inputs
 
 Ours: the stored JPEG becomes uint8 pixels at their planned size in memory, taken from the tensor cache, or decoded,
-resized and put there. The peer is the plain path to the same view, Pillow and the image processor of transformers, whose time
-includes the normalisation that ours leaves to the device. All are timed in turn in one process.
+resized and put there. The peer is the plain path to the same view, Pillow and the image processor of transformers,
+whose time includes the normalisation that ours leaves to the device. All are timed in turn in one process.
 """
 
 from __future__ import annotations

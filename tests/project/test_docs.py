@@ -187,6 +187,17 @@ def test_every_interval_of_the_findings_is_in_the_results():
     assert [pair for pair in written if (float(pair[0]), float(pair[1])) not in intervals()] == []
 
 
+def test_the_costs_of_the_findings_are_in_the_results():
+    table = pd.read_csv(paths.ROOT / "figures" / "offline-full" / "tables" / "06_mixed.csv")
+    cost = table[table["dataset"] == "phantom"].set_index("trained")
+    tokens, flops = cost["visual_tokens_pct_of_native"].round(1), cost["flops_pct_of_native"].round(1)
+    text = " ".join(read("explanation/findings.md").split())
+    assert f"with {tokens['mixed']} % of its visual tokens and {flops['mixed']} % of its FLOPs" in text
+    assert f"for {tokens['add-84'] - 100:.0f} % more visual tokens." in text
+    assert f"In FLOPs they cost {flops['add-84'] - 100:.0f} % more" in text
+    assert f"with {100 / flops['fixed-84']:.1f} times the training FLOPs" in text
+
+
 def test_every_verdict_of_the_smaller_study_is_as_written():
     verdict = pd.read_csv(paths.ROOT / "figures" / "offline" / "claims.csv").set_index("id")["verdict"]
     text = " ".join(read("explanation/findings.md").partition("## The smaller study")[2].split())
