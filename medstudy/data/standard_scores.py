@@ -1,8 +1,7 @@
 """The standard scores of one answer: a prediction and its reference in, numbers in [0, 1] out.
 
-With them a reference scores 1 on itself, and two references differ unless `medstudy.data.words` ignores every
-difference
-between them (checked by `medstudy.data.references`). They skip reasoning before an answer, as in "<think>…</think> B".
+A reference scores 1 on itself, and two references differ unless `medstudy.data.words` ignores every difference between
+them (checked by `medstudy.data.references`). Reasoning before an answer is skipped, as in "<think>…</think> B".
 """
 
 from __future__ import annotations

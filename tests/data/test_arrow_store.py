@@ -103,7 +103,7 @@ def test_the_table_has_a_row_a_question(monkeypatch, tmp_path):
         (lambda s: s.update(test=[]), "test of made is empty"),
         (lambda s: s.update(val=[]), "val of made is empty and train is not"),
         (lambda s: s["test"].append(s["test"][0]), "must be unique"),
-        (lambda s: s["test"].append(s["train"][1]), "says that it is of train"),
+        (lambda s: s["test"].append(s["train"][1]), "has the split train"),
         (
             lambda s: s["test"].append(
                 replace(s["test"][0], image_id="x", questions=(replace(s["test"][0].questions[0], answer=" "),))
@@ -143,7 +143,7 @@ def test_a_damaged_file_names_the_image(monkeypatch, tmp_path):
     with pytest.raises(ImageError, match="test-1"):
         picture.pixels()
     file.write_bytes(content[: picture.start + 5])
-    with pytest.raises(DataError, match="test-1 of made is kept in .* cut short"):
+    with pytest.raises(DataError, match="test-1 of made must be in .* truncated"):
         picture.pixels()
     file.unlink()
     with pytest.raises(DataError, match="test-1 of made is kept in .*No such file"):

@@ -122,6 +122,6 @@ def test_a_data_set_with_such_references_is_not_built(tmp_path, monkeypatch):
     for n in range(4):
         Image.new("RGB", (28, 28), (40 * n, 0, 0)).save(tmp_path / f"{n}.png")
     one = params.data({"name": "local", "label": "x", "path": str(tmp_path), "kind": "class"})
-    with pytest.raises(DataError, match="the classes 'Benign', 'benign' differ by nothing"):
+    with pytest.raises(DataError, match="the classes 'Benign', 'benign' read the same"):
         build(one, tmp_path / "built")
     assert not (tmp_path / "built" / "questions.parquet").exists() and datasets.label(one) == "x"

@@ -216,7 +216,7 @@ def test_pixels_are_held_one_image_at_a_time(tmp_path, monkeypatch):
         made.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr(audit, "_pil", pil)
+    monkeypatch.setattr(audit, "_decoded", pil)
     audit.data([own.params(tmp_path)])
     assert len(held) == 6 and max(held) <= 1  # the one before may still be waiting to be let go
 

@@ -132,7 +132,7 @@ def test_mmmu_counts_images_as_they_are_shown_and_reads_options_as_literals(made
     [
         ({"options": "__import__('os').getcwd()"}, "the text of a list, but x has"),
         ({"options": "['one', ['two']]"}, "the text of a list, but x has"),
-        ({"answer": "?"}, "its split holds them back"),
+        ({"answer": "?"}, "Use a split with public answers"),
         ({"answer": "D"}, "one of its 2 options, but 'x'"),
         ({"answer": "AB"}, "one of its 2 options, but 'x'"),
         ({"question": "<image 2> What?"}, "x has no image 2"),

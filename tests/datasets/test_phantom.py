@@ -87,7 +87,7 @@ def test_params_and_splits_are_strict():
     for wrong in ({"trains": 3}, {"train": -1}, {"train": "3"}, {"families": ()}, {"families": ("chest",)}):
         with pytest.raises(ValidationError):
             phantom.Params(**wrong)
-    with pytest.raises(ValidationError, match="named once"):
+    with pytest.raises(ValidationError, match="named only once"):
         phantom.Params(families=("cytology", "cytology"))
 
 

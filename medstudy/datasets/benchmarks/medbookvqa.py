@@ -1,7 +1,6 @@
 """MedBookVQA: figures of open-access medical textbooks with multiple-choice questions (arXiv 2506.00855).
 
-From `slyipae1/MedBookVQA`: data.json, and figures.zip (read as it is, or unpacked as figures/). Nothing is for
-training.
+From `slyipae1/MedBookVQA`: data.json, and figures.zip (packed, or unpacked to figures/). There is no training split.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an entry; entries with the same figure are one group."""
+    """One example per entry; entries with the same figure are one group."""
     root = archives.root(params.path, f"{TABLE} and {ARCHIVE}", (TABLE, ARCHIVE), params.revision)
     asked = grouping.gathered(files.rows(root / TABLE, COLUMNS), lambda row: row["_id"])
     images = archives.Images(root, (ARCHIVE,), ("", "figures"))

@@ -1,8 +1,8 @@
-"""SMMILE: clinical problems whose answer is learnt from the examples before it in the prompt (arXiv 2506.21355).
+"""SMMILE: clinical problems that are answered after solved examples in the prompt (arXiv 2506.21355).
 
-From `smmile/SMMILE` (or `smmile/SMMILE-plusplus`), whose one split, called train, is what is tested on. The rows of a
-problem, by `order`, are examples with their answers; the last is asked. As in the authors' process_data, a problem
-of which an image is missing is left out: compare the number loaded with the card's. Nothing is for training.
+From `smmile/SMMILE` (or `smmile/SMMILE-plusplus`). The test split here is the only one of the source, called train. The
+rows of a problem, by `order`, are solved examples; the last is the question. As in the authors' process_data, problems
+with a missing image are left out: compare the number loaded with the card's. There is no training split.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = {
 
 
 class Params(Source):
-    """See `Source`; shots: with the examples before the question (the benchmark), or without (its 0-shot baseline)."""
+    """See `Source`. shots: show the solved examples (the benchmark), or only the question (its 0-shot baseline)."""
 
     name: Literal["smmile"] = "smmile"
     path: str = "smmile/SMMILE"
@@ -44,12 +44,12 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a problem."""
+    """One example per problem."""
     rows = hub.rows(params.path, "train", COLUMNS, revision=params.revision)
     asked = grouping.gathered(rows, lambda row: row["problem_id"])
-    whole = [one for one in asked if all(row["image"] and row["image"].get("bytes") for _, row in one.rows)]
-    for one in splits.taken(whole, params, split):
-        yield _example(one, params.shots)
+    whole = [problem for problem in asked if all(row["image"] and row["image"].get("bytes") for _, row in problem.rows)]
+    for problem in splits.taken(whole, params, split):
+        yield _example(problem, params.shots)
 
 
 def _example(asked: grouping.Asked, shots: bool) -> Example:

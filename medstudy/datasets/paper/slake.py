@@ -1,9 +1,9 @@
 """SLAKE: radiology images with questions by physicians (https://arxiv.org/abs/2102.09542); the English ones.
 
-In two forms. "english" is `mdwiratathya/SLAKE-vqa-english`, as the paper's author evaluates it: image, question and
-answer. "original" is `BoKelvin/SLAKE`: a folder with its train.json, validation.json and test.json, and its imgs.zip
-unpacked; only there a question has tags. Closed means yes or no in both, as for the author: the original calls further
-answers CLOSED, which its tag answer_type keeps.
+There are two forms. "english" is `mdwiratathya/SLAKE-vqa-english`, as the paper's author evaluates it: image, question
+and answer. "original" is `BoKelvin/SLAKE`: a folder with its train.json, validation.json and test.json, and its
+imgs.zip unpacked; only this form has tags. In both, closed means yes or no, as for the author; the original calls more
+answers CLOSED, which the tag answer_type keeps.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SPLIT = {"train": "train", "val": "validation", "test": "test"}
 
 
 class Params(Source):
-    """See `Source`; the source has a validation split of its own, so `val_share` is not used.
+    """See `Source`. The source has its own validation split, so `val_share` is not used.
 
     form: "english" (a hub id, or a folder with its files) or "original" (a folder).
     """
@@ -56,12 +56,12 @@ class Params(Source):
     @model_validator(mode="after")
     def _folder(self) -> Params:
         if self.form == "original" and self.path == "mdwiratathya/SLAKE-vqa-english":
-            raise ValueError("form: original needs as `path` the folder with the files of BoKelvin/SLAKE")
+            raise ValueError("form: original needs the folder with the files of BoKelvin/SLAKE as `path`")
         return self
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, with all of its questions in that split."""
+    """One example per image, with all of its questions in that split."""
     if params.form == "original":
         found = _original(params.root, split)
     else:
@@ -72,7 +72,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def _original(root: Path, split: str) -> Iterator[Example]:
-    """The English rows of a split file with an answer (one has none), by image."""
+    """One example per image of a split's file, with its English questions that have an answer (one has none)."""
     asked: dict[str, list[dict]] = {}
     for row in files.rows(root / f"{SPLIT[split]}.json", ORIGINAL):
         if row["q_lang"] == "en" and answered(row):

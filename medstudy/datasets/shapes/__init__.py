@@ -1,7 +1,8 @@
-"""General corpus: procedural images of plain things, on which a small model is trained before any study.
+"""Shapes: the general corpus of procedural images on which a small model is trained before any study.
 
-It stands in for the low-resolution general web images of a real model's pre-training: shapes, colours,
-counts, places, textures, small dots, thin lines and short words, 56..168 px a side, nothing biomedical.
+It replaces the low-resolution general web images of a real model's pre-training: shapes, colours, counts, positions,
+textures, small dots, thin lines and short words, 56 to 168 px a side, nothing biomedical. The data set's name in params
+and ids is "general".
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ VERSION = "2"
 
 
 class Params(BaseModel):
-    """Images of each split, and the seed of them all."""
+    """The number of images in each split, and their seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     name: Literal["general"] = "general"
@@ -44,7 +45,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def example(seed: int, split: str, i: int, plain: bool = False) -> Example:
-    """Image `i` of a split with its 4 or 5 questions, from (seed, split, i) alone; `plain`: one thing at a time."""
+    """Image `i` of a split with 4 or 5 questions; it depends only on (seed, split, i). plain: one object at a time."""
     _check(split)
     rng = Random(f"general/{seed}/{split}/{i}")
     scene = compose(rng, plain)

@@ -16,14 +16,14 @@ APART = 0.15  # of the image's side: a distance that leaves no doubt which is to
 
 @writes("presence")
 def _any_shape(scene: Scene, rng: Random) -> Question | None:
-    """Scenes with shapes are more frequent: few of them are asked."""
+    """Scenes with shapes are more frequent, so the question is asked of fewer of them."""
     asked = rng.random() < (0.2 if scene.items else 0.3)
     return yes_no("any_shape", "presence", bool(scene.items), rng) if asked else None
 
 
 @writes("presence", 2.0)
 def _item_present(scene: Scene, rng: Random) -> Question | None:
-    """A combination that is there, or one that is not and mostly shares its shape or colour with one."""
+    """A combination that is present, or one that is absent and usually shares its shape or colour with an item."""
     if not scene.items:
         return None
     there, item = {item.name for item in scene.items}, rng.choice(scene.items)
@@ -39,9 +39,7 @@ def _item_present(scene: Scene, rng: Random) -> Question | None:
 def _shape_present(scene: Scene, rng: Random) -> Question | None:
     there, yes = {item.shape for item in scene.items}, coin(rng)
     pool = [shape for shape in SHAPES if (shape in there) == yes]
-    return (
-        yes_no("shape_present", "presence", yes, rng, a_shape=a(rng.choice(pool))) if there and pool else None
-    )
+    return yes_no("shape_present", "presence", yes, rng, a_shape=a(rng.choice(pool))) if there and pool else None
 
 
 @writes("presence")
@@ -49,9 +47,7 @@ def _colour_present(scene: Scene, rng: Random) -> Question | None:
     there, yes = {item.colour for item in scene.items}, coin(rng)
     pool = [colour for colour in palette(scene) if (colour in there) == yes]
     colour = rng.choice(pool) if there and pool else None
-    return (
-        yes_no("colour_present", "presence", yes, rng, a_colour=a(colour), colour=colour) if colour else None
-    )
+    return yes_no("colour_present", "presence", yes, rng, a_colour=a(colour), colour=colour) if colour else None
 
 
 @writes("position", 0.7)
@@ -102,7 +98,7 @@ def _at(scene: Scene, rng: Random) -> Question | None:
 
 @writes("comparison", 0.5)
 def _same(scene: Scene, rng: Random) -> Question | None:
-    """Are all alike? Yes is the more frequent answer of small scenes: some of those are passed over."""
+    """Are all the same? "Yes" is more frequent in small scenes, so some of those are skipped."""
     if len(scene.items) < 2:
         return None
     key, values, kept = rng.choice((("same_colour", {item.colour for item in scene.items}, 0.55),
@@ -128,7 +124,7 @@ def _shape(scene: Scene, rng: Random) -> Question | None:
 
 @writes("comparison", 1.5)
 def _extreme(scene: Scene, rng: Random) -> Question | None:
-    """The colour or kind of the largest shape, or the kind of the smallest, where no other comes near it."""
+    """The colour or kind of the largest shape, or the kind of the smallest, if no other shape is close in size."""
     ranked = sorted(scene.items, key=lambda item: -item.radius)
     if len(ranked) < 2:
         return None
@@ -157,7 +153,7 @@ def _larger(scene: Scene, rng: Random) -> Question | None:
 
 @writes("count", 2.0)
 def _count(scene: Scene, rng: Random) -> Question | None:
-    """Of all shapes, of one kind or of one colour; larger numbers are preferred, as they are rarer."""
+    """The number of shapes, of one kind or of one colour; larger numbers are preferred because they are rarer."""
     if not scene.items and rng.random() > 0.15:
         return None
     kinds, colours = Counter(item.shape for item in scene.items), Counter(item.colour for item in scene.items)
