@@ -145,7 +145,7 @@ def _check(example: Example, name: str, split: str) -> None:
     for question in example.questions:
         if len(question.options) > len(LETTERS):
             raise DataError(
-                f"A choice has at most {len(LETTERS)} options, one a letter, but {question.id!r} of image "
+                f"A choice has at most {len(LETTERS)} options, one per letter, but {question.id!r} of image "
                 f"{example.image_id} ({name} {split}) has {len(question.options)}. Remove some."
             )
         if not question.answer.strip() or not question.text.strip():

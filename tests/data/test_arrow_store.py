@@ -146,7 +146,7 @@ def test_a_damaged_file_names_the_image(monkeypatch, tmp_path):
     with pytest.raises(DataError, match="test-1 of made must be in .* truncated"):
         picture.pixels()
     file.unlink()
-    with pytest.raises(DataError, match="test-1 of made is kept in .*No such file"):
+    with pytest.raises(DataError, match="test-1 of made must be in .*No such file"):
         picture.pixels()
 
 

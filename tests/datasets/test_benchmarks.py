@@ -136,7 +136,7 @@ def test_mmmu_counts_images_as_they_are_shown_and_reads_options_as_literals(made
         ({"answer": "D"}, "one of its 2 options, but 'x'"),
         ({"answer": "AB"}, "one of its 2 options, but 'x'"),
         ({"question": "<image 2> What?"}, "x has no image 2"),
-        ({"options": str(list("abcdefghijk"))}, "at most 10 options, one a letter, but 'x' has 11"),
+        ({"options": str(list("abcdefghijk"))}, "at most 10 options, one per letter, but 'x' has 11"),
     ],
 )
 def test_mmmu_refuses_what_it_cannot_ask(tmp_path, change, words):
@@ -342,7 +342,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     fixtures_related.write(tmp_path / "secret.png", fixtures_related.image(0, "PNG"))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(DataError, match="lie in its folder"):
+    with pytest.raises(DataError, match="must be in its folder"):
         archives.Images(tmp_path / "data")("a.png")
 
 

@@ -8,6 +8,7 @@ from medstudy.data import references
 from medstudy.data.example import SPLITS
 from medstudy.errors import DataError
 from medstudy.scoring import score
+from medstudy.utils import dependencies
 from tests.support import chain, data_sets
 
 STANDARD = ("strict", "exact", "strict_precision", "strict_recall", "strict_f1", "strict_cell_line",
@@ -22,6 +23,11 @@ def params(request, tmp_path):
 
 def test_every_public_data_set_has_a_fixture():
     assert {name.split("-")[0] for name in data_sets.MAKERS} == PUBLIC
+
+
+def test_the_files_that_a_data_set_names_are_there(params):
+    """Planning a study hashes them."""
+    assert dependencies.files(*datasets.sources(params))
 
 
 def test_from_load_to_figures(params, tiny_model, tmp_path):

@@ -33,7 +33,7 @@ COLUMNS = {
     "Question": "its text",
     **{f"Choice {letter}": f"option {letter}" for letter in LETTERS},
 }
-FILES = {
+RELEASES = {
     "1": ("train.csv", "test.csv", "images.zip"),
     "1-clean": ("train.csv", "test_clean.csv", "images.zip"),
     "2": ("train_2.csv", "test_2.csv", "images_2.zip"),
@@ -50,7 +50,7 @@ class Params(Source):
 
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per figure, with all of its questions in that split; validation holds out training articles."""
-    train, test, archive = FILES[params.release]
+    train, test, archive = RELEASES[params.release]
     source = test if split == "test" else train
     root = archives.root(params.path, f"{train}, {test} and {archive}", (train, test, archive), params.revision)
     rows = archives.table(root / source, COLUMNS)
