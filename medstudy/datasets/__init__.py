@@ -44,7 +44,7 @@ from medstudy.datasets.benchmarks import (
 from medstudy.datasets.paper import bbbc021, hpa, hussain, path_vqa, slake, ubench, vqa_rad, wsi_vqa
 from medstudy.datasets.user import folder as user_folder
 from medstudy.datasets.user import hub
-from medstudy.datasets.user.rows import Own
+from medstudy.datasets.user.params import UserData
 from medstudy.utils import dependencies
 
 REGISTRY = {
@@ -62,7 +62,7 @@ Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], 
 def load(params: Params, split: str) -> Iterator[Example]:
     """The examples of one split in a fixed order: of the source's split, or of a new split by groups."""
     source = REGISTRY[params.name].load  # a user's own data draw such splits themselves
-    by_group = getattr(params, "split", None) == "group" and not isinstance(params, Own)
+    by_group = getattr(params, "split", None) == "group" and not isinstance(params, UserData)
     return splits.by_group(source, params, split) if by_group else source(params, split)
 
 

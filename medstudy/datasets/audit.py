@@ -20,7 +20,10 @@ from medstudy.data import conflicts, leakage, perceptual_hash, references
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import SPLITS, Example
 from medstudy.datasets import audit_counts, audit_notices
-from medstudy.datasets.user import column_names, rows
+from medstudy.datasets.user import column_names
+from medstudy.datasets.user import examples as user_examples
+from medstudy.datasets.user.params import UserData
+from medstudy.datasets.user.survey import Fault
 from medstudy.errors import DataError, MedstudyError, ResolutionError
 from medstudy.resolution.plan import check_effect
 from medstudy.resolution.policies import Fixed, Native, Single, Training
@@ -130,7 +133,7 @@ def _collect(params: Sequence[datasets.Params]) -> _Collected:
     collected = _Collected()
     for each in params:
         label = datasets.label(each)
-        read = _read_own if isinstance(each, rows.Own) else _read_public
+        read = _read_own if isinstance(each, UserData) else _read_public
         for example, where, stops in track(read(each, collected), label, unit="image"):
             try:
                 _inspect(example, where, getattr(each, "on_contradiction", "keep") == "stop", collected)
@@ -142,7 +145,7 @@ def _collect(params: Sequence[datasets.Params]) -> _Collected:
     return collected
 
 
-def _read_own(params: rows.Own, collected: _Collected) -> Iterator[tuple[Example, str, bool]]:
+def _read_own(params: UserData, collected: _Collected) -> Iterator[tuple[Example, str, bool]]:
     """(example, place of its first row, whether a fault in it stops a study) of a user's own data."""
     module, label = datasets.REGISTRY[params.name], datasets.label(params)
     stops = params.on_unreadable == "stop"
@@ -161,8 +164,8 @@ def _read_own(params: rows.Own, collected: _Collected) -> Iterator[tuple[Example
     opener = module.opener(params)
     for split in SPLITS:
         for entry in survey.chosen(params, split):
-            faults: list[rows.Fault] = []
-            example = rows.example(params, entry, opener, faults)
+            faults: list[Fault] = []
+            example = user_examples.example(params, entry, opener, faults)
             for fault in faults:
                 collected.problem(fault.problem, fault.message, label, split, fault.where, fault.image, stops)
             if example:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from medstudy.imaging.read_options import Facts
+from medstudy.imaging.read_options import ImageFacts
 from medstudy.resolution.sizes import Size
 
 LARGE = 12_845_056  # pixels: 16,384 visual tokens of Qwen2-VL
 
 
-def of_image(facts: Facts | None, size: Size) -> Iterator[tuple[str, str]]:
+def of_image(facts: ImageFacts | None, size: Size) -> Iterator[tuple[str, str]]:
     """(notice, detail) of each unusual property of a file."""
     if size.pixels > LARGE:
         yield "very large", f"{size.height} x {size.width} pixels"

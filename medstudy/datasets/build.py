@@ -12,7 +12,9 @@ from medstudy import datasets, paths
 from medstudy.data import arrow_store, conflicts, perceptual_hash, references
 from medstudy.data.example import LETTERS, SPLITS, Example
 from medstudy.data.readers import hub
-from medstudy.datasets.user import rows
+from medstudy.datasets.user import examples as user_examples
+from medstudy.datasets.user.params import UserData
+from medstudy.datasets.user.survey import Fault
 from medstudy.errors import DataError, ImageError
 from medstudy.utils.progress import track
 
@@ -59,7 +61,7 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
 
 def _loader(params: datasets.Params, folder: Path, checks: _Checks) -> Callable[[str], Iterable[Example]]:
     """A function that loads a split. A user's own table is read once for all splits; rows left out are noted."""
-    if not isinstance(params, rows.Own):
+    if not isinstance(params, UserData):
         return lambda split: datasets.load(params, split)
     module = datasets.REGISTRY[params.name]
     survey, opener = module.survey(params), module.opener(params)
@@ -68,8 +70,8 @@ def _loader(params: datasets.Params, folder: Path, checks: _Checks) -> Callable[
     checks.leave_out_rows(survey.faults)
 
     def load(split: str) -> Iterator[Example]:
-        left_out: list[rows.Fault] = []
-        yield from rows.load(params, survey, split, opener, left_out)
+        left_out: list[Fault] = []
+        yield from user_examples.load(params, survey, split, opener, left_out)
         checks.leave_out_rows(left_out)
 
     return load
@@ -84,7 +86,7 @@ class _Checks:
         self.lost: list[dict] = []
         self.conflicts = conflicts.Conflicts()
 
-    def leave_out_rows(self, faults: Iterable[rows.Fault]) -> None:
+    def leave_out_rows(self, faults: Iterable[Fault]) -> None:
         """Note rows of the user's own data that are left out."""
         for fault in faults:
             place = {"split": fault.split or "unknown", "image_id": fault.image, "where": fault.where}

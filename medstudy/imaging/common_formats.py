@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from medstudy.errors import ImageError
 from medstudy.imaging.png import MARK, check_palette, check_pixel_data, clear_grey, has_chunk, is_plain, slim
-from medstudy.imaging.read_options import Facts, Reading
+from medstudy.imaging.read_options import ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import (
     ORIENTATION,
     SIDEWAYS,
@@ -54,7 +54,7 @@ def matches(data: bytes) -> bool:
     return True
 
 
-def read(data: bytes, reading: Reading) -> np.ndarray:
+def read(data: bytes, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8, upright. Raises ImageError, or whatever the decoder raises."""
     data = _slim(data)
     image = open_header(data)
@@ -93,14 +93,14 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
     return to_rgb(np.array(image.convert("RGB") if layout.colour else _grey(image)), layout, reading)
 
 
-def size(data: bytes, reading: Reading) -> tuple[int, int]:
+def size(data: bytes, reading: ReadOptions) -> tuple[int, int]:
     """(height, width), upright, from the header; decodes a PNG only if its metadata may state an orientation."""
     data = _slim(data)
     image = open_header(data)
     return upright(image.height, image.width, _orientation(image, data))
 
 
-def describe(data: bytes, reading: Reading) -> Facts:
+def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
     """What the header states."""
     profile = data[:8] == MARK and has_chunk(data, b"iCCP")
     data = _slim(data)
@@ -113,7 +113,7 @@ def describe(data: bytes, reading: Reading) -> Facts:
         words = "ink to red, green and blue, no profile" if "adobe" in image.info else "refused: no Adobe mark"
     frames = getattr(image, "n_frames", 1)
     notes = ("a colour profile, not applied",) if profile or image.info.get("icc_profile") else ()
-    return Facts(
+    return ImageFacts(
         kind=image.format, height=height, width=width, samples=len(image.getbands()) + _hidden_alpha(image, layout),
         bits=layout.bits, values=layout.values, frames=frames, orientation=orientation, alpha=layout.alpha,
         photometric=image.mode, compression=_compression(image), rule=words, notes=notes,
@@ -241,7 +241,7 @@ def _colour_space(data: bytes) -> int | None:
     return int.from_bytes(data[start + 7 : start + 11], "big") if start > 0 and data[start + 4] == 1 else None
 
 
-def _read_bands(layout: Layout, data: bytes, frame: int, reading: Reading) -> np.ndarray:
+def _read_bands(layout: Layout, data: bytes, frame: int, reading: ReadOptions) -> np.ndarray:
     if frame:
         raise ImageError("an animation of more than 8 bits is read only at frame 0: save its frames as files")
     values = (imagecodecs.png_decode if data[:4] == b"\x89PNG" else imagecodecs.jpeg2k_decode)(data)

@@ -37,7 +37,7 @@ from medstudy.imaging.dicom_grey import (
     without_padding,
 )
 from medstudy.imaging.dicom_stored import check_bits, frame_count, stored_values, transfer_syntax
-from medstudy.imaging.read_options import Facts, Reading
+from medstudy.imaging.read_options import ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import Layout, check_frame, check_size, palette, rule, to_rgb
 
 NAME = "a DICOM"
@@ -58,7 +58,7 @@ def matches(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
-def read(data: bytes, reading: Reading) -> np.ndarray:
+def read(data: bytes, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8. Raises ImageError, or whatever pydicom raises."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "End of file reached")  # pydicom drops all tags of a truncated file
@@ -90,21 +90,21 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
     return to_rgb(values, layout, reading)
 
 
-def size(data: bytes, reading: Reading) -> tuple[int, int]:
+def size(data: bytes, reading: ReadOptions) -> tuple[int, int]:
     """(height, width) of a frame, from the header."""
     dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
     _check(dataset)
     return int(dataset.Rows), int(dataset.Columns)
 
 
-def describe(data: bytes, reading: Reading) -> Facts:
+def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
     """What the header states of the frame that is read."""
     dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
     _check(dataset)
     frames = frame_count(dataset)
     _apply_functional_groups(dataset, check_frame(reading.frame, frames))
     signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
-    return Facts(
+    return ImageFacts(
         kind="DICOM", height=int(dataset.Rows), width=int(dataset.Columns), samples=int(dataset.SamplesPerPixel),
         bits=int(dataset.get("BitsStored", 32)), values=signed if "BitsStored" in dataset else "float",
         frames=frames, orientation=1, alpha=False, photometric=dataset.PhotometricInterpretation,
@@ -112,7 +112,7 @@ def describe(data: bytes, reading: Reading) -> Facts:
     )
 
 
-def _rule(dataset: Dataset, reading: Reading) -> str:
+def _rule(dataset: Dataset, reading: ReadOptions) -> str:
     """How the frame becomes RGB, in words; or "refused: " and the reason."""
     kind = dataset.PhotometricInterpretation
     if kind == INDEXED:

@@ -23,7 +23,7 @@ import nibabel
 import numpy as np
 
 from medstudy.errors import ImageError
-from medstudy.imaging.read_options import Facts, Reading
+from medstudy.imaging.read_options import ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import UPRIGHT, Layout, check_size, rule, to_rgb, values_of
 
 NAME = "a NIfTI volume"
@@ -55,7 +55,7 @@ class Cut:
         return np.ascontiguousarray(plane[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)])
 
 
-def read(data: bytes, reading: Reading) -> np.ndarray:
+def read(data: bytes, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8. Raises ImageError, or whatever nibabel raises."""
     header = _header(data)
     cut = _cut(header, reading)
@@ -70,12 +70,12 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
     return to_rgb(np.stack(bands[:3], axis=-1), layout, reading, bands[3] if layout.alpha else None)
 
 
-def size(data: bytes, reading: Reading) -> tuple[int, int]:
+def size(data: bytes, reading: ReadOptions) -> tuple[int, int]:
     """(height, width) of the slice, from the header."""
     return _cut(_header(data), reading).size
 
 
-def describe(data: bytes, reading: Reading) -> Facts:
+def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
     """What the header states; if no slice is selected yet, about the middle one."""
     header = _header(data)
     shape, layout = _shape(header), _layout(header)
@@ -94,7 +94,7 @@ def describe(data: bytes, reading: Reading) -> Facts:
     sides, spacing = (" x ".join(f"{length:g}" for length in axes) for axes in lengths)
     notes.append(f"{sides} voxels of {spacing} mm")
     spread = next((place for place, at in enumerate(cut.index[:3]) if isinstance(at, int)), 2)
-    return Facts(
+    return ImageFacts(
         kind="NIfTI", height=cut.size[0], width=cut.size[1], samples=3 + layout.alpha if layout.colour else 1,
         bits=layout.bits, values=layout.values, frames=shape[spread], orientation=UPRIGHT, alpha=layout.alpha,
         photometric="RGB" if layout.colour else "grey", compression="gzip" if data[:2] == GZIP else "none",
@@ -137,7 +137,7 @@ def _oriented(header: nibabel.Nifti1Header) -> bool:
     return bool(header["qform_code"] > 0 or header["sform_code"] > 0)
 
 
-def _cut(header: nibabel.Nifti1Header, reading: Reading) -> Cut:
+def _cut(header: nibabel.Nifti1Header, reading: ReadOptions) -> Cut:
     """The selected slice. Raises ImageError if it does not exist or none is selected."""
     shape = _shape(header)
     volume = reading.volume or 0
@@ -179,7 +179,7 @@ def _index(axis: int, place: int, volume: int, shape: tuple[int, ...]) -> tuple:
     return (*whole, volume)
 
 
-def _place(reading: Reading, count: int) -> int:
+def _place(reading: ReadOptions, count: int) -> int:
     """The selected slice's number. Raises ImageError."""
     if reading.slice is None and count > 1:
         raise ImageError(

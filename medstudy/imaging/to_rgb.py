@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from medstudy.errors import ImageError
-from medstudy.imaging.read_options import Colour, Reading, Window
+from medstudy.imaging.read_options import Colour, ReadOptions, Window
 
 ORIENTATION = 0x0112
 UPRIGHT, SIDEWAYS = 1, (5, 6, 7, 8)  # EXIF and TIFF orientations; the sideways ones swap height and width
@@ -78,7 +78,7 @@ def scale(layout: Layout, window: Window | None) -> tuple[Window | None, str]:
     return None, "the frame's least to its greatest value"
 
 
-def rule(layout: Layout, reading: Reading) -> str:
+def rule(layout: Layout, reading: ReadOptions) -> str:
     """How pixels of this layout become RGB, in words."""
     words = [scale(layout, reading.window)[1]]
     if layout.inverted:
@@ -88,7 +88,7 @@ def rule(layout: Layout, reading: Reading) -> str:
     return "; ".join(words)
 
 
-def to_rgb(values: np.ndarray, layout: Layout, reading: Reading, alpha: np.ndarray | None = None) -> np.ndarray:
+def to_rgb(values: np.ndarray, layout: Layout, reading: ReadOptions, alpha: np.ndarray | None = None) -> np.ndarray:
     """Samples [h, w] or [h, w, 3] of `layout` with opacity [h, w], as uint8 [h, w, 3]. Raises ImageError."""
     opaque = layout.full
     if reading.window is None:

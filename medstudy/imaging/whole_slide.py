@@ -17,7 +17,7 @@ from openslide import OpenSlide
 from PIL import Image
 
 from medstudy.errors import ImageError
-from medstudy.imaging.read_options import Facts, Reading
+from medstudy.imaging.read_options import ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import Layout, check_size, rule, to_rgb
 
 NAME = "a slide"
@@ -50,7 +50,7 @@ def is_slide(path: Path, asked: bool) -> bool:
     return vendor is not None and (asked or vendor not in ("generic-tiff", "dicom"))
 
 
-def read(path: Path, reading: Reading) -> np.ndarray:
+def read(path: Path, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8. Raises ImageError, or OpenSlide's error for a damaged file."""
     with OpenSlide(path) as slide:
         place = _place(slide, reading)
@@ -67,13 +67,13 @@ def read(path: Path, reading: Reading) -> np.ndarray:
     return to_rgb(values[..., :3], Layout(colour=True, alpha=True), reading, values[..., 3])
 
 
-def size(path: Path, reading: Reading) -> tuple[int, int]:
+def size(path: Path, reading: ReadOptions) -> tuple[int, int]:
     """(height, width) of the region at its magnification, from the file's properties."""
     with OpenSlide(path) as slide:
         return _place(slide, reading).size
 
 
-def describe(path: Path, reading: Reading) -> Facts:
+def describe(path: Path, reading: ReadOptions) -> ImageFacts:
     """What the file's properties state."""
     with OpenSlide(path) as slide:
         layout = Layout(colour=True, alpha=True)
@@ -81,20 +81,20 @@ def describe(path: Path, reading: Reading) -> Facts:
             shown, words = _place(slide, reading).size, rule(layout, reading)
         except ImageError as error:
             shown, words = slide.dimensions[::-1], f"refused: {error}"
-        power, microns = _power(slide, Reading()), _microns(slide, Reading())
+        power, microns = _power(slide, ReadOptions()), _microns(slide, ReadOptions())
         notes = (
             f"by {slide.properties[openslide.PROPERTY_NAME_VENDOR]}",
             f"scanned at {power:g} x" if power else "no magnification in the file",
             f"{microns:g} µm a pixel" if microns else "no µm a pixel in the file",
             f"{slide.level_count} levels, the full one {slide.dimensions[1]} x {slide.dimensions[0]}",
         )
-        return Facts(
+        return ImageFacts(
             kind="slide", height=shown[0], width=shown[1], samples=4, bits=8, values="unsigned", frames=1,
             orientation=1, alpha=True, photometric="RGBA", compression="", rule=words, notes=notes,
         )
 
 
-def _place(slide: OpenSlide, reading: Reading) -> Place:
+def _place(slide: OpenSlide, reading: ReadOptions) -> Place:
     """The region and its size. Raises ImageError for a region outside the slide, or an unavailable magnification."""
     width, height = slide.dimensions
     region = reading.region or (0, 0, width, height)
@@ -108,7 +108,7 @@ def _place(slide: OpenSlide, reading: Reading) -> Place:
     return Place(region, (max(1, round(down * share)), max(1, round(across * share))))
 
 
-def _share(slide: OpenSlide, reading: Reading) -> float:
+def _share(slide: OpenSlide, reading: ReadOptions) -> float:
     """Side of the shown image relative to full resolution: at most 1. Raises ImageError."""
     if reading.magnification is not None:
         scanned = _power(slide, reading)
@@ -139,12 +139,12 @@ def _share(slide: OpenSlide, reading: Reading) -> float:
     return 1.0
 
 
-def _power(slide: OpenSlide, reading: Reading) -> float | None:
+def _power(slide: OpenSlide, reading: ReadOptions) -> float | None:
     """The objective's magnification, as the user states, else the file."""
     return reading.scanned_magnification or _number(slide, openslide.PROPERTY_NAME_OBJECTIVE_POWER)
 
 
-def _microns(slide: OpenSlide, reading: Reading) -> float | None:
+def _microns(slide: OpenSlide, reading: ReadOptions) -> float | None:
     """Microns per pixel at full resolution, as the user states, else the file if x and y agree."""
     if reading.scanned_microns_per_pixel:
         return reading.scanned_microns_per_pixel

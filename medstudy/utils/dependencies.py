@@ -43,7 +43,7 @@ CHOICES = {  # module: the files that it imports and chooses from, or stops with
     "report/study_data.py": ("*",),  # serves four stages, each with functions of its own
     "datasets/__init__.py": ("datasets/user/*.py", "data/*.py", "data/readers/*.py"),  # of data that are made elsewhere
     # own data import theirs; a check passes or stops a study
-    "datasets/build.py": ("datasets/user/rows.py", "data/references.py"),
+    "datasets/build.py": ("datasets/user/*.py", "data/references.py"),
     "imaging/__init__.py": ("imaging/dicom.py", "imaging/nifti.py", "imaging/whole_slide.py", "imaging/tiff.py"),
 }
 READERS = CHOICES["imaging/__init__.py"]

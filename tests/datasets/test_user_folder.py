@@ -235,7 +235,7 @@ def test_what_absolute_paths_begin_with_is_taken_off_where_stated(tmp_path):
     assert [one.image_id for one in made] == ["a.png", "b.png"]
     (fault,) = user_folder.survey(table(tmp_path, {"image": "/cluster/../../a.png"}, strip="/cluster")).faults
     assert fault.problem == "outside the folder"
-    with pytest.raises(DataError, match="`images` is a folder, but there is none at nowhere"):
+    with pytest.raises(DataError, match="`images` must be a folder, but there is none at nowhere"):
         own.found(own.params(tmp_path, images="nowhere"))
 
 
@@ -320,7 +320,7 @@ def test_the_version_changes_with_tables_and_images_and_nothing_else(tmp_path):
     own.lines(tmp_path / "rows.jsonl", [ROW | {"answer": "no"}])
     changed = datasets.version(made)
     assert changed != before
-    user_folder._stamp.cache_clear()  # as in a new process
+    user_folder._hash.cache_clear()  # as in a new process
     own.photo(tmp_path / "a.png", 5)
     assert datasets.version(made) != changed
 
@@ -477,8 +477,8 @@ class Anew(hub_columns.Params):
 
 def test_images_are_read_one_at_a_time(tmp_path, monkeypatch):
     made = table(tmp_path, {}, {"image": "b.png"}, {"image": "c.png"})
-    read, encoded = [], user_folder.own.encoded
-    monkeypatch.setattr(user_folder.own, "encoded", lambda *which: read.append(which[1]) or encoded(*which))
+    read, encoded = [], user_folder.examples.encoded
+    monkeypatch.setattr(user_folder.examples, "encoded", lambda *which: read.append(which[1]) or encoded(*which))
     one = datasets.load(made, "test")
     next(one)
     assert read == ["a.png"]
@@ -497,7 +497,7 @@ def test_an_empty_option_before_others_is_never_skipped_over(tmp_path, row, colu
     """Skipped, the letters behind it would name other options than the source means."""
     own.photos(tmp_path, ["a.png"])
     own.lines(tmp_path / "rows.jsonl", [{"image": "a.png", "question": "which?"} | row])
-    with pytest.raises(DataError, match="Options stand without a gap"):
+    with pytest.raises(DataError, match="Options must have no gap"):
         own.found(own.params(tmp_path, columns=columns, test_share=0.98, val_share=0.01))
 
 
@@ -568,7 +568,7 @@ def test_options_by_another_name_do_not_open_the_choices(tmp_path, name):
 @pytest.mark.parametrize("columns", [{"question": "q", "answer": "q"}, {"tags": ["sex", "sex"]}])
 def test_a_column_is_one_thing(tmp_path, columns):
     """A question that is its own answer would be scored as one that the model can read off."""
-    with pytest.raises(ParamsError, match="a column is one thing"):
+    with pytest.raises(ParamsError, match="a column has one role"):
         params.data({"name": "local", "label": "mine", "path": str(tmp_path), "columns": columns})
 
 

@@ -17,7 +17,7 @@ from medstudy.data.example import KINDS, SPLITS
 from medstudy.data.readers import archives
 from medstudy.datasets import audit, phantom
 from medstudy.datasets.build import build
-from medstudy.datasets.user import column_names
+from medstudy.datasets.user import column_names, columns
 from medstudy.datasets.user import folder as user_folder
 from medstudy.datasets.user import hub as hub_columns
 from medstudy.errors import DataError
@@ -75,7 +75,7 @@ def texts(found):
 # --- names of columns
 
 
-@pytest.mark.parametrize("role", [name for names in column_names.STANDARD.values() for name in names if name !=
+@pytest.mark.parametrize("role", [name for names in columns.NAMES.values() for name in names if name !=
 "images"])
 @pytest.mark.parametrize("spell", RESPELT, ids=range(len(RESPELT)))
 def test_a_column_spelt_otherwise_is_read_and_said(tmp_path, role, spell):
@@ -107,7 +107,7 @@ def test_a_near_miss_is_an_error_that_names_the_column_and_the_role(tmp_path, ro
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "parquet"])
 def test_near_misses_in_every_kind_of_table(tmp_path, kind):
-    with pytest.raises(DataError, match="the split is named 'split'.*'splits'"):
+    with pytest.raises(DataError, match="the split must be named 'split'.*'splits'"):
         user_folder.survey(write(tmp_path, [renamed("split", "splits")], kind))
     assert user_folder.survey(write(tmp_path, [renamed("split", "Split")], kind)).entries[0].split == "test"
 
@@ -146,7 +146,7 @@ def test_near_misses_of_hub_columns(tmp_path):
                          "option": Value("string")})
     folder = hub.repository(tmp_path / "repo", {"test": rows}, features)
     content = {"name": "hub", "label": "theirs", "path": str(folder), "splits": {"train": None}}
-    with pytest.raises(DataError, match="the options is named 'options'.*'option'"):
+    with pytest.raises(DataError, match="the options must be named 'options'.*'option'"):
         faults(own.ADAPTER.validate_json(json.dumps(content)))
     made = own.ADAPTER.validate_json(json.dumps(content | {"columns": {"unused": ["option"]}}))
     found = hub_columns.survey(made)
@@ -163,7 +163,7 @@ def test_near_misses_of_hub_columns(tmp_path):
 def test_near_misses_of_the_keys_of_conversations(tmp_path, row):
     own.photos(tmp_path, ["a.png"])
     own.lines(tmp_path / "rows.jsonl", [row])
-    with pytest.raises(DataError, match="A row's keys are"):
+    with pytest.raises(DataError, match="A row's keys must be"):
         user_folder.survey(own.params(tmp_path))
 
 

@@ -32,7 +32,7 @@ class SwiftRow:
     """One row of ms-swift: its last question and answer, and the paths of its images.
 
     earlier: the (question, answer) pairs before the last one. shown: how many of the images each turn has seen (see
-    `marks.conversation`). fields: the row as the file has it. where: names the row in errors.
+    `image_marks.conversation`). fields: the row as the file has it. where: names the row in errors.
     """
 
     number: int  # in the file, from 0
@@ -92,7 +92,7 @@ def swift_row(content: Any, number: int, where: str, strip: str = "") -> SwiftRo
     pairs = _message_pairs(content["messages"], where) if content.get("messages") else _query_pairs(content, where)
     images = tuple(name.removeprefix(strip).lstrip("/") if strip else name for name in _image_paths(content, where))
     try:
-        image_marks.refuse_all(str(content.get("system") or ""), "system message")
+        image_marks.refuse_marks(str(content.get("system") or ""), "system message")
         placed = image_marks.conversation(pairs, images)
     except RowError as error:
         raise RowError(error.problem, f"{where}: {error}") from error
@@ -138,7 +138,7 @@ def _message_pairs(messages: Any, where: str) -> list[tuple[str, str]]:
         raise DataError(f"{where} must have a list of {{role, content}} as `messages`, got {messages!r:.60}. Fix it.")
     for message in messages:
         if message.get("role") == "system":
-            image_marks.refuse_all(_text(message.get("content"), "content", where), "system message")
+            image_marks.refuse_marks(_text(message.get("content"), "content", where), "system message")
     turns = [message for message in messages if message.get("role") != "system"]
     roles = [turn.get("role") for turn in turns]
     if not turns or roles != ["user", "assistant"] * (len(turns) // 2):
@@ -170,14 +170,14 @@ def _image_paths(content: Mapping, where: str) -> list[str]:
 
 
 def llava_turns(row: Mapping) -> list[Turn]:
-    """(images, question, answer) of a conversation's turns, in order; see `marks.conversation`. Raises DataError."""
+    """(images, question, answer) of each turn, in order; see `image_marks.conversation`. Raises DataError."""
     turns = row.get("conversations")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, Mapping) for turn in turns):
         raise DataError(f"`conversations` must be a list of {{from, value}}, got {type(turns).__name__} {turns!r:.60}.")
     if row.get("image") and row.get("images"):
         raise DataError("A row names its images as `image` or as `images`, but this one has both. Remove one of them.")
     if turns[0].get("from") == "system":
-        image_marks.refuse_all(str(turns[0].get("value") or ""), "system message")
+        image_marks.refuse_marks(str(turns[0].get("value") or ""), "system message")
         turns = turns[1:]
     speakers = [turn.get("from") for turn in turns]
     paired = list(zip(speakers[::2], speakers[1::2], strict=False))

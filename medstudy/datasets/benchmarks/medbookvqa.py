@@ -48,7 +48,7 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per entry; entries with the same figure are one group."""
     root = archives.root(params.path, f"{TABLE} and {ARCHIVE}", (TABLE, ARCHIVE), params.revision)
-    asked = grouping.gathered(files.rows(root / TABLE, COLUMNS), lambda row: row["_id"])
+    asked = grouping.by_key(files.rows(root / TABLE, COLUMNS), lambda row: row["_id"])
     images = archives.Images(root, (ARCHIVE,), ("", "figures"))
     for one in splits.taken(asked, params, split):
         yield _example(one.rows[0][1], images)

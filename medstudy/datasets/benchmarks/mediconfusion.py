@@ -52,7 +52,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
     root = archives.root(params.path, "dataset.csv and images/")
     rows = list(archives.table(root / "dataset.csv", COLUMNS))
     groups = _linked([(row["im_1_local"], row["im_2_local"]) for row in rows])
-    asked = grouping.gathered(_sides(rows), lambda side: side["image"], lambda side: groups[side["image"]])
+    asked = grouping.by_key(_sides(rows), lambda side: side["image"], lambda side: groups[side["image"]])
     kept = list(splits.taken(asked, params, split))
     there, images = {one.key for one in kept}, archives.Images(root, below=("images",))
     for one in kept:

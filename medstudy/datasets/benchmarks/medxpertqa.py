@@ -48,7 +48,7 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per question, with its own images."""
     rows = hub.rows(params.path, "test", COLUMNS, config="MM", revision=params.revision)
-    asked = grouping.gathered(rows, lambda row: row["id"])
+    asked = grouping.by_key(rows, lambda row: row["id"])
     images = archives.Images(archives.root(params.path, ARCHIVE, (ARCHIVE,), params.revision), (ARCHIVE,), ("images",
     ""))
     for one in splits.taken(asked, params, split):
@@ -56,7 +56,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def _example(row: dict, images: archives.Images) -> Example:
-    context, image = grouping.shown([images(name) for name in row["images"] or ()], row["id"])
+    context, image = grouping.context_and_image([images(name) for name in row["images"] or ()], row["id"])
     options = {letter: text for letter, text in sorted(row["options"].items()) if text is not None}
     text, cut, _ = row["question"].rpartition(REPEATED)
     if not isinstance(row["label"], str):

@@ -62,7 +62,8 @@ def load(params: Params, split: str) -> Iterator[Example]:
 def _example(row: dict, subject: str) -> Example:
     there = [name for name in IMAGES if row.get(name)]
     places = {name.removeprefix("image_"): f"{place}" for place, name in enumerate(there, 1)}
-    context, image = grouping.shown([hub.picture(row[name], f"{name} of {row['id']}") for name in there], row["id"])
+    pictures = [hub.picture(row[name], f"{name} of {row['id']}") for name in there]
+    context, image = grouping.context_and_image(pictures, row["id"])
     return grouping.example(
         CARD, dataset="mmmu", split="test", image_id=row["id"], image=image, context=context,
         questions=(_question(row, subject, places),), group=row["id"], family=subject, modality="mixed",

@@ -50,7 +50,7 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per pair of images, with all of its questions."""
     root = archives.root(params.path, TABLE, (TABLE,), params.revision)
-    asked = grouping.gathered(_rows(root), lambda row: row["shown"], _patient)
+    asked = grouping.by_key(_rows(root), lambda row: row["shown"], _patient)
     images = archives.Images(archives.root(params.images, "MIMIC-CXR-JPG's files/") if params.images else root)
     for one in splits.taken(asked, params, split):
         yield _example(one, images)
@@ -69,8 +69,8 @@ def _patient(row: dict) -> str:
     return next((part for part in parts if part.startswith("p") and part[1:].isdigit() and len(part) > 3), parts[-1])
 
 
-def _example(asked: grouping.Asked, images: archives.Images) -> Example:
-    context, image = grouping.shown([images(name) for name in asked.key], f"row {asked.rows[0][0]} of MMXU")
+def _example(asked: grouping.RowGroup, images: archives.Images) -> Example:
+    context, image = grouping.context_and_image([images(name) for name in asked.key], f"row {asked.rows[0][0]} of MMXU")
     return grouping.example(
         CARD, dataset="mmxu", split="test", image=image, context=context,
         image_id="+".join(PurePosixPath(name).stem for name in asked.key),

@@ -55,7 +55,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
     if split != "test" and params.test_share == 1:
         return
     root = archives.root(params.path, f"{QUESTIONS}/*.json and Images/")
-    asked = grouping.gathered(_rows(root, params.only), lambda row: row["image_path"])
+    asked = grouping.by_key(_rows(root, params.only), lambda row: row["image_path"])
     asked = [image for image in asked if _split(image.group, params) == split]
     images = archives.Images(root)
     for one in splits.taken(asked, params, split):
@@ -81,7 +81,7 @@ def _split(group: str, params: Params) -> str:
     return "val" if splits.held_out(group, params.val_share, params.seed) else "train"
 
 
-def _example(asked: grouping.Asked, images: archives.Images, split: str) -> Example:
+def _example(asked: grouping.RowGroup, images: archives.Images, split: str) -> Example:
     first = asked.rows[0][1]
     modality = first.get("modality_type") or first.get("modality") or "unknown"
     return grouping.example(

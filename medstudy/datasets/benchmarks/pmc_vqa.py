@@ -54,13 +54,13 @@ def load(params: Params, split: str) -> Iterator[Example]:
     source = test if split == "test" else train
     root = archives.root(params.path, f"{train}, {test} and {archive}", (train, test, archive), params.revision)
     rows = archives.table(root / source, COLUMNS)
-    asked = grouping.gathered(rows, lambda row: row["Figure_path"], lambda row: row["Figure_path"].split("_")[0])
+    asked = grouping.by_key(rows, lambda row: row["Figure_path"], lambda row: row["Figure_path"].split("_")[0])
     images = archives.Images(root, (archive,), ("figures", "images", ""))
     for one in splits.taken(asked, params, split, hold_out=True):
         yield _example(one, images, source, split)
 
 
-def _example(asked: grouping.Asked, images: archives.Images, source: str, split: str) -> Example:
+def _example(asked: grouping.RowGroup, images: archives.Images, source: str, split: str) -> Example:
     return grouping.example(
         CARD, dataset="pmc_vqa", split=split, image_id=asked.key, image=images(asked.key),
         questions=tuple(_question(number, row, source) for number, row in asked.rows),

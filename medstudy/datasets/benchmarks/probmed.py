@@ -50,13 +50,13 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per image, with all of its questions."""
     root = archives.root(params.path, f"{params.file} and its images")
-    asked = grouping.gathered(files.rows(files.below(root, params.file), COLUMNS), lambda row: row["image"])
+    asked = grouping.by_key(files.rows(files.below(root, params.file), COLUMNS), lambda row: row["image"])
     images = archives.Images(archives.root(params.images or params.path, "the images of ProbMed"))
     for one in splits.taken(asked, params, split):
         yield _example(one, images)
 
 
-def _example(asked: grouping.Asked, images: archives.Images) -> Example:
+def _example(asked: grouping.RowGroup, images: archives.Images) -> Example:
     kind = asked.rows[0][1].get("image_type") or "radiology"
     return grouping.example(
         CARD, dataset="probmed", split="test", image_id=asked.key, image=images(asked.key),

@@ -46,13 +46,13 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per problem."""
     rows = hub.rows(params.path, "train", COLUMNS, revision=params.revision)
-    asked = grouping.gathered(rows, lambda row: row["problem_id"])
+    asked = grouping.by_key(rows, lambda row: row["problem_id"])
     whole = [problem for problem in asked if all(row["image"] and row["image"].get("bytes") for _, row in problem.rows)]
     for problem in splits.taken(whole, params, split):
         yield _example(problem, params.shots)
 
 
-def _example(asked: grouping.Asked, shots: bool) -> Example:
+def _example(asked: grouping.RowGroup, shots: bool) -> Example:
     rows = sorted((row for _, row in asked.rows), key=lambda row: row["order"])
     pictures = [hub.picture(row["image"], f"image {row['order']} of problem {asked.key}") for row in rows]
     context = tuple(

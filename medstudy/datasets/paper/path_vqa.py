@@ -10,7 +10,7 @@ from typing import Literal
 
 from medstudy.data import splits
 from medstudy.data.example import Example
-from medstudy.data.readers import hub, vqa
+from medstudy.data.readers import grouping, hub
 from medstudy.data.readers.dataset_card import Card
 from medstudy.data.readers.source import Source
 
@@ -41,5 +41,5 @@ def load(params: Params, split: str) -> Iterator[Example]:
     """One example per image, with all of its questions in that split."""
     rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
     about = {"dataset": "path_vqa", "family": "pathology", "modality": "pathology"}
-    found = vqa.examples(rows, f"PathVQA {SPLIT[split]}", split, CARD, **about)
+    found = grouping.examples(rows, f"PathVQA {SPLIT[split]}", split, CARD, **about)
     return splits.taken(found, params, split)

@@ -17,7 +17,7 @@ from pydantic import model_validator
 from medstudy.data import splits
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example
-from medstudy.data.readers import files, grouping, hub, vqa
+from medstudy.data.readers import files, grouping, hub
 from medstudy.data.readers.dataset_card import Card
 from medstudy.data.readers.question_rules import answered, closed_or_open, tagged
 from medstudy.data.readers.source import Source
@@ -67,7 +67,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
     else:
         rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
         about = {"dataset": "slake", "family": "radiology", "modality": "radiology"}
-        found = vqa.examples(rows, f"SLAKE {SPLIT[split]}", split, CARD, **about)
+        found = grouping.examples(rows, f"SLAKE {SPLIT[split]}", split, CARD, **about)
     return splits.taken(found, params, split)
 
 

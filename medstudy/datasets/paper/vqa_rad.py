@@ -11,7 +11,7 @@ from typing import Literal
 
 from medstudy.data import splits
 from medstudy.data.example import Example
-from medstudy.data.readers import hub, vqa
+from medstudy.data.readers import grouping, hub
 from medstudy.data.readers.dataset_card import Card
 from medstudy.data.readers.source import Source
 
@@ -41,5 +41,5 @@ def load(params: Params, split: str) -> Iterator[Example]:
     source = "test" if split == "test" else "train"
     rows = hub.rows(params.path, source, COLUMNS, revision=params.revision)
     about = {"dataset": "vqa_rad", "family": "radiology", "modality": "radiology"}
-    examples = vqa.examples(rows, f"VQA-RAD {source}", split, CARD, **about)
+    examples = grouping.examples(rows, f"VQA-RAD {source}", split, CARD, **about)
     return splits.taken(examples, params, split, hold_out=True)
