@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from PIL import Image
 
 from medstudy.data.encoded_image import Picture
+from medstudy.errors import DataError
 
 KINDS = ("closed", "open", "choice", "description", "class")
 SPLITS = ("train", "val", "test")
 LETTERS = "ABCDEFGHIJ"
 GREEDY = "greedy"  # a prediction's decoding; any other is named by its temperature
+
+
+def check_split(split: str) -> None:
+    """Raise DataError for a split that does not exist."""
+    if split not in SPLITS:
+        raise DataError(f"A split is one of {', '.join(SPLITS)}, got {split!r}. Choose one of them.")
 
 
 @dataclass(frozen=True)

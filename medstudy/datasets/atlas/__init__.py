@@ -16,7 +16,7 @@ from typing import Literal
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from medstudy.data.example import SPLITS, Example, Question
+from medstudy.data.example import Example, Question, check_split
 from medstudy.datasets.atlas.sources import SOURCES, VERSION, check_hash, package_file
 from medstudy.errors import DataError
 from medstudy.imaging import read_rgb
@@ -41,8 +41,7 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
 
 def load(params: Params, split: str) -> Iterator[Example]:
     """The examples of a split ("train", "val", "test") in a fixed order. A changed file raises DataError."""
-    if split not in SPLITS:
-        raise DataError(f"atlas: the split must be one of {', '.join(SPLITS)}, not {split!r}")
+    check_split(split)
     rows = [row for row in read_index(DATA) if row["split"] == split]
     if not params.from_packages:
         rows = [row for row in rows if SOURCES[row["source"]]["bundled"]]

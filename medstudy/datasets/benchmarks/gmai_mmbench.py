@@ -53,8 +53,8 @@ def load(params: Params, split: str) -> Iterator[Example]:
     table = archives.root(params.path, params.file, (params.file,), params.revision) / params.file
     chosen = None
     if params.test is not None:  # choose without reading the images, which would fill memory
-        asked = grouping.by_key(archives.table(table, {}, "\t", columns=("index",)), lambda row: row["index"])
-        chosen = {row.key for row in splits.taken(asked, params, split)}
+        items = grouping.by_key(archives.table(table, {}, "\t", columns=("index",)), lambda row: row["index"])
+        chosen = {item.key for item in splits.taken(items, params, split)}
     for row in archives.table(table, {}, "\t", at_once=16):
         row = {name if name in LETTERS else name.lower(): cell for name, cell in row.items()}
         files.need(row, COLUMNS, params.file)

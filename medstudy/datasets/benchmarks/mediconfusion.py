@@ -52,13 +52,13 @@ def load(params: Params, split: str) -> Iterator[Example]:
     root = archives.root(params.path, "dataset.csv and images/")
     rows = list(archives.table(root / "dataset.csv", COLUMNS))
     groups = _linked([(row["im_1_local"], row["im_2_local"]) for row in rows])
-    asked = grouping.by_key(_sides(rows), lambda side: side["image"], lambda side: groups[side["image"]])
-    kept = list(splits.taken(asked, params, split))
-    there, images = {one.key for one in kept}, archives.Images(root, below=("images",))
-    for one in kept:
+    items = grouping.by_key(_sides(rows), lambda side: side["image"], lambda side: groups[side["image"]])
+    kept = list(splits.taken(items, params, split))
+    tested, images = {item.key for item in kept}, archives.Images(root, below=("images",))
+    for item in kept:
         yield grouping.example(
-            CARD, dataset="mediconfusion", split=split, image_id=one.key, image=images(f"{one.key}.jpg"),
-            questions=tuple(_question(side, side["other"] in there) for _, side in one.rows), group=one.group,
+            CARD, dataset="mediconfusion", split=split, image_id=item.key, image=images(f"{item.key}.jpg"),
+            questions=tuple(_question(side, side["other"] in tested) for _, side in item.rows), group=item.group,
             family="radiology", modality="radiology", anatomy="unknown",
         )
 

@@ -48,11 +48,11 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per question, with its own images."""
     rows = hub.rows(params.path, "test", COLUMNS, config="MM", revision=params.revision)
-    asked = grouping.by_key(rows, lambda row: row["id"])
+    items = grouping.by_key(rows, lambda row: row["id"])
     images = archives.Images(archives.root(params.path, ARCHIVE, (ARCHIVE,), params.revision), (ARCHIVE,), ("images",
     ""))
-    for one in splits.taken(asked, params, split):
-        yield _example(one.rows[0][1], images)
+    for item in splits.taken(items, params, split):
+        yield _example(item.rows[0][1], images)
 
 
 def _example(row: dict, images: archives.Images) -> Example:

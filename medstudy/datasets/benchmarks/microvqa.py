@@ -46,9 +46,9 @@ def load(params: Params, split: str) -> Iterator[Example]:
     """One example for each different list of images, with all of its questions."""
     rows = hub.rows(params.path, "test", COLUMNS, revision=params.revision, images=("images_list",))
     pictures: dict[tuple[str, ...], list[Picture]] = {}
-    asked = grouping.by_key(_keyed(rows, pictures), lambda row: row["key"], _group)
-    for one in splits.taken(asked, params, split):
-        yield _example(one, pictures[one.key])
+    items = grouping.by_key(_keyed(rows, pictures), lambda row: row["key"], _group)
+    for item in splits.taken(items, params, split):
+        yield _example(item, pictures[item.key])
 
 
 def _keyed(rows: Iterable[dict], pictures: dict[tuple[str, ...], list[Picture]]) -> Iterator[dict]:
@@ -65,12 +65,12 @@ def _group(row: dict) -> str:
     return f"{row['key_image']}" if row.get("key_image") is not None else "".join(row["key"])
 
 
-def _example(asked: grouping.RowGroup, pictures: list[Picture]) -> Example:
-    context, image = grouping.context_and_image(pictures, f"row {asked.rows[0][0]} of MicroVQA")
+def _example(item: grouping.RowGroup, pictures: list[Picture]) -> Example:
+    context, image = grouping.context_and_image(pictures, f"row {item.rows[0][0]} of MicroVQA")
     return grouping.example(
         CARD, dataset="microvqa", split="test", image=image, context=context,
-        image_id=hashlib.sha256("".join(asked.key).encode()).hexdigest()[:16],
-        questions=tuple(_question(number, row) for number, row in asked.rows), group=asked.group,
+        image_id=hashlib.sha256("".join(item.key).encode()).hexdigest()[:16],
+        questions=tuple(_question(number, row) for number, row in item.rows), group=item.group,
         family="microscopy", modality="microscopy", anatomy="unknown",
     )
 

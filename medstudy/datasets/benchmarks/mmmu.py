@@ -60,9 +60,9 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def _example(row: dict, subject: str) -> Example:
-    there = [name for name in IMAGES if row.get(name)]
-    places = {name.removeprefix("image_"): f"{place}" for place, name in enumerate(there, 1)}
-    pictures = [hub.picture(row[name], f"{name} of {row['id']}") for name in there]
+    present = [name for name in IMAGES if row.get(name)]
+    places = {name.removeprefix("image_"): f"{place}" for place, name in enumerate(present, 1)}
+    pictures = [hub.picture(row[name], f"{name} of {row['id']}") for name in present]
     context, image = grouping.context_and_image(pictures, row["id"])
     return grouping.example(
         CARD, dataset="mmmu", split="test", image_id=row["id"], image=image, context=context,
@@ -75,7 +75,7 @@ def _question(row: dict, subject: str, places: dict[str, str]) -> Question:
     def marked(text: str) -> str:
         if missing := [number for number in re.findall(r"<image (\d+)>", text) if number not in places]:
             raise DataError(f"A marker names an image of its row, but {row['id']} has no image {', '.join(missing)}.")
-        return re.sub(r"<image (\d+)>", lambda found: f"(image {places[found[1]]})", text).strip()
+        return re.sub(r"<image (\d+)>", lambda match: f"(image {places[match[1]]})", text).strip()
 
     answer, options = row["answer"].strip(), [marked(option) for option in _literal(row["options"], row["id"])]
     if not answer or answer == "?":

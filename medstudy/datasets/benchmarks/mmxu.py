@@ -50,10 +50,10 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per pair of images, with all of its questions."""
     root = archives.root(params.path, TABLE, (TABLE,), params.revision)
-    asked = grouping.by_key(_rows(root), lambda row: row["shown"], _patient)
+    items = grouping.by_key(_rows(root), lambda row: row["shown"], _patient)
     images = archives.Images(archives.root(params.images, "MIMIC-CXR-JPG's files/") if params.images else root)
-    for one in splits.taken(asked, params, split):
-        yield _example(one, images)
+    for item in splits.taken(items, params, split):
+        yield _example(item, images)
 
 
 def _rows(root: Path) -> Iterator[dict]:
@@ -69,12 +69,12 @@ def _patient(row: dict) -> str:
     return next((part for part in parts if part.startswith("p") and part[1:].isdigit() and len(part) > 3), parts[-1])
 
 
-def _example(asked: grouping.RowGroup, images: archives.Images) -> Example:
-    context, image = grouping.context_and_image([images(name) for name in asked.key], f"row {asked.rows[0][0]} of MMXU")
+def _example(item: grouping.RowGroup, images: archives.Images) -> Example:
+    context, image = grouping.context_and_image([images(name) for name in item.key], f"row {item.rows[0][0]} of MMXU")
     return grouping.example(
         CARD, dataset="mmxu", split="test", image=image, context=context,
-        image_id="+".join(PurePosixPath(name).stem for name in asked.key),
-        questions=tuple(_question(row) for _, row in asked.rows), group=asked.group, family="radiology",
+        image_id="+".join(PurePosixPath(name).stem for name in item.key),
+        questions=tuple(_question(row) for _, row in item.rows), group=item.group, family="radiology",
         modality="x-ray", anatomy="chest",
     )
 

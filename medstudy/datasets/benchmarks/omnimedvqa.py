@@ -55,11 +55,11 @@ def load(params: Params, split: str) -> Iterator[Example]:
     if split != "test" and params.test_share == 1:
         return
     root = archives.root(params.path, f"{QUESTIONS}/*.json and Images/")
-    asked = grouping.by_key(_rows(root, params.only), lambda row: row["image_path"])
-    asked = [image for image in asked if _split(image.group, params) == split]
+    items = grouping.by_key(_rows(root, params.only), lambda row: row["image_path"])
+    items = [item for item in items if _split(item.group, params) == split]
     images = archives.Images(root)
-    for one in splits.taken(asked, params, split):
-        yield _example(one, images, split)
+    for item in splits.taken(items, params, split):
+        yield _example(item, images, split)
 
 
 def _rows(root: Path, only: tuple[str, ...]) -> Iterator[dict]:
@@ -81,12 +81,12 @@ def _split(group: str, params: Params) -> str:
     return "val" if splits.held_out(group, params.val_share, params.seed) else "train"
 
 
-def _example(asked: grouping.RowGroup, images: archives.Images, split: str) -> Example:
-    first = asked.rows[0][1]
+def _example(item: grouping.RowGroup, images: archives.Images, split: str) -> Example:
+    first = item.rows[0][1]
     modality = first.get("modality_type") or first.get("modality") or "unknown"
     return grouping.example(
-        CARD, dataset="omnimedvqa", split=split, image_id=asked.key, image=images(asked.key),
-        questions=tuple(_question(row) for _, row in asked.rows), group=asked.group, family=modality,
+        CARD, dataset="omnimedvqa", split=split, image_id=item.key, image=images(item.key),
+        questions=tuple(_question(row) for _, row in item.rows), group=item.group, family=modality,
         modality=modality, anatomy="unknown",
     )
 

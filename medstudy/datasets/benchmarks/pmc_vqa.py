@@ -54,17 +54,17 @@ def load(params: Params, split: str) -> Iterator[Example]:
     source = test if split == "test" else train
     root = archives.root(params.path, f"{train}, {test} and {archive}", (train, test, archive), params.revision)
     rows = archives.table(root / source, COLUMNS)
-    asked = grouping.by_key(rows, lambda row: row["Figure_path"], lambda row: row["Figure_path"].split("_")[0])
+    items = grouping.by_key(rows, lambda row: row["Figure_path"], lambda row: row["Figure_path"].split("_")[0])
     images = archives.Images(root, (archive,), ("figures", "images", ""))
-    for one in splits.taken(asked, params, split, hold_out=True):
-        yield _example(one, images, source, split)
+    for item in splits.taken(items, params, split, hold_out=True):
+        yield _example(item, images, source, split)
 
 
-def _example(asked: grouping.RowGroup, images: archives.Images, source: str, split: str) -> Example:
+def _example(item: grouping.RowGroup, images: archives.Images, source: str, split: str) -> Example:
     return grouping.example(
-        CARD, dataset="pmc_vqa", split=split, image_id=asked.key, image=images(asked.key),
-        questions=tuple(_question(number, row, source) for number, row in asked.rows),
-        group=asked.group, family="figures", modality="mixed", anatomy="mixed",
+        CARD, dataset="pmc_vqa", split=split, image_id=item.key, image=images(item.key),
+        questions=tuple(_question(number, row, source) for number, row in item.rows),
+        group=item.group, family="figures", modality="mixed", anatomy="mixed",
     )
 
 

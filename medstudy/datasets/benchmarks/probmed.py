@@ -50,17 +50,17 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per image, with all of its questions."""
     root = archives.root(params.path, f"{params.file} and its images")
-    asked = grouping.by_key(files.rows(files.below(root, params.file), COLUMNS), lambda row: row["image"])
+    items = grouping.by_key(files.rows(files.below(root, params.file), COLUMNS), lambda row: row["image"])
     images = archives.Images(archives.root(params.images or params.path, "the images of ProbMed"))
-    for one in splits.taken(asked, params, split):
-        yield _example(one, images)
+    for item in splits.taken(items, params, split):
+        yield _example(item, images)
 
 
-def _example(asked: grouping.RowGroup, images: archives.Images) -> Example:
-    kind = asked.rows[0][1].get("image_type") or "radiology"
+def _example(item: grouping.RowGroup, images: archives.Images) -> Example:
+    kind = item.rows[0][1].get("image_type") or "radiology"
     return grouping.example(
-        CARD, dataset="probmed", split="test", image_id=asked.key, image=images(asked.key),
-        questions=tuple(_question(number, row) for number, row in asked.rows), group=asked.group, family=kind,
+        CARD, dataset="probmed", split="test", image_id=item.key, image=images(item.key),
+        questions=tuple(_question(number, row) for number, row in item.rows), group=item.group, family=kind,
         modality=kind, anatomy="unknown",
     )
 

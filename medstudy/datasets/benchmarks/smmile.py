@@ -46,15 +46,15 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per problem."""
     rows = hub.rows(params.path, "train", COLUMNS, revision=params.revision)
-    asked = grouping.by_key(rows, lambda row: row["problem_id"])
-    whole = [problem for problem in asked if all(row["image"] and row["image"].get("bytes") for _, row in problem.rows)]
-    for problem in splits.taken(whole, params, split):
-        yield _example(problem, params.shots)
+    items = grouping.by_key(rows, lambda row: row["problem_id"])
+    whole = [item for item in items if all(row["image"] and row["image"].get("bytes") for _, row in item.rows)]
+    for item in splits.taken(whole, params, split):
+        yield _example(item, params.shots)
 
 
-def _example(asked: grouping.RowGroup, shots: bool) -> Example:
-    rows = sorted((row for _, row in asked.rows), key=lambda row: row["order"])
-    pictures = [hub.picture(row["image"], f"image {row['order']} of problem {asked.key}") for row in rows]
+def _example(item: grouping.RowGroup, shots: bool) -> Example:
+    rows = sorted((row for _, row in item.rows), key=lambda row: row["order"])
+    pictures = [hub.picture(row["image"], f"image {row['order']} of problem {item.key}") for row in rows]
     context = tuple(
         Shot(picture, row["question"].strip(), row["answer"].strip())
         for picture, row in zip(pictures[:-1], rows[:-1], strict=True)
@@ -62,11 +62,11 @@ def _example(asked: grouping.RowGroup, shots: bool) -> Example:
     last, field = rows[-1], rows[-1].get("speciality") or "clinical"
     flags = {name: f"{value}" for name, value in last.items() if name.startswith("flag_") and value is not None}
     question = closed_or_open(
-        str(asked.key), last["question"].strip(), last["answer"].strip(), field,
+        str(item.key), last["question"].strip(), last["answer"].strip(), field,
         tags=grouping.tags(speciality=last.get("speciality"), examples=f"{len(context)}", **flags),
     )
     return grouping.example(
-        CARD, dataset="smmile", split="test", image_id=str(asked.key), image=pictures[-1],
-        context=context if shots else (), questions=(question,), group=str(asked.key), family=field,
+        CARD, dataset="smmile", split="test", image_id=str(item.key), image=pictures[-1],
+        context=context if shots else (), questions=(question,), group=str(item.key), family=field,
         modality="mixed", anatomy="mixed",
     )

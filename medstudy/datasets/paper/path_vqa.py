@@ -41,5 +41,5 @@ def load(params: Params, split: str) -> Iterator[Example]:
     """One example per image, with all of its questions in that split."""
     rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
     about = {"dataset": "path_vqa", "family": "pathology", "modality": "pathology"}
-    found = grouping.examples(rows, f"PathVQA {SPLIT[split]}", split, CARD, **about)
-    return splits.taken(found, params, split)
+    examples = grouping.examples(rows, f"PathVQA {SPLIT[split]}", split, CARD, **about)
+    return splits.taken(examples, params, split)

@@ -63,23 +63,23 @@ class Params(Source):
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per image, with all of its questions in that split."""
     if params.form == "original":
-        found = _original(params.root, split)
+        examples = _original(params.root, split)
     else:
         rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
         about = {"dataset": "slake", "family": "radiology", "modality": "radiology"}
-        found = grouping.examples(rows, f"SLAKE {SPLIT[split]}", split, CARD, **about)
-    return splits.taken(found, params, split)
+        examples = grouping.examples(rows, f"SLAKE {SPLIT[split]}", split, CARD, **about)
+    return splits.taken(examples, params, split)
 
 
 def _original(root: Path, split: str) -> Iterator[Example]:
     """One example per image of a split's file, with its English questions that have an answer (one has none)."""
-    asked: dict[str, list[dict]] = {}
+    by_image: dict[str, list[dict]] = {}
     for row in files.rows(root / f"{SPLIT[split]}.json", ORIGINAL):
         if row["q_lang"] == "en" and answered(row):
-            asked.setdefault(row["img_name"], []).append(row)
-    if not asked:
+            by_image.setdefault(row["img_name"], []).append(row)
+    if not by_image:
         raise DataError(f"{root / SPLIT[split]}.json must hold English questions (q_lang en), but has none.")
-    for name, rows in asked.items():
+    for name, rows in by_image.items():
         yield _example(name, rows, root, split)
 
 

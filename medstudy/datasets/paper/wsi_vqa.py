@@ -67,12 +67,12 @@ def topic(text: str) -> str | None:
 
 def _original(params: Params, split: str) -> Iterator[Example]:
     root = params.root
-    asked: dict[str, list[Question]] = {}
+    by_patient: dict[str, list[Question]] = {}
     for number, row in enumerate(files.rows(root / f"WsiVQA_{split}.json", COLUMNS)):
         if answered(row, "Question", "Answer") and (question := _question(number, row, params.topics)):
-            asked.setdefault(row["Id"], []).append(question)
+            by_patient.setdefault(row["Id"], []).append(question)
     pictures = {file.name: file for file in sorted((root / "images").glob("*")) if file.is_file()}
-    for patient, questions in asked.items():
+    for patient, questions in by_patient.items():
         file = next((pictures[name] for name in pictures if name.startswith(patient)), None)
         if file is not None:
             yield _example(patient, questions, Picture(file.read_bytes(), file.name), split)
@@ -105,8 +105,8 @@ def _right(answer: str, options: list[str]) -> int | None:
 
 
 def _example(patient: str, questions: list[Question], picture: Picture, split: str) -> Example:
-    known = {question.id: question for question in questions}
+    by_id = {question.id: question for question in questions}
     return grouping.example(
-        CARD, dataset="wsi_vqa", split=split, image_id=patient, image=picture, questions=tuple(known.values()),
+        CARD, dataset="wsi_vqa", split=split, image_id=patient, image=picture, questions=tuple(by_id.values()),
         group=patient, family="pathology", modality="light microscopy", anatomy="breast",
     )

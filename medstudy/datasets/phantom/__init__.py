@@ -7,10 +7,7 @@ so any image can be made without the others.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Literal, Protocol
 
 import numpy as np
@@ -18,9 +15,8 @@ from numpy.random import Generator
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
-from medstudy.data.example import SPLITS, Example, Question
+from medstudy.data.example import SPLITS, Example, Question, check_split
 from medstudy.datasets.phantom import cytology, drawing, pathology, radiology, subcellular
-from medstudy.errors import DataError
 
 VERSION = "1"
 FAMILIES = {"radiology": radiology, "pathology": pathology, "subcellular": subcellular, "cytology": cytology}
@@ -61,8 +57,7 @@ class Params(BaseModel):
 
 def load(params: Params, split: str) -> Iterator[Example]:
     """The examples of one split, families interleaved. Raises DataError for a split that does not exist."""
-    if split not in SPLITS:
-        raise DataError(f"A split is one of {', '.join(SPLITS)}; got {split!r}.")
+    check_split(split)
     families = params.families
     return (
         example(params.seed, split, families[i % len(families)], i // len(families))
@@ -99,26 +94,3 @@ def _scene(seed: int, split: str, family: str, index: int) -> tuple[Scene, Gener
     """(what an image shows, the generator that draws it)."""
     plan, render = drawing.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
     return FAMILIES[family].plan(plan), render
-
-
-_UNUSED = ("set_id", "tags")  # of a question here
-
-
-def fingerprint(made: Example, cells: int = 8, levels: int = 16) -> str:
-    """SHA-256 of the questions and of an 8 x 8 thumbnail in 16 levels.
-
-    Coarse on purpose: another FFT or SIMD rounds a few pixels in a million to the neighbouring grey value.
-    """
-    thumbnail = np.floor(_means(made.image, cells) * levels / 256).astype(np.uint8)
-    asked = [{name: said for name, said in asdict(q).items() if name not in _UNUSED} for q in made.questions]
-    content = json.dumps([made.image.size, asked], sort_keys=True)
-    return hashlib.sha256(content.encode() + thumbnail.tobytes()).hexdigest()
-
-
-def _means(image: Image.Image, cells: int) -> np.ndarray:
-    """Mean colour [cells, cells, 3] of a grid of equal blocks."""
-    pixels = np.asarray(image, np.float64)
-    rows, columns = (np.linspace(0, n, cells + 1).astype(int)[:-1] for n in pixels.shape[:2])
-    sums = np.add.reduceat(np.add.reduceat(pixels, rows, 0), columns, 1)
-    counts = np.add.reduceat(np.add.reduceat(np.ones(pixels.shape[:2]), rows, 0), columns, 1)
-    return sums / counts[..., None]

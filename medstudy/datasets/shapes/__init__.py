@@ -14,13 +14,12 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from medstudy.data.example import SPLITS, Example
+from medstudy.data.example import Example, check_split
 from medstudy.datasets.shapes import questions_items, questions_marks  # noqa: F401  (they register the writers)
 from medstudy.datasets.shapes.questions import questions
 from medstudy.datasets.shapes.render import render
 from medstudy.datasets.shapes.scene import compose
 from medstudy.datasets.shapes.words import vocabulary
-from medstudy.errors import DataError
 
 __all__ = ["VERSION", "Params", "example", "load", "vocabulary"]
 
@@ -40,13 +39,13 @@ class Params(BaseModel):
 
 def load(params: Params, split: str) -> Iterator[Example]:
     """The examples of a split, in order. Raises DataError for a split that does not exist."""
-    _check(split)
+    check_split(split)
     return (example(params.seed, split, index) for index in range(getattr(params, split)))
 
 
 def example(seed: int, split: str, i: int, plain: bool = False) -> Example:
     """Image `i` of a split with 4 or 5 questions; it depends only on (seed, split, i). plain: one object at a time."""
-    _check(split)
+    check_split(split)
     rng = Random(f"general/{seed}/{split}/{i}")
     scene = compose(rng, plain)
     image_id = f"general-{seed}-{split}-{i:06d}"
@@ -56,8 +55,3 @@ def example(seed: int, split: str, i: int, plain: bool = False) -> Example:
         family="general", modality="synthetic", anatomy="none", render=True,
         source=f"medstudy general generator {VERSION}", license="CC0-1.0",
     )
-
-
-def _check(split: str) -> None:
-    if split not in SPLITS:
-        raise DataError(f"A split is one of {', '.join(SPLITS)}; got {split!r}. Choose one of them.")
