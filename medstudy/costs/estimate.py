@@ -189,7 +189,7 @@ def examples(study: Study, jobs: Sequence[plan.Job]) -> dict[str, list[Example]]
             if table is not None:
                 made[split] += workload.examples_of(table, split)
                 continue
-            if published_sizes.needed(params):
+            if published_sizes.is_missing(params):
                 made[split] += published_sizes.examples(params, split)
                 continue
             for one in track(datasets.load(params, split), f"{datasets.label(params)} {split}", unit="image"):
@@ -228,7 +228,7 @@ def _origins(study: Study, jobs: Sequence[plan.Job], data: dict[str, list[Exampl
             "dataset": name,
             "images": {split: len(some) for split, some in own.items()},
             "questions": {split: sum(len(one.questions) for one in some) for split, some in own.items()},
-            "from": "built" if job.done else published_sizes.origin(params) if published_sizes.needed(params) else
+            "from": "built" if job.done else published_sizes.origin(params) if published_sizes.is_missing(params) else
             "counted",
         })
     return made

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medstudy.data.example import LETTERS
-from medstudy.data.words import NEGATIONS, final, matched, named, words
+from medstudy.data.words import NEGATIONS, comparable, named, without_reasoning, words
 
 HOW = ("one", "none", "several")  # how many options an answer names
 
@@ -63,14 +63,14 @@ class Read:
 
 def read(text: str, options: Sequence[str] = ()) -> Read:
     """The option that the text names. Without `options` only letters are read, from A to J."""
-    plain = _undressed(final(text))
-    found = _whole(plain, options) or _by_letter(plain, options) or _by_text(plain, options)
-    if len(found) == 1:
-        return Read(*found, "one")
-    return Read(None, "several" if found else "none")
+    plain = _undressed(without_reasoning(text))
+    letters = _whole(plain, options) or _by_letter(plain, options) or _by_text(plain, options)
+    if len(letters) == 1:
+        return Read(*letters, "one")
+    return Read(None, "several" if letters else "none")
 
 
-def alike(options: Sequence[str]) -> list[tuple[str, str]]:
+def same_text(options: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of a question's options whose texts read the same, so that only their letters differ."""
     pairs = ((earlier, option) for place, option in enumerate(options) for earlier in options[:place])
     return [pair for pair in pairs if _same(*pair)]
@@ -97,12 +97,12 @@ def _worded(options: Sequence[str]) -> dict[str, str]:
 
 
 def _is_letter(option: str) -> bool:
-    found = words(option)
-    return len(found) == 1 and found[0].text.upper() in tuple(LETTERS)
+    read_as = words(option)
+    return len(read_as) == 1 and read_as[0].text.upper() in tuple(LETTERS)
 
 
 def _same(text: str, other: str) -> bool:
-    words_, others = matched(text, other)
+    words_, others = comparable(text, other)
     return bool(words_) and words_ == others
 
 
@@ -184,5 +184,5 @@ def _joined(mentions: Sequence[re.Match], label: re.Match, text: str) -> list[re
 def _by_text(text: str, options: Sequence[str]) -> set[str]:
     """Letters of the options whose texts the text contains."""
     worded = _worded(options)
-    found = named(text, worded.values()) if worded else set()
-    return {letter for letter, option in worded.items() if option in found}
+    texts = named(text, worded.values()) if worded else set()
+    return {letter for letter, option in worded.items() if option in texts}

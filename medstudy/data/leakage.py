@@ -91,17 +91,22 @@ def counts(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: dataset, split, images (all of the split), of_dataset, of_split, exact, near, group, share_pct (all three).
     """
+    # Each image once for each pair of splits, by its closest kind.
     keys = ["dataset_b", "split_b", "dataset_a", "split_a"]
-    once = pairs.drop_duplicates([*keys, "image_b", "kind"])
-    once = once.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index)).drop_duplicates([*keys, "image_b"])
-    made = once.groupby([*keys, "kind"]).size().unstack(fill_value=0).reindex(columns=KINDS, fill_value=0).reset_index()
-    made.columns.name = None
-    made = made.rename(columns={"dataset_b": "dataset", "split_b": "split", "dataset_a": "of_dataset",
-                                "split_a": "of_split"})
-    sizes = table.groupby(["dataset", "split"])["image_id"].nunique().rename("images").reset_index()
-    made = made.merge(sizes, on=["dataset", "split"], how="left")
-    made["share_pct"] = 100 * made[list(KINDS)].sum(axis=1) / made["images"]
-    return made[["dataset", "split", "images", "of_dataset", "of_split", *KINDS, "share_pct"]]
+    images = pairs.drop_duplicates([*keys, "image_b", "kind"])
+    images = images.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index)).drop_duplicates([*keys, "image_b"])
+    shared = images.groupby([*keys, "kind"]).size().unstack(fill_value=0).reindex(columns=KINDS, fill_value=0)
+    shared = shared.rename_axis(columns=None).reset_index()
+    shared = shared.rename(columns={"dataset_b": "dataset", "split_b": "split", "dataset_a": "of_dataset",
+                                    "split_a": "of_split"})
+    shared = shared.merge(_sizes(table), on=["dataset", "split"], how="left")
+    shared["share_pct"] = 100 * shared[list(KINDS)].sum(axis=1) / shared["images"]
+    return shared[["dataset", "split", "images", "of_dataset", "of_split", *KINDS, "share_pct"]]
+
+
+def _sizes(table: pd.DataFrame) -> pd.DataFrame:
+    """dataset, split, images: the number of images in each split."""
+    return table.groupby(["dataset", "split"], sort=False)["image_id"].nunique().rename("images").reset_index()
 
 
 def overview(table: pd.DataFrame, pairs: pd.DataFrame, allow: Iterable[Allowed] = ()) -> pd.DataFrame:
@@ -110,19 +115,21 @@ def overview(table: pd.DataFrame, pairs: pd.DataFrame, allow: Iterable[Allowed] 
     repeats: images that repeat another image of the same split. allowed: the reason of the member of `allow` that
     admits the leak, or empty.
     """
-    made = counts(table, leaks(pairs))
+    leaking = counts(table, leaks(pairs))
     reasons = {(leak.evaluated, leak.trained or leak.evaluated): leak.reason for leak in allow}
-    ends = zip(made["dataset"], made["of_dataset"], strict=True)
-    made["allowed"] = pd.Series([reasons.get(pair, "") for pair in ends], index=made.index, dtype=object)
-    sizes = table.groupby(["dataset", "split"], sort=False)["image_id"].nunique().rename("images").reset_index()
-    clean = sizes[sizes["split"] != SPLITS[0]].merge(made[["dataset", "split"]], how="left", indicator=True)
+    ends = zip(leaking["dataset"], leaking["of_dataset"], strict=True)
+    leaking["allowed"] = pd.Series([reasons.get(pair, "") for pair in ends], index=leaking.index, dtype=object)
+    # The evaluated splits without a leak.
+    sizes = _sizes(table)
+    clean = sizes[sizes["split"] != SPLITS[0]].merge(leaking[["dataset", "split"]], how="left", indicator=True)
     clean = clean[clean.pop("_merge") == "left_only"]
-    nothing = {"of_dataset": NONE, "of_split": NONE, "share_pct": 0.0, "allowed": ""} | dict.fromkeys(KINDS, 0)
-    made = pd.concat([made, clean.assign(**nothing)], ignore_index=True)
-    again = repeats(pairs)
-    again = again[again["dataset_a"] == again["dataset_b"]].groupby(["dataset_b", "split_b"])["image_b"].nunique()
-    made["repeats"] = [int(again.get(cell, 0)) for cell in zip(made["dataset"], made["split"], strict=True)]
-    return made.sort_values(["dataset", "split", "of_dataset", "of_split"], ignore_index=True)
+    zeros = {"of_dataset": NONE, "of_split": NONE, "share_pct": 0.0, "allowed": ""} | dict.fromkeys(KINDS, 0)
+    rows = pd.concat([leaking, clean.assign(**zeros)], ignore_index=True)
+    # Repeats within each split.
+    twice = repeats(pairs)
+    twice = twice[twice["dataset_a"] == twice["dataset_b"]].groupby(["dataset_b", "split_b"])["image_b"].nunique()
+    rows["repeats"] = [int(twice.get(split, 0)) for split in zip(rows["dataset"], rows["split"], strict=True)]
+    return rows.sort_values(["dataset", "split", "of_dataset", "of_split"], ignore_index=True)
 
 
 def check(table: pd.DataFrame) -> None:

@@ -43,7 +43,7 @@ def taken(examples: Iterable[Example], params: Shares, split: str, hold_out: boo
     return capped(examples, getattr(params, split), params.seed)
 
 
-def drawn(group: str, test_share: float, val_share: float, seed: int) -> str:
+def new_split(group: str, test_share: float, val_share: float, seed: int) -> str:
     """The new split of a group, where the source's splits are not used."""
     place = uniform("split", seed, group)
     if place < test_share:
@@ -65,7 +65,7 @@ def by_group(load: Callable[[Shares, str], Iterable[Example]], params: Shares, s
         """((image id, hashes of the images), the source's split, example) of all that the new split has."""
         for source in SPLITS:
             for example in load(every, source):
-                if drawn(example.group, *shares) == split:
+                if new_split(example.group, *shares) == split:
                     yield (example.image_id, *(image.sha256 for image in example.images)), source, example
 
     # First pass: the questions of each image, from all of the source's splits.

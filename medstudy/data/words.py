@@ -53,7 +53,7 @@ class Word(NamedTuple):
     denied: bool = False
 
 
-def final(text: str) -> str:
+def without_reasoning(text: str) -> str:
     """The text after the reasoning, as in "<think>…</think> B"; "" if the reasoning never ends."""
     return _THOUGHT.sub(" ", _CLOSED.sub("", text)).strip() if "<" in text else text.strip()
 
@@ -90,15 +90,15 @@ def _can_follow(after: str) -> bool:
     return after[:1].isalnum() and after.lower() not in CONJUNCTIONS
 
 
-def matched(given: str, true: str) -> tuple[list[str], list[str]]:
+def comparable(given: str, true: str) -> tuple[list[str], list[str]]:
     """The words of both texts without articles. An article that is a name in the other stays ("hepatitis a virus")."""
     pair = words(given), words(true)
     return _kept(*pair), _kept(*pair[::-1])
 
 
-def _kept(mine: Sequence[Word], other: Iterable[Word]) -> list[str]:
+def _kept(given: Sequence[Word], other: Iterable[Word]) -> list[str]:
     names = {word.text for word in other if not word.article}
-    return [word.text for word in mine if not word.article or word.text in names]
+    return [word.text for word in given if not word.article or word.text in names]
 
 
 def named(text: str, known: Iterable[str]) -> set[str]:

@@ -11,7 +11,7 @@ from medstudy.data.readers.dataset_card import Card
 from medstudy.resolution.sizes import Size
 
 
-def needed(params: datasets.Params) -> bool:
+def is_missing(params: datasets.Params) -> bool:
     """Whether a data set is published, but not on this machine."""
     path = getattr(params, "path", None)
     public = datasets.card(params) is not None or params.name == "hub"

@@ -40,7 +40,7 @@ def test_a_folder_of_a_published_name_is_as_good_and_another_is_not():
 
 def test_as_many_examples_as_are_published_less_what_the_params_leave_out():
     whole = vqa_rad.Params(val_share=0.25)
-    assert published_sizes.needed(whole) and not published_sizes.needed(vqa_rad.Params(path="tests"))
+    assert published_sizes.is_missing(whole) and not published_sizes.is_missing(vqa_rad.Params(path="tests"))
     assert [published_sizes.counts(whole, split)[1] for split in ("train", "val", "test")] == [1345, 448, 451]
     some = vqa_rad.Params(test=10)
     made = published_sizes.examples(some, "test")

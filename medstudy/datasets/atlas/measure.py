@@ -47,10 +47,10 @@ def general(modality: str, rng: Generator, both: bool) -> Iterator[Question]:
     """Coarse controls on the modality: a choice, a yes/no question that is true half the time, or both."""
     others = [name for name in MODALITIES if name != modality]
     wrong = [others[i] for i in rng.permutation(len(others))[:3]]
-    asked = modality if rng.random() < 0.5 else wrong[0]
+    named = modality if rng.random() < 0.5 else wrong[0]
     questions = (
         choice("modality", "What kind of image is this?", modality, wrong, rng, "modality"),
-        Question.closed("modality_is", f"Was this image made by {asked}?", asked == modality, "modality"),
+        Question.closed("modality_is", f"Was this image made by {named}?", named == modality, "modality"),
     )
     yield from questions if both else questions[int(rng.integers(2)) :][:1]
 
@@ -179,8 +179,8 @@ def layers(labels: np.ndarray, names: Sequence[str], rng: Generator) -> Iterator
     if shares[largest] > 0.5:
         wrong = [name for i, name in enumerate(names) if i != largest]
         yield choice("layer", "Which layer fills most of the image?", names[largest], wrong, rng, "layer")
-    asked = [i for i, share in enumerate(shares) if share == 0 or share > 0.05]
-    i = asked[int(rng.integers(len(asked)))]
+    clear = [i for i, share in enumerate(shares) if share == 0 or share > 0.05]
+    i = clear[int(rng.integers(len(clear)))]
     yield Question.closed("layer_is", f"Is {names[i]} visible?", bool(shares[i] > 0), "layer")
 
 

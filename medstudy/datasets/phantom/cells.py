@@ -56,7 +56,7 @@ class Field:
     crowded: bool
     localizations: tuple[str, ...]
     sizes: dict[str, float]
-    asked: tuple[str, str]  # the localizations of the two closed questions
+    queried: tuple[str, str]  # the localizations of the two closed questions
     modality: str = "fluorescence"
     anatomy: str = "cultured cells"
 
@@ -80,7 +80,7 @@ class Field:
         closed = tuple(
             Question.closed(f"in_{name.replace(' ', '_')}", f"Is the protein found in the {name}?",
                             name in self.localizations, "compartment found", self.sizes[name])
-            for name in self.asked
+            for name in self.queried
         )
         coarse = (
             Question("compartment", "Is the protein in the nucleus, in the cytoplasm or in both?", self.compartment,

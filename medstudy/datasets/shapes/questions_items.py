@@ -17,8 +17,8 @@ APART = 0.15  # of the image's side: a distance that leaves no doubt which is to
 @writes("presence")
 def _any_shape(scene: Scene, rng: Random) -> Question | None:
     """Scenes with shapes are more frequent, so the question is asked of fewer of them."""
-    asked = rng.random() < (0.2 if scene.items else 0.3)
-    return yes_no("any_shape", "presence", bool(scene.items), rng) if asked else None
+    wanted = rng.random() < (0.2 if scene.items else 0.3)
+    return yes_no("any_shape", "presence", bool(scene.items), rng) if wanted else None
 
 
 @writes("presence", 2.0)
