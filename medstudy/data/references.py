@@ -18,6 +18,7 @@ import pandas as pd
 
 from medstudy.data import choices
 from medstudy.data import standard_scores as standard
+from medstudy.data.example import KINDS
 from medstudy.data.words import ARTICLES, words
 from medstudy.errors import DataError
 
@@ -71,11 +72,10 @@ def _tuple(value: Sequence[str] | float | None) -> tuple[str, ...]:
 
 def _itself(rows: pd.DataFrame) -> Iterator[dict]:
     """References, all of one data set and kind, that do not score 1 on themselves by every standard score."""
-    kind = rows["kind"].iloc[0]
+    classes = {question: tuple(same) for question, same in rows.groupby("question_id")["answer"]}
+    lines, places = rows["cell_line"].dropna().unique(), rows["localizations"].explode().dropna().unique()
     try:
-        if kind not in _LEAST:
-            raise DataError(f"a question's kind is one of {', '.join(_LEAST)}; got {kind!r}")
-        scores = _LEAST[kind](rows)
+        scores = [_on_itself(row, classes[row.question_id], lines, places) for row in rows.itertuples()]
     except DataError as error:
         yield _finding(rows.iloc[0], True, ITSELF, rows["answer"].iloc[:0], str(error))
         return
@@ -85,40 +85,27 @@ def _itself(rows: pd.DataFrame) -> Iterator[dict]:
             yield _finding(row, True, ITSELF, [row.answer], why)
 
 
-def _least_closed(rows: pd.DataFrame) -> list[float]:
-    """The least standard score of each closed reference on itself. The next functions do the same for other kinds."""
-    return [standard.strict_closed(answer, standard.yes_or_no(answer)) for answer in rows["answer"]]
-
-
-def _least_open(rows: pd.DataFrame) -> list[float]:
-    return [min(*standard.multiset_words(answer, answer), standard.exact_match(answer, answer))
-            for answer in rows["answer"]]
-
-
-def _least_choice(rows: pd.DataFrame) -> list[float]:
-    return [standard.strict_choice(row.answer, row.answer, row.options) for row in rows.itertuples()]
-
-
-def _least_class(rows: pd.DataFrame) -> list[float]:
-    known = {question: sorted(same["answer"].unique()) for question, same in rows.groupby("question_id")}
-    return [min(standard.strict_class(row.answer, row.answer, known[row.question_id]),
-                standard.exact_match(row.answer, row.answer)) for row in rows.itertuples()]
-
-
-def _least_description(rows: pd.DataFrame) -> list[float]:
-    lines, places = rows["cell_line"].dropna().unique(), rows["localizations"].explode().dropna().unique()
-    least = []
-    for row in rows.itertuples():
-        if not row.cell_line and not row.localizations:
-            raise DataError("The reference of a description needs a cell line or localizations, but a row has neither.")
-        line = standard.strict_class(row.answer, row.cell_line, lines) if row.cell_line else 1.0
-        place = standard.strict_localizations(row.answer, row.localizations, places) if row.localizations else 1.0
-        least.append(min(line, place))
-    return least
-
-
-_LEAST = {"closed": _least_closed, "open": _least_open, "choice": _least_choice, "class": _least_class,
-          "description": _least_description}
+def _on_itself(row: NamedTuple, classes: Sequence[str], lines: Sequence[str], places: Sequence[str]) -> float:
+    """The least standard score of a reference as an answer to itself. Raises DataError for one that has no score."""
+    answer = row.answer
+    match row.kind:
+        case "closed":
+            return standard.strict_closed(answer, standard.yes_or_no(answer))
+        case "open":
+            return min(*standard.multiset_words(answer, answer), standard.exact_match(answer, answer))
+        case "choice":
+            return standard.strict_choice(answer, answer, row.options)
+        case "class":
+            return min(standard.strict_class(answer, answer, classes), standard.exact_match(answer, answer))
+        case "description":
+            if not row.cell_line and not row.localizations:
+                raise DataError(
+                    "The reference of a description needs a cell line or localizations, but a row has neither."
+                )
+            line = standard.strict_class(answer, row.cell_line, lines) if row.cell_line else 1.0
+            place = standard.strict_localizations(answer, row.localizations, places) if row.localizations else 1.0
+            return min(line, place)
+    raise DataError(f"a question's kind is one of {', '.join(KINDS)}; got {row.kind!r}")
 
 
 def _advice(row: NamedTuple) -> str:

@@ -69,6 +69,12 @@ def unique(scene: Scene, name: Callable[[Item], str]) -> list[Item]:
     return [item for item in scene.items if counts[name(item)] == 1]
 
 
+def pick(scene: Scene, rng: Random, name: Callable[[Item], str]) -> Item | None:
+    """One of the items whose name no other item has; None if there is none."""
+    items = unique(scene, name)
+    return rng.choice(items) if items else None
+
+
 def palette(scene: Scene) -> tuple[str, ...]:
     """The colour words of the scene; in a gray scene its tones."""
     return tuple(TONES if scene.gray else COLOURS)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from random import Random
 
 from medstudy.data.example import Question
-from medstudy.datasets.shapes.questions import coin, name_it, palette, unique, writes, yes_no
+from medstudy.datasets.shapes.questions import coin, name_it, palette, pick, unique, writes, yes_no
 from medstudy.datasets.shapes.scene import Item, Scene
 from medstudy.datasets.shapes.words import HALVES, NUMERALS, QUADRANTS, RELATIONS, SHAPES, a, plural
 
+NAME = attrgetter("name")
 CLEARLY = 1.3  # a ratio of radii that leaves no doubt which is larger
 APART = 0.15  # of the image's side: a distance that leaves no doubt which is to the left
 
@@ -52,7 +54,7 @@ def _colour_present(scene: Scene, rng: Random) -> Question | None:
 
 @writes("position", 0.7)
 def _relation(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.name)
+    pool = unique(scene, NAME)
     if len(pool) < 2:
         return None
     first, second = rng.sample(pool, 2)
@@ -66,30 +68,25 @@ def _relation(scene: Scene, rng: Random) -> Question | None:
 
 @writes("position", 1.5)
 def _half(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.name)
-    if not pool:
+    if not (item := pick(scene, rng, NAME)):
         return None
-    item, half = rng.choice(pool), rng.choice(HALVES)
+    half = rng.choice(HALVES)
     far = item.y > scene.height / 2 if half in ("upper", "lower") else item.x > scene.width / 2
     return yes_no("half", "position", far == (half in ("right", "lower")), rng, item=item.name, half=half)
 
 
 @writes("position", 3.0)
 def _where(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.name)
-    if not pool:
+    if not (item := pick(scene, rng, NAME)):
         return None
-    item = rng.choice(pool)
     return name_it("where", "position", scene.quadrant(item.x, item.y), QUADRANTS, rng, item=item.name)
 
 
 @writes("position", 1.5)
 def _at(scene: Scene, rng: Random) -> Question | None:
     """The kind or the colour of the only shape in a quadrant."""
-    pool = unique(scene, lambda item: scene.quadrant(item.x, item.y))
-    if not pool:
+    if not (item := pick(scene, rng, lambda item: scene.quadrant(item.x, item.y))):
         return None
-    item = rng.choice(pool)
     key, answer, words = "shape_at", item.shape, SHAPES
     if not scene.gray and coin(rng):
         key, answer, words = "colour_at", item.colour, palette(scene)
@@ -109,16 +106,14 @@ def _same(scene: Scene, rng: Random) -> Question | None:
 
 @writes("colour", 1.5)
 def _colour(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.shape)
-    item = rng.choice(pool) if pool else None
+    item = pick(scene, rng, attrgetter("shape"))
     key = "tone" if scene.gray else "colour"
     return name_it(key, "colour", item.colour, palette(scene), rng, shape=item.shape) if item else None
 
 
 @writes("shape", 1.5)
 def _shape(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.colour)
-    item = rng.choice(pool) if pool else None
+    item = pick(scene, rng, attrgetter("colour"))
     return name_it("shape", "shape", item.shape, SHAPES, rng, colour=item.colour) if item else None
 
 
@@ -142,7 +137,7 @@ def _extreme(scene: Scene, rng: Random) -> Question | None:
 
 @writes("comparison", 0.7)
 def _larger(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.name)
+    pool = unique(scene, NAME)
     pairs = [(p.name, q.name) for p in pool for q in pool if p.radius > CLEARLY * q.radius]
     if not pairs:
         return None

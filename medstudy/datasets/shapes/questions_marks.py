@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from operator import attrgetter
 from random import Random
 
 from medstudy.data.example import Question
-from medstudy.datasets.shapes.questions import coin, name_it, palette, unique, writes, yes_no
+from medstudy.datasets.shapes.questions import coin, name_it, palette, pick, writes, yes_no
 from medstudy.datasets.shapes.scene import DOT_NUMBERS, Dot, Item, Scene
 from medstudy.datasets.shapes.words import (
     BACKGROUNDS,
@@ -57,10 +58,9 @@ def _dot_colour_present(scene: Scene, rng: Random) -> Question | None:
 
 @writes("dot", 2.0)
 def _dot_inside(scene: Scene, rng: Random) -> Question | None:
-    named = unique(scene, lambda item: item.name)
-    if not scene.dots or not named:
+    item = pick(scene, rng, attrgetter("name")) if scene.dots else None
+    if not item:
         return None
-    item = rng.choice(named)
     yes = scene.items.index(item) in [dot.host for dot in scene.dots]
     return yes_no("dot_inside", "dot", yes, rng, _dot_px(scene), item=item.name)
 
