@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from medstudy.data.example import LETTERS
 from medstudy.data.words import NEGATIONS, comparable, named, without_reasoning, words
 
-
 _FULL_WIDTH = {0xFF01 + n: 0x21 + n for n in range(94)}
 _DRESS = tuple((re.compile(pattern, re.IGNORECASE), by) for pattern, by in (
     (r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r"\nAnswer: \1\n"), (r"<answer>", "\nAnswer: "), (r"</answer>", "\n"),

@@ -1,4 +1,4 @@
-"""What models answer to a choice, as they write it, and the one option it names: never a guess."""
+"""Answers to a choice as models write them, and the option that each names; nothing is guessed."""
 
 import pytest
 

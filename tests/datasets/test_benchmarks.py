@@ -1,4 +1,4 @@
-"""The related systems' benchmarks from tiny copies in their sources' formats: what each makes of its rows."""
+"""The related systems' benchmarks, from tiny copies in the formats of their sources: examples from rows."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ TRAINED = ("pmc_vqa",)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """name -> (Params, {split: examples}) of every data set."""
+    """name -> (Params, {split: examples}) of each data set."""
     found = {}
     for name, maker in MAKERS.items():
         params = maker(tmp_path_factory.mktemp(name))

@@ -1,4 +1,4 @@
-"""Every public data set through the whole chain, from a tiny fixture in its source's own format."""
+"""All public data sets through the whole chain, from tiny fixtures in the formats of their sources."""
 
 import pandas as pd
 import pytest
@@ -26,7 +26,7 @@ def test_every_public_data_set_has_a_fixture():
 
 
 def test_the_files_that_a_data_set_names_are_there(params):
-    """Planning a study hashes them."""
+    """A study's plan hashes these files."""
     assert dependencies.files(*datasets.sources(params))
 
 
@@ -49,7 +49,7 @@ def _text(file):
 
 
 def test_the_reference_itself_scores_full_marks(params):
-    """What a source calls its answer is one that the scores accept, of every kind and split."""
+    """The scores accept the answers of the source, for all kinds and splits."""
     rows = [
         vars(question) | {"dataset": one.dataset, "image_id": one.image_id, "question_id": question.id}
         for split in SPLITS

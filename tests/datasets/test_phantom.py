@@ -19,7 +19,7 @@ from medstudy.datasets.phantom.radiology import QUADRANTS
 from medstudy.errors import DataError
 
 SIDES = {"radiology": (308, 448), "pathology": (252, 392), "subcellular": (252, 364), "cytology": (140, 280)}
-# Fingerprints of image 3 of each family in the train split at seed 0, none of whose blocks lies within 0.03 grey
+# Fingerprints of image 3 of each family in the train split at seed 0. No block of these images is within 0.03 grey
 # values of the edge of a level. A change here is a change of the data: raise phantom.VERSION with it.
 GOLDEN = {
     "radiology": "8b4ebce47c12420845a261395d583cb34d2525417a64b4641c2e610d35dd6a26",
@@ -30,7 +30,7 @@ GOLDEN = {
 
 
 def truth(question) -> str:
-    """The answer in words, whatever the kind; of a description, the cell line."""
+    """The answer in words for any kind; the cell line of a description."""
     if question.kind == "choice":
         return question.options[LETTERS.index(question.answer)]
     return question.cell_line or question.answer
@@ -185,7 +185,7 @@ def shown(image: Image.Image, budget: float = np.inf) -> np.ndarray:
 
 
 def difference(scene, other, *budgets: float) -> list[np.ndarray]:
-    """What two scenes differ by, at native size and then at each budget."""
+    """The difference between two scenes, at native size and then at each budget."""
     one, two = drawn(scene), drawn(other)
     return [shown(one, budget) - shown(two, budget) for budget in (np.inf, *budgets)]
 
@@ -195,7 +195,7 @@ def rms(change: np.ndarray) -> float:
 
 
 def first(plans, kind: str, **changes):
-    """The first plan of a kind, changed."""
+    """The first plan of a kind, with changes."""
     return replace(next(s for scenes in plans.values() for s in scenes if type(s).__name__ == kind), **changes)
 
 
