@@ -45,7 +45,7 @@ from medstudy.datasets.paper import bbbc021, hpa, hussain, path_vqa, slake, uben
 from medstudy.datasets.user import folder as user_folder
 from medstudy.datasets.user import hub
 from medstudy.datasets.user.params import UserData
-from medstudy.utils import dependencies
+from medstudy.utils import code_hash
 
 REGISTRY = {
     module.Params.model_fields["name"].default: module
@@ -57,6 +57,7 @@ REGISTRY = {
     )
 }
 Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], Field(discriminator="name")]  # noqa: UP007
+READERS = ("imaging/dicom.py", "imaging/nifti.py", "imaging/whole_slide.py", "imaging/tiff.py")  # of some kinds of file
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
@@ -104,5 +105,5 @@ def sources(params: Params) -> tuple[str, ...]:
     is read from a `path` all readers count, because the kinds of its images are not known before they are read.
     """
     module = REGISTRY[params.name]
-    readers = dependencies.READERS if hasattr(params, "path") else ()
-    return (dependencies.file(module.__name__), *getattr(module, "FILES", ()), *readers)
+    readers = READERS if hasattr(params, "path") else ()
+    return (code_hash.file(module.__name__), *getattr(module, "FILES", ()), *readers)

@@ -7,8 +7,8 @@ from medstudy import datasets
 from medstudy.data import references
 from medstudy.data.example import SPLITS
 from medstudy.errors import DataError
+from medstudy.runs import identity
 from medstudy.scoring import score
-from medstudy.utils import dependencies
 from tests.support import chain, data_sets
 
 STANDARD = ("strict", "exact", "strict_precision", "strict_recall", "strict_f1", "strict_cell_line",
@@ -27,7 +27,7 @@ def test_every_public_data_set_has_a_fixture():
 
 def test_the_files_that_a_data_set_names_are_there(params):
     """A study's plan hashes these files."""
-    assert dependencies.files(*datasets.sources(params))
+    assert identity.files(*datasets.sources(params))
 
 
 def test_from_load_to_figures(params, tiny_model, tmp_path):
