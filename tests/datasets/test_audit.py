@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from medstudy import cli, params
+from medstudy import params
+from medstudy.cli import data as cli_data
 from medstudy.cli import main
 from medstudy.data.example import SPLITS
 from medstudy.datasets import audit
@@ -183,7 +184,7 @@ def test_a_study_is_checked_at_its_own_rungs(tmp_path):
     rungs = [{"policy": "fixed", "side": side} for side in (84, 800)] + [{"policy": "native", "max_pixels": 200704}]
     file = write_study(tmp_path, datasets=few, inference=rungs, regimes=rungs, controls={"views": []})
     study = params.load(file)
-    report = audit.study(study, *cli._geometry(study.model))
+    report = audit.study(study, *cli_data._geometry(study.model))
     assert list(report.rungs["rung"]) == ["fixed-84", "fixed-800", "native"] and len(report.splits) == 3
     assert list(report.problems["problem"]) == ["no effect"] and "fixed-800" in report.problems["message"][0]
     assert report.stops and "of base" in report.about["geometry"]
