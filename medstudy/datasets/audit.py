@@ -23,7 +23,7 @@ from medstudy.datasets import audit_counts, audit_notices
 from medstudy.datasets.user import column_names
 from medstudy.datasets.user import examples as user_examples
 from medstudy.datasets.user.params import UserData
-from medstudy.datasets.user.survey import Fault
+from medstudy.datasets.user.rows import Fault
 from medstudy.errors import DataError, MedstudyError, ResolutionError
 from medstudy.resolution.plan import check_effect
 from medstudy.resolution.policies import Fixed, Native, Single, Training

@@ -14,7 +14,7 @@ from medstudy.data.example import LETTERS, SPLITS, Example
 from medstudy.data.readers import hub
 from medstudy.datasets.user import examples as user_examples
 from medstudy.datasets.user.params import UserData
-from medstudy.datasets.user.survey import Fault
+from medstudy.datasets.user.rows import Fault
 from medstudy.errors import DataError, ImageError
 from medstudy.utils.progress import track
 

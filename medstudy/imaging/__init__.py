@@ -80,7 +80,7 @@ def _reader(source: Source, reading: ReadOptions,
     """The module that reads this source, its input, and the options. Raises ImageError for an unusable option."""
     reading = replace(reading, **options) if options else reading
     chosen = _chosen_options(reading)
-    if not isinstance(source, bytes) and whole_slide.is_slide(Path(source), bool(chosen & whole_slide.ASKED)):
+    if not isinstance(source, bytes) and whole_slide.is_slide(Path(source), bool(chosen & whole_slide.SLIDE_OPTIONS)):
         reader, data = whole_slide, Path(source)
     else:
         data = _bytes_of(source)

@@ -27,13 +27,13 @@ from medstudy.imaging.to_rgb import (
     check_frame,
     check_size,
     cmyk,
-    narrowed,
+    kind_of_values,
     palette,
     rule,
     to_rgb,
     turned,
     upright,
-    values_of,
+    with_used_bits,
 )
 
 NAME = "a TIFF"
@@ -53,6 +53,7 @@ def read(data: bytes, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8, upright. Raises ImageError, or whatever tifffile raises."""
     with _opened(data) as file:
         planes = Planes(file, data)
+        # the page, or one per channel; nothing may be missing from the file
         pages = _pages(planes, reading)
         for page in pages:
             check_size(page.imagelength, page.imagewidth, reading.max_pixels)
@@ -93,7 +94,8 @@ def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
         height, width = upright(page.imagelength, page.imagewidth, _orientation(page))
         return ImageFacts(
             kind="TIFF", height=height, width=width, samples=stack.channels if stack else page.samplesperpixel,
-            bits=page.bitspersample, values=values_of(page.dtype), frames=stack.frames if stack else len(planes.kept),
+            bits=page.bitspersample, values=kind_of_values(page.dtype),
+            frames=stack.frames if stack else len(planes.kept),
             orientation=_orientation(page), alpha=layout.alpha, photometric=page.photometric.name,
             compression=page.compression.name, rule=words, notes=tuple(_notes(planes)),
         )
@@ -138,7 +140,7 @@ def _layout(page: TiffPage, significant: int | None, reading: ReadOptions) -> La
         raise ImageError(f"samples of a TIFF must all have the same bits, not {page.bitspersample}: save it so")
     if page.imagedepth > 1:
         raise ImageError(f"a TIFF page must hold one plane, not {page.imagedepth}: save each as a page")
-    values = values_of(page.dtype)
+    values = kind_of_values(page.dtype)
     if reading.channels:
         return Layout(colour=False, bits=page.bitspersample, values=values)
     extra = [sample.name for sample in page.extrasamples]
@@ -161,10 +163,10 @@ def _layout(page: TiffPage, significant: int | None, reading: ReadOptions) -> La
 
 
 def _of_bits(layout: Layout, significant: int | None) -> Layout:
-    """A layout of display values with the bits that OME states; if it states none, `loose`: the samples decide."""
+    """A layout of display values with the bits that OME states, else with `bits_unknown`: the samples decide."""
     if not (layout.colour or layout.alpha) or layout.values != "unsigned" or layout.bits not in WORDS:
         return layout
-    return replace(layout, bits=significant) if significant else replace(layout, loose=True)
+    return replace(layout, bits=significant) if significant else replace(layout, bits_unknown=True)
 
 
 def _range(page: TiffPage, alpha: bool) -> Window | None:
@@ -186,8 +188,8 @@ def _page(page: TiffPage, layout: Layout, significant: int | None, reading: Read
     if kind == "PALETTE":
         return to_rgb(palette(page.colormap)[:, main[..., 0]].transpose(1, 2, 0), layout, reading, alpha)
     if kind == "SEPARATED":
-        ink = _of_bits(Layout(colour=True, bits=page.bitspersample, values=values_of(page.dtype)), significant)
-        ink = narrowed(ink, main)
+        ink = _of_bits(Layout(colour=True, bits=page.bitspersample, values=kind_of_values(page.dtype)), significant)
+        ink = with_used_bits(ink, main)
         inks = [to_rgb(main[..., i : i + 1].repeat(3, -1), ink, ReadOptions())[..., 0] for i in range(4)]
         return to_rgb(cmyk(np.stack(inks, -1)), layout, reading, alpha)
     return to_rgb(main if layout.colour else main[..., 0], layout, reading, alpha)

@@ -9,7 +9,7 @@ https://github.com/haotian-liu/LLaVA/blob/main/docs/Finetune_Custom_Data.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,26 +29,21 @@ Turn = tuple[tuple[str, ...], str, str]  # (images shown so far, question, answe
 
 @dataclass(frozen=True)
 class SwiftRow:
-    """One row of ms-swift: its last question and answer, and the paths of its images.
+    """One row of ms-swift: the paths of its images, and its turns. where: names the row in errors."""
 
-    earlier: the (question, answer) pairs before the last one. shown: how many of the images each turn has seen (see
-    `image_marks.conversation`). fields: the row as the file has it. where: names the row in errors.
-    """
-
-    number: int  # in the file, from 0
-    query: str
-    response: str
     images: tuple[str, ...]
-    earlier: tuple[tuple[str, str], ...]
-    fields: Mapping
+    turns: tuple[Turn, ...]
     where: str
-    shown: tuple[int, ...] = ()
 
-    def turns(self) -> Iterator[Turn]:
-        """(images, question, answer) of each turn."""
-        pairs = [*self.earlier, (self.query, self.response)]
-        for count, (query, response) in zip(self.shown, pairs, strict=True):
-            yield self.images[:count], query, response
+    @property
+    def query(self) -> str:
+        """The last question."""
+        return self.turns[-1][1]
+
+    @property
+    def response(self) -> str:
+        """The last answer."""
+        return self.turns[-1][2]
 
 
 def form_of(row: Mapping) -> str:
@@ -56,9 +51,9 @@ def form_of(row: Mapping) -> str:
     return "llava" if "conversations" in row else "swift" if {"messages", "query"} & row.keys() else "table"
 
 
-def turns(row: Mapping, form: str) -> list[Turn]:
+def turns(row: Mapping, form: str) -> Sequence[Turn]:
     """(images, question, answer) of each turn of a row of either form. Raises DataError."""
-    return list(swift_row(row, 0, "The row").turns()) if form == "swift" else llava_turns(row)
+    return swift_row(row, "The row").turns if form == "swift" else llava_turns(row)
 
 
 def questions(row: Mapping, form: str) -> Iterator[str]:
@@ -80,10 +75,10 @@ def swift_rows(file: Path, strip: str = "") -> Iterator[SwiftRow]:
     strip: a prefix to remove from image paths, such as the folder in which the file was written.
     """
     for number, content in enumerate(files.jsonl(file)):
-        yield swift_row(content, number, f"Row {number} of {file.name}", strip)
+        yield swift_row(content, f"Row {number} of {file.name}", strip)
 
 
-def swift_row(content: Any, number: int, where: str, strip: str = "") -> SwiftRow:
+def swift_row(content: Any, where: str, strip: str = "") -> SwiftRow:
     """One parsed row of either form. Raises DataError."""
     if not isinstance(content, Mapping):
         raise DataError(f"{where} must be an object, got {type(content).__name__}.")
@@ -93,12 +88,9 @@ def swift_row(content: Any, number: int, where: str, strip: str = "") -> SwiftRo
     images = tuple(name.removeprefix(strip).lstrip("/") if strip else name for name in _image_paths(content, where))
     try:
         image_marks.refuse_marks(str(content.get("system") or ""), "system message")
-        placed = image_marks.conversation(pairs, images)
+        return SwiftRow(images, tuple(image_marks.conversation(pairs, images)), where)
     except RowError as error:
         raise RowError(error.problem, f"{where}: {error}") from error
-    *earlier, (query, response) = ((query, response) for _, query, response in placed)
-    shown = tuple(len(seen) for seen, _, _ in placed)
-    return SwiftRow(number, query, response, images, tuple(earlier), content, where, shown)
 
 
 def row_picture(row: SwiftRow, root: Path, place: int = 0) -> Picture:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from medstudy.data.readers.cells import RowError
 
@@ -28,9 +29,9 @@ UNREAD = re.compile(
 )
 
 
-def count(text: str) -> int:
-    """The number of image marks in a text."""
-    return len(IMAGE.findall(text))
+def count(text: Any) -> int:
+    """The number of image marks in a text; 0 for anything else."""
+    return len(IMAGE.findall(text)) if isinstance(text, str) else 0
 
 
 def refuse_tokens(text: str, role: str) -> None:
@@ -73,9 +74,7 @@ def numbers(texts: Sequence[str], images: int, before: int = 0) -> list[int]:
         raise RowError("image marks", "Either all image marks have numbers or none has, but these are mixed. Fix them.")
     named = [int(number) for number in marks]
     if wrong := [number for number in named if not 1 <= number <= images]:
-        raise RowError(
-            "image marks", f"A mark must name an image of its row, from 1 to {images}, got <image {wrong[0]}>. Fix it."
-        )
+        raise RowError("image marks", f"A mark must name an image, 1 to {images}, got <image {wrong[0]}>. Fix it.")
     if missing := set(new) - set(named):
         raise RowError(
             "image marks",
@@ -86,10 +85,7 @@ def numbers(texts: Sequence[str], images: int, before: int = 0) -> list[int]:
 
 
 def placed(question: str, options: Sequence[str], images: int, before: int = 0) -> tuple[str, tuple[str, ...]]:
-    """A question and its options with their marks removed or in words. images, before: see `numbers`.
-
-    Raises RowError.
-    """
+    """A question and its options with their marks removed or in words; see `numbers`. Raises RowError."""
     for text, role in ((question, "question"), *((option, "option") for option in options)):
         refuse_tokens(text, role)
     named = numbers((question, *options), images, before)
@@ -104,10 +100,8 @@ def placed(question: str, options: Sequence[str], images: int, before: int = 0) 
         return ENDING.sub("", question).strip(), tuple(options)
     # any others in words
     left = iter(named)
-    question, *options = (
-        re.sub(IMAGE, lambda mark: _in_words(mark, next(left)), text).strip() for text in (question, *options)
-    )
-    return question, tuple(options)
+    question, *options = (IMAGE.sub(lambda mark: _in_words(mark, next(left)), text) for text in (question, *options))
+    return question.strip(), tuple(option.strip() for option in options)
 
 
 def conversation(
@@ -133,9 +127,7 @@ def conversation(
         own = [int(number) for number in IMAGE.findall(question) if number]
         shown = max([before, *own]) if numbered else before + count(question)
         if not shown:
-            raise RowError(
-                "image marks", f"A question must come after its image, but {question!r:.60} comes before all. Move it."
-            )
+            raise RowError("image marks", f"A question must come after its image, but {question!r:.60} does not.")
         text, _ = placed(question, (), min(shown, len(images)), before)
         placed_turns.append((tuple(images[:shown]), text, answer))
         before = shown

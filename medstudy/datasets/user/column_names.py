@@ -36,9 +36,7 @@ class FoundColumns:
             own = getattr(self.columns, role)
             if not filled(value(row, own)):
                 for name in (name for name in names if filled(row.get(name))):
-                    raise RowError(
-                        "column name", f"The {role} must be in column {own!r}, but this row has {name!r}. Rename it."
-                    )
+                    raise RowError("column name", f"The {role} must be in {own!r}, but this row has {name!r}. Fix it.")
 
 
 def find(columns: Columns, table: Collection[str], where: str, ask: str | None = None, unread: Collection[str] = (),

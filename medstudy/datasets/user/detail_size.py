@@ -17,7 +17,9 @@ def read(row: Mapping, detail: str | None, box: str | tuple[str, ...] | None) ->
     Raises RowError for a detail that is not a positive number, for corners that are not in order, and for both at once.
     """
     cell = value(row, detail)
-    stated = _positive(cell) if filled(cell) else None
+    stated = _number(cell, "detail") if filled(cell) else None
+    if stated is not None and stated <= 0:
+        raise RowError("detail", f"A detail must be above 0 pixels, got {cell!r}. Leave it empty if there is none.")
     corners = _box(row, box)
     if stated is not None and corners:
         raise RowError("two sizes", f"A row may have a detail or a box, but this has {cell!r} and {corners}. Drop one.")
@@ -29,13 +31,9 @@ def read(row: Mapping, detail: str | None, box: str | tuple[str, ...] | None) ->
 def check(detail: float | None, box: Box | None, height: int, width: int) -> None:
     """Raise RowError for a box that is not inside an image, or a detail larger than its longer side."""
     if box and (box[2] > width or box[3] > height):
-        raise RowError(
-            "box outside", f"A box must be inside its image, {width} x {height} pixels (x, y), not {box}. Fix it."
-        )
+        raise RowError("box outside", f"A box must be inside its image, {width} x {height} (x, y), not {box}. Fix it.")
     if detail is not None and detail > max(height, width):
-        raise RowError(
-            "detail", f"A detail must fit into its image, {width} x {height} pixels, but has {detail:g}. Correct it."
-        )
+        raise RowError("detail", f"A detail must fit into its image, {width} x {height}, but is {detail:g} px. Fix it.")
 
 
 def _box(row: Mapping, names: str | tuple[str, ...] | None) -> Box | None:
@@ -51,13 +49,6 @@ def _box(row: Mapping, names: str | tuple[str, ...] | None) -> Box | None:
     if x0 >= x1 or y0 >= y1:
         raise RowError("box", f"A box [x0, y0, x1, y1] must have x0 < x1 and y0 < y1, got {[x0, y0, x1, y1]}. Fix it.")
     return x0, y0, x1, y1
-
-
-def _positive(cell: Any) -> float:
-    number = _number(cell, "detail")
-    if number <= 0:
-        raise RowError("detail", f"A detail must be above 0 pixels, got {cell!r}. Leave it empty if there is none.")
-    return number
 
 
 def _number(cell: Any, role: str) -> float:

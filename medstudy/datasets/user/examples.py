@@ -13,7 +13,7 @@ from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example, Shot
 from medstudy.datasets.user import detail_size
 from medstudy.datasets.user.params import UserData
-from medstudy.datasets.user.survey import Entry, Fault, Survey
+from medstudy.datasets.user.rows import Entry, Fault, Survey
 from medstudy.errors import DataError
 from medstudy.imaging.read_options import ImageFacts, ReadOptions
 

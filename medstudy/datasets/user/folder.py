@@ -28,8 +28,8 @@ from medstudy.datasets.user.column_names import FoundColumns
 from medstudy.datasets.user.columns import Columns
 from medstudy.datasets.user.params import UserData
 from medstudy.datasets.user.row_questions import RowQuestion
-from medstudy.datasets.user.survey import Fault, Survey
-from medstudy.datasets.user.survey import survey as surveyed
+from medstudy.datasets.user.rows import Fault, Survey
+from medstudy.datasets.user.rows import survey as surveyed
 from medstudy.errors import DataError
 
 VERSION = "2"
@@ -92,31 +92,31 @@ def _rows(params: Params, result: Survey) -> Iterator[RowQuestion]:
         rows = list(tables.rows(_relative(file)))
         if not rows:
             raise DataError(f"A table needs rows, but {_relative(file)} has none. Add some.")
+        # the form, the columns of each role, and where images are
         form = params.form if params.form != "auto" else conversations.form_of(rows[0][1])
         names = dict.fromkeys(name for _, row in rows for name in row if name is not None)
-        found = _find_columns(params, form, names, _relative(file), _split_by_files(found_tables),
-                              [row for _, row in rows])
-        known = found.columns
+        contents = [row for _, row in rows]
+        roles = _find_columns(params, form, names, _relative(file), _split_by_files(found_tables), contents)
         root, base = _roots(params, file)
         inside = root.relative_to(base).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        result.note_columns(f"{prefix}{file.name}", found)
+        result.note_columns(f"{prefix}{file.name}", roles)
+        # each row, or each turn of a conversation, with its images found below `root`
         located: dict[str, str] = {}
         for where, row in rows:
             where = f"{prefix}{where}"
             try:
-                found.check(row)
-                for turn, marks in _turns(row, form, known):
-                    asked = row_questions.read(turn, where, number, known, params.label, params.kind, params.ask)
+                roles.check(row)
+                for turn, marks in _turns(row, form, roles.columns):
+                    asked = row_questions.read(turn, where, number, roles.columns, params)
                     number += 1
                     places = (_located(_relative(root), name, params.strip, located) for name in asked.images)
-                    images = tuple(
-                        (str(_relative(base)), posixpath.normpath(posixpath.join(inside, place))) for place in places
-                    )
+                    joined = (posixpath.normpath(posixpath.join(inside, place)) for place in places)
+                    images = tuple((str(_relative(base)), path) for path in joined)
                     result.note_marks(marks)
                     yield replace(asked, images=images, split=split or asked.split)
             except DataError as error:
-                result.faults.append(Fault.of(error, where, split or "", _mentioned_images(row, known)))
+                result.faults.append(Fault.of(error, where, split or "", _mentioned_images(row, roles.columns)))
 
 
 def _roots(params: Params, file: Path) -> tuple[Path, Path]:
@@ -144,22 +144,18 @@ def _find_columns(params: Params, form: str, names: Mapping, where: Path, split_
         stated = stated.model_copy(update=TURNS | {"image": None, "images": TURNS["image"]})
     by_column = params.split == "column" or (params.split == "auto" and not split_by_files)
     unread = () if by_column else ("split",)
-    found = column_names.find(stated, names, str(where), params.ask, unread, usual, rows)
-    if params.split == "column" and not found.columns.split:
+    roles = column_names.find(stated, names, str(where), params.ask, unread, usual, rows)
+    if params.split == "column" and not roles.columns.split:
         raise DataError(f"split: column needs a column `split`, but {where} has {', '.join(names)}. State its name.")
-    return found if by_column else replace(found, columns=found.columns.model_copy(update={"split": None}))
+    return roles if by_column else replace(roles, columns=roles.columns.model_copy(update={"split": None}))
 
 
 def _turns(row: dict, form: str, known: Columns) -> Iterator[tuple[dict, int]]:
-    """A table's row, or a row for each question of a conversation; each with its number of image marks.
-
-    Raises DataError.
-    """
+    """A table's row, or one for each question of a conversation; with its number of image marks. Raises DataError."""
     if form == "table":
         if None in row:
             raise RowError("cells", f"A row must have one cell per column, but this has {row[None]}. Quote its commas.")
-        question = value(row, known.question)
-        yield row, image_marks.count(question) if isinstance(question, str) else 0
+        yield row, image_marks.count(value(row, known.question))
         return
     turns = conversations.turns(row, form)
     marks = iter(image_marks.count(question) for question in conversations.questions(row, form))
@@ -181,9 +177,7 @@ def _tables(params: Params) -> list[tuple[str | None, Path]]:
     if by_split and params.split in ("auto", "files"):
         return by_split
     if params.split == "files":
-        raise DataError(
-            f"split: files needs tables named train, val or test in {params.path}, but there are {_listed(path)}."
-        )
+        raise DataError(f"split: files needs train, val or test.* in {params.path}, but there are {_listed(path)}.")
     if by_split:
         return [(None, file) for _, file in by_split]
     candidates = [file for file in sorted(path.iterdir()) if file.suffix in tables.SUFFIXES]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -26,8 +26,8 @@ from medstudy.datasets.user import column_names, examples, row_questions
 from medstudy.datasets.user.column_names import FoundColumns
 from medstudy.datasets.user.params import UserData
 from medstudy.datasets.user.row_questions import RowQuestion
-from medstudy.datasets.user.survey import Fault, Survey
-from medstudy.datasets.user.survey import survey as surveyed
+from medstudy.datasets.user.rows import Fault, Survey
+from medstudy.datasets.user.rows import survey as surveyed
 from medstudy.errors import DataError
 from medstudy.imaging.read_options import ReadOptions
 
@@ -112,29 +112,24 @@ def _rows(params: Params, result: Survey) -> Iterator[RowQuestion]:
         stated = split if len(sources) > 1 or split == "test" else None
         rows = _stream(params, source)
         labels = {name: kind.int2str for name, kind in (rows.features or {}).items() if hasattr(kind, "int2str")}
-        found = None
+        roles = None
         for index, row in enumerate(repository.each(rows, f"{_shown(params)} {source}")):
             where = f"{source} row {index + 1}"
-            if found is None:
-                found = _find_columns(params, row, source)
-                result.note_columns(source, found)
-            named = {name: _class(row[name], label) for name, label in labels.items() if isinstance(row[name], int)}
+            if roles is None:
+                roles = _find_columns(params, row, source)
+                result.note_columns(source, roles)
+            # class labels by name, except -1, with which `datasets` marks a row without a label
+            codes = {name: row[name] for name in labels if isinstance(row[name], int)}
+            named = {name: None if code == -1 else labels[name](code) for name, code in codes.items()}
             try:
-                found.check(row)
-                asked = row_questions.read(row | named, where, number, found.columns, params.label, params.kind,
-                                           params.ask)
+                roles.check(row)
+                asked = row_questions.read(row | named, where, number, roles.columns, params)
                 keys = (_key(params, image, (source, index, place)) for place, image in enumerate(asked.images))
-                question = value(row, found.columns.question)
-                result.note_marks(image_marks.count(question) if isinstance(question, str) else 0)
+                result.note_marks(image_marks.count(value(row, roles.columns.question)))
                 yield replace(asked, images=tuple(keys), split=stated)
             except DataError as error:
                 result.faults.append(Fault.of(error, where, stated or ""))
             number += 1
-
-
-def _class(number: int, label: Callable[[int], str]) -> str | None:
-    """The name of a ClassLabel's number; None for -1, with which `datasets` marks a row without a label."""
-    return None if number == -1 else label(number)
 
 
 def _find_columns(params: Params, row: Mapping, source: str) -> FoundColumns:

@@ -39,9 +39,7 @@ def read(row: Mapping, names: str | tuple[str, ...] | None) -> Options:
         content = unpacked(value(row, names))
     content = content.split("|") if isinstance(content, str) else content
     if not isinstance(content, (list, tuple, Mapping, type(None))):
-        raise RowError(
-            "not a list", f"Options must be a list, a mapping of letters or a text, got {content!r:.60}. Fix the cell."
-        )
+        raise RowError("not a list", f"Options must be a list, a mapping or a text, got {content!r:.60}. Fix the cell.")
     texts = [text(cell) for cell in (content.values() if isinstance(content, Mapping) else content or ())]
     while texts and not texts[-1]:
         texts.pop()
@@ -80,7 +78,7 @@ def right(options: Options, answer: Any) -> tuple[int, bool]:
     """(number from 0 of the right option, whether the answer was a bare number). Raises RowError.
 
     An answer is the key of an option that has keys; else its text, its letter, or a number, which counts from 0. The
-    whole table shows whether its numbers do (`survey.survey`).
+    whole table shows whether its numbers do (`rows.survey`).
     """
     texts, said = options.texts, text(answer)
     if not 2 <= len(texts) <= len(LETTERS):

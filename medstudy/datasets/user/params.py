@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from medstudy.data.readers.source import Source
 from medstudy.datasets.user.columns import Columns
-from medstudy.datasets.user.row_questions import Kind
 from medstudy.imaging.read_options import ReadOptions
 
 
@@ -30,7 +29,7 @@ class UserData(Source):
 
     label: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)]
     columns: Columns = Columns()
-    kind: Literal["auto"] | Kind = "auto"
+    kind: Literal["auto", "closed", "open", "choice", "class"] = "auto"
     ask: str | None = None
     reading: ReadOptions = ReadOptions()
     modality: str = "unknown"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from medstudy.data.example import Question
 from medstudy.data.readers import image_marks, question_rules
 from medstudy.data.readers.cells import RowError, filled, text, unpacked, value
 from medstudy.datasets.user import detail_size, options
 from medstudy.datasets.user.columns import SPLITS, Columns
+from medstudy.datasets.user.params import UserData
 
-Kind = Literal["closed", "open", "choice", "class"]
 KINDS = ("closed", "open", "choice", "class", "description")
 LIST = re.compile(r"""\[\s*(["']).*\1\s*,?\s*\]""", re.DOTALL)  # ["CT", "computed tomography"]
 
@@ -41,13 +41,8 @@ class RowQuestion:
     lettered: bool = False
 
 
-def read(row: Mapping, where: str, number: int, columns: Columns, label: str, kind: str,
-         ask: str | None) -> RowQuestion:
-    """The question of a row. number: of the row, its default id. label: of the data set. ask: the default question.
-
-    kind: "auto", or the kind of every row without one; auto is a choice if there are options, closed if the answer is
-    yes or no, else open. Raises RowError.
-    """
+def read(row: Mapping, where: str, number: int, columns: Columns, params: UserData) -> RowQuestion:
+    """The question of a row. columns: of its table. number: of the row, the question's default id. Raises RowError."""
 
     def stated(role: str) -> str:
         return text(value(row, getattr(columns, role)))
@@ -56,7 +51,7 @@ def read(row: Mapping, where: str, number: int, columns: Columns, label: str, ki
     shown, answer = images(row, columns), value(row, columns.answer)
     choices = options.read(row, columns.options)
     question, texts = image_marks.placed(stated("question"), choices.texts, len(shown))
-    question = question or image_marks.placed(ask or "", (), len(shown))[0]
+    question = question or image_marks.placed(params.ask or "", (), len(shown))[0]
     if not question:
         raise RowError("no question", "A row needs a question, but this one has none. Fill it in, or remove the row.")
     if not text(answer):
@@ -64,11 +59,11 @@ def read(row: Mapping, where: str, number: int, columns: Columns, label: str, ki
     image_marks.refuse_marks(text(answer), "answer")
     _refuse_list(text(answer))
     # the kind, and of a choice its right option
-    kind = stated("kind").lower() or kind
+    kind = stated("kind").lower() or params.kind
     kind = "choice" if kind == "auto" and choices.texts else kind
     right, counted = options.right(choices, answer) if kind == "choice" else (0, False)
     name = stated("id") or (question if kind == "class" else str(number))
-    asked = _question(name, question, text(answer), texts, right, kind, label)
+    asked = _question(name, question, text(answer), texts, right, kind, params.label)
     # everything else that the row states
     detail, box = detail_size.read(row, columns.detail, columns.box)
     asked = replace(

@@ -1,4 +1,4 @@
-"""Collects all rows of the user's data by image, and gives each image a split and a group; decodes no image."""
+"""All rows of the user's data, collected by image, each image with a split and a group; decodes no image."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def survey(params: UserData, rows: Iterable[RowQuestion], result: Survey, name_o
         elif held_out and split == "train" and splits.held_out(group, params.val_share, params.seed):
             split = "val"
         result.entries.append(Entry(name, images, reading, tuple(image_rows), split, group))
-    result.bindings += _notes(params, result, stated_by if any_stated else "", held_out,
-                              alone if connected_groups else None)
+    stated_by = stated_by if any_stated else ""
+    result.bindings += _notes(params, result, stated_by, held_out, alone if connected_groups else None)
     return result
 
 
@@ -165,9 +165,7 @@ def _notes(params: UserData, result: Survey, stated_by: str, held_out: bool, alo
     marks = f"{result.marks['marks']} marks of images in {result.marks['rows']} questions, read"
     notes = {"splits": split, "groups": group, "marks": marks if result.marks["rows"] else "none"}
     if lettered := sum(row.lettered for entry in result.entries for row in entry.rows):
-        notes["options"] = (
-            f"in {lettered} questions they begin with letters (A, B, …), which are their keys and not shown again"
-        )
+        notes["options"] = f"in {lettered} questions they begin with letters (A, B, …), which are taken as keys"
     for role, how in notes.items():
         yield {"table": "all", "role": role, "column": "", "how": how}
 
