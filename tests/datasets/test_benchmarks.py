@@ -1,4 +1,4 @@
-"""The related systems' benchmarks from tiny copies in their sources' formats: what each makes of its rows."""
+"""The related systems' benchmarks, from tiny copies in the formats of their sources: examples from rows."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ TRAINED = ("pmc_vqa",)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """name -> (Params, {split: examples}) of every data set."""
+    """name -> (Params, {split: examples}) of each data set."""
     found = {}
     for name, maker in MAKERS.items():
         params = maker(tmp_path_factory.mktemp(name))
@@ -132,7 +132,7 @@ def test_mmmu_counts_images_as_they_are_shown_and_reads_options_as_literals(made
     [
         ({"options": "__import__('os').getcwd()"}, "the text of a list, but x has"),
         ({"options": "['one', ['two']]"}, "the text of a list, but x has"),
-        ({"answer": "?"}, "its split holds them back"),
+        ({"answer": "?"}, "Use a split with public answers"),
         ({"answer": "D"}, "one of its 2 options, but 'x'"),
         ({"answer": "AB"}, "one of its 2 options, but 'x'"),
         ({"question": "<image 2> What?"}, "x has no image 2"),

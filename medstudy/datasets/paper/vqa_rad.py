@@ -1,7 +1,7 @@
 """VQA-RAD: radiology images with questions by clinicians (https://doi.org/10.1038/sdata.2018.251).
 
-From `flaviagiammarino/vqa-rad`. Its split is by question, so images stand in both training and test: a leak that a
-study must allow by name. A training image is held out for validation with all its questions.
+From `flaviagiammarino/vqa-rad`. Its splits are by question, so images are in both training and test: a leak that a
+study must admit by name. Training images are held out for validation with all their questions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Params(Source):
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, with all of its questions in that split."""
+    """One example per image, with all of its questions in that split."""
     source = "test" if split == "test" else "train"
     rows = hub.rows(params.path, source, COLUMNS, revision=params.revision)
     about = {"dataset": "vqa_rad", "family": "radiology", "modality": "radiology"}

@@ -114,7 +114,7 @@ def survey(params: UserData, rows: Iterable[RowQuestion], result: Survey, name_o
         alone += not group
         group = group or name_of((first[images[-1]],))
         if not split:
-            split = splits.drawn(group, params.test_share, params.val_share, params.seed)
+            split = splits.new_split(group, params.test_share, params.val_share, params.seed)
         elif held_out and split == "train" and splits.held_out(group, params.val_share, params.seed):
             split = "val"
         result.entries.append(Entry(name, images, reading, tuple(image_rows), split, group))
