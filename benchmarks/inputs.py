@@ -24,7 +24,7 @@ from transformers import Qwen2VLImageProcessor
 
 from medstudy.data.encoded_image import Picture
 from medstudy.engine import views
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Native
 from medstudy.resolution.sizes import Geometry, Size
@@ -51,7 +51,7 @@ def measure() -> list[dict]:
         processor(images=[Image.open(io.BytesIO(data)).convert("RGB")], return_tensors="pt")
 
     with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf(Path(folder))
+        shelf = TensorCache(Path(folder))
 
         def cold() -> None:
             (shelf.folder / key[:2] / f"{key}.safetensors").unlink(missing_ok=True)
