@@ -138,7 +138,7 @@ def widths(study: Study) -> pd.DataFrame | str:
     plain = scores[(scores["control"] == "none") & (scores["split"] == "test")]
     table = []
     for (regime, rung, dataset), cell in plain.groupby([*CELLS, "dataset"], observed=True):
-        interval = mean_interval(cell, level=study.intervals.confidence)
+        interval = mean_interval(cell, confidence=study.intervals.confidence)
         naive = 2 * 1.96 * (interval.estimate * (1 - interval.estimate) / len(cell)) ** 0.5
         width = interval.high - interval.low
         table.append((regime, rung, dataset, len(cell), interval.n_images, interval.n_seeds, 100 * naive, 100 * width))
