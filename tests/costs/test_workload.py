@@ -134,7 +134,7 @@ def test_equal_questions_and_views_are_counted_once(tiny_study, pictured, monkey
     second = replace(second, questions=second.questions[:2])
     many = [replace(one, image_id=f"{number}", group=f"{number}") for number in range(20) for one in (first, second)]
     counted = []
-    for name in ("_count", "_text", "_workload"):
+    for name in ("_count", "_tokens", "_workload"):
         plain = getattr(workload.Counter, name)
         monkeypatch.setattr(workload.Counter, name, lambda self, *given, plain=plain, name=name: (
             counted.append(name) or plain(self, *given)))
@@ -142,11 +142,11 @@ def test_equal_questions_and_views_are_counted_once(tiny_study, pictured, monkey
     job = counter.training({"train": many, "val": many[:2]}, REGIMES[regime], 3)
     seen = {(id(shown), len(one.questions)) for step in range(4) for one, shown in batches.FineTuning(
         Supply(counter.family, ""), many, REGIMES[regime], study.training, 3).seen(step * 6)}
-    assert counted.count("_text") == 2 and len(seen) <= counted.count("_workload") <= 2 * 2
+    assert counted.count("_tokens") == 2 and len(seen) <= counted.count("_workload") <= 2 * 2
     assert job.questions == 2 * 20 * 5 * (2 if regime == "add" else 1) + 2 * 5 * (2 if regime == "add" else 1)
     counted.clear()
     whole = counter.evaluation(many, [LARGE, Fixed(side=56)])
-    assert counted.count("_count") == 2 * 2 and "_text" not in counted
+    assert counted.count("_count") == 2 * 2 and "_tokens" not in counted
     alone = [workload.Counter(study, counter.family).evaluation([one], [LARGE, Fixed(side=56)]) for one in many]
     assert whole.flops == pytest.approx(sum(one.flops for one in alone), rel=1e-12)
     assert whole.questions == sum(one.questions for one in alone) and len(whole.views) == 2 * len(many)

@@ -96,7 +96,7 @@ def test_planned_tokens_are_those_of_row_processor_and_model(any_family, size):
     assert len(features) == any_family.feature_counts(grid)[0] and features.shape[1] == any_family.feature_width
     assert row.patches == any_family.patch_counts(grid)
     marks = len(any_family.image_ids(view.visual_tokens, grid[0]))
-    assert any_family.standing(view) == marks >= view.visual_tokens
+    assert any_family.image_length(view) == marks >= view.visual_tokens
 
 
 @given(st.lists(st.integers(0, 2), max_size=40))
