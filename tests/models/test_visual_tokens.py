@@ -59,7 +59,7 @@ def test_planned_tokens_are_the_processors_at_released_sizes(name, height, width
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(60, 5000), width=st.integers(60, 5000), sides=st.tuples(*[st.integers(32, 3000)] * 2))
 def test_a_higher_budget_leaves_no_less_detail(name, height, width, sides):
-    """Up to whole units: of a strip's sides one may round up where the other one rounds down."""
+    """Up to whole units: one side of a strip may round up where the other rounds down."""
     assume(max(height, width) <= 3 * min(height, width))
     geometry = real.geometry(name)
     low, high = (plan(Fixed(side=side), Size(height, width), geometry)[0] for side in sorted(sides))

@@ -62,7 +62,7 @@ CONFIGS = {
 
 
 def geometry(name: str):
-    """What a released checkpoint shows, from its configuration alone."""
+    """The sizes that a released checkpoint shows, from its configuration alone."""
     family, config = CONFIGS[name]
     return REGISTRY[family](SimpleNamespace(config=config), None, "", None).geometry
 
