@@ -12,7 +12,7 @@ import torch
 from medstudy.costs import memory
 from medstudy.costs.workload import Counter
 from medstudy.models.family import Family
-from medstudy.resolution.sizes import Shown
+from medstudy.resolution.sizes import View
 from medstudy.runs.plan import Job
 
 HEADER_BYTES = 75  # of a safetensors file, a tensor: its type, shape and place, beside its name
@@ -33,7 +33,7 @@ def weights(model: torch.nn.Module, adapters_only: bool = False) -> int:
     return sum(p.numel() * p.element_size() + len(name) + HEADER_BYTES for name, p in named)
 
 
-def cache(counter: Counter, views: Sequence[Shown]) -> int:
+def cache(counter: Counter, views: Sequence[View]) -> int:
     """Views in the cache: features if a frozen tower's are cached, else resized pixels."""
     if counter.stored:
         family = counter.family

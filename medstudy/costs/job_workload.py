@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import accumulate
 
-from medstudy.engine.batches import Seen, views_of
-from medstudy.engine.row_layout import Plan
-from medstudy.resolution.sizes import Shown
+from medstudy.engine.batches import ExampleView, keyed_views
+from medstudy.engine.row_layout import RowLayout
+from medstudy.resolution.sizes import View
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class QuestionTokens:
     prompts: tuple[int, ...]
     answers: tuple[int, ...]  # including the end token
 
-    def layout(self, image_length: int, both: Sequence[int] = (), answered: bool = True) -> Plan:
+    def layout(self, image_length: int, both: Sequence[int] = (), answered: bool = True) -> RowLayout:
         """The row of a view as attention sees it, with the answers or up to where they start.
 
         image_length: tokens that stand for its images. both: for each image, the tokens that attend in both directions.
@@ -30,10 +30,10 @@ class QuestionTokens:
         lengths = self.answers if answered else (0,) * len(self.prompts)
         branches = tuple(prompt + answer for prompt, answer in zip(self.prompts, lengths, strict=True))
         if self.shared is None:
-            return Plan((0,), (tuple(image_length + branch for branch in branches),))
+            return RowLayout((0,), (tuple(image_length + branch for branch in branches),))
         ends = list(accumulate(both))
         runs = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
-        return Plan((self.shared + image_length,), (branches,), (runs,) if runs else ())
+        return RowLayout((self.shared + image_length,), (branches,), (runs,) if runs else ())
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class JobWorkload:
     training_flops: float = 0.0
     passes: set[Pass] = field(default_factory=set)
     scored: set[Pass] = field(default_factory=set)  # in an evaluation, the passes that score options
-    views: dict[tuple, Shown] = field(default_factory=dict)
+    views: dict[tuple, View] = field(default_factory=dict)
     # By id: Python reuses the id of a deleted object, so the objects are kept
-    _added: dict[tuple[int, int], Seen] = field(default_factory=dict, repr=False, compare=False)
+    _added: dict[tuple[int, int], ExampleView] = field(default_factory=dict, repr=False, compare=False)
 
-    def add(self, seen: Iterable[Seen], times: int = 1) -> None:
+    def add(self, seen: Iterable[ExampleView], times: int = 1) -> None:
         """Count views, each shown `times` times."""
         for example, shown in seen:
             self.images += times
@@ -74,7 +74,7 @@ class JobWorkload:
             self.visual_tokens += times * shown.all_tokens
             if (key := (id(example), id(shown))) not in self._added:
                 self._added[key] = example, shown
-                self.views.update((name, view) for name, (_, view) in views_of(example, shown).items())
+                self.views.update((name, view) for name, (_, view) in keyed_views(example, shown).items())
 
     def __add__(self, other: JobWorkload) -> JobWorkload:
         """The work of both jobs: numbers add up, sets and dictionaries merge."""

@@ -29,16 +29,16 @@ from medstudy.costs.job_workload import JobWorkload
 from medstudy.costs.workload import Counter, trainable
 from medstudy.data.example import Example
 from medstudy.engine import batches
-from medstudy.engine.batches import planned
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.batches import plan_views
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ParamsError
 from medstudy.evaluation.evaluate import answers
 from medstudy.models.family import Family
 from medstudy.models.loading import default_device
 from medstudy.params import Optimisation, Study
 from medstudy.resolution.policies import Control, Training
-from medstudy.resolution.sizes import Shown
+from medstudy.resolution.sizes import View
 from medstudy.runs import record
 from medstudy.runs.plan import Job
 from medstudy.training.loop import fit
@@ -202,10 +202,10 @@ def _of_all(speed: Throughput, processes: int) -> Throughput:
 
 
 @dataclass(frozen=True)
-class _Noise(Supply):
+class _Noise(ImageInputs):
     """Random pixels or features in place of an image's."""
 
-    def __call__(self, image: object, shown: Shown) -> torch.Tensor:
+    def __call__(self, image: object, shown: View) -> torch.Tensor:
         if self.features is None:
             return torch.randint(256, (*shown.size, 3), dtype=torch.uint8)
         family = self.family
@@ -214,27 +214,27 @@ class _Noise(Supply):
 
     @classmethod
     def like(cls, study: Study, family: Family) -> _Noise:
-        return cls(family, study.interpolation, features=Shelf(Path()) if study.training.keeps_features else None)
+        return cls(family, study.interpolation, features=TensorCache(Path()) if study.training.keeps_features else None)
 
 
-def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> list[list[batches.Seen]]:
+def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> list[list[batches.ExampleView]]:
     """Candidate passes: the first images of the study, alone and together, as every regime shows them."""
     first, candidates = examples[: study.training.images_per_step], []
     for regime in study.regimes:
-        views = [(example, planned(regime, example, counter.family.geometry)[0]) for example in first]
+        views = [(example, plan_views(regime, example, counter.family.geometry)[0]) for example in first]
         fits = np.cumsum([counter.work(*view).tokens for view in views]) <= study.training.tokens_per_pass
         candidates += [[view] for view in views] + [views[: count + 1] for count in np.flatnonzero(fits)]
     return candidates
 
 
-def _timed_training(study: Study, device: torch.device, pair: list[list[batches.Seen]]) -> Pace:
+def _timed_training(study: Study, device: torch.device, pair: list[list[batches.ExampleView]]) -> Pace:
     """A few steps of the real training loop, each a pass over the small or the large one of `pair`."""
     family, _ = trainable(study, device)
-    supply = _Noise.like(study, family)
-    small, large = (batches.micros(supply, views, study.training.tokens_per_pass) for views in pair)
+    inputs = _Noise.like(study, family)
+    small, large = (batches.micro_batches(inputs, views, study.training.tokens_per_pass) for views in pair)
     steps = [small, large, *[small, large] * ROUNDS]
     with tempfile.TemporaryDirectory() as scratch:
-        loss = partial(loss_of, supply)
+        loss = partial(loss_of, inputs)
         log = fit(family.model, steps, None, study.training, 0, Path(scratch), loss)
     rows = [(0.0, 1.0, flops, seconds) for seconds, flops in _steps(log).iloc[2:].itertuples(index=False)]
     return replace(Pace(*_fitted(_medians(rows))), overhead=OVERHEAD_SECONDS)
@@ -248,7 +248,7 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
     family = models.sketch(study.model, device)  # an evaluation's model has neither float32 masters nor adapters
     greedy = study.evaluation.model_copy(update={"author": None})
     counter = Counter(study.model_copy(update={"evaluation": greedy}), family)
-    supply = _Noise.like(study, family)
+    inputs = _Noise.like(study, family)
     rungs = sorted(study.inference, key=lambda policy: policy.budget)
     # Rungs at which a pass fits the limit, else one example at the lowest rung
     full = [(policy, _full(counter, policy, examples, PASS_FLOPS[device.type])) for policy in rungs]
@@ -257,11 +257,11 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
     rows = []
     for policy, group, count in [designs[0], *designs * ANSWERED]:  # the first is a warm-up
         workload = counter.evaluation(group, [policy], count)
-        shown = [planned(policy, example, family.geometry)[0] for example in group]
+        shown = [plan_views(policy, example, family.geometry)[0] for example in group]
         options = greedy.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()
         # random weights hardly ever end an answer
-        for _ in answers(supply, group, group, shown, options):
+        for _ in answers(inputs, group, group, shown, options):
             pass
         rows.append((0.0, workload.turns, workload.flops, time.perf_counter() - started))
     return replace(Pace(*_fitted(_medians(rows[1:]))), overhead=OVERHEAD_SECONDS)

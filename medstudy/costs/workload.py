@@ -16,25 +16,25 @@ from medstudy import models
 from medstudy.costs.job_workload import JobWorkload, Pass, QuestionTokens
 from medstudy.data.example import Example, Question
 from medstudy.engine import batches, bin_packing, shared_prefix
-from medstudy.engine.batches import Seen, name_of, parts, planned, sizes_of, validation_steps
+from medstudy.engine.batches import ExampleView, plan_views, sizes_of, train_and_val, validation_steps, view_name
 from medstudy.engine.flops import (
-    Trained,
-    Workload,
+    RowWork,
+    TrainedParts,
     forward_flops,
     language_flops,
     tower_flops,
     training_flops,
     vision_flops,
 )
-from medstudy.engine.image_inputs import Supply, kept
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.image_inputs import ImageInputs, caches_features
+from medstudy.engine.row_layout import RowLayout
 from medstudy.evaluation.controls import control_of, swapped
 from medstudy.evaluation.passes import options_of
 from medstudy.models.family import Family
 from medstudy.params import Optimisation, Study
 from medstudy.resolution.plan import check_effect
 from medstudy.resolution.policies import Control, Training
-from medstudy.resolution.sizes import Shown, Size
+from medstudy.resolution.sizes import Size, View
 from medstudy.training.setup import prepare
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Identities(dict):
 class TrainingView(NamedTuple):
     """A view with its questions and answers in a training: its forward pass, its part of a `Pass`, its FLOPs."""
 
-    work: Workload
+    work: RowWork
     needs: tuple[int, int, int]
     flops: float
 
@@ -87,8 +87,8 @@ class Counter:
     """
 
     def __init__(self, study: Study, family: Family):
-        self.study, self.family, self.stored = study, family, kept(study, family)
-        self.shape, self.trained, self.geometry = family.shape, Trained.of(family), family.geometry
+        self.study, self.family, self.stored = study, family, caches_features(study, family)
+        self.shape, self.trained, self.geometry = family.shape, TrainedParts.of(family), family.geometry
         self.identities = Identities()
         # Caches: kinds of examples, tokens of questions, views by work, tokens that stand for images by sizes
         self.kinds: dict[tuple, int] = {}
@@ -101,12 +101,12 @@ class Counter:
     def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> JobWorkload:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
         check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.geometry)
-        supply = Supply(self.family, self.study.interpolation)
-        steps, validation = parts(supply, data, policy, self.study.training, seed)
+        inputs = ImageInputs(self.family, self.study.interpolation)
+        steps, validation = train_and_val(inputs, data, policy, self.study.training, seed)
         total = JobWorkload(turns=len(steps))
         # Training steps: forward and backward
         for step in range(len(steps)):
-            seen = steps.seen(step)
+            seen = steps.views(step)
             total.add(seen)
             views = [self.view(*pair) for pair in seen]
             total.training_flops += sum(view.flops for view in views)
@@ -115,7 +115,7 @@ class Counter:
         # Validations: forward only, the same passes each time
         times = len(validation_steps(len(steps), self.study.training.validations))
         for step in range(len(validation)):
-            seen = validation.seen(step)
+            seen = validation.views(step)
             total.add(seen, times)
             views = [self.view(*pair) for pair in seen]
             total.turns += times * max(map(len, self._shares(seen, views, steps.options)))
@@ -133,7 +133,7 @@ class Counter:
         for policy in policies:
             # The shuffled control shows each example another example's image
             sources = swapped(examples) if policy.policy == "shuffled" else examples
-            shown = [planned(policy, source, self.geometry)[0] for source in sources]
+            shown = [plan_views(policy, source, self.geometry)[0] for source in sources]
             total.add(zip(sources, shown, strict=True))
             # Controls have no sampled answers
             author = self.study.evaluation.author if control_of(policy) == "none" else None
@@ -142,15 +142,15 @@ class Counter:
         total.questions = len(policies) * sum(len(example.questions) for example in examples)
         return total
 
-    def training_flops(self, example: Example, shown: Shown) -> float:
+    def training_flops(self, example: Example, shown: View) -> float:
         """FLOPs of a forward and backward pass over one view."""
         return self.view(example, shown).flops
 
-    def work(self, example: Example, shown: Shown) -> Workload:
+    def work(self, example: Example, shown: View) -> RowWork:
         """The forward pass over one view with its questions and answers."""
         return self.view(example, shown).work
 
-    def view(self, example: Example, shown: Shown) -> TrainingView:
+    def view(self, example: Example, shown: View) -> TrainingView:
         """One view in a training."""
         key = self.kind(example), self.identities.number(shown)
         if key not in self.training_views:
@@ -169,25 +169,25 @@ class Counter:
             self.kind_of[number] = self.kinds.setdefault(content, len(self.kinds))
         return self.kind_of[id(example)]
 
-    def layout(self, tokens: QuestionTokens, shown: Shown, answered: bool = True) -> Plan:
+    def layout(self, tokens: QuestionTokens, shown: View, answered: bool = True) -> RowLayout:
         """The row of one view; see `QuestionTokens.layout`."""
         both = [view.visual_tokens for view in shown.views] if self.family.both_ways else ()
         return tokens.layout(self.image_length(shown), both, answered)
 
-    def image_length(self, shown: Shown) -> int:
+    def image_length(self, shown: View) -> int:
         """The tokens that stand for the images of a view, including the tokens around them."""
         sizes = tuple(view.size for view in shown.views)
         if sizes not in self.image_lengths:
             self.image_lengths[sizes] = self.family.image_length(shown)
         return self.image_lengths[sizes]
 
-    def patches(self, shown: Shown, questions: int = 1) -> tuple[int, ...]:
+    def patches(self, shown: View, questions: int = 1) -> tuple[int, ...]:
         """Patches of each run of the tower for a view; empty where no image is shown."""
         images = (self.family.patch_counts(self.family.grid(view.size)) for view in shown.views)
         once = tuple(count for counts in images for count in counts)
         return once if self.family.shares_prefix else once * questions
 
-    def tokens(self, example: Example, shown: Shown, offered: bool = False) -> QuestionTokens:
+    def tokens(self, example: Example, shown: View, offered: bool = False) -> QuestionTokens:
         """The tokens of an image's questions. offered: of the options of its multiple-choice questions instead."""
         key = self.kind(example), shown.visual_tokens > 0, offered
         if key not in self.question_tokens:
@@ -196,7 +196,7 @@ class Counter:
         return self.question_tokens[key]
 
     def _rung(
-        self, total: JobWorkload, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[Shown],
+        self, total: JobWorkload, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[View],
         length: int | None, drawn: int | None,
     ) -> None:
         """Add one rung to `total`. drawn: the limit of the author's sampled answers, None where there are none."""
@@ -220,7 +220,7 @@ class Counter:
                 total.turns += 1
 
     def _evaluation_view(
-        self, example: Example, shown: Shown, length: int | None, limits: tuple[int | None, ...]
+        self, example: Example, shown: View, length: int | None, limits: tuple[int | None, ...]
     ) -> EvaluationView:
         """One view in an evaluation. limits: the most new tokens of each decoding; None for one that is not done."""
         key = self.kind(example), self.identities.number(shown), length, limits
@@ -228,7 +228,7 @@ class Counter:
             self.evaluation_views[key] = self._count(example, shown, length, [limit for limit in limits if limit])
         return self.evaluation_views[key]
 
-    def _count(self, example: Example, shown: Shown, length: int | None, limits: Sequence[int]) -> EvaluationView:
+    def _count(self, example: Example, shown: View, length: int | None, limits: Sequence[int]) -> EvaluationView:
         # Prefill: the row up to where the answers start
         tokens = self.tokens(example, shown)
         prefill = self.layout(tokens, shown, answered=False)
@@ -248,12 +248,14 @@ class Counter:
         needs = len(prefill), sum(work.patches), len(tokens.prompts)
         return EvaluationView(flops, len(prefill) + len(scored), needs, longest, (len(scored), sum(offered.answers)))
 
-    def _forward(self, work: Workload) -> float:
+    def _forward(self, work: RowWork) -> float:
         """FLOPs of a pass without gradients, without the tower if its features come from the disk."""
         towers = sum(tower_flops(self.shape, patches) for patches in work.patches)
         return forward_flops(self.shape, work) - towers * self.stored
 
-    def _shares(self, seen: Sequence[Seen], views: Sequence[TrainingView], options: Optimisation) -> list[list[Pass]]:
+    def _shares(
+        self, seen: Sequence[ExampleView], views: Sequence[TrainingView], options: Optimisation
+    ) -> list[list[Pass]]:
         """The passes of each process of a training."""
         needs = [view.needs for view in views]
         lengths, budget = [tokens for tokens, _, _ in needs], options.tokens_per_pass
@@ -263,10 +265,10 @@ class Counter:
         shares = batches.passes(lengths, budget, ViewNames(seen), options.processes, costs)
         return [[Pass(*_sums(needs[index] for index in group)) for group in groups] for groups in shares]
 
-    def _workload(self, layout: Plan, shown: Shown, scores: int) -> Workload:
-        return Workload(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
+    def _workload(self, layout: RowLayout, shown: View, scores: int) -> RowWork:
+        return RowWork(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
 
-    def _tokens(self, questions: tuple[Question, ...], example: Example, shown: Shown) -> QuestionTokens:
+    def _tokens(self, questions: tuple[Question, ...], example: Example, shown: View) -> QuestionTokens:
         row = shared_prefix.row(self.family, questions, shown, True, example.context)
         image_length = self.image_length(shown)
         answers = tuple(len(branch) - start for branch, start in zip(row.branches, row.answers, strict=True))
@@ -278,23 +280,23 @@ class Counter:
 class ViewNames(Sequence[str]):
     """Names of views for error messages (`name_of`), each made only when it is needed."""
 
-    def __init__(self, seen: Sequence[Seen]):
+    def __init__(self, seen: Sequence[ExampleView]):
         self.seen = seen
 
     def __len__(self) -> int:
         return len(self.seen)
 
     def __getitem__(self, index: int) -> str:
-        return name_of(*self.seen[index])
+        return view_name(*self.seen[index])
 
 
-def _decoding(tokens: QuestionTokens, prefill: Plan, length: int | None, limit: int) -> tuple[Workload, int]:
+def _decoding(tokens: QuestionTokens, prefill: RowLayout, length: int | None, limit: int) -> tuple[RowWork, int]:
     """The tokens of all answers without the first, which the prefill gives; and their number in the longest answer."""
     counts = [min(length or answer, limit) - 1 for answer in tokens.answers]
     before = [prefill.prefixes[0] + branch for branch in prefill.branches[0]]
     # Token i of an answer attends to all before the answer, to i - 1 answer tokens, and to itself
     pairs = sum(n * own + n * (n + 1) // 2 for n, own in zip(counts, before, strict=True))
-    return Workload((), sum(counts), pairs, sum(counts)), max(counts)
+    return RowWork((), sum(counts), pairs, sum(counts)), max(counts)
 
 
 def _sums(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:

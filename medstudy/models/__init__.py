@@ -36,7 +36,7 @@ def load(model: Model, checkpoint: Path | None = None, shown: Sequence[str] = ()
     checkpoint: a folder of this study's own training, whose weights replace the model's. shown: labels of the policies
     that it will be shown. Warns of the resolution at which the model was trained if it is a checkpoint of medstudy.
     """
-    if model.id != "base" and checkpoint is None and (known := stamp.told(model.id, shown, model.revision)):
+    if model.id != "base" and checkpoint is None and (known := stamp.resolution_note(model.id, shown, model.revision)):
         warnings.warn(known, stacklevel=2)
     base, adapters = with_adapters(model)
     if adapters is None or (checkpoint and not (checkpoint / lora.CONFIG).is_file()):

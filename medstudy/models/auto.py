@@ -29,13 +29,13 @@ from transformers import Cache, LogitsProcessor, LogitsProcessorList, Pretrained
 from medstudy.data.example import Question, Shot
 from medstudy.engine import attention, flops
 from medstudy.engine.family_protocol import Part
-from medstudy.engine.row_layout import Packed, Row
+from medstudy.engine.row_layout import PackedRow, Row
 from medstudy.errors import ModelError
 from medstudy.models import generation_config
 from medstudy.models.auto_processor import Reader, written
 from medstudy.models.family import Family
 from medstudy.models.prompts import user_text
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.resolution.sizes import Geometry, Size, View
 
 TYPES = ("token_type_ids", "mm_token_type_ids")
 TEXT = ("input_ids", "attention_mask", "labels", *TYPES)  # what a processor makes of text
@@ -82,8 +82,9 @@ class Auto(Family):
             )
 
     @staticmethod
-    def kernel(model: PreTrainedModel, device: torch.device) -> attention.Choice:
-        return attention.Choice("sdpa", "each question is a sequence of its own, through the model's own forward pass")
+    def kernel(model: PreTrainedModel, device: torch.device) -> attention.KernelChoice:
+        why = "each question is a sequence of its own, through the model's own forward pass"
+        return attention.KernelChoice("sdpa", why)
 
     def check(self, source: str) -> None:
         """See `Family.check`: the head gives the logits, and the processor reads an image."""
@@ -161,7 +162,7 @@ class Auto(Family):
         return "language" if name.startswith((f"{language}.", "lm_head.")) else "merger"
 
     @cached_property
-    def shape(self) -> flops.Shape:
+    def shape(self) -> flops.ModelShape:
         """See `Family.shape`; from the parameters: a matrix multiplies and adds as often as it has numbers."""
         vision, text = self.model.config.vision_config, self.model.config.get_text_config()
         counts = {"tower": 0, "merger": 0, "language": 0}
@@ -172,7 +173,7 @@ class Auto(Family):
         queries = text.num_attention_heads
         width = _first(text, "head_dim") or text.hidden_size // queries
         keys = _first(text, "num_key_value_heads") or queries
-        return flops.Shape(
+        return flops.ModelShape(
             blocks=blocks,
             block_weights=counts["tower"] // blocks,
             width=_first(vision, "hidden_size", "embed_dim") or text.hidden_size,
@@ -232,7 +233,7 @@ class Auto(Family):
         return [*answer, self.end]
 
     def row(
-        self, questions: tuple[Question, ...], shown: Shown, answered: bool, context: tuple[Shot, ...] = ()
+        self, questions: tuple[Question, ...], shown: View, answered: bool, context: tuple[Shot, ...] = ()
     ) -> Row:
         """See `shared_prefix.row`; the branches are whole sequences, and the prefix is empty."""
         image = shown.visual_tokens > 0
@@ -248,7 +249,7 @@ class Auto(Family):
             patches=self.patch_counts(grids) * len(questions),
         )
 
-    def image_length(self, shown: Shown) -> int:
+    def image_length(self, shown: View) -> int:
         """The number of tokens of a sequence with that view and an empty question."""
         image = shown.visual_tokens > 0
         return len(self.reader.tokens(self.prompt(_NOTHING, image), shown.size if image else None))
@@ -260,14 +261,14 @@ class Auto(Family):
         return tuple(Image.fromarray(image.numpy()) for image in images)
 
     def hidden(
-        self, packed: Packed, seen: tuple[Image.Image, ...] | None, cache: Cache | None = None
+        self, packed: PackedRow, seen: tuple[Image.Image, ...] | None, cache: Cache | None = None
     ) -> torch.Tensor:
         """[S, width] last hidden states of a row; there is no cache."""
         inputs = self._inputs(packed, seen)
         return torch.cat([self.model.model(**each, use_cache=False).last_hidden_state[0] for each in inputs])
 
     def generated(
-        self, packed: Packed, seen: tuple[Image.Image, ...] | None, limit: int,
+        self, packed: PackedRow, seen: tuple[Image.Image, ...] | None, limit: int,
         drawing: Callable[[int], LogitsProcessor] | None = None,
     ) -> list[list[int]]:
         """The tokens of every answer up to an end, by transformers' own `generate`: greedy, unless `drawing` is given.
@@ -287,14 +288,14 @@ class Auto(Family):
             answers.append(tokens[:stop])
         return answers
 
-    def _inputs(self, packed: Packed, seen: tuple[Image.Image, ...] | None) -> Iterator[dict[str, torch.Tensor]]:
+    def _inputs(self, packed: PackedRow, seen: tuple[Image.Image, ...] | None) -> Iterator[dict[str, torch.Tensor]]:
         """The model's inputs for every sequence of a row."""
         packed = packed.to(self.model.device)
         # Where each question's answer starts: its first target, or the end of the row if it has none
         first = torch.full((len(packed.last),), packed.ids.shape[1], device=packed.ids.device)
         first = first.scatter_reduce(0, packed.question, packed.at + 1, "amin")
         start, number = 0, 0
-        for index, lengths in enumerate(packed.plan.branches):
+        for index, lengths in enumerate(packed.layout.branches):
             read = {} if seen is None else self.reader.read(self.prompt(_NOTHING), seen[index])
             for length in lengths:
                 yield self._input(packed.ids[:, start : start + length], read, int(first[number]) - start)

@@ -22,10 +22,10 @@ from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel,
 from medstudy.data.example import Question, Shot
 from medstudy.engine import attention, flops
 from medstudy.engine.family_protocol import Part
-from medstudy.engine.row_layout import Packed, Seen
+from medstudy.engine.row_layout import PackedRow, VisualTokens
 from medstudy.errors import ModelError
 from medstudy.models import prompts
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.resolution.sizes import Geometry, Size, View
 
 NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")  # settings of a processor
 
@@ -37,7 +37,7 @@ class Family:
     model: PreTrainedModel
     processor: ProcessorMixin
     revision: str
-    attention: attention.Choice
+    attention: attention.KernelChoice
 
     # To set: names
 
@@ -70,7 +70,7 @@ class Family:
         """[height, width, 3] uint8 at its planned size -> the tower's input, float32 on the model's device."""
         raise NotImplementedError
 
-    def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         """Patches of images, joined in order, through the tower and the mergers."""
         raise NotImplementedError
 
@@ -78,7 +78,7 @@ class Family:
         """[patches, width] all that the mergers read of one image: what a cache of a frozen tower holds."""
         raise NotImplementedError
 
-    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         """Features of images, joined in order, through the mergers."""
         raise NotImplementedError
 
@@ -87,7 +87,7 @@ class Family:
         raise NotImplementedError
 
     @classmethod
-    def cost_shape(cls, config: PretrainedConfig) -> flops.Shape:
+    def cost_shape(cls, config: PretrainedConfig) -> flops.ModelShape:
         """The sizes from which FLOPs and memory are computed."""
         raise NotImplementedError
 
@@ -103,7 +103,7 @@ class Family:
             )
 
     @staticmethod
-    def kernel(model: PreTrainedModel, device: torch.device) -> attention.Choice:
+    def kernel(model: PreTrainedModel, device: torch.device) -> attention.KernelChoice:
         """The attention kernel for packed rows on a device."""
         return attention.choose(device, model.dtype, heads(model.config.text_config))
 
@@ -130,7 +130,7 @@ class Family:
         return self.model.config.vision_config.patch_size
 
     @cached_property
-    def shape(self) -> flops.Shape:
+    def shape(self) -> flops.ModelShape:
         """See `cost_shape`."""
         return self.cost_shape(self.model.config)
 
@@ -175,7 +175,7 @@ class Family:
         """The number of placeholders for images in a prompt."""
         return self.ids(text).count(self.image_token)
 
-    def image_length(self, shown: Shown) -> int:
+    def image_length(self, shown: View) -> int:
         """The number of tokens that stand for a view's images in a row, including the tokens around them."""
         return sum(len(self.image_ids(view.visual_tokens, self.grid(view.size)[0])) for view in shown.views)
 
@@ -193,18 +193,18 @@ class Family:
 
     # The same in every family: the engine calls these
 
-    def look(self, images: list[torch.Tensor], grids: torch.Tensor) -> Seen:
+    def look(self, images: list[torch.Tensor], grids: torch.Tensor) -> VisualTokens:
         """A row's images, each [height, width, 3] uint8, through the tower and the mergers."""
         return self.see(torch.cat([self.patches(image) for image in images]), grids)
 
-    def hidden(self, packed: Packed, seen: Seen | None, cache: Cache | None = None) -> torch.Tensor:
+    def hidden(self, packed: PackedRow, seen: VisualTokens | None, cache: Cache | None = None) -> torch.Tensor:
         """[S, width] last hidden states of a packed row; `cache` is filled with its keys and values."""
         model = self.model.model
         embeds, deep = model.get_input_embeddings()(packed.ids), {}
         if seen is not None:
             if packed.visual != len(seen.tokens):
                 raise ModelError(f"A row must hold a place for each visual token, got {packed.visual} places for "
-                                 f"{len(seen.tokens)} tokens. Plan the row and its images with the same views.")
+                                 f"{len(seen.tokens)} tokens. RowLayout the row and its images with the same views.")
             at = packed.ids == self.image_token
             embeds = embeds.masked_scatter(at[..., None], seen.tokens.to(embeds.dtype))
             deep = {"visual_pos_masks": at, "deepstack_visual_embeds": list(seen.deep)} if seen.deep else {}
@@ -213,7 +213,7 @@ class Family:
             position_ids=packed.positions,
             past_key_values=cache,
             use_cache=cache is not None,
-            plan=packed.plan,
+            layout=packed.layout,
             **deep,
         )
         return outputs.last_hidden_state[0]
@@ -293,7 +293,7 @@ def heads(text: PretrainedConfig) -> attention.Heads:
 
 
 def text_shape(text: PretrainedConfig) -> dict[str, int]:
-    """The language model's part of a `flops.Shape`."""
+    """The language model's part of a `flops.ModelShape`."""
     attention_heads = heads(text)
     queries, keys = attention_heads.width * attention_heads.queries, attention_heads.width * attention_heads.keys
     width = text.hidden_size

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from medstudy.engine.row_layout import Packed
+from medstudy.engine.row_layout import PackedRow
 from medstudy.errors import ModelError
 from medstudy.models.checkpoint_files import listed, parsed
 from medstudy.models.family import Family
@@ -132,9 +132,9 @@ def processors(model: torch.nn.Module, ends: Sequence[int], length: int, limit: 
     return model._get_logits_processor(config, input_ids_seq_length=length, device=model.device)
 
 
-def contexts(packed: Packed) -> list[torch.Tensor]:
+def contexts(packed: PackedRow) -> list[torch.Tensor]:
     """The tokens before each branch's answer, including its image's prefix, as `generate` gets them."""
-    ids, image, branch = packed.ids[0].cpu(), packed.plan.image.cpu(), packed.plan.branch.cpu()
+    ids, image, branch = packed.ids[0].cpu(), packed.layout.image.cpu(), packed.layout.branch.cpu()
     return [ids[(image == image[last]) & ((branch == -1) | (branch == number))]
             for number, last in enumerate(packed.last.tolist())]
 

@@ -51,7 +51,7 @@ def ask(family: Family, source: str) -> None:
     try:
         geometry = family.geometry
         side = geometry.factor if geometry.factor > 1 else SIDE
-        view = Native(max_pixels=side**2).shown(Size(side, side), geometry)
+        view = Native(max_pixels=side**2).view(Size(side, side), geometry)
         packed = shared_prefix.pack(family, [shared_prefix.row(family, (QUESTION,), view, False)])
         seen = family.look([torch.zeros((*view.size, 3), dtype=torch.uint8)], packed.grids.to(device))
         finite = family.model.lm_head(family.hidden(packed.to(device), seen)[-1:]).isfinite().all()

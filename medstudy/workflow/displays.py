@@ -27,19 +27,20 @@ from medstudy.data.encoded_image import pil
 from medstudy.data.example import GREEDY, Example
 from medstudy.data.perceptual_hash import COLUMNS, fingerprint
 from medstudy.engine import shared_prefix, views
-from medstudy.engine.attention import Plan
-from medstudy.engine.batches import planned
+from medstudy.engine.batches import plan_views
+from medstudy.engine.row_layout import RowLayout
 from medstudy.errors import MedstudyError
 from medstudy.models import published_configs
 from medstudy.models.family import Family
 from medstudy.params import Model, Study
 from medstudy.resolution.plan import plan
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.resolution.sizes import Geometry, Size, View
 
 HIDDEN = "No image of these data may appear in a rendered notebook."
 MASK_SIDE = 800  # pixels of a drawn mask; a longer row is drawn smaller
 COUNTED = 2000  # images whose visual tokens are counted
 ANSWERS = 4  # questions shown with their image
+PANELS = 3  # rungs in a row
 
 
 def outline(model: Model) -> Family | None:
@@ -87,8 +88,8 @@ def rungs(example: Example | None, policies: Sequence, geometry: Geometry | None
         return HIDDEN
     if geometry is None:
         return "The model's files are not on this machine, so its sizes are not known here."
-    views_ = [planned(policy, example, geometry)[0] for policy in policies]
-    figure, axes = _row_of_axes(len(views_))
+    views_ = [plan_views(policy, example, geometry)[0] for policy in policies]
+    figure, axes = _panels(len(views_))
     for axis, view in zip(axes, views_, strict=True):
         _draw(axis, example, view, interpolation)
         axis.set_title(_size(view.label, view.size, view.visual_tokens), fontsize=8, parse_math=False)
@@ -106,18 +107,18 @@ def row_parts(row: shared_prefix.Row, image_token: int, example: Example) -> pd.
         text = f"{question.text} → {question.answer}" if example.render else "(not shown)"
         parts.append({
             "part": f"question {number}", "tokens": len(branch), "visual tokens": branch.count(image_token),
-            "answer tokens (the loss)": len(branch) - start, "text": textwrap.shorten(text, 90, placeholder=" …"),
+            "answer tokens (the loss)": len(branch) - start, "text": textwrap.shorten(text, 60, placeholder=" …"),
         })
     return pd.DataFrame(parts).set_index("part")
 
 
-def mask(layout: Plan) -> Figure:
+def mask(layout: RowLayout) -> Figure:
     """Which token of a packed row (down) may attend to which (across): black where it may."""
     step = max(1, math.ceil(len(layout) / MASK_SIDE))
-    small = Plan(
+    small = RowLayout(
         tuple(math.ceil(length / step) for length in layout.prefixes),
         tuple(tuple(math.ceil(length / step) for length in image) for image in layout.branches),
-        tuple(tuple((start // step, math.ceil(end / step)) for start, end in image) for image in layout.both),
+        tuple(tuple((start // step, math.ceil(end / step)) for start, end in image) for image in layout.bidirectional),
     )
     figure, axis = pyplot.subplots(figsize=(5.5, 5))
     axis.imshow(small.mask.numpy(), cmap="Greys", interpolation="nearest", vmin=0, vmax=1.4)
@@ -160,6 +161,27 @@ def answers(predictions: pd.DataFrame, examples: Sequence[Example], interpolatio
     return _closed(figure)
 
 
+def view(rung: str, example: Example, predictions: pd.DataFrame, interpolation: str) -> Figure:
+    """An image at one rung, with a model's answer to every question about it; a check mark is a right answer."""
+    rows = predictions[(predictions["inference"] == rung) & (predictions["image_id"] == example.image_id)]
+    first = rows.iloc[0]
+    size = Size(int(first["shown_height"]), int(first["shown_width"]))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4))
+    _draw(left, example, View(rung, (size,), size, int(first["visual_tokens"])), interpolation)
+    left.set_title(_size(rung, size, first["visual_tokens"]), fontsize=9, parse_math=False)
+    right.set_axis_off()
+    given = {(row.question_id, row.decoding): row.raw_text for row in rows.itertuples()}
+    lines = []
+    for question in example.questions:
+        answer = given.get((question.id, GREEDY), "")
+        mark = "✓" if answer.strip().lower() == question.answer.strip().lower() else "✗"
+        text = "\n".join(textwrap.wrap(question.text, 52))
+        lines.append(f"{text}\n   {mark} {textwrap.shorten(answer, 48, placeholder=' …') or '(empty)'}")
+    right.text(0, 1, "\n\n".join(lines), va="top", fontsize=9, parse_math=False)
+    figure.tight_layout()
+    return _closed(figure)
+
+
 def _chosen(rows: pd.DataFrame, ends: list[str]) -> list[tuple[str, str, str]]:
     """(dataset, image, question) of up to `ANSWERS` questions of different images; differing answers come first."""
     key = ["dataset", "image_id", "question_id"]
@@ -171,19 +193,19 @@ def _chosen(rows: pd.DataFrame, ends: list[str]) -> list[tuple[str, str, str]]:
 def _answered(axis: Axes, example: Example, rows: pd.DataFrame, key: tuple, interpolation: str) -> None:
     """An image at one rung, with the answer that the model gave to one question."""
     axis.set_axis_off()
-    same = rows[["dataset", "image_id", "question_id", "inference"]].eq(key).all(axis=1)
+    same = rows[["dataset", "image_id", "question_id", "inference"]].eq(list(key)).all(axis=1)
     if not same.any():
         return
     row = rows[same].iloc[0]
     size = Size(int(row["shown_height"]), int(row["shown_width"]))
-    _draw(axis, example, Shown(row["inference"], (size,), size, int(row["visual_tokens"])), interpolation)
+    _draw(axis, example, View(row["inference"], (size,), size, int(row["visual_tokens"])), interpolation)
     answer = textwrap.shorten(str(row["raw_text"]), 60, placeholder=" …") or "(empty)"
     words = f"{_size(row['inference'], size, row['visual_tokens'])}\nanswer: {answer}"
     axis.set_title("\n".join(line for part in words.split("\n") for line in textwrap.wrap(part, 42)), fontsize=8,
                    parse_math=False)
 
 
-def _draw(axis: Axes, example: Example, view: Shown, interpolation: str) -> None:
+def _draw(axis: Axes, example: Example, view: View, interpolation: str) -> None:
     """The pixels of a view, without smoothing, at the native aspect ratio."""
     axis.set_axis_off()
     if view.visual_tokens:
@@ -201,9 +223,14 @@ def _closed(figure: Figure) -> Figure:
     return figure
 
 
-def _row_of_axes(count: int) -> tuple[Figure, list[Axes]]:
-    figure, axes = pyplot.subplots(1, count, figsize=(2.6 * count, 3.2), squeeze=False)
-    return figure, list(axes[0])
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """That many axes without frames, up to `PANELS` in a row."""
+    columns = min(count, PANELS)
+    lines = math.ceil(count / columns)
+    figure, axes = pyplot.subplots(lines, columns, figsize=(3.2 * columns, 3.6 * lines), squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure, list(axes.flat)[:count]
 
 
 def first_data_set(study: Study) -> str:

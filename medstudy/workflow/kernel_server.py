@@ -31,10 +31,11 @@ from medstudy.utils import code_hash, devices
 PRELOAD = (
     "medstudy.training.train",
     "medstudy.evaluation.evaluate",
-    "medstudy.report.study_data",
+    "medstudy.report.pages.publish",
     "transformers.models.qwen2_vl.modeling_qwen2_vl",
     "ipykernel.kernelapp",
 )
+INLINE = "module://matplotlib_inline.backend_inline"  # as ipykernel sets it: figures appear in the notebook
 PASSED = (devices.VARIABLE, lock.HELD)  # variables of the client's environment that its kernel gets
 
 
@@ -88,6 +89,7 @@ def serve(address: str) -> None:
         listener.bind(address)
         listener.listen(64)
         listener.settimeout(1)
+        os.environ.setdefault("MPLBACKEND", INLINE)  # matplotlib reads it when it is imported, before there is a kernel
         for name in PRELOAD:
             importlib.import_module(name)
         for file in code_hash.matching("**/*.py"):

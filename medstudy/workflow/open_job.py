@@ -24,9 +24,9 @@ from medstudy.errors import ParamsError
 from medstudy.params import Study
 from medstudy.runs.plan import Job
 from medstudy.utils import yaml_files
-from medstudy.workflow import by_hand, notebooks
+from medstudy.workflow import needs, notebooks
 
-GIVEN = "_given"  # in a notebook: the study that `open_job` put in the place of the parameter `study`, and that text
+GIVEN = "_given"  # in a notebook: the study that replaced the parameter `study`, that text, and the params file
 NAME_LENGTH = 50  # characters of a study's name that the name of a changed study keeps
 EXAMPLE = "`training.learning_rate: 0.001`"
 
@@ -37,14 +37,28 @@ def open_job(namespace: dict[str, Any]) -> tuple[Study, Job]:
     The cell may run again: parameters that are still as an earlier call left them count as they were given.
     Raises ParamsError for a wrong parameter, RunError that explains each job that the run needs and that failed.
     """
-    values = namespace | _given(namespace)
-    notebooks.check(values)
-    file = overridden(values["study"], values.get("overrides", ""))
-    study, job = by_hand.job(file, values["run"])
-    namespace[GIVEN] = {"study": values["study"], "object": study}
-    namespace["study"] = study
+    file, values = _checked(namespace)
+    study, job = needs.prepare(file, values["run"])
+    _replace(namespace, values["study"], file, study)
     print(f"{job.name} of the study {study.title}: {job.dir.name}")
     return study, job
+
+
+def load_study(namespace: dict[str, Any]) -> Study:
+    """The study that a notebook's parameters `study` and `overrides` name, for a notebook that is not a job.
+
+    Makes nothing. Raises ParamsError for a wrong parameter.
+    """
+    file, values = _checked(namespace)
+    study = params.load(file)
+    _replace(namespace, values["study"], file, study)
+    return study
+
+
+def run_study(namespace: dict[str, Any]) -> None:
+    """Make what is missing of the study that `load_study` loaded, as `medstudy run` does. Raises RunError."""
+    given = namespace[GIVEN]
+    needs.make(given["object"], given["file"])
 
 
 def overridden(file: str, overrides: str) -> str:
@@ -93,6 +107,19 @@ def _key(content: Any, part: str, name: str) -> str | int:
             f"overrides: {name} must name a member of a list by its position, 0 to {len(content) - 1}, got {part!r}."
         )
     return int(part)
+
+
+def _checked(namespace: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The params file of the study, its overrides applied, and the parameters as they were given."""
+    values = namespace | _given(namespace)
+    notebooks.check(values)
+    return overridden(values["study"], values.get("overrides", "")), values
+
+
+def _replace(namespace: dict[str, Any], text: str, file: str, study: Study) -> None:
+    """Put the study in the place of its name, and remember both."""
+    namespace[GIVEN] = {"study": text, "file": file, "object": study}
+    namespace["study"] = study
 
 
 def _given(namespace: dict[str, Any]) -> dict[str, str]:

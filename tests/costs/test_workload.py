@@ -15,9 +15,9 @@ from medstudy.costs import estimate, workload
 from medstudy.costs.job_workload import JobWorkload
 from medstudy.data.example import Shot
 from medstudy.engine import batches
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.row_layout import Plan
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.row_layout import RowLayout
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.evaluation import controls
 from medstudy.evaluation import evaluate as evaluation_evaluate
 from medstudy.evaluation import passes as evaluation_passes
@@ -39,9 +39,9 @@ def test_training_flops_are_those_that_a_training_logs(tiny_study, pictured, tmp
     policy = REGIMES[regime]
     family, _ = workload.trainable(study, "cpu")
     torch.manual_seed(0)
-    shelf = Shelf(tmp_path / "shelf") if study.training.keeps_features else None
-    steps = batches.FineTuning(Supply(family, "bicubic", features=shelf), pictured, policy, study.training, 5)
-    loss = partial(training_train.loss_of, steps.supply)
+    shelf = TensorCache(tmp_path / "shelf") if study.training.keeps_features else None
+    steps = batches.FineTuning(ImageInputs(family, "bicubic", features=shelf), pictured, policy, study.training, 5)
+    loss = partial(training_train.loss_of, steps.inputs)
     log = loop.fit(family.model, steps, None, study.training, 0, tmp_path, loss)
     counter = workload.Counter(study, workload.trainable(study)[0])
     job = counter.training({"train": sized(pictured), "val": sized(pictured[:1])}, policy, 5)
@@ -49,7 +49,7 @@ def test_training_flops_are_those_that_a_training_logs(tiny_study, pictured, tmp
     once = len(plan(policy, batches.size_of(pictured[0]), family.geometry))
     assert job.images == log["images_seen"].iloc[-1] + 2 * once  # two validations of one image
     micros = [micro for number in range(len(steps)) for micro in steps[number]]
-    passes = {(micro.visual_tokens, len(micro.content.packed.plan)) for micro in micros}
+    passes = {(micro.visual_tokens, len(micro.content.packed.layout)) for micro in micros}
     assert {(work.patches // 4, work.tokens) for work in job.passes} == passes
 
 
@@ -60,9 +60,9 @@ def test_prompts_of_several_images_are_counted_as_they_are_made(tiny_study, chec
     family, _ = workload.trainable(study, "cpu")
     first, second, third, fourth = pictured
     several = [replace(first, context=(Shot(third.image, "Where?", "here"), Shot(fourth.image))), second]
-    seen, sizes = ([(one, batches.planned(LARGE, one, family.geometry)[0]) for one in some]
+    seen, sizes = ([(one, batches.plan_views(LARGE, one, family.geometry)[0]) for one in some]
                    for some in (several, sized(several)))
-    (micro,) = batches.micros(Supply(family, "bicubic"), seen, 10**6)
+    (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), seen, 10**6)
     counter = workload.Counter(study, workload.trainable(study)[0])
     assert sum(counter.training_flops(*view) for view in sizes) == pytest.approx(micro.flops, rel=1e-12)
     job = JobWorkload()
@@ -79,10 +79,10 @@ def test_families_of_tiles_are_counted_and_calibrated_too(tiny_study, checkpoint
     study = study.model_copy(update={"model": Model(id=str(checkpoints[name]), family=name)})
     family, _ = workload.trainable(study, "cpu")
     counter = workload.Counter(study, workload.trainable(study)[0])
-    supply = Supply(family, "bicubic", features=Shelf(tmp_path / "shelf") if stored else None)
+    inputs = ImageInputs(family, "bicubic", features=TensorCache(tmp_path / "shelf") if stored else None)
     for one in pictured:
         shown = plan(LARGE, batches.size_of(one), family.geometry)[0]
-        (micro,) = batches.micros(supply, [(one, shown)], 10**6)
+        (micro,) = batches.micro_batches(inputs, [(one, shown)], 10**6)
         assert counter.training_flops(one, shown) == pytest.approx(micro.flops, rel=1e-12)
         rows = sum(family.feature_counts(family.grid(shown.size)))
         assert not stored or micro.content.images[0].shape == (rows, family.feature_width)
@@ -98,9 +98,9 @@ def test_passes_of_an_evaluation_are_the_real_ones(tiny_study, family, examples,
     job = workload.Counter(study, models.sketch(study.model)).evaluation(sized(examples), [policy])
     sources = controls.swapped(examples) if policy.policy == "shuffled" else examples
     shown = [plan(policy, Size(one.image.height, one.image.width), family.geometry)[0] for one in sources]
-    passes = evaluation_passes.Passes(Supply(family, "bicubic"), examples, sources, shown, study.evaluation)
+    passes = evaluation_passes.Passes(ImageInputs(family, "bicubic"), examples, sources, shown, study.evaluation)
     real = [passes[number] for number in range(len(passes))]
-    assert {work.tokens for work in job.passes} == {len(prompts.plan) for _, prompts, _, _ in real}
+    assert {work.tokens for work in job.passes} == {len(prompts.layout) for _, prompts, _, _ in real}
     assert {work.scores for work in job.passes} == {len(prompts.last) for _, prompts, _, _ in real}
     assert {work.scores for work in job.scored} == {len(offered.at) for _, _, offered, _ in real if offered}
     assert job.turns == len(passes) * (1 + options + 2)  # every longest answer has two tokens after its first
@@ -110,19 +110,19 @@ def test_passes_of_an_evaluation_are_the_real_ones(tiny_study, family, examples,
 @pytest.mark.parametrize("options", [False, True])
 def test_evaluation_flops_are_what_torch_counts(tiny_study, family, examples, options, monkeypatch):
     """Including the masked pairs that the kernel on a CPU computes; those of decoded tokens explain the rest."""
-    monkeypatch.setattr(Plan, "pairs", property(_computed))
+    monkeypatch.setattr(RowLayout, "pairs", property(_computed))
     study = tiny_study(evaluation={"max_new_tokens": 4, "option_likelihoods": options})
     group, policy = examples[2:3], Native(max_pixels=84**2)
     job = workload.Counter(study, models.sketch(study.model)).evaluation(sized(group), [policy], length=4)
     shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in group]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        supply = Supply(family, "bicubic")
-        ((_, (texts, scored)),) = evaluation_evaluate.answers(supply, group, group, shown, study.evaluation)
+        inputs = ImageInputs(family, "bicubic")
+        ((_, (texts, scored, _)),) = evaluation_evaluate.answers(inputs, group, group, shown, study.evaluation)
     assert len(texts) == 3 and bool(scored[2]) == options
     assert job.flops == pytest.approx(counter.get_total_flops(), rel=0.03)
 
 
-def _computed(layout: Plan) -> int:
+def _computed(layout: RowLayout) -> int:
     return sum(p**2 + sum(b) * (p + sum(b)) for p, b in zip(layout.prefixes, layout.branches, strict=True))
 
 
@@ -141,7 +141,7 @@ def test_equal_questions_and_views_are_counted_once(tiny_study, pictured, monkey
     counter = workload.Counter(study, workload.trainable(study)[0])
     job = counter.training({"train": many, "val": many[:2]}, REGIMES[regime], 3)
     seen = {(id(shown), len(one.questions)) for step in range(4) for one, shown in batches.FineTuning(
-        Supply(counter.family, ""), many, REGIMES[regime], study.training, 3).seen(step * 6)}
+        ImageInputs(counter.family, ""), many, REGIMES[regime], study.training, 3).views(step * 6)}
     assert counted.count("_tokens") == 2 and len(seen) <= counted.count("_workload") <= 2 * 2
     assert job.questions == 2 * 20 * 5 * (2 if regime == "add" else 1) + 2 * 5 * (2 if regime == "add" else 1)
     counted.clear()

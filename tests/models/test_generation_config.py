@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 from medstudy import models
 from medstudy.engine import views
 from medstudy.engine.batches import size_of
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ModelError
 from medstudy.evaluation import decode
 from medstudy.evaluation import passes as evaluation_passes
@@ -46,12 +46,12 @@ def asked(sharp, examples):
 
 
 def _ours(family, examples) -> list[list[int]]:
-    supply, shown = Supply(family, "bicubic"), [plan(NATIVE, size_of(one), family.geometry)[0] for one in examples]
+    supply, shown = ImageInputs(family, "bicubic"), [plan(NATIVE, size_of(one), family.geometry)[0] for one in examples]
     passes = evaluation_passes.Passes(supply, examples, examples, shown, Decoding(max_new_tokens=LIMIT))
     assert len(passes) == 1
     group, packed, _, images = passes[0]
     with torch.inference_mode():
-        said = iter(decode.decode(family, packed, supply.see(images, packed.grids), LIMIT)[0])
+        said = iter(decode.decode(family, packed, supply.visual_tokens(images, packed.grids), LIMIT)[0])
     made = {index: [next(said) for _ in examples[index].questions] for index in group}
     return [tokens for index in sorted(made) for tokens in made[index]]
 

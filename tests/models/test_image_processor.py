@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medstudy import models
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ModelError
 from medstudy.models import image_processor, trial_question
 from medstudy.models.family import NORMALISATION
@@ -91,7 +91,7 @@ def test_a_filter_other_than_the_processors_causes_a_warning(checkpoints, tmp_pa
     options = Optimisation(epochs=1, learning_rate=1e-3)
     for asked in ("bicubic", "bilinear"):
         recwarn.clear()
-        Supply.of(SimpleNamespace(runs=tmp_path, training=options, interpolation=asked), family)
+        ImageInputs.of(SimpleNamespace(runs=tmp_path, training=options, interpolation=asked), family)
         said = [str(one.message) for one in recwarn if "resizes images by" in str(one.message)]
         assert said == [] if own == asked else f"by {own}, the study by {asked}" in said[0]
 

@@ -1,4 +1,4 @@
-"""Working copies of the notebooks: run and saved freely, replaced when theirs change, never when they were edited."""
+"""Working copies of the notebooks: replaced when their notebook changes, but never once they were edited."""
 
 import sys
 
@@ -15,6 +15,7 @@ def folders(tmp_path):
     """(repository's notebooks, copies): two notebooks, not copied yet."""
     source = tmp_path / "notebooks"
     source.mkdir()
+    (source / "explore").mkdir()
     for name in ("01_data", "02_train"):
         cells = [nbformat.v4.new_markdown_cell("# Title"), nbformat.v4.new_code_cell("1 + 1")]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), source / f"{name}.ipynb")
@@ -81,7 +82,7 @@ def test_without_a_record_of_the_copies_all_that_differ_count_as_edited(folders,
     assert (copies / "01_data.ipynb").read_text() == "no notebook"
 
 
-def test_a_copy_whose_notebook_is_gone_is_kept_and_one_that_was_deleted_made_again(folders):
+def test_a_copy_without_its_notebook_is_kept_and_a_deleted_copy_is_made_again(folders):
     source, copies = folders
     lab.refresh(*folders)
     (source / "01_data.ipynb").unlink()
@@ -103,3 +104,11 @@ def test_jupyterlab_is_started_there_with_this_package(monkeypatch, capsys, fold
     monkeypatch.setattr(lab, "find_spec", lambda name: None)
     with pytest.raises(ParamsError, match=r"pip install 'medstudy\[lab\]'"):
         lab.command()
+
+
+def test_notebooks_to_explore_with_are_copied_to_a_folder_of_their_own(folders):
+    source, copies = folders
+    (source / "02_train.ipynb").rename(source / "explore" / "study.ipynb")
+    assert lab.refresh(*folders) == lab.Copies(made=("01_data", "explore/study"))
+    change(copies / "explore" / "study.ipynb", source="3 + 3")
+    assert lab.refresh(*folders) == lab.Copies(edited=("explore/study",))

@@ -6,7 +6,7 @@ with `mode: pad` keeps the aspect). Pan and scan, which is off in the checkpoint
 (`medstudy.models.image_processor`).
 
 The tokens of an image attend to each other in both directions, and most layers attend within a window; masks express
-both (`medstudy.engine.row_layout.Plan`), so only sdpa can be used.
+both (`medstudy.engine.row_layout.RowLayout`), so only sdpa can be used.
 """
 
 from __future__ import annotations
@@ -60,9 +60,12 @@ class Gemma3(Tiled):
         return config.vision_config.hidden_size * config.text_config.hidden_size
 
     @staticmethod
-    def kernel(model: PreTrainedModel, device: torch.device) -> attention.Choice:
-        return attention.Choice("prefix_masked", "the tokens of an image look at each other both ways, and most layers "
-                                "over a window: sdpa with masks alone says that")
+    def kernel(model: PreTrainedModel, device: torch.device) -> attention.KernelChoice:
+        return attention.KernelChoice(
+            "prefix_masked",
+            "the tokens of an image look at each other both ways, and most layers over a window: sdpa with masks alone "
+            "says that",
+        )
 
     def ids(self, text: str) -> list[int]:
         """See `Family.ids`; the processor writes newlines and an end around an image, and here one visual token."""
