@@ -67,8 +67,8 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generator]:
     """(what image `index` of a family shows, the generator that draws it)."""
-    planning, drawing_ = drawing.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
-    return FAMILIES[family].plan(planning), drawing_
+    planning, rendering = drawing.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
+    return FAMILIES[family].plan(planning), rendering
 
 
 def example(seed: int, split: str, family: str, index: int) -> Example:
@@ -76,16 +76,7 @@ def example(seed: int, split: str, family: str, index: int) -> Example:
     scene, generator = plan(seed, split, family, index)
     image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
     return Example(
-        image_id=image_id,
-        image=Image.fromarray(scene.render(generator)),
-        questions=scene.questions(),
-        dataset="phantom",
-        split=split,
-        group=image_id,
-        family=family,
-        modality=scene.modality,
-        anatomy=scene.anatomy,
-        render=True,
-        source=f"phantom {VERSION}",
-        license="CC0-1.0",
+        image_id=image_id, image=Image.fromarray(scene.render(generator)), questions=scene.questions(),
+        dataset="phantom", split=split, group=image_id, family=family, modality=scene.modality, anatomy=scene.anatomy,
+        render=True, source=f"phantom {VERSION}", license="CC0-1.0",
     )
