@@ -186,14 +186,15 @@ def answers(predictions: pd.DataFrame, examples: Sequence[Example], interpolatio
     return _closed(figure)
 
 
-def view(rung: str, example: Example, predictions: pd.DataFrame, interpolation: str) -> Figure:
-    """An image at one rung, with a model's answer to every question about it; a check mark is a right answer."""
+def view(rung: str, example: Example, predictions: pd.DataFrame, gflops: pd.Series, interpolation: str) -> Figure:
+    """An image at one rung, its cost, and a model's answer to every question; a check mark is a right answer."""
     rows = predictions[(predictions["inference"] == rung) & (predictions["image_id"] == example.image_id)]
     first = rows.iloc[0]
     size = Size(int(first["shown_height"]), int(first["shown_width"]))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4))
     _draw(left, example, Shown(rung, (size,), size, int(first["visual_tokens"])), interpolation)
-    left.set_title(_size(rung, size, first["visual_tokens"]), fontsize=9, parse_math=False)
+    cost = f"{_size(rung, size, first['visual_tokens'])}, {gflops[rung]:.2f} GFLOPs"
+    left.set_title(cost, fontsize=9, parse_math=False)
     right.set_axis_off()
     given = {(row.question_id, row.decoding): row.raw_text for row in rows.itertuples()}
     lines = []

@@ -24,6 +24,7 @@ from medstudy.workflow import displays
 from tests.support.synthetic import predictions, training
 
 LADDER = (Fixed(side=56), Native(max_pixels=200704))
+GFLOPS = pd.Series({"fixed-56": 0.25, "native": 1.0})
 TEXT = "Costs $5 or $6 {a}"  # dollars are formulas to matplotlib
 
 
@@ -109,7 +110,7 @@ def test_texts_are_never_formulas(answered, pictured):
     examples = [replace(example, questions=questions) for example in pictured]
     for figure in (
         displays.answers(answered.assign(raw_text=TEXT), examples, "bicubic"),
-        displays.view("native", examples[0], answered.assign(raw_text=TEXT), "bicubic"),
+        displays.view("native", examples[0], answered.assign(raw_text=TEXT), GFLOPS, "bicubic"),
     ):
         figure.canvas.draw()
         assert "$6 {a}" in texts(figure)
@@ -117,9 +118,10 @@ def test_texts_are_never_formulas(answered, pictured):
 
 def test_a_view_marks_right_answers(answered, pictured):
     right = answered.assign(raw_text=answered["answer"])
-    assert texts(displays.view("native", pictured[0], right, "bicubic")).count("✓") == 3
+    assert texts(displays.view("native", pictured[0], right, GFLOPS, "bicubic")).count("✓") == 3
     wrong = answered.assign(raw_text="")
-    assert texts(displays.view("fixed-56", pictured[0], wrong, "bicubic")).count("✗ (empty)") == 3
+    assert texts(displays.view("fixed-56", pictured[0], wrong, GFLOPS, "bicubic")).count("✗ (empty)") == 3
+    assert "0.25 GFLOPs" in texts(displays.view("fixed-56", pictured[0], wrong, GFLOPS, "bicubic"))
 
 
 def test_copies_of_an_image_are_found_and_another_image_is_not(tmp_path, pictured):
