@@ -72,7 +72,7 @@ def planning(root: Path) -> list[dict]:
     """A dry run by Snakemake, and ours, which also counts what every job costs."""
     file = _study(root, seeds=list(range(SEEDS_OF_2000)))
     study = params.load(file)
-    jobs, command = len(plan.plan(study)), snakemake.command(study, str(file), snakemake.How(1))
+    jobs, command = len(plan.plan(study)), snakemake.command(study, str(file), snakemake.RunOptions(1))
     ways = {
         "by Snakemake": [*command[1:], "--dry-run", "--quiet"],
         "with the cost of every job": ["-m", "medstudy", "run", file, "--dry-run"],

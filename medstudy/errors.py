@@ -7,12 +7,12 @@ MedstudyError
 ├── ResolutionError   a policy is impossible, or changed nothing where it should have
 ├── ModelError        a checkpoint, family or processor does not do what the study needs
 └── RunError          a run's folder, record or upstream result is missing, incomplete or changed
-    └── Elsewhere     another process is making the run now
+    └── RunBusy     another process is making the run now
 """
 
 
 class MedstudyError(Exception):
-    """Base of all errors of this package; the command line prints these without a traceback."""
+    """Base of all errors of this package; the command line prints them without a traceback."""
 
 
 class ParamsError(MedstudyError):
@@ -39,5 +39,5 @@ class RunError(MedstudyError):
     """A run's folder, record or upstream result is missing, incomplete or changed."""
 
 
-class Elsewhere(RunError):
-    """Another process is making the run now: come back later."""
+class RunBusy(RunError):
+    """Another process is making the run now; try again later."""

@@ -1,20 +1,37 @@
-"""What is installed, on which device a study will run, which attention kernel it will use, and why."""
+"""What is installed, which device and which attention kernel a study will use, and why."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 from importlib import metadata
 from typing import NamedTuple
 
 import psutil
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from medstudy import paths
-from medstudy.runs import record
+from medstudy.cli.options import Commands, command
 from medstudy.utils import devices
 from medstudy.utils.formatting import size
 
 OPTIONAL = "optional, for NVIDIA GPUs; `pip install -e '.[flash]'` installs flash-attn 4"
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser of `medstudy`."""
+    text = "what is installed, which device and attention kernel, and why"
+    command(commands, "doctor", _doctor, text, study=False)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    table = Table("what", "found", "why")
+    for finding in examine():
+        table.add_row(*map(escape, finding))
+    Console().print(table)
 
 
 class Finding(NamedTuple):
@@ -26,21 +43,22 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Every finding, in reading order. Imports torch; starts nothing and asks no hub."""
+    """Every finding, in reading order. Imports torch; starts no process and contacts no hub."""
     return [*_software(), *_hardware(), _device(), *_attention(), _hub(), _base()]
 
 
 def _software() -> list[Finding]:
-    found = [Finding(name, version) for name, version in record.versions().items()]
-    tools = [Finding(name, metadata.version(name)) for name in ("papermill", "snakemake")]
-    return [*found, *tools]
+    from medstudy.runs import record
+
+    versions = record.versions() | {name: metadata.version(name) for name in ("papermill", "snakemake")}
+    return [Finding(name, version) for name, version in versions.items()]
 
 
 def _hardware() -> list[Finding]:
     memory = psutil.virtual_memory()
     return [
         Finding("machine", f"{platform.system()} {platform.machine()}"),
-        Finding("cores", str(devices.cores()), "a job takes one; `run --cores` says how many run at once"),
+        Finding("cores", str(devices.cores()), "a job uses one; `run --cores` sets how many run at once"),
         Finding("memory", f"{size(memory.available)} of {size(memory.total)} free"),
         Finding("disk", f"{size(psutil.disk_usage(str(paths.ROOT)).free)} free", f"at {paths.ROOT}"),
     ]
@@ -50,20 +68,20 @@ def _device() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        return Finding("device", f"cuda: {card.name}, {size(card.total_memory)}", "torch sees a CUDA device")
-    reason = "torch is built without CUDA" if torch.version.cuda is None else "no NVIDIA driver or card was found"
+        gpu = torch.cuda.get_device_properties(0)
+        return Finding("device", f"cuda: {gpu.name}, {size(gpu.total_memory)}", "torch sees a CUDA device")
+    reason = "torch is built without CUDA" if torch.version.cuda is None else "no NVIDIA driver or GPU was found"
     return Finding("device", "cpu", reason)
 
 
 def _attention() -> list[Finding]:
-    """The kernel that a model of each type would use here."""
+    """The attention kernel that a model of each dtype would use here."""
     import torch
 
     from medstudy.engine import attention
-    from medstudy.models.family import home
+    from medstudy.models.loading import default_device
 
-    choices = {dtype: attention.choose(home(), getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
+    choices = {dtype: attention.choose(default_device(), getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
     installed = {"flash-attn 2": attention.flash_attn_2(), "flash-attn 4": attention.flash_attn_4()}
     return [
         *(Finding(f"attention in {dtype}", *choice) for dtype, choice in choices.items()),

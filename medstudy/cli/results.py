@@ -1,75 +1,66 @@
-"""The claims of a study as a table on the terminal."""
+"""The commands around results: report, verify, rescore and export."""
 
 from __future__ import annotations
 
-import textwrap
+import argparse
 from pathlib import Path
 
-import pandas as pd
-from rich.console import Console
-from rich.table import Table
+from medstudy.cli.options import Commands, command, roomy
 
-from medstudy.errors import RunError
-from medstudy.params import Study
-from medstudy.utils import formatting
-
-COLUMNS = {"id": "id", "claim": "claim", "source_value": "source", "estimate": "ours", "verdict": "verdict"}
+PREDICTIONS = "a study's params file, a folder with predictions.parquet files below it, or a file of predictions"
 
 
-def show(study: Study, console: Console, short: bool = False) -> None:
-    """Print the claims, the time and where the report is; short: one line a claim. Raises RunError without claims."""
-    file = study.figures / "claims.csv"
-    if not file.is_file():
-        raise RunError(f"{study.title} has no claims yet: there is no {file}. Run the study first.")
-    table, confidence = pd.read_csv(file), study.intervals.confidence
-    console.print(claims_lines(table, confidence, console.width) if short else claims_table(table, confidence))
-    times = study.figures / "timing.csv"
-    if times.is_file():
-        console.print(_sentence(pd.read_csv(times)), highlight=False)
-    console.print(f"Why: {file}", highlight=False, soft_wrap=True)
-    pages = [study.figures / name for name in ("report.html", "README.md")]
-    console.print(f"Read on: {next(filter(Path.is_file, pages))}", highlight=False, soft_wrap=True)
+def add(commands: Commands) -> None:
+    """Add the commands to the parser of `medstudy`."""
+    report = command(commands, "report", _report, "print the claims and where the figures are")
+    report.add_argument("--readme", action="store_true", help="also write the results into README.md")
+    command(commands, "verify", _verify, "check the hash of every recorded file, and recompute the claims")
+    rescore = command(commands, "rescore", _rescore, "scores from predictions, without a model", study=False)
+    rescore.add_argument("what", nargs="+", type=Path, help=PREDICTIONS)
+    rescore.add_argument("--out", type=Path, help="also write scores.parquet and author_scores.csv into this folder")
+    export = command(commands, "export", _export, "results and samples in the files of other harnesses", study=False)
+    export.add_argument("what", nargs="+", type=Path, help=PREDICTIONS)
+    export.add_argument("--to", required=True, help="the format: lmms-eval or lm-eval")
+    export.add_argument("--out", type=Path, required=True, help="a folder; no file in it is overwritten")
+    export.add_argument("--date", help="for runs without a record, as 2026-11-22T22:48:00")
 
 
-def claims_lines(claims: pd.DataFrame, confidence: float, width: int) -> Table:
-    """claims.csv for a terminal, one line a claim, its text cut to the width."""
-    title = f"Claims, with {100 * confidence:g} % intervals"
-    table = Table("id", "ours", "verdict", "claim", title=title, title_justify="left", box=None, pad_edge=False)
-    rows = [(row["id"], _interval(row).replace("\n", " "), row["verdict"], row["claim"])
-            for row in claims.to_dict("records")]
-    used = sum(max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[:3])  # width of other columns
-    for *cells, claim in rows:
-        table.add_row(*cells, textwrap.shorten(claim, max(width - used, 12), placeholder="…"))
-    return table
+def _report(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from medstudy import params
+    from medstudy.cli import claims
+    from medstudy.report.pages import readme
+
+    study = params.load(options.study)
+    for one_model in study.each():
+        claims.show(one_model, Console())
+    if options.readme:
+        print(f"Written: {readme.update(study)}")
 
 
-def claims_table(claims: pd.DataFrame, confidence: float) -> Table:
-    """claims.csv for a terminal, one row a claim, our estimate with its interval."""
-    table = Table(title=f"Claims, with {100 * confidence:g} % intervals", title_justify="left", show_lines=True)
-    for column, heading in COLUMNS.items():
-        table.add_column(heading, no_wrap=column in ("id", "verdict"), min_width=16 if column == "estimate" else None)
-    for row in claims.to_dict("records"):
-        row["estimate"] = _interval(row)
-        table.add_row(*[_text(row.get(column)) for column in COLUMNS])
-    return table
+def _verify(options: argparse.Namespace) -> None:
+    from medstudy import params
+    from medstudy.report.pages import verify
+
+    study = params.load(options.study)
+    count = sum(map(verify.verify, study.each()))
+    print(f"{study.study}: all {count} recorded files are unchanged, and claims.csv follows from the predictions.")
 
 
-def _interval(row: dict) -> str:
-    if pd.isna(row["estimate"]):
-        return "–"
-    return "{}\n[{}, {}]".format(*(_signed(row[name]) for name in ("estimate", "low", "high")))
+def _rescore(options: argparse.Namespace) -> None:
+    from medstudy.scoring import rescore
+
+    scores, table = rescore.rescore(rescore.find(options.what))
+    roomy().print(rescore.printed(table))
+    if options.out:
+        for file in rescore.write(scores, table, options.out):
+            print(f"Written: {file}")
 
 
-def _signed(x: float) -> str:
-    value = round(x, 2)
-    return f"{value:+.2f}" if value else "0.00"
+def _export(options: argparse.Namespace) -> None:
+    from medstudy.runs import record
+    from medstudy.scoring import harness_export, rescore
 
-
-def _text(value: object) -> str:
-    return "–" if pd.isna(value) else str(value)
-
-
-def _sentence(times: pd.DataFrame) -> str:
-    seconds = dict(zip(times["stage"], times["seconds"], strict=True))
-    parts = [f"{what} {formatting.duration(seconds[what])}" for what in ("install", "wall clock") if what in seconds]
-    return "Time: " + ", ".join(parts) + "."
+    files = harness_export.export(rescore.find(options.what), options.out, options.to, options.date, record.commit())
+    print(f"Written: {len(files)} files below {options.out}")

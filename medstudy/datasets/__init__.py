@@ -37,7 +37,7 @@ from medstudy.datasets.paper import bbbc021, hpa, hussain, path_vqa, slake, uben
 from medstudy.datasets.user import folder as user_folder
 from medstudy.datasets.user import hub
 from medstudy.datasets.user.rows import Own
-from medstudy.utils import dependencies
+from medstudy.utils import code_hash
 
 REGISTRY = {
     "phantom": phantom,
@@ -66,6 +66,7 @@ REGISTRY = {
     "hub": hub,
 }
 Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], Field(discriminator="name")]  # noqa: UP007
+READERS = ("imaging/dicom.py", "imaging/nifti.py", "imaging/whole_slide.py", "imaging/tiff.py")  # of some kinds of file
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
@@ -114,5 +115,5 @@ def sources(params: Params) -> tuple[str, ...]:
     that is read from a `path` names none: what its images are is known only once they are read, so every reader counts.
     """
     module = REGISTRY[params.name]
-    read = dependencies.READERS if hasattr(params, "path") else ()
-    return (dependencies.file(module.__name__), *getattr(module, "FILES", ()), *read)
+    read = READERS if hasattr(params, "path") else ()
+    return (code_hash.file(module.__name__), *getattr(module, "FILES", ()), *read)

@@ -301,12 +301,12 @@ def _rung(dataset: str, shown: pd.DataFrame, policy: Single, geometry: Geometry)
     for pair, count in counts.items():
         size = Size(*map(int, pair))
         try:
-            view = policy.shown(size, geometry)
+            view = policy.view(size, geometry)
         except ResolutionError:
             left_out += count
             continue
         uncapped = Native(max_pixels=size.pixels + geometry.factor**2 * 64, rounding=policy.rounding)
-        native = uncapped.shown(size, geometry)
+        native = uncapped.view(size, geometry)
         changed += count * ((view.size, view.steps) != (native.size, native.steps))
         tokens += [view.visual_tokens] * count
     images_ = len(shown) - left_out

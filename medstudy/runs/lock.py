@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from medstudy import paths
-from medstudy.errors import Elsewhere
+from medstudy.errors import RunBusy
 
 HELD = "MEDSTUDY_RUN"  # a kernel's environment variable: the run folder whose lock its parent process holds
 LOOK_SECONDS = 1.0  # longer than `running` holds a lock to test it
@@ -37,7 +37,7 @@ def running(run: Path) -> bool:
 def alone(run: Path) -> Iterator[bool]:
     """Hold a run's lock; yields whether another process held it first.
 
-    Waits for that process; inside a Slurm allocation, which waiting would waste, raises Elsewhere instead.
+    Waits for that process; inside a Slurm allocation, which waiting would waste, raises RunBusy instead.
     """
     lock = FileLock(_file(run), mode=0o666)  # other users may work on the same runs
     try:
@@ -45,7 +45,7 @@ def alone(run: Path) -> Iterator[bool]:
         waited = False
     except Timeout:
         if "SLURM_JOB_ID" in os.environ:
-            raise Elsewhere(f"{run.name} is being made by another process; `medstudy run` comes back to it.") from None
+            raise RunBusy(f"{run.name} is being made by another process; `medstudy run` comes back to it.") from None
         print(f"{run.name} is being made by another process; waiting for it.", file=sys.stderr, flush=True)
         lock.acquire()
         waited = True

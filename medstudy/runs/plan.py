@@ -1,27 +1,26 @@
-"""A study's params -> the jobs that make it. A job's folder is named by the hash of all that its result depends on.
+"""From a study's params to its jobs. A job's folder is named by the hash of everything that its result depends on.
 
 data ─► leakage ─┐                                   ┌► one job a figure ─┐
          base ───┴► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
 
-The hash covers the job's parameters, the hashes of the jobs it needs, and the code of its notebook and of the library
-files that it uses: editing a figure draws that figure again, and the report that shows it. Comments and docstrings do
-not count, nor what JupyterLab saves: outputs, Markdown, values of parameters. The checks of leakage and of the base
-model only have to succeed before a model is trained: allowing a leak retrains nothing.
+The hash covers the job's parameters, the hashes of the jobs that it needs, and the code of its notebook and of the
+library files that it uses: editing a figure redraws that figure and remakes the report that shows it. Comments and
+docstrings do not count, nor does what JupyterLab saves: outputs, Markdown, values of parameters. The checks of leakage
+and of the base model only have to succeed before a model is trained: allowing a leak retrains nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from medstudy import datasets, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
-from medstudy.runs import stages
-from medstudy.runs.identity import hash_of, stage_code, weights_of
-from medstudy.runs.stages import NOTEBOOK
-from medstudy.utils import dependencies, redact
+from medstudy.runs import identity, stages
+from medstudy.utils import redact
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,12 @@ class Job:
 
     @property
     def processes(self) -> int:
-        """Of the job, one a core or card."""
+        """How many processes the job starts; each uses one core or GPU."""
         return self.parameters["training"]["processes"] if self.stage == "train" else 1
 
     @property
-    def cards(self) -> int:
-        """GPUs that it wants, where there are any."""
+    def gpus(self) -> int:
+        """How many GPUs the job uses, on a machine with GPUs."""
         return self.processes if self.stage in ("train", "evaluate") else 0
 
     def inputs(self, stage: str) -> list[Job]:
@@ -72,10 +71,10 @@ class Job:
 
 
 def plan(study: Study) -> list[Job]:
-    """Every job of the study, each after the ones that it needs; those of several models one after the other."""
+    """Every job of the study, each after those that it needs; model after model."""
     jobs: dict[str, Job] = {}
-    for one in study.each():
-        _plan(one, jobs)
+    for one_model in study.each():
+        _plan(one_model, jobs)
     return list(jobs.values())
 
 
@@ -83,17 +82,19 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     """Add the jobs of one model's study."""
 
     def add(
-        stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), own: Iterable[str] = (), **parameters
+        stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), own: Iterable[str] = (),
+        **parameters: Any,
     ) -> str:
-        """after: jobs that must succeed before, but have no say in what this one makes. own: files of this job."""
+        """after: jobs that must succeed first but do not change the result. own: library files of this job alone."""
         needs = tuple(needs)
-        label = None if stage in ("data", "leakage") else study.model.label  # what all models share is named after none
+        label = None if stage in ("data", "leakage") else study.model.label  # jobs that all models share
         name = "-".join(filter(None, (stage, label, rest)))
-        known = [[need, jobs[need].identity] for need in needs]  # in order: the claims' names follow it
-        identity = hash_of({"stage": stage, "needs": known, "code": stage_code(stage, *own)} | parameters)
-        folder, names = study.runs / f"{name}-{identity[:12]}", (*needs, *after)
+        known = [[need, jobs[need].identity] for need in needs]  # in this order: the identity of claims depends on it
+        code = identity.stage_code(stage, *own)
+        digest = identity.hash_of({"stage": stage, "needs": known, "code": code} | parameters)
+        folder, names = study.runs / f"{name}-{digest[:12]}", (*needs, *after)
         upstream = tuple(jobs[other] for other in names)
-        jobs[name] = Job(stage, name, folder, names, NOTEBOOK[stage], parameters, identity, upstream)
+        jobs[name] = Job(stage, name, folder, names, stages.NOTEBOOK[stage], parameters, digest, upstream)
         return name
 
     data = [
@@ -103,8 +104,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
-    family = dependencies.family(study.model.family)
-    common = {"model": model, "weights": weights_of(study), "interpolation": study.interpolation, "own": (family,)}
+    own = (identity.family(study.model.family),)
+    common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
     evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
     for regime in study.regimes:
@@ -134,20 +135,24 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
 
 
 def find(study: Study, name: str) -> tuple[Study, Job]:
-    """One job by name, and the study of its model. Raises ParamsError with the names that there are."""
-    for one in study.each():
-        for item in plan(one):
+    """The job of this name and the study of its model. Raises ParamsError that lists all names."""
+    for one_model in study.each():
+        for item in plan(one_model):
             if item.name == name:
-                return one, item
+                return one_model, item
     raise ParamsError(f"A run of {study.study} is one of {', '.join(item.name for item in plan(study))}; got {name!r}.")
 
 
 def job(study: Study, name: str) -> Job:
-    """One job by name; see `find`."""
+    """The job of this name; see `find`."""
     return find(study, name)[1]
 
 
-def _evaluate(add, study: Study, common: dict, needs: list[str], regime: str, seed: int, after: Iterable[str] = ()):
+def _evaluate(
+    add: Callable[..., str], study: Study, common: dict, needs: list[str], regime: str, seed: int,
+    after: Iterable[str] = (),
+) -> str:
+    """Add one evaluation; returns its name."""
     views = study.controls.views if regime == study.controls.of else ()
     return add(
         "evaluate",

@@ -1,4 +1,4 @@
-"""What made a run, and what it made: record.json, written last, so that a folder that has it is complete."""
+"""The record of a run, record.json: what made it and what it made. It is written last, so its run is complete."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "pillow", 
 
 @contextmanager
 def recorded(study: Study, job: plan.Job, also: Path | None = None) -> Iterator[bool]:
-    """Do a job's work inside: its folder is made empty before, and gets its record after, when nothing was raised.
+    """Do a job's work in the block: it starts with an empty folder, which gets its record if nothing was raised.
 
-    Yields whether there is work to do: a notebook that a person opened leaves a complete run as it is, and shows it.
-    also: a second folder that this job fills from empty (figures/STUDY), its files recorded with the run's.
+    Yields whether there is work to do: a notebook that a person opened shows a complete run and leaves it unchanged.
+    also: a second folder that the job fills from empty (figures/STUDY); its files are recorded with the run's.
     """
-    started_for_it = lock.held_for(job.dir)  # else a notebook runs alone, and takes the lock itself
-    with nullcontext() if started_for_it else lock.alone(job.dir), _filling(job, also):
-        if job.done and not started_for_it:
+    locked = lock.held_for(job.dir)  # by the process that started this kernel; otherwise we lock it here
+    with nullcontext() if locked else lock.alone(job.dir), _filling(job, also):
+        if job.done and not locked:
             yield False
         else:
             check_code(study, job)
@@ -94,14 +94,14 @@ def _work(study: Study, job: plan.Job, also: Path | None) -> Iterator[bool]:
 
 
 def _filling(job: plan.Job, also: Path | None) -> AbstractContextManager:
-    """The lock on a second folder, which runs of other params fill too."""
+    """The lock of a second folder, which runs with other params fill too."""
     if also is None:
         return nullcontext()
     return FileLock(job.dir.parent / "logs" / f"{'-'.join(also.parts[-2:])}.lock", mode=0o666)
 
 
 def read(job: plan.Job) -> dict:
-    """The record of a complete run. Raises RunError when there is none or it is not readable."""
+    """The record of a complete run. Raises RunError if there is none or it cannot be read."""
     try:
         return json.loads(job.record.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def read(job: plan.Job) -> dict:
 
 
 def hashes(study: Study, folders: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of every file of the folders, by path relative to the study's root."""
+    """SHA-256 of every file in the folders, by path relative to the study's root."""
     files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(study.root)): sha256(file) for file in files}
 
@@ -140,7 +140,7 @@ def commit(root: Path = paths.ROOT) -> str | None:
 
 
 def machine() -> dict[str, str | list[str] | None]:
-    """Where this process works: host, device (the card's name, or cpu), ids of its cards, Slurm's number of the job."""
+    """Where this process runs: host, device (the GPU's name, or cpu), ids of its GPUs, and Slurm's id of the job."""
     return {
         "host": platform.node(),
         "device": _device(),
@@ -150,18 +150,18 @@ def machine() -> dict[str, str | list[str] | None]:
 
 
 def _slurm_job() -> str | None:
-    """As squeue names it: of an array the task too, as in 4711_3."""
+    """The id as squeue shows it, with an array's task: 4711_3."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def _device() -> str:
-    """The card's name as torch gives it; who has not imported torch computes on the cpu."""
+    """The GPU's name according to torch; a process that has not imported torch computes on the cpu."""
     torch = sys.modules.get("torch")
     return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu"
 
 
 def _peak_memory() -> int:
-    """Peak resident memory of this process or one that it started, in bytes (ru_maxrss: kilobytes, on macOS bytes)."""
+    """Peak resident memory in bytes, of this process or a child of it (ru_maxrss: kilobytes, on macOS bytes)."""
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak if sys.platform == "darwin" else peak * 1024

@@ -48,6 +48,21 @@ def content(*patterns: str) -> str:
     return digest.hexdigest()
 
 
+def file(module: str, name: str | None = None) -> str | None:
+    """The package's file that `import module` or `from module import name` reads; None for another package."""
+    top, *rest = module.split(".")
+    if not top:  # a relative import
+        raise ParamsError(f"medstudy imports its modules by their full names, got `from {module} import {name}`.")
+    if top != "medstudy":
+        return None
+    for parts in ([*rest, name], rest) if name else (rest,):
+        path = Path(*parts)
+        for candidate in (path.with_suffix(".py") if parts else path / "__init__.py", path / "__init__.py"):
+            if (paths.PACKAGE / candidate).is_file():
+                return candidate.as_posix()
+    return None
+
+
 def _name(file: Path) -> str:
     """The path within the package."""
     return file.relative_to(paths.PACKAGE).as_posix()

@@ -1,9 +1,9 @@
-"""What code says: its syntax tree without comments, layout and docstrings, and the modules that it imports.
+"""The meaning of code: a hash of its syntax tree without comments, layout and docstrings, and the modules it imports.
 
-The tree is written out here, not by `ast.unparse` or `ast.dump`, whose text differs between versions of Python: fields
-that are empty or that only some versions have are left out, so that 3.11 to 3.13 agree. A bare string is a docstring
-wherever it stands. The assignment of a `REGISTRY` is left out too, with the imports that only it uses: what is
-registered counts by its own file, where it is used.
+We write the tree out ourselves because the text of `ast.unparse` and `ast.dump` differs between versions of Python.
+Empty fields, and fields that only some versions have, are left out, so that 3.11 to 3.13 agree. Every bare string is a
+docstring here. The assignment of a `REGISTRY` is left out as well, with the imports that only it uses: a registered
+module counts where it is used.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from medstudy.errors import ParamsError
 
-IGNORED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})  # they follow from the rest, or change nothing
+IGNORED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})  # implied by the rest, or without effect
 REGISTRY = "REGISTRY"
-UNCOUNTED = frozenset({"parameters", "injected-parameters"})  # tags of the cells that hold values, not code
+UNCOUNTED = frozenset({"parameters", "injected-parameters"})  # tags of cells that hold values, not code
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Code:
 
 
 def read(file: Path) -> Code:
-    """The code of a Python file. Raises ParamsError where it is not valid Python."""
+    """The code of a Python file. Raises ParamsError if it is not valid Python."""
     try:
         return _code(ast.parse(file.read_bytes()).body)
     except (SyntaxError, ValueError) as error:
@@ -39,10 +39,10 @@ def read(file: Path) -> Code:
 
 
 def notebook(file: Path) -> Code:
-    """The code of a notebook: its code cells one after the other, without its parameters, outputs and words.
+    """The code of a notebook: its code cells in order, without parameters, outputs and text.
 
-    A cell that is not plain Python (`%matplotlib inline`, `!ls`) counts by its text. Raises ParamsError where the file
-    is no notebook.
+    A cell that is not plain Python (`%matplotlib inline`, `!ls`) counts as its text. Raises ParamsError if the file is
+    not a notebook.
     """
     return _code([node for source in cells(file) for node in _statements(source)])
 
@@ -55,11 +55,11 @@ def cell(source: str) -> Code:
 def cells(file: Path) -> list[str]:
     """The sources of the cells of a notebook that count as its code; see `notebook`."""
     try:
-        every = json.loads(file.read_bytes())["cells"]
-        return ["".join(one["source"]) for one in every if _counts(one)]
+        cells = json.loads(file.read_bytes())["cells"]
+        return ["".join(cell["source"]) for cell in cells if _counts(cell)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ParamsError(
-            f"{file.name} must be a notebook of format 4 (json with `cells`), but it cannot be read "
+            f"{file.name} must be a notebook of format 4 (json with `cells`), but reading it failed "
             f"({type(error).__name__}: {error}). Save it again, or restore it: git checkout {file.name}"
         ) from None
 
@@ -69,7 +69,7 @@ def _counts(cell: dict) -> bool:
 
 
 def _statements(source: str) -> list[ast.stmt]:
-    """Of one cell; its text, as a value, where IPython alone understands it."""
+    """The statements of a cell; its lines of text as values where only IPython understands it."""
     try:
         return ast.parse(source).body
     except (SyntaxError, ValueError):
@@ -90,9 +90,8 @@ def _without_registry(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
     if len(rest) == len(statements):
         yield from statements
         return
-    used = {node.id for one in rest for node in ast.walk(one) if isinstance(node, ast.Name)}
-    registered = {node.id for one in statements if _registers(one) for node in ast.walk(one)
-                  if isinstance(node, ast.Name)} - used
+    registries = [node for node in statements if _registers(node)]
+    registered = _names(registries) - _names(rest)
     for node in rest:
         if isinstance(node, ast.Import | ast.ImportFrom):
             node.names = [alias for alias in node.names if (alias.asname or alias.name) not in registered]
@@ -101,17 +100,21 @@ def _without_registry(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
         yield node
 
 
+def _names(statements: Iterable[ast.stmt]) -> set[str]:
+    return {node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)}
+
+
 def _registers(node: ast.stmt) -> bool:
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return any(isinstance(target, ast.Name) and target.id == REGISTRY for target in targets)
 
 
-def _imports(node: ast.stmt) -> Iterator[tuple[str, str | None]]:
-    for one in ast.walk(node):
-        if isinstance(one, ast.Import):
-            yield from ((alias.name, None) for alias in one.names)
-        elif isinstance(one, ast.ImportFrom):
-            yield from (("." * one.level + (one.module or ""), alias.name) for alias in one.names)
+def _imports(statement: ast.stmt) -> Iterator[tuple[str, str | None]]:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (("." * node.level + (node.module or ""), alias.name) for alias in node.names)
 
 
 def _write(node: object, text: list[str]) -> None:
@@ -128,21 +131,21 @@ def _write(node: object, text: list[str]) -> None:
         text.append(")")
     elif isinstance(node, list):
         text.append("[")
-        for one in node:
-            if not _docstring(one):
-                _write(one, text)
+        for part in node:
+            if not _docstring(part):
+                _write(part, text)
         text.append("]")
     else:
         text.append(f"{ascii(node)},")
 
 
 def _docstring(node: object) -> bool:
-    """A string that stands alone as a statement does nothing but tell the reader."""
+    """Whether a node is a string that is a whole statement, which has no effect."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _joined(parts: Iterable[ast.expr]) -> Iterator[ast.expr]:
-    """The parts of an f-string, its plain texts in one piece each: versions of Python cut them differently."""
+    """The parts of an f-string with adjacent plain texts joined: versions of Python split them differently."""
     plain = ""
     for part in parts:
         if isinstance(part, ast.Constant):

@@ -1,14 +1,17 @@
-"""All that a study takes from the network, downloaded once: a node without one can then run it.
+"""Downloads the models and data of a study once, so that a node without network can run it.
 
-Models are fetched as files of safetensors, json and text; nothing that could run code. Data sets are read once, as
-their data jobs will do it, so that each file that those need is there.
+Of models, only safetensors, json and text files are fetched: nothing that could run code. Data sets are read once, as
+their data jobs will read them, so that every file these need is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from medstudy import datasets, models, paths
 from medstudy.data.example import SPLITS
@@ -19,14 +22,14 @@ from medstudy.utils.progress import track
 
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
 FILES = [*WEIGHTS, "*.json", "*.txt", "*.jinja", "*.model"]
-LEFT_OUT = ["*/*", "consolidated*.safetensors"]  # the same weights once more, in other formats
+LEFT_OUT = ["*/*", "consolidated*.safetensors"]  # copies of the weights in other formats
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """One model or data set. fresh: bytes that were downloaded now; bytes: that it has in `where`, None of no folder.
+    """One model or data set. fresh: bytes downloaded now; bytes: its size in the folder `where`, if it has one.
 
-    fault: why it could not be had, else "".
+    fault: why it could not be fetched, else "".
     """
 
     what: str
@@ -38,10 +41,10 @@ class Fetched:
 
 
 def fetch(study: Study) -> Iterator[Fetched]:
-    """Download what is missing, and say of each model and data set what was done. Nothing is raised for one alone."""
+    """Download what is missing; yields the result for each model and data set. A failure does not stop the rest."""
     done: set[tuple] = set()
-    for one in study.each():
-        base = models._base(one.model)[0]
+    for one_model in study.each():
+        base = models.with_adapters(one_model.model)[0]
         if (base.id, base.revision) not in done:
             done.add((base.id, base.revision))
             yield _guarded(base.id, _model, base)
@@ -51,11 +54,11 @@ def fetch(study: Study) -> Iterator[Fetched]:
 
 
 def offline_environment() -> dict[str, str]:
-    """Variables by which hub, transformers and datasets use what is on this machine, and do not try the network."""
+    """Environment variables that keep huggingface_hub, transformers and datasets off the network."""
     return {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
-def _guarded(what: str, function, *arguments) -> Fetched:
+def _guarded(what: str, function: Callable[..., Fetched], *arguments: Any) -> Fetched:
     try:
         return function(*arguments)
     except MedstudyError as error:
@@ -68,11 +71,11 @@ def _model(model: Model) -> Fetched:
     folder = paths.BASE if model.id == "base" else paths.resolve(model.id)
     if folder.is_dir():
         return Fetched(model.id, "a folder, nothing to fetch", where=folder)
-    asked = {"repo_id": model.id, "revision": model.revision, "allow_patterns": FILES, "ignore_patterns": LEFT_OUT}
+    request = {"repo_id": model.id, "revision": model.revision, "allow_patterns": FILES, "ignore_patterns": LEFT_OUT}
     try:
-        files = snapshot_download(**asked, dry_run=True)
-        where = Path(snapshot_download(**asked))
-    except Exception as error:  # the hub raises anything at all: of the network, of a licence, of a name
+        files = snapshot_download(**request, dry_run=True)
+        where = Path(snapshot_download(**request))
+    except Exception as error:  # the hub raises many types: for the network, a licence, a name
         raise ModelError(
             f"A model is a hub id or a folder, but {model.id} cannot be fetched: {error}. Correct model.id or "
             "revision, accept its licence on the hub, or log in with `hf auth login`."
@@ -83,7 +86,7 @@ def _model(model: Model) -> Fetched:
     return Fetched(model.id, _state(fresh), fresh, sum(file.file_size for file in files), where)
 
 
-def _data(params, built: bool) -> Fetched:
+def _data(params: BaseModel, built: bool) -> Fetched:
     label = datasets.label(params)
     path = getattr(params, "path", None)
     if path is None:
@@ -102,7 +105,7 @@ def _data(params, built: bool) -> Fetched:
 
 
 def _places(name: str) -> list[Path]:
-    """Where the hub's files of a data set are kept, and the tables that `datasets` makes of them."""
+    """The folders of a data set's files from the hub, and of the tables that `datasets` makes from them."""
     from datasets import config
     from huggingface_hub import constants
 

@@ -1,7 +1,6 @@
-"""Run one notebook of a study, with parameters that are checked before anything starts (papermill only warns).
+"""Run one notebook of a study; its parameters are checked before anything starts (papermill only warns).
 
-A run's live files stand under runs/logs/NAME/ while it works: `notebook.ipynb`, `log.txt`, and `lock`, which is held
-as long as the process lives, so that a killed run is never taken for a running one.
+While a run works, its notebook, log and lock are in runs/logs/NAME/; the executed notebook ends in the run's folder.
 """
 
 from __future__ import annotations
@@ -17,13 +16,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from medstudy import errors, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.runs import lock
 from medstudy.utils import redact, yaml_files
 from medstudy.workflow import gpu_leases, kernel_server
+
+if TYPE_CHECKING:
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 START_SECONDS = 600  # a kernel on a busy machine
@@ -42,8 +45,8 @@ class Parameter:
 
 
 def declared(notebook: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook, read from its cell tagged `parameters`. Raises ParamsError on anything else."""
-    import nbformat  # a second of imports that a kernel, which only checks, can do without
+    """The parameters of a notebook, from its cell tagged `parameters`. Raises ParamsError for any other line in it."""
+    import nbformat  # takes a second, which a kernel that only checks can save
 
     cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if "parameters" in _tags(cell)]
     if len(cells) != 1:
@@ -54,7 +57,7 @@ def declared(notebook: Path) -> dict[str, Parameter]:
 
 
 def checked(notebook: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The values, with text from a command line read as the declared type. Raises ParamsError naming every mistake."""
+    """The values; text from a command line is read as the declared type. Raises ParamsError that lists all mistakes."""
     known = declared(notebook)
     wrong = [_unknown(name, known) for name in values if name not in known]
     typed = {name: _read(value, known[name].type) for name, value in values.items() if name in known}
@@ -66,10 +69,10 @@ def checked(notebook: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(namespace: dict[str, Any]) -> None:
-    """Inside a notebook, right after the parameters: `check(globals())`. Raises ParamsError.
+    """Inside a notebook, after its parameters: `check(globals())`. Raises ParamsError.
 
-    Covers a bare `papermill notebooks/… -p name value` and a slip made by hand in JupyterLab, where nothing checked
-    the parameters from outside: every name that papermill injected must be declared, and every value has its type.
+    For bare `papermill notebooks/… -p name value` and for typing errors in JupyterLab, where nothing else checks the
+    parameters: every name that papermill injected must be declared, and every value must have its type.
     """
     cells = namespace.get("In", [])
     known = {name: _annotated(kind) for name, kind in namespace.get("__annotations__", {}).items()}
@@ -81,37 +84,35 @@ def check(namespace: dict[str, Any]) -> None:
 
 
 def execute(
-    name: str, run: Path, values: dict[str, Any], *, once: bool = False, cards: int | None = None,
+    name: str, run: Path, values: dict[str, Any], *, once: bool = False, gpus: int | None = None,
     kernels: str | None = None,
 ) -> Path:
-    """Run notebooks/NAME.ipynb and return the executed notebook, moved into `run` when the notebook has made it.
+    """Run notebooks/NAME.ipynb; returns the executed notebook, which is moved into `run` if that folder was made.
 
-    While another process makes the same run, waits for it, and takes its result when that is complete; inside an
-    allocation of Slurm, which waiting would waste, raises Elsewhere at once. once: a run that is complete already is
-    taken as it is, and one that is not complete then is an error. cards: so many GPUs are leased for the notebook,
-    where there are any, and it sees no other; None: it sees all. kernels: a server of warm ones
-    (`medstudy.workflow.kernel_server`).
-    Raises ParamsError before a kernel starts, RunError when the kernel dies, and the notebook's own error when that is
-    one of medstudy's.
+    If another process makes the same run, waits for it and takes its complete result; inside a Slurm allocation, which
+    waiting would waste, raises RunBusy instead. once: a complete run is taken as it is, and an incomplete one after
+    the notebook has ended is an error. gpus: how many GPUs to lease for the notebook, which then sees no others; None:
+    it sees all. kernels: the address of a kernel server (`kernel_server`). Raises ParamsError before a kernel starts,
+    RunError if the kernel dies, and the notebook's own error if it is one of medstudy's.
     """
     source = _source(name)
     values = {name: _from_here(value) if name in FILES else value for name, value in values.items()}
     folder = paths.logs(run)
     folder.mkdir(parents=True, exist_ok=True)
-    made = run / "notebook.ipynb"
+    executed, record = run / "notebook.ipynb", run / paths.RECORD
     with lock.alone(run) as waited:
-        if (waited or once) and (run / paths.RECORD).is_file():
-            return made
-        for left in ("notebook.ipynb", lock.ERROR):  # by a try before
-            (folder / left).unlink(missing_ok=True)
+        if (waited or once) and record.is_file():
+            return executed
+        for old in ("notebook.ipynb", lock.ERROR):  # of an earlier attempt
+            (folder / old).unlink(missing_ok=True)
         with open(folder / "log.txt", "w", encoding="utf-8") as log:
             try:
                 values = checked(source, values)
-                with gpu_leases.lease(cards), lock.held(run):
+                with gpu_leases.lease(gpus), lock.held(run):
                     _papermill(source, folder / "notebook.ipynb", values, log, kernels)
-                if once and not (run / paths.RECORD).is_file():
+                if once and not record.is_file():
                     raise RunError(
-                        f"The notebook must have made {run.name}, but it made another run: the study's params or code "
+                        f"The notebook should have made {run.name}, but made another run: the study's params or code "
                         "changed since this job was planned. Start `medstudy run` again."
                     )
             except errors.MedstudyError as error:
@@ -120,16 +121,16 @@ def execute(
                 raise
         if not run.is_dir():
             return folder / "notebook.ipynb"
-        return Path(shutil.move(folder / "notebook.ipynb", made))
+        return Path(shutil.move(folder / "notebook.ipynb", executed))
 
 
 def _from_here(file: Any) -> Any:
-    """A params file's name as the kernel, which works in the repository, will find it too."""
-    found = paths.resolve(str(file))
-    return str(found.resolve()) if found.is_file() else file
+    """The absolute path of a params file, because the kernel works in the repository's folder."""
+    path = paths.resolve(str(file))
+    return str(path.resolve()) if path.is_file() else file
 
 
-def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: str | None) -> None:
+def _papermill(source: Path, target: Path, values: dict[str, Any], log: TextIO, server: str | None) -> None:
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
@@ -144,11 +145,11 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
             )
     except PapermillExecutionError as error:
         raise _cause(source, error, log) from None
-    except RuntimeError as error:  # nbclient's DeadKernelError, and jupyter's when it died while it started
+    except RuntimeError as error:  # nbclient's DeadKernelError, or jupyter's when the kernel died at its start
         if "Kernel died" not in str(error):
             raise
         raise RunError(
-            f"The kernel of {source.stem} died without an error. It was killed, most often for want of memory: "
+            f"The kernel of {source.stem} died without an error. It was killed, most often because memory ran out: "
             "free some, or run fewer jobs at once (--cores 1)."
         ) from None
     finally:
@@ -158,26 +159,25 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], log, server: 
 
 
 def _unformatted(path: Path) -> str:
-    """A path for papermill, which would fill braces in."""
+    """A path for papermill, which formats braces."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _places(values: dict[str, Any]) -> dict[Path, str]:
-    """Folders of this machine by what may be shown of them; those of a study's file and of what it names too."""
+    """Folders of this machine and their short names, with those of the study's file and of the paths in it."""
     places = redact.places()
     study = paths.resolve(str(values.get("study", "")))
     if study.is_file():
-        every = [study.resolve(), *_named(study.resolve())]
-        elsewhere = [one.parent for one in every if not any(map(one.is_relative_to, places))]
-        places |= dict.fromkeys(elsewhere, "…")
+        files = [study.resolve(), *_named(study.resolve())]
+        places |= {file.parent: "…" for file in files if not any(map(file.is_relative_to, places))}
     return places
 
 
 def _named(file: Path) -> Iterator[Path]:
-    """The paths that a params file names: absolute ones, and relative ones that are there."""
+    """The paths that a params file names: absolute ones, and relative ones that exist."""
     try:
         texts = list(_texts(yaml_files.load(file)))
-    except ParamsError:  # its reader says so
+    except ParamsError:  # its reader reports it
         return
     for text in texts:
         path = file.parent / os.path.expanduser(text)
@@ -193,16 +193,16 @@ def _texts(tree: Any) -> Iterator[str]:
         yield from _texts(part)
 
 
-def _ipc(folder: str):
-    """Kernel sockets in a folder of their own: on TCP kernels race for ports, and the default IPC names are shared."""
+def _ipc(folder: str) -> Config:
+    """Kernel sockets in a folder of their own: TCP kernels race for ports, and the default IPC names are shared."""
     from traitlets.config import Config
 
     sockets = {"transport": "ipc", "ip": f"{folder}/kernel"}
     return Config({"KernelManager": sockets, "AsyncKernelManager": sockets})
 
 
-def _cause(source: Path, error, log) -> errors.MedstudyError:
-    """The notebook's own error when it is one of ours; otherwise a RunError with the traceback in the log."""
+def _cause(source: Path, error: PapermillExecutionError, log: TextIO) -> errors.MedstudyError:
+    """The notebook's own error if it is one of ours; otherwise a RunError, with the traceback in the log."""
     kind = getattr(errors, error.ename, None)
     if isinstance(kind, type) and issubclass(kind, errors.MedstudyError):
         return kind(error.evalue)
@@ -218,7 +218,7 @@ def _source(name: str) -> Path:
     return source
 
 
-def _tags(cell) -> list[str]:
+def _tags(cell: dict) -> list[str]:
     return cell.get("metadata", {}).get("tags", [])
 
 
@@ -238,11 +238,11 @@ def _parameter(notebook: Path, node: ast.stmt, lines: list[str]) -> tuple[str, P
 
 
 def _read(value: Any, kind: type) -> Any:
-    """Text from a command line as the declared type, or as what it states when it is not of that type."""
+    """Text from a command line as the declared type; as the value that it spells if that has another type."""
     if not isinstance(value, str) or kind is str:
         return value
-    read = yaml_files.loads(value, f"A value on the command line, {value!r},")
-    return float(read) if kind is float and type(read) is int else read
+    spelled = yaml_files.loads(value, f"A value on the command line, {value!r},")
+    return float(spelled) if kind is float and type(spelled) is int else spelled
 
 
 def _is(value: Any, kind: type) -> bool:
@@ -254,13 +254,13 @@ def _annotated(kind: Any) -> type:
 
 
 def _injected(cells: list[str]) -> list[str]:
-    """The names that papermill set, from the last executed cell that opens as its injected one does."""
+    """The names that papermill set, from the last executed cell that starts as its injected cell does."""
     cell = next((cell for cell in reversed(cells) if cell.startswith("# Parameters\n")), "")
     return [target.id for node in ast.parse(cell).body for target in node.targets]
 
 
 def _by_hand(cells: list[str]) -> list[str]:
-    """The names in the parameters cell as it was executed last: the last one of annotated assignments alone."""
+    """The names in the parameters cell as last executed: the last cell of annotated assignments alone."""
     for cell in reversed(cells):
         try:
             nodes = ast.parse(cell).body
@@ -272,7 +272,7 @@ def _by_hand(cells: list[str]) -> list[str]:
 
 
 def _slips(names: list[str], namespace: dict[str, Any]) -> list[str]:
-    """What is wrong with names typed by hand: those of the notebook that they fit best are its parameters."""
+    """Mistakes in names typed by hand; the notebook whose parameters fit them best is taken as the open one."""
     if not names:
         return []
     known = max(_every(), key=lambda parameters: (len(set(parameters) & set(names)), -len(parameters)))
@@ -283,12 +283,12 @@ def _slips(names: list[str], namespace: dict[str, Any]) -> list[str]:
 @cache
 def _every() -> tuple[tuple[str, ...], ...]:
     """The parameters of each committed notebook, by name."""
-    made = []
+    notebooks = []
     for file in sorted(paths.NOTEBOOKS.rglob("*.ipynb")):
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
         source = next(("".join(cell["source"]) for cell in cells if "parameters" in _tags(cell)), "")
-        made.append(tuple(node.target.id for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)))
-    return tuple(made)
+        notebooks.append(tuple(node.target.id for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)))
+    return tuple(notebooks)
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
-"""What a job asks of a scheduler, from the study's estimate: memory of the host in MB (2^20 bytes), and minutes.
+"""The resources that a job requests from a scheduler: host memory in MB (2^20 bytes) and minutes.
 
-`write` puts the requests beside the runs before jobs are submitted; the Snakefile, which every job reads again, takes
-them from there. A job that was killed for want of either asks for twice, then three times as much.
+They follow from the study's estimate. `write` stores them under runs/ before jobs are submitted; the Snakefile, which
+every job reads, loads them from there. A job that ran out of either requests twice, then three times as much.
 """
 
 from __future__ import annotations
@@ -17,82 +17,83 @@ from medstudy.params import Study
 from medstudy.runs import plan
 
 MB = 2**20
-DEFAULT = {"mem_mb": 1200, "runtime": 60}  # of a job whose cost is not estimated
+DEFAULT = {"mem_mb": 1200, "runtime": 60}  # for jobs whose cost is not estimated
 DEFAULTS = {
-    "data": {"mem_mb": 4000, "runtime": 480},  # it may read a large data set whole, from a slow disk
+    "data": {"mem_mb": 4000, "runtime": 480},  # it may read a large data set from a slow disk
     "train": {"mem_mb": 1800, "runtime": 60},
     "evaluate": {"mem_mb": 1800, "runtime": 60},
 }
-SECONDS_FACTOR = 2.0  # for a slower node, and a rate that was only stated
-START_MINUTES = 10  # python, libraries and weights, read for the first time on a node from a shared disk
+SECONDS_FACTOR = 2.0  # for a slower node, and a rate that was stated, not measured
+START_MINUTES = 10  # to read python, libraries and weights on a new node from a shared disk
 MEMORY_FACTOR = 1.5  # measured peaks were 0.86 to 1.26 times the predicted ones
-AROUND_MB = 700  # beside the kernel: papermill, and the two Snakemakes of a job on a cluster, of 240 MB each
+AROUND_MB = 700  # besides the kernel: papermill, and on a cluster two Snakemakes of 240 MB each
 PROCESS_MB = 800  # `memory.PROCESS`, whose module imports torch
-CARD_MB = 3000  # what CUDA and its libraries map into a process's memory, beside what it holds without
-WEIGHT_BYTES = 4  # of a weight on its way to the card, at most
+CARD_MB = 3000  # host memory that CUDA and its libraries add to a process
+WEIGHT_BYTES = 4  # at most, of a weight on its way to the GPU
 ROUND_MB = 100
 
 
 def of(study: Study, tflops: float | None = None) -> dict[str, dict[str, int]]:
-    """{"mem_mb", "runtime"} of every run of the study by folder name, and "seconds", predicted, where there is a model.
+    """{"mem_mb", "runtime"} of every run of the study, by folder name; with a model also the predicted "seconds".
 
-    tflops: see `estimate`, also for what it raises. Trainings and evaluations ask by their estimate, the check of the
-    model by its weights, other jobs for what is usual. A job that models share asks for the most that one needs.
+    tflops: see `estimate`, which also says what is raised. Trainings and evaluations request what is estimated, the
+    check of the model what its weights need, other jobs the default. A job that several models share requests the most
+    that one of them needs.
     """
-    from medstudy.costs import estimate  # imports torch, which whoever only reads can do without
+    from medstudy.costs import estimate  # imports torch, which reading does not need
 
-    made: dict[str, dict[str, int]] = {}
+    requests: dict[str, dict[str, int]] = {}
     known: set[tuple] = set()
-    for one in study.each():
-        jobs, frame = {job.name: job for job in plan.plan(one)}, estimate.estimate(one, tflops, known=known)
+    for one_model in study.each():
+        jobs, frame = {job.name: job for job in plan.plan(one_model)}, estimate.estimate(one_model, tflops, known=known)
         for row in frame.to_dict("records"):
             job = jobs[row["job"]]
-            asked, before = _asked(job, row, frame.attrs), made.get(job.dir.name, {})
-            made[job.dir.name] = {name: max(value, before.get(name, 0)) for name, value in asked.items()}
-    return made
+            request, before = _request(job, row, frame.attrs), requests.get(job.dir.name, {})
+            requests[job.dir.name] = {name: max(value, before.get(name, 0)) for name, value in request.items()}
+    return requests
 
 
 def write(study: Study, tflops: float | None = None) -> Path:
-    """Put the requests where `read` finds them."""
+    """Store the requests where `read` finds them."""
     with paths.atomic(_file(study)) as temporary:
         temporary.write_text(json.dumps(of(study, tflops), indent=2) + "\n", encoding="utf-8")
     return _file(study)
 
 
 def read(study: Study) -> dict[str, dict[str, int]]:
-    """The requests of the study's runs as they are now, by folder name; empty when nobody wrote them.
+    """The stored requests of the study's planned runs, by folder name; empty if none were written.
 
-    Those of a study whose params were others are left out: a run's folder is named by all that makes it.
+    Requests that were written for other params are left out: their runs have other folders.
     """
     if not _file(study).is_file():
         return {}
     try:
         written = json.loads(_file(study).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise RunError(f"{_file(study)} must be json, but {error}. Delete it: the next run writes it anew.") from None
+        raise RunError(f"{_file(study)} must be json, but {error}. Delete it: the next run writes it again.") from None
     return {name: written[name] for name in (job.dir.name for job in plan.plan(study)) if name in written}
 
 
 def of_job(job: plan.Job, known: dict[str, dict[str, int]]) -> dict[str, int]:
-    """{"mem_mb", "runtime"} of a job: what `known` says, else the default of its stage."""
+    """{"mem_mb", "runtime"} of a job: from `known`, else the default of its stage."""
     return known.get(job.dir.name) or _default(job)
 
 
 def alike(jobs: Iterable[plan.Job], known: dict[str, dict[str, int]], stages: Iterable[str]) -> dict[str, dict]:
-    """`known`, but every job of one of the stages asks for the most that any of that stage does.
+    """`known`, but within each of these stages every job requests the most that any job of the stage does.
 
-    For job arrays: Slurm gives each task of one the same.
+    For job arrays: Slurm gives all tasks of an array the same.
     """
-    made, jobs = dict(known), list(jobs)
+    equal, jobs = dict(known), list(jobs)
     for stage in stages:
-        of_stage = {job.dir.name: of_job(job, known) for job in jobs if job.stage == stage}
-        most = {what: max(one[what] for one in of_stage.values()) for what in DEFAULT} if of_stage else {}
-        made |= {name: one | most for name, one in of_stage.items()}
-    return made
+        requests = {job.dir.name: of_job(job, known) for job in jobs if job.stage == stage}
+        most = {what: max(request[what] for request in requests.values()) for what in DEFAULT} if requests else {}
+        equal |= {name: request | most for name, request in requests.items()}
+    return equal
 
 
-def _asked(job: plan.Job, row: dict, about: dict) -> dict[str, int]:
-    """row: the job's of the estimate. about: its attrs."""
+def _request(job: plan.Job, row: dict, about: dict) -> dict[str, int]:
+    """row: the job's row of the estimate. about: the estimate's attrs."""
     weights = sum(about["weights"].values()) * WEIGHT_BYTES / MB
     if not math.isnan(row["seconds"]):
         minutes = math.ceil(SECONDS_FACTOR * row["seconds"] / 60) + START_MINUTES
@@ -104,9 +105,9 @@ def _asked(job: plan.Job, row: dict, about: dict) -> dict[str, int]:
 
 
 def _memory(job: plan.Job, row: dict, weights: float, device: str) -> float:
-    """Of the host. On a card the estimate is of the card's memory; the host holds libraries and, for a while, weights.
+    """Host memory in MB. On a GPU the estimate is of GPU memory; the host holds libraries and, for a while, weights.
 
-    A training also holds its resume point when it writes one.
+    A training also holds its resume point while it writes one.
     """
     if device == "cpu":
         return row["memory_mb"]

@@ -1,4 +1,4 @@
-"""Run a study: Snakemake makes what is missing, this module shows how far it is and explains what failed."""
+"""Run a study: Snakemake makes what is missing; this module shows the progress and explains failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from medstudy.params import Study
 from medstudy.runs import lock, plan, record, wall_clock
 from medstudy.utils.formatting import duration
 from medstudy.workflow import kernel_server, logs, resources, snakemake
-from medstudy.workflow.snakemake import How
+from medstudy.workflow.snakemake import RunOptions
 
 POLL_SECONDS = 1.0
 STOP_SECONDS = 20
@@ -38,34 +38,34 @@ LOG_LINES = 12
 
 
 def chosen(jobs: Sequence[plan.Job], only: Sequence[str]) -> list[plan.Job]:
-    """The jobs whose names match a pattern, and all that they need; every job without patterns. Raises ParamsError."""
+    """The jobs whose names match a pattern, and all that they need. Without patterns, every job. Raises ParamsError."""
     if not only:
         return list(jobs)
     names = {job.name for job in matching(jobs, only)}
-    for job in reversed(jobs):  # each stands after all that it needs
+    for job in reversed(jobs):  # a job comes after all that it needs
         names |= set(job.needs) if job.name in names else set()
     return [job for job in jobs if job.name in names]
 
 
 def matching(jobs: Iterable[plan.Job], patterns: Iterable[str]) -> list[plan.Job]:
     """The jobs whose names match one of the shell patterns. Raises ParamsError for a pattern that matches none."""
-    found: set[str] = set()
+    names: set[str] = set()
     for pattern in patterns:
-        some = {job.name for job in jobs if fnmatchcase(job.name, pattern)}
-        if not some:
-            raise ParamsError(f"A job is given by its name or a pattern of names, got {pattern!r}, which none matches.")
-        found |= some
-    return [job for job in jobs if job.name in found]
+        matches = {job.name for job in jobs if fnmatchcase(job.name, pattern)}
+        if not matches:
+            raise ParamsError(f"A job is given by its name or a pattern of names, but {pattern!r} matches none.")
+        names |= matches
+    return [job for job in jobs if job.name in names]
 
 
-def run(study: Study, file: str, how: How, console: Console) -> bool:
-    """Make everything of the study that is missing, or what `how.only` names; whether the whole study is done.
+def run(study: Study, file: str, how: RunOptions, console: Console) -> bool:
+    """Make what is missing of the study, or of the jobs in `how.only`; returns whether the whole study is done.
 
-    Raises RunError that explains each failed job. Killed and started again, it goes on where it was. Several may run
-    the same study at once, on one machine or many: each run is made by one of them, the others take its result.
+    Raises RunError that explains each failed job. Started again after it was killed, it resumes. Several processes on
+    one or many machines may run the same study: each run is made by one of them, and the others take its result.
     """
-    for one in study.each():
-        check_model(one)
+    for one_model in study.each():
+        check_model(one_model)
     every = plan.plan(study)
     jobs = chosen(every, how.only)
     forget_damaged(study, jobs)
@@ -76,8 +76,8 @@ def run(study: Study, file: str, how: How, console: Console) -> bool:
     log = snakemake_log(study)
     log.parent.mkdir(parents=True, exist_ok=True)
     _forget_sessions(log.parent)
-    warmed = kernel_server.server(log.with_suffix(".kernels.txt")) if how.local and _many(jobs) else nullcontext()
-    with _marked(study), warmed as kernels:
+    server = kernel_server.server(log.with_suffix(".kernels.txt")) if how.local and _many(jobs) else nullcontext()
+    with _marked(study), server as kernels:
         while _again(jobs, _pass(study, file, how, jobs, log, console, kernels)):
             _watch(study, jobs, lambda: any(lock.running(job.dir) for job in jobs if not job.done), console)
     if missing := [job for job in jobs if not job.done]:
@@ -87,7 +87,7 @@ def run(study: Study, file: str, how: How, console: Console) -> bool:
 
 @contextmanager
 def _marked(study: Study) -> Iterator[None]:
-    """Markers are of use as long as their scheduler lives."""
+    """Delete the markers when their scheduler has ended."""
     try:
         yield
     finally:
@@ -95,7 +95,7 @@ def _marked(study: Study) -> Iterator[None]:
 
 
 def _forget_sessions(folder: Path) -> None:
-    """Delete what schedulers of this machine left that were killed: markers and logs."""
+    """Delete the markers and logs of schedulers that were killed on this machine."""
     for file in folder.glob(f"*-{platform.node()}-*"):
         number = file.name.split(".")[0].rpartition("-")[2]
         if number.isdigit() and not psutil.pid_exists(int(number)):
@@ -103,9 +103,9 @@ def _forget_sessions(folder: Path) -> None:
 
 
 def _pass(
-    study: Study, file: str, how: How, jobs: list[plan.Job], log: Path, console: Console, kernels: str | None
+    study: Study, file: str, how: RunOptions, jobs: list[plan.Job], log: Path, console: Console, kernels: str | None
 ) -> int:
-    """Let Snakemake make what it can now; how many jobs were done before."""
+    """Let Snakemake make what it can now; returns how many jobs were done before."""
     before = sum(job.done for job in jobs)
     markers = snakemake.markers(study).relative_to(study.root)
     targets = [markers / job.dir.name for job in jobs] if how.only else []
@@ -120,7 +120,7 @@ def _pass(
 
 
 def _busy(process: subprocess.Popen, jobs: list[plan.Job]) -> Callable[[], bool]:
-    """Whether Snakemake works; not once all is done: on a cluster it may hear of the last job minutes later."""
+    """Whether Snakemake works. Once all jobs are done we do not wait for it: a cluster may report the last one late."""
     ends: list[float] = []
 
     def busy() -> bool:
@@ -132,7 +132,7 @@ def _busy(process: subprocess.Popen, jobs: list[plan.Job]) -> Callable[[], bool]
 
 
 def _again(jobs: list[plan.Job], before: int) -> bool:
-    """Whether others make runs now, or made some that what is left was waiting for."""
+    """Whether other processes make runs now, or made runs that some of the remaining jobs were waiting for."""
     done = {job.name for job in jobs if job.done}
     left = [job for job in jobs if not job.done]
     ready = [job for job in left if state(job) == "waiting" and done.issuperset(job.needs)]
@@ -140,50 +140,50 @@ def _again(jobs: list[plan.Job], before: int) -> bool:
 
 
 def _many(jobs: list[plan.Job]) -> bool:
-    """Whether enough jobs are missing to make a server of warm kernels worth its start."""
+    """Whether enough jobs are missing for a kernel server to pay off."""
     return sum(not job.done for job in jobs) > 2
 
 
 def check_model(study: Study) -> None:
-    """The model's folder is there, when it is one. Raises ModelError before anything is made."""
+    """Raises ModelError, before anything is made, if the model is a folder without weights."""
     name = study.model.id
     folder = paths.BASE if name == "base" else paths.resolve(name)
     if (name == "base" or name.startswith(("/", ".", "~"))) and not list(folder.glob("*.safetensors")):
         raise ModelError(
-            f"A model folder holds a checkpoint in the hub's format, but there is no *.safetensors in {folder}. "
+            f"A model folder holds a checkpoint in the hub's format, but {folder} has no *.safetensors. "
             "Correct model.id in the study's params, or make the base model with notebooks/00_base.ipynb."
         )
 
 
-def preview(study: Study, how: How, console: Console) -> int:
-    """Print the jobs that a run would make, in order, and how many they are; on a cluster with what each asks for."""
-    known, there = resources.read(study), not how.local
+def preview(study: Study, how: RunOptions, console: Console) -> int:
+    """Print the jobs that a run would make, in order; on a cluster with their requests. Returns their number."""
+    known, cluster = resources.read(study), not how.local
     missing = [job for job in chosen(plan.plan(study), how.only) if not job.done]
     for job in missing:
-        asked = resources.of_job(job, known)
-        asks = f"  {asked['mem_mb']} MB, {asked['runtime']} min, {job.cards} cards" if there else ""
-        console.print(f"{job.name}  ({job.notebook}) -> {job.dir}{asks}", highlight=False, soft_wrap=True)
-    if there and missing and not known:
-        console.print("Memory and time are defaults: a run asks by the estimate.", highlight=False)
+        request = resources.of_job(job, known)
+        text = f"  {request['mem_mb']} MB, {request['runtime']} min, {job.gpus} GPUs" if cluster else ""
+        console.print(f"{job.name}  ({job.notebook}) -> {job.dir}{text}", highlight=False, soft_wrap=True)
+    if cluster and missing and not known:
+        console.print("Memory and time are defaults: a run requests what the estimate says.", highlight=False)
     console.print(f"{study.study}: {len(missing)} jobs to make.", highlight=False)
     return len(missing)
 
 
 def forget_damaged(study: Study, jobs: list[plan.Job]) -> None:
-    """A complete run that lost one of its recorded files counts as not done: it is made again."""
+    """Delete the records of complete runs that lost a recorded file, so that they are made again."""
     for job in jobs:
         if job.done and not all(_there(study, job, *item) for item in record.read(job)["files"].items()):
             job.record.unlink()
 
 
 def _there(study: Study, job: plan.Job, name: str, digest: str) -> bool:
-    """Whether a recorded file is there; one in a folder that runs of other params fill too, with its content."""
+    """Whether a recorded file is there; outside the run's folder, which other runs may fill too, also unchanged."""
     file = study.root / name
     return file.is_file() and (file.is_relative_to(job.dir) or record.sha256(file) == digest)
 
 
 def state(job: plan.Job) -> str:
-    """done, running, failed (with an error), stopped (killed; it goes on where it was) or waiting."""
+    """done, running, failed (with an error), stopped (killed; it will resume) or waiting."""
     if job.done:
         return "done"
     if lock.running(job.dir):
@@ -194,12 +194,12 @@ def state(job: plan.Job) -> str:
 
 
 def snakemake_log(study: Study) -> Path:
-    """What the Snakemake that this process starts says."""
+    """The log of the Snakemake that this process starts."""
     return snakemake.markers(study).with_suffix(".txt")
 
 
 def _watch(study: Study, jobs: list[plan.Job], busy: Callable[[], bool], console: Console) -> None:
-    """While busy: a live line in a terminal, elsewhere a line for every finished job; the time on disk."""
+    """While busy: a live display in a terminal, elsewhere a line per finished job; keeps the wall clock on disk."""
     started = time.monotonic()
     before = (wall_clock.read(study) or 0.0) if any(study.runs.glob(f"*/{paths.RECORD}")) else 0.0
     finished = {job.name for job in jobs if job.done}
@@ -224,7 +224,7 @@ def _progress(jobs: list[plan.Job], finished: int, elapsed: float) -> Text:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """When we are interrupted, end Snakemake and its jobs: politely, then by force."""
+    """If we are interrupted, end Snakemake and its jobs: first SIGINT, then SIGKILL."""
     if process.poll() is not None:
         return
     for number in (signal.SIGINT, signal.SIGKILL):
@@ -236,27 +236,27 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def _end_with_parent() -> None:
-    """In Snakemake's process, before it starts: let it be killed with us, so that no second one works beside the next.
+    """In Snakemake's process: have it killed when we end, so that it does not run next to a later Snakemake.
 
-    Its running jobs end by themselves; the next run waits for each and takes its result.
+    Its running jobs end by themselves; a later run waits for them and takes their results.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _why(study: Study, file: str, missing: list[plan.Job], log: Path) -> str:
-    """Which jobs failed, why, and how to run each alone."""
+    """Which jobs failed, why, and the commands that run them alone."""
     failed = [job for job in missing if state(job) in UNFINISHED]
     if not failed:
         ends = _indented(logs.last(log, 2 * LOG_LINES))
         return f"Snakemake stopped before any job failed; its log {log} ends:\n{ends}"
     waiting = len(missing) - len(failed)
-    parts = [f"{len(failed)} of the jobs of {study.study} failed; {waiting} more wait for them."]
+    parts = [f"{len(failed)} jobs of {study.study} failed; {waiting} more wait for them."]
     for job in failed:
         text = logs.file(job)
         parts.append(f"{job.name} ({text}) ends:\n{_indented(logs.last(text, LOG_LINES))}")
-        if said := logs.slurm(study, job, LOG_LINES):
-            parts.append(f"Slurm says of it ({said[0]}):\n{_indented(said[1])}")
+        if slurm := logs.slurm(study, job, LOG_LINES):
+            parts.append(f"Slurm's log of it ({slurm[0]}) ends:\n{_indented(slurm[1])}")
         parts.append(f"  Alone: {alone(job, file)}")
     return "\n\n".join(parts)
 

@@ -32,10 +32,11 @@ def mark(jobs: Iterable[Job], folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class How:
+class RunOptions:
     """How a study is run: the Snakemake profile, jobs at once, and which jobs (shell patterns of names; none: all).
 
-    cores: of this machine that its own jobs may use. jobs: on a cluster, as the profile says where None.
+    cores: how many cores of this machine its jobs may use. jobs: how many at once on a cluster; None: as the profile
+    says.
     """
 
     cores: int
@@ -59,21 +60,21 @@ def profile(name: str) -> Path:
 
 
 def settings(name: str) -> dict:
-    """What a profile says. Raises ParamsError."""
+    """The content of a profile's config.yaml. Raises ParamsError."""
     content = yaml_files.load(profile(name) / "config.yaml") or {}
     if not isinstance(content, dict):
         raise ParamsError(f"The profile {name} must hold `name: value` lines, got {type(content).__name__}.")
     return content
 
 
-def check_arrays(how: How, jobs: int) -> None:
-    """Raises ParamsError where the plugin would never submit some of that many jobs, and wait for them forever.
+def check_arrays(how: RunOptions, jobs: int) -> None:
+    """Raises ParamsError where the Slurm plugin would wait forever for jobs that it never submits.
 
-    It takes ready jobs for an array only when Snakemake hands it (nearly) all of them at once.
+    It builds an array only when Snakemake hands it (nearly) all ready jobs at once.
     """
-    said = settings(how.profile)
-    limits = (how.jobs or said.get("jobs", 0), str(said.get("max-jobs-per-timespan", 100)).partition("/")[0])
-    if said.get("slurm-array-jobs") and (most := min(map(_number, limits))) < jobs:
+    config = settings(how.profile)
+    limits = (how.jobs or config.get("jobs", 0), str(config.get("max-jobs-per-timespan", 100)).partition("/")[0])
+    if config.get("slurm-array-jobs") and (most := min(map(_number, limits))) < jobs:
         raise ParamsError(
             f"With job arrays a study's {jobs} jobs must be submittable at once, or Snakemake's Slurm plugin waits "
             f"forever; got {most:.0f}. Leave --jobs out, or raise `jobs` and `max-jobs-per-timespan` in the profile."
@@ -81,19 +82,17 @@ def check_arrays(how: How, jobs: int) -> None:
 
 
 def command(
-    study: Study, file: str, how: How, targets: Iterable[Path] = (), kernels: str | None = None
+    study: Study, file: str, how: RunOptions, targets: Iterable[Path] = (), kernels: str | None = None
 ) -> list[str]:
-    """The Snakemake call; without targets everything. kernels: the address of a server of warm ones.
+    """The Snakemake command; without targets, for every job. kernels: the address of a kernel server.
 
-    Snakemake reads the values of its --config as YAML, so the names of files are %-encoded there.
-
-    Here a job holds a core a process; jobs at once are also limited by the memory that is free and, where there are
-    cards, by those. On a cluster the profile says what is limited.
+    On this machine a job takes one core per process; free memory and GPUs limit the jobs at once too. On a cluster the
+    profile sets the limits. Snakemake reads values of --config as YAML, so names of files are %-encoded.
     """
-    said = settings(how.profile)
-    arrays = "".join(said.get("slurm-array-jobs", "").split())
-    here = ["--cores", str(how.cores), *([] if "resources" in said else ["--resources", *_resources()])]
-    there = ["--local-cores", str(how.cores), *(["--jobs", str(how.jobs)] if how.jobs else []), *_slurm(study, said)]
+    config = settings(how.profile)
+    arrays = "".join(config.get("slurm-array-jobs", "").split())
+    here = ["--cores", str(how.cores), *([] if "resources" in config else ["--resources", *_resources()])]
+    there = ["--local-cores", str(how.cores), *(["--jobs", str(how.jobs)] if how.jobs else []), *_slurm(study, config)]
     return [
         sys.executable, "-m", "snakemake", *map(str, targets), "--snakefile", str(paths.SNAKEFILE),
         "--profile", str(profile(how.profile)), "--directory", str(study.root), "--nolock",
@@ -109,20 +108,20 @@ def _number(limit: int | str) -> float:
 
 
 def session(study: Study) -> str:
-    """The name of what this process's Snakemake keeps for itself."""
+    """A name for the files of this process's Snakemake."""
     return f"{study.study}-{platform.node()}-{os.getpid()}"
 
 
 def markers(study: Study) -> Path:
-    """The folder of what this process's Snakemake knows as outputs: a file a run that is complete."""
+    """The folder of markers, the outputs that this process's Snakemake knows: one file per complete run."""
     return study.runs / "logs" / "snakemake" / session(study)
 
 
-def _slurm(study: Study, said: dict) -> list[str]:
-    """Its logs go beside the study's own: the plugin would take a profile's path from where Snakemake was started."""
-    return ["--slurm-logdir", str(study.runs / "logs" / "slurm")] if said.get("executor") == "slurm" else []
+def _slurm(study: Study, config: dict) -> list[str]:
+    """The option that puts Slurm's logs next to the study's own; a profile's path would depend on the start folder."""
+    return ["--slurm-logdir", str(study.runs / "logs" / "slurm")] if config.get("executor") == "slurm" else []
 
 
 def _resources() -> list[str]:
-    cards, memory = devices.visible(), int(psutil.virtual_memory().available * 0.9 / 2**20)
-    return [f"mem_mb={max(memory, 2000)}", *([f"gpu={len(cards)}"] if cards else [])]
+    gpus, memory = devices.visible(), int(psutil.virtual_memory().available * 0.9 / 2**20)
+    return [f"mem_mb={max(memory, 2000)}", *([f"gpu={len(gpus)}"] if gpus else [])]

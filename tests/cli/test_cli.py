@@ -1,4 +1,4 @@
-"""The command line: help with examples, one clear message and status 2 for every error of ours."""
+"""The command line: help with examples; one clear message and exit status 2 for each of our errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from medstudy import cli
-from medstudy.cli import doctor, main, results
+from medstudy.cli import claims as cli_claims
+from medstudy.cli import doctor, main
 from tests.support.studies import write_study
 
 COMMANDS = (
@@ -18,7 +19,7 @@ COMMANDS = (
 
 @pytest.fixture
 def tiny_file(tmp_path):
-    """Makes a params file whose runs and figures stand under tmp_path."""
+    """Writes a params file whose runs and figures go below tmp_path."""
     return lambda **changes: write_study(tmp_path, **changes)
 
 
@@ -112,12 +113,12 @@ def test_the_claims_table_shows_estimate_interval_and_verdict():
         ]
     )
     narrow = Console(width=60, record=True, file=open("/dev/null", "w"))
-    narrow.print(results.claims_lines(claims.assign(claim="native beats low " * 9), 0.95, 60))
+    narrow.print(cli_claims.claims_lines(claims.assign(claim="native beats low " * 9), 0.95, 60))
     lines = narrow.export_text().splitlines()
     assert len(lines) == 4 and all(len(line) <= 60 for line in lines)
     assert any(line.split()[:5] == ["C1", "+3.25", "[-1.00,", "+7.50]", "inconclusive"] for line in lines)
     console = Console(width=140, record=True, file=open("/dev/null", "w"))
-    console.print(results.claims_table(claims, 0.95))
+    console.print(cli_claims.claims_table(claims, 0.95))
     said = console.export_text()
     assert "95 %" in said and "+3.25" in said and "[-1.00, +7.50]" in said
     assert "inconclusive" in said and "not run" in said and "nan" not in said

@@ -21,7 +21,7 @@ def possible(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_it_runs_beside_no_other_slurm(possible):
+def test_it_does_not_run_next_to_another_slurm(possible):
     assert slurm.why_not() is None
     (possible / "slurm.conf").write_text(slurm.MARK + "ClusterName=medstudy\n")  # left by a killed run
     assert slurm.why_not() is None
@@ -43,7 +43,7 @@ def test_without_slurm_it_ends_well():
 
 
 def test_where_a_training_went_on_is_read_from_its_log(tmp_path):
-    job = next(job for job in faults.grid.plan(params.load(write_study(tmp_path))) if job.stage == "train")
+    job = next(job for job in faults.plan.plan(params.load(write_study(tmp_path))) if job.stage == "train")
     log = paths.logs(job.dir) / "log.txt"
     log.parent.mkdir(parents=True)
     started = f"\r{job.name}:  35%|###5      | 28/80 [00:00<?, ?step/s]"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import fnmatch
-import json
 import shutil
 import tempfile
 from collections import defaultdict
@@ -21,73 +20,66 @@ from medstudy import params, paths
 from medstudy.errors import ParamsError
 from medstudy.runs import identity, plan
 from medstudy.runs import stages as runs_stages
-from medstudy.utils import code_hash, dependencies, syntax
+from medstudy.utils import code_hash, syntax
 
 TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
 FIGURES = {f"figure-{name}" for name in runs_stages.FIGURES}
-CACHES = (code_hash.code, dependencies.files, dependencies.imports, dependencies.family, identity.stage_code)
+CACHES = (code_hash.code, identity.files, identity.imports, identity.family, identity.stage_code)
 MODEL, SHOWN = {"base", "train", "evaluate"}, {"claims", "figure", "tables", "report"}
+DRAWN, SCORED = {"figure", "tables", "report"}, {"scores", "tables", "report"}
 EVERY = set(runs_stages.NOTEBOOK)
 
-# The stages that are made by a file of the library themselves (what needs them follows), for the tiny study: phantom
-# and atlas, Qwen2-VL. The first pattern that matches a file decides; one that none matches makes nothing.
+# The stages whose jobs each file of the library makes (jobs that need those follow), for the tiny study: phantom, atlas
+# and Qwen2-VL. The first pattern that matches a file decides; a file without a pattern makes nothing.
 MADE_BY = {
-    "datasets/__init__.py": {"data", "report"},
-    "datasets/build.py": {"data"},
-    "data/arrow_store.py": {"data", "train", "evaluate", "figure", "tables", "report"},
-    "datasets/phantom/*": {"data"},
-    "datasets/atlas/__init__.py": {"data"},
-    "datasets/atlas/sources.py": {"data"},
-    "datasets/atlas/crops/index.json": {"data"},
-    "imaging/dicom.py": {"data"},  # of atlas, which has images of pydicom
-    "imaging/dicom_*.py": {"data"}, "imaging/dicom_codecs.py": {"data"}, "imaging/codestream.py": {"data"},
-    "imaging/common_formats.py": EVERY, "imaging/png.py": EVERY, "imaging/read_options.py": EVERY, "imaging/to_rgb.py":
-    EVERY,
-    "imaging/__init__.py": EVERY, "data/encoded_image.py": EVERY, "data/example.py": EVERY,
-    "data/perceptual_hash.py": {"data", "leakage", *SHOWN},
-    "data/readers/hub.py": {"data"},
-    "data/splits.py": {"data"},
-    "utils/seeding.py": {"data", "train", "evaluate"},
+    **dict.fromkeys(("engine/__init__.py", "evaluation/__init__.py", "report/__init__.py", "report/pages/__init__.py",
+                     "resolution/__init__.py", "training/__init__.py"), set()),
+    "claims/*.py": {"claims"},
+    "data/arrow_store.py": {"data", "train", "evaluate", *SHOWN},
+    "data/choices.py": SCORED, "data/standard_scores.py": SCORED, "data/words.py": SCORED,
+    "data/conflicts.py": {"data"}, "data/readers/hub.py": {"data"},
+    "data/encoded_image.py": EVERY, "data/example.py": EVERY,
     "data/leakage.py": {"leakage", *SHOWN},
-    "models/summary.py": {"base"},
-    "models/tiled/llava_onevision.py": set(), "models/tiled/internvl.py": set(), "models/tiled/idefics3.py": set(),
-    "models/tiled/gemma3.py": set(), "models/tiled/__init__.py": set(), "models/auto.py": set(),
-    "pretraining/tiny_qwen2_vl.py": set(),
-    "models/*.py": MODEL,
-    "models/lora.py": MODEL, "engine/attention*.py": MODEL, "engine/flops.py": MODEL, "engine/shared_prefix.py": MODEL,
-    "engine/row_layout.py": MODEL,
-    "engine/family_protocol.py": MODEL, "models/published_configs.py": MODEL,
-    "resolution/policies.py": {*MODEL, "figure"}, "resolution/sizes.py": {*MODEL, "figure"},
-    "resolution/describe.py": MODEL, "models/stamp.py": MODEL,
-    "training/checkpoints.py": {"train"}, "training/mixed_precision.py": {"train"}, "training/distributed.py":
-    {"train"},
-    "resolution/resize.py": {"train", "evaluate", "figure"},
-    "utils/redact.py": {*MODEL, "data", "figure", "tables", "report"}, "utils/formatting.py": {"report"},
-    "engine/views.py": {"train", "evaluate", "figure"}, "engine/tensor_cache.py": {"train", "evaluate", "figure"},
-    "engine/batches.py": {"train", "evaluate"}, "engine/bin_packing.py": {"train", "evaluate"},
-    "engine/image_inputs.py": {"train", "evaluate"},
-    "training/train.py": {"train"}, "training/setup.py": {"train"}, "training/optimizers.py": {"train"},
-    "evaluation/evaluate.py": {"evaluate"}, "evaluation/sampling.py": {"evaluate"},
-    "scoring/score.py": {"scores", "tables", "report"}, "scoring/metrics.py": {"scores", "tables", "report"},
-    "data/standard_scores.py": {"scores", "tables", "report"},
-    "data/choices.py": {"scores", "tables", "report"}, "data/words.py": {"scores", "tables", "report"},
+    "data/perceptual_hash.py": {"data", "leakage", *SHOWN},
     "data/references.py": {"scores"},
-    "statistics/tags.py": {"figure", "tables", "report"},
-    "data/conflicts.py": {"data"},
-    "scoring/author_report.py": {"tables", "report"},
-    "claims/__init__.py": {"claims"}, "claims/ours.py": {"claims"}, "claims/claim.py": {"claims"},
-    "statistics/__init__.py": SHOWN, "statistics/psychometric.py": SHOWN, "statistics/comparisons.py": SHOWN,
-    "statistics/intervals.py": SHOWN, "statistics/resampling.py": SHOWN,
-    "utils/parquet.py": SHOWN, "runs/inputs.py": SHOWN,
-    "report/study_data.py": SHOWN, "report/style.py": SHOWN, "report/save.py": SHOWN,
+    "data/splits.py": {"data", "report"},
+    "datasets/__init__.py": {"data", "report"},
+    "datasets/atlas/__init__.py": {"data"}, "datasets/atlas/sources.py": {"data"},
+    "datasets/atlas/crops/index.json": {"data"},
+    "datasets/build.py": {"data"},
+    "datasets/phantom/*": {"data"},
+    "engine/attention*.py": MODEL, "engine/family_protocol.py": MODEL, "engine/flops.py": MODEL,
+    "engine/row_layout.py": MODEL, "engine/shared_prefix.py": MODEL,
+    "engine/tensor_cache.py": {"train", "evaluate", "figure"}, "engine/views.py": {"train", "evaluate", "figure"},
+    "engine/*.py": {"train", "evaluate"},
+    "evaluation/*.py": {"evaluate"},
+    "imaging/__init__.py": EVERY, "imaging/common_formats.py": EVERY, "imaging/png.py": EVERY,
+    "imaging/read_options.py": EVERY, "imaging/to_rgb.py": EVERY,
+    "imaging/dicom*.py": {"data"}, "imaging/codestream.py": {"data"},  # atlas has images of pydicom
+    "models/auto.py": set(), "models/tiled/*": set(),
+    "models/summary.py": {"base"},
+    "models/*.py": MODEL,
+    "report/captions.py": DRAWN,
     "report/figures/__init__.py": {"figure", "report"},
-    "report/pages/index_page.py": {"report"},
     "report/figures/*.py": {"figure"},
+    "report/pages/readme.py": set(), "report/pages/verify.py": set(),
+    "report/pages/*": {"report"},
     "report/tables/*.py": {"tables", "report"},
-    "utils/yaml_files.py": {"report"},
-    "report/pages/html_page.py": {"report"}, "report/pages/markdown.py": {"report"}, "report/pages/notebook_page.py":
-    {"report"},
-    "report/pages/templates/*": {"report"},
+    "report/*.py": SHOWN,
+    "resolution/resize.py": {"train", "evaluate", "figure"},
+    "resolution/sizes.py": {*MODEL, "figure"},
+    "resolution/*.py": MODEL,
+    "runs/inputs.py": {"leakage", "scores", *SHOWN}, "utils/parquet.py": {"leakage", "scores", *SHOWN},
+    "runs/wall_clock.py": {"report"},
+    "scoring/author_report.py": {"tables", "report"},
+    "scoring/metrics.py": SCORED, "scoring/score.py": SCORED,
+    "statistics/tags.py": DRAWN,
+    "statistics/*.py": SHOWN,
+    "training/launch.py": set(), "training/model_card.py": set(), "training/worker.py": set(),
+    "training/*.py": {"train"},
+    "utils/formatting.py": {"report"}, "utils/yaml_files.py": {"report"},
+    "utils/redact.py": {"data", *MODEL, *SHOWN},
+    "utils/seeding.py": {"data", "train", "evaluate", "report"},
 }
 
 
@@ -181,11 +173,11 @@ def test_a_change_of_code_renames_the_jobs_that_a_file_makes_and_no_other(packag
 
 def test_a_figures_own_code_draws_that_figure_alone(package):
     before = identities()
-    with edited(package / "figures" / "mismatch_heatmap.py"):
+    with edited(package / "report" / "figures" / "mismatch_heatmap.py"):
         assert changed(before, identities()) == {"figure-04_mismatch_heatmap", "report"}
-    with edited(package / "figures" / "style.py"):
+    with edited(package / "report" / "style.py"):
         assert changed(before, identities()) == {"claims", "tables", "report", *FIGURES}
-    with edited(package / "figures" / "saving.py"):
+    with edited(package / "report" / "save.py"):
         assert "claims" in changed(before, identities())  # it writes claims.csv
 
 
@@ -237,24 +229,24 @@ def test_readers_of_images_count_where_data_may_hold_such_images(package, tmp_pa
     data = [{"name": "phantom"}, {"name": "atlas"}, LOCAL | {"path": str(tmp_path / "mine.csv")}, {"name": "vqa_rad"}]
     found = {}
     before = identities(datasets=data)
-    for reader in ("slides", "nifti", "tiff", "dicom", "pillow"):
+    for reader in ("whole_slide", "nifti", "tiff", "dicom", "common_formats"):
         with edited(package / "imaging" / f"{reader}.py"):
             renamed = changed(before, identities(datasets=data))
         found[reader] = {name for name in renamed if name.startswith("data-")}
-    with edited(package / "sources" / "own.py"):
+    with edited(package / "datasets" / "user" / "rows.py"):
         renamed = changed(before, identities(datasets=data))
         assert "data-mine" in renamed and not {"data-phantom", "data-atlas"} & renamed
     elsewhere = {"data-mine", "data-vqa_rad"}
-    assert found["slides"] == found["nifti"] == found["tiff"] == elsewhere
+    assert found["whole_slide"] == found["nifti"] == found["tiff"] == elsewhere
     assert found["dicom"] == elsewhere | {"data-atlas"}
-    assert found["pillow"] == elsewhere | {"data-atlas", "data-phantom"}
+    assert found["common_formats"] == elsewhere | {"data-atlas", "data-phantom"}
 
 
 def test_atlas_reads_no_kinds_of_image_but_those_that_it_names(monkeypatch):
     from medstudy import imaging
     from medstudy.datasets import atlas
 
-    for name in ("tiff", "nifti", "slides"):
+    for name in ("tiff", "nifti", "whole_slide"):
         monkeypatch.setattr(getattr(imaging, name), "read", lambda *_: pytest.fail("read by an unnamed reader"))
     for source, about in atlas.SOURCES.items():
         if not about["bundled"]:
@@ -279,14 +271,14 @@ def test_a_file_or_a_name_that_is_not_there_is_an_error(package, monkeypatch):
     with pytest.raises(ParamsError, match=r"must match one, but 'figures/gone\*.py' matches none"):
         code_hash.code("claims/__init__.py", "figures/gone*.py")
     with pytest.raises(ParamsError, match="but 'gone.py' matches none"):
-        dependencies.files("gone.py")
+        identity.files("gone.py")
     with pytest.raises(ParamsError, match="`name = 'gone'`"):
-        dependencies.family("gone")
+        identity.family("gone")
     monkeypatch.setitem(identity.SOURCES, "scores", ("scorin.py",))
     with pytest.raises(ParamsError, match="'scorin.py' matches none"):
         identities()
-    with pytest.raises(ParamsError, match="by their whole names"):
-        dependencies.used(syntax.Code("", frozenset({(".models", "tiles")})))
+    with pytest.raises(ParamsError, match="by their full names"):
+        identity.used(syntax.Code("", frozenset({(".models", "tiles")})))
 
 
 def test_only_figures_are_imported_by_a_name_that_is_made_up_while_running():
@@ -294,59 +286,61 @@ def test_only_figures_are_imported_by_a_name_that_is_made_up_while_running():
     dynamic = ("import_module(", "__import__(", "exec(", "runpy")
     files = {file.relative_to(paths.PACKAGE).as_posix(): file.read_text() for file in code_hash.matching("**/*.py")}
     found = {name for name, text in files.items() if any(word in text for word in dynamic)}
-    assert found - dependencies.NEUTRAL.keys() <= {"report/figures/__init__.py", "cli/doctor.py",
-    "utils/dependencies.py"}, found
+    found = {name for name in found if not identity._matches(name, identity.NEUTRAL)}
+    assert found <= {"report/figures/__init__.py", "cli/doctor.py"}, found
 
 
 def test_every_neutral_module_and_choice_exists_and_each_says_why():
-    for name, why in dependencies.NEUTRAL.items():
-        assert (paths.PACKAGE / name).is_file() and len(why) > 5, name
-    for name, patterns in dependencies.CHOICES.items():
+    for name, why in identity.NEUTRAL.items():
+        assert list(paths.PACKAGE.glob(name)) and len(why) > 5, name
+    for name, patterns in identity.CHOICES.items():
         assert (paths.PACKAGE / name).is_file() and all(list(paths.PACKAGE.glob(one)) for one in patterns)
 
 
-# What is imported and not followed, checked in another way: which functions of such a module a stage's notebook calls,
-# and what these use.
+# The alternatives that `report/study_data.py` leaves out, checked in another way: which functions of it the stages
+# call, and what these use.
+CALLED = {"claims": {"claims_of", "SCORES"}, "figure": {"study_data"}, "tables": {"study_data"},
+          "report": {"study_data", "claims_file"}}
+WITHOUT_EFFECT = {
+    "models/__init__.py": "the number of weights of a study with adapters, whose models the evaluations depend on",
+    "datasets/__init__.py": "labels and versions of data sets, which are in the identities of their jobs",
+}
 
 
-def names_used(tree: ast.Module, asked: set[str]) -> set[str]:
+def names_used(tree: ast.Module, called: set[str]) -> set[str]:
     """The global names that functions, classes and values of a module use, and those that they use, and so on."""
     defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    defined |= {one.id: node for node in tree.body if isinstance(node, ast.Assign) for one in node.targets}
-    found, left = set(), list(asked)
-    while left:
-        if (name := left.pop()) not in found:
-            found.add(name)
+    defined |= {target.id: node for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
+    names, queue = set(), list(called)
+    while queue:
+        if (name := queue.pop()) not in names:
+            names.add(name)
             inside = ast.walk(defined[name]) if name in defined else ()
-            left += [node.id for node in inside if isinstance(node, ast.Name)]
-    return found
+            queue += [node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    return names
 
 
 def imported_by(tree: ast.Module, names: set[str]) -> set[tuple[str, str]]:
     """(module, name) of what the module imports under these names, at its top or inside a function of such a name."""
     tops = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    within = [one for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names
-              for one in ast.walk(node) if isinstance(one, ast.ImportFrom)]
+    inside = [part for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names
+              for part in ast.walk(node) if isinstance(part, ast.ImportFrom)]
     used = [(node.module, alias) for node in tops for alias in node.names if (alias.asname or alias.name) in names]
     return {(module, alias.name) for module, alias in used} | {
-        (node.module, alias.name) for node in within for alias in node.names
+        (node.module, alias.name) for node in inside for alias in node.names
     }
 
 
-# What `report` calls and no result of a figure or table follows from.
-NOT_OF_REPORT = {
-    "models/__init__.py": "the number of weights of a study with adapters, whose models the evaluations stand on",
-    "datasets/__init__.py": "labels and versions of data sets, which are in the names of their jobs",
-}
-
-
-@pytest.mark.parametrize("stage", ["claims", "figure", "tables", "report"])
-def test_what_a_stage_calls_in_the_report_counts_for_it(stage):
-    source = (paths.NOTEBOOKS / f"{runs_stages.NOTEBOOK[stage]}.ipynb").read_text()
-    cells = [ast.parse("".join(cell["source"])) for cell in json.loads(source)["cells"] if cell["cell_type"] == "code"]
-    called = {node.attr for cell in cells for node in ast.walk(cell)
-              if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "report"}
+@pytest.mark.parametrize("stage", CALLED)
+def test_what_a_stage_calls_in_the_study_data_counts_for_it(stage):
+    notebook = syntax.notebook(paths.NOTEBOOKS / f"{runs_stages.NOTEBOOK[stage]}.ipynb")
     tree = ast.parse((paths.PACKAGE / "report/study_data.py").read_text())
-    pairs = imported_by(tree, names_used(tree, called))
-    needed = set(dependencies.used(syntax.Code("", frozenset(pairs)))) - NOT_OF_REPORT.keys()
-    assert called and needed <= set(dependencies.files(*identity.SOURCES[stage])), needed
+    assert CALLED[stage] <= {name for node in tree.body for name in names_of(node)}
+    pairs = imported_by(tree, names_used(tree, CALLED[stage]))
+    needed = set(identity.used(syntax.Code("", frozenset(pairs)))) - WITHOUT_EFFECT.keys()
+    counted = identity.files(*identity.used(notebook), *identity.SOURCES.get(stage, ()))
+    assert needed <= set(counted), needed
+
+
+def names_of(node: ast.stmt) -> list[str]:
+    return [target.id for target in node.targets] if isinstance(node, ast.Assign) else [getattr(node, "name", "")]

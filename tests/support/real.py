@@ -95,7 +95,7 @@ def _tokens() -> str:
 
 
 def _native(name: str, side: int):
-    return NATIVE.shown(Size(side, side), geometry(name))
+    return NATIVE.view(Size(side, side), geometry(name))
 
 
 def _low() -> str:
@@ -103,7 +103,7 @@ def _low() -> str:
     policies = [NATIVE, Fixed(side=1000), Fixed(side=448), Fixed(side=224)]
     rows = []
     for name in CONFIGS:
-        views = [policy.shown(Size(1000, 1500), geometry(name)) for policy in policies]
+        views = [policy.view(Size(1000, 1500), geometry(name)) for policy in policies]
         rows.append([name, *(_view(view) for view in views)])
     return _markdown(["checkpoint", *(policy.label for policy in policies)], rows)
 

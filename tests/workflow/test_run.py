@@ -69,7 +69,7 @@ def wait_for(true, process: subprocess.Popen, seconds: float = 900) -> None:
 
 def planned(study_file) -> set[str]:
     """The runs that Snakemake would make, by name."""
-    command = [*snakemake.command(params.load(study_file), str(study_file), snakemake.How(1)), "--dry-run"]
+    command = [*snakemake.command(params.load(study_file), str(study_file), snakemake.RunOptions(1)), "--dry-run"]
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     folders = re.findall(r"output: \S*/(\S+) ", (said.stdout + said.stderr).replace("\n", " "))
@@ -160,7 +160,7 @@ def test_a_scheduler_that_does_not_know_of_a_finished_run_takes_it(finished):
     before = job.record.stat().st_mtime_ns
     target = snakemake.markers(study) / job.dir.name
     within = target.relative_to(study.root)
-    command = [*snakemake.command(study, str(file), snakemake.How(1), [within]), "--forcerun", "train"]
+    command = [*snakemake.command(study, str(file), snakemake.RunOptions(1), [within]), "--forcerun", "train"]
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 0 and "rule train" in said.stderr + said.stdout
     assert job.record.stat().st_mtime_ns == before and target.exists()
@@ -215,7 +215,7 @@ def test_a_deleted_figure_is_drawn_again_and_nothing_else(finished):
 def test_a_copied_profile_of_this_machine_is_local_and_its_resources_count(tmp_path):
     study = params.load(write_study(tmp_path))
     shutil.copytree(snakemake.profile("local"), tmp_path / "mine")
-    how = snakemake.How(3, str(tmp_path / "mine"))
+    how = snakemake.RunOptions(3, str(tmp_path / "mine"))
     assert how.local and "--resources" in snakemake.command(study, "params/tiny.yaml", how)
     with open(tmp_path / "mine" / "config.yaml", "a") as stream:
         stream.write("resources: [mem_mb=1000, gpu=1]\n")
@@ -231,7 +231,7 @@ def test_snakemake_is_given_no_name_that_it_could_misread(tmp_path):
     folder = tmp_path / AWKWARD
     folder.mkdir()
     study = params.load(write_study(folder))
-    words = snakemake.command(study, folder / "study.yaml", snakemake.How(1), kernels=str(folder / "socket"))
+    words = snakemake.command(study, folder / "study.yaml", snakemake.RunOptions(1), kernels=str(folder / "socket"))
     for name, value in (word.split("=", 1) for word in words[words.index("--config") + 1 :]):
         assert yaml.safe_load(value) == value and not set(value) & set(" #{}:'\"$*[]\\"), name
     said = dict(word.split("=", 1) for word in words[words.index("--config") + 1 :])
@@ -274,9 +274,9 @@ def test_what_killed_schedulers_left_is_deleted(tmp_path):
 def test_jobs_at_once_are_limited_by_the_cards_where_there_are_any(tmp_path, monkeypatch):
     study = params.load(write_study(tmp_path))
     monkeypatch.setattr("medstudy.utils.devices.visible", lambda: [])
-    assert not any("gpu=" in word for word in snakemake.command(study, "params/tiny.yaml", snakemake.How(16)))
+    assert not any("gpu=" in word for word in snakemake.command(study, "params/tiny.yaml", snakemake.RunOptions(16)))
     monkeypatch.setattr("medstudy.utils.devices.visible", lambda: ["0", "2", "5"])
-    assert "gpu=3" in snakemake.command(study, "params/tiny.yaml", snakemake.How(16))
+    assert "gpu=3" in snakemake.command(study, "params/tiny.yaml", snakemake.RunOptions(16))
 
 
 def test_only_takes_jobs_with_all_that_they_need(tmp_path):
@@ -285,7 +285,7 @@ def test_only_takes_jobs_with_all_that_they_need(tmp_path):
     pairs = [f"{stage}-mixed-s{seed}" for stage in ("train", "evaluate") for seed in (0, 1)]
     assert set(names) == {"data-phantom", "data-atlas", "leakage", "base", *pairs}
     assert workflow_run.chosen(jobs, []) == jobs
-    with pytest.raises(ParamsError, match="'evaluate-9', which none matches"):
+    with pytest.raises(ParamsError, match="'evaluate-9' matches none"):
         workflow_run.chosen(jobs, ["train-*", "evaluate-9"])
 
 
@@ -298,22 +298,23 @@ def test_a_profile_is_one_that_ships_or_a_folder(tmp_path):
 
 
 def test_arrays_are_refused_where_the_plugin_would_wait_forever(tmp_path):
-    snakemake.check_arrays(snakemake.How(1, "slurm-arrays"), 5000)
-    snakemake.check_arrays(snakemake.How(1, "slurm", jobs=2), 5000)
-    for how, jobs in ((snakemake.How(1, "slurm-arrays"), 5001), (snakemake.How(1, "slurm-arrays", jobs=5), 6)):
+    snakemake.check_arrays(snakemake.RunOptions(1, "slurm-arrays"), 5000)
+    snakemake.check_arrays(snakemake.RunOptions(1, "slurm", jobs=2), 5000)
+    arrays = snakemake.RunOptions(1, "slurm-arrays"), snakemake.RunOptions(1, "slurm-arrays", jobs=5)
+    for how, jobs in zip(arrays, (5001, 6), strict=True):
         with pytest.raises(ParamsError, match=f"{jobs} jobs must be submittable at once.*got {jobs - 1}"):
             snakemake.check_arrays(how, jobs)
     (tmp_path / "config.yaml").write_text("jobs: unlimited\nslurm-array-jobs: train")
-    snakemake.check_arrays(snakemake.How(1, str(tmp_path)), 100)
+    snakemake.check_arrays(snakemake.RunOptions(1, str(tmp_path)), 100)
     with pytest.raises(ParamsError, match="got 100"):
-        snakemake.check_arrays(snakemake.How(1, str(tmp_path)), 101)
+        snakemake.check_arrays(snakemake.RunOptions(1, str(tmp_path)), 101)
 
 
 def test_snakemake_is_told_which_stages_are_arrays(tmp_path):
     study = params.load(write_study(tmp_path))
-    words = snakemake.command(study, "params/tiny.yaml", snakemake.How(1, "slurm-arrays"))
+    words = snakemake.command(study, "params/tiny.yaml", snakemake.RunOptions(1, "slurm-arrays"))
     assert words[words.index("--config") :][-1] == "arrays=train,evaluate"
-    plain = snakemake.command(study, "params/tiny.yaml", snakemake.How(1, "slurm"))
+    plain = snakemake.command(study, "params/tiny.yaml", snakemake.RunOptions(1, "slurm"))
     assert not any("arrays=" in word for word in plain)
 
 
@@ -337,7 +338,7 @@ def test_what_others_make_meanwhile_is_waited_for_and_then_gone_on_with(tmp_path
 
 def test_jobs_here_are_limited_by_cores_and_free_memory(tmp_path):
     study = params.load(write_study(tmp_path))
-    command = snakemake.command(study, "params/tiny.yaml", snakemake.How(3))
+    command = snakemake.command(study, "params/tiny.yaml", snakemake.RunOptions(3))
     assert command[command.index("--cores") + 1] == "3"
     assert any(word.startswith("mem_mb=") for word in command)
     assert command[:3] == [sys.executable, "-m", "snakemake"]
