@@ -254,7 +254,6 @@ def test_a_model_computes_the_same_through_the_cascade(family, examples, monkeyp
 
     from medstudy.engine import batches
     from medstudy.engine.image_inputs import ImageInputs
-    from medstudy.resolution.plan import plan
     from medstudy.resolution.policies import Native
     from medstudy.training import train
 
