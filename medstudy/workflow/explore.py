@@ -1,7 +1,7 @@
 """What the notebooks in notebooks/explore/ compute: a model to ask, losses and times of rows, coverage of intervals.
 
-These notebooks are not jobs. They work before any study has run, with the base model of the package and the phantom, and
-state what to run if they could show more.
+These notebooks are not jobs. They work before any study has run, with the base model of the package and the phantom,
+and state what to run if they could show more.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _work(family: Family, visual_tokens: int, questions: int) -> float:
 
 
 def rows(images: int, questions: int, seeds: int) -> pd.DataFrame:
-    """One row per image, question and seed, in that order, with the columns that `statistics` needs except the score."""
+    """One row per image, question and seed, in that order, with all columns that `statistics` needs but the score."""
     names = ["image_id", "question_id", "seed"]
     frame = pd.MultiIndex.from_product(map(range, (images, questions, seeds)), names=names).to_frame(index=False)
     return frame.assign(dataset="simulated", group=frame["image_id"])

@@ -1,8 +1,8 @@
 """The first line of a notebook: `study, job = open_job(globals())`.
 
-It checks the parameters cell, loads the study and finds the job. If a person opened the notebook, it also makes the jobs
-that this job needs. The cells that follow use `study` (the settings for one model) and `job` (its name, parameters,
-folder and inputs); they plan nothing again. The cell that makes the run locks it and writes its record:
+It checks the parameters cell, loads the study and finds the job. If a person opened the notebook, it also makes the
+jobs that this job needs. The cells that follow use `study` (the settings for one model) and `job` (its name,
+parameters, folder and inputs); they plan nothing again. The cell that makes the run locks it and writes its record:
 `with recorded(study, job) as new:`.
 
 The parameter `overrides` changes settings of the study: `name: value` pairs in YAML, with dotted names for nested
