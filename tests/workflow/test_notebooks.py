@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -120,7 +121,7 @@ def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
     typed = opened | {"stuyd": "b", "__annotations__": kinds | {"stuyd": str}}
     with pytest.raises(ParamsError, match="no parameter 'stuyd'; there are: study, run, overrides"):
         notebooks.check(typed | {"In": ["", cell, cell.replace("study:", "stuyd:"), "check(globals())"]})
-    notebooks.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # mended since
+    notebooks.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # corrected since
     fresh = {name: value for name, value in typed.items() if name != "study"}
     fresh["__annotations__"] = dict.fromkeys(("stuyd", "run", "overrides"), str)
     with pytest.raises(ParamsError, match="there are: study, run, overrides; study is missing"):
@@ -203,7 +204,7 @@ def test_a_notebook_by_itself_takes_the_lock_of_the_run_that_it_makes(tmp_path, 
     with record.recorded(study, job):
         assert lock.running(job.dir)
     assert job.done and not lock.running(job.dir)
-    monkeypatch.setenv(lock.HELD, str(job.dir))  # whoever started the kernel holds it
+    monkeypatch.setenv(lock.HELD, str(job.dir))  # the process that started the kernel holds it
     with lock.alone(job.dir), record.recorded(study, job):
         pass
     assert job.done
@@ -314,3 +315,21 @@ def test_open_job_opens_the_changed_study(tmp_path, monkeypatch):
     cell = {"study": str(write_study(tmp_path)), "run": "train-native-s0", "overrides": "training.epochs: 2"}
     study, job = open_job(cell | {"__annotations__": kinds})
     assert study.training.epochs == 2 and job.parameters["training"]["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_a_notebook_with_overrides_makes_runs_of_its_own_and_keeps_those_of_the_study(tmp_path):
+    """By bare papermill: what the job needs is made from the changed study too."""
+    from papermill import execute_notebook
+
+    study = str(write_study(tmp_path))
+    for overrides in ("", "datasets.0.train: 6\nleakage.distance: 9"):
+        parameters = {"study": study, "run": "leakage", "overrides": overrides}
+        execute_notebook(paths.NOTEBOOKS / "01_leakage.ipynb", tmp_path / "out.ipynb", parameters, cwd=tmp_path,
+                         kernel_name="python3", progress_bar=False)
+    changed = params.load(overridden(study, overrides))
+    jobs = {(name, job.dir) for name in ("leakage", "data-phantom", "data-atlas")
+            for job in (plan.job(params.load(study), name), plan.job(changed, name))}
+    assert len(jobs) == 5  # the atlas is the same
+    assert all((folder / "record.json").is_file() for _, folder in jobs)
+    assert len(pd.read_parquet(plan.job(changed, "data-phantom").dir / "questions.parquet")["image_id"].unique()) == 18
