@@ -16,19 +16,19 @@ from benchmarks.runner import NotRun
 from medstudy.costs import device_rate
 from medstudy.engine import attention, attention_kernels
 from medstudy.engine.attention import Heads
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.row_layout import RowLayout
 
 PREFIX, BRANCHES = 1296 + 30, (24,) * 10
 REPEATS = 20
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Plan, float], torch.Tensor]
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, RowLayout, float], torch.Tensor]
 
 
-def dense(query, key, value, plan: Plan, scale: float) -> torch.Tensor:
+def dense(query, key, value, plan: RowLayout, scale: float) -> torch.Tensor:
     """torch's sdpa with the whole tree as a dense mask [S, S]: what packing without a kernel of its own does."""
     return scaled_dot_product_attention(query, key, value, _mask(plan, query.device), scale=scale, enable_gqa=True)
 
 
-def separate(query, key, value, plan: Plan, scale: float) -> torch.Tensor:
+def separate(query, key, value, plan: RowLayout, scale: float) -> torch.Tensor:
     """Every question a causal sequence of its own, with its own copy of the prefix: what plain trainers do."""
     prefix, branches = plan.prefixes[0], plan.branches[0]
     at, made = prefix, []
@@ -40,7 +40,7 @@ def separate(query, key, value, plan: Plan, scale: float) -> torch.Tensor:
     return torch.cat([made[0][:, :, :prefix], *(one[:, :, prefix:] for one in made)], 2)
 
 
-def flex(query, key, value, plan: Plan, scale: float, tree: bool) -> torch.Tensor:
+def flex(query, key, value, plan: RowLayout, scale: float, tree: bool) -> torch.Tensor:
     """FlexAttention, compiled: the tree as a rule over images and branches, or as a look-up in the dense mask."""
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -50,7 +50,7 @@ def flex(query, key, value, plan: Plan, scale: float, tree: bool) -> torch.Tenso
     return compiled(query, key, value, block_mask=_blocks(plan, query.device, tree), scale=scale, enable_gqa=True)
 
 
-def activated(query, key, value, plan: Plan, scale: float) -> torch.Tensor:
+def activated(query, key, value, plan: RowLayout, scale: float) -> torch.Tensor:
     """torch's own calls, once torch was asked to take flash-attn 4 for them."""
     from torch.nn import attention as of_torch
 
@@ -73,7 +73,7 @@ def line(bench, name: str) -> Iterator[dict]:
     """Milliseconds of a forward and backward pass by our kernel and by the method of that name."""
     device = torch.device(bench.device)
     heads = Heads(4, 2, 16) if bench.tiny else attention.QWEN2_VL_2B
-    plan = Plan((20,), ((3, 4),)) if bench.tiny else Plan((PREFIX,), (BRANCHES,))
+    plan = RowLayout((20,), ((3, 4),)) if bench.tiny else RowLayout((PREFIX,), (BRANCHES,))
     dtype = torch.bfloat16 if bench.device == "cuda" else torch.float32
     parts = _numbers(plan, heads, device, dtype)
     chosen = bench.family.attention.name
@@ -88,14 +88,14 @@ def line(bench, name: str) -> Iterator[dict]:
     }
 
 
-def _numbers(plan: Plan, heads: Heads, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
+def _numbers(plan: RowLayout, heads: Heads, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
     maker = torch.Generator().manual_seed(0)
     counts = (heads.queries, heads.keys, heads.keys, heads.queries)
     shapes = [(1, count, len(plan), heads.width) for count in counts]
     return [torch.randn(shape, generator=maker).to(device, dtype) for shape in shapes]
 
 
-def _pass(attend: Attend, parts: list[torch.Tensor], plan: Plan) -> list[torch.Tensor]:
+def _pass(attend: Attend, parts: list[torch.Tensor], plan: RowLayout) -> list[torch.Tensor]:
     *inputs, grad = parts
     inputs = [part.detach().requires_grad_() for part in inputs]
     output = attend(*inputs, plan, inputs[0].shape[-1] ** -0.5)
@@ -113,11 +113,11 @@ def _kept(name: str, make: Callable[[], object]):
 _KEPT: dict[object, object] = {}
 
 
-def _mask(plan: Plan, device: torch.device) -> torch.Tensor:
+def _mask(plan: RowLayout, device: torch.device) -> torch.Tensor:
     return _kept(("mask", plan, device), lambda: plan.mask.to(device))
 
 
-def _blocks(plan: Plan, device: torch.device, tree: bool):
+def _blocks(plan: RowLayout, device: torch.device, tree: bool):
     from torch.nn.attention.flex_attention import create_block_mask
 
     image, branch, mask = plan.image.to(device), plan.branch.to(device), _mask(plan, device)

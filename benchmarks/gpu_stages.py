@@ -108,7 +108,7 @@ def flop_bound(bench: Bench, options) -> float:
 
     def flops(questions: tuple) -> float:
         rows = [shared_prefix.row(family, questions, shown, True)]
-        return engine_flops.training_flops(family.shape, batches.workload(rows, shared_prefix.plan(family, rows)))
+        return engine_flops.training_flops(family.shape, batches.row_work(rows, shared_prefix.layout_of(family, rows)))
 
     return sum(flops((one,)) for one in example.questions) / flops(example.questions)
 

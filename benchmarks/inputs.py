@@ -2,9 +2,9 @@
 
     python -m benchmarks.inputs
 
-Ours: the stored JPEG becomes uint8 pixels at their planned size in memory, taken from the shelf, or decoded, resized
-and put there. The peer is the plain path to the same view, Pillow and the image processor of transformers, whose time
-includes the normalisation that ours leaves to the device. All are timed in turn in one process.
+Ours: the stored JPEG becomes uint8 pixels at their planned size in memory, taken from the tensor cache, or decoded,
+resized and put there. The peer is the plain path to the same view, Pillow and the image processor of transformers,
+whose time includes the normalisation that ours leaves to the device. All are timed in turn in one process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transformers import Qwen2VLImageProcessor
 
 from medstudy.data.encoded_image import Picture
 from medstudy.engine import views
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Native
 from medstudy.resolution.sizes import Geometry, Size
@@ -51,7 +51,7 @@ def measure() -> list[dict]:
         processor(images=[Image.open(io.BytesIO(data)).convert("RGB")], return_tensors="pt")
 
     with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf(Path(folder))
+        shelf = TensorCache(Path(folder))
 
         def cold() -> None:
             (shelf.folder / key[:2] / f"{key}.safetensors").unlink(missing_ok=True)
@@ -63,7 +63,7 @@ def measure() -> list[dict]:
         key = views.key(picture, shown, "bicubic")
         times = interleaved({"cold": cold, "cached": cached, "plain": plain}, REPEATS)
     return [
-        row("12-MP image from the shelf", times["cached"], times["plain"], CACHED),
+        row("12-MP image from the tensor cache", times["cached"], times["plain"], CACHED),
         row("12-MP image from its JPEG", times["cold"], times["plain"], COLD),
     ]
 

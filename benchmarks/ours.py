@@ -17,12 +17,13 @@ import torch
 from benchmarks.peers import common
 from benchmarks.peers.clock import Clock, now, peak_bytes
 from medstudy import models
-from medstudy.costs import memory, workload
+from medstudy.costs import memory
+from medstudy.costs.job_workload import Pass
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example, Question
 from medstudy.engine import attention, batches
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.evaluation import evaluate
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.resolution.plan import plan
@@ -37,21 +38,21 @@ TOKENS_PER_PASS = {"cpu": 2048, "cuda": 16384}  # a CPU's caches prefer one larg
 class Timed:
     """Steps in the file's order; the clock notes when each begins."""
 
-    def __init__(self, seen: list, supply: Supply, options, clock: Clock):
+    def __init__(self, seen: list, supply: ImageInputs, options, clock: Clock):
         self.seen, self.supply, self.options, self.clock = seen, supply, options, clock
         self.held: list[dict[str, float]] = []  # of each step
-        self.sizes: set[workload.Pass] = set()  # of all passes
+        self.sizes: set[Pass] = set()  # of all passes
 
     def __len__(self) -> int:
         return self.options.steps
 
-    def __getitem__(self, step: int) -> list[batches.Micro]:
+    def __getitem__(self, step: int) -> list[batches.MicroBatch]:
         self.clock.ends.append(now(self.options.device))
         size = self.options.images_per_step
         chosen = [self.seen[index % len(self.seen)] for index in range(step * size, (step + 1) * size)]
-        made = batches.micros(self.supply, chosen, TOKENS_PER_PASS[self.options.device])
+        made = batches.micro_batches(self.supply, chosen, TOKENS_PER_PASS[self.options.device])
         rows = [one.content.packed for one in made]
-        self.sizes |= {workload.Pass(len(row.plan), int(row.grids.prod(1).sum()), len(row.at)) for row in rows}
+        self.sizes |= {Pass(len(row.layout), int(row.grids.prod(1).sum()), len(row.at)) for row in rows}
         names = ("questions", "visual_tokens", "flops")
         self.held.append({name: sum(getattr(one, name) for one in made) for name in names} | {"passes": len(made)})
         return made
@@ -72,10 +73,10 @@ def train(options, family=None) -> dict:
     if options.gradient_checkpointing:
         setup.checkpoint(family.model)
     with tempfile.TemporaryDirectory() as scratch:
-        shelves = {"features" if options.freeze_tower else "pixels": Shelf(Path(scratch) / "shelf")}
-        supply = Supply(family, "bicubic", **shelves)
+        shelves = {"features" if options.freeze_tower else "pixels": TensorCache(Path(scratch) / "shelf")}
+        supply = ImageInputs(family, "bicubic", **shelves)
         seen = [(one, plan(NATIVE, batches.size_of(one), family.geometry)[0]) for one in examples(options.data)]
-        supply.prepare(view for one in seen for view in batches.views_of(*one).values())
+        supply.prepare(view for one in seen for view in batches.keyed_views(*one).values())
         clock = Clock(options, common.Plan([], 1, 1))
         steps = Timed(seen, supply, options, clock)
         log = loop.fit(family.model, steps, None, settings, 0, Path(scratch), partial(training_train.loss_of, supply))
@@ -97,7 +98,7 @@ def generate(options, family=None) -> dict:
     asked = examples(options.data)[: options.steps * options.images_per_step]
     shown = [plan(NATIVE, batches.size_of(one), family.geometry)[0] for one in asked]
     decoding = Decoding(max_new_tokens=options.max_new_tokens, tokens_per_pass=TOKENS_PER_PASS[options.device])
-    supply = Supply(family, "bicubic")
+    supply = ImageInputs(family, "bicubic")
     list(evaluate.answers(supply, asked[:1], asked[:1], shown[:1], decoding))  # a warm-up, not counted
     started = now(options.device)
     made = sorted(evaluate.answers(supply, asked, asked, shown, decoding))
@@ -105,7 +106,7 @@ def generate(options, family=None) -> dict:
     count = sum(len(one.questions) for one in asked)
     return {
         "attention": family.attention._asdict(), "questions": count, "seconds": seconds,
-        "seconds_per_question": seconds / count, "answers": [said for _, (said, _) in made],
+        "seconds_per_question": seconds / count, "answers": [answers.greedy for _, answers in made],
         "peak_memory_bytes": peak_bytes(options.device),
     }
 
@@ -113,7 +114,7 @@ def generate(options, family=None) -> dict:
 def _family(options):
     family = models.load(Model(id=str(options.model), dtype=options.dtype))
     if options.kernel:
-        family = replace(family, attention=attention.Choice(options.kernel, "the benchmark asks for it"))
+        family = replace(family, attention=attention.KernelChoice(options.kernel, "the benchmark asks for it"))
         attention.install(family.model, family.attention)
     if family.model.device.type != options.device:
         raise SystemExit(f"The model must be on {options.device}, but torch put it on {family.model.device}.")

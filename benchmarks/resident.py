@@ -80,7 +80,7 @@ class Resident:
         family.model.eval()
         family.model.config.use_cache = True
         type(family).prepare(family.model)
-        choice = attention.Choice(kernel, "the benchmark asks for it") if kernel else family.attention
+        choice = attention.KernelChoice(kernel, "the benchmark asks for it") if kernel else family.attention
         attention.install(family.model, choice)
         AcceleratorState._reset_state(reset_partial_state=True)  # a Trainer and ours each make their own
         gc.collect()

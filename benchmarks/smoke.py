@@ -14,7 +14,7 @@ from benchmarks.runner import NotRun
 from medstudy import models
 from medstudy.cli import doctor
 from medstudy.engine import attention, batches
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.evaluation import evaluate
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.pretraining import tiny_qwen2_vl
@@ -57,8 +57,9 @@ def family(bench, name: str, build: Callable[[list[str], Path], Path]) -> Iterat
         log, _ = _trained(bench, made, bench.scratch / f"{name}-{dtype}", steps=1)
         losses[dtype] = float(log["loss"].iloc[0])
     examples = _examples(bench)
-    shown = [batches.planned(ours.NATIVE, one, made.geometry)[0] for one in examples]
-    answers = list(evaluate.answers(Supply(made, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=4)))
+    shown = [batches.plan_views(ours.NATIVE, one, made.geometry)[0] for one in examples]
+    inputs = ImageInputs(made, "bicubic")
+    answers = list(evaluate.answers(inputs, examples, examples, shown, Decoding(max_new_tokens=4)))
     off = abs(losses["bfloat16"] - losses["float32"]) / losses["float32"]
     right = float(off <= BITS and len(answers) == len(examples))
     yield yes(f"{name}: a training step and an evaluation in bfloat16", right, "float32", losses=losses,
@@ -131,8 +132,8 @@ def _trained(bench, family, scratch: Path, steps: int, stop: int | None = None):
     settings = Optimisation(epochs=1, learning_rate=1e-3, validations=1, images_per_step=2)
     settings = settings.model_copy(update={"checkpoint_seconds": 0})  # a resume point after every step
     setup.prepare(family, settings)
-    supply = Supply(family, "bicubic")
-    seen = [(one, batches.planned(ours.NATIVE, one, family.geometry)[0]) for one in _examples(bench)]
-    micros = [batches.micros(supply, seen, settings.tokens_per_pass) for _ in range(steps)]
+    supply = ImageInputs(family, "bicubic")
+    seen = [(one, batches.plan_views(ours.NATIVE, one, family.geometry)[0]) for one in _examples(bench)]
+    micros = [batches.micro_batches(supply, seen, settings.tokens_per_pass) for _ in range(steps)]
     loss = partial(train.loss_of, supply)
     return loop.fit(family.model, _Stopped(micros, stop), None, settings, 0, scratch, loss), family

@@ -79,9 +79,9 @@ def _attention() -> list[Finding]:
     import torch
 
     from medstudy.engine import attention
-    from medstudy.models.family import home
+    from medstudy.models.loading import default_device
 
-    choices = {dtype: attention.choose(home(), getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
+    choices = {dtype: attention.choose(default_device(), getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
     installed = {"flash-attn 2": attention.flash_attn_2(), "flash-attn 4": attention.flash_attn_4()}
     return [
         *(Finding(f"attention in {dtype}", *choice) for dtype, choice in choices.items()),

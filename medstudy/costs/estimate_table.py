@@ -1,4 +1,4 @@
-"""An estimate as text: a table with one row a job, equal jobs of all seeds as one, and what it rests on."""
+"""An estimate as text: a table with one row for all seeds of a job, the totals, and where the numbers come from."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from medstudy.utils.formatting import duration, size
 
 
 def table(frame: pd.DataFrame) -> Table:
-    """The jobs with a model, predicted; once one of them has run, all that have run measured beside it."""
+    """Predictions for the jobs with a model; once one has run, measurements of all finished jobs beside them."""
     rows = grouped(frame)
     rows = rows[rows["seconds"].notna() | (rows["done"] > 0)]
     measured = bool(rows.loc[rows["seconds"].notna(), "done"].any())
     rows = rows if measured else rows[rows["seconds"].notna()]
-    heads = ["job", "seeds", "images", "questions", "visual tokens", "TFLOPs", "time", "memory MB", "disk MB"]
-    made = Table(*heads, *(["done", "measured", "ratio", "memory MB", "ratio", "TFLOP/s"] if measured else []),
-                 caption="each row: one job, the mean over its seeds")
+    headings = ["job", "seeds", "images", "questions", "visual tokens", "TFLOPs", "time", "memory MB", "disk MB"]
+    headings += ["done", "measured", "ratio", "memory MB", "ratio", "TFLOP/s"] if measured else []
+    table = Table(*headings, caption="each row: one job, the mean over its seeds")
     for row in rows.itertuples():
         disk = sum(part for part in (row.checkpoint_mb, row.cache_mb) if part > 0) or math.nan
         counts = (_number(value) for value in (row.images, row.questions, row.visual_tokens))
@@ -30,26 +30,26 @@ def table(frame: pd.DataFrame) -> Table:
             cells += [str(row.done), duration(row.measured_seconds), _ratio(row.seconds_ratio),
                       _number(row.measured_memory_mb), _ratio(row.memory_ratio),
                       _number(row.measured_tflops, 3)]
-        made.add_row(*cells)
-    made.columns[0].no_wrap = True
-    for column in made.columns[1:]:
+        table.add_row(*cells)
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
         column.justify = "right"
-    return made
+    return table
 
 
 def summary(frame: pd.DataFrame, totals: dict[str, float]) -> list[str]:
-    """Totals, the data and the models they are of, and where the seconds come from."""
+    """Lines of text: the totals, the data and the models that they cover, and where the seconds come from."""
     models, count = frame.attrs.get("models", [frame.attrs]), totals["at_once"]
+    jobs = f"{count} {'job' if count == 1 else 'jobs'} at once"
     device = {"cpu": "processes on the CPU", "cuda": "CUDA", "stated": "of the stated device"}[models[0]["device"]]
     return [
         f"{frame.attrs['study']}: {totals['jobs']} jobs, {totals['done']} done; "
         f"{_number(totals['flops'] / 1e12, 4)} TFLOPs.",
-        f"Work {duration(totals['seconds'])} of one device, at {count} "
-        f"{'job' if count == 1 else 'jobs'} at once {duration(totals['wall_seconds'])}; left "
-        f"{duration(totals['seconds_left'])}, at {count} at once {duration(totals['wall_seconds_left'])}. "
+        f"Work: {duration(totals['seconds'])} of one device, {duration(totals['wall_seconds'])} with {jobs}; left: "
+        f"{duration(totals['seconds_left'])}, {duration(totals['wall_seconds_left'])} with {jobs}. "
         "Only jobs with a model are predicted.",
-        f"Disk {size(totals['disk_mb'] * MB)} with data left out; memory of the largest {count} "
-        f"{size(totals['memory_mb'] * MB)} ({device}).",
+        f"Disk: {size(totals['disk_mb'] * MB)} without the data. Memory: {size(totals['memory_mb'] * MB)} for the "
+        f"largest {count} {'job' if count == 1 else 'jobs'} ({device}).",
         *_bound(models[0]["data"]),
         *map(_of_data, models[0]["data"]),
         *(line for about in models for line in _of_model(about)),
@@ -68,7 +68,7 @@ def _bound(data: list[dict]) -> list[str]:
 
 
 def _of_data(about: dict) -> str:
-    """What is counted of a data set, and on what that rests."""
+    """The counted images and questions of a data set, and where the counts come from."""
     parts = [
         f"{split} {_number(about['images'][split])} images with {_number(about['questions'][split])} questions"
         for split in SPLITS
@@ -78,6 +78,7 @@ def _of_data(about: dict) -> str:
 
 
 def _of_model(about: dict) -> list[str]:
+    """The weights of a model, and the pace of its jobs."""
     speed, weights = about["speed"], about["weights"]
     parts = ", ".join(f"{name} {number:,}" for name, number in weights.items())
     paces = "; ".join(
@@ -86,16 +87,16 @@ def _of_model(about: dict) -> list[str]:
     )
     lines = [
         f"{about['model']}. Weights: {parts}; {about['trained']:,} of {sum(weights.values()):,} are trained"
-        f"{', adapters among them' if about['adapters'] else ''}. Seconds are {speed['source']}, from "
+        f"{', including adapters' if about['adapters'] else ''}. Seconds are {speed['source']}, from "
         f"{speed['basis']}: {paces}.",
     ]
     if speed["source"] == "measured":
-        lines.append("The ratios of jobs that the pace was fitted to say how well it fits, not how well it foretells.")
+        lines.append("For jobs used in the fit, the ratio is goodness of fit, not prediction error.")
     return lines
 
 
 def _number(value: float, digits: int = 0) -> str:
-    """With thousands; digits: so many significant ones of a small number, 0 only whole ones."""
+    """With separators of thousands. digits: significant digits of a number below 1000; 0 rounds to a whole number."""
     if math.isnan(value):
         return ""
     return f"{value:,.0f}" if not digits or value >= 1000 else f"{value:.{digits}g}"

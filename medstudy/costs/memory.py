@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import torch
 
-from medstudy.costs.workload import Demand, Pass
+from medstudy.costs.job_workload import JobWorkload, Pass
 from medstudy.engine import flops
 from medstudy.models.family import Family
 from medstudy.params import Optimisation
@@ -37,11 +37,11 @@ def training(family: Family, options: Optimisation, stored: bool, passes: Iterab
     return states + max((peak(family, work, tower, stored, again) for work in largest(passes)), default=0.0)
 
 
-def evaluation(family: Family, stored: bool, demand: Demand) -> float:
+def evaluation(family: Family, stored: bool, workload: JobWorkload) -> float:
     """Peak of an evaluation: weights, and the largest pass with its key-value cache. Scoring options uses no cache."""
     shape, size = family.shape, element(family)
-    decoding = (work.tokens * cache(shape) * size + moving(family, work, stored) for work in largest(demand.passes))
-    scoring = (moving(family, work, stored) for work in largest(demand.scored))
+    decoding = (work.tokens * cache(shape) * size + moving(family, work, stored) for work in largest(workload.passes))
+    scoring = (moving(family, work, stored) for work in largest(workload.scored))
     return weights(family.model) + max([*decoding, *scoring], default=0.0)
 
 
@@ -62,7 +62,7 @@ def kept(family: Family, work: Pass, tower: bool, stored: bool, again: bool = Fa
     again: gradient checkpointing, which keeps the input of a layer or block and recomputes the rest.
     """
     shape, size = family.shape, element(family)
-    stream = 4 if mixed_precision.mixed(family.model) else size  # a number of the residual stream
+    stream = 4 if mixed_precision.is_mixed(family.model) else size  # a number of the residual stream
     blocks = shape.blocks * (stream * shape.width if again else size * _block(shape)) * tower
     merged = size * 4 * family.feature_width
     layer = stream * shape.hidden if again else _layer(shape, size)
@@ -118,9 +118,10 @@ def optimizer_states(model: torch.nn.Module, options: Optimisation) -> int:
 
 def copies(model: torch.nn.Module) -> int:
     """The 16-bit copies that autocast makes of float32 weights for a pass (`medstudy.training.mixed_precision`)."""
-    if not mixed_precision.mixed(model):
+    if not mixed_precision.is_mixed(model):
         return 0
-    return sum(mixed_precision.own(model).itemsize * p.numel() for p in model.parameters() if p.dtype == torch.float32)
+    size = mixed_precision.model_dtype(model).itemsize
+    return sum(size * p.numel() for p in model.parameters() if p.dtype == torch.float32)
 
 
 def together(family: Family) -> float:
@@ -138,17 +139,17 @@ def together(family: Family) -> float:
     return size * (rest + 2 * layer) + 4 * (rest + gradients)
 
 
-def cache(shape: flops.Shape) -> int:
+def cache(shape: flops.ModelShape) -> int:
     """Keys and values of a token in all layers: a count of numbers, not bytes."""
     return 2 * shape.layers * shape.keys
 
 
 def element(family: Family) -> int:
     """Size of a number in the type of computation."""
-    return (mixed_precision.own(family.model) or family.model.dtype).itemsize
+    return (mixed_precision.model_dtype(family.model) or family.model.dtype).itemsize
 
 
-def _layer(shape: flops.Shape, size: int) -> float:
+def _layer(shape: flops.ModelShape, size: int) -> float:
     """What one layer of the language model keeps of a token.
 
     - two norms: the input in float32, normalised, and weighted;
@@ -161,7 +162,7 @@ def _layer(shape: flops.Shape, size: int) -> float:
     return norms + size * (4 * shape.attention + 4 * shape.keys + 4 * inner)
 
 
-def _block(shape: flops.Shape) -> float:
+def _block(shape: flops.ModelShape) -> float:
     """What one block of the tower keeps of a patch, as a count of numbers.
 
     The inputs and outputs of two norms, query, key, value, and the output three times. The feed-forward part keeps

@@ -25,22 +25,24 @@ from scipy.optimize import nnls
 
 from medstudy import models
 from medstudy.costs import device_rate, memory
-from medstudy.costs.workload import Counter, Demand, trainable
+from medstudy.costs.job_workload import JobWorkload
+from medstudy.costs.workload import Counter, trainable
 from medstudy.data.example import Example
 from medstudy.engine import batches
-from medstudy.engine.batches import planned
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.batches import plan_views
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ParamsError
-from medstudy.evaluation import evaluate as evaluation_evaluate
-from medstudy.models.family import Family, home
+from medstudy.evaluation.evaluate import answers
+from medstudy.models.family import Family
+from medstudy.models.loading import default_device
 from medstudy.params import Optimisation, Study
 from medstudy.resolution.policies import Control, Training
-from medstudy.resolution.sizes import Shown
+from medstudy.resolution.sizes import View
 from medstudy.runs import record
 from medstudy.runs.plan import Job
-from medstudy.training import loop
-from medstudy.training import train as training_train
+from medstudy.training.loop import fit
+from medstudy.training.train import loss_of
 
 OVERHEAD_SECONDS = 1.0  # assumed for loading model and data where no overhead was measured
 LAYER_SECONDS = 0.001  # assumed for launching the kernels of one layer in one turn, where only a rate is known
@@ -65,7 +67,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Speed:
+class Throughput:
     """The pace of each stage, its source (measured, rated, calibrated or stated), and its basis in words."""
 
     train: Pace
@@ -75,27 +77,28 @@ class Speed:
 
 
 def of(
-    study: Study, counter: Counter, demands: Sequence[tuple[Job, Demand]], data: dict[str, list[Example]],
+    study: Study, counter: Counter, workloads: Sequence[tuple[Job, JobWorkload]], data: dict[str, list[Example]],
     tflops: float | None,
-) -> Speed:
+) -> Throughput:
     """`tflops` if given, else the first that applies: finished jobs, the study's own rate, this GPU, a calibration.
 
-    demands: every job with a model. data: the examples of each split. Raises ParamsError if the user must give a rate.
+    workloads: of every job with a model. data: the examples of each split. Raises ParamsError if only the user knows a
+    rate.
     """
     if tflops is not None:
         return _of_all(stated(counter, tflops), study.training.processes)
-    if finished := measured([(job, demand) for job, demand in demands if job.done]):
+    if finished := measured([(job, workload) for job, workload in workloads if job.done]):
         return finished
     if study.tflops:
         single = stated(counter, study.tflops)
-    elif home().type == "cuda":
-        single = rated(study, counter.family, device_rate.kept(home(), study.runs / ".cache" / "devices"))
+    elif default_device().type == "cuda":
+        single = rated(study, counter.family, device_rate.kept(default_device(), study.runs / ".cache" / "devices"))
     else:
         single = calibrated(study, counter, data)
     return _of_all(single, study.training.processes)
 
 
-def rated(study: Study, family: Family, rates: device_rate.Rates) -> Speed:
+def rated(study: Study, family: Family, rates: device_rate.Rates) -> Throughput:
     """From a GPU's peak rates. family: prepared for training; a sketch is enough."""
     train, evaluate = paces(family, study.training, rates)
     basis = (
@@ -103,7 +106,7 @@ def rated(study: Study, family: Family, rates: device_rate.Rates) -> Speed:
         f"{rates.bytes / 1e12:.2f} TB/s; assumed: {RATE_SHARE:.0%} of that rate, {OVERHEAD_SECONDS:g} s a job, "
         f"at least {LAYER_SECONDS * 1e3:g} ms a layer of a pass or decoded token"
     )
-    return Speed(train, evaluate, "rated", basis)
+    return Throughput(train, evaluate, "rated", basis)
 
 
 def paces(family: Family, options: Optimisation, rates: device_rate.Rates) -> tuple[Pace, Pace]:
@@ -119,7 +122,7 @@ def paces(family: Family, options: Optimisation, rates: device_rate.Rates) -> tu
     return Pace(OVERHEAD_SECONDS, train, rate), Pace(OVERHEAD_SECONDS, evaluate, rate)
 
 
-def stated(counter: Counter, tflops: float) -> Speed:
+def stated(counter: Counter, tflops: float) -> Throughput:
     """The user's rate, and an assumed time for each pass or decoded token on top of it."""
     turn = LAYER_SECONDS * counter.shape.layers
     basis = (
@@ -127,10 +130,10 @@ def stated(counter: Counter, tflops: float) -> Speed:
         f"token ({LAYER_SECONDS * 1e3:g} ms a layer)"
     )
     pace = Pace(OVERHEAD_SECONDS, turn, tflops * 1e12)
-    return Speed(pace, pace, "stated", basis)
+    return Throughput(pace, pace, "stated", basis)
 
 
-def measured(done: Sequence[tuple[Job, Demand]]) -> Speed | None:
+def measured(done: Sequence[tuple[Job, JobWorkload]]) -> Throughput | None:
     """From the records of finished jobs and the logs of trainings; None when no job with a model has finished.
 
     Least squares with non-negative terms. Evaluations keep no log, and those of a study differ little. With at least
@@ -142,15 +145,15 @@ def measured(done: Sequence[tuple[Job, Demand]]) -> Speed | None:
         return None
     # Only jobs of the device that did most of them
     devices = Counts(_device(job) for job, _ in done)
-    done = [(job, demand) for job, demand in done if _device(job) == devices.most_common(1)[0][0]]
-    trains = [(job, demand) for job, demand in done if job.stage == "train"]
-    evaluations = [(job, demand) for job, demand in done if job.stage == "evaluate"]
+    done = [(job, workload) for job, workload in done if _device(job) == devices.most_common(1)[0][0]]
+    trains = [(job, workload) for job, workload in done if job.stage == "train"]
+    evaluations = [(job, workload) for job, workload in done if job.stage == "evaluate"]
     train = _of_logs(trains) if trains else None
     pace = replace(train, turn=train.turn / 3) if train else Pace(0.0, 0.0, 1.0)
     if evaluations:
         pace = _of_records(evaluations, pace)
     basis = f"the records of {len(trains)} trainings and {len(evaluations)} evaluations of this study"
-    return Speed(train or pace, pace, "measured", basis)
+    return Throughput(train or pace, pace, "measured", basis)
 
 
 def _device(job: Job) -> str:
@@ -158,9 +161,9 @@ def _device(job: Job) -> str:
     return record.read(job).get("machine", {}).get("device", "")
 
 
-def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]]) -> Speed:
+def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]]) -> Throughput:
     """Real passes with random weights on noise. Raises ParamsError when the model is too large for this device."""
-    device = home()
+    device = default_device()
     # The smallest and the largest training pass within the limit
     seen = _candidates(study, counter, data["train"])
     costs = [sum(counter.training_flops(*view) for view in views) for views in seen]
@@ -186,22 +189,23 @@ def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]
         f"{ROUNDS} passes each of {sizes[0][0]:.1e} and {sizes[-1][0]:.1e} FLOPs with random weights, and of four "
         f"evaluations, on one thread of this {device.type}; assumed: {OVERHEAD_SECONDS:g} s a job"
     )
-    return Speed(train, evaluate, "calibrated", basis)
+    return Throughput(train, evaluate, "calibrated", basis)
 
 
-def _of_all(speed: Speed, processes: int) -> Speed:
+def _of_all(speed: Throughput, processes: int) -> Throughput:
     """The rate of all devices of a training, from that of a single device."""
     if processes == 1:
         return speed
     train = replace(speed.train, rate=speed.train.rate * processes)
-    return replace(speed, train=train, basis=f"{speed.basis}; assumed: {processes} processes are so many times as fast")
+    basis = f"{speed.basis}; assumed: {processes} processes have {processes} times the rate"
+    return replace(speed, train=train, basis=basis)
 
 
 @dataclass(frozen=True)
-class _Noise(Supply):
+class _Noise(ImageInputs):
     """Random pixels or features in place of an image's."""
 
-    def __call__(self, image: object, shown: Shown) -> torch.Tensor:
+    def __call__(self, image: object, shown: View) -> torch.Tensor:
         if self.features is None:
             return torch.randint(256, (*shown.size, 3), dtype=torch.uint8)
         family = self.family
@@ -210,28 +214,28 @@ class _Noise(Supply):
 
     @classmethod
     def like(cls, study: Study, family: Family) -> _Noise:
-        return cls(family, study.interpolation, features=Shelf(Path()) if study.training.keeps_features else None)
+        return cls(family, study.interpolation, features=TensorCache(Path()) if study.training.keeps_features else None)
 
 
-def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> list[list[batches.Seen]]:
+def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> list[list[batches.ExampleView]]:
     """Candidate passes: the first images of the study, alone and together, as every regime shows them."""
     first, candidates = examples[: study.training.images_per_step], []
     for regime in study.regimes:
-        views = [(example, planned(regime, example, counter.family.geometry)[0]) for example in first]
+        views = [(example, plan_views(regime, example, counter.family.geometry)[0]) for example in first]
         fits = np.cumsum([counter.work(*view).tokens for view in views]) <= study.training.tokens_per_pass
         candidates += [[view] for view in views] + [views[: count + 1] for count in np.flatnonzero(fits)]
     return candidates
 
 
-def _timed_training(study: Study, device: torch.device, pair: list[list[batches.Seen]]) -> Pace:
+def _timed_training(study: Study, device: torch.device, pair: list[list[batches.ExampleView]]) -> Pace:
     """A few steps of the real training loop, each a pass over the small or the large one of `pair`."""
     family, _ = trainable(study, device)
-    supply = _Noise.like(study, family)
-    small, large = (batches.micros(supply, views, study.training.tokens_per_pass) for views in pair)
+    inputs = _Noise.like(study, family)
+    small, large = (batches.micro_batches(inputs, views, study.training.tokens_per_pass) for views in pair)
     steps = [small, large, *[small, large] * ROUNDS]
     with tempfile.TemporaryDirectory() as scratch:
-        loss = partial(training_train.loss_of, supply)
-        log = loop.fit(family.model, steps, None, study.training, 0, Path(scratch), loss)
+        loss = partial(loss_of, inputs)
+        log = fit(family.model, steps, None, study.training, 0, Path(scratch), loss)
     rows = [(0.0, 1.0, flops, seconds) for seconds, flops in _steps(log).iloc[2:].itertuples(index=False)]
     return replace(Pace(*_fitted(_medians(rows))), overhead=OVERHEAD_SECONDS)
 
@@ -244,7 +248,7 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
     family = models.sketch(study.model, device)  # an evaluation's model has neither float32 masters nor adapters
     greedy = study.evaluation.model_copy(update={"author": None})
     counter = Counter(study.model_copy(update={"evaluation": greedy}), family)
-    supply = _Noise.like(study, family)
+    inputs = _Noise.like(study, family)
     rungs = sorted(study.inference, key=lambda policy: policy.budget)
     # Rungs at which a pass fits the limit, else one example at the lowest rung
     full = [(policy, _full(counter, policy, examples, PASS_FLOPS[device.type])) for policy in rungs]
@@ -252,14 +256,14 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
     designs = [(*chosen, count) for chosen in (full[0], full[-1]) for count in TOKENS]
     rows = []
     for policy, group, count in [designs[0], *designs * ANSWERED]:  # the first is a warm-up
-        demand = counter.evaluation(group, [policy], count)
-        shown = [planned(policy, example, family.geometry)[0] for example in group]
+        workload = counter.evaluation(group, [policy], count)
+        shown = [plan_views(policy, example, family.geometry)[0] for example in group]
         options = greedy.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()
         # random weights hardly ever end an answer
-        for _ in evaluation_evaluate.answers(supply, group, group, shown, options):
+        for _ in answers(inputs, group, group, shown, options):
             pass
-        rows.append((0.0, demand.turns, demand.flops, time.perf_counter() - started))
+        rows.append((0.0, workload.turns, workload.flops, time.perf_counter() - started))
     return replace(Pace(*_fitted(_medians(rows[1:]))), overhead=OVERHEAD_SECONDS)
 
 
@@ -269,26 +273,26 @@ def _full(
     """The first examples that make one pass of at most `limit` FLOPs, by halving; empty if one exceeds it."""
     count = len(examples)
     while count:
-        demand = counter.evaluation(examples[:count], [policy], TOKENS[-1])
-        if demand.flops <= limit and len(demand.passes) == 1 and demand.turns <= TOKENS[-1] + 1:
+        workload = counter.evaluation(examples[:count], [policy], TOKENS[-1])
+        if workload.flops <= limit and len(workload.passes) == 1 and workload.turns <= TOKENS[-1] + 1:
             break
         count //= 2
     return examples[:count]
 
 
-def _of_logs(trains: Sequence[tuple[Job, Demand]]) -> Pace:
+def _of_logs(trains: Sequence[tuple[Job, JobWorkload]]) -> Pace:
     """Turn and rate from the steps of training.parquet, the overhead from the remaining seconds of the records."""
     logs = [pd.read_parquet(job.dir / "training.parquet") for job, _ in trains]
     steps = pd.concat([_steps(log) for log in logs])
     _, turn, rate = _fitted([(0.0, 1.0, flops, seconds) for seconds, flops in steps.itertuples(index=False)])
     pace = Pace(0.0, turn, rate)
-    rest = [record.read(job)["seconds"] - pace.seconds(demand.turns, demand.flops) for job, demand in trains]
+    rest = [record.read(job)["seconds"] - pace.seconds(workload.turns, workload.flops) for job, workload in trains]
     return replace(pace, overhead=max(0.0, float(np.median(rest))))
 
 
-def _of_records(evaluations: Sequence[tuple[Job, Demand]], known: Pace) -> Pace:
+def _of_records(evaluations: Sequence[tuple[Job, JobWorkload]], known: Pace) -> Pace:
     """See `measured`. known: the pace to scale if there are too few different evaluations."""
-    rows = [(1.0, demand.turns, demand.flops, record.read(job)["seconds"]) for job, demand in evaluations]
+    rows = [(1.0, workload.turns, workload.flops, record.read(job)["seconds"]) for job, workload in evaluations]
     if len({row[:3] for row in rows}) >= DESIGNS:
         return Pace(*_fitted(rows))
     factor = float(np.median([seconds / known.seconds(turns, flops) for _, turns, flops, seconds in rows]))

@@ -8,102 +8,37 @@ with a height and a width. Views and their packing into passes come from the sam
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
 import torch
 
 from medstudy import models
-from medstudy.data.example import Example, Question, Shot
+from medstudy.costs.job_workload import JobWorkload, Pass, Text
+from medstudy.data.example import Example, Question
 from medstudy.engine import batches, bin_packing, shared_prefix
-from medstudy.engine import flops as engine_flops
-from medstudy.engine.batches import Seen, name_of, parts, planned, sizes_of, validation_steps, views_of
-from medstudy.engine.image_inputs import Supply, kept
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.batches import ExampleView, plan_views, sizes_of, train_and_val, validation_steps, view_name
+from medstudy.engine.flops import (
+    RowWork,
+    TrainedParts,
+    forward_flops,
+    language_flops,
+    tower_flops,
+    training_flops,
+    vision_flops,
+)
+from medstudy.engine.image_inputs import ImageInputs, caches_features
+from medstudy.engine.row_layout import RowLayout
 from medstudy.evaluation.controls import control_of, swapped
 from medstudy.evaluation.passes import options_of
 from medstudy.models.family import Family
 from medstudy.params import Optimisation, Study
 from medstudy.resolution.plan import check_effect
 from medstudy.resolution.policies import Control, Training
-from medstudy.resolution.sizes import Shown, Size
+from medstudy.resolution.sizes import Size, View
 from medstudy.training.setup import prepare
 
 if TYPE_CHECKING:
     from peft import PeftModel  # slow to import
-
-
-@dataclass(frozen=True)
-class Text:
-    """Tokens of an image's questions, image tokens excluded: the shared prefix, then each prompt and answer.
-
-    shared: None where nothing is shared and each question is a sequence of its own with the image.
-    """
-
-    shared: int | None
-    prompts: tuple[int, ...]
-    answers: tuple[int, ...]  # including the end token
-
-    def layout(self, standing: int, both: Sequence[int] = (), answered: bool = True) -> Plan:
-        """The row of a view as attention sees it, with the answers or up to where they start.
-
-        standing: tokens that stand for its images. both: for each image the tokens that attend in both directions.
-        """
-        lengths = self.answers if answered else (0,) * len(self.prompts)
-        branches = tuple(prompt + answer for prompt, answer in zip(self.prompts, lengths, strict=True))
-        if self.shared is None:
-            return Plan((0,), (tuple(standing + branch for branch in branches),))
-        ends = list(accumulate(both))
-        runs = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
-        return Plan((self.shared + standing,), (branches,), (runs,) if runs else ())
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One forward pass. scores: positions whose logits are computed."""
-
-    tokens: int
-    patches: int
-    scores: int
-
-
-@dataclass
-class Demand:
-    """The work of a job.
-
-    turns: how often the layers run in sequence: passes, and decoded tokens. flops: of the whole job, without towers
-    whose features are cached. training_flops: those that training.parquet logs. passes: the largest determines memory.
-    views: each view once, by image, for the caches on disk.
-    """
-
-    images: int = 0
-    questions: int = 0
-    visual_tokens: int = 0
-    turns: int = 0
-    flops: float = 0.0
-    training_flops: float = 0.0
-    passes: set[Pass] = field(default_factory=set)
-    scored: set[Pass] = field(default_factory=set)  # in an evaluation, the passes that score options
-    views: dict[tuple, Shown] = field(default_factory=dict)
-    _added: dict[tuple[int, int], Seen] = field(default_factory=dict, repr=False, compare=False)  # see `Held`
-
-    def add(self, seen: Iterable[Seen], times: int = 1) -> None:
-        """Count views, each shown `times` times."""
-        for example, shown in seen:
-            self.images += times
-            self.questions += times * len(example.questions)
-            self.visual_tokens += times * shown.all_tokens
-            if (key := (id(example), id(shown))) not in self._added:
-                self._added[key] = example, shown
-                self.views.update((name, view) for name, (_, view) in views_of(example, shown).items())
-
-    def __add__(self, other: Demand) -> Demand:
-        """The work of both jobs: numbers add up, sets and dictionaries merge."""
-        pairs = {part.name: (getattr(self, part.name), getattr(other, part.name)) for part in fields(self)}
-        return Demand(**{name: mine | theirs if isinstance(mine, (set, dict)) else mine + theirs
-                         for name, (mine, theirs) in pairs.items()})
 
 
 def trainable(study: Study, device: torch.device | str = "meta") -> tuple[Family, PeftModel | None]:
@@ -123,10 +58,10 @@ class Held(dict):
         return id(item)
 
 
-class View(NamedTuple):
+class ViewCost(NamedTuple):
     """A view with its questions and answers in a training: its forward pass, its part of a `Pass`, its FLOPs."""
 
-    work: engine_flops.Workload
+    work: RowWork
     needs: tuple[int, int, int]
     flops: float
 
@@ -149,77 +84,77 @@ class Counter:
     """
 
     def __init__(self, study: Study, family: Family):
-        self.study, self.family, self.stored = study, family, kept(study, family)
-        self.shape, self.trained, self.geometry = family.shape, engine_flops.Trained.of(family), family.geometry
+        self.study, self.family, self.stored = study, family, caches_features(study, family)
+        self.shape, self.trained, self.geometry = family.shape, TrainedParts.of(family), family.geometry
         self.held = Held()
         # Caches: kinds of examples, tokens of questions, views by work, tokens that stand for images by sizes
         self.kinds: dict[tuple, int] = {}
         self.kind_of: dict[int, int] = {}  # of an example, by its identity
         self.texts: dict[tuple, Text] = {}
-        self.views: dict[tuple, View] = {}
+        self.views: dict[tuple, ViewCost] = {}
         self.asked: dict[tuple, Asked] = {}
         self.counted: dict[tuple[Size, ...], int] = {}
 
-    def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> Demand:
+    def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> JobWorkload:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
         check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.geometry)
-        supply = Supply(self.family, self.study.interpolation)
-        steps, validation = parts(supply, data, policy, self.study.training, seed)
-        demand = Demand(turns=len(steps))
+        inputs = ImageInputs(self.family, self.study.interpolation)
+        steps, validation = train_and_val(inputs, data, policy, self.study.training, seed)
+        total = JobWorkload(turns=len(steps))
         # Training steps: forward and backward
         for step in range(len(steps)):
-            seen = steps.seen(step)
-            demand.add(seen)
+            seen = steps.views(step)
+            total.add(seen)
             views = [self.view(*pair) for pair in seen]
-            demand.training_flops += sum(view.flops for view in views)
-            demand.passes.update(work for share in self._shares(seen, views, steps.options) for work in share)
-        demand.flops = demand.training_flops
+            total.training_flops += sum(view.flops for view in views)
+            total.passes.update(work for share in self._shares(seen, views, steps.options) for work in share)
+        total.flops = total.training_flops
         # Validations: forward only, the same passes each time
         times = len(validation_steps(len(steps), self.study.training.validations))
         for step in range(len(validation)):
-            seen = validation.seen(step)
-            demand.add(seen, times)
+            seen = validation.views(step)
+            total.add(seen, times)
             views = [self.view(*pair) for pair in seen]
-            demand.turns += times * max(map(len, self._shares(seen, views, steps.options)))
-            demand.flops += times * sum(self._forward(view.work) for view in views)
-        return demand
+            total.turns += times * max(map(len, self._shares(seen, views, steps.options)))
+            total.flops += times * sum(self._forward(view.work) for view in views)
+        return total
 
     def evaluation(
         self, examples: Sequence[Example], policies: Sequence[Training | Control], length: int | None = None
-    ) -> Demand:
+    ) -> JobWorkload:
         """One model at every rung. length: tokens of every answer; None takes the length of each reference.
 
         No answer exceeds max_new_tokens. Raises ResolutionError as the job itself would.
         """
-        demand = Demand()
+        total = JobWorkload()
         for policy in policies:
             # The shuffled control shows each example another example's image
             sources = swapped(examples) if policy.policy == "shuffled" else examples
-            shown = [planned(policy, source, self.geometry)[0] for source in sources]
-            demand.add(zip(sources, shown, strict=True))
+            shown = [plan_views(policy, source, self.geometry)[0] for source in sources]
+            total.add(zip(sources, shown, strict=True))
             # Controls have no sampled answers
             author = self.study.evaluation.author if control_of(policy) == "none" else None
-            self._rung(demand, examples, sources, shown, length, author.max_new_tokens if author else None)
+            self._rung(total, examples, sources, shown, length, author.max_new_tokens if author else None)
         # `add` counted the questions of the sources; those of the examples are asked
-        demand.questions = len(policies) * sum(len(example.questions) for example in examples)
-        return demand
+        total.questions = len(policies) * sum(len(example.questions) for example in examples)
+        return total
 
-    def training_flops(self, example: Example, shown: Shown) -> float:
+    def training_flops(self, example: Example, shown: View) -> float:
         """FLOPs of a forward and backward pass over one view."""
         return self.view(example, shown).flops
 
-    def work(self, example: Example, shown: Shown) -> engine_flops.Workload:
+    def work(self, example: Example, shown: View) -> RowWork:
         """The forward pass over one view with its questions and answers."""
         return self.view(example, shown).work
 
-    def view(self, example: Example, shown: Shown) -> View:
+    def view(self, example: Example, shown: View) -> ViewCost:
         """One view in a training."""
         key = self.kind(example), self.held.number(shown)
         if key not in self.views:
             text = self.text(example, shown)
             work = self._workload(self.layout(text, shown), shown, sum(text.answers))
-            flops = engine_flops.training_flops(self.shape, work, self.trained, tower=not self.stored)
-            self.views[key] = View(work, (work.tokens, sum(work.patches), work.answers), flops)
+            flops = training_flops(self.shape, work, self.trained, tower=not self.stored)
+            self.views[key] = ViewCost(work, (work.tokens, sum(work.patches), work.answers), flops)
         return self.views[key]
 
     def kind(self, example: Example) -> int:
@@ -231,25 +166,25 @@ class Counter:
             self.kind_of[number] = self.kinds.setdefault(content, len(self.kinds))
         return self.kind_of[id(example)]
 
-    def layout(self, text: Text, shown: Shown, answered: bool = True) -> Plan:
+    def layout(self, text: Text, shown: View, answered: bool = True) -> RowLayout:
         """The row of one view; see `Text.layout`."""
         both = [view.visual_tokens for view in shown.views] if self.family.both_ways else ()
         return text.layout(self.standing(shown), both, answered)
 
-    def standing(self, shown: Shown) -> int:
+    def standing(self, shown: View) -> int:
         """The tokens that stand for the images of a view, including the tokens around them."""
         sizes = tuple(view.size for view in shown.views)
         if sizes not in self.counted:
             self.counted[sizes] = self.family.standing(shown)
         return self.counted[sizes]
 
-    def patches(self, shown: Shown, questions: int = 1) -> tuple[int, ...]:
+    def patches(self, shown: View, questions: int = 1) -> tuple[int, ...]:
         """Patches of each run of the tower for a view; empty where no image is shown."""
         images = (self.family.patch_counts(self.family.grid(view.size)) for view in shown.views)
         once = tuple(count for counts in images for count in counts)
         return once if self.family.shares_prefix else once * questions
 
-    def text(self, example: Example, shown: Shown, offered: bool = False) -> Text:
+    def text(self, example: Example, shown: View, offered: bool = False) -> Text:
         """The tokens of an image's questions. offered: of the options of its multiple-choice questions instead."""
         key = self.kind(example), shown.visual_tokens > 0, offered
         if key not in self.texts:
@@ -258,61 +193,63 @@ class Counter:
         return self.texts[key]
 
     def _rung(
-        self, demand: Demand, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[Shown],
+        self, total: JobWorkload, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[View],
         length: int | None, drawn: int | None,
     ) -> None:
-        """Add one rung to `demand`. drawn: the limit of the author's sampled answers, None where there are none."""
+        """Add one rung to `total`. drawn: the limit of the author's sampled answers, None where there are none."""
         # Each view by itself: FLOPs, tokens, and how long its answers may get
         limits = self.study.evaluation.max_new_tokens, drawn
         counts = [self._asked(example, view, length, limits) for example, view in zip(examples, shown, strict=True)]
-        demand.flops += sum(count.flops for count in counts)
+        total.flops += sum(count.flops for count in counts)
         # The views share passes as in the job: filled in order up to the budget of tokens
         labels = Names(list(zip(sources, shown, strict=True)))
         for group in bin_packing.fill([count.tokens for count in counts], self.study.evaluation.tokens_per_pass,
         labels):
             members = [counts[index] for index in group]
-            demand.passes.add(Pass(*_sums(count.needs for count in members)))
+            total.passes.add(Pass(*_sums(count.needs for count in members)))
             # One turn for the prefill, then one for each token of the longest answer of every decoding
-            demand.turns += 1 + sum(map(max, zip(*(count.longest for count in members), strict=True)))
+            total.turns += 1 + sum(map(max, zip(*(count.longest for count in members), strict=True)))
             # The options of the group's multiple-choice questions are scored in one more pass
             offered, places = _sums(count.offered for count in members)
             if offered:
-                demand.scored.add(Pass(offered, 0, places))
-                demand.turns += 1
+                total.scored.add(Pass(offered, 0, places))
+                total.turns += 1
 
-    def _asked(self, example: Example, shown: Shown, length: int | None, limits: tuple[int | None, ...]) -> Asked:
+    def _asked(self, example: Example, shown: View, length: int | None, limits: tuple[int | None, ...]) -> Asked:
         """One view in an evaluation. limits: the most new tokens of each decoding; None for one that is not done."""
         key = self.kind(example), self.held.number(shown), length, limits
         if key not in self.asked:
             self.asked[key] = self._count(example, shown, length, [limit for limit in limits if limit])
         return self.asked[key]
 
-    def _count(self, example: Example, shown: Shown, length: int | None, limits: Sequence[int]) -> Asked:
+    def _count(self, example: Example, shown: View, length: int | None, limits: Sequence[int]) -> Asked:
         # Prefill: the row up to where the answers start
         text = self.text(example, shown)
         prefill = self.layout(text, shown, answered=False)
         work = self._workload(prefill, shown, len(text.prompts))
         # Decoding: greedy, and the author's sampling where it is done
         decoded, longest = zip(*(_decoding(text, prefill, length, limit) for limit in limits), strict=True)
-        flops = self._forward(work) + sum(engine_flops.language_flops(self.shape, tokens) for tokens in decoded)
+        flops = self._forward(work) + sum(language_flops(self.shape, tokens) for tokens in decoded)
         # Scoring of options: a second row, which reuses the image unless each question is a sequence of its own
         likely = self.study.evaluation.option_likelihoods
         offered = self.text(example, shown, offered=True) if likely else Text(0, (), ())
         scored = self.layout(offered, shown) if offered.prompts else ()
         if scored:
             scoring = self._workload(scored, shown, sum(offered.answers))
-            flops += engine_flops.language_flops(self.shape, scoring)
+            flops += language_flops(self.shape, scoring)
             if not self.family.shares_prefix:
-                flops += sum(engine_flops.vision_flops(self.shape, patches) for patches in scoring.patches)
+                flops += sum(vision_flops(self.shape, patches) for patches in scoring.patches)
         needs = len(prefill), sum(work.patches), len(text.prompts)
         return Asked(flops, len(prefill) + len(scored), needs, longest, (len(scored), sum(offered.answers)))
 
-    def _forward(self, work: engine_flops.Workload) -> float:
+    def _forward(self, work: RowWork) -> float:
         """FLOPs of a pass without gradients, without the tower if its features come from the disk."""
-        towers = sum(engine_flops.tower_flops(self.shape, patches) for patches in work.patches)
-        return engine_flops.forward_flops(self.shape, work) - towers * self.stored
+        towers = sum(tower_flops(self.shape, patches) for patches in work.patches)
+        return forward_flops(self.shape, work) - towers * self.stored
 
-    def _shares(self, seen: Sequence[Seen], views: Sequence[View], options: Optimisation) -> list[list[Pass]]:
+    def _shares(
+        self, seen: Sequence[ExampleView], views: Sequence[ViewCost], options: Optimisation
+    ) -> list[list[Pass]]:
         """The passes of each process of a training."""
         needs = [view.needs for view in views]
         lengths, budget = [tokens for tokens, _, _ in needs], options.tokens_per_pass
@@ -322,10 +259,10 @@ class Counter:
         shares = batches.passes(lengths, budget, Names(seen), options.processes, costs)
         return [[Pass(*_sums(needs[index] for index in group)) for group in groups] for groups in shares]
 
-    def _workload(self, layout: Plan, shown: Shown, scores: int) -> engine_flops.Workload:
-        return engine_flops.Workload(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
+    def _workload(self, layout: RowLayout, shown: View, scores: int) -> RowWork:
+        return RowWork(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
 
-    def _text(self, questions: tuple[Question, ...], example: Example, shown: Shown) -> Text:
+    def _text(self, questions: tuple[Question, ...], example: Example, shown: View) -> Text:
         row, standing = shared_prefix.row(self.family, questions, shown, True, example.context), self.standing(shown)
         answers = tuple(len(branch) - start for branch, start in zip(row.branches, row.answers, strict=True))
         if not self.family.shares_prefix:
@@ -336,41 +273,23 @@ class Counter:
 class Names(Sequence[str]):
     """Names of views for error messages (`name_of`), each made only when it is needed."""
 
-    def __init__(self, seen: Sequence[Seen]):
+    def __init__(self, seen: Sequence[ExampleView]):
         self.seen = seen
 
     def __len__(self) -> int:
         return len(self.seen)
 
     def __getitem__(self, index: int) -> str:
-        return name_of(*self.seen[index])
+        return view_name(*self.seen[index])
 
 
-def examples_of(table: pd.DataFrame, split: str) -> list[Example]:
-    """The examples of a split of questions.parquet, in their order. An image is its size; labels are left out."""
-    examples = []
-    for image_id, rows in table[table["split"] == split].groupby("image_id", sort=False):
-        questions = tuple(
-            Question(row.question_id, row.question, row.answer, row.kind, row.task, tuple(row.options))
-            for row in rows.itertuples()
-        )
-        first = rows.iloc[0]
-        size = Size(int(first["height"]), int(first["width"]))
-        context = tuple(Shot(Size(shot["height"], shot["width"]), shot["question"], shot["answer"])
-                        for shot in first["context"])
-        about = {name: first[name] for name in ("dataset", "group", "family", "modality", "anatomy", "source")}
-        about |= {"split": split, "render": False, "license": "", "context": context}
-        examples.append(Example(image_id, size, questions, **about))
-    return examples
-
-
-def _decoding(text: Text, prefill: Plan, length: int | None, limit: int) -> tuple[engine_flops.Workload, int]:
+def _decoding(text: Text, prefill: RowLayout, length: int | None, limit: int) -> tuple[RowWork, int]:
     """The tokens of all answers without the first, which the prefill gives; and their number in the longest answer."""
     counts = [min(length or answer, limit) - 1 for answer in text.answers]
     before = [prefill.prefixes[0] + branch for branch in prefill.branches[0]]
     # Token i of an answer attends to all before the answer, to i - 1 answer tokens, and to itself
     pairs = sum(n * own + n * (n + 1) // 2 for n, own in zip(counts, before, strict=True))
-    return engine_flops.Workload((), sum(counts), pairs, sum(counts)), max(counts)
+    return RowWork((), sum(counts), pairs, sum(counts)), max(counts)
 
 
 def _sums(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:

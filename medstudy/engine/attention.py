@@ -30,23 +30,24 @@ from medstudy.engine.attention_kernels import (
     flash_attn_2,
     flash_attn_4,
 )
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.row_layout import RowLayout
 from medstudy.errors import ModelError
 
 log = logging.getLogger(__name__)
 
 
 def sdpa(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float, window: int | None = None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: RowLayout, scale: float,
+    window: int | None = None,
 ) -> torch.Tensor:
     """Query [1, heads, S, D], key and value [1, key heads, S, D] -> [1, heads, S, D], one image at a time.
 
     window: how many places a token attends to, itself included; None: all.
     """
-    sizes = [*plan.prefixes, *map(sum, plan.branches)]
+    sizes = [*layout.prefixes, *map(sum, layout.branches)]
     queries, keys, values = (part.split(sizes, dim=2) for part in (query, key, value))
     grouped = {"scale": scale, "enable_gqa": query.shape[1] != key.shape[1]}
-    count, masks = len(plan.prefixes), plan.masks(query.device, window)
+    count, masks = len(layout.prefixes), layout.masks(query.device, window)
     outputs = [scaled_dot_product_attention(queries[i], keys[i], values[i], mask, is_causal=mask is None, **grouped)
                for i, (mask, _) in enumerate(masks)]
     for i, (_, mask) in enumerate(masks):
@@ -56,34 +57,35 @@ def sdpa(
 
 
 def cascade(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float, kernel: Kernel
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: RowLayout, scale: float, kernel: Kernel
 ) -> torch.Tensor:
     """The same as `sdpa`, by two calls of a kernel."""
     parts = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
-    return Cascade.apply(*parts, plan, kernel, scale).transpose(0, 1)[None]
+    return Cascade.apply(*parts, layout, kernel, scale).transpose(0, 1)[None]
 
 
 def _interface(function: Callable, masked: bool = False) -> Callable:
-    """A kernel as transformers calls it. Without a plan (generate, a plain batch) it is transformers' own sdpa.
+    """A kernel as transformers calls it. Without a layout (generate, a plain batch) it is transformers' own sdpa.
 
     masked: whether the function handles windows and tokens that attend in both directions, which some families have.
     """
 
     def attend(
         module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-        attention_mask: torch.Tensor | None, scaling: float | None = None, plan: Plan | None = None, **kwargs: object,
+        attention_mask: torch.Tensor | None, scaling: float | None = None, layout: RowLayout | None = None,
+        **kwargs: object,
     ) -> tuple[torch.Tensor, None]:
-        if plan is None:
+        if layout is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         window = kwargs.get("sliding_window")
-        if kwargs.get("dropout") or not masked and (window is not None or any(plan.both)):
+        if kwargs.get("dropout") or not masked and (window is not None or any(layout.bidirectional)):
             raise ModelError(
                 "A shared prefix needs attention without sliding window and dropout, but the model's configuration "
                 "asks for one of them. Set use_sliding_window to false and attention_dropout to 0 in its config.json."
             )
         more = {"window": window} if masked else {}
         query, key, value = _computed(query, key, value)
-        return function(query, key, value, plan, scaling, **more).transpose(1, 2).contiguous(), None
+        return function(query, key, value, layout, scaling, **more).transpose(1, 2).contiguous(), None
 
     return attend
 
@@ -115,7 +117,7 @@ TOWERS = {"prefix_fa4": "flash_attention_4", "prefix_flash": "flash_attention_2"
 CAPABILITY = {"prefix_fa4": (9, 0)}  # the least that has a backward pass
 
 
-class Choice(NamedTuple):
+class KernelChoice(NamedTuple):
     """A kernel's name, and why it was chosen."""
 
     name: str
@@ -123,18 +125,18 @@ class Choice(NamedTuple):
 
 
 def choose(device: torch.device, dtype: torch.dtype, heads: Heads = QWEN2_VL_2B,
-           among: tuple[str, ...] = ("prefix_fa4", "prefix_flash", "prefix_varlen")) -> Choice:
+           among: tuple[str, ...] = ("prefix_fa4", "prefix_flash", "prefix_varlen")) -> KernelChoice:
     """The first kernel of `among` that reproduces sdpa's numbers on this device, else sdpa; logged with the reason."""
     choice = _choose(device, dtype, heads, among)
     log.info("attention: %s, because %s", *choice)
     return choice
 
 
-def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple[str, ...]) -> Choice:
+def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple[str, ...]) -> KernelChoice:
     if device.type != "cuda":
-        return Choice("prefix_sdpa", f"a {device.type} has no variable-length flash attention")
+        return KernelChoice("prefix_sdpa", f"a {device.type} has no variable-length flash attention")
     if dtype not in (torch.bfloat16, torch.float16):
-        return Choice("prefix_sdpa", f"flash attention computes in 16 bits, and the model is in {dtype}")
+        return KernelChoice("prefix_sdpa", f"flash attention computes in 16 bits, and the model is in {dtype}")
     refused = []
     for name in among:
         if lacking := missing(name, device):
@@ -144,12 +146,12 @@ def _choose(device: torch.device, dtype: torch.dtype, heads: Heads, among: tuple
         if fault is None and name in TOWERS:  # the vision tower will use it too
             fault = _fault(name, device, dtype, QWEN2_VL_TOWER)
         if fault is None:
-            return Choice(name, "; ".join([*refused, "it gives sdpa's numbers here, forward and backward"]))
+            return KernelChoice(name, "; ".join([*refused, "it gives sdpa's numbers here, forward and backward"]))
         refused.append(f"{name} {fault}")
-    return Choice("prefix_sdpa", "; ".join(refused))
+    return KernelChoice("prefix_sdpa", "; ".join(refused))
 
 
-def install(model: PreTrainedModel, choice: Choice) -> None:
+def install(model: PreTrainedModel, choice: KernelChoice) -> None:
     """Let the language model use the chosen kernel, and the vision tower the same flash-attn if transformers has it.
 
     transformers is asked for a kernel only if it finds the package itself; otherwise it would look for it on a hub.
@@ -173,17 +175,17 @@ def missing(name: str, device: torch.device) -> str | None:
 
 
 def _fault(name: str, device: torch.device, dtype: torch.dtype, heads: Heads) -> str | None:
-    """What is wrong with a kernel on this device, compared with sdpa on a small plan; None if nothing is."""
-    plan = Plan((70, 33), ((5, 17, 1), (9, 130)))
+    """What is wrong with a kernel on this device, compared with sdpa on a small layout; None if nothing is."""
+    layout = RowLayout((70, 33), ((5, 17, 1), (9, 130)))
     generator = torch.Generator().manual_seed(0)
     counts = (heads.queries, heads.keys, heads.keys, heads.queries)
-    shapes = [(1, count, len(plan), heads.width) for count in counts]
+    shapes = [(1, count, len(layout), heads.width) for count in counts]
     query, key, value, grad = (torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
     results = []
     for function in (sdpa, FUNCTIONS[name]):
         parts = [part.detach().clone().requires_grad_() for part in (query, key, value)]
         try:
-            output = function(*parts, plan, heads.width**-0.5)
+            output = function(*parts, layout, heads.width**-0.5)
             output.backward(grad)
         except Exception as error:  # a kernel of another version may raise anything
             return f"cannot run ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from medstudy.engine.row_layout import Plan, Segments
+from medstudy.engine.row_layout import RowLayout, Segments
 
 
 def flash_attn_2() -> str | None:
@@ -44,31 +44,27 @@ def _version(distribution: str) -> str:
         return "of unknown version"
 
 
-class Kernel(Protocol):
-    """Attention within segments: query [T, heads, D], key and value [T', key heads, D], log-sum-exp [heads, T].
+Forward = tuple[Tensor, Tensor, object]  # output, log-sum-exp, and a state that the backward pass needs
 
-    `forward` returns output, log-sum-exp, and a state of its own that `backward` needs.
-    """
+
+class Kernel(Protocol):
+    """Attention within segments: query [T, heads, D], key and value [T', key heads, D], log-sum-exp [heads, T]."""
 
     @staticmethod
     def forward(
         query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
-    ) -> tuple[Tensor, Tensor, object]: ...
+    ) -> Forward: ...
 
     @staticmethod
-    def backward(
-        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
-        segments: Segments, causal: bool, scale: float,
-    ) -> tuple[Tensor, ...]: ...
+    def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+                 segments: Segments, causal: bool, scale: float) -> tuple[Tensor, ...]: ...
 
 
 class TorchFlash:
     """The variable-length flash attention that ships with torch (what torch.nn.attention.varlen calls)."""
 
     @staticmethod
-    def forward(
-        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
-    ) -> tuple[Tensor, Tensor, object]:
+    def forward(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float) -> Forward:
         place = segments.on(query.device)
         output, lse, *random, _ = torch.ops.aten._flash_attention_forward(
             query, key, value, *place, 0.0, causal, False, scale=scale
@@ -76,10 +72,8 @@ class TorchFlash:
         return output, lse, random
 
     @staticmethod
-    def backward(
-        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
-        segments: Segments, causal: bool, scale: float,
-    ) -> tuple[Tensor, ...]:
+    def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+                 segments: Segments, causal: bool, scale: float) -> tuple[Tensor, ...]:
         place = segments.on(query.device)
         return torch.ops.aten._flash_attention_backward(
             grad, query, key, value, output, lse, *place, 0.0, causal, *state, scale=scale
@@ -90,9 +84,7 @@ class FlashAttn2:
     """The functions below flash_attn.flash_attn_varlen_func, whose own backward cannot take a merged output."""
 
     @staticmethod
-    def forward(
-        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
-    ) -> tuple[Tensor, Tensor, object]:
+    def forward(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float) -> Forward:
         from flash_attn.flash_attn_interface import _flash_attn_varlen_forward
 
         place = segments.on(query.device)
@@ -102,10 +94,8 @@ class FlashAttn2:
         return output, lse, state
 
     @staticmethod
-    def backward(
-        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
-        segments: Segments, causal: bool, scale: float,
-    ) -> tuple[Tensor, ...]:
+    def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+                 segments: Segments, causal: bool, scale: float) -> tuple[Tensor, ...]:
         from flash_attn.flash_attn_interface import _flash_attn_varlen_backward
 
         grads = tuple(torch.empty_like(part) for part in (query, key, value))
@@ -127,9 +117,7 @@ class FlashAttn4:
     """
 
     @staticmethod
-    def forward(
-        query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float
-    ) -> tuple[Tensor, Tensor, object]:
+    def forward(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool, scale: float) -> Forward:
         from flash_attn.cute.interface import _flash_attn_fwd
 
         output, lse, *_ = _flash_attn_fwd(
@@ -138,10 +126,8 @@ class FlashAttn4:
         return output, lse, None  # it draws no random numbers
 
     @staticmethod
-    def backward(
-        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
-        segments: Segments, causal: bool, scale: float,
-    ) -> tuple[Tensor, ...]:
+    def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, state: object,
+                 segments: Segments, causal: bool, scale: float) -> tuple[Tensor, ...]:
         from flash_attn.cute.interface import _flash_attn_bwd
 
         return _flash_attn_bwd(
@@ -156,34 +142,34 @@ def _keywords(segments: Segments, device: torch.device) -> dict[str, object]:
 
 
 class Cascade(torch.autograd.Function):
-    """Attention over a plan by two calls of a kernel; query [S, heads, D], key and value [S, key heads, D]."""
+    """Attention over a layout by two calls of a kernel; query [S, heads, D], key and value [S, key heads, D]."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, plan: Plan, kernel: Kernel, scale: float
+        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, layout: RowLayout, kernel: Kernel, scale: float
     ) -> Tensor:
-        at = plan.shared  # the branches begin here
-        output, lse, own = kernel.forward(query, key, value, plan.own, True, scale)
+        at = layout.shared  # the branches begin here
+        output, lse, own = kernel.forward(query, key, value, layout.own, True, scale)
         back = None
-        if at < len(plan):
-            to_prefix, prefix_lse, back = kernel.forward(query[at:], key[:at], value[:at], plan.back, False, scale)
+        if at < len(layout):
+            to_prefix, prefix_lse, back = kernel.forward(query[at:], key[:at], value[:at], layout.back, False, scale)
             whole = torch.logaddexp(lse[:, at:], prefix_lse)
             merged = _weighted(output[at:], lse[:, at:] - whole) + _weighted(to_prefix, prefix_lse - whole)
             output = torch.cat([output[:at], merged.to(output.dtype)])
             lse = torch.cat([lse[:, :at], whole], 1)
         ctx.save_for_backward(query, key, value, output, lse)
-        ctx.constants = (plan, kernel, scale, own, back)
+        ctx.constants = (layout, kernel, scale, own, back)
         return output
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, lse = ctx.saved_tensors
-        plan, kernel, scale, own, back = ctx.constants
-        at, grad = plan.shared, grad.contiguous()
-        grads = kernel.backward(grad, query, key, value, output, lse, own, plan.own, True, scale)
-        if at < len(plan):
+        layout, kernel, scale, own, back = ctx.constants
+        at, grad = layout.shared, grad.contiguous()
+        grads = kernel.backward(grad, query, key, value, output, lse, own, layout.own, True, scale)
+        if at < len(layout):
             low = (query[at:], key[:at], value[:at], output[at:], lse[:, at:].contiguous())
-            parts = kernel.backward(grad[at:], *low, back, plan.back, False, scale)
+            parts = kernel.backward(grad[at:], *low, back, layout.back, False, scale)
             places = (slice(at, None), slice(0, at), slice(0, at))  # queries of branches, keys and values of prefixes
             for whole, place, part in zip(grads, places, parts, strict=True):
                 whole[place] += part

@@ -20,19 +20,19 @@ from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example
 from medstudy.engine import bin_packing, shared_prefix
 from medstudy.engine import flops as engine_flops
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.row_layout import Packed, Plan, Row
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.row_layout import PackedRow, Row, RowLayout
 from medstudy.params import Optimisation
 from medstudy.resolution.plan import current, plan
 from medstudy.resolution.policies import Add, Control, Mixed, Single, Training
-from medstudy.resolution.sizes import Geometry, Shown, Size, scale
+from medstudy.resolution.sizes import Geometry, Size, View, scale
 from medstudy.utils.seeding import uniform
 
-Seen = tuple[Example, Shown]
+ExampleView = tuple[Example, View]
 
 
 @dataclass(frozen=True)
-class Micro:
+class MicroBatch:
     """One forward pass: the content that the loss is computed from, and how much it holds.
 
     A pass with no questions has no weight: a process makes one when others have more passes in this step.
@@ -49,7 +49,7 @@ class Micro:
 class Batch:
     """A packed row and its images, each as uint8 pixels [height, width, 3] or as a frozen tower's features."""
 
-    packed: Packed
+    packed: PackedRow
     images: list[torch.Tensor]
 
 
@@ -58,7 +58,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, step: int) -> list[Micro]: ...
+    def __getitem__(self, step: int) -> list[MicroBatch]: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class FineTuning:
     rank, ranks: this process's number and the number of processes; each makes its share of every step.
     """
 
-    supply: Supply
+    inputs: ImageInputs
     examples: Sequence[Example]
     policy: Training
     options: Optimisation
@@ -83,13 +83,13 @@ class FineTuning:
     def steps_an_epoch(self) -> int:
         return math.ceil(len(self.examples) / self.options.images_per_step)
 
-    def __getitem__(self, step: int) -> list[Micro]:
-        return micros(self.supply, self.seen(step), self.options.tokens_per_pass, self.rank, self.ranks)
+    def __getitem__(self, step: int) -> list[MicroBatch]:
+        return micro_batches(self.inputs, self.views(step), self.options.tokens_per_pass, self.rank, self.ranks)
 
-    def seen(self, step: int) -> list[Seen]:
+    def views(self, step: int) -> list[ExampleView]:
         """The views of a step, of all processes together."""
         epoch, place = divmod(step, self.steps_an_epoch)
-        size, geometry = self.options.images_per_step, self.supply.family.geometry
+        size, geometry = self.options.images_per_step, self.inputs.family.geometry
         order, draws = _order(self.seed, epoch, len(self.examples)), isinstance(self.policy, Mixed)
         views = []
         for index in order[place * size : (place + 1) * size].tolist():
@@ -97,12 +97,12 @@ class FineTuning:
             draw = uniform(self.seed, epoch, example.image_id) if draws else 0.0
             policy = current(self.policy, draw, step / len(self))
             if (key := (index, id(policy))) not in self._planned:
-                self._planned[key] = [(example, shown) for shown in planned(policy, example, geometry)]
+                self._planned[key] = [(example, shown) for shown in plan_views(policy, example, geometry)]
             views += self._planned[key]
         return views
 
     @cached_property
-    def _planned(self) -> dict[tuple[int, int], list[Seen]]:
+    def _planned(self) -> dict[tuple[int, int], list[ExampleView]]:
         """The views of an example under a single policy, keyed by the example's index and the policy's `id`."""
         return {}
 
@@ -113,13 +113,13 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def parts(supply: Supply, data: dict[str, Sequence[Example]], policy: Training, options: Optimisation, seed: int,
-          rank: int = 0, ranks: int = 1) -> tuple[FineTuning, FineTuning]:
+def train_and_val(inputs: ImageInputs, data: dict[str, Sequence[Example]], policy: Training, options: Optimisation,
+                  seed: int, rank: int = 0, ranks: int = 1) -> tuple[FineTuning, FineTuning]:
     """The steps of a training over data["train"], and those of one validation over data["val"], of one process."""
     once = options.model_copy(update={"epochs": 1})
     return (
-        FineTuning(supply, data["train"], policy, options, seed, rank, ranks),
-        FineTuning(supply, data["val"], policy, once, seed, rank, ranks),
+        FineTuning(inputs, data["train"], policy, options, seed, rank, ranks),
+        FineTuning(inputs, data["val"], policy, once, seed, rank, ranks),
     )
 
 
@@ -128,30 +128,31 @@ def validation_steps(steps: int, validations: int) -> set[int]:
     return set(np.linspace(steps - 1, 0, validations).round().astype(int).tolist())
 
 
-def micros(supply: Supply, seen: Sequence[Seen], tokens_per_pass: int, rank: int = 0, ranks: int = 1) -> list[Micro]:
+def micro_batches(inputs: ImageInputs, views: Sequence[ExampleView], tokens_per_pass: int, rank: int = 0,
+                  ranks: int = 1) -> list[MicroBatch]:
     """Views of images with their questions -> the forward passes of one process; each process gets the same number.
 
     If others have more passes, this process repeats the shortest view with no weight, because processes that shard the
     weights must gather them together. Raises ResolutionError naming a view that fits in no pass.
     """
-    rows = [shared_prefix.row(supply.family, example.questions, shown, True, example.context) for example, shown in
-    seen]
+    family = inputs.family
+    rows = [shared_prefix.row(family, example.questions, view, True, example.context) for example, view in views]
     lengths = list(map(len, rows))
     # Several processes get equal shares of the FLOPs; each packs its share into passes.
-    costs = [training_flops(supply, [row]) for row in rows] if ranks > 1 else None
-    groups = passes(lengths, tokens_per_pass, [name_of(*view) for view in seen], ranks, costs)
-    own = [_micro(supply, [rows[index] for index in group], [seen[index] for index in group])
+    costs = [training_flops(inputs, [row]) for row in rows] if ranks > 1 else None
+    groups = passes(lengths, tokens_per_pass, [view_name(*view) for view in views], ranks, costs)
+    own = [_micro(inputs, [rows[index] for index in group], [views[index] for index in group])
            for group in groups[rank]]
     if missing := max(map(len, groups)) - len(own):
         shortest = lengths.index(min(lengths))
-        idle = _micro(supply, [rows[shortest]], [seen[shortest]])
+        idle = _micro(inputs, [rows[shortest]], [views[shortest]])
         own += [replace(idle, questions=0, images=0, visual_tokens=0, flops=0.0)] * missing
     return own
 
 
 def passes(lengths: Sequence[int], tokens_per_pass: int, names: Sequence[str], ranks: int = 1,
            costs: Sequence[float] | None = None) -> list[list[list[int]]]:
-    """For each process the groups of `lengths` that share a pass, by index; see `packing.shares` and `packing.fill`.
+    """For each process the groups of `lengths` that share a pass, by index; see `bin_packing`.
 
     costs: FLOPs of each view, of which each process gets about an equal sum; None: the lengths.
     """
@@ -170,10 +171,10 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
     """
     rows, lengths = [], {}
     for step in range(len(batches)):
-        for example, shown in batches.seen(step):
+        for example, shown in batches.views(step):
             key = (example.dataset, example.image_id, shown)
             if key not in lengths:
-                row = shared_prefix.row(batches.supply.family, example.questions, shown, True, example.context)
+                row = shared_prefix.row(batches.inputs.family, example.questions, shown, True, example.context)
                 lengths[key] = len(row)
             rows += [
                 {
@@ -184,21 +185,21 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
                     "detail_height": view.detail.height, "detail_width": view.detail.width,
                     "visual_tokens": view.visual_tokens, "row_tokens": lengths[key],
                     "scale": scale(Size(image.height, image.width), view.size),
-                    "interpolation": batches.supply.interpolation,
+                    "interpolation": batches.inputs.interpolation,
                 }
-                for name, image, view in pictured(example, shown)
+                for name, image, view in shown_images(example, shown)
             ]
     return pd.DataFrame(rows)
 
 
-def planned(policy: Training | Control, example: Example, geometry: Geometry, draw: float = 0.0,
-            progress: float = 0.0) -> tuple[Shown, ...]:
-    """`resolution.plan` of an example's image; each view carries those of its context, by the same policy and draw."""
+def plan_views(policy: Training | Control, example: Example, geometry: Geometry, draw: float = 0.0,
+            progress: float = 0.0) -> tuple[View, ...]:
+    """`plan` of an example's image; each view carries those of its context, by the same policy and draw."""
     return _planned(current(policy, draw, progress), sizes_of(example), geometry)
 
 
 @lru_cache(maxsize=2**16)
-def _planned(policy: Single | Add | Control, sizes: tuple[Size, ...], geometry: Geometry) -> tuple[Shown, ...]:
+def _planned(policy: Single | Add | Control, sizes: tuple[Size, ...], geometry: Geometry) -> tuple[View, ...]:
     """The views of images of these sizes, the example's own last. Cached: equal sizes have equal views."""
     *context, own = (plan(policy, size, geometry) for size in sizes)
     if not context:
@@ -206,7 +207,7 @@ def _planned(policy: Single | Add | Control, sizes: tuple[Size, ...], geometry: 
     return tuple(replace(view, context=tuple(before)) for view, *before in zip(own, *context, strict=True))
 
 
-def pictured(example: Example, shown: Shown) -> list[tuple[str, Image.Image | Picture, Shown]]:
+def shown_images(example: Example, shown: View) -> list[tuple[str, Image.Image | Picture, View]]:
     """The images of a view and its context in order, each as (name, image, its own view); none for a blind view."""
     if not shown.visual_tokens:
         return []
@@ -216,16 +217,17 @@ def pictured(example: Example, shown: Shown) -> list[tuple[str, Image.Image | Pi
     return list(zip(names, example.images, shown.views, strict=True))
 
 
-def workload(rows: Sequence[Row], plan_: Plan) -> engine_flops.Workload:
+def row_work(rows: Sequence[Row], layout: RowLayout) -> engine_flops.RowWork:
     """The amount of work in a packed row."""
     answers = sum(len(b) - a for row in rows for b, a in zip(row.branches, row.answers, strict=True))
-    return engine_flops.Workload(tuple(n for row in rows for n in row.patches), len(plan_), plan_.pairs, answers)
+    return engine_flops.RowWork(tuple(n for row in rows for n in row.patches), len(layout), layout.pairs, answers)
 
 
-def training_flops(supply: Supply, rows: Sequence[Row]) -> float:
+def training_flops(inputs: ImageInputs, rows: Sequence[Row]) -> float:
     """FLOPs of a forward and backward pass over rows that are packed together."""
-    work, trained = workload(rows, shared_prefix.plan(supply.family, rows)), engine_flops.Trained.of(supply.family)
-    return engine_flops.training_flops(supply.family.shape, work, trained, tower=supply.features is None)
+    work = row_work(rows, shared_prefix.layout_of(inputs.family, rows))
+    trained = engine_flops.TrainedParts.of(inputs.family)
+    return engine_flops.training_flops(inputs.family.shape, work, trained, tower=inputs.features is None)
 
 
 def size_of(example: Example) -> Size:
@@ -239,32 +241,31 @@ def sizes_of(example: Example) -> tuple[Size, ...]:
     return tuple(Size(image.height, image.width) for image in example.images)
 
 
-def views_of(example: Example, shown: Shown) -> dict[tuple, tuple[Image.Image | Picture, Shown]]:
+def keyed_views(example: Example, shown: View) -> dict[tuple, tuple[Image.Image | Picture, View]]:
     """The images of a view and its context as (image, view), under keys that are unique within a study."""
     return {
         (example.dataset, example.split, name, view.size, view.steps): (image, view)
-        for name, image, view in pictured(example, shown)
+        for name, image, view in shown_images(example, shown)
     }
 
 
-def name_of(example: Example, shown: Shown) -> str:
+def view_name(example: Example, shown: View) -> str:
     """The name of a view in error messages."""
-    return named(example.dataset, example.image_id, shown.size.height, shown.size.width)
+    return view_label(example.dataset, example.image_id, shown.size.height, shown.size.width)
 
 
-def named(dataset: str, image_id: str, height: int, width: int) -> str:
+def view_label(dataset: str, image_id: str, height: int, width: int) -> str:
     """The name of a view from a row of the ledger."""
     return f"image {image_id} of {dataset} at {height}x{width}"
 
 
-def _micro(supply: Supply, rows: list[Row], seen: list[Seen]) -> Micro:
-    family = supply.family
-    packed = shared_prefix.pack(family, rows)
-    images = [supply(image, view) for example, shown in seen for _, image, view in pictured(example, shown)]
-    return Micro(
+def _micro(inputs: ImageInputs, rows: list[Row], views: list[ExampleView]) -> MicroBatch:
+    packed = shared_prefix.pack(inputs.family, rows)
+    images = [inputs(image, view) for example, whole in views for _, image, view in shown_images(example, whole)]
+    return MicroBatch(
         content=Batch(packed, images),
         questions=len(packed.last),
         images=len(rows),
-        visual_tokens=sum(shown.all_tokens for _, shown in seen),
-        flops=training_flops(supply, rows),
+        visual_tokens=sum(view.all_tokens for _, view in views),
+        flops=training_flops(inputs, rows),
     )

@@ -13,7 +13,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """A model's sizes, as its family reads them from the configuration; weights count multiply-adds."""
 
     blocks: int  # blocks of the vision tower
@@ -33,7 +33,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Workload:
+class RowWork:
     """One row: `patches` of each of its images, tokens of the row, allowed query-key pairs, answer tokens."""
 
     patches: tuple[int, ...]
@@ -42,7 +42,7 @@ class Workload:
     answers: int
 
 
-def forward_flops(shape: Shape, work: Workload) -> float:
+def forward_flops(shape: ModelShape, work: RowWork) -> float:
     """Operations of one forward pass over `work`."""
     return sum(vision_flops(shape, patches) for patches in work.patches) + language_flops(shape, work)
 
@@ -54,7 +54,7 @@ class _Parts(Protocol):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedParts:
     """Which parts of a model are trained; a frozen part still passes gradients to the parts below it."""
 
     tower: bool = True
@@ -62,7 +62,7 @@ class Trained:
     language: bool = True  # its own weights; adapters do not count
 
     @classmethod
-    def of(cls, family: _Parts) -> Trained:
+    def of(cls, family: _Parts) -> TrainedParts:
         """The parts of a family's model with parameters that require gradients."""
         trained = {"tower": False, "merger": False, "language": False}
         for name, parameter in family.model.named_parameters():
@@ -71,10 +71,10 @@ class Trained:
         return cls(**trained)
 
 
-ALL = Trained()
+ALL = TrainedParts()
 
 
-def training_flops(shape: Shape, work: Workload, trained: Trained = ALL, tower: bool = True) -> float:
+def training_flops(shape: ModelShape, work: RowWork, trained: TrainedParts = ALL, tower: bool = True) -> float:
     """Operations of one training step's forward and backward pass over `work`.
 
     tower: whether the tower runs at all (False: its features are cached). Attention has no weights: its backward pass
@@ -90,24 +90,24 @@ def training_flops(shape: Shape, work: Workload, trained: Trained = ALL, tower: 
     return total + mergers * (3 if trained.merger else 1) + towers * tower
 
 
-def vision_flops(shape: Shape, patches: int) -> float:
+def vision_flops(shape: ModelShape, patches: int) -> float:
     """The tower and the mergers on one image."""
     return tower_flops(shape, patches) + merger_flops(shape, patches)
 
 
-def merger_flops(shape: Shape, patches: int) -> float:
+def merger_flops(shape: ModelShape, patches: int) -> float:
     """The mergers on one image."""
     return 2 * (patches // shape.merge) * shape.merger_weights
 
 
-def tower_flops(shape: Shape, patches: int) -> float:
+def tower_flops(shape: ModelShape, patches: int) -> float:
     """The patch embedding and the blocks on one image."""
     full = shape.blocks - shape.windowed_blocks
     pairs = full * patches**2 + shape.windowed_blocks * patches * min(patches, shape.window)
     return 2 * patches * (shape.patch_weights + shape.blocks * shape.block_weights) + 4 * pairs * shape.width
 
 
-def language_flops(shape: Shape, work: Workload) -> float:
+def language_flops(shape: ModelShape, work: RowWork) -> float:
     """The decoder's layers over the row, its attention over the allowed pairs, and the head at the answers."""
     layer = 2 * work.tokens * shape.layer_weights + 4 * work.pairs * shape.attention
     return shape.layers * layer + 2 * work.answers * shape.hidden * shape.vocabulary

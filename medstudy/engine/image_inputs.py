@@ -23,15 +23,15 @@ from transformers.image_utils import PILImageResampling
 from medstudy.data.encoded_image import Picture
 from medstudy.engine import tensor_cache, views
 from medstudy.engine.family_protocol import Family
-from medstudy.engine.row_layout import Seen
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.row_layout import VisualTokens
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ModelError, RunError
 from medstudy.params import Study
-from medstudy.resolution.sizes import Shown
+from medstudy.resolution.sizes import View
 from medstudy.utils import code_hash
 
 
-def kept(study: Study, family: Family) -> bool:
+def caches_features(study: Study, family: Family) -> bool:
     """Whether the study caches a frozen tower's features. Raises ModelError for a family that cannot."""
     if study.training.keeps_features and not family.shares_prefix:
         raise ModelError(
@@ -42,34 +42,34 @@ def kept(study: Study, family: Family) -> bool:
 
 
 @dataclass(frozen=True)
-class Supply:
+class ImageInputs:
     """Makes the model's image inputs. pixels, features: caches of resized images and of features; None: no cache."""
 
     family: Family
     interpolation: str
-    pixels: Shelf | None = None
-    features: Shelf | None = None
+    pixels: TensorCache | None = None
+    features: TensorCache | None = None
 
     @classmethod
-    def of(cls, study: Study, family: Family) -> Supply:
+    def of(cls, study: Study, family: Family) -> ImageInputs:
         """The image inputs of a study. Warns if the model's own processor resizes with another filter."""
         own = _filter_of(family) if family.images else None
         if own not in (None, study.interpolation):
             warnings.warn(
                 f"The model's own processor resizes images by {own}, the study by {study.interpolation}: their pixels "
                 "differ. Set `interpolation` in the params where it has that filter.", stacklevel=2)
-        cache, keep = study.runs / ".cache", kept(study, family)
-        pixels = None if keep else Shelf(cache / "pixels")
-        return cls(family, study.interpolation, pixels, Shelf(cache / "features") if keep else None)
+        cache, keep = study.runs / ".cache", caches_features(study, family)
+        pixels = None if keep else TensorCache(cache / "pixels")
+        return cls(family, study.interpolation, pixels, TensorCache(cache / "features") if keep else None)
 
-    def __call__(self, image: Image.Image | Picture, shown: Shown) -> torch.Tensor:
+    def __call__(self, image: Image.Image | Picture, shown: View) -> torch.Tensor:
         """One view of an image: its features [patches, width] if they are cached, else uint8 [height, width, 3]."""
         if self.features is None:
             return views.cached(image, shown, self.interpolation, self.pixels)
         name = tensor_cache.key(views.key(image, shown, self.interpolation), self.tower)
         return self.features.get(name, lambda: self._features(image, shown))
 
-    def see(self, images: list[torch.Tensor], grids: torch.Tensor) -> Seen | None:
+    def visual_tokens(self, images: list[torch.Tensor], grids: torch.Tensor) -> VisualTokens | None:
         """The visual tokens of a row's images, grids [images, 3]; None for a row without images."""
         family = self.family
         if not images:
@@ -78,7 +78,7 @@ class Supply:
             return family.look(images, grids)
         return family.merge(torch.cat([image.to(family.model.device) for image in images]), grids)
 
-    def prepare(self, views: Iterable[tuple[Image.Image | Picture, Shown]], line: tqdm | None = None) -> None:
+    def prepare(self, views: Iterable[tuple[Image.Image | Picture, View]], line: tqdm | None = None) -> None:
         """Compute the features of all (image, view) not cached yet: reader processes, started later, cannot.
 
         Also compute the tower's identity, before its weights are sharded between processes
@@ -100,11 +100,11 @@ class Supply:
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         model, kind = self.family.model, str(self.family.tower[0].dtype)
         settings = (*self.family.pixel_settings, kind, model.config.vision_config._attn_implementation)
-        versions = (metadata.version("transformers"), torch.__version__, code_hash.code("models/**/*.py",
-        "engine/image_inputs.py"))
+        code = code_hash.code("models/**/*.py", "engine/image_inputs.py")
+        versions = (metadata.version("transformers"), torch.__version__, code)
         return tensor_cache.key(digest.hexdigest(), settings, model.device.type, versions)
 
-    def _features(self, image: Image.Image | Picture, shown: Shown) -> torch.Tensor:
+    def _features(self, image: Image.Image | Picture, shown: View) -> torch.Tensor:
         if get_worker_info() is not None and self.family.model.device.type != "cpu":
             raise RunError(
                 "Features are computed before the processes that read ahead start, but those of an image have since "

@@ -25,16 +25,16 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RowLayout:
     """The layout of a packed row: the prefixes of all its images, then the branches of each, image by image.
 
-    prefixes: length of each image's prefix; branches: for each image the length of each of its branches; both: for each
-    image the runs (start, end) of its prefix whose tokens attend to each other in both directions, () if none do.
+    prefixes: length of each image's prefix; branches: for each image the length of each of its branches; bidirectional:
+    for each image the runs (start, end) of its prefix whose tokens attend to each other in both directions, () if none.
     """
 
     prefixes: tuple[int, ...]
     branches: tuple[tuple[int, ...], ...]
-    both: tuple[tuple[tuple[int, int], ...], ...] = ()
+    bidirectional: tuple[tuple[tuple[int, int], ...], ...] = ()
 
     def __len__(self) -> int:
         return self.shared + sum(map(sum, self.branches))
@@ -48,7 +48,7 @@ class Plan:
     def pairs(self) -> int:
         """Query-key pairs that the layout allows."""
         own = sum(n * (n + 1) // 2 for n in (*self.prefixes, *(n for image in self.branches for n in image)))
-        own += sum((end - start) * (end - start - 1) // 2 for image in self.both for start, end in image)
+        own += sum((end - start) * (end - start - 1) // 2 for image in self.bidirectional for start, end in image)
         return own + sum(p * sum(image) for p, image in zip(self.prefixes, self.branches, strict=True))
 
     @cached_property
@@ -74,7 +74,7 @@ class Plan:
     def block(self) -> torch.Tensor:
         """[S] the run, counted over the row, of a token that attends in both directions; -1 for all others."""
         block, start, count = torch.full((len(self),), -1), 0, 0
-        for prefix, runs in zip(self.prefixes, self.both, strict=False):
+        for prefix, runs in zip(self.prefixes, self.bidirectional, strict=False):
             for first, end in runs:
                 block[start + first : start + end] = count
                 count += 1
@@ -103,14 +103,14 @@ class Plan:
         reach = max(self.prefixes) + max((n for image in self.branches for n in image), default=0)
         window = None if window is None or window >= reach else window  # a window that covers all is none
         if (device, window) not in held:
-            alone = [replace(self, prefixes=(p,), branches=(image,), both=self.both[i : i + 1])
+            alone = [replace(self, prefixes=(p,), branches=(image,), bidirectional=self.bidirectional[i : i + 1])
                      for i, (p, image) in enumerate(zip(self.prefixes, self.branches, strict=True))]
-            held[device, window] = tuple(one._masks(device, window) for one in alone)
+            held[device, window] = tuple(layout._masks(device, window) for layout in alone)
         return held[device, window]
 
     def _masks(self, device: torch.device, window: int | None) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """`masks` of a plan of one image."""
-        (prefix,), causal = self.prefixes, window is None and not any(self.both)
+        """`masks` of a layout of one image."""
+        (prefix,), causal = self.prefixes, window is None and not any(self.bidirectional)
         if causal:
             return None, _branch_mask(prefix, self.branches[0]).to(device)
         whole = self.within(window)
@@ -143,7 +143,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedRow:
     """A packed row of S tokens, Q branches and A answer tokens.
 
     ids [1, S]; positions [axes, 1, S]: three axes with M-RoPE, else one; at [A]: the place that predicts each answer
@@ -153,7 +153,7 @@ class Packed:
 
     ids: torch.Tensor
     positions: torch.Tensor
-    plan: Plan
+    layout: RowLayout
     at: torch.Tensor
     targets: torch.Tensor
     question: torch.Tensor
@@ -161,13 +161,13 @@ class Packed:
     grids: torch.Tensor
     visual: int
 
-    def to(self, device: torch.device) -> Packed:
+    def to(self, device: torch.device) -> PackedRow:
         tensors = {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
         return replace(self, **{name: part.to(device, non_blocking=True) for name, part in tensors.items()})
 
 
 @dataclass(frozen=True)
-class Seen:
+class VisualTokens:
     """What the language model reads of a row's images: tokens [N, width], and DeepStack's for its first layers."""
 
     tokens: torch.Tensor

@@ -1,4 +1,4 @@
-"""One image, many questions, one row: a shared prefix and a branch a question.
+"""One image, many questions, one row: a shared prefix, and one branch per question.
 
 An image's tokens are [system, image | question 1, answer 1 | question 2, answer 2 | …]. Every branch attends to the
 prefix and to itself, never to another branch, and continues the prefix's positions: the losses are those of separate
@@ -15,13 +15,13 @@ import torch
 
 from medstudy.data.example import Question, Shot
 from medstudy.engine.family_protocol import Family
-from medstudy.engine.row_layout import Packed, Plan, Row
+from medstudy.engine.row_layout import PackedRow, Row, RowLayout
 from medstudy.errors import DataError
-from medstudy.resolution.sizes import Shown
+from medstudy.resolution.sizes import View
 
 
 def row(
-    family: Family, questions: tuple[Question, ...], shown: Shown, answered: bool, context: tuple[Shot, ...] = ()
+    family: Family, questions: tuple[Question, ...], shown: View, answered: bool, context: tuple[Shot, ...] = ()
 ) -> Row:
     """Tokenise the questions of one image, with their answers (training) or up to where an answer starts.
 
@@ -48,7 +48,7 @@ def row(
         )
     grids = torch.cat([torch.zeros((0, 3), dtype=torch.long), *(family.grid(view.size) for view in shown.views)])
     return Row(
-        prefix=_expanded(prompts[0][:shared], family.image_token, standing(family, shown)),
+        prefix=_expanded(prompts[0][:shared], family.image_token, image_tokens(family, shown)),
         branches=[prompt[shared:] + answer for prompt, answer in zip(prompts, answers, strict=True)],
         answers=[len(prompt) - shared for prompt in prompts],
         grids=grids,
@@ -56,23 +56,23 @@ def row(
     )
 
 
-def standing(family: Family, shown: Shown) -> list[list[int]]:
+def image_tokens(family: Family, shown: View) -> list[list[int]]:
     """The tokens of each image of a prompt."""
     return [family.image_ids(view.visual_tokens, family.grid(view.size)[0]) for view in shown.views]
 
 
-def plan(family: Family, rows: Sequence[Row]) -> Plan:
+def layout_of(family: Family, rows: Sequence[Row]) -> RowLayout:
     """The layout of several images' rows as one row."""
-    return Plan(
+    return RowLayout(
         tuple(len(row.prefix) for row in rows),
         tuple(tuple(map(len, row.branches)) for row in rows),
         tuple(runs(row.prefix, family.image_token) for row in rows) if family.both_ways else (),
     )
 
 
-def pack(family: Family, rows: list[Row]) -> Packed:
+def pack(family: Family, rows: list[Row]) -> PackedRow:
     """Several images' rows as one row: no padding, no token of one image visible to another."""
-    layout = plan(family, rows)
+    layout = layout_of(family, rows)
     branches = [branch for row in rows for branch in row.branches]
     ids = torch.tensor([token for part in [*(row.prefix for row in rows), *branches] for token in part])
     # Positions: every branch continues its own prefix.
@@ -87,10 +87,10 @@ def pack(family: Family, rows: list[Row]) -> Packed:
     spans = [range(int(end) - len(b) + a, int(end)) for end, b, a in zip(ends, branches, answers, strict=True)]
     answer_tokens = torch.tensor([place for span in spans for place in span], dtype=torch.long)
     counts = torch.tensor([len(span) for span in spans], dtype=torch.long)
-    return Packed(
+    return PackedRow(
         ids=ids[None],
         positions=torch.cat([*prefixes, *places], 1)[:, None],
-        plan=layout,
+        layout=layout,
         at=answer_tokens - 1,
         targets=ids[answer_tokens],
         question=torch.repeat_interleave(torch.arange(len(branches)), counts),

@@ -1,6 +1,6 @@
 """A cache of tensors on disk, keyed by a hash of all that they depend on: resized images, features of a frozen tower.
 
-One safetensors file a tensor, `folder/ab/abcdef….safetensors`, of any dtype. Any file may be deleted at any time, and
+One safetensors file per tensor, `folder/ab/abcdef….safetensors`, of any dtype. Any file may be deleted at any time, and
 any number of processes may share a folder: a value is a function of its key, so all processes write the same value.
 """
 
@@ -25,13 +25,13 @@ def key(*parts: object) -> str:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class TensorCache:
     """A folder of tensors. It only grows: delete it, or any of its files, to free space."""
 
     folder: Path
 
     def get(self, key: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """The tensor of `key`, in main memory; made and stored if its file is missing or damaged.
+        """The tensor of `key`, in main memory; computed and stored if its file is missing or damaged.
 
         A stored tensor is memory-mapped (copy on write): processes share its pages, and only the first use reads them.
         A file counts as damaged if its header or length is wrong; flipped bits inside a tensor are not detected.

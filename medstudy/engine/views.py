@@ -12,7 +12,7 @@ from PIL import Image
 from medstudy.data.encoded_image import Picture
 from medstudy.engine import tensor_cache
 from medstudy.resolution.resize import resize
-from medstudy.resolution.sizes import Shown
+from medstudy.resolution.sizes import View
 from medstudy.utils import code_hash
 
 DECODERS = ("pillow", "simplejpeg", "imagecodecs", "tifffile", "pydicom", "pylibjpeg-openjpeg", "nibabel")
@@ -20,20 +20,20 @@ LIBRARIES = (*DECODERS, "torch", "torchvision")
 SOURCES = ("imaging/*.py", "data/encoded_image.py", "resolution/resize.py", "engine/views.py")
 
 
-def render(image: Image.Image | Picture, shown: Shown, interpolation: str) -> torch.Tensor:
+def render(image: Image.Image | Picture, shown: View, interpolation: str) -> torch.Tensor:
     """[height, width, 3] uint8 at exactly `shown.size`, of an image that is decoded here if it is a `Picture`."""
     array = image.pixels() if isinstance(image, Picture) else np.array(image)
     return resize(array, shown, interpolation)
 
 
-def cached(picture: Picture, shown: Shown, interpolation: str, store: tensor_cache.Shelf | None) -> torch.Tensor:
+def cached(picture: Picture, shown: View, interpolation: str, store: tensor_cache.TensorCache | None) -> torch.Tensor:
     """`render`, read from the cache when it is there; without a store it is always computed."""
     if store is None:
         return render(picture, shown, interpolation)
     return store.get(key(picture, shown, interpolation), lambda: render(picture, shown, interpolation))
 
 
-def key(picture: Picture, shown: Shown, interpolation: str) -> str:
+def key(picture: Picture, shown: View, interpolation: str) -> str:
     """The cache key of a view's pixels. The versions of the decoders and of the resizer are part of it."""
     return tensor_cache.key("view", picture.sha256, shown.steps, shown.size, interpolation, _versions())
 

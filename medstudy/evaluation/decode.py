@@ -8,13 +8,13 @@ import torch
 from transformers import Cache
 
 from medstudy.engine.family_protocol import Family
-from medstudy.engine.row_layout import Packed, Seen
+from medstudy.engine.row_layout import PackedRow, VisualTokens
 from medstudy.evaluation import sampling
-from medstudy.models import generation
+from medstudy.models import generation_config
 
 
 def decode(
-    family: Family, packed: Packed, seen: Seen | None, limit: int, sampler: sampling.Sampler | None = None
+    family: Family, packed: PackedRow, seen: VisualTokens | None, limit: int, sampler: sampling.Sampler | None = None
 ) -> tuple[list[list[int]], list[list[int]]]:
     """The most likely tokens of every branch of a packed row, up to its end or `limit`, as `generate` finds them.
 
@@ -36,7 +36,7 @@ def decode(
 
 
 def _continued(
-    family: Family, packed: Packed, hidden: torch.Tensor, cache: Cache, limit: int,
+    family: Family, packed: PackedRow, hidden: torch.Tensor, cache: Cache, limit: int,
     sampler: sampling.Sampler | None = None,
 ) -> list[list[int]]:
     """The answers of all branches, decoded together: each new token attends to its image's prefix and its own branch.
@@ -44,7 +44,7 @@ def _continued(
     hidden [Q, width]: at each branch's last place. A sampler takes the scores as they are; the most likely token is
     taken after the checkpoint's generation config has changed them.
     """
-    model, layout = family.model, packed.plan
+    model, layout = family.model, packed.layout
     # Image, branch and position of every token in the cache, and of every branch that still decodes.
     image, branch = (part.to(model.device) for part in (layout.image, layout.branch))
     images, branches = image[packed.last], torch.arange(len(packed.last), device=model.device)
@@ -52,9 +52,9 @@ def _continued(
     produced: list[list[int]] = [[] for _ in branches]
     ends = torch.tensor(family.ends, device=model.device)
     # The generation config's rules read all tokens of a sequence so far.
-    contexts = generation.contexts(packed)
-    rules = None if sampler else family.rules(list(map(len, contexts)), limit)
-    sequences = generation.aligned(contexts).to(model.device) if rules else None
+    contexts = generation_config.contexts(packed)
+    rules = None if sampler else generation_config.Rules(model, family.ends, list(map(len, contexts)), limit)
+    sequences = generation_config.aligned(contexts).to(model.device) if rules else None
     for step in range(limit):
         scores = model.lm_head(hidden)
         if sampler:
@@ -78,7 +78,7 @@ def _continued(
     return produced
 
 
-def likelihoods(family: Family, packed: Packed, seen: Seen | None) -> torch.Tensor:
+def likelihoods(family: Family, packed: PackedRow, seen: VisualTokens | None) -> torch.Tensor:
     """[Q] log-likelihood of each branch's answer, including its end token."""
     packed = packed.to(family.model.device)
     hidden = family.hidden(packed, seen)

@@ -1,215 +1,189 @@
-"""Loading a checkpoint whole or not at all: every tensor of its files has a place, every place has a tensor.
-
-transformers fills what a file lacks at random and only logs it, and passes over what fits nowhere; what it found is
-read from its own loading information, so nothing is read twice.
-"""
+"""From a hub id or a folder to a family: its model with weights, or a sketch of it without."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from logging import LogRecord
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
-from transformers.utils import cached_file, logging
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+from transformers.utils import cached_file
 
 from medstudy import paths
+from medstudy.engine import attention
 from medstudy.errors import MedstudyError, ModelError
-from medstudy.models import files
+from medstudy.models import (
+    checkpoint_files,
+    generation_config,
+    image_processor,
+    lora,
+    prompts,
+    published_configs,
+    trial_question,
+    weights,
+)
+from medstudy.models.family import Family
+from medstudy.params import Model
 
-PREFIXES = {
-    # what other programs write before every name: by what
-    "module.": "DistributedDataParallel",
-    "_orig_mod.": "torch.compile",
-    "_fsdp_wrapped_module.": "FSDP",
-    "base_model.model.": "peft",
-}
-PARTS = {
-    # part of a name: what such a tensor means
-    "lora_": "They are adapters that were not merged: load the adapters' own folder, or merge them first.",
-    "weight_scale": "The weights are quantised: use the checkpoint in its full precision.",
-    "absmax": "The weights are quantised: use the checkpoint in its full precision.",
-    "qweight": "The weights are quantised: use the checkpoint in its full precision.",
-}
-LARGER, LEAST = 2, 2**26  # a model of over so many times the numbers in its files, and over that many, is never made
 ERROR = 400  # letters of a library's own message that are quoted
 
 
-def source(params, checkpoint: Path | None = None) -> tuple[str, dict]:
+def default_device() -> torch.device:
+    """Where models are put: the first CUDA device if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(kind: type[Family], params: Model, checkpoint: Path | None = None) -> Family:
+    """From the hub's format, with safetensors only and no code from the checkpoint. Raises ModelError.
+
+    checkpoint: see `medstudy.models.load`.
+    """
+    if checkpoint and (checkpoint / lora.CONFIG).is_file():
+        return adapted(load(kind, params), checkpoint)
+    source, options = _source(params, checkpoint)
+    with _explained(source, **options):
+        processor = _processor(source, **options)
+        model = weights.load(source, getattr(torch, params.dtype), **options).to(default_device())
+        weights.check_finite(source, model)
+        family = _family(kind, model, processor, source, _revision(source, model))
+        check(family, source)
+        trial_question.ask(family, source)
+    return family
+
+
+def adapted(family: Family, folder: Path) -> Family:
+    """The family with a folder's adapters merged into its weights, in place. Raises ModelError, see `lora.merged`."""
+    model = lora.merged(family.model, folder, family.revision)
+    return replace(family, model=model, revision=_revision(str(folder), model))
+
+
+def sketch(kind: type[Family], params: Model, device: torch.device | str = "meta") -> Family:
+    """The model without its weights, from configuration and processor alone; no weight file is needed.
+
+    On torch's meta device it takes no memory and computes nothing, but prompts, token ids, geometry, grids, shape and
+    the sizes of parameters are those of the loaded model. On another device the weights are random. The attention
+    kernel is the one that `load` would choose on this machine. For a checkpoint that is not on this machine and whose
+    sizes are published (`medstudy.models.published_configs`), these are used and no hub is asked. Raises ModelError.
+    """
+    source, options = _source(params)
+    dtype, revision, published = getattr(torch, params.dtype), "no weights", published_configs.outline(params.id)
+    try:
+        with _explained(source, weights=False, **options):
+            options |= {"local_files_only": published is not None}
+            processor = _processor(source, **options)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+    except ModelError:
+        if published is None or Path(source).is_dir():
+            raise
+        (processor, config), revision = published, "published sizes"
+    with _explained(source, weights=False, **options):
+        with torch.device(device):
+            model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        family = _family(kind, model, processor, source, revision)
+        if revision != "published sizes":
+            check(family, source)
+    return family
+
+
+def check(family: Family, source: str) -> None:
+    """Raises ModelError where the settings in a checkpoint's files cannot be followed; no weight is used."""
+    trial_question.check(family, source, (prompts.SYSTEM, *prompts.user_text(trial_question.QUESTION).split("\n")))
+    if family.images:
+        image_processor.check(family, source)
+    generation_config.check(family, source)
+    family.check(source)
+
+
+def _family(
+    kind: type[Family], model: PreTrainedModel, processor: ProcessorMixin, source: str, revision: str
+) -> Family:
+    """The family around a model of transformers. Raises ModelError for a checkpoint of another family."""
+    kind.accept(model, processor, source)
+    kernel = kind.kernel(model, default_device())
+    if kind.shares_prefix:
+        attention.install(model, kernel)
+    kind.prepare(model)
+    family = kind(model.eval(), processor, revision, kernel)
+    if kind.turn_end and family.end in (None, processor.tokenizer.unk_token_id):
+        raise ModelError(
+            f"Family {kind.name} ends its answers with {kind.turn_end}, but the tokenizer of {source!r} has no such "
+            "token. Use a checkpoint that was trained on its chat template."
+        )
+    return family
+
+
+def _source(params: Model, checkpoint: Path | None = None) -> tuple[str, dict[str, str]]:
     """Where a model comes from, and the hub's options for it."""
-    own = paths.BASE if params.id == "base" else paths.resolve(params.id)
-    place = str(checkpoint or (own if own.is_dir() else params.id))
-    return place, {} if Path(place).is_dir() or params.revision is None else {"revision": params.revision}
+    folder = paths.BASE if params.id == "base" else paths.resolve(params.id)
+    source = str(checkpoint or (folder if folder.is_dir() else params.id))
+    return source, {} if Path(source).is_dir() or params.revision is None else {"revision": params.revision}
 
 
-def processor(place: str, **options):
-    """A checkpoint's processor, its images by torchvision: some releases take Pillow's, whose pixels differ.
+def _processor(source: str, **options: Any) -> ProcessorMixin:
+    """A checkpoint's processor, with torchvision for images: some releases default to Pillow, whose pixels differ.
 
-    A chat template that only tokenizer_config.json holds is the processor's too.
+    A chat template that only tokenizer_config.json holds becomes the processor's too.
     """
-    made = AutoProcessor.from_pretrained(place, trust_remote_code=False, **options)
-    if hasattr(made, "image_processor") and not hasattr(made.image_processor, "rescale_and_normalize"):
-        made.image_processor = AutoImageProcessor.from_pretrained(place, backend="torchvision", **options)
-    if getattr(made, "chat_template", None) is None and hasattr(made, "tokenizer"):
-        made.chat_template = made.tokenizer.chat_template
-    return made
+    processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, **options)
+    images = getattr(processor, "image_processor", None)
+    if images is not None and not hasattr(images, "rescale_and_normalize"):
+        processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="torchvision", **options)
+    if getattr(processor, "chat_template", None) is None and hasattr(processor, "tokenizer"):
+        processor.chat_template = processor.tokenizer.chat_template
+    return processor
 
 
-def model(place: str, dtype: torch.dtype, **options) -> torch.nn.Module:
-    """A model of transformers with all of its weights, from safetensors and without code of the checkpoint's.
-
-    Raises ModelError naming tensors that are missing, that fit nowhere, or that have another shape.
-    """
-    if (Path(place) / "config.json").is_file():
-        _sized(place, dtype)
-    with _quiet():
-        made, found = AutoModelForImageTextToText.from_pretrained(
-            place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True, ignore_mismatched_sizes=True, **options,
-        )
-    if getattr(made, "_hf_peft_config_loaded", False):
-        raise ModelError(
-            f"Adapters are loaded from a folder, where each of their tensors is checked, but {place!r} is adapters on "
-            "the hub. Fetch them with `hf download`, and name their folder in model.id."
-        )
-    refuse(place, found)
-    _ties(place, made)
-    return made
-
-
-def refuse(place: str, found: dict) -> None:
-    """Raises ModelError unless transformers' loading information says that every tensor found its place.
-
-    Ties, and what a model's class itself declares that it can do without, are not in it.
-    """
-    missing, extra = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
-    shapes = [f"{name} is {list(has)} in the file and {list(due)} by config.json"
-              for name, has, due in sorted(found["mismatched_keys"])]
-    wrong = [
-        f"{len(missing)} that the model has are missing ({files.listed(missing)})" if missing else "",
-        f"{len(extra)} are none of the model's ({files.listed(extra)})" if extra else "",
-        f"{len(shapes)} have another shape ({files.listed(shapes)})" if shapes else "",
-    ]
-    if any(wrong):
-        raise ModelError(
-            f"A checkpoint must hold every tensor of its model and no other, but of {place!r} "
-            f"{'; '.join(filter(None, wrong))}. {_advice(missing, extra, shapes)}"
-        )
-
-
-def _sized(place: str, dtype: torch.dtype) -> None:
-    """Raises ModelError where config.json describes a model far larger than the weights, before it takes memory.
-
-    Such as the default of a class, whose sizes stand in for those that config.json does not say.
-    """
-    held = sum(math.prod(shape) for shape in files.held(Path(place)).values())
-    config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-    with torch.device("meta"):
-        described = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
-    total = sum(one.numel() for one in described.parameters())
-    if total > max(LARGER * held, LEAST):
-        raise ModelError(
-            f"config.json of {place!r} describes a model of {total:,} numbers, but its weights have {held:,}. What "
-            "config.json does not say is filled in by the model's class: use the config.json that the weights were "
-            "saved with, or fetch the missing weights."
-        )
-
-
-def finite(place: str, made: torch.nn.Module) -> None:
-    """Raises ModelError for weights that are NaN or infinite: answers would be the same token without end."""
-    broken = [name for name, one in made.named_parameters() if not one.detach().sum(dtype=torch.float32).isfinite()]
-    if broken:
-        raise ModelError(
-            f"Weights must be finite numbers, but of {place!r} {len(broken)} tensors hold NaN or infinity "
-            f"({files.listed(broken)}). Use a checkpoint from before its training diverged."
-        )
-
-
-def revision(place: str, made: torch.nn.Module) -> str:
+def _revision(source: str, model: PreTrainedModel) -> str:
     """The hub's commit, or for a folder the hash of its weights."""
-    if not Path(place).is_dir():
-        return str(getattr(made.config, "_commit_hash", None) or "unknown")
+    if not Path(source).is_dir():
+        return str(getattr(model.config, "_commit_hash", None) or "unknown")
     digest = hashlib.sha256()
-    for file in sorted(Path(place).glob("*.safetensors")):
+    for file in sorted(Path(source).glob("*.safetensors")):
         digest.update(file.read_bytes())
     return "sha256:" + digest.hexdigest()[:16]
 
 
 @contextmanager
-def explained(place: str, weights: bool = True, **options) -> Iterator[None]:
-    """Whatever a library raises about a checkpoint, as ModelError; the files of a folder are looked at before.
+def _explained(source: str, weights: bool = True, **options: Any) -> Iterator[None]:
+    """Check a folder's files first; turn whatever a library then raises about the checkpoint into ModelError.
 
-    Those from the hub after they are here.
+    Files from the hub are checked once they are on this machine.
     """
-    folder = Path(place)
+    folder = Path(source)
     if folder.is_dir():
-        files.check(folder, weights)
+        checkpoint_files.check(folder, weights)
     try:
         yield
-        if not folder.is_dir() and (here := _snapshot(place, **options)):
-            files.check(here, weights=False)
+        if not folder.is_dir() and (local := _snapshot(source, **options)):
+            checkpoint_files.check(local, weights=False)
     except MedstudyError:
         raise
     except Exception as error:  # of any library: tokenizers raises bare Exceptions
-        if (here := folder if folder.is_dir() else _snapshot(place, **options)) is not None:
-            files.check(here, weights=False, whole=True)
+        if (local := folder if folder.is_dir() else _snapshot(source, **options)) is not None:
+            checkpoint_files.check(local, weights=False, whole=True)
         why = " ".join(f"{type(error).__name__}: {error}".split())
         why = why if len(why) <= ERROR else why[:ERROR] + "…"
         raise ModelError(
-            f'A model is a hub id, a folder or "base", but {place!r} cannot be loaded: {why}'
+            f'A model is a hub id, a folder or "base", but {source!r} cannot be loaded: {why}'
         ) from error
 
 
-def _snapshot(place: str, revision: str | None = None, **_) -> Path | None:
+def _snapshot(source: str, revision: str | None = None, **_: Any) -> Path | None:
     """The folder of a hub id's files on this machine."""
     quiet = {f"_raise_exceptions_for_{name}": False for name in ("gated_repo", "missing_entries", "connection_errors")}
     try:
-        found = cached_file(place, "config.json", revision=revision, local_files_only=True, **quiet)
-    except (OSError, ValueError):  # no hub id
+        config = cached_file(source, "config.json", revision=revision, local_files_only=True, **quiet)
+    except (OSError, ValueError):  # not a hub id
         return None
-    return Path(found).parent if found else None
-
-
-def _advice(missing: list[str], extra: list[str], shapes: list[str]) -> str:
-    """What to do about it."""
-    for prefix, writer in PREFIXES.items():
-        if extra and all(name.startswith(prefix) for name in extra):
-            return f"Their names begin with {prefix!r}, as {writer} writes them: take that away, and save again."
-    for part, advice in PARTS.items():
-        if any(part in name for name in extra):
-            return advice
-    if shapes:
-        return "Use the config.json that the weights were saved with (its vocab_size, if the vocabulary was resized)."
-    return "Fetch the checkpoint again, or save the whole model with save_pretrained."
-
-
-def _ties(place: str, made: torch.nn.Module) -> None:
-    """Raises ModelError where the configuration ties tensors that the file has twice, and different."""
-    for name, other in made.get_expanded_tied_weights_keys(all_submodels=True).items():
-        if made.get_parameter(name) is not made.get_parameter(other):
-            raise ModelError(
-                f"config.json of {place!r} says tie_word_embeddings, but the weights hold {name} and {other}, which "
-                "differ. Set tie_word_embeddings to false if both are the model's, or remove the wrong one."
-            )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own report of what did not fit: an error says it.
-
-    A filter, not a level: from the level `warning` up transformers reports layers "not sharded" of every model.
-    """
-    logger = logging.get_logger("transformers.modeling_utils")
-
-    def severe(record: LogRecord) -> bool:
-        return record.levelno >= logging.ERROR
-
-    logger.addFilter(severe)
-    try:
-        yield
-    finally:
-        logger.removeFilter(severe)
+    return Path(config).parent if config else None

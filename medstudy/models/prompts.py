@@ -1,19 +1,36 @@
-"""Prompts: the system text and a question's user text, in the author's words."""
+"""The author's prompt, and the conversation that a chat template is given."""
 
 from __future__ import annotations
 
-from medstudy.data.example import LETTERS, Question
+from collections.abc import Sequence
+
+from medstudy.data.example import LETTERS, Question, Shot
 
 SYSTEM = "You are a biomedical expert."  # the author's evaluation prompt
 LETTER_ONLY = "Answer with a single letter, no extra details."
 
 
 def user_text(question: Question) -> str:
-    """The author's prompt: the question, its options as "A. …", and for those the request for one letter."""
+    """The author's prompt: the question, its options as "A. …", and, if there are options, the request for a letter."""
     letters = LETTERS[: len(question.options)]
     options = [f"{letter}. {text}" for letter, text in zip(letters, question.options, strict=True)]
     return "\n".join([question.text, *options, *([LETTER_ONLY] if options else [])])
 
 
-def _text(content: str) -> dict:
+def messages(question: Question, image: bool, context: Sequence[Shot]) -> list[dict]:
+    """The turns of a conversation: an answered shot is a turn of its own, any other precedes the next image.
+
+    Every content is a list of parts: LLaVA-OneVision's template drops a content that is a plain string.
+    """
+    images = [{"type": "image"}] if image else []
+    turns, parts = [{"role": "system", "content": [_text(SYSTEM)]}], []
+    for shot in context:
+        parts += [*images, *([_text(shot.question)] if shot.question else [])]
+        if shot.answer:
+            turns += [{"role": "user", "content": parts}, {"role": "assistant", "content": [_text(shot.answer)]}]
+            parts = []
+    return [*turns, {"role": "user", "content": [*parts, *images, _text(user_text(question))]}]
+
+
+def _text(content: str) -> dict[str, str]:
     return {"type": "text", "text": content}

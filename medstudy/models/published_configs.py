@@ -1,13 +1,13 @@
-"""Sizes of the paper's models as published, for plans on a machine that has neither checkpoints nor a network.
+"""Published sizes of the paper's models, for plans on a machine without checkpoints and network.
 
-Numbers of the public config.json files of these ids. `outline` makes of them what `Family.sketch` needs: a
-configuration, and the stand-in's processor, whose tokenizer cuts a text into more tokens than the model's own would.
-Nothing can be trained or asked with it.
+The numbers are those of the public config.json files of these ids. `outline` turns them into what a sketch needs: a
+configuration, and the stand-in's processor, whose tokenizer splits a text into more tokens than the model's own does.
+Such a sketch can be neither trained nor asked.
 """
 
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoProcessor
+from transformers import AutoConfig, AutoProcessor, PretrainedConfig, ProcessorMixin
 
 from medstudy import paths
 
@@ -22,7 +22,7 @@ _INTERN_VIT = {
 }
 
 
-def _qwen2(hidden: int, inner: int, layers: int, heads: int, keys: int, vocabulary: int, **more) -> dict:
+def _qwen2(hidden: int, inner: int, layers: int, heads: int, keys: int, vocabulary: int, **more: object) -> dict:
     return {
         "model_type": "qwen2", "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
         "num_attention_heads": heads, "num_key_value_heads": keys, "vocab_size": vocabulary, **more,
@@ -50,8 +50,8 @@ CONFIGS = {
 }
 
 
-def outline(name: str):
-    """(processor, configuration) of a published id, or of a folder of that name; None for another."""
+def outline(name: str) -> tuple[ProcessorMixin, PretrainedConfig] | None:
+    """Processor and configuration for a published id, or for a folder of that name; None for any other."""
     key = name if name in CONFIGS else name.rstrip("/").split("/")[-1]
     if key not in CONFIGS:
         return None

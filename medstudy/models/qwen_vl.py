@@ -14,7 +14,7 @@ from transformers import PretrainedConfig
 from transformers.vision_utils import get_vision_window_index
 
 from medstudy.engine import flops
-from medstudy.engine.row_layout import Seen
+from medstudy.engine.row_layout import VisualTokens
 from medstudy.errors import ModelError
 from medstudy.models.family import Family, heads, text_shape
 from medstudy.resolution.sizes import Geometry, Size
@@ -95,16 +95,16 @@ class QwenVL(Family):
         ordered = image.to(self.model.device).view(high, merge, patch, wide, merge, patch, 3)
         return self.normalised(ordered.permute(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3, patch**2))
 
-    def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         encoded = self.model.model.visual(pixel_values.to(self.model.dtype), grid_thw=grids)
-        return Seen(encoded.pooler_output, tuple(getattr(encoded, "deepstack_features", None) or ()))
+        return VisualTokens(encoded.pooler_output, tuple(getattr(encoded, "deepstack_features", None) or ()))
 
     @torch.no_grad()
     def features(self, pixel_values: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         return self.model.model.visual(pixel_values.to(self.model.dtype), grid_thw=grid).last_hidden_state
 
-    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
-        return Seen(self.model.model.visual.merger(features))
+    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
+        return VisualTokens(self.model.model.visual.merger(features))
 
 
 class Qwen2VL(QwenVL):
@@ -113,7 +113,7 @@ class Qwen2VL(QwenVL):
     name = "qwen2_vl"
 
     @staticmethod
-    def cost_shape(config: PretrainedConfig) -> flops.Shape:
+    def cost_shape(config: PretrainedConfig) -> flops.ModelShape:
         vision = config.vision_config
         width = vision.embed_dim
         return _cost_shape(config, width, 2 * width * int(width * vision.mlp_ratio), vision.hidden_size)
@@ -127,16 +127,16 @@ class Qwen2_5VL(QwenVL):
 
     name = "qwen2_5_vl"
 
-    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         """See `Family.merge`; the merged tokens go back from the order of windows to that of rows."""
         visual = self.model.model.visual
         order, _ = get_vision_window_index(
             grids, visual.spatial_merge_size, window_size=visual.window_size, patch_size=visual.patch_size
         )
-        return Seen(visual.merger(features)[torch.argsort(order).to(features.device)])
+        return VisualTokens(visual.merger(features)[torch.argsort(order).to(features.device)])
 
     @staticmethod
-    def cost_shape(config: PretrainedConfig) -> flops.Shape:
+    def cost_shape(config: PretrainedConfig) -> flops.ModelShape:
         vision = config.vision_config
         width = vision.hidden_size
         return _cost_shape(
@@ -178,15 +178,16 @@ class Qwen3VL(QwenVL):
                 hook.remove()
         return torch.cat([outputs[place] for place in range(len(blocks))], 1)
 
-    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         """See `Family.merge`; each block's features go through their own merger."""
         visual = self.model.model.visual
         last, *deep = features.split(self.model.config.vision_config.hidden_size, 1)
         pairs = zip(visual.deepstack_merger_list, deep, strict=True)
-        return Seen(visual.merger(last.contiguous()), tuple(merger(part.contiguous()) for merger, part in pairs))
+        deep = tuple(merger(part.contiguous()) for merger, part in pairs)
+        return VisualTokens(visual.merger(last.contiguous()), deep)
 
     @staticmethod
-    def cost_shape(config: PretrainedConfig) -> flops.Shape:
+    def cost_shape(config: PretrainedConfig) -> flops.ModelShape:
         vision = config.vision_config
         width, mergers = vision.hidden_size, 1 + len(vision.deepstack_visual_indexes)
         return _cost_shape(config, width, 2 * width * vision.intermediate_size, vision.out_hidden_size, mergers)
@@ -194,11 +195,11 @@ class Qwen3VL(QwenVL):
 
 def _cost_shape(
     config: PretrainedConfig, width: int, feed_forward: int, out: int, mergers: int = 1, **windows: int
-) -> flops.Shape:
+) -> flops.ModelShape:
     """feed_forward: weights of a block beyond its attention; out: numbers that a merger gives for a visual token."""
     vision = config.vision_config
     merge = vision.spatial_merge_size**2
-    return flops.Shape(
+    return flops.ModelShape(
         blocks=vision.depth,
         block_weights=4 * width**2 + feed_forward,
         width=width,

@@ -18,7 +18,7 @@ STAMP = "medstudy.json"
 
 
 def stamp_of(source: str, revision: str | None = None) -> dict | None:
-    """The stamp of a checkpoint by folder or hub id; None where there is no stamp, or one without a resolution."""
+    """The stamp of a checkpoint by folder or hub id; None if there is no stamp, or one without a resolution."""
     quiet = {f"_raise_exceptions_for_{name}": False for name in ("gated_repo", "missing_entries", "connection_errors")}
     try:
         file = cached_file(str(Path(source).expanduser()), STAMP, revision=revision, **quiet)
@@ -41,7 +41,7 @@ def policy_of(stamp: dict) -> Training | None:
         return None
 
 
-def told(source: str, labels: Sequence[str] = (), revision: str | None = None) -> str | None:
+def resolution_note(source: str, labels: Sequence[str] = (), revision: str | None = None) -> str | None:
     """At which resolution a checkpoint of medstudy was trained, and which of the policies `labels` differ from it.
 
     None for a checkpoint that is not medstudy's.

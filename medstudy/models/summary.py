@@ -1,4 +1,4 @@
-"""The model before it is trained: that it loads, is of its family, and what it is shown at every rung."""
+"""The model before training: check that it loads and is of its family, and record what it sees at every rung."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from medstudy import models
+from medstudy.models.family import Family
 from medstudy.params import Study
 from medstudy.resolution.plan import plan
+from medstudy.resolution.policies import Control, Training
 from medstudy.resolution.sizes import Size
 from medstudy.utils import redact
 
@@ -19,8 +21,8 @@ SIZES = tuple(Size(side, side) for side in (224, 448, 1024, 2048))
 def examine(study: Study, folder: Path) -> pd.DataFrame:
     """Load the study's model; write model.json and tokens.parquet, and return the latter.
 
-    One row a rung of the ladder and square image: inference, native_side, shown_height, shown_width (pixels), and
-    visual_tokens. Raises ModelError when the model cannot be loaded or is of another family.
+    One row for each rung of the ladder and square image: inference, native_side, shown_height, shown_width (pixels),
+    and visual_tokens. Raises ModelError if the model cannot be loaded or is of another family.
     """
     family = models.load(study.model, shown=[rung.label for rung in study.inference])
     about = {
@@ -37,7 +39,7 @@ def examine(study: Study, folder: Path) -> pd.DataFrame:
     return table
 
 
-def weights(family) -> dict[str, int]:
+def weights(family: Family) -> dict[str, int]:
     """Numbers of parameters by part: tower, merger, language; tied ones once."""
     counts = {"tower": 0, "merger": 0, "language": 0}
     for name, parameter in family.model.named_parameters():
@@ -45,7 +47,7 @@ def weights(family) -> dict[str, int]:
     return counts
 
 
-def _row(family, rung, native: Size) -> dict:
+def _row(family: Family, rung: Training | Control, native: Size) -> dict[str, str | int]:
     shown = plan(rung, native, family.geometry)[0]
     return {
         "inference": rung.label,

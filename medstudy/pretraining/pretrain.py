@@ -22,7 +22,7 @@ from medstudy import models, paths
 from medstudy.datasets import shapes
 from medstudy.engine import batches
 from medstudy.engine.family_protocol import Family
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ParamsError
 from medstudy.params import Model, Optimisation, _Params
 from medstudy.pretraining import tiny_qwen2_vl
@@ -71,8 +71,8 @@ class Corpus:
     ranks: int = 1
 
     @property
-    def supply(self) -> Supply:
-        return Supply(self.family, "bicubic")
+    def inputs(self) -> ImageInputs:
+        return ImageInputs(self.family, "bicubic")
 
     @property
     def images(self) -> int:
@@ -81,16 +81,16 @@ class Corpus:
     def __len__(self) -> int:
         return -(-self.images // self.params.training.images_per_step)
 
-    def __getitem__(self, step: int) -> list[batches.Micro]:
+    def __getitem__(self, step: int) -> list[batches.MicroBatch]:
         size = self.params.training.images_per_step
         policy = Fixed(side=self.params.side)
         views = []
         for index in range(step * size, min(self.images, (step + 1) * size))[self.rank :: self.ranks]:
             plain = self.split == "train" and index < self.params.plain
             example = shapes.example(self.params.seed, self.split, index, plain)
-            view = policy.shown(Size(example.image.height, example.image.width), self.family.geometry)
+            view = policy.view(Size(example.image.height, example.image.width), self.family.geometry)
             views.append((example, view))
-        return batches.micros(self.supply, views, self.params.training.tokens_per_pass)
+        return batches.micro_batches(self.inputs, views, self.params.training.tokens_per_pass)
 
 
 def load(path: str | Path) -> Base:
@@ -118,7 +118,7 @@ def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
         _pretrain_vision(base, start, scratch / "untrained", workers, share)
     family = models.load(Model(id=str(start)))
     corpus, validation = (Corpus(family, split, base, **share) for split in ("train", "val"))
-    loss = partial(train.loss_of, corpus.supply)
+    loss = partial(train.loss_of, corpus.inputs)
     log = loop.fit(family.model, corpus, validation, base.training, base.seed, scratch, loss, "pretrain", workers)
     stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}
     checkpoints.save(family, folder, stamp)

@@ -53,7 +53,7 @@ SPECIAL = (
 # tokens a side they barely turn, so the model does not learn positions; with this base they turn by up to a radian.
 THETA, SECTIONS = 50.0, [2, 7, 7]  # frequency pairs of a 32-wide head for time, height, width
 
-# Qwen2-VL's own template, reduced to one image a turn and a given system prompt.
+# Qwen2-VL's own template, reduced to one image per turn and a given system prompt.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}"

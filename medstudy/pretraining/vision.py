@@ -19,7 +19,7 @@ from scipy import ndimage
 from medstudy.datasets import shapes as datasets_shapes
 from medstudy.datasets.shapes.scene import Scene
 from medstudy.datasets.shapes.words import SHAPES
-from medstudy.engine.batches import Micro
+from medstudy.engine.batches import MicroBatch
 from medstudy.engine.family_protocol import Family
 from medstudy.resolution.sizes import Size
 
@@ -45,7 +45,7 @@ class Scenes:
     def __len__(self) -> int:
         return self.images // self.per_step
 
-    def __getitem__(self, step: int) -> list[Micro]:
+    def __getitem__(self, step: int) -> list[MicroBatch]:
         indices = range(step * self.per_step, (step + 1) * self.per_step)[self.rank :: self.ranks]
         if not indices:
             return []
@@ -55,7 +55,7 @@ class Scenes:
         factor = self.family.geometry.factor
         local = torch.cat([describe(array, factor) for array in arrays])
         shapes = torch.cat([centres(scene, factor) for scene in scenes])
-        return [Micro(inputs | {"local": local, "shapes": shapes}, len(arrays), len(arrays), len(shapes), 0.0)]
+        return [MicroBatch(inputs | {"local": local, "shapes": shapes}, len(arrays), len(arrays), len(shapes), 0.0)]
 
     def _drawn(self, index: int) -> tuple[np.ndarray, Scene]:
         rng = Random(f"vision/{self.seed}/{index}")

@@ -1,39 +1,23 @@
-"""What a policy or control makes of one image: the plan that is shown, and whether a policy has any effect."""
+"""The views of one image under a policy, the labels that a regime trains on, and whether a policy has any effect."""
 
 from __future__ import annotations
 
 from medstudy.errors import ResolutionError
-from medstudy.resolution.policies import (
-    Add,
-    Control,
-    Curriculum,
-    DownUp,
-    Fixed,
-    Mixed,
-    Native,
-    Shuffled,
-    Single,
-    Training,
-)
-from medstudy.resolution.sizes import (
-    Geometry,
-    Rounding,
-    Shown,
-    Size,
-)
+from medstudy.resolution.policies import Add, Control, Curriculum, Fixed, Mixed, Native, Single, Training
+from medstudy.resolution.sizes import Geometry, Rounding, Size, View
 
 
 def plan(
     policy: Training | Control, size: Size, geometry: Geometry, draw: float = 0.0, progress: float = 0.0
-) -> tuple[Shown, ...]:
+) -> tuple[View, ...]:
     """The views of one image under a policy: several under `add`, one under every other policy.
 
     draw: uniform in [0, 1), used by `mixed`; progress: fraction of the training done, used by `curriculum`.
     """
     policy = current(policy, draw, progress)
     if isinstance(policy, Add):
-        return tuple(single.shown(size, geometry) for single in (policy.native, *policy.variants))
-    return (policy.shown(size, geometry),)
+        return tuple(single.view(size, geometry) for single in policy.singles)
+    return (policy.view(size, geometry),)
 
 
 def current(policy: Training | Control, draw: float = 0.0, progress: float = 0.0) -> Single | Add | Control:
@@ -47,27 +31,13 @@ def current(policy: Training | Control, draw: float = 0.0, progress: float = 0.0
 
 def trained_on(policy: Training) -> frozenset[str]:
     """Labels of the single policies that a regime trains on; inference at any other is a mismatch."""
-    if isinstance(policy, Mixed):
-        return frozenset(choice.label for choice in policy.choices)
-    if isinstance(policy, Curriculum):
-        return frozenset(stage.label for stage in policy.stages)
-    if isinstance(policy, Add):
-        return frozenset(single.label for single in (policy.native, *policy.variants))
-    return frozenset([policy.label])
+    return frozenset(single.label for single in policy.singles)
 
 
 def roundings(policy: Training | Control) -> frozenset[Rounding]:
     """How the budgets of a policy are rounded; empty for a policy without a budget."""
-    if isinstance(policy, Mixed):
-        return frozenset().union(*map(roundings, policy.choices))
-    if isinstance(policy, Curriculum):
-        return frozenset().union(*map(roundings, policy.stages))
-    if isinstance(policy, Add):
-        return frozenset().union(*map(roundings, (policy.native, *policy.variants)))
-    if isinstance(policy, (DownUp, Shuffled)):
-        return roundings(policy.native)
-    budgets = isinstance(policy, Native) or (isinstance(policy, Fixed) and policy.mode == "budget")
-    return frozenset([policy.rounding]) if budgets else frozenset()
+    budgeted = (single for single in policy.singles if isinstance(single, Native) or single.mode == "budget")
+    return frozenset(single.rounding for single in budgeted)
 
 
 def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geometry) -> None:
@@ -76,7 +46,7 @@ def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geomet
         return
     most = max(size.pixels for size in sizes) + geometry.factor**2 * 64  # a cap that changes no image
     native = Native(max_pixels=most, rounding=policy.rounding)
-    views = ((policy.shown(size, geometry), native.shown(size, geometry)) for size in sizes)
+    views = ((policy.view(size, geometry), native.view(size, geometry)) for size in sizes)
     if all((ours.size, ours.steps) == (theirs.size, theirs.steps) for ours, theirs in views):
         largest = max(sizes, key=lambda size: size.pixels)
         raise ResolutionError(

@@ -1,7 +1,7 @@
 """Resolution policies: (height, width) -> the views of an image. Pure arithmetic, no pixels, no model.
 
 A policy says what happens to an image before the model's processor. `plan` turns a policy and a native size into one or
-more views (`Shown`). Their sizes are multiples of the family's `factor` (28 for Qwen2-VL: patch 14, merge 2), so that
+more views (`View`). Their sizes are multiples of the family's `factor` (28 for Qwen2-VL: patch 14, merge 2), so that
 the processor has nothing left to resize. Records and figures name a policy by its label.
 
 A family with tiles, or with one fixed size, cannot show less than one tile. A budget below that limits the detail
@@ -12,21 +12,12 @@ instead: the image is reduced to the budget, aspect kept to the pixel, and then 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medstudy.resolution.sizes import (
-    Geometry,
-    Rounding,
-    Shown,
-    Size,
-    fit_budget,
-    inside,
-    square,
-    steps,
-    visual_tokens,
-)
+from medstudy.resolution.sizes import Geometry, Rounding, Size, View, fit_budget, inside, square, steps
 
 Whole = Annotated[int, Field(gt=0, strict=True)]
 
@@ -37,6 +28,16 @@ class _Policy(BaseModel):
     @property
     def label(self) -> str:
         return self.policy
+
+    @property
+    def singles(self) -> tuple[Single, ...]:
+        """The single policies that this one combines or refers to; a single policy itself."""
+        return (self,)
+
+    @property
+    def budget(self) -> int:
+        """The most pixels of a view; 0 without an image."""
+        return max((single.budget for single in self.singles), default=0)
 
 
 class Native(_Policy):
@@ -50,8 +51,8 @@ class Native(_Policy):
     def budget(self) -> int:
         return self.max_pixels
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
-        return _shown(self.label, steps(size, self.max_pixels, geometry, self.rounding), geometry)
+    def view(self, size: Size, geometry: Geometry) -> View:
+        return _view(self.label, steps(size, self.max_pixels, geometry, self.rounding), geometry)
 
 
 class Fixed(_Policy):
@@ -79,16 +80,16 @@ class Fixed(_Policy):
     def budget(self) -> int:
         return self.side**2
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
+    def view(self, size: Size, geometry: Geometry) -> View:
         if self.mode == "budget":
-            return _shown(self.label, steps(size, self.budget, geometry, self.rounding), geometry)
+            return _view(self.label, steps(size, self.budget, geometry, self.rounding), geometry)
         target, canvas = square(self.side, geometry)  # they differ if the family must enlarge the target
         if self.mode == "square":
             lost = target != canvas and max(size) > target.height
-            return _shown(self.label, (target, canvas) if lost else (canvas,), geometry)
+            return _view(self.label, (target, canvas) if lost else (canvas,), geometry)
         inner = inside(size, target)
         scaled = inner if target == canvas else Size(*(max(1, side * canvas.height // target.height) for side in inner))
-        return _shown(self.label, tuple(dict.fromkeys((inner, scaled))), geometry, canvas)
+        return _view(self.label, tuple(dict.fromkeys((inner, scaled))), geometry, canvas)
 
 
 Single = Annotated[Native | Fixed, Field(discriminator="policy")]
@@ -104,12 +105,12 @@ class Mixed(_Policy):
     @model_validator(mode="after")
     def _one_weight_a_choice(self) -> Mixed:
         if self.weights and len(self.weights) != len(self.choices):
-            raise ValueError(f"mixed needs one weight a choice: {len(self.choices)} choices, got {len(self.weights)}")
+            raise ValueError(f"mixed needs one weight per choice: {len(self.choices)} choices, got {len(self.weights)}")
         return self
 
     @property
-    def budget(self) -> int:
-        return max(choice.budget for choice in self.choices)
+    def singles(self) -> tuple[Single, ...]:
+        return self.choices
 
 
 class Add(_Policy):
@@ -124,19 +125,19 @@ class Add(_Policy):
         return "-".join(["add", *(str(variant.side) for variant in self.variants)])
 
     @property
-    def budget(self) -> int:
-        return self.native.budget
+    def singles(self) -> tuple[Single, ...]:
+        return (self.native, *self.variants)
 
 
 class Curriculum(_Policy):
-    """From low to high resolution: training is divided into equal parts, one a stage."""
+    """From low to high resolution: training is divided into equal parts, one per stage."""
 
     policy: Literal["curriculum"] = "curriculum"
     stages: tuple[Single, ...] = Field(min_length=2)
 
     @property
-    def budget(self) -> int:
-        return max(stage.budget for stage in self.stages)
+    def singles(self) -> tuple[Single, ...]:
+        return self.stages
 
 
 class DownUp(_Policy):
@@ -154,13 +155,13 @@ class DownUp(_Policy):
         return f"down_up-{self.side}"
 
     @property
-    def budget(self) -> int:
-        return self.native.budget
+    def singles(self) -> tuple[Single, ...]:
+        return (self.native,)
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
+    def view(self, size: Size, geometry: Geometry) -> View:
         low = steps(size, self.side**2, geometry, self.native.rounding)[0]
         high = fit_budget(size, self.native.max_pixels, geometry, self.native.rounding)
-        return _shown(self.label, (low, high), geometry)
+        return _view(self.label, (low, high), geometry)
 
 
 class Blind(_Policy):
@@ -169,11 +170,11 @@ class Blind(_Policy):
     policy: Literal["blind"] = "blind"
 
     @property
-    def budget(self) -> int:
-        return 0
+    def singles(self) -> tuple[Single, ...]:
+        return ()
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
-        return Shown(self.label, (), Size(0, 0), 0)
+    def view(self, size: Size, geometry: Geometry) -> View:
+        return View(self.label, (), Size(0, 0), 0)
 
 
 class Shuffled(_Policy):
@@ -183,17 +184,17 @@ class Shuffled(_Policy):
     native: Native
 
     @property
-    def budget(self) -> int:
-        return self.native.budget
+    def singles(self) -> tuple[Single, ...]:
+        return (self.native,)
 
-    def shown(self, size: Size, geometry: Geometry) -> Shown:
-        return _shown(self.label, steps(size, self.native.max_pixels, geometry, self.native.rounding), geometry)
+    def view(self, size: Size, geometry: Geometry) -> View:
+        return replace(self.native.view(size, geometry), label=self.label)
 
 
 Training = Annotated[Native | Fixed | Mixed | Add | Curriculum, Field(discriminator="policy")]
 Control = Annotated[DownUp | Blind | Shuffled, Field(discriminator="policy")]
 
 
-def _shown(label: str, steps: tuple[Size, ...], geometry: Geometry, canvas: Size | None = None) -> Shown:
+def _view(label: str, steps: tuple[Size, ...], geometry: Geometry, canvas: Size | None = None) -> View:
     size = canvas or steps[-1]
-    return Shown(label, steps, size, visual_tokens(size, geometry))
+    return View(label, steps, size, geometry.tokens(size))

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from medstudy.resolution.sizes import Shown
+from medstudy.resolution.sizes import View
 
 FILTERS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 
-def resize(array: np.ndarray, shown: Shown, interpolation: str) -> torch.Tensor:
+def resize(array: np.ndarray, shown: View, interpolation: str) -> torch.Tensor:
     """[height, width, 3] uint8 -> the same at exactly `shown.size`; antialiased, black padding."""
     view = torch.from_numpy(array).permute(2, 0, 1)
     for step in shown.steps:
@@ -26,7 +26,7 @@ def resize(array: np.ndarray, shown: Shown, interpolation: str) -> torch.Tensor:
     return view.permute(1, 2, 0).contiguous()
 
 
-def _centred(view: torch.Tensor, shown: Shown) -> torch.Tensor:
+def _centred(view: torch.Tensor, shown: View) -> torch.Tensor:
     """[3, h, w] in the middle of a black canvas of `shown.size`."""
     height, width = view.shape[1:]
     top, left = (shown.size.height - height) // 2, (shown.size.width - width) // 2

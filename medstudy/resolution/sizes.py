@@ -16,9 +16,23 @@ from typing import ClassVar, Literal, NamedTuple
 
 from medstudy.errors import ResolutionError
 
+MAX_ASPECT = 200
+Rounding = Literal["exact", "processor"]
+
+
+class Size(NamedTuple):
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
 
 @dataclass(frozen=True)
-class Shown:
+class View:
     """One view of an image: resize to each of `steps` in turn, then centre on a canvas of `size`.
 
     label: the label of the single policy ("fixed-84" also within a mixed regime). visual_tokens: 0 when no image is
@@ -29,10 +43,10 @@ class Shown:
     steps: tuple[Size, ...]
     size: Size
     visual_tokens: int
-    context: tuple[Shown, ...] = ()
+    context: tuple[View, ...] = ()
 
     @cached_property
-    def views(self) -> tuple[Shown, ...]:
+    def views(self) -> tuple[View, ...]:
         """The views of all images of the prompt, in order; none if the policy shows no image."""
         return tuple(view for view in (*self.context, self) if view.visual_tokens)
 
@@ -48,21 +62,6 @@ class Shown:
         Equals `size` if no step lost detail; in a padded view it is the size of the image on its canvas.
         """
         return Size(*map(min, zip(*self.steps, strict=True))) if self.steps else self.size
-
-
-MAX_ASPECT = 200
-Rounding = Literal["exact", "processor"]
-
-
-class Size(NamedTuple):
-    """Height and width in pixels."""
-
-    height: int
-    width: int
-
-    @property
-    def pixels(self) -> int:
-        return self.height * self.width
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,6 @@ def steps(size: Size, max_pixels: int, geometry: Geometry, rounding: Rounding = 
     return (fitted,)
 
 
-def visual_tokens(size: Size, geometry: Geometry) -> int:
-    """Visual tokens of an image shown at `size`."""
-    return geometry.tokens(size)
-
-
 def scale(original: Size, shown: Size) -> float:
     """Linear scale at which an image is shown: 1 is native, 0.25 is a quarter of each side, 0 is no image."""
     return sqrt(shown.pixels / original.pixels)
@@ -148,8 +142,8 @@ def square(side: int, geometry: Geometry) -> tuple[Size, Size]:
             f"less. Raise the side."
         )
     shown = max(1, units) * geometry.factor
-    asked = shown if units else side
-    return Size(asked, asked), Size(shown, shown)
+    target = shown if units else side
+    return Size(target, target), Size(shown, shown)
 
 
 def inside(size: Size, canvas: Size) -> Size:

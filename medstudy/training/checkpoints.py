@@ -53,7 +53,7 @@ def _write(
             config.base_model_name_or_path = stamp.get("base_model") or ""  # None: peft writes a local folder
         adapter.save_pretrained(folder, **given)
         return
-    config, kind = family.model.config, mixed_precision.own(family.model)
+    config, kind = family.model.config, mixed_precision.model_dtype(family.model)
     family.model.save_pretrained(folder, **given)
     if config.dtype != kind:  # it wrote the type of the float32 weights
         config.dtype = kind
@@ -62,7 +62,7 @@ def _write(
 
 def _tensors(model: torch.nn.Module, adapter: PeftModel | None, keep: bool) -> dict[str, torch.Tensor] | None:
     """The weights to save, whole and in the type to save them in; None if the model holds them in this form already."""
-    kind, saved = mixed_precision.own(model), adapter or model
+    kind, saved = mixed_precision.model_dtype(model), adapter or model
     every = saved.named_parameters(remove_duplicate=False)
     named = {name: parameter for name, parameter in every if adapter is None or "lora_" in name}
     types = {p.dtype for p in named.values()}

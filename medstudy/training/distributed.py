@@ -1,4 +1,4 @@
-"""Several processes, one a device: each holds all weights (DDP) or a shard of them (FSDP); the gradients are equal.
+"""Several processes, one per device: each holds all weights (DDP) or a shard of them (FSDP); the gradients are equal.
 
 The module that is wrapped is the whole loss (`Objective`), because the engine calls parts of the model, not the model.
 DDP is accelerate's. FSDP is torch's own `fully_shard`: accelerate 1.15 offers FSDP on accelerators only, silently
@@ -16,7 +16,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from medstudy.training import mixed_precision
@@ -37,7 +37,7 @@ class Objective(torch.nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, content: object) -> torch.Tensor:
-        with mixed_precision.computing(self.model):
+        with mixed_precision.autocast(self.model):
             return self.loss(content)
 
 
@@ -68,25 +68,6 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def share(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """This process's shard of a whole tensor, laid out like `like`; the tensor itself if `like` is not sharded."""
-    if not isinstance(like, DTensor):
-        return tensor
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-
-
-def gathered(tree: object, keep: bool) -> object:
-    """A tree of dicts and lists with its shards as whole tensors on the CPU, or as None without `keep`."""
-    if isinstance(tree, dict):
-        return {name: gathered(part, keep) for name, part in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [gathered(part, keep) for part in tree]
-    if isinstance(tree, DTensor):
-        tensor = whole(tree.detach())
-        return tensor.cpu() if keep else None
-    return tree
-
-
 def _replicated(objective: Objective, accelerator: Accelerator) -> torch.nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # accelerate passes it on
@@ -99,7 +80,7 @@ def _sharded(objective: Objective, accelerator: Accelerator) -> torch.nn.Module:
         if parameter.requires_grad:
             broadcast(parameter.data)
     model, mesh = objective.model, init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    kind = torch.bfloat16 if mixed_precision.mixed(model) else None
+    kind = torch.bfloat16 if mixed_precision.is_mixed(model) else None
     policy = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32 if kind else None)
     for module in model.modules():
         if type(module).__name__ in (model._no_split_modules or ()):

@@ -1,4 +1,4 @@
-"""Start the processes of a training, one a device, by torchrun: accelerate's `notebook_launcher` fails with CUDA.
+"""Start the processes of a training, one per device, by torchrun: accelerate's `notebook_launcher` fails with CUDA.
 
 They read the study and the job from a file, and process 0 writes the results. They end when the process that started
 them ends, even if it is killed.

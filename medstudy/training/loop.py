@@ -12,15 +12,16 @@ from pickle import UnpicklingError
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.utils.data import DataLoader
 
 from medstudy.engine.batches import (
     Batches,
-    Micro,
+    MicroBatch,
     validation_steps,
 )
 from medstudy.errors import RunError
-from medstudy.models.family import home
+from medstudy.models.loading import default_device
 from medstudy.params import Optimisation
 from medstudy.training import distributed, optimizers
 from medstudy.utils.progress import bar
@@ -32,14 +33,14 @@ Loss = Callable[[object], torch.Tensor]  # content of a pass -> a sum over its q
 
 def fit(model: torch.nn.Module, batches: Batches, validation: Batches | None, options: Optimisation, seed: int,
         scratch: Path, loss: Loss, name: str | None = None, workers: int = 0) -> pd.DataFrame:
-    """The loop: linear warm-up and cosine decay, clipped gradients; one log row a step.
+    """The loop: linear warm-up and cosine decay, clipped gradients; one log row per step.
 
     `loss(content)` is a sum over the questions of a forward pass. A step's gradient is that of the mean over all its
     questions, however many passes they take. Under torchrun `batches` holds this process's share of each step, and
     gradients are those of the whole step (`medstudy.training.distributed`).
     """
     torch.manual_seed(seed)
-    accelerator = Accelerator(cpu=home().type == "cpu", kwargs_handlers=[distributed.DDP])
+    accelerator = Accelerator(cpu=default_device().type == "cpu", kwargs_handlers=[distributed.DDP])
     objective = distributed.wrap(distributed.Objective(model, loss), accelerator, options.sharding)
     chosen = optimizers.build(model, options)
     schedules = [optimizers.schedule(optimizer, len(batches), options.warmup) for optimizer in chosen]
@@ -73,7 +74,7 @@ def fit(model: torch.nn.Module, batches: Batches, validation: Batches | None, op
 
 
 def evaluate_loss(model: torch.nn.Module, validation: Batches, accelerator: Accelerator, loss: Loss) -> float:
-    """Mean loss a question over the validation split. `loss` is an `Objective` if processes shard the weights."""
+    """Mean loss per question over the validation split. `loss` is an `Objective` if processes shard the weights."""
     model.eval()
     total = questions = 0.0
     with torch.no_grad():
@@ -85,6 +86,10 @@ def evaluate_loss(model: torch.nn.Module, validation: Batches, accelerator: Acce
     model.train()
     total, questions = _sum(torch.tensor([total, questions], dtype=torch.float64), accelerator).tolist()
     return total / questions
+
+
+# Trained weights only, gathered from all shards on the CPU of process 0, so that any number of processes can resume.
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
 
 
 class Resume:
@@ -104,12 +109,9 @@ class Resume:
                 f"A training continues from its resume point, but {self.file} cannot be read ({error}). Delete it: the "
                 "training then starts from the beginning."
             ) from error
-        with torch.no_grad():
-            for name, parameter in _trained(model).items():
-                parameter.copy_(distributed.share(state["model"][name], parameter))
-        for optimizer, saved in zip(optimizers, state["parts"], strict=False):
-            optimizer.load_state_dict(_shared(saved, optimizer))
-        for schedule, saved in zip(schedules, state["parts"][len(optimizers) :], strict=True):
+        weights, moments = state["model"], state["optimizers"]
+        set_state_dict(model, optimizers, model_state_dict=weights, optim_state_dict=moments, options=WHOLE)
+        for schedule, saved in zip(schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
         return state["log"]
 
@@ -120,38 +122,26 @@ class Resume:
         self, model: torch.nn.Module, optimizers: Optimizers, schedules: Schedules, log: list[dict], writes: bool = True
     ) -> None:
         """Write the resume point if `writes`. All processes must call this: each may hold a share of the weights."""
-        state = {"model": _trained(model), "parts": [part.state_dict() for part in (*optimizers, *schedules)]}
-        state = distributed.gathered(state, writes)
+        weights, moments = get_state_dict(model, optimizers, options=WHOLE)
         if not writes:
             return
+        trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+        weights = {name: weights[name] for name in trained}  # without the second name of tied weights
+        schedules = [schedule.state_dict() for schedule in schedules]
+        state = {"model": weights, "optimizers": moments, "schedules": schedules, "log": log}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(f".{os.getpid()}")
         with open(temporary, "wb") as stream:
-            torch.save(state | {"log": log}, stream)
+            torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, self.file)
         self.saved = time.monotonic()
 
 
-def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def _shared(saved: dict, optimizer: torch.optim.Optimizer) -> dict:
-    """This process's share of an optimizer's whole saved state: tensors shaped like a weight are sharded like it."""
-    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state = {
-        index: {name: distributed.share(value, weights[index]) if value.shape == weights[index].shape else value
-                for name, value in values.items()}
-        for index, values in saved["state"].items()
-    }
-    return saved | {"state": state}
-
-
-def _step(model: torch.nn.Module, objective: torch.nn.Module, micro_batches: list[Micro], questions: float,
+def _step(model: torch.nn.Module, objective: torch.nn.Module, micro_batches: list[MicroBatch], questions: float,
           accelerator: Accelerator, clip: float) -> float:
-    """Compute the clipped gradients of the mean loss a question over all processes' shares; return that mean."""
+    """Compute the clipped gradients of the mean loss per question over all processes' shares; return that mean."""
     model.train()
     model.zero_grad()
     total = 0.0
@@ -170,7 +160,7 @@ def _step(model: torch.nn.Module, objective: torch.nn.Module, micro_batches: lis
     return total
 
 
-def _counts(micro_batches: list[Micro], accelerator: Accelerator, sharded: str) -> dict[str, float]:
+def _counts(micro_batches: list[MicroBatch], accelerator: Accelerator, sharded: str) -> dict[str, float]:
     """A step's totals over all processes. Raises RunError if processes would wait for each other forever."""
     names, count = ("questions", "images", "visual_tokens", "flops"), len(micro_batches)
     local = [*(sum(getattr(m, name) for m in micro_batches) for name in names), count, count**2, not count]

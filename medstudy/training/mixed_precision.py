@@ -13,35 +13,35 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 
-def raise_(model: torch.nn.Module) -> None:
+def to_float32(model: torch.nn.Module) -> None:
     """Convert trained parameters of 16 bits to float32, in place."""
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype.itemsize == 2:
             parameter.data = parameter.data.float()
 
 
-def mixed(model: torch.nn.Module) -> bool:
+def is_mixed(model: torch.nn.Module) -> bool:
     """Whether a model of 16 bits has parameters that are trained in float32."""
-    kind = own(model)
+    kind = model_dtype(model)
     if kind is None or kind.itemsize != 2:
         return False
     return any(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())
 
 
-def computing(model: torch.nn.Module) -> AbstractContextManager:
+def autocast(model: torch.nn.Module) -> AbstractContextManager:
     """Around a forward pass: autocast to the model's own type if its weights are trained in float32."""
-    if not mixed(model):
+    if not is_mixed(model):
         return nullcontext()
-    return torch.autocast(next(model.parameters()).device.type, own(model))
+    return torch.autocast(next(model.parameters()).device.type, model_dtype(model))
 
 
-def own(model: torch.nn.Module) -> torch.dtype | None:
+def model_dtype(model: torch.nn.Module) -> torch.dtype | None:
     """The type in which a model was loaded and computes; None for a module without a configuration."""
     return getattr(getattr(model, "config", None), "dtype", None)
 
 
-def about(model: torch.nn.Module) -> str:
+def describe(model: torch.nn.Module) -> str:
     """In words, for a checkpoint's stamp."""
     kept = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad})
-    computed = str(own(model)).removeprefix("torch.")
+    computed = str(model_dtype(model)).removeprefix("torch.")
     return f"computed in {computed}; trained weights, their gradients and optimizer states in {', '.join(kept)}"

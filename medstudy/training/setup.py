@@ -23,7 +23,7 @@ def prepare(family: Family, options: Optimisation) -> PeftModel | None:
     if options.freeze_vision_tower:
         family.freeze_tower()
     adapter = lora.add(family, options.lora) if options.lora else None
-    mixed_precision.raise_(family.model)
+    mixed_precision.to_float32(family.model)
     if options.gradient_checkpointing:
         checkpoint(family.model)
     return adapter

@@ -21,15 +21,15 @@ from medstudy.engine import bin_packing
 from medstudy.engine.batches import (
     Batch,
     FineTuning,
+    keyed_views,
     ledger,
-    named,
-    parts,
     sizes_of,
-    views_of,
+    train_and_val,
+    view_label,
 )
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import DataError
-from medstudy.models.family import home
+from medstudy.models.loading import default_device
 from medstudy.params import Study
 from medstudy.resolution.plan import check_effect, trained_on
 from medstudy.runs.plan import Job
@@ -42,7 +42,7 @@ from medstudy.utils.progress import bar
 def train(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     """Train one regime and seed into `job.dir`: checkpoint/, training.parquet, ledger.parquet; resumes by itself.
 
-    Returns training.parquet: one row a step (step, images_seen, loss, val_loss, visual_tokens, seconds, flops).
+    Returns training.parquet: one row per step (step, images_seen, loss, val_loss, visual_tokens, seconds, flops).
     Raises ResolutionError before training when the policy would change nothing, RunError when the loss is not finite.
     """
     if study.training.processes > 1:
@@ -55,7 +55,7 @@ def train(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
 def process(study: Study, job: Job, progress: bool = True) -> None:
     """`train` in this process: the only one, or one of several that each compute their share of every step."""
     torch.set_num_threads(1)
-    state = PartialState(cpu=home().type == "cpu")
+    state = PartialState(cpu=default_device().type == "cpu")
     policy, seed = study.policy(job.parameters["label"]), job.parameters["seed"]
     family = models.load(study.model, shown=sorted(trained_on(policy)))
     data = {split: arrow_store.read_all(job.folders("data"), split) for split in ("train", "val")}
@@ -66,16 +66,16 @@ def process(study: Study, job: Job, progress: bool = True) -> None:
         print("attention: {}, because {}".format(*family.attention))
     torch.manual_seed(seed)  # for the adapters' random weights
     adapter = setup.prepare(family, options)
-    supply = Supply.of(study, family)
-    batches, validation = parts(supply, data, policy, options, seed, state.process_index, state.num_processes)
+    inputs = ImageInputs.of(study, family)
+    batches, validation = train_and_val(inputs, data, policy, options, seed, state.process_index, state.num_processes)
     shown = prepare((batches, validation), name)
     scratch = paths.scratch(job.dir)
-    log = fit(family.model, batches, validation, options, seed, scratch, partial(loss_of, supply), name, study.workers)
+    log = fit(family.model, batches, validation, options, seed, scratch, partial(loss_of, inputs), name, study.workers)
     log = log.assign(run_id=job.dir.name, regime=policy.label, seed=seed)
     stamp = {
         "regime": policy.label, "policy": policy.model_dump(), "seed": seed, "interpolation": study.interpolation,
         "started_from": family.revision, "attention": family.attention._asdict(),
-        "base_model": redact.hub_id(study.model.id), "precision": mixed_precision.about(family.model),
+        "base_model": redact.hub_id(study.model.id), "precision": mixed_precision.describe(family.model),
     }
     card = model_card.card(study, stamp, data, shown, log, adapter is not None)
     checkpoints.save(family, job.dir / "checkpoint", stamp, adapter, card)
@@ -102,20 +102,21 @@ def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.Data
     """
     ledgers = [ledger(training) for training in trainings]
     for training, rows in zip(trainings, ledgers, strict=True):
-        labels = list(map(named, *(rows[column] for column in ("dataset", "image_id", "shown_height", "shown_width"))))
+        columns = ("dataset", "image_id", "shown_height", "shown_width")
+        labels = list(map(view_label, *(rows[column] for column in columns)))
         bin_packing.check(rows["row_tokens"], training.options.tokens_per_pass, labels)
     first = trainings[0]
-    if first.supply.features is not None:
+    if first.inputs.features is not None:
         views = {
             key: view
             for training in trainings
             for step in range(len(training))
-            for example, shown in training.seen(step)
-            for key, view in views_of(example, shown).items()
+            for example, shown in training.views(step)
+            for key, view in keyed_views(example, shown).items()
         }
         share = list(views.values())[first.rank :: first.ranks]
         line = bar(f"{name} features", "image", len(share)) if name and not first.rank else None
-        first.supply.prepare(share, line)
+        first.inputs.prepare(share, line)
         if line is not None:
             line.close()
         if first.ranks > 1:
@@ -123,11 +124,11 @@ def prepare(trainings: Sequence[FineTuning], name: str | None = None) -> pd.Data
     return ledgers[0]
 
 
-def loss_of(supply: Supply, batch: Batch) -> torch.Tensor:
+def loss_of(inputs: ImageInputs, batch: Batch) -> torch.Tensor:
     """The sum, over a packed row's questions, of a question's mean cross-entropy over its answer tokens."""
-    model = supply.family.model
+    model = inputs.family.model
     packed = batch.packed.to(model.device)
-    hidden = supply.family.hidden(packed, supply.see(batch.images, packed.grids))
+    hidden = inputs.family.hidden(packed, inputs.visual_tokens(batch.images, packed.grids))
     logits = model.lm_head(hidden[packed.at])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = torch.nn.functional.cross_entropy(logits, packed.targets, reduction="none")

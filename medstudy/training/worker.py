@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from medstudy import params
 from medstudy.errors import MedstudyError
-from medstudy.models.family import home
+from medstudy.models.loading import default_device
 from medstudy.runs.plan import Job
 from medstudy.training import launch, train
 
@@ -24,7 +24,7 @@ def main(file: Path) -> None:
     launch.end_with_parent(signal.SIGKILL)
     content = json.loads(file.read_text(encoding="utf-8"))
     study, job = params.parse(content["study"], file.name), TypeAdapter(Job).validate_python(content["job"])
-    state = PartialState(cpu=home().type == "cpu")
+    state = PartialState(cpu=default_device().type == "cpu")
     try:
         train.process(study, job)
     except MedstudyError as error:

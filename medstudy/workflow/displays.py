@@ -27,14 +27,14 @@ from medstudy.data.encoded_image import pil
 from medstudy.data.example import GREEDY, Example
 from medstudy.data.perceptual_hash import COLUMNS, fingerprint
 from medstudy.engine import shared_prefix, views
-from medstudy.engine.attention import Plan
-from medstudy.engine.batches import planned
+from medstudy.engine.batches import plan_views
+from medstudy.engine.row_layout import RowLayout
 from medstudy.errors import MedstudyError
 from medstudy.models import published_configs
 from medstudy.models.family import Family
 from medstudy.params import Model, Study
 from medstudy.resolution.plan import plan
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.resolution.sizes import Geometry, Size, View
 
 HIDDEN = "No image of these data may appear in a rendered notebook."
 MASK_SIDE = 800  # pixels of a drawn mask; a longer row is drawn smaller
@@ -88,7 +88,7 @@ def rungs(example: Example | None, policies: Sequence, geometry: Geometry | None
         return HIDDEN
     if geometry is None:
         return "The model's files are not on this machine, so its sizes are not known here."
-    views_ = [planned(policy, example, geometry)[0] for policy in policies]
+    views_ = [plan_views(policy, example, geometry)[0] for policy in policies]
     figure, axes = _panels(len(views_))
     for axis, view in zip(axes, views_, strict=True):
         _draw(axis, example, view, interpolation)
@@ -112,13 +112,13 @@ def row_parts(row: shared_prefix.Row, image_token: int, example: Example) -> pd.
     return pd.DataFrame(parts).set_index("part")
 
 
-def mask(layout: Plan) -> Figure:
+def mask(layout: RowLayout) -> Figure:
     """Which token of a packed row (down) may attend to which (across): black where it may."""
     step = max(1, math.ceil(len(layout) / MASK_SIDE))
-    small = Plan(
+    small = RowLayout(
         tuple(math.ceil(length / step) for length in layout.prefixes),
         tuple(tuple(math.ceil(length / step) for length in image) for image in layout.branches),
-        tuple(tuple((start // step, math.ceil(end / step)) for start, end in image) for image in layout.both),
+        tuple(tuple((start // step, math.ceil(end / step)) for start, end in image) for image in layout.bidirectional),
     )
     figure, axis = pyplot.subplots(figsize=(5.5, 5))
     axis.imshow(small.mask.numpy(), cmap="Greys", interpolation="nearest", vmin=0, vmax=1.4)
@@ -167,7 +167,7 @@ def view(rung: str, example: Example, predictions: pd.DataFrame, interpolation: 
     first = rows.iloc[0]
     size = Size(int(first["shown_height"]), int(first["shown_width"]))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4))
-    _draw(left, example, Shown(rung, (size,), size, int(first["visual_tokens"])), interpolation)
+    _draw(left, example, View(rung, (size,), size, int(first["visual_tokens"])), interpolation)
     left.set_title(_size(rung, size, first["visual_tokens"]), fontsize=9, parse_math=False)
     right.set_axis_off()
     given = {(row.question_id, row.decoding): row.raw_text for row in rows.itertuples()}
@@ -198,14 +198,14 @@ def _answered(axis: Axes, example: Example, rows: pd.DataFrame, key: tuple, inte
         return
     row = rows[same].iloc[0]
     size = Size(int(row["shown_height"]), int(row["shown_width"]))
-    _draw(axis, example, Shown(row["inference"], (size,), size, int(row["visual_tokens"])), interpolation)
+    _draw(axis, example, View(row["inference"], (size,), size, int(row["visual_tokens"])), interpolation)
     answer = textwrap.shorten(str(row["raw_text"]), 60, placeholder=" …") or "(empty)"
     words = f"{_size(row['inference'], size, row['visual_tokens'])}\nanswer: {answer}"
     axis.set_title("\n".join(line for part in words.split("\n") for line in textwrap.wrap(part, 42)), fontsize=8,
                    parse_math=False)
 
 
-def _draw(axis: Axes, example: Example, view: Shown, interpolation: str) -> None:
+def _draw(axis: Axes, example: Example, view: View, interpolation: str) -> None:
     """The pixels of a view, without smoothing, at the native aspect ratio."""
     axis.set_axis_off()
     if view.visual_tokens:

@@ -44,7 +44,7 @@ def fetch(study: Study) -> Iterator[Fetched]:
     """Download what is missing; yields the result for each model and data set. A failure does not stop the rest."""
     done: set[tuple] = set()
     for one_model in study.each():
-        base = models._base(one_model.model)[0]
+        base = models.with_adapters(one_model.model)[0]
         if (base.id, base.revision) not in done:
             done.add((base.id, base.revision))
             yield _guarded(base.id, _model, base)

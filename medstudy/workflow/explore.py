@@ -19,14 +19,14 @@ from medstudy.datasets import label
 from medstudy.datasets import phantom as phantom_data
 from medstudy.engine import flops, shared_prefix
 from medstudy.engine.batches import Batch
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.row_layout import Packed, Plan, Row
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.row_layout import PackedRow, Row, RowLayout
 from medstudy.models.family import Family
 from medstudy.params import Model, Study
 from medstudy.report import save, study_data
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Fixed
-from medstudy.resolution.sizes import Shown, Size
+from medstudy.resolution.sizes import Size, View
 from medstudy.runs import inputs
 from medstudy.runs import plan as runs_plan
 from medstudy.statistics import mean_interval
@@ -69,17 +69,17 @@ def phantom(index: int) -> Example:
     return phantom_data.example(PHANTOM_SEED, "test", families[index % len(families)], index // len(families))
 
 
-def supply(family: Family, interpolation: str) -> Supply:
+def supply(family: Family, interpolation: str) -> ImageInputs:
     """Images for a model, without a cache on disk."""
-    return Supply(family, interpolation)
+    return ImageInputs(family, interpolation)
 
 
-def loss(supply: Supply, packed: Packed, example: Example, view: Shown) -> torch.Tensor:
+def loss(supply: ImageInputs, packed: PackedRow, example: Example, view: View) -> torch.Tensor:
     """The loss of a packed row about one image; see `training.train.loss_of`."""
     return loss_of(supply, Batch(packed, [supply(example.image, view)]))
 
 
-def seconds(supply: Supply, rows: Sequence[Row], example: Example, view: Shown) -> float:
+def seconds(supply: ImageInputs, rows: Sequence[Row], example: Example, view: View) -> float:
     """Of a forward and backward pass over rows about one image, one after the other: the best of a few repeats."""
     best = float("inf")
     for _ in range(REPEATS):
@@ -104,9 +104,9 @@ def work_saved(model: str, sides: Sequence[int], questions: Sequence[int]) -> pd
 
 def _work(family: Family, visual_tokens: int, questions: int) -> float:
     """Operations of one training pass over a row about one image."""
-    layout = Plan((PROMPT_TOKENS + visual_tokens,), ((QUESTION_TOKENS,) * questions,))
+    layout = RowLayout((PROMPT_TOKENS + visual_tokens,), ((QUESTION_TOKENS,) * questions,))
     patches = (visual_tokens * family.shape.merge,)
-    work = flops.Workload(patches, len(layout), layout.pairs, ANSWER_TOKENS * questions)
+    work = flops.RowWork(patches, len(layout), layout.pairs, ANSWER_TOKENS * questions)
     return flops.training_flops(family.shape, work)
 
 

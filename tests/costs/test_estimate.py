@@ -17,13 +17,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from medstudy import models, paths
 from medstudy import params as study_params
 from medstudy.cli import main
-from medstudy.costs import device_rate, estimate, memory, throughput, workload
+from medstudy.costs import device_rate, disk, estimate, memory, throughput, workload
+from medstudy.costs.job_workload import JobWorkload, Pass
 from medstudy.data.example import Shot
 from medstudy.datasets.build import build
 from medstudy.engine import batches
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.row_layout import Plan
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.row_layout import RowLayout
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ModelError, ParamsError, ResolutionError
 from medstudy.evaluation import controls
 from medstudy.evaluation import evaluate as evaluation_evaluate
@@ -87,9 +88,9 @@ def test_training_flops_are_those_that_a_training_logs(tiny_study, pictured, tmp
     policy = REGIMES[regime]
     family, _ = workload.trainable(study, "cpu")
     torch.manual_seed(0)
-    shelf = Shelf(tmp_path / "shelf") if study.training.keeps_features else None
-    steps = batches.FineTuning(Supply(family, "bicubic", features=shelf), pictured, policy, study.training, 5)
-    loss = partial(training_train.loss_of, steps.supply)
+    shelf = TensorCache(tmp_path / "shelf") if study.training.keeps_features else None
+    steps = batches.FineTuning(ImageInputs(family, "bicubic", features=shelf), pictured, policy, study.training, 5)
+    loss = partial(training_train.loss_of, steps.inputs)
     log = loop.fit(family.model, steps, None, study.training, 0, tmp_path, loss)
     counter = workload.Counter(study, workload.trainable(study)[0])
     found = counter.training({"train": sized(pictured), "val": sized(pictured[:1])}, policy, 5)
@@ -97,7 +98,7 @@ def test_training_flops_are_those_that_a_training_logs(tiny_study, pictured, tmp
     once = len(plan(policy, batches.size_of(pictured[0]), family.geometry))
     assert found.images == log["images_seen"].iloc[-1] + 2 * once  # two validations of one image
     micros = [micro for number in range(len(steps)) for micro in steps[number]]
-    passes = {(micro.visual_tokens, len(micro.content.packed.plan)) for micro in micros}
+    passes = {(micro.visual_tokens, len(micro.content.packed.layout)) for micro in micros}
     assert {(one.patches // 4, one.tokens) for one in found.passes} == passes
 
 
@@ -108,12 +109,12 @@ def test_prompts_of_several_images_are_counted_as_they_are_made(tiny_study, chec
     family, _ = workload.trainable(study, "cpu")
     first, second, third, fourth = pictured
     several = [replace(first, context=(Shot(third.image, "Where?", "here"), Shot(fourth.image))), second]
-    seen, sizes = ([(one, batches.planned(LARGE, one, family.geometry)[0]) for one in some]
+    seen, sizes = ([(one, batches.plan_views(LARGE, one, family.geometry)[0]) for one in some]
                    for some in (several, sized(several)))
-    (micro,) = batches.micros(Supply(family, "bicubic"), seen, 10**6)
+    (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), seen, 10**6)
     counter = workload.Counter(study, workload.trainable(study)[0])
     assert sum(counter.training_flops(*view) for view in sizes) == pytest.approx(micro.flops, rel=1e-12)
-    found = workload.Demand()
+    found = JobWorkload()
     found.add(sizes)
     assert found.visual_tokens == micro.visual_tokens and len(found.views) == 4
 
@@ -130,10 +131,10 @@ def test_families_of_tiles_are_counted_and_calibrated_too(tiny_study, checkpoint
     study = study.model_copy(update={"model": Model(id=str(checkpoints[name]), family=name)})
     family, _ = workload.trainable(study, "cpu")
     counter = workload.Counter(study, workload.trainable(study)[0])
-    supply = Supply(family, "bicubic", features=Shelf(tmp_path / "shelf") if stored else None)
+    supply = ImageInputs(family, "bicubic", features=TensorCache(tmp_path / "shelf") if stored else None)
     for one in pictured:
         shown = plan(LARGE, batches.size_of(one), family.geometry)[0]
-        (micro,) = batches.micros(supply, [(one, shown)], 10**6)
+        (micro,) = batches.micro_batches(supply, [(one, shown)], 10**6)
         assert counter.training_flops(one, shown) == pytest.approx(micro.flops, rel=1e-12)
         rows = sum(family.feature_counts(family.grid(shown.size)))
         assert not stored or micro.content.images[0].shape == (rows, family.feature_width)
@@ -149,9 +150,9 @@ def test_the_passes_of_an_evaluation_are_the_evaluations(tiny_study, family, exa
     found = workload.Counter(study, models.sketch(study.model)).evaluation(sized(examples), [policy])
     sources = controls.swapped(examples) if policy.policy == "shuffled" else examples
     shown = [plan(policy, Size(one.image.height, one.image.width), family.geometry)[0] for one in sources]
-    passes = evaluation_passes.Passes(Supply(family, "bicubic"), examples, sources, shown, study.evaluation)
+    passes = evaluation_passes.Passes(ImageInputs(family, "bicubic"), examples, sources, shown, study.evaluation)
     made = [passes[number] for number in range(len(passes))]
-    assert {one.tokens for one in found.passes} == {len(asked.plan) for _, asked, _, _ in made}
+    assert {one.tokens for one in found.passes} == {len(asked.layout) for _, asked, _, _ in made}
     assert {one.scores for one in found.passes} == {len(asked.last) for _, asked, _, _ in made}
     assert {one.scores for one in found.scored} == {len(offered.at) for _, _, offered, _ in made if offered}
     assert found.turns == len(passes) * (1 + options + 2)  # every longest answer has two tokens after its first
@@ -161,19 +162,19 @@ def test_the_passes_of_an_evaluation_are_the_evaluations(tiny_study, family, exa
 @pytest.mark.parametrize("options", [False, True])
 def test_evaluation_flops_are_what_torch_counts(tiny_study, family, examples, options, monkeypatch):
     """With the masked pairs that the kernel on a CPU computes too; what is left are decoded tokens' masked ones."""
-    monkeypatch.setattr(Plan, "pairs", property(_computed))
+    monkeypatch.setattr(RowLayout, "pairs", property(_computed))
     study = tiny_study(evaluation={"max_new_tokens": 4, "option_likelihoods": options})
     some, policy = examples[2:3], Native(max_pixels=84**2)
     found = workload.Counter(study, models.sketch(study.model)).evaluation(sized(some), [policy], length=4)
     shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in some]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        ((_, (said, scored)),) = evaluation_evaluate.answers(Supply(family, "bicubic"), some, some, shown,
-        study.evaluation)
+        inputs = ImageInputs(family, "bicubic")
+        ((_, (said, scored, _)),) = evaluation_evaluate.answers(inputs, some, some, shown, study.evaluation)
     assert len(said) == 3 and bool(scored[2]) == options
     assert found.flops == pytest.approx(counter.get_total_flops(), rel=0.03)
 
 
-def _computed(layout: Plan) -> int:
+def _computed(layout: RowLayout) -> int:
     return sum(p**2 + sum(b) * (p + sum(b)) for p, b in zip(layout.prefixes, layout.branches, strict=True))
 
 
@@ -213,10 +214,10 @@ def test_files_are_as_large_as_foretold(tiny_study, pictured, tmp_path, optimize
     files = list((tmp_path / "checkpoint").iterdir())
     (weights,) = (file.stat().st_size for file in files if file.suffix == ".safetensors")
     sketch = workload.trainable(study)[0]
-    assert estimate.weight_bytes(sketch.model, lora is not None) == pytest.approx(weights, rel=0.02)
+    assert disk.weights(sketch.model, lora is not None) == pytest.approx(weights, rel=0.02)
     whole = sum(file.stat().st_size for file in files if file.name != "README.md")  # the card of peft
-    assert estimate.checkpoint_bytes(sketch, lora is not None) == pytest.approx(whole, rel=0.02, abs=2000)
-    supply = Supply(family, "bicubic")
+    assert disk.checkpoint(sketch, lora is not None) == pytest.approx(whole, rel=0.02, abs=2000)
+    supply = ImageInputs(family, "bicubic")
     steps = batches.FineTuning(supply, pictured, LARGE, study.training, 0)
     often = study.training.model_copy(update={"checkpoint_seconds": 0})
     loop.fit(family.model, steps, None, often, 0, tmp_path, partial(training_train.loss_of, supply))
@@ -232,9 +233,9 @@ def test_a_pass_keeps_what_the_formula_says(checkpoints, examples, name, kind, d
     family = models.load(Model(id=str(checkpoints[name]), family=name, dtype=dtype))
     if kind == "frozen":
         family.freeze_tower()
-    supply = Supply(family, "bicubic")
-    views = [(one, LARGE.shown(batches.size_of(one), family.geometry)) for one in examples]
-    (micro,) = batches.micros(supply, views, 10**6)
+    supply = ImageInputs(family, "bicubic")
+    views = [(one, LARGE.view(batches.size_of(one), family.geometry)) for one in examples]
+    (micro,) = batches.micro_batches(supply, views, 10**6)
     own = {parameter.untyped_storage().data_ptr() for parameter in family.model.parameters()}
     storages = {}
 
@@ -249,7 +250,7 @@ def test_a_pass_keeps_what_the_formula_says(checkpoints, examples, name, kind, d
         loss = training_train.loss_of(supply, micro.content)
     held = sum(storage.nbytes() for storage in storages.values())
     packed = micro.content.packed
-    one = workload.Pass(len(packed.plan), int(packed.grids.prod(1).sum()), len(packed.at))
+    one = Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))
     assert loss.requires_grad
     assert memory.kept(family, one, kind == "full", stored=False) == pytest.approx(held, rel=0.3)
     family.model.eval()
@@ -446,7 +447,7 @@ def test_what_is_alike_is_counted_once(tiny_study, pictured, monkeypatch, regime
     counter = workload.Counter(study, workload.trainable(study)[0])
     found = counter.training({"train": many, "val": many[:2]}, REGIMES[regime], 3)
     seen = {(id(shown), len(one.questions)) for step in range(4) for one, shown in batches.FineTuning(
-        Supply(counter.family, ""), many, REGIMES[regime], study.training, 3).seen(step * 6)}
+        ImageInputs(counter.family, ""), many, REGIMES[regime], study.training, 3).views(step * 6)}
     assert counted.count("_text") == 2 and len(seen) <= counted.count("_workload") <= 2 * 2
     assert found.questions == 2 * 20 * 5 * (2 if regime == "add" else 1) + 2 * 5 * (2 if regime == "add" else 1)
     counted.clear()
@@ -471,7 +472,7 @@ def test_rungs_add_up_to_the_evaluation_of_all(tiny_study, pictured):
 
 def test_the_largest_passes_are_enough_whatever_a_number_weighs():
     rng = np.random.default_rng(0)
-    passes = {workload.Pass(*map(int, row)) for row in rng.integers(0, 30, (400, 3))}
+    passes = {Pass(*map(int, row)) for row in rng.integers(0, 30, (400, 3))}
     some = memory.largest(passes)
     assert set(some) < passes and len(some) < 100
     for weights in rng.random((50, 3)) * (rng.random((50, 3)) < 0.8):
@@ -496,7 +497,7 @@ def test_a_gpu_is_estimated_from_its_own_rates(tiny_study, monkeypatch):
     """No GPU is needed for it: rates as a GPU would give them, instead of a calibration."""
     study = tiny_study()
     rates = device_rate.Rates(flops=8e14, bytes=3e12, device="a GPU", torch="2")
-    monkeypatch.setattr(throughput, "home", lambda: torch.device("cuda"))
+    monkeypatch.setattr(throughput, "default_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(throughput.device_rate, "kept", lambda device, folder: rates)
     frame = estimate.estimate(study)
     pace = frame.attrs["speed"]

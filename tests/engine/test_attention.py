@@ -1,4 +1,4 @@
-"""The kernels compute what the plan's mask says; the cascade's merge and its backward pass are exact."""
+"""Every kernel computes what the layout's mask defines; the cascade's merge and its backward pass are exact."""
 
 import logging
 import sys
@@ -13,16 +13,16 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from medstudy.cli import doctor
 from medstudy.engine import attention
-from medstudy.engine.attention import Choice, Heads
-from medstudy.engine.row_layout import Plan, Segments
+from medstudy.engine.attention import Heads, KernelChoice
+from medstudy.engine.row_layout import RowLayout, Segments
 
 HEADS = Heads(queries=6, keys=2, width=24)
 PLANS = [
-    Plan((7, 3), ((2, 5, 1), (4,))),
-    Plan((6,), ((3, 3),)),
-    Plan((4, 5, 2), ((1,), (2, 2), (6,))),
-    Plan((5, 3), ((), (2,))),
-    Plan((9, 2), ((), ())),
+    RowLayout((7, 3), ((2, 5, 1), (4,))),
+    RowLayout((6,), ((3, 3),)),
+    RowLayout((4, 5, 2), ((1,), (2, 2), (6,))),
+    RowLayout((5, 3), ((), (2,))),
+    RowLayout((9, 2), ((), ())),
 ]
 
 
@@ -34,12 +34,12 @@ def made(plan, dtype=torch.float64, heads=4, keys=2, width=8):
 
 
 def by_mask(query, key, value, plan, scale):
-    """The definition: one dense attention under the plan's mask."""
+    """The definition: one dense attention under the layout's mask."""
     return scaled_dot_product_attention(query, key, value, attn_mask=plan.mask, scale=scale, enable_gqa=True)
 
 
 class Reference:
-    """A kernel in plain matrix products, with the interface of the flash kernels: what the cascade stands on."""
+    """A kernel of plain matrix products with the interface of the flash kernels, for the cascade to call."""
 
     @staticmethod
     def _runs(segments):
@@ -89,11 +89,11 @@ def by_cascade(query, key, value, plan, scale):
 
 @pytest.mark.parametrize("function", [attention.sdpa, by_cascade], ids=["sdpa", "cascade"])
 @pytest.mark.parametrize("plan", PLANS, ids=str)
-def test_a_kernel_computes_what_the_mask_says(plan, function):
+def test_a_kernel_computes_what_the_mask_defines(plan, function):
     results = []
-    for one in (by_mask, function):
+    for attend in (by_mask, function):
         parts, grad = made(plan)
-        output = one(*parts, plan, 0.3)
+        output = attend(*parts, plan, 0.3)
         output.backward(grad)
         results.append([output, *(part.grad for part in parts)])
     for exact, found in zip(*results, strict=True):
@@ -107,7 +107,7 @@ def test_gradients_of_the_cascade_agree_with_finite_differences():
 
 
 def test_the_mask_is_causal_and_keeps_branches_and_images_apart():
-    plan = Plan((2, 1), ((1, 2), (1,)))
+    plan = RowLayout((2, 1), ((1, 2), (1,)))
     expected = [
         [1, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0],
@@ -121,7 +121,7 @@ def test_the_mask_is_causal_and_keeps_branches_and_images_apart():
     assert plan.pairs == sum(map(sum, expected))
 
 
-def test_no_kernel_where_there_is_no_card_and_the_reason_is_logged(caplog):
+def test_without_a_gpu_sdpa_is_chosen_and_the_reason_is_logged(caplog):
     with caplog.at_level(logging.INFO):
         choice = attention.choose(torch.device("cpu"), torch.bfloat16)
     assert choice.name == "prefix_sdpa" and "cpu" in choice.why
@@ -129,7 +129,7 @@ def test_no_kernel_where_there_is_no_card_and_the_reason_is_logged(caplog):
 
 
 class Broken(Reference):
-    """Right forward, wrong backward: what an incompatible version may do."""
+    """Right forward, wrong backward, as an incompatible version may be."""
 
     @classmethod
     def backward(cls, *args):
@@ -145,7 +145,7 @@ class Absent(Reference):
 @pytest.mark.parametrize(
     ("kernel", "why"), [(Reference, None), (Broken, "differs from sdpa by"), (Absent, "no kernel image")]
 )
-def test_a_kernel_is_measured_before_it_is_used(monkeypatch, kernel, why):
+def test_a_kernel_is_checked_before_it_is_used(monkeypatch, kernel, why):
     from functools import partial
 
     monkeypatch.setitem(attention.FUNCTIONS, "prefix_varlen", partial(attention.cascade, kernel=kernel))
@@ -153,8 +153,8 @@ def test_a_kernel_is_measured_before_it_is_used(monkeypatch, kernel, why):
     assert fault is None if why is None else why in fault
 
 
-def test_torch_takes_the_calls_of_its_own_kernel():
-    """Its signatures and shapes, without a card: fake tensors compute neither."""
+def test_torch_accepts_the_calls_of_its_own_kernel():
+    """Signatures and shapes only: fake tensors need no GPU."""
     plan, ctx = PLANS[0], SimpleNamespace()
     ctx.save_for_backward = lambda *saved: setattr(ctx, "saved_tensors", saved)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
@@ -170,7 +170,7 @@ def test_without_a_usable_kernel_sdpa_is_chosen_and_says_why(monkeypatch):
     monkeypatch.setattr(attention, "_fault", lambda name, device, dtype, heads: "differs from sdpa by 50.0%")
     names = ("prefix_fa4", "prefix_flash", "prefix_varlen")
     choice = attention._choose(torch.device("cuda"), torch.bfloat16, HEADS, names)
-    assert choice == Choice(
+    assert choice == KernelChoice(
         "prefix_sdpa",
         "flash-attn-4 is not installed; flash-attn is not installed; prefix_varlen differs from sdpa by 50.0%",
     )
@@ -178,7 +178,7 @@ def test_without_a_usable_kernel_sdpa_is_chosen_and_says_why(monkeypatch):
 
 
 def put(folder: Path, *files: str) -> None:
-    """Empty modules in a folder that stands on the path."""
+    """Empty modules in a folder on the import path."""
     for file in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
@@ -199,8 +199,8 @@ FLASH_2 = ("flash_attn/__init__.py", "flash_attn_2_cuda.py")
         (("flash_attn/__init__.py",), False, False),
     ],
 )
-def test_both_versions_of_flash_attn_are_told_apart(tmp_path, monkeypatch, files, two, four):
-    """Both make a package `flash_attn`; neither is imported to find out."""
+def test_the_two_versions_of_flash_attn_are_distinguished(tmp_path, monkeypatch, files, two, four):
+    """Both install a package `flash_attn`; neither is imported to find out."""
     put(tmp_path, *files)
     monkeypatch.syspath_prepend(tmp_path)
     assert (bool(attention.flash_attn_2()), bool(attention.flash_attn_4())) == (two, four)
@@ -210,7 +210,7 @@ def test_both_versions_of_flash_attn_are_told_apart(tmp_path, monkeypatch, files
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0), (10, 0)])
-def test_flash_attn_4_is_chosen_only_where_it_has_a_backward_pass(monkeypatch, capability):
+def test_flash_attn_4_is_chosen_only_if_it_has_a_backward_pass(monkeypatch, capability):
     monkeypatch.setitem(attention.NEEDS, "prefix_fa4", ("flash-attn-4", lambda: "4.0"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     widths = []
@@ -224,7 +224,7 @@ def test_flash_attn_4_is_chosen_only_where_it_has_a_backward_pass(monkeypatch, c
 
 
 def test_flash_attn_4_gets_the_segments_and_the_merged_output(monkeypatch):
-    """The functions of the package are stood in for by the reference: names and order of what they are given."""
+    """The reference replaces the functions of the package and checks the names and order of their arguments."""
     interface = ModuleType("flash_attn.cute.interface")
 
     def segments(given):
@@ -249,23 +249,23 @@ def test_flash_attn_4_gets_the_segments_and_the_merged_output(monkeypatch):
 
 
 def test_a_model_computes_the_same_through_the_cascade(family, examples, monkeypatch):
-    """The whole model through transformers' own attention interface, as it runs on a card."""
+    """The whole model through transformers' own attention interface, as on a GPU."""
     from transformers import AttentionInterface
 
     from medstudy.engine import batches
-    from medstudy.engine.image_inputs import Supply
-    from medstudy.resolution.plan import plan
+    from medstudy.engine.image_inputs import ImageInputs
     from medstudy.resolution.policies import Native
     from medstudy.training import train
 
-    seen = [(one, plan(Native(max_pixels=10**6), batches.size_of(one), family.geometry)[0]) for one in examples]
-    (micro,) = batches.micros(Supply(family, "bicubic"), seen, 10**6)
+    policy = Native(max_pixels=10**6)
+    seen = [(example, policy.view(batches.size_of(example), family.geometry)) for example in examples]
+    (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), seen, 10**6)
     AttentionInterface.register("prefix_reference", attention._interface(by_cascade))
     results = []
     for name in ("prefix_sdpa", "prefix_reference"):
-        attention.install(family.model, Choice(name, ""))
+        attention.install(family.model, KernelChoice(name, ""))
         family.model.zero_grad()
-        loss = train.loss_of(Supply(family, "bicubic"), micro.content)
+        loss = train.loss_of(ImageInputs(family, "bicubic"), micro.content)
         loss.backward()
         results.append((loss.item(), torch.cat([p.grad.flatten() for p in family.model.parameters()])))
     attention.install(family.model, family.attention)
@@ -279,4 +279,4 @@ def test_dropout_and_sliding_windows_are_refused(family):
     plan = PLANS[0]
     (query, key, value), _ = made(plan)
     with pytest.raises(ModelError, match="sliding window"):
-        attention._interface(attention.sdpa)(None, query, key, value, None, scaling=1.0, plan=plan, dropout=0.1)
+        attention._interface(attention.sdpa)(None, query, key, value, None, scaling=1.0, layout=plan, dropout=0.1)

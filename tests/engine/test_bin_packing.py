@@ -1,4 +1,4 @@
-"""Packing keeps its budget, loses nothing, and names what cannot fit."""
+"""Packing stays within its budget, loses nothing, and names a sample that cannot fit."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ RANKS, STEPS, TOKENS_PER_PASS = 8, 20, 16384
 
 
 @given(st.lists(st.integers(1, 100), max_size=60), st.integers(100, 250))
-def test_every_sample_stands_in_one_group_within_the_budget(lengths, budget):
+def test_every_sample_is_in_one_group_within_the_budget(lengths, budget):
     groups = bin_packing.fill(lengths, budget, [""] * len(lengths))
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     sums = [sum(lengths[index] for index in group) for group in groups]
@@ -28,7 +28,7 @@ def test_every_sample_stands_in_one_group_within_the_budget(lengths, budget):
 
 
 def first_fit(lengths: list[int], budget: int) -> list[list[int]]:
-    """The definition: each, longest first, into the first group that has room."""
+    """The definition: longest first, each into the first group that has room."""
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         room = (group for group in groups if sum(lengths[i] for i in group) + lengths[index] <= budget)
@@ -50,27 +50,27 @@ def test_a_sample_that_fits_nowhere_is_named():
     assert "50 tokens" in str(error.value)
 
 
-def test_nothing_is_packed_into_nothing():
+def test_no_samples_make_no_groups():
     assert bin_packing.fill([], 10, []) == []
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=40), st.integers(1, 9))
-def test_every_cost_stands_in_one_share_and_none_is_empty_where_there_are_enough(costs, processes):
+def test_every_cost_is_in_one_share_and_none_is_empty_if_there_are_enough(costs, processes):
     shares = bin_packing.shares(costs, processes)
     assert len(shares) == processes and all(share == sorted(share) for share in shares)
     assert sorted(index for share in shares for index in share) == list(range(len(costs)))
     assert sum(map(bool, shares)) == min(processes, len(costs))
     sums = [sum(costs[index] for index in share) for share in shares]
-    assert max(sums) - min(sums) <= max(costs)  # what the method promises at worst
+    assert max(sums) - min(sums) <= max(costs)  # the method's guarantee
 
 
-def test_nothing_is_shared_among_all():
+def test_no_costs_make_empty_shares():
     assert bin_packing.shares([], 3) == [[], [], []]
 
 
 @pytest.fixture(scope="module")
 def views():
-    """For each step FLOPs of training and row tokens of 64 images of 1 to 12 MP at native size, 10 questions each."""
+    """Training FLOPs and row tokens per step of 64 images of 1 to 12 MP at native size with 10 questions each."""
     family, rng = models.sketch(Model(id="Qwen/Qwen2-VL-2B-Instruct", dtype="bfloat16")), np.random.default_rng(0)
 
     def work(pixels):
@@ -78,15 +78,15 @@ def views():
         tokens = plan(Native(max_pixels=2**31), Size(high, high * 4 // 3), family.geometry)[0].visual_tokens
         prefix, branches = tokens + 30, [20] * 10
         pairs = prefix * (prefix + 1) // 2 + sum(n * (n + 1) // 2 + n * prefix for n in branches)
-        return engine_flops.Workload((4 * tokens,), prefix + sum(branches), pairs, 20)
+        return engine_flops.RowWork((4 * tokens,), prefix + sum(branches), pairs, 20)
 
     works = [[work(pixels) for pixels in rng.uniform(1e6, 12e6, 8 * RANKS)] for _ in range(STEPS)]
-    return [([engine_flops.training_flops(family.shape, one) for one in some], [one.tokens for one in some]) for some
-    in works]
+    return [([engine_flops.training_flops(family.shape, item) for item in step], [item.tokens for item in step])
+            for step in works]
 
 
 def imbalance(flops, tokens, by=None):
-    """Of one step: the FLOPs of the busiest process over the mean of all, less 1; passes that stand in are counted."""
+    """FLOPs of a step's busiest process relative to the mean, minus 1; repeated passes without weight count too."""
     groups = batches.passes(tokens, TOKENS_PER_PASS, [""] * len(tokens), RANKS, by)
     most, shortest = max(map(len, groups)), flops[tokens.index(min(tokens))]
     sums = [sum(flops[i] for group in own for i in group) + shortest * (most - len(own)) for own in groups]
@@ -95,9 +95,9 @@ def imbalance(flops, tokens, by=None):
 
 @pytest.mark.parametrize("images", [4, 8])
 def test_processes_do_the_same_work_on_images_of_1_to_12_megapixels(views, images):
-    """8 processes, 4 or 8 images each a step. One a process could not be equal: the largest costs 40 times the least"""
+    """8 processes with 4 or 8 images each per step. With one each, shares could not be equal: costs differ 40-fold."""
     count = images * RANKS
     found = [imbalance(flops[:count], tokens[:count], flops[:count]) for flops, tokens in views]
     assert np.mean(found) <= 0.03
     by_tokens = [imbalance(flops[:count], tokens[:count]) for flops, tokens in views]
-    assert np.mean(by_tokens) > 0.03  # the tower's attention is quadratic: equal tokens are not equal work
+    assert np.mean(by_tokens) > 0.03  # attention of the tower is quadratic, so equal tokens are not equal work

@@ -9,8 +9,8 @@ from medstudy import models
 from medstudy.data.example import Shot
 from medstudy.engine import batches, shared_prefix
 from medstudy.engine.batches import size_of
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.row_layout import RowLayout
 from medstudy.errors import DataError
 from medstudy.params import Model
 from medstudy.resolution.plan import plan
@@ -24,30 +24,30 @@ BOUNDS = {torch.float32: (2e-6, 1e-5), torch.float64: (1e-12, 1e-12)}  # of the 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def any_family(request, checkpoints):
-    """Its untrained weights enlarged: as they are, attention is so even that a wrong mask hardly shows."""
+    """A model with enlarged weights: untrained attention is so even that a wrong mask would barely show."""
     family = models.load(Model(id=str(checkpoints[request.param]), family=request.param))
     with torch.no_grad():
         for parameter in family.model.parameters():
             parameter.mul_(4 if parameter.ndim >= 2 else 1)
-    assert family.shades.dtype == torch.float32  # read here, before a test changes what float32 is
+    assert family.shades.dtype == torch.float32  # computed here, before a test changes the default type
     return family
 
 
 def views(family, examples, policy):
-    return [(one, plan(policy, size_of(one), family.geometry)[0]) for one in examples]
+    return [(example, plan(policy, size_of(example), family.geometry)[0]) for example in examples]
 
 
 def packed(family, seen, change=lambda row: row):
     """Mean loss and gradient of all questions in one packed row."""
-    supply = Supply(family, "bicubic")
-    (micro,) = batches.micros(supply, seen, 10**6)
+    supply = ImageInputs(family, "bicubic")
+    (micro,) = batches.micro_batches(supply, seen, 10**6)
     batch = replace(micro.content, packed=change(micro.content.packed))
     return _with_gradient(family, train.loss_of(supply, batch) / micro.questions)
 
 
 def separate(family, seen):
-    """The reference: one question a sequence, through the processor and the model's own forward pass."""
-    losses = [_one(family, one, view, question) for one, view in seen for question in one.questions]
+    """The reference: one question per sequence, through the processor and the model's own forward pass."""
+    losses = [_one(family, example, view, question) for example, view in seen for question in example.questions]
     return _with_gradient(family, sum(losses) / len(losses))
 
 
@@ -99,19 +99,19 @@ def test_losses_and_gradients_equal_those_of_separate_sequences(any_family, exam
 
 
 def _causal(row):
-    """Every image and every question sees all that stands before it."""
-    return replace(row, plan=Plan((len(row.plan),), ((),)))
+    """Every image and every question attends to all tokens before it."""
+    return replace(row, layout=RowLayout((len(row.layout),), ((),)))
 
 
 def _running_on(row):
-    """Positions count the row: without M-RoPE's axes, and a branch does not start again where its prefix ends."""
+    """Positions count the row's tokens: no M-RoPE axes, and a branch does not continue at the end of its prefix."""
     return replace(row, positions=torch.arange(row.ids.shape[1]).expand(len(row.positions), 1, -1))
 
 
 def _one_image(row):
-    """The branches of all images see all the prefixes."""
-    lengths = tuple(length for image in row.plan.branches for length in image)
-    return replace(row, plan=Plan((row.plan.shared,), (lengths,)))
+    """The branches of all images attend to all prefixes."""
+    lengths = tuple(length for image in row.layout.branches for length in image)
+    return replace(row, layout=RowLayout((row.layout.shared,), (lengths,)))
 
 
 @pytest.mark.parametrize("change", [_causal, _running_on, _one_image])
@@ -119,19 +119,19 @@ def test_a_wrong_mask_or_wrong_positions_fail_the_same_comparison(any_family, ex
     seen = views(any_family, examples, Fixed(side=84))
     exact, exact_gradient = packed(any_family, seen)
     wrong, wrong_gradient = packed(any_family, seen, change)
-    assert abs(exact - wrong) > 3e-4  # a hundred times what exactness allows
+    assert abs(exact - wrong) > 3e-4  # a hundred times the tolerance
     assert (exact_gradient - wrong_gradient).norm() > 1e-2 * exact_gradient.norm()
 
 
-def test_features_from_the_disk_change_nothing(any_family, pictured, tmp_path):
-    from medstudy.engine.tensor_cache import Shelf
+def test_cached_features_change_nothing(any_family, pictured, tmp_path):
+    from medstudy.engine.tensor_cache import TensorCache
 
     any_family.freeze_tower()
     seen = views(any_family, pictured, NATIVE)
     direct, direct_gradient = packed(any_family, seen)
-    stored = Supply(any_family, "bicubic", features=Shelf(tmp_path))
-    for _ in range(2):  # the second time they are read
-        (micro,) = batches.micros(stored, seen, 10**6)
+    stored = ImageInputs(any_family, "bicubic", features=TensorCache(tmp_path))
+    for _ in range(2):  # the second time they come from the cache
+        (micro,) = batches.micro_batches(stored, seen, 10**6)
         assert all(part.dtype == torch.float32 for part in micro.content.images)
         loss, gradient = _with_gradient(any_family, train.loss_of(stored, micro.content) / micro.questions)
         assert abs(loss - direct) <= 2e-6
@@ -143,7 +143,7 @@ def test_features_from_the_disk_change_nothing(any_family, pictured, tmp_path):
 
 @pytest.fixture(scope="module")
 def several(examples):
-    """An answered example before the image, and an earlier image beside it; then an image alone, in the same row."""
+    """A prompt with an answered example and an earlier image, and an image on its own, in the same row."""
     first, second, third, fourth = examples
     answered = Shot(second.image, "What is seen here?", "a dot")
     return [replace(first, context=(answered, Shot(third.image))), fourth]
@@ -156,7 +156,7 @@ def _of_several(family, example, shown, question):
     row = shared_prefix.row(family, (question,), shown, True, example.context)
     ids = torch.tensor([row.prefix + row.branches[0]])
     answer = row.branches[0][row.answers[0] :]
-    pixels = [family.patches(render(image, view, "bicubic")) for _, image, view in batches.pictured(example, shown)]
+    pixels = [family.patches(render(image, view, "bicubic")) for _, image, view in batches.shown_images(example, shown)]
     inputs = {"pixel_values": torch.cat(pixels)}
     if family.name.startswith("qwen"):
         inputs |= {"image_grid_thw": row.grids, "mm_token_type_ids": (ids == family.image_token).int()}
@@ -164,7 +164,7 @@ def _of_several(family, example, shown, question):
         inputs = {"pixel_values": inputs["pixel_values"][None]}
     if family.name == "gemma3":
         inputs["token_type_ids"] = (ids == family.image_token).int()
-    if family.name == "llava_onevision":  # each image in tiles: with several, its own processor would show one tile
+    if family.name == "llava_onevision":  # given several images, its own processor shows one tile each
         sizes = [view.size for view in shown.views]
         family.model.config.image_grid_pinpoints = [*family.model.config.image_grid_pinpoints, *map(list, sizes)]
         filled = torch.nn.utils.rnn.pad_sequence(pixels, batch_first=True)
@@ -176,11 +176,12 @@ def _of_several(family, example, shown, question):
 
 
 @pytest.mark.parametrize("policy", [NATIVE, Fixed(side=84)], ids=lambda p: p.label)
-def test_several_images_a_prompt_are_as_the_model_itself_sees_them(any_family, several, policy):
-    seen = [(one, batches.planned(policy, one, any_family.geometry)[0]) for one in several]
+def test_several_images_per_prompt_equal_the_models_own_forward_pass(any_family, several, policy):
+    seen = [(example, batches.plan_views(policy, example, any_family.geometry)[0]) for example in several]
     assert [len(view.views) for _, view in seen] == [3, 1]
     loss, gradient = packed(any_family, seen)
-    losses = [_of_several(any_family, one, view, question) for one, view in seen for question in one.questions]
+    losses = [_of_several(any_family, example, view, question)
+              for example, view in seen for question in example.questions]
     own, own_gradient = _with_gradient(any_family, sum(losses) / len(losses))
     assert abs(loss - own) <= 2e-6
     assert (gradient - own_gradient).norm() <= 1e-5 * own_gradient.norm()
@@ -198,10 +199,10 @@ def test_the_prompt_of_several_images_is_a_conversation(family, several):
     assert "vision" not in family.prompt(several[0].questions[0], False, several[0].context)
 
 
-def test_a_context_with_the_token_of_an_image_is_refused(family, several):
+def test_a_context_with_an_image_token_is_refused(family, several):
     odd = replace(several[0], context=(Shot(several[0].image, "<|image_pad|> what?", "this"),))
     with pytest.raises(DataError, match="must hold 2 image tokens, got 3"):
-        shared_prefix.row(family, odd.questions, batches.planned(NATIVE, odd, family.geometry)[0], True, odd.context)
+        shared_prefix.row(family, odd.questions, batches.plan_views(NATIVE, odd, family.geometry)[0], True, odd.context)
 
 
 def test_prefix_holds_the_image_and_branches_hold_the_questions(family, examples):
@@ -216,32 +217,32 @@ def test_prefix_holds_the_image_and_branches_hold_the_questions(family, examples
         assert family.text(branch[start:]) == question.answer
 
 
-def test_a_question_with_the_token_of_an_image_is_refused(family, examples):
+def test_a_question_with_an_image_token_is_refused(family, examples):
     (example, view) = views(family, examples[:1], NATIVE)[0]
     asked = (*example.questions, replace(example.questions[0], id="odd", text="What is <|image_pad|>?"))
     with pytest.raises(DataError, match="'odd' contains the image token"):
         shared_prefix.row(family, asked, view, answered=True)
 
 
-def test_a_packed_row_says_where_answers_are(family, examples):
-    rows = [shared_prefix.row(family, one.questions, view, True) for one, view in views(family, examples,
-    Fixed(side=84))]
+def test_a_packed_row_locates_its_answers(family, examples):
+    rows = [shared_prefix.row(family, example.questions, view, True)
+            for example, view in views(family, examples, Fixed(side=84))]
     made = shared_prefix.pack(family, rows)
-    assert made.plan.prefixes == tuple(len(row.prefix) for row in rows)
-    assert made.ids.shape[1] == len(made.plan) == sum(map(len, rows))
-    assert made.ids[0, : made.plan.shared].tolist() == [token for row in rows for token in row.prefix]
-    for number, question in enumerate(question for one in examples for question in one.questions):
+    assert made.layout.prefixes == tuple(len(row.prefix) for row in rows)
+    assert made.ids.shape[1] == len(made.layout) == sum(map(len, rows))
+    assert made.ids[0, : made.layout.shared].tolist() == [token for row in rows for token in row.prefix]
+    for number, question in enumerate(question for example in examples for question in example.questions):
         places = made.at[made.question == number]
         assert family.text(made.ids[0, places + 1].tolist()) == question.answer == family.text(
             made.targets[made.question == number].tolist()
         )
         assert made.ids[0, made.last[number]] == family.end and int(made.last[number]) == int(places[-1]) + 1
-    prefix_end = made.positions[:, 0, : made.plan.prefixes[0]].max()
-    first = made.positions[:, 0, made.plan.shared : made.plan.shared + 3]
+    prefix_end = made.positions[:, 0, : made.layout.prefixes[0]].max()
+    first = made.positions[:, 0, made.layout.shared : made.layout.shared + 3]
     assert torch.equal(first, (prefix_end + 1 + torch.arange(3)).expand(3, -1))
 
 
-def test_a_question_weighs_the_same_whatever_its_answer_length(family, examples):
+def test_a_question_has_the_same_weight_whatever_its_answers_length(family, examples):
     seen = views(family, examples[:1], Fixed(side=84))
     whole, _ = packed(family, seen)
     alone = [separate(family, [(replace(seen[0][0], questions=(q,)), seen[0][1])])[0] for q in examples[0].questions]

@@ -1,11 +1,11 @@
-"""What is taken from the shelf is what was put there, whatever happened to the file in between."""
+"""The cache returns what was stored, whatever happened to the file in between."""
 
 import multiprocessing
 
 import pytest
 import torch
 
-from medstudy.engine.tensor_cache import Shelf, key
+from medstudy.engine.tensor_cache import TensorCache, key
 
 VALUES = {
     "uint8": torch.arange(60, dtype=torch.uint8).view(5, 4, 3),
@@ -27,8 +27,8 @@ def only_file(folder):
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_made_once_then_read(tmp_path, value):
-    shelf = Shelf(tmp_path)
+def test_computed_once_then_read(tmp_path, value):
+    shelf = TensorCache(tmp_path)
     assert torch.equal(shelf.get(NAME, lambda: value), value)
     again = shelf.get(NAME, never)
     assert torch.equal(again, value) and again.dtype == value.dtype and again.shape == value.shape
@@ -36,8 +36,8 @@ def test_made_once_then_read(tmp_path, value):
 
 
 @pytest.mark.parametrize("keep", [0, 5, 40, -1], ids=["empty", "no header", "half a header", "a byte short"])
-def test_a_damaged_file_is_made_again(tmp_path, keep):
-    shelf, value = Shelf(tmp_path), VALUES["float32"]
+def test_a_damaged_file_is_computed_again(tmp_path, keep):
+    shelf, value = TensorCache(tmp_path), VALUES["float32"]
     shelf.get(NAME, lambda: value)
     file = only_file(tmp_path)
     file.write_bytes(file.read_bytes()[:keep])
@@ -45,31 +45,31 @@ def test_a_damaged_file_is_made_again(tmp_path, keep):
     assert torch.equal(shelf.get(NAME, never), value)
 
 
-def test_changing_what_was_read_does_not_change_the_file(tmp_path):
-    shelf, value = Shelf(tmp_path), VALUES["uint8"]
+def test_changing_a_tensor_does_not_change_its_file(tmp_path):
+    shelf, value = TensorCache(tmp_path), VALUES["uint8"]
     shelf.get(NAME, lambda: value)
     shelf.get(NAME, never).zero_()
     assert torch.equal(shelf.get(NAME, never), value)
 
 
-def test_what_cannot_be_made_leaves_nothing(tmp_path):
+def test_a_failed_computation_leaves_no_file(tmp_path):
     def fail():
         raise ValueError("no value")
 
     with pytest.raises(ValueError, match="no value"):
-        Shelf(tmp_path).get(NAME, fail)
+        TensorCache(tmp_path).get(NAME, fail)
     assert not list(tmp_path.rglob("*"))
 
 
 def test_a_tensor_with_gradients_is_stored_without(tmp_path):
     weight = torch.nn.Parameter(torch.ones(2, 2))
-    assert not Shelf(tmp_path).get(NAME, lambda: weight * 2).requires_grad
+    assert not TensorCache(tmp_path).get(NAME, lambda: weight * 2).requires_grad
 
 
 def _fill(folder):
     for index in range(40):
         value = torch.full((50, 50), float(index))
-        assert torch.equal(Shelf(folder).get(key(index), lambda value=value: value), value)
+        assert torch.equal(TensorCache(folder).get(key(index), lambda value=value: value), value)
 
 
 def test_processes_may_write_the_same_keys_at_once(tmp_path):
@@ -83,7 +83,7 @@ def test_processes_may_write_the_same_keys_at_once(tmp_path):
     assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 40
 
 
-def test_a_key_is_of_every_part_and_of_where_they_part():
+def test_a_key_depends_on_every_part_and_on_their_boundaries():
     keys = [key("a", "bc"), key("ab", "c"), key("abc"), key(1), key("1"), key(1.5), key([1], 2), key([1, 2])]
     assert len(set(keys)) == len(keys) and all(len(name) == 64 for name in keys)
     assert key((1, 2), {"a": 1, "b": 2}) == key([1, 2], {"b": 2, "a": 1})

@@ -1,4 +1,4 @@
-"""Pixels follow the plan, and are the ones that the processor of transformers would make."""
+"""Pixels follow the plan and equal those of transformers' own processor."""
 
 import numpy as np
 import pytest
@@ -10,17 +10,17 @@ from transformers.image_utils import PILImageResampling, SizeDict
 from medstudy.data import encoded_image
 from medstudy.data.encoded_image import Picture
 from medstudy.engine import views
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.resolution import resize
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import DownUp, Fixed, Native
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.resolution.sizes import Geometry, Size, View
 
 QWEN = Geometry(28, 784)
 
 
 def _image(height, width):
-    """One-pixel checkerboard: the finest detail there is."""
+    """A one-pixel checkerboard: the finest possible detail."""
     board = (np.indices((height, width)).sum(0) % 2 * 255).astype(np.uint8)
     return Image.fromarray(np.repeat(board[..., None], 3, axis=2))
 
@@ -80,7 +80,7 @@ def test_the_pixels_are_the_default_processors(size, budget, filter_):
         PILImageResampling[filter_.upper()], 28,
     )
     shown = Size(*theirs.shape[1:])
-    ours = views.render(Image.fromarray(pixels), Shown("native", (shown,), shown, 1), filter_)
+    ours = views.render(Image.fromarray(pixels), View("native", (shown,), shown, 1), filter_)
     assert torch.equal(ours, theirs.permute(1, 2, 0)) and ours.is_contiguous()
 
 
@@ -93,7 +93,7 @@ def test_a_picture_is_rendered_as_its_pixels():
 
 
 def test_a_view_is_decoded_and_resized_once(tmp_path, monkeypatch):
-    picture, shelf = Picture.of(Image.fromarray(_noise(61, 83)), "noise"), Shelf(tmp_path)
+    picture, shelf = Picture.of(Image.fromarray(_noise(61, 83)), "noise"), TensorCache(tmp_path)
     (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
     expected = views.render(picture, shown, "bicubic")
     assert torch.equal(views.cached(picture, shown, "bicubic", shelf), expected)
@@ -102,7 +102,7 @@ def test_a_view_is_decoded_and_resized_once(tmp_path, monkeypatch):
     assert torch.equal(again, expected) and again.dtype == torch.uint8
 
 
-def test_without_a_shelf_a_view_is_rendered():
+def test_without_a_cache_a_view_is_rendered():
     image = Image.fromarray(_noise(61, 83))
     (shown,) = plan(Fixed(side=56), Size(61, 83), QWEN)
     assert torch.equal(views.cached(image, shown, "bicubic", None), views.render(image, shown, "bicubic"))
@@ -110,27 +110,27 @@ def test_without_a_shelf_a_view_is_rendered():
 
 def test_views_that_differ_have_keys_that_differ():
     size = Size(224, 112)
-    one, two = (Picture.of(Image.fromarray(_noise(*size) // scale), "noise") for scale in (1, 2))
+    picture, other = (Picture.of(Image.fromarray(_noise(*size) // scale), "noise") for scale in (1, 2))
     policies = [Fixed(side=56), Fixed(side=84), Fixed(side=112, mode="pad"), Fixed(side=112, mode="square"),
                 Native(max_pixels=10**6), DownUp(side=56, native=Native(max_pixels=10**6))]
     shown = [plan(policy, size, QWEN)[0] for policy in policies]
-    keys = [views.key(one, view, "bicubic") for view in shown]
-    keys += [views.key(one, shown[0], "bilinear"), views.key(two, shown[0], "bicubic")]
+    keys = [views.key(picture, view, "bicubic") for view in shown]
+    keys += [views.key(picture, shown[0], "bilinear"), views.key(other, shown[0], "bicubic")]
     assert len(set(keys)) == len(keys)
-    assert views.key(one, shown[0], "bicubic") == keys[0]
+    assert views.key(picture, shown[0], "bicubic") == keys[0]
 
 
 @pytest.fixture
-def anew():
-    """What makes a view is looked up once a process."""
+def fresh_versions():
+    """The versions of decoders and resizer are looked up once per process."""
     views._versions.cache_clear()
     yield views._versions.cache_clear
     views._versions.cache_clear()
 
 
 @pytest.mark.parametrize("library", ["pillow", "simplejpeg", "tifffile", "pydicom", "torch", "torchvision", None])
-def test_another_decoder_or_resizer_makes_another_view(library, monkeypatch, anew):
-    """None: this package's own code that decodes and resizes."""
+def test_another_decoder_or_resizer_makes_another_view(library, monkeypatch, fresh_versions):
+    """None stands for this package's own code that decodes and resizes."""
     picture = Picture.of(Image.fromarray(_noise(56, 56)), "noise")
     (shown,) = plan(Fixed(side=56), Size(56, 56), QWEN)
     before = views.key(picture, shown, "bicubic")
@@ -139,5 +139,5 @@ def test_another_decoder_or_resizer_makes_another_view(library, monkeypatch, ane
     else:
         version = views.metadata.version
         monkeypatch.setattr(views.metadata, "version", lambda name: "0" if name == library else version(name))
-    anew()
+    fresh_versions()
     assert views.key(picture, shown, "bicubic") != before

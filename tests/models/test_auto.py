@@ -22,7 +22,7 @@ from medstudy import models
 from medstudy.costs import workload
 from medstudy.data.example import Question
 from medstudy.engine import batches, flops, image_inputs, shared_prefix
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.views import render
 from medstudy.errors import ModelError
 from medstudy.evaluation import decode, evaluate, sampling
@@ -32,7 +32,7 @@ from medstudy.params import Decoding, Lora, Model, Optimisation
 from medstudy.pretraining import tiny_qwen2_vl
 from medstudy.resolution.plan import check_effect, plan
 from medstudy.resolution.policies import Blind, Fixed, Native
-from medstudy.resolution.sizes import Size, visual_tokens
+from medstudy.resolution.sizes import Size
 from medstudy.training import loop, train
 from medstudy.training.checkpoints import save
 from tests.conftest import TEXTS
@@ -124,14 +124,14 @@ def _theirs(family, example, view, question, answer=()):
 
 @pytest.mark.parametrize("policy", [NATIVE, Fixed(side=14), Blind()], ids=lambda one: one.label)
 def test_losses_and_gradients_are_those_of_the_models_own_pass(auto, examples, policy):
-    seen, given = _views(auto, examples, policy), Supply(auto, "bicubic")
+    seen, given = _views(auto, examples, policy), ImageInputs(auto, "bicubic")
     losses = []
     for one, view in seen:
         for question in one.questions:
             answer = auto.answer_ids(question.answer)
             logits = auto.model(**_theirs(auto, one, view, question, answer)).logits[0, -len(answer) - 1 : -1]
             losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(answer)))
-    (micro,) = batches.micros(given, seen, 10**6)
+    (micro,) = batches.micro_batches(given, seen, 10**6)
     results = []
     for loss in (sum(losses) / len(losses), train.loss_of(given, micro.content) / micro.questions):
         auto.model.zero_grad()
@@ -148,7 +148,7 @@ def test_losses_and_gradients_are_those_of_the_models_own_pass(auto, examples, p
 def test_answers_and_likelihoods_are_those_of_generate(auto, examples, policy):
     seen = _views(auto, examples, policy)
     options = Decoding(max_new_tokens=6, option_likelihoods=True)
-    made = evaluate.answers(Supply(auto, "bicubic"), examples, examples, [view for _, view in seen], options)
+    made = evaluate.answers(ImageInputs(auto, "bicubic"), examples, examples, [view for _, view in seen], options)
     said = dict(made)
     texts = set()
     for index, (one, view) in enumerate(seen):
@@ -168,7 +168,7 @@ def test_answers_and_likelihoods_are_those_of_generate(auto, examples, policy):
 def test_drawn_answers_follow_no_generation_config(auto, examples):
     """As in the other families: it is for the most likely answers alone."""
     (seen,) = _views(auto, examples[:1], NATIVE)
-    (micro,) = batches.micros(Supply(auto, "bicubic"), [seen], 10**6)
+    (micro,) = batches.micro_batches(ImageInputs(auto, "bicubic"), [seen], 10**6)
     packed = shared_prefix.pack(auto, [shared_prefix.row(auto, seen[0].questions, seen[1], answered=False)])
     shown, sampler = auto.look(micro.content.images, packed.grids), sampling.Sampler(0.7, 5, ("a", "b", "c"))
     plain = [decode.decode(auto, packed, shown, 5, sampler)]
@@ -181,8 +181,8 @@ def test_drawn_answers_follow_no_generation_config(auto, examples):
 
 def test_visual_tokens_are_those_that_the_processor_writes(auto, examples):
     for size in [(1, 1), (5, 900), (28, 28), (300, 200)]:
-        view = NATIVE.shown(Size(*size), auto.geometry)
-        assert view.size == size and view.visual_tokens == visual_tokens(Size(*size), auto.geometry) == 16
+        view = NATIVE.view(Size(*size), auto.geometry)
+        assert view.size == size and view.visual_tokens == auto.geometry.tokens(Size(*size)) == 16
     for one, view in _views(auto, examples, Fixed(side=14)):
         theirs = _theirs(auto, one, view, one.questions[0])
         row = shared_prefix.row(auto, one.questions, view, answered=False)
@@ -210,7 +210,7 @@ def test_it_learns_and_its_checkpoint_answers_as_it_did(folder, examples, tmp_pa
     family = models.load(Model(id=str(folder), family="auto"))
     family.freeze_tower()
     options = Optimisation(epochs=30, images_per_step=2, learning_rate=3e-3, validations=1)
-    given = Supply(family, "bicubic")
+    given = ImageInputs(family, "bicubic")
     seen = batches.FineTuning(given, examples, NATIVE, options, 0)
     tower = [parameter.clone() for parameter in family.tower]
     log = loop.fit(family.model, seen, None, options, 0, tmp_path / "scratch", partial(train.loss_of, given))
@@ -236,10 +236,10 @@ def test_a_plan_counts_what_a_training_logs(folder, examples):
     assert real.shape == family.shape
     for policy in (NATIVE, Blind()):
         seen = _views(family, examples, policy)
-        (micro,) = batches.micros(Supply(real, "bicubic"), _views(real, examples, policy), 10**6)
+        (micro,) = batches.micro_batches(ImageInputs(real, "bicubic"), _views(real, examples, policy), 10**6)
         assert sum(counter.training_flops(*view) for view in seen) == pytest.approx(micro.flops)
         assert sum(counter.work(*view).tokens for view in seen) == micro.content.packed.ids.shape[1]
-    assert flops.Trained.of(real) == flops.ALL
+    assert flops.TrainedParts.of(real) == flops.ALL
     assert counter.evaluation(examples, [NATIVE]).flops > 0
 
 
@@ -254,7 +254,7 @@ def test_kept_features_are_refused(auto, tmp_path):
     options = Optimisation(epochs=1, learning_rate=1e-3, freeze_vision_tower=True)
     study = SimpleNamespace(runs=tmp_path, training=options, interpolation="bicubic")
     with pytest.raises(ModelError, match="auto runs its tower for every question.*cache_features to false"):
-        image_inputs.Supply.of(study, auto)
+        image_inputs.ImageInputs.of(study, auto)
 
 
 def test_a_processor_that_cannot_read_an_image_is_refused(folder, tmp_path):

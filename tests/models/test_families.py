@@ -18,7 +18,7 @@ from medstudy.models.prompts import SYSTEM, user_text
 from medstudy.params import Lora, Model
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Native
-from medstudy.resolution.sizes import Geometry, Shown, Size
+from medstudy.resolution.sizes import Geometry, Size, View
 from tests.support.families import FAMILIES, own_inputs
 
 
@@ -59,7 +59,7 @@ def test_an_image_of_any_size_becomes_the_pinned_processors_pixels(family, size)
     limits = {"shortest_edge": 784, "longest_edge": 10**9}
     theirs = Qwen2VLImageProcessor()(images=[Image.fromarray(pixels)], size=limits, return_tensors="pt")
     shown = Size(*(14 * int(side) for side in theirs["image_grid_thw"][0, 1:]))
-    view = views.cached(Image.fromarray(pixels), Shown("native", (shown,), shown, 1), "bicubic", None)
+    view = views.cached(Image.fromarray(pixels), View("native", (shown,), shown, 1), "bicubic", None)
     frames = theirs["pixel_values"].view(-1, 3, 2, 196)
     assert torch.equal(family.patches(view), frames[:, :, 0].flatten(1))
 
@@ -91,9 +91,9 @@ def test_a_size_that_is_no_multiple_is_refused(family):
 
 
 def test_visual_tokens_that_do_not_fit_the_row_are_refused(family, examples):
-    row = shared_prefix.row(family, examples[0].questions, Shown("x", (), Size(56, 84), 6), answered=True)
+    row = shared_prefix.row(family, examples[0].questions, View("x", (), Size(56, 84), 6), answered=True)
     seen = family.see(family.patches(torch.zeros((84, 84, 3), dtype=torch.uint8)), family.grid(Size(84, 84)))
-    with pytest.raises(ModelError, match="planned apart"):
+    with pytest.raises(ModelError, match="Plan the row and its images"):
         family.hidden(shared_prefix.pack(family, [row]), seen)
 
 
@@ -106,7 +106,7 @@ def test_another_familys_checkpoint_is_refused(checkpoints):
 def test_a_row_has_the_tokens_of_the_processor(any_family, examples, blind):
     example = examples[0]
     size = Size(example.image.height, example.image.width)
-    view = Shown("blind", (), Size(0, 0), 0) if blind else plan(Native(max_pixels=10**6), size, any_family.geometry)[0]
+    view = View("blind", (), Size(0, 0), 0) if blind else plan(Native(max_pixels=10**6), size, any_family.geometry)[0]
     image = None if blind else views.render(example.image, view, "bicubic")
     row = shared_prefix.row(any_family, example.questions, view, answered=False)
     for branch, question in zip(row.branches, example.questions, strict=True):

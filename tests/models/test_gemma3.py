@@ -12,8 +12,8 @@ from transformers import AutoModelForImageTextToText
 from medstudy import models
 from medstudy.data.example import Question
 from medstudy.engine import attention, batches
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.row_layout import RowLayout
 from medstudy.errors import ModelError, ResolutionError
 from medstudy.models.tiled.gemma3 import OneSize
 from medstudy.params import Model
@@ -79,7 +79,7 @@ def test_pixels_and_features_are_the_processors_and_the_models(gemma):
 
 @pytest.mark.parametrize("window", [None, 1, 4, 13])
 def test_kernel_and_masks_follow_the_definition(window):
-    layout = Plan((17, 9), ((3, 6), (8,)), (((2, 8), (11, 15)), ()))
+    layout = RowLayout((17, 9), ((3, 6), (8,)), (((2, 8), (11, 15)), ()))
     draws = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, heads, len(layout), 8, generator=draws) for heads in (4, 2, 2))
     expected = torch.nn.functional.scaled_dot_product_attention(
@@ -88,10 +88,10 @@ def test_kernel_and_masks_follow_the_definition(window):
     torch.testing.assert_close(attention.sdpa(query, key, value, layout, 0.3, window), expected)
     for number in (0, 1):  # token by token, as a sequence of one branch alone would have it
         at = torch.cat([torch.arange(17), torch.arange(26, 29) if number == 0 else torch.arange(29, 35)])
-        alone = Plan((17,), ((len(at) - 17,),), layout.both[:1])
+        alone = RowLayout((17,), ((len(at) - 17,),), layout.bidirectional[:1])
         assert torch.equal(layout.within(window)[at][:, at], alone.within(window))
     i, j = torch.meshgrid(torch.arange(17), torch.arange(17), indexing="ij")
-    runs = sum(((i >= a) & (i < b) & (j >= a) & (j < b)) for a, b in layout.both[0]).bool()
+    runs = sum(((i >= a) & (i < b) & (j >= a) & (j < b)) for a, b in layout.bidirectional[0]).bool()
     near = True if window is None else j > i - window
     assert torch.equal(layout.within(window)[:17, :17], ((j <= i) | runs) & near)
     assert layout.pairs == int(layout.mask.sum())
@@ -99,15 +99,15 @@ def test_kernel_and_masks_follow_the_definition(window):
 
 @pytest.mark.parametrize("change", ["one way", "no window", "a shorter window"])
 def test_wrong_masks_change_the_loss(gemma, examples, change):
-    supply = Supply(gemma, "bicubic")
+    supply = ImageInputs(gemma, "bicubic")
     seen = [(one, plan(NATIVE, batches.size_of(one), gemma.geometry)[0]) for one in examples]
-    (micro,) = batches.micros(supply, seen, 10**6)
+    (micro,) = batches.micro_batches(supply, seen, 10**6)
     wrong, layers = micro.content, [layer.self_attn for layer in gemma.model.model.language_model.layers]
     with torch.no_grad():
         exact = float(train.loss_of(supply, micro.content))
         if change == "one way":
             packed = micro.content.packed
-            wrong = replace(wrong, packed=replace(packed, plan=replace(packed.plan, both=())))
+            wrong = replace(wrong, packed=replace(packed, layout=replace(packed.layout, bidirectional=())))
         else:
             for layer in layers:
                 layer.sliding_window = layer.sliding_window and {"no window": None, "a shorter window": 12}[change]

@@ -6,7 +6,7 @@ from transformers import AutoModelForImageTextToText
 
 from medstudy import models
 from medstudy.engine import batches
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.evaluation import evaluate
 from medstudy.evaluation import passes as evaluation_passes
 from medstudy.params import Decoding, Model
@@ -46,7 +46,7 @@ def test_losses_and_gradients_equal_those_of_separate_sequences(intern, examples
 
 def test_answers_equal_generate_with_several_images_in_a_row(intern, examples):
     shown = [view for _, view in views(intern, examples, NATIVE)]
-    given = Supply(intern, "bicubic")
+    given = ImageInputs(intern, "bicubic")
     passes = evaluation_passes.Passes(given, examples, examples, shown, Decoding())
     assert [len(group) for group in passes.groups] == [len(examples)]
     made = dict(evaluate.answers(given, examples, examples, shown, Decoding(max_new_tokens=8)))
@@ -57,12 +57,12 @@ def test_answers_equal_generate_with_several_images_in_a_row(intern, examples):
 
 
 def test_images_of_one_row_are_those_seen_alone(intern, examples):
-    given = Supply(intern, "bicubic")
+    given = ImageInputs(intern, "bicubic")
     seen = views(intern, examples, Native(max_pixels=100**2))
-    (micro,) = batches.micros(given, seen, 10**6)
+    (micro,) = batches.micro_batches(given, seen, 10**6)
     with torch.no_grad():
-        together = given.see(micro.content.images, micro.content.packed.grids).tokens
-        alone = [given.see([image], grid[None]).tokens
+        together = given.visual_tokens(micro.content.images, micro.content.packed.grids).tokens
+        alone = [given.visual_tokens([image], grid[None]).tokens
                  for image, grid in zip(micro.content.images, micro.content.packed.grids, strict=True)]
     assert sorted(map(len, alone)) == sorted(view.visual_tokens for _, view in seen)
     torch.testing.assert_close(together, torch.cat(alone), atol=2e-6, rtol=1e-5)
@@ -75,7 +75,7 @@ def test_bfloat16_weights_are_read_as_such_and_answer(intern, examples, tmp_path
     half = models.load(Model(id=str(tmp_path), family="internvl", dtype="bfloat16"))
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.bfloat16}
     seen = views(intern, examples, NATIVE)
-    (micro,) = batches.micros(Supply(intern, "bicubic"), seen, 10**6)
+    (micro,) = batches.micro_batches(ImageInputs(intern, "bicubic"), seen, 10**6)
     with torch.no_grad():
         exact = intern.look(micro.content.images, micro.content.packed.grids).tokens
         rough = half.look(micro.content.images, micro.content.packed.grids).tokens
@@ -88,5 +88,6 @@ def test_bfloat16_weights_are_read_as_such_and_answer(intern, examples, tmp_path
     expected, _ = separate(half, seen)
     assert loss == pytest.approx(expected, rel=0.02)
     shown = [plan(NATIVE, batches.size_of(one), half.geometry)[0] for one in examples]
-    answers = list(evaluate.answers(Supply(half, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=3)))
+    inputs = ImageInputs(half, "bicubic")
+    answers = list(evaluate.answers(inputs, examples, examples, shown, Decoding(max_new_tokens=3)))
     assert len(answers) == len(examples)

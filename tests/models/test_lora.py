@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from medstudy import models
 from medstudy.errors import ModelError
-from medstudy.models import lora
+from medstudy.models import loading, lora
+from medstudy.models import weights as model_weights
 from medstudy.params import Lora, Model
 from tests.support import altered
 from tests.support.families import FAMILIES
@@ -83,17 +84,18 @@ def _double(tensors):
     return tensors | {first.replace("model.language_model.layers", "model.layers"): tensors[first].clone()}
 
 
+NO_PLACE = "tensors have no place"
 WRONG = {
     # title: what becomes of the tensors, what is said
-    "a third of it": (lambda all_: {k: v for k, v in all_.items() if "layers.0." in k}, "14 of 28 .*are missing"),
-    "nothing in it": (lambda all_: {}, "holds none"),
-    "one more": (lambda all_: all_ | {"base_model.model.head.lora_A.weight": torch.ones(2)}, "1 of 29 fit nowhere"),
-    "DDP": (lambda all_: {f"module.{k}": v for k, v in all_.items()}, "28 of 28 fit nowhere"),
+    "a third of it": (lambda all_: {k: v for k, v in all_.items() if "layers.0." in k}, "14 of .* 28 are missing"),
+    "nothing in it": (lambda all_: {}, "holds no tensors"),
+    "one more": (lambda all_: all_ | {"base_model.model.head.lora_A.weight": torch.ones(2)}, f"1 of 29 {NO_PLACE}"),
+    "DDP": (lambda all_: {f"module.{k}": v for k, v in all_.items()}, f"28 of 28 {NO_PLACE}"),
     "the adapter's name in it": (
-        lambda all_: {k.replace("lora_A.", "lora_A.default."): v for k, v in all_.items()}, "14 of 28 fit nowhere",
+        lambda all_: {k.replace("lora_A.", "lora_A.default."): v for k, v in all_.items()}, f"14 of 28 {NO_PLACE}",
     ),
     "another rank": (lambda all_: {k: v[:1] if "lora_A" in k else v for k, v in all_.items()}, "14 have another shape"),
-    "one name twice": (_double, "under its name of today and an older one"),
+    "one name twice": (_double, "under today's name and an older one"),
     "no numbers": (lambda all_: {k: v / 0 for k, v in all_.items()}, "28 hold NaN or infinity"),
 }
 
@@ -110,20 +112,20 @@ def test_adapters_of_another_model_are_refused(saved, checkpoints, tmp_path):
     with pytest.raises(ModelError, match="are missing .*have another shape"):
         models.load(Model(id=str(folder), family="qwen2_5_vl"))
     altered.change(folder / "adapter_config.json", base_model_name_or_path=str(checkpoints["idefics3"]))
-    with pytest.raises(ModelError, match="must say where its adapters stand"):
+    with pytest.raises(ModelError, match="must name places for adapters"):
         models.load(Model(id=str(folder), family="idefics3"))
 
 
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ({"target_modules": ["Wqkv"]}, "must say where its adapters stand.*Wqkv"),
-        ({"target_modules": r"model\.layers\..*q_proj"}, "must say where its adapters stand"),
-        ({"target_modules": ["q_proj", "v_proj"]}, "fit nowhere"),
+        ({"target_modules": ["Wqkv"]}, "must name places for adapters.*Wqkv"),
+        ({"target_modules": r"model\.layers\..*q_proj"}, "must name places for adapters"),
+        ({"target_modules": ["q_proj", "v_proj"]}, "have no place"),
         ({"target_modules": ["qkv", "q_proj", "v_proj"]}, "are missing"),
         ({"r": 4}, "have another shape"),
-        ({"peft_type": "LURA"}, "must say where its adapters stand"),
-        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}, "must say where|none that can be"),
+        ({"peft_type": "LURA"}, "must name places for adapters"),
+        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}, "must name places|cannot be merged"),
         ({"base_model_name_or_path": 3}, "base_model_name_or_path is 3"),
     ],
     ids=str,
@@ -140,14 +142,14 @@ def test_damaged_files_of_adapters_are_named(saved, tmp_path):
     (folder / FILE).write_text(altered.POINTER)
     _refused(folder, "adapter_model.safetensors of other is a Git LFS pointer")
     (folder / FILE).write_bytes(whole[: len(whole) // 2])
-    _refused(folder, "adapter_model.safetensors of other.*no whole safetensors file")
+    _refused(folder, "adapter_model.safetensors of other.*not a complete safetensors file")
     (folder / FILE).rename(folder / "adapter_model.bin")
     _refused(folder, "a pickle can run code.*has adapter_model.bin")
     (folder / "adapter_model.bin").unlink()
     _refused(folder, "has none")
     (folder / FILE).write_bytes(whole)
     (folder / "adapter_config.json").write_bytes(config[:50])
-    _refused(folder, "adapter_config.json of other.*no JSON")
+    _refused(folder, "adapter_config.json of other.*not JSON")
 
 
 def test_adapters_trained_on_other_weights_of_the_same_shape_are_a_notice(saved, tmp_path):
@@ -156,13 +158,11 @@ def test_adapters_trained_on_other_weights_of_the_same_shape_are_a_notice(saved,
     stamp = {"policy": {"policy": "fixed", "side": 84, "mode": "budget"}, "started_from": "sha256:0123"}
     (folder / "medstudy.json").write_text(json.dumps(stamp))
     with pytest.warns(UserWarning, match="trained on the weights sha256:0123, but are merged into sha256"):
-        base.adapted(folder)
+        loading.adapted(base, folder)
 
 
 def test_a_hubs_adapters_are_not_loaded_unseen(saved, monkeypatch, tmp_path):
     """transformers would load base and adapters together where a hub id is of adapters."""
-    from medstudy.models import loading
-
     folder = shutil.copytree(saved, tmp_path / "other")
     with pytest.raises(ModelError, match="Adapters are loaded from a folder"):
-        loading.model(str(folder), torch.float32)
+        model_weights.load(str(folder), torch.float32)

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, LlavaOnevisionImageProcess
 from medstudy import models
 from medstudy.data.example import Question
 from medstudy.engine import batches
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.views import render
 from medstudy.errors import ModelError, ResolutionError
 from medstudy.evaluation import evaluate
@@ -25,7 +25,7 @@ from medstudy.models.tiled.llava_onevision import Anyres
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.resolution.plan import check_effect, plan
 from medstudy.resolution.policies import DownUp, Fixed, Native
-from medstudy.resolution.sizes import Size, visual_tokens
+from medstudy.resolution.sizes import Size
 from medstudy.training import loop, train
 from medstudy.training.checkpoints import save
 from tests.support.families import own_inputs
@@ -52,7 +52,7 @@ def test_pixels_and_tokens_are_the_processors_for_every_grid(tiled, grid):
     theirs = own_inputs(tiled, tiled.prompt(QUESTION), image)
     ours = tiled.patches(image)
     assert torch.equal(ours, theirs["pixel_values"].view(-1, *ours.shape[1:]))
-    planned = visual_tokens(Size(*image.shape[:2]), tiled.geometry)
+    planned = tiled.geometry.tokens(Size(*image.shape[:2]))
     assert (theirs["input_ids"] == tiled.image_token).sum() == planned
 
 
@@ -88,7 +88,7 @@ def test_the_image_is_seen_as_the_untouched_model_sees_it(tiled, grid):
         seen, features = tiled.see(patches, layout), tiled.features(patches, layout)
         again = tiled.merge(features, layout)
     theirs = theirs.flatten(0, 1) if tiled.name == "internvl" else theirs[0]
-    assert len(seen.tokens) == visual_tokens(size, tiled.geometry)
+    assert len(seen.tokens) == tiled.geometry.tokens(size)
     torch.testing.assert_close(seen.tokens, theirs, atol=2e-6, rtol=1e-5)
     assert torch.equal(again.tokens, seen.tokens)
 
@@ -226,9 +226,9 @@ def test_a_size_that_is_not_whole_tiles_is_refused(tiled):
 
 def test_a_frozen_tower_leaves_projector_and_newline_to_train(tiled, examples):
     tiled.freeze_tower()
-    supply = Supply(tiled, "bicubic")
+    supply = ImageInputs(tiled, "bicubic")
     seen = [(one, plan(Native(max_pixels=10**6), batches.size_of(one), tiled.geometry)[0]) for one in examples]
-    (micro,) = batches.micros(supply, seen, 10**6)
+    (micro,) = batches.micro_batches(supply, seen, 10**6)
     tiled.model.zero_grad()
     train.loss_of(supply, micro.content).backward()
     given = {name for name, parameter in tiled.model.named_parameters() if parameter.grad is not None}
@@ -245,14 +245,14 @@ def test_a_frozen_tower_leaves_projector_and_newline_to_train(tiled, examples):
 def test_it_learns_and_its_checkpoint_answers_as_it_did(checkpoints, tiled, examples, tmp_path):
     family = models.load(Model(id=str(checkpoints[tiled.name]), family=tiled.name))
     options = Optimisation(epochs=40, images_per_step=2, learning_rate=3e-3, validations=1)
-    supply, policy = Supply(family, "bicubic"), Fixed(side=84)
+    supply, policy = ImageInputs(family, "bicubic"), Fixed(side=84)
     seen = batches.FineTuning(supply, examples, policy, options, 0)
     log = loop.fit(family.model, seen, None, options, 0, tmp_path / "scratch", partial(train.loss_of, supply))
     save(family, tmp_path / "checkpoint", {})
     loaded = models.load(Model(id=str(checkpoints[tiled.name]), family=tiled.name), tmp_path / "checkpoint")
     shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in examples]
     said = [
-        sorted(evaluate.answers(Supply(one, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=8)))
+        sorted(evaluate.answers(ImageInputs(one, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=8)))
         for one in (family, loaded)
     ]
     texts = [text for _, (texts, _) in said[0] for text in texts]
@@ -264,8 +264,8 @@ def test_it_learns_and_its_checkpoint_answers_as_it_did(checkpoints, tiled, exam
 def test_no_mask_is_made_of_a_row(tiled, examples, monkeypatch):
     """Positions that start again would pass for packed sequences, and cost a mask of all pairs of the row."""
     monkeypatch.setattr("transformers.masking_utils.find_packed_sequence_indices", None)
-    supply = Supply(tiled, "bicubic")
+    supply = ImageInputs(tiled, "bicubic")
     seen = [(one, plan(Fixed(side=56), batches.size_of(one), tiled.geometry)[0]) for one in examples]
-    (micro,) = batches.micros(supply, seen, 10**6)
+    (micro,) = batches.micro_batches(supply, seen, 10**6)
     with torch.no_grad():
         assert train.loss_of(supply, micro.content).isfinite()

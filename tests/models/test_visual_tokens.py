@@ -14,13 +14,13 @@ from PIL import Image
 from medstudy import models
 from medstudy.data.example import Question
 from medstudy.engine import shared_prefix
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.row_layout import RowLayout
 from medstudy.engine.shared_prefix import runs
 from medstudy.engine.views import render
 from medstudy.params import Model
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import DownUp, Fixed, Native
-from medstudy.resolution.sizes import MAX_ASPECT, Size, visual_tokens
+from medstudy.resolution.sizes import MAX_ASPECT, Size
 from tests.support import real
 from tests.support.families import FAMILIES, own_inputs
 
@@ -45,7 +45,7 @@ def test_planned_tokens_are_the_processors_at_released_sizes(name, height, width
     (view,) = plan(policy, Size(height, width), geometry)
     assume(max(view.size) <= MAX_ASPECT * min(view.size))  # rounding may pass what Qwen's processor takes; we need none
     factor, most = geometry.factor, geometry.most_units or 10**9
-    assert view.visual_tokens == visual_tokens(view.size, geometry) == real.theirs(name, view.size)
+    assert view.visual_tokens == geometry.tokens(view.size) == real.theirs(name, view.size)
     assert view.size.height % factor == 0 == view.size.width % factor
     assert factor <= min(view.size) and max(view.size) <= most * factor
     assert view.size.pixels <= max(policy.budget, factor**2)
@@ -107,4 +107,5 @@ def test_runs_are_where_a_token_stands(tokens):
 
 
 def test_a_plan_without_runs_is_the_same_as_before():
-    assert Plan((3, 2), ((1,), (2,))) == Plan((3, 2), ((1,), (2,)), ()) and Plan((3,), ((),)).mask.sum() == 6
+    assert RowLayout((3, 2), ((1,), (2,))) == RowLayout((3, 2), ((1,), (2,)), ())
+    assert RowLayout((3,), ((),)).mask.sum() == 6

@@ -1,4 +1,4 @@
-"""The base's recipe: targets of the vision stage, the corpus, and both stages on a toy scale."""
+"""Pre-training: targets of the vision stage, the corpus, and both stages on a toy scale."""
 
 import json
 from functools import partial
@@ -38,7 +38,7 @@ def test_a_dot_is_found_in_its_token_at_its_scale():
         assert scale / 1.6 <= found <= scale * 1.6, (diameter, found)
 
 
-def test_targets_tell_colour_contrast_and_edge_direction():
+def test_targets_describe_colour_contrast_and_edge_direction():
     flat = pretraining_vision.describe(np.full((28, 28, 3), (255, 0, 0), np.uint8), 28)[0]
     assert flat[:3].tolist() == pytest.approx([1, -1, -1]) and flat[3] == pytest.approx(0, abs=1e-5)
     stripes = np.repeat((np.indices((28, 28))[1] // 4 % 2 * 200).astype(np.uint8)[..., None], 3, axis=2)
@@ -65,7 +65,7 @@ def small():
     )
 
 
-def test_both_stages_make_a_checkpoint_that_loads(small, tmp_path):
+def test_both_stages_give_a_checkpoint_that_loads(small, tmp_path):
     pretrain.pretrain(small, tmp_path / "base", workers=0)
     log = pd.read_csv(tmp_path / "base" / "training.csv")
     assert log["images_seen"].tolist() == [4, 8] and log["val_loss"].notna().all()
@@ -76,8 +76,8 @@ def test_both_stages_make_a_checkpoint_that_loads(small, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(small, tmp_path):
-    """Each brings half of every step; the gradients are those of the whole step."""
+def test_two_processes_give_the_same_training_as_one(small, tmp_path):
+    """Each computes half of every step; the gradients are those of the whole step."""
     blind = small.model_copy(update={"vision": None})  # its loss is a mean over the tokens of a process's share
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(blind.model_dump(mode="json")))
     pretrain.pretrain(blind, tmp_path / "one", workers=0)
@@ -117,7 +117,7 @@ def test_the_corpus_never_repeats_an_image(small, tmp_path):
     assert not torch.equal(first[0].content.images[0][:1], second[0].content.images[0][:1])
 
 
-def test_a_wrong_base_is_explained(tmp_path):
+def test_invalid_params_are_explained(tmp_path):
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(BASE | {"widht": 3}))
     with pytest.raises(ParamsError, match="widht"):
         pretrain.load(tmp_path / "base.yaml")

@@ -86,7 +86,7 @@ def test_pad_keeps_the_aspect_inside_the_canvas():
 
 
 GOLDEN_PROCESSOR = {
-    # name: (height, width, max_pixels) -> (height, width), where it differs from exact
+    # name: (height, width, max_pixels) -> (height, width), if it differs from exact
     "a row is lost to the last bit": ((239, 239, 50176), (196, 196)),
     "its neighbour loses none": ((240, 240, 50176), (224, 224)),
     "the case that failed at random": ((491, 491, 476**2), (448, 448)),
@@ -105,7 +105,7 @@ def test_the_processors_rounding_golden(name):
     assert smart_resize(height, width, 28, 784, budget) == expected
 
 
-def test_exact_uses_the_budget_where_the_processor_loses_to_the_last_bit():
+def test_exact_uses_the_budget_when_the_processor_loses_to_the_last_bit():
     assert sizes.fit_budget(Size(239, 239), 224**2, QWEN) == (224, 224)
     assert sizes.fit_budget(Size(491, 491), 476**2, QWEN) == (476, 476)
     squares = [Size(side, side) for side in range(239, 4001)]
@@ -115,7 +115,7 @@ def test_exact_uses_the_budget_where_the_processor_loses_to_the_last_bit():
     assert {pair for pair in pairs if pair[0] != pair[1]} == {((224, 224), (196, 196))}
 
 
-FAMILIES = {  # as their checkpoints' processors are made
+FAMILIES = {  # settings of their checkpoints' processors
     "qwen2_vl": {"patch_size": 14, "merge_size": 2},
     "qwen2_5_vl": {"patch_size": 14, "merge_size": 2},
     "qwen3_vl": {"patch_size": 16, "merge_size": 2},
@@ -124,7 +124,7 @@ FAMILIES = {  # as their checkpoints' processors are made
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_processors_rounding_is_what_the_families_own_class_shows(family):
-    """The grid that the real image processor makes of real images, by its own size limits."""
+    """The grid that the real image processor gives for real images, with its own size limits."""
     kind = IMAGE_PROCESSOR_MAPPING_NAMES[family]["torchvision"]
     options = FAMILIES[family]
     patch, factor = options["patch_size"], options["patch_size"] * options["merge_size"]
@@ -144,7 +144,7 @@ SIDE = st.one_of(st.integers(1, 60), st.integers(1, 8000))
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(SIDE, SIDE, st.integers(32, 4000), st.sampled_from([28, 32]), st.integers(1, 9))
 def test_the_processors_rounding_is_smart_resize(height, width, side, factor, least):
-    """Its aspect limit, its floats, its minimum, at any budget of one token and more."""
+    """Including its aspect limit, floats and minimum, at any budget of at least one token."""
     its = Geometry(factor, least * factor**2)
     try:
         theirs = smart_resize(height, width, factor, its.min_pixels, side**2)
@@ -158,16 +158,16 @@ def test_the_processors_rounding_is_smart_resize(height, width, side, factor, le
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(28, 4000))
 def test_exact_is_the_largest_that_the_budget_allows(height, width, side):
-    """In fractions, what the processor's formula says before floats: the golden table's rule for any size."""
+    """The processor's formula in exact fractions: the golden table's rule for any size."""
     if max(height, width) > 200 * min(height, width):
         return
     ours = sizes.fit_budget(Size(height, width), side**2, QWEN)
-    plain = [max(28, 28 * round(Fraction(one, 28))) for one in (height, width)]
+    plain = [max(28, 28 * round(Fraction(length, 28))) for length in (height, width)]
     if plain[0] * plain[1] <= side**2:
         assert list(ours) == plain
         return
     for one, other, shown in ((height, width, ours.height), (width, height, ours.width)):
-        most = Fraction(one * side**2, other)  # the square of what the side may be
+        most = Fraction(one * side**2, other)  # the square of the longest side allowed
         assert shown == 28 or shown**2 <= most < (shown + 28) ** 2 or shown == side**2 // 784 * 28
 
 
@@ -258,7 +258,7 @@ def test_trained_on_names_the_single_policies():
         (Size(100, 100), 500, "one visual token"),
     ],
 )
-def test_impossible_sizes_say_why(size, budget, words):
+def test_impossible_sizes_are_explained(size, budget, words):
     with pytest.raises(ResolutionError, match=words):
         sizes.fit_budget(size, budget, QWEN)
 
@@ -274,7 +274,7 @@ def test_unknown_and_inconsistent_policies_are_refused():
     parse = TypeAdapter(policies.Training).validate_python
     with pytest.raises(ValidationError, match="Extra inputs"):
         parse({"policy": "fixed", "side": 84, "mod": "pad"})
-    with pytest.raises(ValidationError, match="one weight a choice"):
+    with pytest.raises(ValidationError, match="one weight per choice"):
         parse({"policy": "mixed", "choices": [{"policy": "fixed", "side": 84}] * 2, "weights": [1]})
     with pytest.raises(ValidationError):
         parse({"policy": "fixed", "side": -84})

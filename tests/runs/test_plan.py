@@ -79,9 +79,9 @@ def test_several_models_share_the_data_and_nothing_else(tmp_path):
 
 
 def test_several_models_need_names(tmp_path):
-    with pytest.raises(ParamsError, match="needs a label of its own, got \\['a', 'a'\\]"):
+    with pytest.raises(ParamsError, match="needs its own label, got \\['a', 'a'\\]"):
         _several(tmp_path, models=[{"label": "a"}, {"label": "a", "id": "b"}])
-    with pytest.raises(ParamsError, match="needs a label of its own, got \\[None\\]"):
+    with pytest.raises(ParamsError, match="needs its own label, got \\[None\\]"):
         _several(tmp_path, models=[{"id": "b"}])
     with pytest.raises(ParamsError, match="one `model` or several `models`"):
         _several(tmp_path, model={"id": "base"})

@@ -19,8 +19,8 @@ from medstudy import models
 from medstudy.data import arrow_store
 from medstudy.data.example import SPLITS, Example
 from medstudy.datasets.build import build
-from medstudy.engine.batches import parts
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.batches import train_and_val
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.evaluation import evaluate
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.report import figures, tables
@@ -75,8 +75,8 @@ def run(params, model: Model, folder: Path) -> Done:
 
 def fit(family, examples: dict[str, list[Example]], regime, scratch: Path) -> pd.DataFrame:
     """A few steps of training, with a validation at the end."""
-    supply = Supply(family, STUDY.interpolation)
-    batches, validation = parts(supply, examples, regime, OPTIONS, 0)
+    supply = ImageInputs(family, STUDY.interpolation)
+    batches, validation = train_and_val(supply, examples, regime, OPTIONS, 0)
     return loop.fit(family.model, batches, validation, OPTIONS, 0, scratch, partial(train.loss_of, supply))
 
 

@@ -1,4 +1,4 @@
-"""What one process and several train alike: run by torchrun from test_parallel.py, and by the test itself alone.
+"""Trainings that one and several processes must give alike: run by torchrun, and by the test itself.
 
     torchrun --nproc_per_node=2 --module tests.support.parallel_cases MODEL FOLDER FAMILY=MODEL…
 """
@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from medstudy import models
 from medstudy.engine.batches import FineTuning
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.params import Lora, Model, Optimisation
 from medstudy.resolution.policies import Native
 from medstudy.training import loop, setup
@@ -22,7 +22,7 @@ from medstudy.training import train as training_train
 from medstudy.training.checkpoints import save
 from tests.conftest import make_example
 
-# Five images in steps of three: shares are of two and one, and in the last step, of two images, of one pass each.
+# Five images in steps of three: shares of two images and one, and in the last step of one image each.
 SIZES = [(56, 84), (112, 112), (140, 196), (90, 60), (84, 84)]
 OPTIONS = Optimisation(
     epochs=2, images_per_step=3, learning_rate=1e-3, validations=2, checkpoint_seconds=1, tokens_per_pass=200
@@ -37,7 +37,7 @@ CHANGES = {
 
 
 class Killed:
-    """Steps that end before a given one."""
+    """Steps that are interrupted before a given one."""
 
     def __init__(self, inner, at: int):
         self.inner, self.at = inner, at
@@ -54,7 +54,7 @@ class Killed:
 def steps(family, options, rank=0, ranks=1, examples=None) -> FineTuning:
     """The steps of a training on the images of SIZES."""
     examples = examples or [make_example(index, size) for index, size in enumerate(SIZES)]
-    return FineTuning(Supply(family, "bicubic"), examples, Native(max_pixels=10**6), options, 0, rank, ranks)
+    return FineTuning(ImageInputs(family, "bicubic"), examples, Native(max_pixels=10**6), options, 0, rank, ranks)
 
 
 def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | None = None) -> None:
@@ -62,7 +62,7 @@ def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | No
     state = PartialState(cpu=True)
     place = {"rank": state.process_index, "ranks": state.num_processes}
     changes = {"sharding": sharding, "checkpoint_seconds": 0}
-    if model.family != "qwen2_vl":  # the others' images take more tokens
+    if model.family != "qwen2_vl":  # images of the other families have more tokens
         changes["tokens_per_pass"] = 400
     options = OPTIONS.model_copy(update=CHANGES[kind] | changes)
     family = models.load(model.model_copy(update={"dtype": "bfloat16" if kind == "bf16" else "float32"}))
@@ -71,7 +71,7 @@ def train(model: Model, kind: str, sharding: str, folder: Path, killed: int | No
     examples = [make_example(index, size, "val") for index, size in enumerate(SIZES[:1])]
     shown, validation = steps(family, options, **place), steps(family, options, **place, examples=examples)
     seen = shown if killed is None else Killed(shown, killed)
-    loss = partial(training_train.loss_of, shown.supply)
+    loss = partial(training_train.loss_of, shown.inputs)
     log = loop.fit(family.model, seen, validation, options, 0, folder / "scratch", loss)
     save(family, folder / "checkpoint", {"policy": shown.policy.model_dump()}, adapter)
     if state.is_main_process:

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent, says what it is, and is read by others' libraries."""
+"""A checkpoint is whole or absent, states its training, and loads in other libraries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medstudy import models, paths
 from medstudy import params as study_params
 from medstudy.datasets.build import build
 from medstudy.errors import ModelError
-from medstudy.models.stamp import policy_of, told
+from medstudy.models.stamp import policy_of, resolution_note
 from medstudy.params import Lora, Model, Optimisation
 from medstudy.resolution import describe
 from medstudy.resolution.policies import Add, Curriculum, Fixed, Mixed, Native
@@ -92,7 +92,7 @@ def test_the_card_of_adapters_names_its_base_and_its_public_data(adapted, exampl
 
 
 @pytest.mark.parametrize("kind", ["trained", "adapted"])
-def test_no_file_of_a_checkpoint_names_a_place_of_this_machine(kind, request, tiny_model):
+def test_no_file_of_a_checkpoint_contains_a_local_path(kind, request, tiny_model):
     study, job = request.getfixturevalue(kind)
     files = [file for file in (job.dir / "checkpoint").iterdir() if file.suffix != ".safetensors"]
     assert {"README.md", "medstudy.json"} < {file.name for file in files}
@@ -112,29 +112,29 @@ def test_no_file_of_a_checkpoint_names_a_place_of_this_machine(kind, request, ti
         (Curriculum(stages=(Fixed(side=56), Fixed(side=84))), "in turn"),
     ],
 )
-def test_every_policy_has_words_and_is_read_back_from_a_stamp(policy, said):
+def test_every_policy_has_a_description_and_is_read_back_from_a_stamp(policy, said):
     assert said in describe.words(policy)
     stamp = json.loads(json.dumps({"policy": policy.model_dump()}))
     assert policy_of(stamp) == policy
 
 
-def test_who_loads_a_checkpoint_is_told_its_resolution(trained, tmp_path):
+def test_loading_a_checkpoint_reports_its_resolution(trained, tmp_path):
     folder = trained[1].dir / "checkpoint"
     with pytest.warns(UserWarning, match="checkpoint was trained by medstudy at this resolution: at most 84 × 84"):
         models.load(Model(id=str(folder)))
     with pytest.warns(UserWarning, match="native, fixed-112: another resolution"):
         models.load(Model(id=str(folder)), shown=["native", "fixed-84", "fixed-112"])
-    assert "another" not in told(str(folder), ["fixed-84"])
+    assert "another" not in resolution_note(str(folder), ["fixed-84"])
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"policy": {"policy": "new"}}'])
 def test_other_checkpoints_say_nothing(tmp_path, content):
     if content is not None:
         (tmp_path / "medstudy.json").write_text(content)
-    assert told(str(tmp_path)) is None
+    assert resolution_note(str(tmp_path)) is None
 
 
-def test_others_libraries_read_it(trained, adapted, tiny_model):
+def test_other_libraries_load_it(trained, adapted, tiny_model):
     from peft import PeftModel
 
     folder = trained[1].dir / "checkpoint"
@@ -152,7 +152,7 @@ def test_an_interrupted_save_leaves_no_checkpoint(tiny_model, tmp_path, monkeypa
     folder = tmp_path / "checkpoint"
 
     def stop(*_, **__):
-        assert list(tmp_path.glob(".checkpoint*/*.safetensors"))  # in the middle: the weights are written
+        assert list(tmp_path.glob(".checkpoint*/*.safetensors"))  # interrupted midway: the weights are written
         if fault == "kill":
             os._exit(9)
         raise KeyboardInterrupt
@@ -180,7 +180,7 @@ def test_a_save_that_fails_leaves_the_one_before(tiny_model, tmp_path, monkeypat
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_masters_are_saved_in_the_models_own_type(tiny_model, examples, tmp_path):
+def test_float32_weights_are_saved_in_the_models_own_type(tiny_model, examples, tmp_path):
     family = models.load(tiny_model.model_copy(update={"dtype": "bfloat16"}))
     setup.prepare(family, OPTIONS)
     assert {p.dtype for p in family.model.parameters()} == {torch.float32}
@@ -191,9 +191,9 @@ def test_masters_are_saved_in_the_models_own_type(tiny_model, examples, tmp_path
     assert all(torch.equal(ours.bfloat16(), theirs) for ours, theirs in pairs)
 
 
-def test_adapters_are_a_model_when_they_name_theirs(adapted, tiny_model, tmp_path):
+def test_adapters_that_name_their_model_load_as_a_model(adapted, tiny_model, tmp_path):
     made = adapted[1].dir / "checkpoint"
-    with pytest.warns(UserWarning, match="trained by medstudy"), pytest.raises(ModelError, match="of which model"):
+    with pytest.warns(UserWarning, match="trained by medstudy"), pytest.raises(ModelError, match="must name their model"):
         models.load(Model(id=str(made)))
     folder = Path(shutil.copytree(made, tmp_path / "adapters"))
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -204,9 +204,10 @@ def test_adapters_are_a_model_when_they_name_theirs(adapted, tiny_model, tmp_pat
     assert loaded.revision == ours.revision
     assert all(torch.equal(*pair) for pair in zip(loaded.model.parameters(), ours.model.parameters(), strict=True))
     assert models.sketch(Model(id=str(folder))).shape == ours.shape
-    twice = models.load(Model(id=str(folder)), made)  # as a study loads adapters that it trained on top of these
+    twice = models.load(Model(id=str(folder)), made)  # as a study loads adapters trained on top of these
     name = "model.language_model.layers.0.mlp.up_proj.weight"
-    start, once, both = (dict(one.model.named_parameters())[name] for one in (models.load(tiny_model), ours, twice))
+    families = models.load(tiny_model), ours, twice
+    start, once, both = (dict(family.model.named_parameters())[name] for family in families)
     torch.testing.assert_close(both - once, once - start, rtol=0, atol=1e-7)
     assert not torch.equal(once, start)
 
@@ -221,8 +222,8 @@ def test_adapters_are_saved_in_float32(tiny_model, tmp_path):
     assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
 
 
-def test_adapters_begin_as_their_seed_says(tiny_model, tmp_path):
-    """Whatever was drawn before in this process: a notebook may train several models."""
+def test_adapters_depend_on_their_seed_alone(tiny_model, tmp_path):
+    """Not on numbers drawn earlier in this process: a notebook may train several models."""
     drawn = []
     for number in range(2):
         torch.rand(number)
@@ -231,6 +232,6 @@ def test_adapters_begin_as_their_seed_says(tiny_model, tmp_path):
     assert drawn[0] == drawn[1]
 
 
-def test_examples_without_a_licence_are_said_to_have_none(trained, examples):
+def test_a_missing_licence_is_reported_as_unknown(trained, examples):
     text = model_card._data(trained[0], {"train": [replace(examples[0], license="")]})
     assert text.endswith("| made | train | 1 | 3 | unknown |")

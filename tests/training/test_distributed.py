@@ -1,4 +1,4 @@
-"""Several processes train what one does: on two CPU processes (gloo), by DDP and by FSDP, resumed too."""
+"""Several processes give the same training as one: two CPU processes (gloo), with DDP and FSDP, also resumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medstudy import models, paths
 from medstudy import params as study_params
 from medstudy.datasets.build import build
 from medstudy.engine import batches, bin_packing
-from medstudy.engine.batches import Micro
+from medstudy.engine.batches import MicroBatch
 from medstudy.errors import ParamsError, ResolutionError, RunError
 from medstudy.params import Model, Optimisation
 from medstudy.runs import plan
@@ -60,8 +60,8 @@ def _apart(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
 @pytest.mark.parametrize(
     ("sharding", "kind"), [(sharding, kind) for sharding, kinds in parallel_cases.CASES.items() for kind in kinds]
 )
-def test_two_processes_train_what_one_does(folder, tiny_model, sharding, kind):
-    tolerance = 5e-3 if kind == "bf16" else TOLERANCE  # FSDP passes bfloat16 from layer to layer, autocast float32
+def test_two_processes_give_the_same_training_as_one(folder, tiny_model, sharding, kind):
+    tolerance = 5e-3 if kind == "bf16" else TOLERANCE  # between layers FSDP passes bfloat16, autocast float32
     alone, both = (pd.read_parquet(folder / part / kind / "log.parquet") for part in ("one", sharding))
     pd.testing.assert_frame_equal(alone[SAME], both[SAME])
     pd.testing.assert_frame_equal(alone[["loss", "val_loss"]], both[["loss", "val_loss"]], rtol=tolerance)
@@ -69,7 +69,7 @@ def test_two_processes_train_what_one_does(folder, tiny_model, sharding, kind):
     assert _apart(made, _weights(folder / sharding / kind)) < tolerance
     if kind != "lora":
         start = {name: tensor.double() for name, tensor in load_file(Path(tiny_model.id, "model.safetensors")).items()}
-        assert _apart(start, made) > 100 * TOLERANCE  # it learnt more than that
+        assert _apart(start, made) > 100 * TOLERANCE  # training changed far more than the tolerance
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_other_families_too(folder, sharding, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", parallel_cases.CASES)
-def test_killed_and_resumed_it_ends_with_the_same_bits(folder, sharding):
+def test_a_killed_and_resumed_training_ends_with_the_same_bits(folder, sharding):
     whole, resumed = (folder / sharding / kind for kind in ("full", "killed"))
     assert _apart(_weights(whole), _weights(resumed)) == 0
     logs = [pd.read_parquet(case / "log.parquet").drop(columns="seconds") for case in (whole, resumed)]
@@ -93,7 +93,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(folder, sharding):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "bf16"])
 def test_a_gathered_checkpoint_is_in_the_hubs_format(folder, kind):
-    """Loaded by transformers itself, tied embeddings one tensor; every process wrote to one folder."""
+    """transformers loads it, and tied embeddings are one tensor; all processes wrote to one folder."""
     loaded = AutoModelForImageTextToText.from_pretrained(folder / "fsdp" / kind / "checkpoint")
     assert loaded.dtype == (torch.bfloat16 if kind == "bf16" else torch.float32)
     assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
@@ -104,17 +104,18 @@ def test_a_gathered_checkpoint_is_in_the_hubs_format(folder, kind):
 
 
 @pytest.mark.slow
-def test_the_resume_point_is_whole_whoever_wrote_it(folder):
-    """Of shares the same names and shapes as of one process: a training goes on with another number of processes."""
+def test_the_resume_point_is_whole_for_any_number_of_processes(folder):
+    """Same names and shapes as of one process, so a training can resume with another number of processes."""
     states = [torch.load(folder / part / "full" / "scratch" / "resume.pt") for part in ("one", "ddp", "fsdp")]
     shapes = [{name: tensor.shape for name, tensor in state["model"].items()} for state in states]
     assert shapes[0] == shapes[1] == shapes[2]
-    moments = [[about["exp_avg"].shape for about in state["parts"][0]["state"].values()] for state in states]
+    moments = [{name: values["exp_avg"].shape for name, values in state["optimizers"]["state"].items()}
+               for state in states]
     assert moments[0] == moments[1] == moments[2]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_shares_hold_every_view_once_in_as_many_passes_each(family, ranks):
+def test_shares_hold_every_view_once_in_equally_many_passes(family, ranks):
     whole = parallel_cases.steps(family, parallel_cases.OPTIONS)
     parts = [parallel_cases.steps(family, parallel_cases.OPTIONS, rank, ranks) for rank in range(ranks)]
     uneven = 0
@@ -122,12 +123,13 @@ def test_shares_hold_every_view_once_in_as_many_passes_each(family, ranks):
         made, alone = [part[step] for part in parts], whole[step]
         assert len({len(passes) for passes in made}) == 1
         for name in ("questions", "images", "visual_tokens"):
-            assert sum(getattr(one, name) for part in made for one in part) == sum(getattr(one, name) for one in alone)
-        assert [[one.questions for one in part] for part in made] == [[one.questions for one in part[step]]
+            total = sum(getattr(micro, name) for part in made for micro in part)
+            assert total == sum(getattr(micro, name) for micro in alone)
+        assert [[micro.questions for micro in part] for part in made] == [[micro.questions for micro in part[step]]
                                                                       for part in parts]
-        uneven += any(not one.questions for part in made for one in part)
-        assert all(one.content.images for part in made for one in part)
-    assert bool(uneven) == (ranks > 1)  # the case of passes that count for nothing is met
+        uneven += any(not micro.questions for part in made for micro in part)
+        assert all(micro.content.images for part in made for micro in part)
+    assert bool(uneven) == (ranks > 1)  # some passes have no weight
 
 
 def test_shares_are_balanced_and_keep_their_order():
@@ -146,23 +148,23 @@ def test_an_image_too_long_is_named_in_every_process():
 
 
 def test_uneven_passes_are_an_error_and_no_deadlock(monkeypatch):
-    """What the two would add up to, when this one makes a pass and the other none."""
+    """The totals of two processes, if this one makes a pass and the other none."""
     accelerator = Accelerator(cpu=True)
     monkeypatch.setattr(Accelerator, "num_processes", 2)
     monkeypatch.setattr(loop, "_sum", lambda local, _: local + torch.tensor([0.0] * 6 + [1]))
     with pytest.raises(RunError, match="makes 1 of 1 in 2 processes"):
-        loop._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")
+        loop._counts([MicroBatch(None, 1, 1, 1, 1.0)], accelerator, "ddp")
     monkeypatch.setattr(loop, "_sum", lambda local, _: local + torch.tensor([3.0, 1, 1, 1, 2, 4, 0]))
     with pytest.raises(RunError, match="makes 1 of 3 in 2 processes"):
-        loop._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "fsdp")
-    assert loop._counts([Micro(None, 1, 1, 1, 1.0)], accelerator, "ddp")["questions"] == 4
+        loop._counts([MicroBatch(None, 1, 1, 1, 1.0)], accelerator, "fsdp")
+    assert loop._counts([MicroBatch(None, 1, 1, 1, 1.0)], accelerator, "ddp")["questions"] == 4
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"sharding": "fsdp"}, "processes must be at least 2"),
-        ({"sharding": "fsdp", "processes": 2, "optimizer": "muon"}, "muon works on whole matrices"),
+        ({"sharding": "fsdp", "processes": 2, "optimizer": "muon"}, "muon needs whole matrices"),
         ({"sharding": "none"}, "sharding"),
         ({"processes": 0}, "processes"),
     ],
@@ -173,7 +175,7 @@ def test_what_is_not_supported_is_refused(tmp_path, changes, said):
         study_params.load(write_study(tmp_path, training=training_))
 
 
-def test_more_processes_than_cards_are_refused(monkeypatch, tmp_path):
+def test_more_processes_than_gpus_are_refused(monkeypatch, tmp_path):
     study = study_params.load(write_study(tmp_path, training={"epochs": 1, "learning_rate": 1e-3, "processes": 3}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -192,13 +194,13 @@ SMALL = {
 
 @pytest.mark.slow
 def test_a_study_trains_in_processes_that_end_with_it_and_resume(tmp_path, tiny_model):
-    """Killed when it has a resume point, none of its processes stays; started again it makes what one process makes."""
+    """After a kill no process remains; resumed, it gives the same result as one process."""
     made = {}
     for processes in (2, 1):
         root = tmp_path / str(processes)
         root.mkdir()
-        one = {"processes": 1, "sharding": "ddp"} if processes == 1 else {}
-        changes = {"training": SMALL["training"] | one, "model": {"id": tiny_model.id}}
+        changed = {"processes": 1, "sharding": "ddp"} if processes == 1 else {}
+        changes = {"training": SMALL["training"] | changed, "model": {"id": tiny_model.id}}
         study = study_params.load(write_study(root, **SMALL | changes))
         data, job = (plan.job(study, name) for name in ("data-phantom", "train-native-s0"))
         build(study.datasets[0], data.dir)
@@ -226,7 +228,7 @@ def _killed_once_it_can_resume(file: Path, job) -> None:
         assert run.poll() is None
         time.sleep(0.02)
     started = psutil.Process(run.pid).children(recursive=True)
-    assert len(started) >= 3  # torchrun and its two
+    assert len(started) >= 3  # torchrun and its two processes
     run.kill()
     run.wait()
     _, alive = psutil.wait_procs(started, timeout=60)
@@ -234,7 +236,7 @@ def _killed_once_it_can_resume(file: Path, job) -> None:
 
 
 def test_an_error_of_a_process_is_the_error_of_the_training(tmp_path, monkeypatch):
-    """Process 0 leaves it in a file, and who started the processes raises it, whatever they said."""
+    """Process 0 leaves it in a file, and the process that started them raises it, whatever they printed."""
     study = study_params.load(write_study(tmp_path, **SMALL))
     launch.write(tmp_path / launch.TRAINING, study, plan.job(study, "train-native-s0"))
 

@@ -1,4 +1,4 @@
-"""Mixed precision loses no small update, checkpointing changes no gradient, and both take the memory foretold."""
+"""Mixed precision loses no small update, checkpointing changes no gradient, and both use the predicted memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from medstudy import models
-from medstudy.costs import memory, workload
+from medstudy.costs import memory
+from medstudy.costs.job_workload import Pass
 from medstudy.engine import attention, batches
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.evaluation import evaluate
 from medstudy.params import Author, Decoding, Lora, Model, Optimisation
 from medstudy.resolution.policies import Native
@@ -41,13 +42,13 @@ def _prepared(checkpoints, name="qwen2_vl", dtype="float32", **changes):
 
 
 def _micro(family, examples):
-    views = [(one, NATIVE.shown(batches.size_of(one), family.geometry)) for one in examples]
-    (micro,) = batches.micros(Supply(family, "bicubic"), views, 10**6)
+    views = [(example, NATIVE.view(batches.size_of(example), family.geometry)) for example in examples]
+    (micro,) = batches.micro_batches(ImageInputs(family, "bicubic"), views, 10**6)
     return micro
 
 
 def _loss(family, micro):
-    return distributed.Objective(family.model, partial(training_train.loss_of, Supply(family,
+    return distributed.Objective(family.model, partial(training_train.loss_of, ImageInputs(family,
     "bicubic")))(micro.content)
 
 
@@ -56,7 +57,7 @@ def _gradient(family) -> torch.Tensor:
 
 
 def _held(family, micro) -> int:
-    """Bytes that torch keeps for the backward pass of one forward pass, weights and their copies left out."""
+    """Bytes that torch keeps for the backward pass of one forward pass, without weights and their copies."""
     own = {parameter.untyped_storage().data_ptr() for parameter in family.model.parameters()}
     shapes = {tuple(p.shape) for p in family.model.parameters() if p.ndim > 1}
     copied = {shape[::-1] for shape in shapes} | shapes
@@ -76,9 +77,9 @@ def _held(family, micro) -> int:
 
 def _foretold(family, micro, again: bool) -> float:
     packed = micro.content.packed
-    one = workload.Pass(len(packed.plan), int(packed.grids.prod(1).sum()), len(packed.at))
+    size = Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))
     tower = any(parameter.requires_grad for parameter in family.tower)
-    return memory.kept(family, one, tower, stored=False, again=again)
+    return memory.kept(family, size, tower, stored=False, again=again)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,8 +110,8 @@ def test_a_pass_keeps_what_the_formula_says(checkpoints, examples, name, kind, d
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_is_trained_is_in_float32_and_computed_in_bfloat16(checkpoints, examples, name, kind):
-    """And the numbers are those of float32 up to bfloat16's 8 bits, for losses and for gradients as a whole."""
+def test_trained_weights_are_float32_and_computed_in_bfloat16(checkpoints, examples, name, kind):
+    """Losses, and gradients as a whole, equal those in float32 up to bfloat16's 8 bits."""
     found = []
     for dtype in ("float32", "bfloat16"):
         family = _prepared(checkpoints, name, dtype, **KINDS[kind])
@@ -127,10 +128,10 @@ def test_what_is_trained_is_in_float32_and_computed_in_bfloat16(checkpoints, exa
 
 
 def test_an_update_below_the_resolution_of_bfloat16_is_not_lost(checkpoints, examples, tmp_path):
-    """Twenty steps of at most 1e-6 beside weights of about 0.02, which bfloat16 has in steps of about 1e-4."""
+    """Twenty steps of at most 1e-6 on weights of about 0.02, where bfloat16 has a spacing of about 1e-4."""
     family = _prepared(checkpoints, dtype="bfloat16")
     options = OPTIONS.model_copy(update={"epochs": 20, "learning_rate": 1e-6, "weight_decay": 0.0})
-    supply = Supply(family, "bicubic")
+    supply = ImageInputs(family, "bicubic")
     steps = batches.FineTuning(supply, examples[:1], NATIVE, options, 0)
     before = {name: p.detach().clone() for name, p in family.model.named_parameters()}
     loop.fit(family.model, steps, None, options, 0, tmp_path, partial(training_train.loss_of, supply))
@@ -138,7 +139,7 @@ def test_an_update_below_the_resolution_of_bfloat16_is_not_lost(checkpoints, exa
     moved = dict(family.model.named_parameters())[name].detach() - before[name]
     assert moved.ne(0).float().mean() > 0.99
     spacing = torch.finfo(torch.bfloat16).eps * before[name].abs()
-    assert (moved.abs() < spacing / 2).float().mean() > 0.8  # all steps together too small for a weight in bfloat16
+    assert (moved.abs() < spacing / 2).float().mean() > 0.8  # even the sum of all steps is too small for bfloat16
     plain = models.load(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16"))
     for parameter in plain.model.parameters():  # the negative control: AdamW on the weights in bfloat16
         parameter.grad = torch.ones_like(parameter)
@@ -148,7 +149,7 @@ def test_an_update_below_the_resolution_of_bfloat16_is_not_lost(checkpoints, exa
     assert dict(plain.model.named_parameters())[name].eq(start).float().mean() > 0.9
 
 
-def test_states_are_foretold_in_the_types_that_they_have(checkpoints, examples, tmp_path):
+def test_memory_of_states_is_predicted_in_their_types(checkpoints, examples, tmp_path):
     family = _prepared(checkpoints, dtype="bfloat16", **KINDS["frozen"])
     number = sum(p.numel() for p in family.model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in family.model.parameters() if not p.requires_grad)
@@ -159,7 +160,7 @@ def test_states_are_foretold_in_the_types_that_they_have(checkpoints, examples, 
     sketch = models.sketch(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16"))
     setup.prepare(sketch, OPTIONS.model_copy(update=KINDS["frozen"]))
     assert memory.weights(sketch.model) == memory.weights(family.model)
-    assert memory.element(sketch) == 2 and mixed_precision.mixed(sketch.model)
+    assert memory.element(sketch) == 2 and mixed_precision.is_mixed(sketch.model)
     both = OPTIONS.model_copy(update={"processes": 2, "sharding": "fsdp"})
     alone = memory.training(family, OPTIONS, False, ())
     shared = memory.training(family, both, False, ())
@@ -168,15 +169,15 @@ def test_states_are_foretold_in_the_types_that_they_have(checkpoints, examples, 
 
 def test_features_of_a_frozen_tower_are_those_of_the_model_that_is_evaluated(checkpoints, pictured, tmp_path):
     """The tower stays in bfloat16 while the rest is trained in float32: one key, one set of features."""
-    kept = [Supply(family, "bicubic", features=Shelf(tmp_path)).tower for family in (
+    kept = [ImageInputs(family, "bicubic", features=TensorCache(tmp_path)).tower for family in (
         _prepared(checkpoints, dtype="bfloat16", freeze_vision_tower=True),
         models.load(Model(id=str(checkpoints["qwen2_vl"]), dtype="bfloat16")),
     )]
     assert kept[0] == kept[1]
 
 
-def test_kernels_are_given_one_type_under_autocast():
-    """Rotated queries and keys are in float32 there, values in bfloat16, and flash kernels take no mixture."""
+def test_kernels_get_one_type_under_autocast():
+    """Rotated queries and keys are float32 there, values bfloat16, and flash kernels need one type."""
     parts = (torch.ones(2), torch.ones(2), torch.ones(2, dtype=torch.bfloat16))
     assert attention._computed(*parts) == parts
     with torch.autocast("cpu", torch.bfloat16):
@@ -186,7 +187,7 @@ def test_kernels_are_given_one_type_under_autocast():
 def test_float32_and_float64_are_computed_as_they_are(checkpoints):
     family = _prepared(checkpoints)
     for model in (family.model, family.model.double()):
-        with mixed_precision.computing(model):
+        with mixed_precision.autocast(model):
             assert not torch.is_autocast_enabled("cpu")
 
 
@@ -194,7 +195,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Halves(TorchDispatchMode):
-    """Notes each operation that takes or makes numbers of 16 bits on a CPU, and how many there were of all."""
+    """Records each operation with 16-bit inputs or outputs on a CPU, and the number of all operations."""
 
     def __init__(self):
         super().__init__()
@@ -203,8 +204,8 @@ class Halves(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
         self.count += 1
-        for one in tree_leaves((args, kwargs, made)):
-            if isinstance(one, torch.Tensor) and one.device.type == "cpu" and one.dtype in HALF:
+        for value in tree_leaves((args, kwargs, made)):
+            if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.dtype in HALF:
                 self.found.add(str(function))
         return made
 
@@ -213,7 +214,7 @@ def _halves(family, examples, folder, optimizer: str) -> Halves:
     """The operations of a training of one step with its validation, and of an evaluation with sampled answers."""
     options = OPTIONS.model_copy(update={"optimizer": optimizer})
     setup.prepare(family, options)
-    supply = Supply(family, "bicubic")
+    supply = ImageInputs(family, "bicubic")
     train, validate = (batches.FineTuning(supply, some, NATIVE, options, 0) for some in (examples[:2], examples[2:3]))
     answers = Decoding(max_new_tokens=2, option_likelihoods=True, author=Author(temperature=0.2, max_new_tokens=2))
     study = SimpleNamespace(interpolation="bicubic", workers=0, evaluation=answers)
@@ -230,13 +231,13 @@ OTHERS = [pytest.param(name, "muon", marks=pytest.mark.slow) for name in FAMILIE
 
 @pytest.mark.parametrize(("name", "optimizer"), [*(("qwen2_vl", name) for name in OPTIMIZERS), *OTHERS])
 def test_no_half_precision_on_a_cpu_in_a_study_of_float32(checkpoints, examples, tmp_path, name, optimizer):
-    """bfloat16 is tens of times slower than float32 on CPUs that do not multiply it, and rounds as each CPU does."""
+    """bfloat16 is tens of times slower than float32 on CPUs without instructions for it, and CPUs round differently."""
     family = models.load(Model(id=str(checkpoints[name]), family=name, dtype="float32"))
     assert not _halves(family, examples, tmp_path, optimizer).found
 
 
-def test_torchs_own_muon_would_be_found(checkpoints, examples, tmp_path, monkeypatch):
-    """The negative control, of the optimizer alone and of a model in bfloat16."""
+def test_torchs_own_muon_would_be_detected(checkpoints, examples, tmp_path, monkeypatch):
+    """The negative control: for the optimizer alone, and for a model in bfloat16."""
     family = models.load(Model(id=str(checkpoints["qwen2_vl"]), dtype="float32"))
     with monkeypatch.context() as patched:
         patched.setattr(optimizers.Muon, "step", torch.optim.Muon.step)

@@ -1,4 +1,4 @@
-"""Which optimizer moves which parameter, how the learning rate goes, and Muon against torch's."""
+"""Which optimizer updates which parameter, the learning-rate schedule, and our Muon against torch's."""
 
 import copy
 
@@ -16,14 +16,14 @@ def _options(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_every_parameter_is_moved_by_one_optimizer(tiny_model, optimizer):
+def test_every_parameter_has_one_optimizer(tiny_model, optimizer):
     model = models.load(tiny_model).model
     made = optimizers.build(model, _options(optimizer))
-    held = [id(p) for one in made for group in one.param_groups for p in group["params"]]
+    held = [id(p) for optimizer_ in made for group in optimizer_.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
 
 
-def test_muon_moves_the_matrices_inside_and_adamw_embeddings_norms_and_biases(tiny_model):
+def test_muon_updates_inner_matrices_and_adamw_embeddings_norms_and_biases(tiny_model):
     model = models.load(tiny_model).model
     adamw, muon = optimizers.build(model, _options("muon"))
     inner = {id(p) for group in muon.param_groups for p in group["params"]}
@@ -38,7 +38,7 @@ def test_frozen_parameters_are_left_alone(tiny_model):
     model = models.load(tiny_model).model
     model.model.visual.requires_grad_(False)
     made = optimizers.build(model, _options("muon"))
-    held = {id(p) for one in made for group in one.param_groups for p in group["params"]}
+    held = {id(p) for optimizer_ in made for group in optimizer_.param_groups for p in group["params"]}
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
 
 
@@ -55,7 +55,7 @@ def test_the_rate_rises_linearly_then_falls_to_zero_as_a_cosine():
 
 
 class Wide(torch.Tensor):
-    """A matrix that stays in its type where torch's Muon asks for bfloat16."""
+    """A matrix that keeps its type when torch's Muon asks for bfloat16."""
 
     def to(self, *args, dtype=None, copy=False, **kwargs):
         assert dtype is torch.bfloat16 and copy
@@ -87,7 +87,7 @@ def test_the_iteration_is_torchs_without_its_bfloat16(shape, dtype):
     theirs = _muon._zeropower_via_newtonschulz(matrix.as_subclass(Wide), *SETTINGS)
     ours = optimizers.orthogonal(matrix, *SETTINGS)
     assert ours.dtype == dtype and torch.equal(ours, theirs)
-    assert torch.linalg.svdvals(ours).sub(1).abs().max() < 0.35  # what its coefficients reach, on any scale
+    assert torch.linalg.svdvals(ours).sub(1).abs().max() < 0.35  # the accuracy of its coefficients, at any scale
     torch.testing.assert_close(optimizers.orthogonal(matrix * 1e4, *SETTINGS), ours, rtol=1e-3, atol=1e-4)
 
 
@@ -97,7 +97,7 @@ def test_a_matrix_of_zeros_stays_one():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_steps_are_torchs_up_to_its_bfloat16(dtype):
-    """Ten steps with decay and another rate each: ours and torch's end near each other, and not at the same bits."""
+    """Ten steps with decay and changing rates: ours and torch's end close to each other, but not bit for bit."""
     ours, theirs = _matrices(dtype), _matrices(dtype)
     start = [p.detach().clone() for p in ours]
     own = optimizers.Muon(ours, 0.02, 0.1)
@@ -126,7 +126,7 @@ def test_steps_are_torchs_to_the_bit_without_its_bfloat16(monkeypatch):
 
 
 def test_its_state_is_torchs_and_goes_both_ways():
-    """A resume point of either is one of the other, and a step from it is that of the optimizer that goes on."""
+    """Either can load the other's state, and the next step is that of the optimizer that loaded it."""
     held = _matrices(torch.float32)
     own = optimizers.Muon(held, 0.02, 0.1)
     _step(own, held, 0)
@@ -141,8 +141,8 @@ def test_its_state_is_torchs_and_goes_both_ways():
     assert all(map(torch.equal, held, again))
 
 
-def test_elsewhere_than_on_a_cpu_the_step_is_torchs_own(monkeypatch):
-    """torch's meta device stands in for a GPU: what counts is that it is not a CPU."""
+def test_off_the_cpu_the_step_is_torchs_own(monkeypatch):
+    """torch's meta device stands in for a GPU, because only the CPU is treated differently."""
     asked = []
     monkeypatch.setattr(torch.optim.Muon, "step", lambda self, closure=None: asked.append(self))
     optimizer = optimizers.Muon([torch.nn.Parameter(torch.ones(2, 2, device="meta"))], 0.1, 0.0)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from medstudy import models
-from medstudy.engine.batches import FineTuning, micros, size_of, validation_steps
-from medstudy.engine.image_inputs import Supply
-from medstudy.engine.tensor_cache import Shelf
+from medstudy.engine.batches import FineTuning, micro_batches, size_of, validation_steps
+from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import DataError, ParamsError, ResolutionError, RunError
 from medstudy.models import lora
 from medstudy.models.qwen_vl import QwenVL
@@ -26,11 +26,11 @@ NATIVE = Native(max_pixels=10**6)
 
 
 def _batches(family, examples, policy, seed=0, options=OPTIONS):
-    return FineTuning(Supply(family, "bicubic"), examples, policy, options, seed)
+    return FineTuning(ImageInputs(family, "bicubic"), examples, policy, options, seed)
 
 
 def _fit(family, seen, options, scratch, seed=0):
-    return loop.fit(family.model, seen, None, options, seed, scratch, partial(train.loss_of, Supply(family, "")))
+    return loop.fit(family.model, seen, None, options, seed, scratch, partial(train.loss_of, ImageInputs(family, "")))
 
 
 def _weights(family):
@@ -67,7 +67,7 @@ def test_validations_are_spread_and_the_last_step_is_one(count, at):
 
 
 def replace_options(**changes):
-    """The options with changes; `checkpoint_seconds` 0 saves after every step, which a study may not ask for."""
+    """The options with changes; `checkpoint_seconds` 0 saves after every step, which a study cannot ask for."""
     return OPTIONS.model_copy(update=changes)
 
 
@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, examples, tmp_path)
         _fit(family, _batches(family, examples, NATIVE), OPTIONS, tmp_path)
 
 
-def test_training_on_data_sets_for_evaluation_only_says_so(examples):
+def test_training_on_data_sets_for_evaluation_only_is_refused(examples):
     train.check_data({"train": examples, "val": []}, "mine")
     with pytest.raises(DataError, match="every data set of mine is for evaluation only"):
         train.check_data({"train": [], "val": []}, "mine")
@@ -110,7 +110,7 @@ def test_an_epoch_sees_every_image_once_in_another_order(family, examples):
     assert len(set(orders)) > 1
 
 
-def test_the_same_step_is_the_same_batch(family, examples):
+def test_the_same_step_gives_the_same_batch(family, examples):
     one, two = (_batches(family, examples, NATIVE)[1] for _ in range(2))
     for first, second in zip(one, two, strict=True):
         for name, part in vars(first.content.packed).items():
@@ -145,8 +145,8 @@ def test_the_curriculum_of_the_ledger_rises(family, examples):
     assert ledger.groupby("epoch")["policy"].unique().map(list).to_dict() == {0: ["fixed-56"], 1: ["native"]}
 
 
-def test_a_curriculum_that_turns_within_an_epoch_is_in_the_ledger_as_it_was(family, examples):
-    """Three stages in two epochs of two steps: the second stage begins in the middle of the first epoch."""
+def test_a_curriculum_that_changes_within_an_epoch_is_in_the_ledger(family, examples):
+    """Three stages in two epochs of two steps: the second stage begins in the middle of an epoch."""
     stages = (Fixed(side=28), Fixed(side=56), NATIVE)
     batches = _batches(family, examples, Curriculum(stages=stages))
     ledger = train.ledger(batches)
@@ -154,24 +154,24 @@ def test_a_curriculum_that_turns_within_an_epoch_is_in_the_ledger_as_it_was(fami
     assert ledger["visual_tokens"].sum() == sum(m.visual_tokens for step in range(4) for m in batches[step])
 
 
-def test_passes_keep_the_token_budget_and_lose_nothing(family, examples):
-    seen = [(one, view) for one in examples * 10 for view in plan(NATIVE, size_of(one), family.geometry)]
-    passes = micros(Supply(family, "bicubic"), seen, 700)
+def test_passes_stay_within_the_token_budget_and_lose_nothing(family, examples):
+    seen = [(example, view) for example in examples * 10 for view in plan(NATIVE, size_of(example), family.geometry)]
+    passes = micro_batches(ImageInputs(family, "bicubic"), seen, 700)
     assert len(passes) > 1
-    assert all(one.content.packed.ids.numel() <= 700 for one in passes)
-    assert sum(one.images for one in passes) == 40 and sum(one.questions for one in passes) == 120
+    assert all(micro.content.packed.ids.numel() <= 700 for micro in passes)
+    assert sum(micro.images for micro in passes) == 40 and sum(micro.questions for micro in passes) == 120
 
 
 def test_gradients_do_not_depend_on_how_a_step_is_cut_into_passes(family, examples):
-    """Accumulated over many small passes or from one: the mean over the step's questions."""
-    supply = Supply(family, "bicubic")
+    """Accumulated over many small passes or from one: always the mean over the step's questions."""
+    supply = ImageInputs(family, "bicubic")
     gradients = []
     for budget in (200, 10**6):
-        seen = [(one, plan(NATIVE, size_of(one), family.geometry)[0]) for one in examples]
-        passes = micros(supply, seen, budget)
+        seen = [(example, plan(NATIVE, size_of(example), family.geometry)[0]) for example in examples]
+        passes = micro_batches(supply, seen, budget)
         family.model.zero_grad()
-        for one in passes:
-            (train.loss_of(supply, one.content) / sum(part.questions for part in passes)).backward()
+        for micro in passes:
+            (train.loss_of(supply, micro.content) / sum(part.questions for part in passes)).backward()
         gradients.append((len(passes), torch.cat([p.grad.flatten() for p in family.model.parameters()])))
     (many, one_by_one), (single, together) = gradients
     assert many > single == 1
@@ -191,14 +191,14 @@ def test_a_frozen_towers_features_are_computed_once_for_all_trainings(tiny_model
     for seed in (0, 1):
         family = models.load(tiny_model)
         family.freeze_tower()
-        supply = Supply(family, "bicubic", features=Shelf(tmp_path / "features"))
+        supply = ImageInputs(family, "bicubic", features=TensorCache(tmp_path / "features"))
         seen = FineTuning(supply, pictured, NATIVE, OPTIONS, seed)
         train.prepare([seen], None)
         loss = partial(train.loss_of, supply)
         loop.fit(family.model, seen, None, OPTIONS, seed, tmp_path / str(seed), loss)
     assert len(made) == len(pictured)
-    family.model.model.visual.blocks[0].mlp.fc1.weight.data += 1  # another tower: nothing of the old one may be used
-    assert Supply(family, "bicubic").tower != supply.tower
+    family.model.model.visual.blocks[0].mlp.fc1.weight.data += 1  # another tower, so no cached feature may be used
+    assert ImageInputs(family, "bicubic").tower != supply.tower
 
 
 def test_lora_trains_adapters_alone_and_loads_merged(tiny_model, examples, tmp_path):
@@ -214,16 +214,16 @@ def test_lora_trains_adapters_alone_and_loads_merged(tiny_model, examples, tmp_p
     assert "adapter_model.safetensors" in files and "model.safetensors" not in files
     loaded = models.load(tiny_model, tmp_path / "checkpoint")
     assert loaded.revision not in (before.revision, family.revision)
-    supply = Supply(family, "bicubic")
-    (one,) = micros(supply, [(examples[0], plan(NATIVE, size_of(examples[0]), family.geometry)[0])], 10**6)
+    supply = ImageInputs(family, "bicubic")
+    (micro,) = micro_batches(supply, [(examples[0], plan(NATIVE, size_of(examples[0]), family.geometry)[0])], 10**6)
     with torch.no_grad():
         ours, theirs, base = (
-            float(train.loss_of(Supply(each, "bicubic"), one.content)) for each in (family, loaded, before)
+            float(train.loss_of(ImageInputs(each, "bicubic"), micro.content)) for each in (family, loaded, before)
         )
     assert ours == pytest.approx(theirs, abs=1e-4) and abs(ours - base) > 1e-2
 
 
-def test_a_target_of_adapters_that_is_not_there_is_named(tiny_model):
+def test_an_unknown_target_of_adapters_is_named(tiny_model):
     with pytest.raises(ParamsError, match="down_proj, .* got 'vproj'"):
         lora.add(models.load(tiny_model), Lora(targets=("q_proj", "vproj")))
 
@@ -235,7 +235,7 @@ def test_a_saved_checkpoint_loads_again_with_its_stamp(family, tiny_model, tmp_p
     assert '"regime": "native"' in (tmp_path / "checkpoint" / "medstudy.json").read_text()
 
 
-def test_a_frozen_tower_stays_as_it_was_and_the_rest_learns(tiny_model, examples, tmp_path):
+def test_a_frozen_tower_does_not_change_and_the_rest_learns(tiny_model, examples, tmp_path):
     family, before = models.load(tiny_model), models.load(tiny_model)
     family.freeze_tower()
     _fit(family, _batches(family, examples, NATIVE), OPTIONS, tmp_path)

@@ -14,8 +14,8 @@ from matplotlib import pyplot
 from medstudy import claims, params, paths
 from medstudy.data import arrow_store, leakage
 from medstudy.engine import shared_prefix
-from medstudy.engine.batches import planned
-from medstudy.engine.row_layout import Plan
+from medstudy.engine.batches import plan_views
+from medstudy.engine.row_layout import RowLayout
 from medstudy.evaluation.evaluate import predict
 from medstudy.params import Model
 from medstudy.resolution.policies import Fixed, Native
@@ -47,7 +47,7 @@ def test_an_image_is_shown_at_every_rung_and_no_private_one(family, pictured, pr
     example = displays.showable(pictured)
     assert example is pictured[2]  # the largest
     figure = displays.rungs(example, LADDER, family.geometry, "bicubic")
-    sizes = [planned(rung, example, family.geometry)[0].size for rung in LADDER]
+    sizes = [plan_views(rung, example, family.geometry)[0].size for rung in LADDER]
     assert [axis.images[0].get_array().shape[:2] for axis in figure.axes if axis.images] == [tuple(s) for s in sizes]
     assert "fixed-56" in texts(figure) and "visual tokens" in texts(figure)
     assert displays.rungs(displays.showable(private), LADDER, family.geometry, "bicubic") == displays.HIDDEN
@@ -63,7 +63,7 @@ def test_tokens_of_a_data_set_are_counted_at_every_rung(family):
 
 
 def test_the_parts_of_a_row_add_up_and_private_texts_stay_hidden(family, pictured, private):
-    view = planned(LADDER[1], pictured[0], family.geometry)[0]
+    view = plan_views(LADDER[1], pictured[0], family.geometry)[0]
     row = shared_prefix.row(family, pictured[0].questions, view, True)
     table = displays.row_parts(row, family.image_token, pictured[0])
     assert table["tokens"].sum() == len(row) and table["visual tokens"].sum() == view.visual_tokens
@@ -74,7 +74,7 @@ def test_the_parts_of_a_row_add_up_and_private_texts_stay_hidden(family, picture
 
 @pytest.mark.parametrize("factor", [1, 100])
 def test_a_mask_is_drawn_as_the_plan_defines_it_and_a_long_one_smaller(factor):
-    layout = Plan((20 * factor, 10 * factor), ((5 * factor, 4 * factor), (3 * factor,)))
+    layout = RowLayout((20 * factor, 10 * factor), ((5 * factor, 4 * factor), (3 * factor,)))
     figure = displays.mask(layout)
     drawn = figure.axes[0].images[0].get_array()
     assert drawn.shape[0] <= displays.MASK_SIDE + 5

@@ -27,7 +27,7 @@ from transformers import PretrainedConfig
 from transformers.image_utils import SizeDict
 
 from medstudy.engine import flops
-from medstudy.engine.row_layout import Seen
+from medstudy.engine.row_layout import VisualTokens
 from medstudy.errors import ModelError
 from medstudy.models.family import Family, text_shape
 from medstudy.resolution.sizes import Geometry, Size
@@ -141,16 +141,16 @@ class Tiled(Family):
     def pixel_settings(self) -> tuple:
         return (*super().pixel_settings, int(self.processor.image_processor.resample))
 
-    def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def see(self, pixel_values: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         return self.merge(self.encode(pixel_values.to(self.model.dtype)), grids)
 
     @torch.no_grad()
     def features(self, pixel_values: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         return self.encode(pixel_values.to(self.model.dtype))
 
-    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         views = features.view(-1, self.geometry.patches**2, features.shape[-1])
-        return Seen(self.project(views).flatten(0, -2))
+        return VisualTokens(self.project(views).flatten(0, -2))
 
     def language(self, *, position_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **inputs: Any):
         """Without a mask transformers would take positions that start again for packed sequences, and make a mask.
@@ -161,12 +161,12 @@ class Tiled(Family):
         return super().language(position_ids=position_ids[0], attention_mask=mask, **inputs)
 
     @classmethod
-    def cost_shape(cls, config: PretrainedConfig) -> flops.Shape:
+    def cost_shape(cls, config: PretrainedConfig) -> flops.ModelShape:
         """All blocks attend within one view, so a view is a window."""
         vision, width = config.vision_config, config.vision_config.hidden_size
         tiles = cls.tiles(config)
         patch = vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
-        return flops.Shape(
+        return flops.ModelShape(
             blocks=vision.num_hidden_layers,
             block_weights=4 * width**2 + 2 * width * vision.intermediate_size,
             width=width,

@@ -3,10 +3,10 @@
 The encoder sees a single size, so a policy never changes what an image costs. It changes the detail: a budget below
 896² reduces the image before it is enlarged to 896². Images are stretched to a square, as the processor does (`Fixed`
 with `mode: pad` keeps the aspect). Pan and scan, which is off in the checkpoints, is refused
-(`medstudy.models.pixels`).
+(`medstudy.models.image_processor`).
 
 The tokens of an image attend to each other in both directions, and most layers attend within a window; masks express
-both (`medstudy.engine.row_layout.Plan`), so only sdpa can be used.
+both (`medstudy.engine.row_layout.RowLayout`), so only sdpa can be used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from transformers import DynamicCache, PretrainedConfig
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 from medstudy.engine import attention
 from medstudy.models.tiled import Tiled, Tiles
@@ -60,9 +60,12 @@ class Gemma3(Tiled):
         return config.vision_config.hidden_size * config.text_config.hidden_size
 
     @staticmethod
-    def kernel(model: torch.nn.Module) -> attention.Choice:
-        return attention.Choice("prefix_masked", "the tokens of an image look at each other both ways, and most layers "
-                                "over a window: sdpa with masks alone says that")
+    def kernel(model: PreTrainedModel, device: torch.device) -> attention.KernelChoice:
+        return attention.KernelChoice(
+            "prefix_masked",
+            "the tokens of an image look at each other both ways, and most layers over a window: sdpa with masks alone "
+            "says that",
+        )
 
     def ids(self, text: str) -> list[int]:
         """See `Family.ids`; the processor writes newlines and an end around an image, and here one visual token."""

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import interpolate
 from transformers import PretrainedConfig
 
-from medstudy.engine.row_layout import Seen
+from medstudy.engine.row_layout import VisualTokens
 from medstudy.errors import ModelError
 from medstudy.models.tiled import Tiled, Tiles
 from medstudy.resolution.sizes import Size
@@ -79,10 +79,11 @@ class LlavaOnevision(Tiled):
         tower = self.model.model.vision_tower
         return tower.encoder(inputs_embeds=tower.embeddings(pixel_values)).last_hidden_state.flatten(0, 1)
 
-    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> Seen:
+    def merge(self, features: torch.Tensor, grids: torch.Tensor) -> VisualTokens:
         tokens = self.project(features).split(list(self.patch_counts(grids)))
         layouts = grids[:, 1:].tolist()
-        return Seen(torch.cat([self._assembled(part, *layout) for part, layout in zip(tokens, layouts, strict=True)]))
+        assembled = [self._assembled(part, *layout) for part, layout in zip(tokens, layouts, strict=True)]
+        return VisualTokens(torch.cat(assembled))
 
     def _assembled(self, tokens: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
         """An image's projected patches, view by view -> the overview, then the plane with its newlines."""

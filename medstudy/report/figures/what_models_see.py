@@ -17,7 +17,7 @@ from medstudy.data.encoded_image import Picture
 from medstudy.data.example import LETTERS
 from medstudy.report import captions, selections, style
 from medstudy.report.study_data import StudyData
-from medstudy.resolution.sizes import Shown, Size
+from medstudy.resolution.sizes import Size, View
 
 TITLE = "The same image from low to native resolution, with every regime's answer"
 PANELS = 5  # rungs drawn; more do not fit a page
@@ -173,7 +173,7 @@ def shown(image: Image.Image | Picture, height: int, width: int, interpolation: 
     from medstudy.engine import views  # torch: of all figures this one alone needs it
 
     size = Size(int(height), int(width))
-    return views.render(image, Shown("", (size,), size, 0), interpolation).numpy()
+    return views.render(image, View("", (size,), size, 0), interpolation).numpy()
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:

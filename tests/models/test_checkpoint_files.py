@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from medstudy import models
 from medstudy.errors import ModelError
-from medstudy.models import files
+from medstudy.models import checkpoint_files
 from medstudy.params import Model
 from tests.support import altered
 
@@ -26,13 +26,17 @@ def _refused(folder, match, **options):
 
 def test_every_tiny_checkpoint_is_whole(checkpoints):
     for folder in checkpoints.values():
-        files.check(folder, whole=True)
+        checkpoint_files.check(folder, whole=True)
 
 
 @pytest.mark.parametrize("name", [*READ, "model.safetensors"])
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(altered.POINTER.encode(), "Git LFS pointer.*git lfs pull"), (b"", "is empty"), (b"\xff\xfe{", "UTF-8|no whole")],
+    [
+        (altered.POINTER.encode(), "Git LFS pointer.*git lfs pull"),
+        (b"", "is empty"),
+        (b"\xff\xfe{", "UTF-8|not a complete"),
+    ],
     ids=["pointer", "empty", "not UTF-8"],
 )
 def test_a_file_that_is_none_is_named(tiny_model, tmp_path, name, content, why):
@@ -48,16 +52,16 @@ def test_json_that_is_no_object_or_repeats_a_key_is_named(tiny_model, tmp_path, 
     (folder / name).write_text(content)
     if name == "tokenizer.json" and content.count('"a"') == 2:
         return _refused(folder, "other")  # its own library says what is wrong
-    _refused(folder, rf"{name} of other.*(no JSON|a list where an object|stands twice)")
+    _refused(folder, rf"{name} of other.*(not JSON|a list where an object|is repeated)")
 
 
 def test_a_large_vocabulary_that_is_cut_is_named_after_its_library_failed(tiny_model, tmp_path, monkeypatch):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     content = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(content[: len(content) // 2])
-    monkeypatch.setattr(files, "LARGE", 100)
-    files.check(folder)
-    _refused(folder, "tokenizer.json of other.*no JSON")
+    monkeypatch.setattr(checkpoint_files, "LARGE", 100)
+    checkpoint_files.check(folder)
+    _refused(folder, "tokenizer.json of other.*not JSON")
 
 
 def test_weights_that_are_cut_are_named(tiny_model, tmp_path):
@@ -90,11 +94,11 @@ def test_shards_that_are_missing_cut_or_not_listed_are_named(tiny_model, tmp_pat
     index.write_text(json.dumps({"weight_map": kept}))
     _refused(folder, "index.json of other.*no metadata")
     index.write_text(json.dumps(content | {"weight_map": kept}))
-    _refused(folder, "that the model has are missing")
+    _refused(folder, "are missing from the files")
     index.write_text(json.dumps(content | {"weight_map": {"a": "../elsewhere.safetensors"}}))
     _refused(folder, "elsewhere.safetensors")
     index.unlink()
-    _refused(folder, "neither stands: it has model-00001")
+    _refused(folder, "other has model-00001")
     index.write_text(json.dumps(content))
     shutil.copy(second, folder / "model.safetensors")
     _refused(folder, "its weights once, but other has model.safetensors and")
@@ -103,9 +107,9 @@ def test_shards_that_are_missing_cut_or_not_listed_are_named(tiny_model, tmp_pat
 def test_a_pickle_is_not_read(tiny_model, tmp_path):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    _refused(folder, "a pickle can run code.*it has pytorch_model.bin.*safe_serialization")
+    _refused(folder, "a pickle can run code.*has pytorch_model.bin.*safe_serialization")
     (folder / "pytorch_model.bin").unlink()
-    _refused(folder, "it has none at all")
+    _refused(folder, "has no weights at all")
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
@@ -124,7 +128,7 @@ def test_a_checkpoints_code_is_never_run(tiny_model, tmp_path):
     brings = {"auto_map": {"AutoConfig": "code.Settings", "AutoModelForImageTextToText": "code.Net"}}
     folder = altered.copy(tiny_model.id, tmp_path / "other", config=brings)
     (folder / "code.py").write_text("raise SystemExit('it ran')")
-    with pytest.warns(UserWarning, match="other brings code of its own .auto_map in config.json.: it is not run"):
+    with pytest.warns(UserWarning, match="other brings its own code .auto_map in config.json., which is not run"):
         models.load(Model(id=str(folder)))
     altered.change(folder / "config.json", model_type="made_up")
     _refused(folder, "'made_up'. The checkpoint brings its own code .auto_map., which medstudy never runs")
@@ -150,13 +154,13 @@ def test_a_tensor_in_two_shards_is_named(tiny_model, tmp_path):
     first, third = (folder / f"model-0000{part}-of-00003.safetensors" for part in (1, 3))
     twice = sorted(load_file(first))[0]
     save_file(load_file(third) | {twice: load_file(first)[twice] * 2}, third, metadata={"format": "pt"})
-    _refused(folder, f"1 of {third.name} stand in another shard too .{twice}")
+    _refused(folder, f"1 of {third.name} are also in another shard .{twice}")
 
 
 @pytest.mark.parametrize("entry", [{"quant_method": "fp8"}, {"quant_method": "awq", "bits": 4}, {"bits": 4}])
 def test_quantised_weights_are_refused_by_name(tiny_model, tmp_path, entry):
     folder = altered.copy(tiny_model.id, tmp_path / "other", config={"quantization_config": entry})
-    _refused(folder, "has a quantization_config, of quantised ones")
+    _refused(folder, "has a quantization_config, as for quantised ones")
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])

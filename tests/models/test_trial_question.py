@@ -9,7 +9,7 @@ import pytest
 
 from medstudy import models
 from medstudy.errors import ModelError
-from medstudy.models import asking
+from medstudy.models import trial_question
 from medstudy.params import Model
 from medstudy.pretraining.tiny_qwen2_vl import CHAT_TEMPLATE
 from tests.support import altered
@@ -31,16 +31,16 @@ WRONG = {
         CHAT_TEMPLATE.replace(TURNS, TURNS.replace("messages", "messages[1:]")),
         "leaves out or moves 'You are a biomedical expert.'",
     ),
-    "no image": (CHAT_TEMPLATE.replace(IMAGE, ""), "of 1 images it marks 0"),
-    "an image twice": (CHAT_TEMPLATE.replace(IMAGE, IMAGE * 2), "of 1 images it marks 2"),
-    "always an image": (IMAGE + CHAT_TEMPLATE.replace(IMAGE, ""), "of 0 images it marks 1"),
+    "no image": (CHAT_TEMPLATE.replace(IMAGE, ""), "for 1 images it writes 0 placeholders"),
+    "an image twice": (CHAT_TEMPLATE.replace(IMAGE, IMAGE * 2), "for 1 images it writes 2 placeholders"),
+    "always an image": (IMAGE + CHAT_TEMPLATE.replace(IMAGE, ""), "for 0 images it writes 1 placeholders"),
     "the last turn alone": (
         CHAT_TEMPLATE.replace(TURNS, TURNS.replace("messages", "[messages[0], messages[-1]]")),
         "leaves out or moves 'Where is the lesion",
     ),
     "one image alone": (
         CHAT_TEMPLATE.replace("part['type'] == 'image'", "part['type'] == 'image' and message == messages[-1]"),
-        "of 3 images it marks 2",
+        "for 3 images it writes 2 placeholders",
     ),
     "no question": (_part("part['text'] if message['role'] == 'system'"), "leaves out or moves 'Which stain is used"),
     "one line of the question": (_part("part['text'].split('\n')[0]"), "leaves out or moves 'A. Giemsa'"),
@@ -91,7 +91,7 @@ def test_the_template_is_found_wherever_it_stands(tiny_model, tmp_path, place):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     _placed(folder, place, CHAT_TEMPLATE)
     family = models.load(Model(id=str(folder)))
-    assert family.prompt(asking.ASKED) == models.load(tiny_model).prompt(asking.ASKED)
+    assert family.prompt(trial_question.QUESTION) == models.load(tiny_model).prompt(trial_question.QUESTION)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -111,7 +111,7 @@ def test_no_template_at_all_is_refused(tiny_model, tmp_path):
 
 def test_a_tokenizer_that_does_not_know_the_mark_is_refused(tiny_model, tmp_path):
     folder = altered.copy(tiny_model.id, tmp_path / "other", config={"image_token_id": 5})
-    with pytest.raises(ModelError, match="of 1 images it marks 0"):
+    with pytest.raises(ModelError, match="for 1 images it writes 0 placeholders"):
         models.load(Model(id=str(folder)))
 
 
@@ -122,14 +122,14 @@ def test_tokens_without_an_embedding_are_refused(tiny_model, tmp_path):
     last = content["added_tokens"][-1]
     content["added_tokens"] += [last | {"id": id_, "content": f"<{id_}>"} for id_ in range(last["id"] + 1, rows + 1)]
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=f"{rows} rows.*1 tokens beyond them .'<{rows}>'"):
+    with pytest.raises(ModelError, match=f"{rows} rows.*1 tokens of its tokenizer lie beyond them .'<{rows}>'"):
         models.load(Model(id=str(folder)))
 
 
 def test_settings_that_stop_the_first_question_stop_loading(tiny_model, tmp_path):
     vision = json.loads((Path(tiny_model.id) / "config.json").read_text())["vision_config"]
     folder = altered.copy(tiny_model.id, tmp_path / "other", config={"vision_config": vision | {"num_heads": 5}})
-    with pytest.raises(ModelError, match="cannot read one question of one image: .*Use the config.json"):
+    with pytest.raises(ModelError, match="cannot read one question about one image: .*Use the config.json"):
         models.load(Model(id=str(folder)))
 
 
@@ -138,5 +138,5 @@ def test_scores_that_are_no_numbers_stop_loading(tiny_model, tmp_path):
         return {name: tensor * 1e30 if "norm" in name else tensor for name, tensor in tensors.items()}
 
     folder = altered.weights(tiny_model.id, tmp_path / "other", larger)
-    with pytest.raises(ModelError, match="Scores must be finite numbers, but .* in torch.float32 are not"):
+    with pytest.raises(ModelError, match="Scores must be finite numbers, but .* in torch.float32 gives others"):
         models.load(Model(id=str(folder)))

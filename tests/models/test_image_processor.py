@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from medstudy import models
-from medstudy.engine.image_inputs import Supply
+from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ModelError
-from medstudy.models import pixels
+from medstudy.models import image_processor, trial_question
+from medstudy.models.family import NORMALISATION
 from medstudy.params import Model, Optimisation
 from tests.support import altered
 from tests.support.families import FAMILIES, own_inputs
@@ -37,7 +38,7 @@ def test_pixels_are_those_of_the_checkpoints_own_processor(checkpoints, tmp_path
     factor = family.geometry.factor
     shape = (factor, factor, 3) if name == "gemma3" else (2 * factor, 3 * factor, 3)
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-    theirs = own_inputs(family, family.prompt(models.family.asking.ASKED), image)["pixel_values"].float()
+    theirs = own_inputs(family, family.prompt(trial_question.QUESTION), image)["pixel_values"].float()
     ours = family.patches(image)
     if name.startswith("qwen"):  # of its two equal frames
         theirs = theirs.view(len(ours), 3, 2, -1)[:, :, 0]
@@ -54,9 +55,9 @@ def test_every_field_of_the_processors_class_is_decided(checkpoints, name):
     family = models.sketch(Model(id=str(checkpoints[name]), family=name))
     kind = type(family.processor.image_processor)
     fields = {one for one in vars(kind()) if not one.startswith("_")} | set(kind.valid_kwargs.__annotations__)
-    decided = [set(pixels.OBEYED), set(pixels.NEEDED), set(pixels.IGNORED), set(pixels.LAYOUT)]
+    decided = [set(NORMALISATION), *map(set, (image_processor.NEEDED, image_processor.IGNORED, image_processor.LAYOUT))]
     assert not fields - set().union(*decided) and sum(map(len, decided)) == len(set().union(*decided))
-    assert set(family.layout) <= {"size", *pixels.LAYOUT}
+    assert set(family.layout) <= {"size", *image_processor.LAYOUT}
 
 
 WRONG = {
@@ -90,7 +91,7 @@ def test_another_filter_than_the_processors_is_a_notice(checkpoints, tmp_path, n
     options = Optimisation(epochs=1, learning_rate=1e-3)
     for asked in ("bicubic", "bilinear"):
         recwarn.clear()
-        Supply.of(SimpleNamespace(runs=tmp_path, training=options, interpolation=asked), family)
+        ImageInputs.of(SimpleNamespace(runs=tmp_path, training=options, interpolation=asked), family)
         said = [str(one.message) for one in recwarn if "resizes images by" in str(one.message)]
         assert said == [] if own == asked else f"by {own}, the study by {asked}" in said[0]
 
@@ -103,5 +104,5 @@ COUNTS = {"llava_onevision": "num_image_tokens", "internvl": "image_seq_length",
 def test_a_count_of_visual_tokens_that_config_json_contradicts_is_refused(checkpoints, tmp_path, name):
     """One of the two files is of another model; each alone would load."""
     folder = altered.copy(checkpoints[name], tmp_path / "other", processor_config={COUNTS[name]: 5})
-    with pytest.raises(ModelError, match=f"{COUNTS[name]} must be the visual tokens of a tile by config.json.*got 5"):
+    with pytest.raises(ModelError, match=f"{COUNTS[name]} must be .*by config.json for one tile.*got 5"):
         models.sketch(Model(id=str(folder), family=name))
