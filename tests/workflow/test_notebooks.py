@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -314,3 +315,21 @@ def test_open_job_opens_the_changed_study(tmp_path, monkeypatch):
     cell = {"study": str(write_study(tmp_path)), "run": "train-native-s0", "overrides": "training.epochs: 2"}
     study, job = open_job(cell | {"__annotations__": kinds})
     assert study.training.epochs == 2 and job.parameters["training"]["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_a_notebook_with_overrides_makes_runs_of_its_own_and_keeps_those_of_the_study(tmp_path):
+    """By bare papermill: what the job needs is made from the changed study too."""
+    from papermill import execute_notebook
+
+    study = str(write_study(tmp_path))
+    for overrides in ("", "datasets.0.train: 6\nleakage.distance: 9"):
+        parameters = {"study": study, "run": "leakage", "overrides": overrides}
+        execute_notebook(paths.NOTEBOOKS / "01_leakage.ipynb", tmp_path / "out.ipynb", parameters, cwd=tmp_path,
+                         kernel_name="python3", progress_bar=False)
+    changed = params.load(overridden(study, overrides))
+    jobs = {(name, job.dir) for name in ("leakage", "data-phantom", "data-atlas")
+            for job in (plan.job(params.load(study), name), plan.job(changed, name))}
+    assert len(jobs) == 5  # the atlas is the same
+    assert all((folder / "record.json").is_file() for _, folder in jobs)
+    assert len(pd.read_parquet(plan.job(changed, "data-phantom").dir / "questions.parquet")["image_id"].unique()) == 18
