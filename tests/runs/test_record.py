@@ -45,3 +45,15 @@ def test_without_a_gpu_the_device_is_cpu_and_torch_is_not_imported():
     content, imported = said.stdout.rsplit(" ", 1)
     assert json.loads(content) == {"host": platform.node(), "device": "cpu", "cards": None, "slurm_job": None}
     assert imported.strip() == "False"
+
+
+def test_the_commit_is_whole_says_when_files_differ_and_is_none_without_git(tmp_path):
+    assert record.commit(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "file").write_text("one")
+    for words in (["init", "-q"], ["add", "file"], ["commit", "-qm", "first"], ["tag", "v1"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert record.commit(tmp_path) == head
+    (tmp_path / "file").write_text("two")
+    assert record.commit(tmp_path) == f"{head}-dirty"
