@@ -24,8 +24,8 @@ def test_every_record_says_where_it_was_made(tmp_path, monkeypatch):
     job = plan.plan(study)[0]
     with record.recorded(study, job):
         pass
-    said = {"host": platform.node(), "device": "NVIDIA H100", "cards": ["3", "GPU-1a"], "slurm_job": "4711"}
-    assert record.read(job)["machine"] == said
+    output = {"host": platform.node(), "device": "NVIDIA H100", "cards": ["3", "GPU-1a"], "slurm_job": "4711"}
+    assert record.read(job)["machine"] == output
 
 
 def test_an_arrays_task_has_slurms_name(monkeypatch):
@@ -41,8 +41,8 @@ def test_without_a_gpu_the_device_is_cpu_and_torch_is_not_imported():
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(paths.ROOT)}
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    content, imported = said.stdout.rsplit(" ", 1)
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    content, imported = output.stdout.rsplit(" ", 1)
     assert json.loads(content) == {"host": platform.node(), "device": "cpu", "cards": None, "slurm_job": None}
     assert imported.strip() == "False"
 
