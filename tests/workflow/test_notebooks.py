@@ -121,7 +121,7 @@ def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
     typed = opened | {"stuyd": "b", "__annotations__": kinds | {"stuyd": str}}
     with pytest.raises(ParamsError, match="no parameter 'stuyd'; there are: study, run, overrides"):
         parameters.check(typed | {"In": ["", cell, cell.replace("study:", "stuyd:"), "check(globals())"]})
-    parameters.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # corrected since
+    parameters.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # corrected
     fresh = {name: value for name, value in typed.items() if name != "study"}
     fresh["__annotations__"] = dict.fromkeys(("stuyd", "run", "overrides"), str)
     with pytest.raises(ParamsError, match="there are: study, run, overrides; study is missing"):
