@@ -1,4 +1,4 @@
-"""`medstudy status`: from records and locks that are made by hand, in a terminal, a log, JSON and a real notebook."""
+"""`medstudy status`, from prepared records and locks: in a terminal, a log, JSON and a real notebook."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def row(rows, name):
     return rows.set_index("job").loc[name]
 
 
-def test_a_row_a_job_says_state_time_host_and_the_newest_line(half):
+def test_each_job_has_a_row_with_state_time_host_and_newest_line(half):
     study, _, jobs = half
     rows = status.table(study)
     assert list(rows.columns) == ["job", "stage", "state", "seconds", "left", "processes", "host", "newest"]
@@ -54,11 +54,12 @@ def test_a_row_a_job_says_state_time_host_and_the_newest_line(half):
     assert row(rows, "evaluate-native-s0").state == "waiting" and math.isnan(row(rows, "evaluate-native-s0").left)
 
 
-def test_predicted_is_the_mean_of_those_that_differ_by_seed_alone_then_of_the_regime_then_the_estimate(half):
+def test_a_job_is_predicted_from_other_seeds_else_from_its_regime_else_from_the_estimate(half):
     study, _, jobs = half
     records = {"train-native-s0": {"seconds": 100.0}, "train-native-s1": {"seconds": 140.0}}
-    said = status.predicted(jobs.values(), records, {"train-mixed-s0": 7.0, "train-native-s2": 1.0})
-    assert said["train-native-s2"] == 120.0 and said["train-mixed-s0"] == 7.0 and math.isnan(said["train-fixed-84-s0"])
+    seconds = status.predicted(jobs.values(), records, {"train-mixed-s0": 7.0, "train-native-s2": 1.0})
+    assert seconds["train-native-s2"] == 120.0 and seconds["train-mixed-s0"] == 7.0
+    assert math.isnan(seconds["train-fixed-84-s0"])
     slower = {**jobs["train-native-s2"].parameters, "training": {"learning_rate": 1.0}}
     other = replace(jobs["train-native-s2"], name="other", parameters=slower)
     assert status.predicted([*jobs.values(), other], records)["other"] == 120.0
@@ -66,7 +67,7 @@ def test_predicted_is_the_mean_of_those_that_differ_by_seed_alone_then_of_the_re
     assert status.predicted([*jobs.values(), other], own)["train-native-s2"] == 120.0
 
 
-def test_the_estimates_for_a_scheduler_say_what_nothing_else_does(half):
+def test_the_estimate_for_a_scheduler_is_used_where_nothing_else_is_known(half):
     study, _, jobs = half
     folder = jobs["evaluate-native-s0"].dir.name
     asked = {folder: {"mem_mb": 1, "runtime": 60, "seconds": 50}, "gone": {"seconds": 1}, "x": {"mem_mb": 2}}
@@ -76,7 +77,7 @@ def test_the_estimates_for_a_scheduler_say_what_nothing_else_does(half):
     assert math.isnan(row(status.table(study), "evaluate-native-s0").left)
 
 
-def test_the_summary_sums_what_is_known_and_counts_what_is_not(half):
+def test_the_summary_adds_known_times_and_counts_unknown_ones(half):
     study, _, jobs = half
     rows = status.table(study)
     total = status.summary(rows)
@@ -88,12 +89,13 @@ def test_the_summary_sums_what_is_known_and_counts_what_is_not(half):
     assert total["device_hours"] == pytest.approx(left / 3600)
     two = rows.assign(processes=2)
     assert status.summary(two)["device_hours"] == pytest.approx(2 * left / 3600)
-    said = status.sentence(total)
-    assert said.startswith(f"3 of {len(jobs)} jobs done, 1 running, 1 failed, {total['waiting']} waiting.")
-    assert f"(unknown for {total['unknown']} jobs)" in said and "with 1 at once" in said and "device-hours" in said
+    output = status.sentence(total)
+    assert output.startswith(f"3 of {len(jobs)} jobs done, 1 running, 1 failed, {total['waiting']} waiting.")
+    assert f"(unknown for {total['unknown']} jobs)" in output
+    assert "with 1 at once" in output and "device-hours" in output
 
 
-def test_at_once_counts_and_the_longest_job_is_the_least(half):
+def test_the_time_left_is_at_least_that_of_the_longest_job(half):
     study, _, _ = half
     rows = status.table(study)
     rows.loc[rows["state"] == "waiting", "left"] = 10.0
@@ -122,8 +124,8 @@ def test_a_record_is_read_once_and_a_broken_one_does_not_stop_the_rest(half, mon
 def test_the_command_shows_jobs_and_json(half, capsys):
     study, file, jobs = half
     assert command("status", file) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in jobs) and "DataError: no such file [bold]" in said
+    output = capsys.readouterr().out
+    assert all(name in output for name in jobs) and "DataError: no such file [bold]" in output
     assert command("status", file, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["summary"]["done"] == 3 and len(told["jobs"]) == len(jobs)
@@ -134,9 +136,9 @@ def test_a_large_study_shows_stages_and_what_runs_or_failed(half):
     study, _, _ = half
     text = io.StringIO()
     Console(file=text, width=150).print(status.render(status.table(study), limit=5))
-    said = text.getvalue()
-    assert "train-native-s2" in said and "data-atlas" in said and "evaluate-native-s0" not in said
-    assert [line.split()[:2] for line in said.splitlines() if line.startswith("train ")] == [["train", "9"]]
+    output = text.getvalue()
+    assert "train-native-s2" in output and "data-atlas" in output and "evaluate-native-s0" not in output
+    assert [line.split()[:2] for line in output.splitlines() if line.startswith("train ")] == [["train", "9"]]
 
 
 def test_paths_of_this_machine_are_not_shown(half):
@@ -145,7 +147,7 @@ def test_paths_of_this_machine_are_not_shown(half):
     assert row(status.table(study), "data-atlas").newest == "RunError: ./runs/x is missing"
 
 
-def test_watched_in_a_log_only_changes_are_printed_and_it_ends_when_all_is_done(half):
+def test_in_a_log_watch_prints_only_changes_and_ends_when_all_is_done(half):
     study, _, jobs = half
     text = io.StringIO()
     watching = threading.Thread(target=status.watch, args=(study, Console(file=text, width=60), 0.02))
@@ -166,7 +168,7 @@ def test_watching_ends_when_nothing_runs(tmp_path):
     assert len(list(status.follow(study, every=0.01, patience=0.05))) >= 2
 
 
-def test_a_notebook_shows_it_and_follows_it_in_place(half):
+def test_a_notebook_shows_the_status_and_follows_it_in_place(half):
     study, file, jobs = half
     shown = study.root / "shown"
     cells = [
