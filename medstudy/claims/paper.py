@@ -103,7 +103,10 @@ def _mismatches(study: StudyScores) -> tuple[Draws, list[int], list[int]]:
 @claim("C3", "Mixed-resolution training recovers aligned native performance (loss at native inference, %)",
        "average loss limited to 1.0 %")
 def mixed_recovers(study: StudyScores) -> Finding:
-    """The relative loss of mixed against native training, both evaluated at native resolution."""
+    """The relative loss of mixed against native training, both evaluated at native resolution.
+
+    Inconclusive if the interval contains the limit, with one training seed, or if O6 fails (see the head of this file).
+    """
     mixed, native = study.cell(study.mixed, study.native), study.aligned(study.native)
     change = relative_change(mixed, native, confidence=study.confidence)
     estimate, bottom, top = -100 * change.estimate, -100 * change.high, -100 * change.low

@@ -28,6 +28,6 @@ def of_image(facts: ImageFacts | None, size: Size) -> Iterator[tuple[str, str]]:
     if facts.alpha:
         yield "transparent", kind
     if facts.frames > 1:
-        yield "several frames", f"{facts.frames} in {facts.kind}, of which one is read"
+        yield "several frames", f"{facts.frames} in {facts.kind}; only one is read"
     for note in facts.notes:
         yield "note", note

@@ -37,7 +37,7 @@ class ReadOptions:
     magnification or microns_per_pixel: scale at which it is shown, never finer than scanned; default: as scanned.
     scanned_magnification, scanned_microns_per_pixel: the scan's scale, for files that do not state it.
 
-    max_pixels: limit on height times width, checked before decoding.
+    max_pixels: limit on height times width, checked before decoding; not the `max_pixels` of a resolution policy.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

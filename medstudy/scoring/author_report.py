@@ -1,9 +1,8 @@
 """The metrics that the code of the paper's first author reports, next to greedy answers and standard metrics.
 
 The author's results differ in two ways: answers are sampled at a temperature (`medstudy.evaluation.sampling`), and
-metrics are
-lenient (`medstudy.scoring.metrics`). This table crosses both to separate their effects. It needs predictions, but no
-model.
+metrics are lenient (`medstudy.scoring.metrics`). This table crosses both to separate their effects. It needs
+predictions, but no model.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ KEYS = ["dataset", "regime", "inference"]
 class Metric:
     """A metric of the author's report: its kind of questions, its column of scores, and the standard column.
 
-    of: None for a mean over questions; else the column each value of which has the same weight.
+    of: None for a mean over questions; else the column whose values are weighted equally.
     """
 
     name: str
@@ -73,7 +72,7 @@ def _part(metric: Metric, decoded: dict[str, pd.DataFrame], confidence: float) -
             # shares as per cent, in columns named after the combination
             ends = {end: f"{name}{suffix}" for end, suffix in ENDS.items()}
             cells = cells.assign(**{end: 100 * cells[end] for end in ENDS}).rename(columns=ends | COUNTS)
-            # join with the other combinations; counts of cells that only this one has come from it
+            # join with the other combinations; a cell that only this combination has keeps this one's counts
             table = cells if table.empty else table.merge(cells, on=KEYS, how="outer", suffixes=("", "_again"))
             for count in filter(lambda count: f"{count}_again" in table, counts):
                 table[count] = table[count].fillna(table.pop(f"{count}_again")).astype(int)

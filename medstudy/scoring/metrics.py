@@ -51,7 +51,7 @@ def names(text: str, name: str) -> bool:
 # Closed questions
 
 def author_closed(prediction: str, answer: str) -> float:
-    """1 if the answer (yes or no) is a substring of the lower-cased prediction, as "no" is of "normal"."""
+    """1 if the answer (yes or no) is a substring of the lower-cased prediction, for example "no" in "normal"."""
     return float(answer.lower() in prediction.lower())
 
 

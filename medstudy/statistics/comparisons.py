@@ -101,7 +101,7 @@ def paired_difference(
 ) -> Difference:
     """a minus b over the same questions, clustered by image and seed, with a two-sided p value of no difference.
 
-    macro: a column, such as "task", each value of which has the same weight, however many questions it has.
+    macro: a column, such as "task", whose values all get the same weight, regardless of their number of questions.
     If the differences do not vary, the width is Wilson's for 0 events in as many image clusters.
     """
     rows = pairs(_narrow(a, value, macro), b, value)

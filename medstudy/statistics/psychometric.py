@@ -23,7 +23,7 @@ from scipy import optimize, sparse
 from medstudy.errors import DataError
 from medstudy.statistics.intervals import coded
 
-SLOPES = np.geomspace(0.5, 8, 7)  # logits an octave at the midpoint
+SLOPES = np.geomspace(0.5, 8, 7)  # logits per octave at the midpoint
 LAPSES = np.array([0, 0.03, 0.08, 0.15, 0.25, 0.35, 0.5])
 STEPS_AN_OCTAVE = 12
 MARGIN_OCTAVES = 1.0  # the grid reaches this far beyond the sizes shown, to detect thresholds outside them

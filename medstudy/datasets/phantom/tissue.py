@@ -14,7 +14,7 @@ from medstudy.datasets.phantom.drawing import Array, cover, step
 # Optical densities (red, green, blue) of the dyes, after Ruifrok and Johnston 2001, and of red blood cells.
 # Adjusted to look like the sections in scikit-image and napari.
 HEMATOXYLIN = np.array([0.60, 0.76, 0.36], np.float32)
-COUNTERSTAIN = np.array([0.74, 0.60, 0.33], np.float32)  # hematoxylin alone, beside DAB
+COUNTERSTAIN = np.array([0.74, 0.60, 0.33], np.float32)  # hematoxylin when combined with DAB
 EOSIN = np.array([0.06, 0.80, 0.46], np.float32)
 DAB = np.array([0.33, 0.55, 0.88], np.float32)
 BLOOD = np.array([0.10, 0.86, 0.80], np.float32)

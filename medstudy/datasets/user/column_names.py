@@ -210,8 +210,8 @@ def _refuse_series(free: Sequence[str], rows: Sequence[Mapping], answer: str, wh
 
 def _names_one(row: Mapping, signs: Mapping[str, str], answer: str) -> bool:
     """Whether a row's answer is the sign, or the content, of one of these columns that the row fills."""
-    said, cells = value(row, answer), {sign: row[name] for sign, name in signs.items() if filled(row.get(name))}
-    return filled(said) and (str(said).strip().lower() in cells or said in cells.values())
+    answer_value, cells = value(row, answer), {sign: row[name] for sign, name in signs.items() if filled(row.get(name))}
+    return filled(answer_value) and (str(answer_value).strip().lower() in cells or answer_value in cells.values())
 
 
 def _how(stated: Mapping, by_name: Mapping[str, str], free: list[str], unread: Collection[str]) -> Iterator[dict]:

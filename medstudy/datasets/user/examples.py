@@ -1,4 +1,8 @@
-"""Reads the images of the user's data: entries of a survey become examples, one image at a time."""
+"""Turns the entries of a survey into examples, one image at a time.
+
+An image that cannot be read stops the study; with `on_unreadable: skip` it is left out with its questions and listed in
+unreadable.csv.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of a choice, and the one that a row's answer means."""
+"""The options of a choice in the table's order, and the one that a row's answer means. Nothing is shuffled."""
 
 from __future__ import annotations
 
@@ -80,21 +80,21 @@ def right(options: Options, answer: Any) -> tuple[int, bool]:
     An answer is the key of an option that has keys; else its text, its letter, or a number, which counts from 0. The
     whole table shows whether its numbers do (`rows.survey`).
     """
-    texts, said = options.texts, text(answer)
+    texts, answer_text = options.texts, text(answer)
     if not 2 <= len(texts) <= len(LETTERS):
         raise RowError("options", f"A choice must have 2 to {len(LETTERS)} options, one per letter, got {len(texts)}.")
     # by key, first as written, then without the signs around a letter
-    if (by_key := _position(options.keys, said)) is not None:
+    if (by_key := _position(options.keys, answer_text)) is not None:
         return by_key, False
-    said = _bare(options, said)
-    if (by_key := _position(options.keys, said)) is not None:
+    answer_text = _bare(options, answer_text)
+    if (by_key := _position(options.keys, answer_text)) is not None:
         return by_key, False
     # else by text, letter or number: exactly one of these must name an option
     lettered_keys = bool(options.keys) and all(len(key) == 1 and key.upper() in LETTERS for key in options.keys)
-    by_text = _position(texts, said)
-    by_letter = LETTERS[: len(texts)].find(said.upper()) if len(said) == 1 and not lettered_keys else -1
+    by_text = _position(texts, answer_text)
+    by_letter = LETTERS[: len(texts)].find(answer_text.upper()) if len(answer_text) == 1 and not lettered_keys else -1
     counted = not isinstance(answer, str) and not any(sign.isdigit() for key in options.keys for sign in key)
-    by_number = int(said) if counted and said.isdigit() and int(said) < len(texts) else -1
+    by_number = int(answer_text) if counted and answer_text.isdigit() and int(answer_text) < len(texts) else -1
     positions = {by_text, by_letter, by_number} - {None, -1}
     if len(positions) != 1:
         count = "more than one of them" if positions else "none of them"
@@ -102,27 +102,27 @@ def right(options: Options, answer: Any) -> tuple[int, bool]:
         raise RowError(
             "answer not an option",
             f"A choice's answer must be the key, the text, the letter or the number (from 0) of one of its options, "
-            f"but {said!r} is {count}: {shown}. Write the option's text.",
+            f"but {answer_text!r} is {count}: {shown}. Write the option's text.",
         )
     (position,) = positions
     return position, by_text is None and by_letter < 0
 
 
-def _bare(options: Options, said: str) -> str:
+def _bare(options: Options, answer_text: str) -> str:
     """A letter without its signs, as in "(A)" or "A."; for a letter with its option's text, "A. lung", that text."""
-    letter = said.strip(" ().:")
-    if len(letter) == 1 and letter.isalpha() and said not in options.texts:
+    letter = answer_text.strip(" ().:")
+    if len(letter) == 1 and letter.isalpha() and answer_text not in options.texts:
         return letter
-    if (match := LETTERED.fullmatch(said)) and _position(options.texts, said) is None:
+    if (match := LETTERED.fullmatch(answer_text)) and _position(options.texts, answer_text) is None:
         position = _position(options.keys or tuple(LETTERS[: len(options.texts)]), match[1])
         if position is not None and _position((options.texts[position],), match[2]) == 0:
             return options.texts[position]
-    return said
+    return answer_text
 
 
-def _position(names: tuple[str, ...], said: str) -> int | None:
+def _position(names: tuple[str, ...], answer_text: str) -> int | None:
     """The position of a text in `names`: as written, else the only one that differs in case alone."""
-    if said in names:
-        return names.index(said)
-    alike = [position for position, name in enumerate(names) if name.casefold() == said.casefold()]
+    if answer_text in names:
+        return names.index(answer_text)
+    alike = [position for position, name in enumerate(names) if name.casefold() == answer_text.casefold()]
     return alike[0] if len(alike) == 1 else None

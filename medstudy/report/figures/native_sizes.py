@@ -128,7 +128,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     )
     return (
         "**Question.** How large are the images, and which of them does each rung of the ladder change? **Method.** "
-        "Every image of every split, once; the side is the square root of height × width; eight bins an octave. "
+        "Every image of every split, once; the side is the square root of height × width; eight bins per octave. "
         f"**n.** {sizes}. All images of the data sets, so there are no intervals. **How to read it.** A dashed line is "
         f"a pixel budget of the ladder: it shrinks the images to its right and leaves those to its left. {shrunk}."
     )

@@ -51,7 +51,7 @@ class Run:
 
     @property
     def work(self) -> float:
-        """Seconds summed over its processes, of which each has a device."""
+        """Seconds summed over its processes (one device each)."""
         return self.seconds * self.job.processes
 
     @property
@@ -161,7 +161,7 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
     longest = sorted(stages(runs), key=lambda row: -row["seconds"])[:3]
     rows = [
         ("Runs", f"{len(runs)}", "and this report" if len(runs) == planned else f"of {planned} planned"),
-        ("Seeds", f"{len(study.seeds)}", f"a regime; {len(study.regimes)} regimes, {len(study.inference)} rungs"),
+        ("Seeds", f"{len(study.seeds)}", f"per regime; {len(study.regimes)} regimes, {len(study.inference)} rungs"),
         ("Test images", f"{images.sum():,}", ", ".join(f"{name} {n:,}" for name, n in images.items())),
         ("Test questions", f"{len(questions):,}", f"{len(tested):,} scored answers"),
     ]

@@ -125,7 +125,7 @@ def _training(study: StudyData) -> str:
         return ""
     options = study.study["training"]
     return (
-        f"{plural(options['epochs'], 'epoch')} of {options['images_per_step']} images a step, optimizer "
+        f"{plural(options['epochs'], 'epoch')} of {options['images_per_step']} images per step, optimizer "
         f"{options['optimizer']}, peak learning rate {options['learning_rate']:g}. {captions.tower_words(study)}"
     )
 
@@ -213,7 +213,7 @@ def limits(study: StudyData) -> list[str]:
         f"{_no_public_data(rows)}{_model(study)} The claims are quoted from second-hand sources, because the paper's "
         "full text was not available.",
         "Nothing about patients: no image or answer here is clinical evidence.",
-        f"Nothing about other training runs in general: there are {plural(seeds, 'seed')} a regime, one learning rate "
+        f"Nothing about other training runs in general: there are {plural(seeds, 'seed')} per regime, one learning rate "
         "and one number of epochs. Regimes are compared after the same images, not after the same number of visual "
         "tokens (see the figure of training cost) and not at convergence.",
     ]
