@@ -50,8 +50,9 @@ def find(table: pd.DataFrame, distance: int = DISTANCE, likeness: float = LIKENE
     """Pairs of images that are the same, or of the same group in two splits; columns `COLUMNS`.
 
     table: rows of `fingerprints` of one or several data sets. Each image is paired with its nearest match in each other
-    split of each data set, and with an earlier match in its own split, so even an image with many copies gives few pairs. Image
-    a belongs to the earlier split in the order train, val, test. distance: at most this many of the 63 signs differ.
+    split of each data set, and with an earlier match in its own split, so even an image with many copies gives few
+    pairs. Image a belongs to the earlier split in the order train, val, test. distance: at most this
+    many of the 63 signs differ.
     likeness: at least this cosine of the coefficients, which are weighted by frequency so that features common to all
     images of a kind count little.
     """

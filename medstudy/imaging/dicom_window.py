@@ -1,6 +1,7 @@
 """DICOM grey values: applies the rescale or modality LUT, and reads the window or VOI LUT and the padding.
 
-The window is applied in `medstudy.imaging.to_rgb.display_range`, the sigmoid and the VOI LUT in `medstudy.imaging.dicom`.
+The window is applied in `medstudy.imaging.to_rgb.display_range`, the sigmoid and the VOI LUT in
+`medstudy.imaging.dicom`.
 
 The rules are those of PS3.3: rescale and modality LUT C.11.1, windows and VOI LUTs C.11.2, padding C.7.5.1.1.2. A
 rescale with slope 1 and intercept 0 counts as none. A missing slope is taken as 1 and a missing intercept as 0, with a
