@@ -10,7 +10,8 @@ lm_eval/loggers/evaluation_tracker.py). Both write into a folder named after the
 Here each run has a folder MODEL@REGIME-sSEED with one results file. A task is DATASET_RUNG, or DATASET_RUNG_DECODING if
 not greedy, so no rung overwrites another. Fields that the formats lack are under an additional key of each sample,
 `medstudy`, from which `medstudy.scoring.rescore` makes the same scores. Images, questions and groups are named by
-hashes and a model's folder by its last part: no image, path or name of a person is written unless an answer contains one.
+hashes and a model's folder by its last part: no image, path or name of a person is written unless an answer contains
+one.
 """
 
 from __future__ import annotations

@@ -214,8 +214,8 @@ def limits(study: StudyData) -> list[str]:
         "full text was not available.",
         "Nothing about patients: no image or answer here is clinical evidence.",
         f"Nothing about other training runs in general: there are {plural(seeds, 'seed')} per regime, one learning "
-        "rate and one number of epochs. Regimes are compared after the same images, not after the same number of visual "
-        "tokens (see the figure of training cost) and not at convergence.",
+        "rate and one number of epochs. Regimes are compared after the same images, not after the same number of "
+        "visual tokens (see the figure of training cost) and not at convergence.",
     ]
     if "phantom" in set(rows["dataset"]):
         lines.append(

@@ -50,5 +50,6 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "known in native pixels; coarse if it is not, but known for other tasks of the data set; unknown if it is not "
         "known for any. kind: closed (yes or no), open (a word or two), choice (a letter; phantom "
         "and atlas shuffle the options of every question), class (one of a few names), description (a sentence). "
-        "example: one question as asked; answers: all that occur, or the options of a choice; both only for data that may be shown."
+        "example: one question as asked; answers: all that occur, or the "
+        "options of a choice; both only for data that may be shown."
     )
