@@ -23,7 +23,7 @@ study: install
 
 test: install
 	@$(BIN)/ruff check .
-	@$(STRIP) --verify notebooks/*.ipynb
+	@$(STRIP) --verify $$(find notebooks -name '*.ipynb' -not -path '*/.*')
 	@$(PYTEST) -m "not slow"
 
 test-all: test

@@ -2,9 +2,9 @@
 
     python -m benchmarks.inputs
 
-Ours: the stored JPEG becomes uint8 pixels at their planned size in memory, taken from the shelf, or decoded, resized
-and put there. The peer is the plain path to the same view, Pillow and the image processor of transformers, whose time
-includes the normalisation that ours leaves to the device. All are timed in turn in one process.
+Ours: the stored JPEG becomes uint8 pixels at their planned size in memory, taken from the tensor cache, or decoded,
+resized and put there. The peer is the plain path to the same view, Pillow and the image processor of transformers,
+whose time includes the normalisation that ours leaves to the device. All are timed in turn in one process.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def measure() -> list[dict]:
         key = views.key(picture, shown, "bicubic")
         times = interleaved({"cold": cold, "cached": cached, "plain": plain}, REPEATS)
     return [
-        row("12-MP image from the shelf", times["cached"], times["plain"], CACHED),
+        row("12-MP image from the tensor cache", times["cached"], times["plain"], CACHED),
         row("12-MP image from its JPEG", times["cold"], times["plain"], COLD),
     ]
 

@@ -11,60 +11,76 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imports are measured
+    from medstudy.params import Study
+    from medstudy.runs.plan import Job
 
 STARTED = time.perf_counter()
 
 
 def main(name: str, folder: Path) -> dict:
     """Do the element of the study under `folder`, as its notebook does."""
-    from medstudy import params  # here, so that what they take is measured
-    from medstudy.report import study_data
-    from medstudy.scoring import score
+    from medstudy import params  # here, as in the functions below, so that imports are measured
 
     study = params.load(folder / "large.yaml").model_copy(update={"root": folder})
     work = {"scores": _scores, "claims": _claims}.get(name, _shown)
-    started = time.perf_counter()
-    read, rows = work(name, study, study_data, score)
-    ended = time.perf_counter()
+    reading, read, ended, rows = work(name, study)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"seconds": ended - started, "read": read - started, "imports": started - STARTED,
+    return {"seconds": ended - reading, "read": read - reading, "imports": reading - STARTED,
             "peak_mb": peak / 2**20, "rows": rows}
 
 
-def _scores(name, study, report, scoring) -> tuple[float, int]:
-    predictions = report.grid.gather(report.by_stage(study)["evaluate"], "predictions.parquet")
+def _scores(name: str, study: Study) -> tuple[float, float, float, int]:
+    from medstudy.runs import inputs
+    from medstudy.scoring import score
+
+    reading = time.perf_counter()
+    predictions = inputs.gather(inputs.by_stage(study)["evaluate"], "predictions.parquet")
     read = time.perf_counter()
-    both = scoring.score(predictions)
-    (job,) = report.by_stage(study)["scores"]
+    both = score.score(predictions)
+    (job,) = inputs.by_stage(study)["scores"]
     job.dir.mkdir(parents=True, exist_ok=True)
-    scoring.greedy(both).to_parquet(job.dir / "scores.parquet")
-    scoring.sampled(both).to_parquet(job.dir / "author.parquet")
-    return _complete(job, read, predictions)
+    score.greedy(both).to_parquet(job.dir / "scores.parquet")
+    score.sampled(both).to_parquet(job.dir / "author.parquet")
+    return reading, read, _complete(job), len(predictions)
 
 
-def _claims(name, study, report, scoring) -> tuple[float, int]:
-    scores = report.grid.gather(report.by_stage(study)["scores"], "scores.parquet", report.SCORES)
+def _claims(name: str, study: Study) -> tuple[float, float, float, int]:
+    from medstudy.report import save, study_data
+    from medstudy.runs import inputs
+
+    reading = time.perf_counter()
+    scores = inputs.gather(inputs.by_stage(study)["scores"], "scores.parquet", study_data.SCORES)
     read = time.perf_counter()
-    (job,) = report.by_stage(study)["claims"]
-    report.figures.saving.write_csv(report.claims_of(study, scores), job.dir / "claims.csv")
-    return _complete(job, read, scores)
+    (job,) = inputs.by_stage(study)["claims"]
+    save.write_csv(study_data.claims_of(study, scores), job.dir / "claims.csv")
+    return reading, read, _complete(job), len(scores)
 
 
-def _shown(name, study, report, scoring) -> tuple[float, int]:
-    data = report.study_data(study)
+def _shown(name: str, study: Study) -> tuple[float, float, float, int]:
+    from medstudy.report import figures, study_data, tables
+    from medstudy.report.pages import index_page
+
+    reading = time.perf_counter()
+    data = study_data.study_data(study)
     read = time.perf_counter()
     if name == "tables":
-        report.tables.render_all(data, study.figures)
+        tables.render_all(data, study.figures)
     elif name == "page":
-        report.index.write(data, study.figures)
+        index_page.write(data, study.figures)
     else:
-        report.figures.render(name, data, study.figures)
-    return read, len(data.scores)
+        figures.render(name, data, study.figures)
+    return reading, read, time.perf_counter(), len(data.scores)
 
 
-def _complete(job, read: float, table) -> tuple[float, int]:
+def _complete(job: Job) -> float:
+    """Mark a job as done; the time at which its work ended."""
+    ended = time.perf_counter()
     job.record.write_text('{"seconds": 0}', encoding="utf-8")
-    return read, len(table)
+    return ended
+
 
 
 if __name__ == "__main__":

@@ -32,40 +32,49 @@ Cells = Iterable[tuple[str, ...]]
 
 def parts() -> dict[tuple[str, str], str]:
     """Every generated table, by its page and the name of its marks."""
-    made = {("parameters", name): parameters(name) for name in blocks()}
-    made |= {("command-line", name): command(name) for name, parser in commands().items() if len(parser._actions) > 1}
+    generated = {("parameters", name): parameters(name) for name in blocks()}
+    for name, parser in commands().items():
+        if len(parser._actions) > 1:  # more than --help
+            generated["command-line", name] = command(name)
     for name, registry in (("figures", figures.REGISTRY), ("tables", tables.REGISTRY)):
         rows = ((str(int(entry.name[:2])), entry.title) for entry in registry.values())
-        made["figures-and-tables", name] = table(HEAD, rows, "figures-and-tables", name)
-    return made
+        generated["figures-and-tables", name] = table(HEAD, rows, "figures-and-tables", name)
+    return generated
 
 
 def blocks() -> dict[str, type]:
-    """Every block of a params file, by the name that its heading has in the page."""
-    study = params.Study.model_fields
-    made = {"study": params.Study}
-    made |= {name: _models(study[name].annotation)[0] for name in ("model", "training", "evaluation", "controls",
-                                                                   "leakage", "intervals")}
-    policies = [*_models(study["regimes"].annotation), *_models(made["controls"].model_fields["views"].annotation)]
-    made |= {model.model_fields["policy"].default: model for model in policies}
-    made |= {"lora": _models(made["training"].model_fields["lora"].annotation)[0]}
-    made |= {"author": _models(made["evaluation"].model_fields["author"].annotation)[0]}
-    made |= {"allow": _models(made["leakage"].model_fields["allow"].annotation)[0]}
-    made |= {name: datasets.REGISTRY[name].Params for name in ("phantom", "atlas", "slake", "local", "hub")}
-    made |= {name: _models(OWN.model_fields[name].annotation)[0] for name in ("columns", "reading")}
-    made |= {"splits": datasets.REGISTRY["hub"].Params.model_fields["splits"].annotation}
-    return made
+    """Every block of a params file, by the heading that it has in the page."""
+    study = params.Study
+    blocks = {"study": study}
+    for name in ("model", "training", "evaluation", "controls", "leakage", "intervals"):
+        blocks[name] = _block(study, name)
+    policies = _blocks(study.model_fields["regimes"].annotation)
+    policies += _blocks(blocks["controls"].model_fields["views"].annotation)
+    for policy in policies:
+        blocks[policy.model_fields["policy"].default] = policy
+    for outer, name in (("training", "lora"), ("evaluation", "author"), ("leakage", "allow")):
+        blocks[name] = _block(blocks[outer], name)
+    for name in ("phantom", "atlas", "slake", "local", "hub"):
+        blocks[name] = datasets.REGISTRY[name].Params
+    for outer, name in (("local", "columns"), ("local", "reading"), ("hub", "splits")):
+        blocks[name] = _block(blocks[outer], name)
+    return blocks
 
 
-def _models(kind: object) -> list[type]:
+def _block(outer: type[BaseModel], name: str) -> type:
+    """The block that a parameter of another block holds."""
+    return _blocks(outer.model_fields[name].annotation)[0]
+
+
+def _blocks(kind: object) -> list[type]:
     """The blocks that a type is made of."""
     if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
         return [kind]
-    return [model for part in get_args(kind) for model in _models(part)]
+    return [model for part in get_args(kind) for model in _blocks(part)]
 
 
 def parameters(name: str) -> str:
-    """One row a parameter of a block: its name, its type with limits, its default. Of `hub`, what `local` lacks."""
+    """One row per parameter of a block: its name, type with limits, and default. Of `hub` only what `local` lacks."""
     rows = dict.fromkeys(_fields(blocks()[name]))
     if name == "hub":
         known = {row[0] for row in _fields(OWN)} - {"`name`", "`path`", "`split`"}
@@ -104,7 +113,7 @@ def _kind(annotation: object) -> str:
         return f"{count} {_kind(inner[0])}{'s' if _kind(inner[0]) in WORDS.values() else ''}"
     name = next((name for name, model in blocks().items() if model is annotation), None)
     if name is None or name in datasets.REGISTRY:
-        return "[data set](#data-sets)" if _models(annotation) else WORDS[origin or annotation]
+        return "[data set](#data-sets)" if _blocks(annotation) else WORDS[origin or annotation]
     return f"[{name}](#{name})"
 
 
@@ -113,18 +122,18 @@ def _default(name: str, value: object) -> str:
         return "the repository"
     if value in ("required", MISSING):
         return "required"
-    if value is None or value is PydanticUndefined or _models(type(value)):
+    if value is None or value is PydanticUndefined or _blocks(type(value)):
         return ""
     return f"`{json.dumps(value)}`"
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command, by its words."""
-    found = {}
+    """The parser of each command, by its words, such as "data check"."""
+    parsers = {}
     for name, parser in _subparsers(cli.parser()).items():
         inner = _subparsers(parser)
-        found |= {f"{name} {part}": one for part, one in inner.items()} if inner else {name: parser}
-    return found
+        parsers |= {f"{name} {word}": subparser for word, subparser in inner.items()} if inner else {name: parser}
+    return parsers
 
 
 def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -135,7 +144,7 @@ def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
 
 
 def command(name: str) -> str:
-    """One row an argument or option of a command."""
+    """One row per argument or option of a command."""
     rows = []
     for action in commands()[name]._actions:
         if action.dest != "help":
@@ -147,14 +156,14 @@ def command(name: str) -> str:
 
 
 def table(head: Sequence[str], rows: Cells, page: str, name: str) -> str:
-    """A Markdown table whose last column is what the page says today of each entry."""
+    """A Markdown table whose last column is kept from the page."""
     kept = meanings(page, name)
     filled = [[*cells, kept.get(cells[0], "")] for cells in rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *filled))
 
 
 def meanings(page: str, name: str) -> dict[str, str]:
-    """The last column of a table in a page, by the first."""
+    """The last column of a table in a page, by its first column."""
     begin, end = readme.marks(name)
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.strip().splitlines()[2:]]

@@ -1,4 +1,4 @@
-"""A study's parameters: strict, frozen, complete. An unknown name is an error, and every default is visible here."""
+"""A study's parameters: strict, frozen and complete. An unknown name is an error, and all defaults are in this file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from medstudy.resolution.policies import Control, Single, Training
 from medstudy.utils import yaml_files
 
 LABEL = r"^[a-z][a-z0-9_-]*$"
-Label = Annotated[str, Field(pattern=LABEL, max_length=64)]  # part of a folder's name, which has at most 255 bytes
+Label = Annotated[str, Field(pattern=LABEL, max_length=64)]  # part of a folder's name, which is at most 255 bytes
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # as torch takes it
 
 
@@ -41,9 +41,9 @@ class _Params(BaseModel):
 
 
 class Model(_Params):
-    """A checkpoint by hub id, folder, or "base" for the stand-in that ships with the package."""
+    """A checkpoint: a hub id, a folder, or "base" for the small model that ships with the package."""
 
-    label: Label | None = None  # its name among the models of a study
+    label: Label | None = None  # the model's name among several models of a study
     id: str = "base"
     revision: str | None = None
     family: Literal[
@@ -54,12 +54,12 @@ class Model(_Params):
     @field_validator("id")
     @classmethod
     def _placed(cls, id: str, info: ValidationInfo) -> str:
-        """Absolute where it is a folder; see `medstudy.paths.placed`."""
+        """A folder as an absolute path; see `medstudy.paths.placed`."""
         return id if id == "base" else paths.placed(id, (info.context or {}).get("folder"), hub=True)
 
 
 class Lora(_Params):
-    """Adapters beside the language model's matrices of these names; nothing else is trained."""
+    """Low-rank adapters for the language model's matrices of these names; nothing else is trained."""
 
     rank: PositiveInt = 16
     alpha: PositiveFloat = 32.0
@@ -67,75 +67,75 @@ class Lora(_Params):
 
 
 class Optimisation(_Params):
-    """How every regime is trained; the same for all, so that resolution is the only difference."""
+    """How each regime is trained: all in the same way, so that resolution is the only difference."""
 
-    epochs: int = Field(gt=0, le=100_000)  # more would not end
+    epochs: int = Field(gt=0, le=100_000)
     optimizer: Literal["adamw", "muon"] = "adamw"
     lora: Lora | None = None  # null: full fine-tuning
-    freeze_vision_tower: bool = False  # train the merger and the language model only
-    cache_features: bool = True  # keep what a frozen tower makes of each image on the disk
-    tokens_per_pass: PositiveInt = 8192  # of a forward pass: keeps memory flat whatever the policy
+    freeze_vision_tower: bool = False  # train only the merger and the language model
+    cache_features: bool = True  # keep the features of a frozen vision tower on disk
+    tokens_per_pass: PositiveInt = 8192  # at most, in a forward pass: memory does not depend on the policy
     images_per_step: PositiveInt = 8
     learning_rate: PositiveFloat
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)  # share of all steps
     clip: PositiveFloat = 1.0  # gradient norm
-    processes: PositiveInt = 1  # of a training, one a device (on a CPU, one a core); the results are the same
-    sharding: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or its share of weights and states
-    gradient_checkpointing: bool = False  # keep a layer's input alone and compute the rest again: less memory, 4/3 time
-    validations: PositiveInt = 8  # evenly spaced, on the val split, at the regime's own policy
+    processes: PositiveInt = 1  # for one training, one per device (on a CPU, per core); results do not depend on it
+    sharding: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or a share of weights and states
+    gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, 4/3 of the time
+    validations: PositiveInt = 8  # evenly spaced, on the val split, with the regime's own policy
     checkpoint_seconds: PositiveInt = 60
 
     @model_validator(mode="after")
     def _shares(self) -> Optimisation:
         if self.sharding == "fsdp" and self.processes == 1:
-            raise ValueError("sharding: fsdp shares weights between processes, so processes must be at least 2, got 1")
+            raise ValueError("sharding: fsdp divides weights among processes, so processes must be at least 2, got 1")
         if self.sharding == "fsdp" and self.optimizer == "muon":
             raise ValueError(
-                "optimizer: muon works on whole matrices, of which sharding: fsdp gives a process only a share; use "
+                "optimizer: muon needs whole matrices, but with sharding: fsdp a process has only a share of each; use "
                 "adamw, or sharding: ddp"
             )
         return self
 
     @property
     def keeps_features(self) -> bool:
-        """Whether the tower stays as it was, and what it makes of each image is kept on the disk."""
+        """Whether the vision tower is frozen and its features are kept on disk."""
         return self.cache_features and (self.freeze_vision_tower or self.lora is not None)
 
 
 class Author(_Params):
-    """How the paper's first author decodes (see `medstudy.evaluation.sampling`): sampled, beside the greedy answers."""
+    """How the paper's first author decodes: by sampling (`medstudy.evaluation.sampling`), besides greedy answers."""
 
     temperature: PositiveFloat = 0.2
     max_new_tokens: PositiveInt = 128
 
 
 class Decoding(_Params):
-    """Greedy generation, and the author's where asked: every figure and claim is of the greedy answers."""
+    """Greedy generation, optionally also the author's. All figures and claims use the greedy answers."""
 
     max_new_tokens: PositiveInt = 128
-    tokens_per_pass: PositiveInt = 8192  # of a forward pass: images with their questions are packed into it
+    tokens_per_pass: PositiveInt = 8192  # at most, in a forward pass, into which images and questions are packed
     option_likelihoods: bool = False  # also record the log-likelihood of each option of a choice
-    author: Author | None = None  # also answer at every rung as the paper's first author does; null: greedy alone
+    author: Author | None = None  # also answer at each rung as the paper's first author does; null: greedy only
 
 
 class Controls(_Params):
-    """Views that tell where an effect comes from; asked of the models of one regime, `of`."""
+    """Views that show where an effect comes from. They are evaluated for the models of one regime, `of`."""
 
     of: str = "native"
     views: tuple[Control, ...] = ()
 
 
 class Allowed(_Params):
-    """A leak that a study admits: every figure, table and claim then says so, with the reason."""
+    """A leak that a study admits. All figures, tables and claims then state it with the reason."""
 
-    evaluated: str  # the data set whose test or val images stand elsewhere
-    trained: str | None = None  # in an earlier split (train, val) of this one; null: of itself
+    evaluated: str  # the data set whose test or val images are also elsewhere
+    trained: str | None = None  # the data set that has them in an earlier split (train, val); null: the same data set
     reason: str = Field(min_length=1)
 
 
 class Leakage(_Params):
-    """When two images count as the same (`medstudy.data.leakage.find`); the leaks that do not stop the study."""
+    """When two images count as the same (`medstudy.data.leakage.find`), and which leaks do not stop the study."""
 
     distance: NonNegativeInt = leakage.DISTANCE
     likeness: float = Field(default=leakage.LIKENESS, gt=0, le=1)
@@ -143,7 +143,7 @@ class Leakage(_Params):
 
 
 class Intervals(_Params):
-    """Resampling of images and seeds."""
+    """How images and seeds are resampled for confidence intervals."""
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: PositiveInt = 2000
@@ -151,12 +151,12 @@ class Intervals(_Params):
 
 
 class Study(_Params):
-    """One study: models × regimes × seeds, each evaluated at every rung of the inference ladder."""
+    """A study: models × regimes × seeds, each evaluated at every rung of the inference ladder."""
 
     study: Label
     datasets: tuple[DataParams, ...] = Field(min_length=1)
     model: Model = Model()
-    models: tuple[Model, ...] = ()  # instead of `model`: several, each with figures and claims of its own
+    models: tuple[Model, ...] = ()  # several instead of `model`, each with its own figures and claims
     regimes: tuple[Training, ...] = Field(min_length=1)
     seeds: tuple[Seed, ...] = Field(min_length=1)
     inference: tuple[Single, ...] = Field(min_length=1)
@@ -166,24 +166,24 @@ class Study(_Params):
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     training: Optimisation
     evaluation: Decoding = Decoding()
-    workers: NonNegativeInt = 0  # processes a job that read and resize images ahead of the model
+    workers: NonNegativeInt = 0  # processes per job that read and resize images ahead of the model
     intervals: Intervals = Intervals()
-    tflops: PositiveFloat | None = None  # for estimates: 10^12 operations a second, sustained by the device it is for
-    root: Path = paths.ROOT  # runs/ and figures/ are written under it
+    tflops: PositiveFloat | None = None  # for estimates: 10^12 operations per second that the device sustains
+    root: Path = paths.ROOT  # the folder for runs/ and figures/
 
     @field_validator("root")
     @classmethod
     def _placed(cls, root: Path, info: ValidationInfo) -> Path:
-        """Absolute: taken from the params file's folder; of params made in Python from here."""
+        """An absolute path, relative to the params file's folder, or for params made in Python to the current one."""
         folder = (info.context or {}).get("folder") or Path.cwd()
         home = os.path.expanduser(root)
         if home.startswith("~"):
-            raise ValueError(f"~NAME is the home of a user, but there is none of {root.parts[0]!r}")
-        found = Path(os.path.normpath(folder / home))
-        if os.path.isfile(found):
-            raise ValueError(f"runs/ and figures/ are written below a folder, but {root.name!r} is a file")
+            raise ValueError(f"~NAME is a user's home folder, but there is no user {root.parts[0]!r}")
+        path = Path(os.path.normpath(folder / home))
+        if os.path.isfile(path):
+            raise ValueError(f"runs/ and figures/ are written to a folder, but {root.name!r} is a file")
         try:
-            return paths.resolve(found)
+            return paths.resolve(path)
         except ParamsError as error:
             raise ValueError(str(error)) from None
 
@@ -202,11 +202,11 @@ class Study(_Params):
         policies = (*self.regimes, *self.inference, *self.controls.views)
         if len(rounded := frozenset().union(*map(roundings, policies))) > 1:
             raise ValueError(
-                f"all policies of a study have one `rounding`, for their labels do not say it, got {sorted(rounded)}"
+                f"all policies of a study must have the same `rounding`; labels do not show it, got {sorted(rounded)}"
             )
         data = [data_label(dataset) for dataset in self.datasets]
-        for one in self.leakage.allow:
-            if wrong := {one.evaluated, one.trained or one.evaluated} - set(data):
+        for leak in self.leakage.allow:
+            if wrong := {leak.evaluated, leak.trained or leak.evaluated} - set(data):
                 raise ValueError(f"leakage.allow must name data sets of the study {data}, got {sorted(wrong)}")
         regimes = [regime.label for regime in self.regimes]
         for name, label in (("low", self.low), *([("controls.of", self.controls.of)] if self.controls.views else [])):
@@ -216,18 +216,18 @@ class Study(_Params):
 
     def _check_models(self) -> None:
         if self.models and "model" in self.model_fields_set:
-            raise ValueError("a study has one `model` or several `models`, got both")
+            raise ValueError("a study has either one `model` or several `models`, got both")
         labels = [model.label for model in self.models]
         if None in labels or len(set(labels)) != len(labels):
-            raise ValueError(f"each of several models needs a label of its own, got {labels}")
+            raise ValueError(f"each of several models needs its own label, got {labels}")
 
     def each(self) -> list[Study]:
-        """This study once for each of its models."""
+        """The study of each model."""
         return [self.model_copy(update={"model": model, "models": ()}) for model in self.models] or [self]
 
     @property
     def title(self) -> str:
-        """Its name, and that of its model among several."""
+        """The study's name, with the label of its model if there are several."""
         return self.study if self.model.label is None else f"{self.study} {self.model.label}"
 
     @property
@@ -236,11 +236,11 @@ class Study(_Params):
 
     @property
     def figures(self) -> Path:
-        """Of one model's study."""
+        """The folder for figures of one model's study."""
         return self.root / "figures" / self.study / (self.model.label or "")
 
-    def policy(self, label: str):
-        """The regime, rung or control of that label."""
+    def policy(self, label: str) -> Training | Control:
+        """The regime, rung or control with this label."""
         known = {policy.label: policy for policy in (*self.controls.views, *self.inference, *self.regimes)}
         return known[label]
 
@@ -248,8 +248,8 @@ class Study(_Params):
 def load(path: str | Path) -> Study:
     """Read params/NAME.yaml. Raises ParamsError that names every wrong entry, what arrived and what is valid.
 
-    A relative `path` is looked for here, then in the repository. Relative paths in the file (`path` and `images` of
-    data, `id` of a model, `root`) are taken from the file's own folder, links resolved, and are absolute in the result.
+    A relative `path` is looked up in the current folder, then in the repository. Relative paths in the file (`path` and
+    `images` of data, `id` of a model, `root`) are relative to the file's folder, and absolute in the result.
     """
     return parse(read(path), str(path), paths.resolve(path).resolve().parent)
 
@@ -260,7 +260,7 @@ def read(path: str | Path) -> dict:
     if not file.is_file():
         raise ParamsError(
             f"A study is a yaml file, but there is none at {path} (looked for in {Path.cwd()} and {paths.ROOT}). See "
-            "params/ for the ones that ship."
+            "params/ for examples."
         )
     content = yaml_files.load(file, path)
     if not isinstance(content, dict):
@@ -270,7 +270,7 @@ def read(path: str | Path) -> dict:
 
 
 def parse(content: dict, origin: str = "params", folder: Path | None = None) -> Study:
-    """Validate a mapping as a study, with relative paths from `folder`, or as they are where it is None; see `load`."""
+    """Validate a mapping as a study. Relative paths in it are relative to `folder`, if given; see `load`."""
     import json
 
     try:
@@ -279,7 +279,7 @@ def parse(content: dict, origin: str = "params", folder: Path | None = None) -> 
         raise ParamsError(f"{origin} is not a valid study:\n{_explain(error)}") from None
 
 
-def data(content: dict, origin: str = "params", folder: Path | None = None):
+def data(content: dict, origin: str = "params", folder: Path | None = None) -> DataParams:
     """Validate a mapping as one data set of a study; see `parse`."""
     import json
 
@@ -290,7 +290,7 @@ def data(content: dict, origin: str = "params", folder: Path | None = None):
 
 
 def _explain(error: ValidationError, root: object = Study) -> str:
-    """Every wrong entry of a content of the type `root`."""
+    """One line for each wrong entry of a value of the type `root`."""
     return "\n".join(_line(entry, root) for entry in error.errors(include_url=False))
 
 
@@ -305,17 +305,17 @@ def _line(entry: dict, root: object) -> str:
 
 
 def _names(location: tuple, root: object) -> list[str]:
-    """The valid field names at the place where an unknown one arrived: fields, or kinds of a union."""
-    found = _models(root)
-    for part in (one for one in location[:-1] if isinstance(one, str)):
-        inner = (kind for model in found for name, kind in _fields(model).items() if name == part)
-        of_kind = [model for model in found if part == _tag(model)]
-        found = of_kind or [model for kind in inner for model in _models(kind)]
-    return sorted({name for model in found for name in _fields(model)})
+    """The valid names at a location with an unknown name: of its fields, or the kinds of a union."""
+    models = _models(root)
+    for part in (part for part in location[:-1] if isinstance(part, str)):
+        inner = (kind for model in models for name, kind in _fields(model).items() if name == part)
+        of_kind = [model for model in models if part == _tag(model)]
+        models = of_kind or [model for kind in inner for model in _models(kind)]
+    return sorted({name for model in models for name in _fields(model)})
 
 
 def _models(kind: object) -> list[type]:
-    """The models that a type is made of."""
+    """The pydantic models and dataclasses in a type."""
     if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
         return [kind]
     return [model for part in get_args(kind) for model in _models(part)]
@@ -328,6 +328,6 @@ def _fields(model: type) -> dict[str, object]:
 
 
 def _tag(model: type) -> object:
-    """What says in a union that a part is of this model: its `name` or `policy`."""
+    """The value of `name` or `policy` that selects this model in a union."""
     known = getattr(model, "model_fields", {})
     return next((known[name].default for name in ("name", "policy") if name in known), None)

@@ -1,4 +1,4 @@
-"""Parameters: strict, complete, and wrong ones explained."""
+"""Parameters are strict and complete, and errors explain wrong ones."""
 
 import copy
 import math
@@ -66,9 +66,9 @@ def _changed(**changes):
         ({"datasets__1__train": "2"}, "train.*valid integer"),
         ({"training__learning_rate": math.inf}, "learning_rate: Input should be a finite number"),
         ({"intervals__confidence": math.nan}, "confidence"),
-        ({"inference__0__rounding": "processor"}, "one `rounding`, for their labels do not say it"),
-        ({"controls__views__0__native__rounding": "processor"}, "one `rounding`"),
-        ({"regimes__2__choices__1__rounding": "processor"}, "one `rounding`"),
+        ({"inference__0__rounding": "processor"}, "the same `rounding`; labels do not show it"),
+        ({"controls__views__0__native__rounding": "processor"}, "the same `rounding`"),
+        ({"regimes__2__choices__1__rounding": "processor"}, "the same `rounding`"),
         ({"regimes__1__rounding": "floor"}, "rounding"),
         ({"model__id": ""}, "model.id.*at least one character"),
         ({"study": "x" * 65}, "study: String should have at most 64 characters"),
@@ -76,7 +76,7 @@ def _changed(**changes):
         ({"training__epochs": 10**26}, "epochs: Input should be less than or equal to"),
         ({"root": "x" * 300}, "root: .*cannot be looked up"),
         ({"root": __file__}, "root: .*is a file"),
-        ({"root": "~no-such-user/x"}, "root: .*there is none of '~no-such-user'"),
+        ({"root": "~no-such-user/x"}, "root: .*there is no user '~no-such-user'"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -117,7 +117,7 @@ def test_policies_are_found_by_label():
 
 
 def _floats(kind, seen):
-    """Every field of floats in a type of params: (model, field)."""
+    """(model, field) of each float field in a type of params."""
     if isinstance(kind, type) and hasattr(kind, "model_fields") and kind not in seen:
         seen.add(kind)
         for name, field in kind.model_fields.items():
@@ -160,7 +160,7 @@ SCANS = {"name": "local", "label": "scans", "path": "scans"}
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with a study and its own data."""
+    """A folder with a study and the user's own data."""
 
     def made(name="project", **changes):
         folder = tmp_path / name
@@ -246,7 +246,7 @@ def test_what_a_job_is_hangs_neither_on_where_one_stands_nor_on_where_its_files_
 
 
 def test_two_folders_of_one_name_are_two_data_sets(tmp_path):
-    """Of a public data set the name of its folder alone says nothing."""
+    """The folder's name does not identify a published data set."""
     found = []
     for name in ("a", "b"):
         (tmp_path / name / "vqa").mkdir(parents=True)
@@ -257,7 +257,7 @@ def test_two_folders_of_one_name_are_two_data_sets(tmp_path):
 
 
 def test_a_study_survives_being_written_as_json(project):
-    """As it travels to the processes of a training."""
+    """Params survive the JSON in which processes of a training get them."""
     import json
 
     study = params.load(project(root="out") / "s.yaml")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv from requirements.lock, with every hash checked; does nothing when that is already done.
+# Makes .venv from requirements.lock and checks every hash; does nothing if .venv is up to date.
 # usage: workflow/install.sh [python3]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,8 +27,8 @@ echo "install: making .venv with Python $found from $lock (about 3 GB to downloa
 rm -rf .venv
 "$python" -m venv .venv || fail "'$python -m venv' failed. On Debian and Ubuntu: apt install python3-venv"
 
-# uv installs several times faster than pip; where it cannot be had or fails, pip does the same. Bytecode is compiled
-# here: without it every process of a study reads the sources of torch anew where Python may not write it (containers).
+# uv installs several times faster than pip; if it is unavailable or fails, pip takes over. Bytecode is compiled here:
+# where Python may not write it (containers), every process of a study would otherwise compile torch again.
 quiet=--quiet
 if [ -t 2 ]; then quiet=; fi
 uv_lock=.venv/uv.txt
@@ -37,7 +37,7 @@ if .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r
     && .venv/bin/uv pip install $quiet --compile-bytecode --python .venv/bin/python --system-certs --require-hashes -r $lock; then
     :
 else
-    echo "install: uv did not manage it; pip takes over (a few minutes)"
+    echo "install: uv failed; pip takes over (a few minutes)"
     .venv/bin/pip install --disable-pip-version-check --require-hashes -r $lock
 fi
 .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -28,7 +28,7 @@ def examples(study: Study, jobs: Sequence[Job]) -> dict[str, list[Example]]:
         for split in SPLITS:
             if table is not None:
                 by_split[split] += examples_of(table, split)
-            elif published_sizes.needed(params):
+            elif published_sizes.is_missing(params):
                 by_split[split] += published_sizes.examples(params, split)
             else:
                 loaded = track(datasets.load(params, split), f"{datasets.label(params)} {split}", unit="image")
@@ -42,7 +42,7 @@ def origins(study: Study, jobs: Sequence[Job], data: dict[str, list[Example]]) -
     for params, job in _data_jobs(study, jobs):
         name = datasets.label(params)
         own = {split: [example for example in part if example.dataset == name] for split, part in data.items()}
-        needed = published_sizes.needed(params)
+        needed = published_sizes.is_missing(params)
         rows.append({
             "dataset": name,
             "images": {split: len(part) for split, part in own.items()},

@@ -1,9 +1,9 @@
-"""Which option an answer to a choice names: by its letter, or by its text. One function reads all; none is guessed.
+"""Which option an answer to a choice names, by its letter or by its text. Nothing is guessed.
 
-The rules, in order: the answer is an option's text; it says which letter is the answer ("The answer is B", \\boxed{B});
-it names letters; it names options by their texts. A letter counts where it stands alone and in a place where answers
-put it: first, in brackets, after a sign, after words such as "option" or "is". "A nodule", "hepatitis B" and "Not B"
-name none. Reasoning in <think> is left out.
+The rules, in order: the answer is an option's text; it states which letter is the answer ("The answer is B",
+\\boxed{B}); it names letters; it names options by their texts. A letter counts if it stands alone in a position that is
+usual for answers: first, in brackets, after a sign, after words such as "option" or "is". "A nodule", "hepatitis B" and
+"Not B" name none. Reasoning in <think> is skipped.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medstudy.data.example import LETTERS
-from medstudy.data.words import NEGATIONS, final, matched, named, words
-
-HOW = ("one", "none", "several")  # options that an answer names
+from medstudy.data.words import NEGATIONS, comparable, named, without_reasoning, words
 
 _FULL_WIDTH = {0xFF01 + n: 0x21 + n for n in range(94)}
 _DRESS = tuple((re.compile(pattern, re.IGNORECASE), by) for pattern, by in (
@@ -33,7 +31,7 @@ _ANSWER = re.compile(
     r"|\b(?:correct|right|best)\s+(?:option|choice|letter)\b(?:[^.!?\n]*\b(?:is|be)\b)?)"
     r"[^\w.!?\n]*(?:(?:the\s+)?(?:option|choice|letter)[^\w.!?\n]*)?\Z", re.IGNORECASE,
 )
-_OPTION = frozenset(("option", "choice", "letter", "answer"))  # whatever follows a letter after these
+_OPTION = frozenset(("option", "choice", "letter", "answer"))  # a letter after these counts, whatever follows it
 _LEADS = _OPTION | NEGATIONS | frozenset(
     "is be it's are options choices choose chose pick select selected with therefore thus so hence or and to either "
     "both think believe say guess definitely probably likely maybe perhaps only just vs versus but out exclude "
@@ -55,29 +53,29 @@ _JOINS = re.compile(r"[\s)\].:]*(?:,|/|&|\band\b|\bor\b)[\s,/&(\[]*(?:(?:and|or|
 
 @dataclass(frozen=True)
 class Read:
-    """The letter of the one option that an answer names, else None; and whether it names one, none or several."""
+    """The letter if an answer names exactly one option, else None; and whether it names one, none or several."""
 
     letter: str | None
     how: str
 
 
 def read(text: str, options: Sequence[str] = ()) -> Read:
-    """The option that the text names. Without `options` only letters are read, A to J."""
-    plain = _undressed(final(text))
-    found = _whole(plain, options) or _by_letter(plain, options) or _by_text(plain, options)
-    if len(found) == 1:
-        return Read(*found, "one")
-    return Read(None, "several" if found else "none")
+    """The option that the text names. Without `options` only letters are read, from A to J."""
+    plain = _undressed(without_reasoning(text))
+    letters = _whole(plain, options) or _by_letter(plain, options) or _by_text(plain, options)
+    if len(letters) == 1:
+        return Read(*letters, "one")
+    return Read(None, "several" if letters else "none")
 
 
-def alike(options: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of one question's options whose texts read the same, so that only their letters differ."""
-    pairs = ((one, other) for place, one in enumerate(options) for other in options[:place])
-    return [(other, one) for one, other in pairs if _same(one, other)]
+def same_text(options: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of a question's options whose texts read the same, so that only their letters differ."""
+    pairs = ((earlier, option) for place, option in enumerate(options) for earlier in options[:place])
+    return [pair for pair in pairs if _same(*pair)]
 
 
 def _undressed(text: str) -> str:
-    """Without Markdown, quotes, LaTeX and tags, full-width letters as plain ones."""
+    """The text without Markdown, quotes, LaTeX and tags, and with full-width letters as plain ones."""
     plain = text.translate(_FULL_WIDTH)
     for pattern, by in _DRESS:
         plain = pattern.sub(by, plain)
@@ -85,100 +83,104 @@ def _undressed(text: str) -> str:
 
 
 def _whole(text: str, options: Sequence[str]) -> set[str]:
-    """Letters of the options that the text is, from its first word to its last."""
+    """Letters of the options that the text is equal to."""
     worded = _worded(options)
     exact = {letter for letter, option in worded.items() if option == text}
     return exact or {letter for letter, option in worded.items() if _same(text, option)}
 
 
 def _worded(options: Sequence[str]) -> dict[str, str]:
-    """The options by letter, without those whose text would be read as a letter: the letter comes first."""
+    """The options by letter, without those whose text would itself be read as a letter."""
     return {letter: option for letter, option in zip(LETTERS, options, strict=False) if not _is_letter(option)}
 
 
 def _is_letter(option: str) -> bool:
-    found = words(option)
-    return len(found) == 1 and found[0].text.upper() in tuple(LETTERS)
+    read_as = words(option)
+    return len(read_as) == 1 and read_as[0].text.upper() in tuple(LETTERS)
 
 
-def _same(one: str, other: str) -> bool:
-    said, true = matched(one, other)
-    return bool(said) and said == true
+def _same(text: str, other: str) -> bool:
+    words_, others = comparable(text, other)
+    return bool(words_) and words_ == others
 
 
 def _by_letter(text: str, options: Sequence[str]) -> set[str]:
-    """The letters that are said to be the answer, else all that are named; and an option whose text belies a letter."""
-    labels = [one for one in _ALONE.finditer(text) if _is_label(one, text, options)]
-    mentions = [one for one in labels if not _denied(_joined(labels, one, text), text)]
-    said = [place for place, one in enumerate(mentions) if _ANSWER.search(text[: one.start()])]
-    lines = [one for one in mentions if _is_line(one, text, options)]
-    if said:
-        first = [one for one in lines[:1] if not text[: one.start()].strip(" (-") and _rest(one, text) == ""]
-        chosen = first + [one for place in said for one in _joined(mentions, mentions[place], text)]
+    """The letters that the text states as the answer, else all that it names; and an option whose text contradicts."""
+    # Letters that are labels of options, without those that the text denies.
+    labels = [label for label in _ALONE.finditer(text) if _is_label(label, text, options)]
+    mentions = [label for label in labels if not _denied(_joined(labels, label, text), text)]
+    # Letters after "the answer is", with the rest of their list; else letters on lines of their own; else all.
+    stated = [label for label in mentions if _ANSWER.search(text[: label.start()])]
+    lines = [label for label in mentions if _is_line(label, text, options)]
+    if stated:
+        first = [label for label in lines[:1] if not text[: label.start()].strip(" (-") and _rest(label, text) == ""]
+        chosen = first + [label for start in stated for label in _joined(mentions, start, text)]
     else:
         chosen = lines or mentions
-    parts = [part for one in chosen for part in (text[: one.start()], text[one.end() :])]
-    return {one[1].upper() for one in chosen}.union(*(_whole(part, options) for part in parts if _WORDED.search(part)))
+    # What is left of the text may be the text of another option: the answer then names both.
+    parts = [part for label in chosen for part in (text[: label.start()], text[label.end() :])]
+    others = (_whole(part, options) for part in parts if _WORDED.search(part))
+    return {label[1].upper() for label in chosen}.union(*others)
 
 
-def _is_label(one: re.Match, text: str, options: Sequence[str]) -> bool:
-    """Whether a letter that stands alone is an option's; see the module."""
-    before, after, letter = text[: one.start()], text[one.end() :], one[1].upper()
+def _is_label(label: re.Match, text: str, options: Sequence[str]) -> bool:
+    """Whether a letter that stands alone is the letter of an option; see the docstring of the module."""
+    before, after, letter = text[: label.start()], text[label.end() :], label[1].upper()
     if letter not in LETTERS[: len(options) or None]:
         return False
     last, following = _WORD_BEFORE.search(before), _WORD_AFTER.match(after)
     lead = last[1].lower() if last else ""
     own = letter in _worded(options) and _starts(after, options[LETTERS.index(letter)])
-    if own and one[1].isupper():
+    if own and label[1].isupper():
         return True
     if not (_AFTER_BREAK.search(before) or lead in _LEADS or (len(lead) == 1 and lead.upper() in LETTERS)):
         return False
     if following is None:
         return True
-    if one[1].islower():
+    if label[1].islower():
         return following[1].lower() in ("and", "or")
-    said = lead in _OPTION or (letter not in "AI" and bool(_ANSWER.search(before)))
-    return said or (letter != "I" and following[1].lower() in _FOLLOWS)
+    stated = lead in _OPTION or (letter not in "AI" and bool(_ANSWER.search(before)))
+    return stated or (letter != "I" and following[1].lower() in _FOLLOWS)
 
 
 def _starts(after: str, option: str) -> bool:
-    """Whether what follows a letter is its option's text."""
+    """Whether the text after a letter begins with the text of its option."""
     rest = after.lstrip(" \t.):,-–—(").lower()
     return rest.startswith(option.lower()) and not rest[len(option) : len(option) + 1].isalnum()
 
 
-def _rest(one: re.Match, text: str) -> str:
+def _rest(label: re.Match, text: str) -> str:
     """The words after a letter on its line."""
-    return text[one.end() :].partition("\n")[0].strip(" \t.,;:!?()[]-–—")
+    return text[label.end() :].partition("\n")[0].strip(" \t.,;:!?()[]-–—")
 
 
-def _is_line(one: re.Match, text: str, options: Sequence[str]) -> bool:
-    """Whether a letter, with its option's text or without, is a whole line."""
-    before = text[: one.start()].rpartition("\n")[2].strip(" \t([-–—>")
-    rest = _rest(one, text)
-    own = options[LETTERS.index(one[1].upper()) :][:1]
+def _is_line(label: re.Match, text: str, options: Sequence[str]) -> bool:
+    """Whether a letter, with or without the text of its option, is a whole line."""
+    before = text[: label.start()].rpartition("\n")[2].strip(" \t([-–—>")
+    rest = _rest(label, text)
+    own = options[LETTERS.index(label[1].upper()) :][:1]
     return not before and (not rest or any(_same(rest, option) for option in own))
 
 
 def _denied(joined: Sequence[re.Match], text: str) -> bool:
-    """Whether a "not" stands before, or an "is wrong" behind, letters that are listed together."""
+    """Whether a "not" before, or an "is wrong" after, denies letters that are listed together."""
     before, after = text[: joined[0].start()], text[joined[-1].end() :]
     return bool(_DENIED_BEFORE.search(before) or _DENIED_AFTER.match(after))
 
 
-def _joined(mentions: Sequence[re.Match], one: re.Match, text: str) -> list[re.Match]:
-    """All letters of the list that contains one, as in "A, B or C"; that one alone where there is no list."""
+def _joined(mentions: Sequence[re.Match], label: re.Match, text: str) -> list[re.Match]:
+    """All letters of the list that contains `label`, as in "A, B or C"; only itself if there is no list."""
     lists: list[list[re.Match]] = []
     for mention in mentions:
         if lists and _JOINS.match(text[lists[-1][-1].end() : mention.start()]):
             lists[-1].append(mention)
         else:
             lists.append([mention])
-    return next(found for found in lists if one in found)
+    return next(labels for labels in lists if label in labels)
 
 
 def _by_text(text: str, options: Sequence[str]) -> set[str]:
-    """Letters of the options whose texts occur in the text."""
+    """Letters of the options whose texts the text contains."""
     worded = _worded(options)
-    found = named(text, worded.values()) if worded else set()
-    return {letter for letter, option in worded.items() if option in found}
+    texts = named(text, worded.values()) if worded else set()
+    return {letter for letter, option in worded.items() if option in texts}

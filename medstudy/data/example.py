@@ -1,4 +1,4 @@
-"""The records that flow through a study: a question, an example, and the columns of a prediction row."""
+"""The records that flow through a study: an example is an image with its questions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from medstudy.data.encoded_image import Picture
+from medstudy.errors import DataError
 
 KINDS = ("closed", "open", "choice", "description", "class")
 SPLITS = ("train", "val", "test")
@@ -14,13 +15,19 @@ LETTERS = "ABCDEFGHIJ"
 GREEDY = "greedy"  # a prediction's decoding; any other is named by its temperature
 
 
+def check_split(split: str) -> None:
+    """Raise DataError for a split that does not exist."""
+    if split not in SPLITS:
+        raise DataError(f"A split is one of {', '.join(SPLITS)}, got {split!r}. Choose one of them.")
+
+
 @dataclass(frozen=True)
 class Question:
     """One question about one image, with its reference answer.
 
-    `detail_px` is the size, in native pixels, of the smallest feature that decides the answer; None marks a
-    coarse control, whose answer survives any rung of the ladder. For kind "choice" the answer is the letter.
-    Questions of one `set_id` are also scored together: right when all are. `tags` are "name=value", as
+    `detail_px` is the size, in native pixels, of the smallest feature that decides the answer. None marks a coarse
+    control, whose answer is visible at any resolution. For kind "choice" the answer is the letter. Questions that share
+    a `set_id` are also scored as a set, which is right if all of them are. `tags` are "name=value", for example
     "department=radiology".
     """
 
@@ -44,9 +51,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Shot:
-    """What a prompt shows before an example's own image: an earlier image of the patient, or an example in context.
+    """An image that a prompt shows before the example's own: an earlier image of the patient, or a solved example.
 
-    With an answer it is a turn of its own (image, question, answer); without, its image stands beside the example's.
+    A shot with an answer is a turn of its own (image, question, answer). Without one, its image joins the example's.
     """
 
     image: Image.Image | Picture
@@ -58,9 +65,9 @@ class Shot:
 class Example:
     """One image with its questions. Examples that are not independent share a `group`.
 
-    `context` is what the prompt shows before the image, in order, and `images` all that it shows.
-
-    A builder yields RGB PIL images, `store.read` pictures that are decoded when looked at (`pictures.pil`).
+    `context` is what the prompt shows before the image, in order. `images` is everything it shows. `render` says
+    whether the licence lets the image appear in figures. Data sets yield PIL images in RGB, or encoded pictures that
+    are decoded on use.
     """
 
     image_id: str

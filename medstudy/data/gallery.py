@@ -1,4 +1,4 @@
-"""A look at a data set: a few images of every family, each with one question. Only images that may be rendered."""
+"""A gallery of a data set: a few images of each family, each with one question. Only images that may be shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medstudy.data.example import Example
 
 
 def draw(examples: Iterable[Example], columns: int = 4) -> Figure | None:
-    """One row a family, up to `columns` images each, at native size; None when no image may be rendered."""
+    """A figure with a row for each family, up to `columns` images each, at native size; None if none may be shown."""
     chosen = choose(examples, columns)
     if not chosen:
         return None
@@ -29,7 +29,7 @@ def draw(examples: Iterable[Example], columns: int = 4) -> Figure | None:
 
 
 def choose(examples: Iterable[Example], count: int) -> dict[str, list[Example]]:
-    """The first `count` images of every family that may be rendered, by family."""
+    """The first `count` images of each family that may be shown, by family."""
     chosen: dict[str, list[Example]] = {}
     for example in examples:
         if example.render and len(chosen.setdefault(example.family, [])) < count:
@@ -40,5 +40,5 @@ def choose(examples: Iterable[Example], count: int) -> dict[str, list[Example]]:
 def _title(example: Example) -> str:
     question = example.questions[0]
     size = f"{example.family}, {example.image.width} x {example.image.height} px"
-    asked = textwrap.shorten(question.text, 90, placeholder=" …")
-    return "\n".join([size, *textwrap.wrap(asked, 42), f"answer: {textwrap.shorten(question.answer, 40)}"])
+    text = textwrap.shorten(question.text, 90, placeholder=" …")
+    return "\n".join([size, *textwrap.wrap(text, 42), f"answer: {textwrap.shorten(question.answer, 40)}"])

@@ -1,61 +1,60 @@
-"""Whether references can be scored: each is right by itself, and no two that differ count as the same.
+"""Checks that references can be scored: each is right by itself, and different references count as different.
 
-    findings = identity.check(questions)   # a table, one row a finding; empty where all is well
+    findings = references.check(questions)   # a table, one row for each finding
 
-The standard scores ignore case, articles and the like (`medstudy.data.words`). Two references that differ by nothing
-else
-are one answer to them. Between classes that is an error: an answer would be right or wrong by how it is typed. Among
-open answers it is a notice, and so are options of one question that read alike, which only letters tell apart.
+The standard scores ignore case, articles and similar differences (`medstudy.data.words`), so two references that differ
+by nothing else count as one answer. Between classes this is an error, because an answer would be right or wrong by its
+typing. Between open answers it is a notice, as it is for options of one question that differ only by their letters.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
 from medstudy.data import choices
 from medstudy.data import standard_scores as standard
+from medstudy.data.example import KINDS
 from medstudy.data.words import ARTICLES, words
 from medstudy.errors import DataError
 
 COLUMNS = ["stops", "problem", "dataset", "kind", "question_id", "references", "message"]
 ITSELF, ALIKE = "not right by itself", "references alike"
 OPTIONS_ALIKE = "options alike"
-NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")  # classes 1 and 1.0 are one, that a program wrote in two ways
-NAMED = 5  # findings that an error names
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")  # classes 1 and 1.0 are the same class, written in two ways
+NAMED = 5  # at most this many findings in an error
 
 
 def check(questions: pd.DataFrame) -> pd.DataFrame:
-    """The findings on references, columns `COLUMNS`; those that `stops` marks make scores wrong.
+    """The findings on references, columns `COLUMNS`; `stops` marks findings that would make scores wrong.
 
-    questions: one row a question, of one or several data sets, with dataset, question_id, kind, answer, and where a
-    kind has them options, cell_line, localizations: a data job's questions.parquet, or predictions. Blank answers are
-    left out, as `scoring.score` refuses them by itself.
+    questions: one row for each question of one or several data sets, with dataset, question_id, kind, answer, and for
+    some kinds options, cell_line and localizations: the questions.parquet of a data job, or predictions. Blank answers
+    are skipped: scoring refuses them.
     """
-    rows = _distinct(questions)
-    made = [one for _, part in rows.groupby(["dataset", "kind"], sort=True) for one in (*_itself(part), *_alike(part))]
-    return pd.DataFrame(made, columns=COLUMNS).astype({"stops": bool})
+    parts = _distinct(questions).groupby(["dataset", "kind"], sort=True)
+    findings = [finding for _, part in parts for finding in (*_itself(part), *_alike(part))]
+    return pd.DataFrame(findings, columns=COLUMNS).astype({"stops": bool})
 
 
 def refuse(findings: pd.DataFrame, name: str) -> None:
-    """Raises DataError naming the first findings that make scores wrong."""
-    found = findings[findings["stops"]]
-    if len(found):
-        lines = [f"  {row.kind} {row.question_id}: {row.message}" for row in found.head(NAMED).itertuples()]
-        more = [f"  and {len(found) - NAMED} more"] if len(found) > NAMED else []
-        raise DataError("\n".join([
-            f"Every reference must be right by itself and unlike all others, but {len(found)} of {name} fail:",
-            *lines, *more,
-        ]))
+    """Raise DataError naming the first findings that would make scores wrong."""
+    wrong = findings[findings["stops"]]
+    if len(wrong):
+        lines = [f"  {row.kind} {row.question_id}: {row.message}" for row in wrong.head(NAMED).itertuples()]
+        more = [f"  and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
+        rule = f"Every reference must be right by itself and unlike all others, but {len(wrong)} of {name} fail:"
+        raise DataError("\n".join([rule, *lines, *more]))
 
 
 def _distinct(questions: pd.DataFrame) -> pd.DataFrame:
     """Each reference of each question once."""
-    asked = [name for name in ("dataset", "image_id", "question_id", "answer") if name in questions]
-    rows = questions.drop_duplicates(asked) if "image_id" in asked else questions
+    key = [name for name in ("dataset", "image_id", "question_id", "answer") if name in questions]
+    rows = questions.drop_duplicates(key) if "image_id" in key else questions
     lists = {name: rows[name].map(_tuple) if name in rows else [()] * len(rows)
              for name in ("options", "localizations")}
     lines = rows["cell_line"].astype(object) if "cell_line" in rows else pd.Series(None, rows.index, dtype=object)
@@ -67,17 +66,16 @@ def _distinct(questions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tuple(value: Sequence[str] | float | None) -> tuple[str, ...]:
-    """A list's items; none where a column has no list."""
+    """The items of a list; empty for a missing value."""
     return () if value is None or isinstance(value, float) else tuple(value)
 
 
 def _itself(rows: pd.DataFrame) -> Iterator[dict]:
-    """References, all of one data set and kind, that a standard score does not give 1."""
-    kind = rows["kind"].iloc[0]
+    """References, all of one data set and kind, that do not score 1 on themselves by every standard score."""
+    classes = {question: tuple(same) for question, same in rows.groupby("question_id")["answer"]}
+    lines, places = rows["cell_line"].dropna().unique(), rows["localizations"].explode().dropna().unique()
     try:
-        if kind not in _LEAST:
-            raise DataError(f"a question's kind is one of {', '.join(_LEAST)}; got {kind!r}")
-        scores = _LEAST[kind](rows)
+        scores = [_on_itself(row, classes[row.question_id], lines, places) for row in rows.itertuples()]
     except DataError as error:
         yield _finding(rows.iloc[0], True, ITSELF, rows["answer"].iloc[:0], str(error))
         return
@@ -87,43 +85,30 @@ def _itself(rows: pd.DataFrame) -> Iterator[dict]:
             yield _finding(row, True, ITSELF, [row.answer], why)
 
 
-def _least_closed(rows: pd.DataFrame) -> list[float]:
-    """The least standard score that each closed reference gets as an answer to itself; as the next four."""
-    return [standard.strict_closed(answer, standard.yes_or_no(answer)) for answer in rows["answer"]]
+def _on_itself(row: NamedTuple, classes: Sequence[str], lines: Sequence[str], places: Sequence[str]) -> float:
+    """The least standard score of a reference as an answer to itself. Raises DataError for one that has no score."""
+    answer = row.answer
+    match row.kind:
+        case "closed":
+            return standard.strict_closed(answer, standard.yes_or_no(answer))
+        case "open":
+            return min(*standard.multiset_words(answer, answer), standard.exact_match(answer, answer))
+        case "choice":
+            return standard.strict_choice(answer, answer, row.options)
+        case "class":
+            return min(standard.strict_class(answer, answer, classes), standard.exact_match(answer, answer))
+        case "description":
+            if not row.cell_line and not row.localizations:
+                raise DataError(
+                    "The reference of a description needs a cell line or localizations, but a row has neither."
+                )
+            line = standard.strict_class(answer, row.cell_line, lines) if row.cell_line else 1.0
+            place = standard.strict_localizations(answer, row.localizations, places) if row.localizations else 1.0
+            return min(line, place)
+    raise DataError(f"a question's kind is one of {', '.join(KINDS)}; got {row.kind!r}")
 
 
-def _least_open(rows: pd.DataFrame) -> list[float]:
-    return [min(*standard.multiset_words(answer, answer), standard.exact_match(answer, answer))
-            for answer in rows["answer"]]
-
-
-def _least_choice(rows: pd.DataFrame) -> list[float]:
-    return [standard.strict_choice(row.answer, row.answer, row.options) for row in rows.itertuples()]
-
-
-def _least_class(rows: pd.DataFrame) -> list[float]:
-    known = {question: sorted(same["answer"].unique()) for question, same in rows.groupby("question_id")}
-    return [min(standard.strict_class(row.answer, row.answer, known[row.question_id]),
-                standard.exact_match(row.answer, row.answer)) for row in rows.itertuples()]
-
-
-def _least_description(rows: pd.DataFrame) -> list[float]:
-    lines, places = rows["cell_line"].dropna().unique(), rows["localizations"].explode().dropna().unique()
-    least = []
-    for row in rows.itertuples():
-        if not row.cell_line and not row.localizations:
-            raise DataError("The reference of a description needs a cell line or localizations, but a row has neither.")
-        line = standard.strict_class(row.answer, row.cell_line, lines) if row.cell_line else 1.0
-        found = standard.strict_localizations(row.answer, row.localizations, places) if row.localizations else 1.0
-        least.append(min(line, found))
-    return least
-
-
-_LEAST = {"closed": _least_closed, "open": _least_open, "choice": _least_choice, "class": _least_class,
-          "description": _least_description}
-
-
-def _advice(row) -> str:
+def _advice(row: NamedTuple) -> str:
     if row.kind == "choice":
         return f"A choice's answer is the letter of one of its {len(row.options)} options, from A on."
     if row.kind == "description":
@@ -132,33 +117,33 @@ def _advice(row) -> str:
 
 
 def _alike(rows: pd.DataFrame) -> Iterator[dict]:
-    """References that differ and read the same, by the rule of their kind."""
+    """References that differ but read the same, by the rule of their kind."""
     return _ALIKE.get(rows["kind"].iloc[0], lambda _: iter(()))(rows)
 
 
 def _open(rows: pd.DataFrame) -> Iterator[dict]:
     where = rows.drop_duplicates("answer").set_index("answer", drop=False)
-    for same in _groups(rows["answer"], lambda text: tuple(one for one in _texts(text) if one not in ARTICLES)):
+    for same in _groups(rows["answer"], lambda text: tuple(word for word in _texts(text) if word not in ARTICLES)):
         while same:
-            together = [one for one in same if one == same[0] or standard.exact_match(one, same[0])]
-            same = [one for one in same if one not in together]
+            together = [text for text in same if text == same[0] or standard.exact_match(text, same[0])]
+            same = [text for text in same if text not in together]
             if len(together) > 1:
-                said = f"{_listed(together)} count as the same answer"
-                yield _finding(where.loc[together[0]], False, ALIKE, together, said)
+                message = f"{_listed(together)} count as the same answer"
+                yield _finding(where.loc[together[0]], False, ALIKE, together, message)
 
 
 def _class(rows: pd.DataFrame) -> Iterator[dict]:
-    for _, asked in rows.groupby("question_id", sort=False):
-        for same in _groups(asked["answer"], lambda text: float(text) if NUMBER.fullmatch(text) else _texts(text)):
-            what = f"the classes {_listed(same)} differ by nothing that an answer can be told by. Give them one name."
-            yield _finding(asked.iloc[0], True, ALIKE, same, what)
+    for _, part in rows.groupby("question_id", sort=False):
+        for same in _groups(part["answer"], lambda text: float(text) if NUMBER.fullmatch(text) else _texts(text)):
+            message = f"the classes {_listed(same)} read the same, so no answer can name only one. Give them one name."
+            yield _finding(part.iloc[0], True, ALIKE, same, message)
 
 
 def _choice(rows: pd.DataFrame) -> Iterator[dict]:
     for row in rows.drop_duplicates(["question_id", "options"]).itertuples():
-        for pair in choices.alike(row.options):
-            said = f"the options {_listed(pair)} are told apart by letter alone"
-            yield _finding(row, False, OPTIONS_ALIKE, pair, said)
+        for pair in choices.same_text(row.options):
+            message = f"the options {_listed(pair)} are told apart by letter alone"
+            yield _finding(row, False, OPTIONS_ALIKE, pair, message)
 
 
 def _description(rows: pd.DataFrame) -> Iterator[dict]:
@@ -174,18 +159,18 @@ def _texts(text: str) -> tuple[str, ...]:
     return tuple(word.text for word in words(text))
 
 
-def _groups(texts: Iterable[str], key) -> list[list[str]]:
-    """Texts that differ and have the same key."""
-    found: dict[Hashable, list[str]] = defaultdict(list)
+def _groups(texts: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
+    """Groups of different texts that have the same key."""
+    by_key: dict[Hashable, list[str]] = defaultdict(list)
     for text in sorted(set(texts)):
-        found[key(text)].append(text)
-    return [same for same in found.values() if len(same) > 1]
+        by_key[key(text)].append(text)
+    return [same for same in by_key.values() if len(same) > 1]
 
 
 def _listed(texts: Iterable[str]) -> str:
     return ", ".join(map(repr, texts))
 
 
-def _finding(row, stops: bool, problem: str, references: Iterable[str], message: str) -> dict:
-    where = (row.dataset, row.kind, row.question_id)
-    return dict(zip(COLUMNS, (stops, problem, *where, list(references), message), strict=True))
+def _finding(row: NamedTuple | pd.Series, stops: bool, problem: str, references: Iterable[str], message: str) -> dict:
+    about = (row.dataset, row.kind, row.question_id)
+    return dict(zip(COLUMNS, (stops, problem, *about, list(references), message), strict=True))

@@ -1,4 +1,4 @@
-"""Which examples stand in which split: held-out groups, new splits, caps; by name and seed, not by order of arrival."""
+"""Which examples are in which split: held-out groups, new splits, caps. Keyed by name and seed, not by order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from operator import itemgetter
 from typing import Protocol
 
 from medstudy.data.example import SPLITS, Example, Question
@@ -42,8 +43,8 @@ def taken(examples: Iterable[Example], params: Shares, split: str, hold_out: boo
     return capped(examples, getattr(params, split), params.seed)
 
 
-def drawn(group: str, test_share: float, val_share: float, seed: int) -> str:
-    """The split of a group, where groups are shared out anew."""
+def new_split(group: str, test_share: float, val_share: float, seed: int) -> str:
+    """The new split of a group, where the source's splits are not used."""
     place = uniform("split", seed, group)
     if place < test_share:
         return "test"
@@ -51,48 +52,53 @@ def drawn(group: str, test_share: float, val_share: float, seed: int) -> str:
 
 
 def by_group(load: Callable[[Shares, str], Iterable[Example]], params: Shares, split: str) -> Iterator[Example]:
-    """The examples of a data set whose groups are shared out anew (`split: group`), whatever splits its source has.
+    """The examples of a new split by groups (`split: group`), whatever splits the source has.
 
     load: `load(params, split)` of the data set. An image that the source has in several splits becomes one example with
-    all its questions; a question's id begins with the source's split. The source is read twice, so that its images need
-    not be kept in between.
+    all its questions; a question's id begins with the source's split. The source is read twice, so images are not kept
+    in memory.
     """
     every = params.model_copy(update={"split": "source", "train": None, "val": None, "test": None})
     shares = (params.test_share, params.val_share, params.seed)
 
-    def mine() -> Iterator[tuple[tuple, str, Example]]:
+    def in_split() -> Iterator[tuple[tuple, str, Example]]:
+        """((image id, hashes of the images), the source's split, example) of all that the new split has."""
         for source in SPLITS:
-            for one in load(every, source):
-                if drawn(one.group, *shares) == split:
-                    yield (one.image_id, *(image.sha256 for image in one.images)), source, one
+            for example in load(every, source):
+                if new_split(example.group, *shares) == split:
+                    yield (example.image_id, *(image.sha256 for image in example.images)), source, example
 
-    asked: dict[tuple, list[Question]] = {}
-    for name, source, one in mine():
-        asked.setdefault(name, []).extend(_of(source, each) for each in one.questions)
-    ids = Counter(name[0] for name in asked)  # a source may name different images of two splits alike
+    # First pass: the questions of each image, from all of the source's splits.
+    questions: dict[tuple, list[Question]] = {}
+    for key, source, example in in_split():
+        questions.setdefault(key, []).extend(_renamed(source, question) for question in example.questions)
+    # Second pass: each image once. A source may give different images of two splits the same id.
+    ids = Counter(image_id for image_id, *_ in questions)
     merged = (
-        replace(one, split=split, questions=tuple({each.id: each for each in asked.pop(name)}.values()),
-                image_id=one.image_id if ids[one.image_id] == 1 else f"{source}-{one.image_id}")
-        for name, source, one in mine() if name in asked
+        replace(example, split=split, questions=tuple({each.id: each for each in questions.pop(key)}.values()),
+                image_id=example.image_id if ids[example.image_id] == 1 else f"{source}-{example.image_id}")
+        for key, source, example in in_split() if key in questions
     )
     return capped(merged, getattr(params, split), params.seed)
 
 
-def _of(source: str, question: Question) -> Question:
-    """A question named after its source's split; but of a class, whose id says which answers are its classes."""
+def _renamed(source: str, question: Question) -> Question:
+    """A question with its source's split in its id. The id of a class question stays: it names its set of classes."""
     return question if question.kind == "class" else replace(question, id=f"{source}-{question.id}")
 
 
 def capped(examples: Iterable[Example], most: int | None, seed: int) -> Iterator[Example]:
-    """At most `most` images, the first in a seeded order of their groups; in the order in which they arrived.
+    """At most `most` examples, the first in a seeded order of their groups; yielded in their original order.
 
-    A group is taken whole or not at all, but for the last one. No more than `most` are held at once.
+    Each group is taken whole or not at all, except the last. No more than `most` examples are held at once.
     """
     if most is None:
         yield from examples
         return
-    chosen = heapq.nsmallest(
-        most, enumerate(examples), key=lambda one: (uniform("cap", seed, one[1].group), one[1].group, one[0])
-    )
-    for _, example in sorted(chosen, key=lambda one: one[0]):
+
+    def order(numbered: tuple[int, Example]) -> tuple[float, str, int]:
+        number, example = numbered
+        return uniform("cap", seed, example.group), example.group, number
+
+    for _, example in sorted(heapq.nsmallest(most, enumerate(examples), key=order), key=itemgetter(0)):
         yield example

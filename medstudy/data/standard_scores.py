@@ -1,8 +1,7 @@
 """The standard scores of one answer: a prediction and its reference in, numbers in [0, 1] out.
 
-With them a reference scores 1 on itself, and two references differ unless `medstudy.data.words` ignores every
-difference
-between them (checked by `medstudy.data.references`). They skip reasoning before an answer, as in "<think>…</think> B".
+A reference scores 1 on itself, and two references differ unless `medstudy.data.words` ignores every difference between
+them (checked by `medstudy.data.references`). Reasoning before an answer is skipped, as in "<think>…</think> B".
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from medstudy.data import choices
-from medstudy.data.words import final, matched, named
+from medstudy.data.words import comparable, named, without_reasoning
 from medstudy.errors import DataError
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
@@ -27,13 +26,13 @@ def yes_or_no(answer: str) -> str:
 
 def strict_closed(prediction: str, answer: str) -> float:
     """1 if the prediction contains the answer as a word, and not its opposite: "yes and no" is wrong for both."""
-    given = {"yes", "no"}.intersection(_WORD.findall(final(prediction).lower()))
+    given = {"yes", "no"}.intersection(_WORD.findall(without_reasoning(prediction).lower()))
     return float(given == {answer.lower()})
 
 
 def multiset_words(prediction: str, answer: str) -> tuple[float, float, float]:
     """Precision, recall, F1 over multisets of words, as in SQuAD (arXiv 1606.05250), on `words.matched`."""
-    given, true = map(Counter, matched(final(prediction), answer))
+    given, true = map(Counter, comparable(without_reasoning(prediction), answer))
     return precision_recall_f1((given & true).total(), given.total(), true.total())
 
 
@@ -47,7 +46,7 @@ def precision_recall_f1(shared: int, given: int, true: int) -> tuple[float, floa
 
 def exact_match(prediction: str, answer: str) -> float:
     """1 if both texts have the same words in the same order; 0 for a blank prediction."""
-    given, true = matched(final(prediction), answer)
+    given, true = comparable(without_reasoning(prediction), answer)
     return float(bool(given) and given == true)
 
 
@@ -60,10 +59,10 @@ def strict_choice(prediction: str, answer: str, options: Sequence[str] = ()) -> 
 
 def strict_class(prediction: str, answer: str, classes: Sequence[str]) -> float:
     """1 if the answer is the only known class that the prediction names, by the rules of `words.named`."""
-    return float(named(final(prediction), classes) == {answer})
+    return float(named(without_reasoning(prediction), classes) == {answer})
 
 
 def strict_localizations(prediction: str, localizations: Sequence[str], known: Sequence[str]) -> float:
     """F1 of the known names in the prediction, as whole words, the longest of nested names: wrong names cost."""
-    given, true = named(final(prediction), known), set(localizations)
+    given, true = named(without_reasoning(prediction), known), set(localizations)
     return precision_recall_f1(len(given & true), len(given), len(true))[2]

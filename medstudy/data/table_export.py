@@ -1,4 +1,4 @@
-"""Any data set as images and a table, in the form of docs/how-to/your-data.md, which `local` reads again."""
+"""Writes any data set as images and a table, in the form of docs/how-to/your-data.md, which `local` can read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medstudy.data import encoded_image
 from medstudy.data.example import LETTERS, Example, Question
 from medstudy.errors import DataError
 
-COLUMNS = {  # as `columns` of a params file that reads the table again
+COLUMNS = {  # the `columns` of a params file that reads the table
     "id": "question_id", "task": "task", "modality": "modality", "anatomy": "anatomy", "family": "family",
     "cell_line": "cell_line", "localizations": "localizations", "set_id": "set_id", "detail": "detail_px",
 }
@@ -19,10 +19,10 @@ HEAD = ("images", "question", "answer", "options", "kind", "group", "split", *CO
 
 
 def write(examples: Iterable[Example], folder: Path) -> Path:
-    """Write each image as a file of `folder`, and metadata.csv with a row a question; returns the table's path.
+    """Write each image to a file in `folder`, and each question to a row of metadata.csv. Returns the table's path.
 
     A picture keeps its bytes, a PIL image becomes a PNG. Raises DataError for an example with answered shots, which a
-    table cannot state, and for a name that leads out of the folder.
+    table cannot express, and for a name that leads out of the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "metadata.csv"
@@ -37,7 +37,10 @@ def write(examples: Iterable[Example], folder: Path) -> Path:
 
 def _images(example: Example, folder: Path) -> list[str]:
     if any(shot.question or shot.answer for shot in example.context):
-        raise DataError(f"A table has no turns, but {example.image_id} of {example.dataset} shows solved examples.")
+        raise DataError(
+            f"A table cannot express solved examples, but {example.image_id} of {example.dataset} shows some. "
+            "Export the data set without them."
+        )
     names = []
     for place, image in enumerate(example.images):
         data = image.data if isinstance(image, encoded_image.Picture) else encoded_image.Picture.of(image, "").data
@@ -45,7 +48,9 @@ def _images(example: Example, folder: Path) -> list[str]:
         name = f"{example.split}/{example.image_id.removesuffix('.png')}{context}.png"
         file = folder / name
         if not file.resolve().is_relative_to(folder.resolve()):
-            raise DataError(f"An image's id is a name below a folder, but {example.image_id!r} leads out of it.")
+            raise DataError(
+                f"An image id must name a file inside the folder, but {example.image_id!r} leads out of it. Rename it."
+            )
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         names.append(name)

@@ -1,8 +1,8 @@
-"""The words of an answer as the standard scores compare them: what tells two answers apart is kept.
+"""The words of an answer as the standard scores compare them; differences that matter are kept.
 
-`metrics.normalise`, as VQA evaluations do, deletes signs and articles: "ER+" equals "ER-", and nothing is left of "A".
-Here only these are ignored: case, quotes and brackets, a full stop at a word's end, a comma or colon that is not inside
-a number, Markdown's emphasis, an article before a word, and how a minus or a quote is typed.
+`metrics.normalise`, like VQA evaluations, deletes signs and articles: "ER+" equals "ER-", and nothing is left of "A".
+This module ignores only these: case, quotes and brackets, a full stop at the end of a word, a comma or colon outside a
+number, emphasis in Markdown, an article before a word, and different characters for a minus or a quote.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ CARRY = frozenset("any evidence sign signs indication features of for".split()) 
 DENYING = frozenset((("absence", "of"), ("lack", "of"), ("free", "of"), ("negative", "for")))
 CONJUNCTIONS = frozenset(("and", "or", "nor", "but", "is", "are", "was", "vs", "versus"))
 
-_TYPED = str.maketrans({  # the same sign, typed in several ways; a character of no width is none
+_TYPED = str.maketrans({  # one character for each sign that is typed in several ways; none for those without width
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"), **dict.fromkeys("\u2018\u2019\u02bc", "'"),
     **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'), **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff"),
     "\u00b5": "\u03bc", "\uff0b": "+", "\u2014": " ",
 })
-_BREAK = "\ue000"  # stands as a word where a clause ends
+_BREAK = "\ue000"  # a word that marks the end of a clause
 _RULES = tuple((re.compile(pattern), by) for pattern, by in (
     (r"(?<!\w)(\*{1,3}|_{1,3}|`+)(?=\S)(.+?)(?<=\S)\1(?!\w)", r"\2"),  # **B**, `B`; T2* keeps its star
     (r"<=", "≤"), (r">=", "≥"),
@@ -39,13 +39,13 @@ _RULES = tuple((re.compile(pattern), by) for pattern, by in (
     (r"(?<!\d)[,:]|[,:](?!\d)|\.(?!\d)|[;?!。，、；：？！…\n]", f" {_BREAK} "),  # 3:1 and .5 keep theirs
     (r"(?<=[\w*])-(?=[^\W\d_])|(?<=[^\W\d_])-(?=\w)|-{2,}|(?<=[^\W_])_(?=[^\W_])", " "),  # x-ray; not 5-10, ER-, -3
 ))
-_LETTERS_ALONE = re.compile(r"[A-Za-z0-9 ]*\Z")  # then no rule applies
+_LETTERS_ALONE = re.compile(r"[A-Za-z0-9 ]*\Z")  # no rule applies to such a text
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _CLOSED = re.compile(r"\A.*</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
 
 
 class Word(NamedTuple):
-    """A word in lower case and as typed; whether it may be an article, and so be missing; whether a "not" denies it."""
+    """A word in lower case and as typed; whether it is an article, which may be missing; whether a "not" denies it."""
 
     text: str
     typed: str
@@ -53,82 +53,88 @@ class Word(NamedTuple):
     denied: bool = False
 
 
-def final(text: str) -> str:
-    """The text without the reasoning before an answer, as in "<think>…</think> B"; "" where it never ends."""
+def without_reasoning(text: str) -> str:
+    """The text after the reasoning, as in "<think>…</think> B"; "" if the reasoning never ends."""
     return _THOUGHT.sub(" ", _CLOSED.sub("", text)).strip() if "<" in text else text.strip()
 
 
 @lru_cache(maxsize=4096)
 def words(text: str) -> tuple[Word, ...]:
-    """The words in order; never none unless the text is blank."""
+    """The words in order; at least one unless the text is blank."""
     plain = out = text if text.isascii() else unicodedata.normalize("NFC", text).translate(_TYPED)
     for pattern, by in () if _LETTERS_ALONE.match(plain) else _RULES:
         out = pattern.sub(by, out)
-    typed = [one for one in map(_unquoted, out.split()) if one]
+    typed = [word for word in map(_unquoted, out.split()) if word]
+    # A text of signs only, as "+/-": its words as they are.
     if not set(typed) - {_BREAK}:
-        return tuple(Word(one.lower(), one) for one in plain.split())
-    made, denied = [], False
-    for before, one, after in zip([_BREAK, *typed], typed, [*typed[1:], _BREAK], strict=False):
-        lower = one.lower()
-        article = lower in ARTICLES and (one != "A" or before == _BREAK) and _can_follow(after)
-        if one != _BREAK:
-            made.append(Word(NUMBERS.get(lower, lower), one, article, denied))
+        return tuple(Word(word.lower(), word) for word in plain.split())
+    found, denied = [], False
+    for before, word, after in zip([_BREAK, *typed], typed, [*typed[1:], _BREAK], strict=False):
+        lower = word.lower()
+        article = lower in ARTICLES and (word != "A" or before == _BREAK) and _can_follow(after)
+        if word != _BREAK:
+            found.append(Word(NUMBERS.get(lower, lower), word, article, denied))
+        # A negation denies the next word, through articles and words such as "evidence of".
         denied = (lower in NEGATIONS or (lower, after.lower()) in DENYING
                   or (denied and (article or lower in CARRY)))
-    return tuple(made)
+    return tuple(found)
 
 
 def _unquoted(word: str) -> str:
-    """Without quotes around it: 'left', not 5' or Crohn's."""
+    """The word without quotes around it, as in 'left'; the signs in 5' and Crohn's stay."""
     return word[1:].removesuffix("'") if word.startswith("'") else word
 
 
 def _can_follow(after: str) -> bool:
-    """Whether an article may stand before it. Before anything else, as the end, "A" is a name: hepatitis A."""
+    """Whether an article can come before this word. Before anything else, as at the end, "A" is a name: hepatitis A."""
     return after[:1].isalnum() and after.lower() not in CONJUNCTIONS
 
 
-def matched(said: str, true: str) -> tuple[list[str], list[str]]:
-    """The words of both, without each one's articles; one that is a name in the other stays ("hepatitis a virus")."""
-    pair = words(said), words(true)
+def comparable(given: str, true: str) -> tuple[list[str], list[str]]:
+    """The words of both texts without articles. An article that is a name in the other stays ("hepatitis a virus")."""
+    pair = words(given), words(true)
     return _kept(*pair), _kept(*pair[::-1])
 
 
-def _kept(mine: Sequence[Word], other: Iterable[Word]) -> list[str]:
+def _kept(given: Sequence[Word], other: Iterable[Word]) -> list[str]:
     names = {word.text for word in other if not word.article}
-    return [word.text for word in mine if not word.article or word.text in names]
+    return [word.text for word in given if not word.article or word.text in names]
 
 
 def named(text: str, known: Iterable[str]) -> set[str]:
-    """Those of `known` that the text names as whole words; all that cannot be told apart, where it names one of them.
+    """The `known` names that the text contains as whole words; names that read the same are contained together.
 
-    A text that is one of them, character by character, names it alone. A name inside a longer one is the longer one, a
-    name after "no", "not" or "no evidence of" is none, and case counts only between names that differ by nothing else.
+    A text equal to one name, character by character, contains only that one. A name inside a longer name counts as the
+    longer one. A name after "no", "not" or "no evidence of" does not count. Case matters only between names that differ
+    by nothing else.
     """
     known = tuple(dict.fromkeys(known))
     if text.strip() in known:
         return {text.strip()}
-    said, found = words(text), []
+    given, found = words(text), []
+    # Where each name stands and is not denied.
     for name in known:
-        found += [(start, end, name) for start, end in _places(said, words(name)) if not said[start].denied]
+        found += [(start, end, name) for start, end in _places(given, words(name)) if not given[start].denied]
+    # Keep the spans that are not inside a longer one.
     spans = {(start, end) for start, end, _ in found}
-    longest = {one for one in spans if not any(_inside(one, other) for other in spans)}
-    by_place = [[(name, start, end) for start, end, name in found if (start, end) == place] for place in longest]
-    return {name for same in by_place for name in _by_case(same, said)}
+    longest = {span for span in spans if not any(_inside(span, other) for other in spans)}
+    # Of several names in one span, case decides.
+    by_span = [[(name, start, end) for start, end, name in found if (start, end) == span] for span in longest]
+    return {name for same in by_span for name in _by_case(same, given)}
 
 
-def _places(said: Sequence[Word], name: Sequence[Word]) -> list[tuple[int, int]]:
-    """Where the name stands: its first word's place and the one after its last. Articles in between are passed over."""
+def _places(given: Sequence[Word], name: Sequence[Word]) -> list[tuple[int, int]]:
+    """Spans (start, end) of the name: its first word, and the word after its last. Articles in between are skipped."""
     wanted = [word.text for word in name if not word.article] or [word.text for word in name]
     found = []
-    for start, word in enumerate(said):
+    for start, word in enumerate(given):
         if word.text != wanted[0] or (word.article and len(wanted) == 1):
             continue
         at, place = 0, start
-        while place < len(said) and at < len(wanted):
-            if said[place].text == wanted[at]:
+        while place < len(given) and at < len(wanted):
+            if given[place].text == wanted[at]:
                 at += 1
-            elif not said[place].article:
+            elif not given[place].article:
                 break
             place += 1
         if at == len(wanted):
@@ -136,13 +142,13 @@ def _places(said: Sequence[Word], name: Sequence[Word]) -> list[tuple[int, int]]
     return found
 
 
-def _inside(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one != other and other[0] <= one[0] and one[1] <= other[1]
+def _inside(span: tuple[int, int], other: tuple[int, int]) -> bool:
+    return span != other and other[0] <= span[0] and span[1] <= other[1]
 
 
-def _by_case(same: list[tuple[str, int, int]], said: Sequence[Word]) -> list[str]:
-    """Of names that differ by case alone, the one typed like the text; all of them where none is."""
+def _by_case(same: list[tuple[str, int, int]], given: Sequence[Word]) -> list[str]:
+    """Of names that differ only by case, the one typed like the text; all of them if none is."""
     _, start, end = same[0]
-    typed = [word.typed for word in said[start:end] if not word.article]
+    typed = [word.typed for word in given[start:end] if not word.article]
     exact = [name for name, *_ in same if [word.typed for word in words(name) if not word.article] == typed]
     return exact or [name for name, *_ in same]

@@ -1,17 +1,17 @@
-"""What is unusual in an image file, for a check of data."""
+"""The unusual properties of an image file that an audit lists."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from medstudy.imaging.read_options import Facts
+from medstudy.imaging.read_options import ImageFacts
 from medstudy.resolution.sizes import Size
 
-LARGE = 12_845_056  # pixels: 16,384 visual tokens of Qwen2-VL's
+LARGE = 12_845_056  # pixels: 16,384 visual tokens of Qwen2-VL
 
 
-def of_image(facts: Facts | None, size: Size) -> Iterator[tuple[str, str]]:
-    """(notice, detail) of all that is unusual in a file."""
+def of_image(facts: ImageFacts | None, size: Size) -> Iterator[tuple[str, str]]:
+    """(notice, detail) of each unusual property of a file."""
     if size.pixels > LARGE:
         yield "very large", f"{size.height} x {size.width} pixels"
     if facts is None:

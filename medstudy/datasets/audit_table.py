@@ -1,4 +1,4 @@
-"""A check of data as text: its tables, the first rows of the long ones."""
+"""An audit as text: its tables, and the first rows of long ones."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rich.table import Table
 
 from medstudy.datasets.audit import Report
 
-LISTED = 20  # rows of a table; JSON has all
+LISTED = 20  # rows shown of a table; JSON has all
 TITLES = {
     "splits": "What there is",
-    "columns": "Which column is what, and how splits and groups arose",
+    "columns": "The role of each column, and how splits and groups were made",
     "kinds": "Questions by kind",
     "sizes": "Native sizes, √(height × width) in pixels",
     "rungs": "What each rung of the ladder would change",
     "problems": "What would stop a study, and what is left out",
-    "repeats": "Images that are twice in a split",
+    "repeats": "Images that occur twice in a split",
     "notices": "What is unusual in images, columns, questions and references, and how it is read",
 }
 WORDS = {
@@ -36,7 +36,7 @@ WORDS = {
 
 
 def render(report: Report, listed: int = LISTED) -> RenderableType:
-    """Every table that has rows, and in one line whether a study would stop."""
+    """All tables that have rows, and a line that says whether a study would stop."""
     return Group(*_parts(report, listed))
 
 
@@ -53,12 +53,12 @@ def _parts(report: Report, listed: int) -> Iterator[RenderableType]:
     stopping = int(report.problems["stops"].sum())
     left = len(report.problems) - stopping
     plural = "finding" if stopping == 1 else "findings"
-    found = f"{stopping} {plural} would stop a study" if stopping else "Nothing found that would stop a study"
-    yield f"{found}{f'; {left} more are listed above' if left else ''}."
+    verdict = f"{stopping} {plural} would stop a study" if stopping else "Nothing found that would stop a study"
+    yield f"{verdict}{f'; {left} more are listed above' if left else ''}."
 
 
 def _plain(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """A table for people: pairs in two columns, no columns of hashes and likeness."""
+    """A table for readers: pairs in two columns, without hashes and likeness."""
     if name == "repeats":
         pair = [frame[f"dataset_{end}"] + " " + frame[f"split_{end}"] + ": " + frame[f"image_{end}"] for end in "ab"]
         return pd.DataFrame({"kind": frame["kind"], "image": pair[1], "the same as": pair[0]})
@@ -73,16 +73,16 @@ def _plain(name: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _table(title: str, frame: pd.DataFrame, listed: int) -> Table:
     more = f"and {len(frame) - listed} more (--json has all)" if len(frame) > listed else None
-    made = Table(title=title, title_justify="left", caption=more, caption_justify="left")
+    table = Table(title=title, title_justify="left", caption=more, caption_justify="left")
     for name, column in frame.items():
         right = pd.api.types.is_numeric_dtype(column)
-        made.add_column(WORDS.get(name, name.replace("_", " ")), justify="right" if right else "left", overflow="fold")
+        table.add_column(WORDS.get(name, name.replace("_", " ")), justify="right" if right else "left", overflow="fold")
     for row in frame.head(listed).itertuples(index=False):
-        made.add_row(*(escape(_cell(value)) for value in row))
-    return made
+        table.add_row(*(escape(_cell(value)) for value in row))
+    return table
 
 
-def _cell(value) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:,.0f}" if value.is_integer() else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -30,26 +30,29 @@ from PIL import Image
 
 from medstudy.errors import ImageError
 from medstudy.imaging import common_formats, dicom, nifti, tiff, whole_slide
-from medstudy.imaging.read_options import MAX_PIXELS, WHITE, Facts, Reading
+from medstudy.imaging.read_options import MAX_PIXELS, WHITE, ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import to_uint8
 
-__all__ = ["MAX_PIXELS", "WHITE", "Facts", "Reading", "describe", "read_array", "read_rgb", "read_size", "to_uint8"]
+__all__ = [
+    "MAX_PIXELS", "WHITE", "ImageFacts", "ReadOptions", "describe", "read_array", "read_rgb", "read_size", "to_uint8",
+]
 # each: matches, read, size, describe, NAME, OPTIONS; the last takes the rest
 READERS = (dicom, nifti, tiff, common_formats)
 ALWAYS = frozenset({"background", "max_pixels"})  # valid for every file; no effect on opaque or small images
-DEFAULT = Reading()
+DEFAULT = ReadOptions()
 Source = str | Path | bytes
 
 
-def read_rgb(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options: Any) -> Image.Image:
+def read_rgb(source: Source, reading: ReadOptions = DEFAULT, *, name: str | None = None, **options: Any) -> Image.Image:
     """`read_array` as a PIL image of mode RGB, without metadata."""
     return Image.fromarray(read_array(source, reading, name=name, **options))
 
 
-def read_array(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options: Any) -> np.ndarray:
+def read_array(source: Source, reading: ReadOptions = DEFAULT, *, name: str | None = None,
+               **options: Any) -> np.ndarray:
     """Read an image file, or its bytes, into [height, width, 3] uint8, by the rules above.
 
-    options: fields of `Reading`; they override `reading`. A slide must be given as a file, not as bytes. name: how
+    options: fields of `ReadOptions`; they override `reading`. A slide must be given as a file, not as bytes. name: how
     errors refer to bytes. Raises ImageError naming the file.
     """
     with _named(source, name):
@@ -57,7 +60,7 @@ def read_array(source: Source, reading: Reading = DEFAULT, *, name: str | None =
         return reader.read(data, reading)
 
 
-def read_size(source: Source, reading: Reading = DEFAULT, *, name: str | None = None,
+def read_size(source: Source, reading: ReadOptions = DEFAULT, *, name: str | None = None,
               **options: Any) -> tuple[int, int]:
     """(height, width) of what `read_array` returns, from the header alone. Raises ImageError naming the file."""
     with _named(source, name):
@@ -65,18 +68,19 @@ def read_size(source: Source, reading: Reading = DEFAULT, *, name: str | None = 
         return reader.size(data, reading)
 
 
-def describe(source: Source, reading: Reading = DEFAULT, *, name: str | None = None, **options: Any) -> Facts:
+def describe(source: Source, reading: ReadOptions = DEFAULT, *, name: str | None = None, **options: Any) -> ImageFacts:
     """What the file's header states, and the rule by which it becomes RGB. Raises ImageError naming the file."""
     with _named(source, name):
         reader, data, reading = _reader(source, reading, options)
         return reader.describe(data, reading)
 
 
-def _reader(source: Source, reading: Reading, options: dict[str, Any]) -> tuple[ModuleType, bytes | Path, Reading]:
+def _reader(source: Source, reading: ReadOptions,
+            options: dict[str, Any]) -> tuple[ModuleType, bytes | Path, ReadOptions]:
     """The module that reads this source, its input, and the options. Raises ImageError for an unusable option."""
     reading = replace(reading, **options) if options else reading
     chosen = _chosen_options(reading)
-    if not isinstance(source, bytes) and whole_slide.is_slide(Path(source), bool(chosen & whole_slide.ASKED)):
+    if not isinstance(source, bytes) and whole_slide.is_slide(Path(source), bool(chosen & whole_slide.SLIDE_OPTIONS)):
         reader, data = whole_slide, Path(source)
     else:
         data = _bytes_of(source)
@@ -89,11 +93,11 @@ def _reader(source: Source, reading: Reading, options: dict[str, Any]) -> tuple[
     return reader, data, reading
 
 
-def _chosen_options(reading: Reading) -> frozenset[str]:
+def _chosen_options(reading: ReadOptions) -> frozenset[str]:
     """The names of the options that differ from their defaults."""
     if reading is DEFAULT:
         return frozenset()
-    names = [field.name for field in fields(Reading)]
+    names = [field.name for field in fields(ReadOptions)]
     return frozenset(name for name in names if getattr(reading, name) != getattr(DEFAULT, name))
 
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from medstudy.errors import ImageError
 from medstudy.imaging.png import MARK, check_palette, check_pixel_data, clear_grey, has_chunk, is_plain, slim
-from medstudy.imaging.read_options import Facts, Reading
+from medstudy.imaging.read_options import ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import (
     ORIENTATION,
     SIDEWAYS,
@@ -29,11 +29,11 @@ from medstudy.imaging.to_rgb import (
     check_frame,
     check_size,
     cmyk,
+    kind_of_values,
     rule,
     to_rgb,
     turned,
     upright,
-    values_of,
 )
 
 NAME = "a picture"
@@ -54,7 +54,7 @@ def matches(data: bytes) -> bool:
     return True
 
 
-def read(data: bytes, reading: Reading) -> np.ndarray:
+def read(data: bytes, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8, upright. Raises ImageError, or whatever the decoder raises."""
     data = _slim(data)
     image = open_header(data)
@@ -65,7 +65,7 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         pixels = _decode_jpeg(data)
         if pixels is not None:
             return turned(to_rgb(pixels, Layout(colour=True), reading), _orientation(image, data))
-    bands = _deep(image, data)
+    bands = _deep_layout(image, data)
     if image.format == "PNG" and frame == 0 and is_plain(data):
         bands = _layout(image)  # libpng refuses data that end early, and is as fast as Pillow
     if bands is not None:
@@ -90,31 +90,33 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         return to_rgb(values[..., :3], replace(layout, colour=True), reading, values[..., 3])
     if image.mode == "CMYK":
         return to_rgb(cmyk(np.asarray(image)), layout, reading)
-    return to_rgb(np.array(image.convert("RGB") if layout.colour else _grey(image)), layout, reading)
+    mode = "RGB" if layout.colour else "L" if image.mode == "1" else image.mode
+    return to_rgb(np.array(image.convert(mode)), layout, reading)
 
 
-def size(data: bytes, reading: Reading) -> tuple[int, int]:
+def size(data: bytes, reading: ReadOptions) -> tuple[int, int]:
     """(height, width), upright, from the header; decodes a PNG only if its metadata may state an orientation."""
     data = _slim(data)
     image = open_header(data)
     return upright(image.height, image.width, _orientation(image, data))
 
 
-def describe(data: bytes, reading: Reading) -> Facts:
+def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
     """What the header states."""
     profile = data[:8] == MARK and has_chunk(data, b"iCCP")
     data = _slim(data)
     image = open_header(data)
-    layout = _deep(image, data) or _layout(image)
+    layout = _deep_layout(image, data) or _layout(image)
     orientation = _orientation(image, data)
     height, width = upright(image.height, image.width, orientation)
+    hidden_alpha = layout.alpha and image.mode in ("1", "L", "RGB", "P", "I;16")  # of a palette or a clear colour
     words = rule(layout, reading)
     if image.mode == "CMYK":
         words = "ink to red, green and blue, no profile" if "adobe" in image.info else "refused: no Adobe mark"
     frames = getattr(image, "n_frames", 1)
     notes = ("a colour profile, not applied",) if profile or image.info.get("icc_profile") else ()
-    return Facts(
-        kind=image.format, height=height, width=width, samples=len(image.getbands()) + _hidden_alpha(image, layout),
+    return ImageFacts(
+        kind=image.format, height=height, width=width, samples=len(image.getbands()) + hidden_alpha,
         bits=layout.bits, values=layout.values, frames=frames, orientation=orientation, alpha=layout.alpha,
         photometric=image.mode, compression=_compression(image), rule=words, notes=notes,
     )
@@ -160,15 +162,6 @@ def _layout(image: Image.Image) -> Layout:
     return Layout(colour=image.mode not in ("1", "L", "LA"), alpha=image.has_transparency_data)
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    return image.convert("L") if image.mode == "1" else image
-
-
-def _hidden_alpha(image: Image.Image, layout: Layout) -> int:
-    """1 if a palette or a transparent colour adds alpha without a band of its own."""
-    return int(layout.alpha and image.mode in ("1", "L", "RGB", "P", "I;16"))
-
-
 def _compression(image: Image.Image) -> str:
     if image.format in JPEGS:
         return "JPEG, progressive" if image.info.get("progressive") else "JPEG"
@@ -190,10 +183,7 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
 def _check_cmyk(image: Image.Image, data: bytes) -> None:
     """Raises ImageError if full ink could be 0 or 255, or if the data end early."""
     if image.format == "JPEG" and "adobe" not in image.info:
-        raise ImageError(
-            "a CMYK JPEG must have Adobe's mark, which states that 0 is full ink, but this has none: "
-            "save it as RGB"
-        )
+        raise ImageError("a CMYK JPEG needs Adobe's mark, by which 0 is full ink, but this has none: save it as RGB")
     if image.format == "JPEG":
         check_jpeg_data(data, "CMYK")
 
@@ -217,11 +207,11 @@ def _refuse_cut(error: ValueError, signs: tuple[str, ...] = (CUT_SHORT,)) -> Non
 # --- More than 8 bits
 
 
-def _deep(image: Image.Image, data: bytes) -> Layout | None:
+def _deep_layout(image: Image.Image, data: bytes) -> Layout | None:
     """The layout of a file that Pillow would cut to 8 bits or shift; None if Pillow keeps every bit."""
     if image.format == "PNG" and data[24] == 16:  # the bit depth in IHDR
         bands = {0: 1, 2: 3, 4: 2, 6: 4}[data[25]] + ("transparency" in image.info)
-        return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4), loose=bands > 1)
+        return Layout(colour=bands > 2, bits=16, alpha=bands in (2, 4), bits_unknown=bands > 1)
     if image.format == "JPEG2000":
         start = data.index(b"\xff\x4f\xff\x51")  # SOC and SIZ, https://www.itu.int/rec/T-REC-T.800 A.5.1
         depth, bands = data[start + 42], int.from_bytes(data[start + 40 : start + 42], "big")
@@ -241,13 +231,13 @@ def _colour_space(data: bytes) -> int | None:
     return int.from_bytes(data[start + 7 : start + 11], "big") if start > 0 and data[start + 4] == 1 else None
 
 
-def _read_bands(layout: Layout, data: bytes, frame: int, reading: Reading) -> np.ndarray:
+def _read_bands(layout: Layout, data: bytes, frame: int, reading: ReadOptions) -> np.ndarray:
     if frame:
         raise ImageError("an animation of more than 8 bits is read only at frame 0: save its frames as files")
     values = (imagecodecs.png_decode if data[:4] == b"\x89PNG" else imagecodecs.jpeg2k_decode)(data)
     bands = values[..., None] if values.ndim == 2 else values
     wanted = (3 if layout.colour else 1) + layout.alpha
-    if bands.shape[-1] != wanted or values_of(bands.dtype) != layout.values:
+    if bands.shape[-1] != wanted or kind_of_values(bands.dtype) != layout.values:
         raise ImageError(f"{wanted} samples per pixel were expected, but there are {bands.shape[-1]}: save it as TIFF")
     main = bands[..., :3] if layout.colour else bands[..., 0]
     return to_rgb(main, layout, reading, bands[..., -1] if layout.alpha else None)

@@ -2,12 +2,12 @@
 
 Grey, in this order:
 1. the stored values are decoded (`dicom_stored`);
-2. the modality LUT or the rescale is applied (`dicom_grey.rescaled`);
+2. the modality LUT or the rescale is applied (`dicom_window.rescaled`);
 3. the display range is the window that the caller passes; else the file's first window by its function (LINEAR,
-   LINEAR_EXACT or SIGMOID of PS3.3 C.11.2.1, `dicom_grey.declared_display`); else its first VOI LUT, over the LUT's
+   LINEAR_EXACT or SIGMOID of PS3.3 C.11.2.1, `dicom_window.declared_display`); else its first VOI LUT, over the LUT's
    full range; else the frame's minimum to its maximum, without padding. Enhanced files state these per frame, in
    functional groups;
-4. `samples.to_rgb` maps that range to 0 to 255, and inverts MONOCHROME1.
+4. `to_rgb` maps that range to 0 to 255, and inverts MONOCHROME1.
 
 Colour is decoded to RGB. Overlays and presentation states are not shown. Pixels that are not square stay as stored.
 Tiles of a slide are refused here; `medstudy.imaging.whole_slide` reads them.
@@ -25,10 +25,11 @@ from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
 from medstudy.errors import ImageError
-from medstudy.imaging.dicom_grey import (
+from medstudy.imaging.dicom_stored import check_bits, frame_count, stored_values, transfer_syntax
+from medstudy.imaging.dicom_window import (
     RESCALE,
     WINDOW,
-    Shown,
+    Display,
     changes_values,
     declared_display,
     fill_notes,
@@ -36,8 +37,7 @@ from medstudy.imaging.dicom_grey import (
     rescaled,
     without_padding,
 )
-from medstudy.imaging.dicom_stored import check_bits, frame_count, stored_values, transfer_syntax
-from medstudy.imaging.read_options import Facts, Reading
+from medstudy.imaging.read_options import ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import Layout, check_frame, check_size, palette, rule, to_rgb
 
 NAME = "a DICOM"
@@ -58,7 +58,7 @@ def matches(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
-def read(data: bytes, reading: Reading) -> np.ndarray:
+def read(data: bytes, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8. Raises ImageError, or whatever pydicom raises."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "End of file reached")  # pydicom drops all tags of a truncated file
@@ -71,40 +71,40 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         stored = stored_values(dataset, frame)
         if kind == INDEXED:
             return to_rgb(_coloured(stored, dataset), Layout(colour=True), reading)
-        return to_rgb(stored, _layout(dataset, Shown()), reading)
+        return to_rgb(stored, _layout(dataset, Display()), reading)
     _apply_functional_groups(dataset, frame)
     # the display range, before any pixel is decoded: an invalid header stops here
-    shown = declared_display(dataset) if reading.window is None else Shown()
-    layout = _layout(dataset, shown)
+    display = declared_display(dataset) if reading.window is None else Display()
+    layout = _layout(dataset, display)
     # the values: decoded, rescaled, through the VOI LUT or the sigmoid if the file has one
     stored = stored_values(dataset, frame)
     values = rescaled(stored, dataset)
-    if shown.by == "lut":
+    if display.kind == "lut":
         values = looked_up(values, dataset.VOILUTSequence[0], "VOI LUT")
-    elif shown.by == "sigmoid":
-        centre, width = shown.numbers
+    elif display.kind == "sigmoid":
+        centre, width = display.values
         with np.errstate(over="ignore"):  # far below the centre the result is 0
             values = 1 / (1 + np.exp(-4 * (values - centre) / width))
-    elif not shown.by and reading.window is None:
+    elif not display.kind and reading.window is None:
         layout = without_padding(layout, values, stored, dataset)
     return to_rgb(values, layout, reading)
 
 
-def size(data: bytes, reading: Reading) -> tuple[int, int]:
+def size(data: bytes, reading: ReadOptions) -> tuple[int, int]:
     """(height, width) of a frame, from the header."""
     dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
     _check(dataset)
     return int(dataset.Rows), int(dataset.Columns)
 
 
-def describe(data: bytes, reading: Reading) -> Facts:
+def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
     """What the header states of the frame that is read."""
     dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
     _check(dataset)
     frames = frame_count(dataset)
     _apply_functional_groups(dataset, check_frame(reading.frame, frames))
     signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
-    return Facts(
+    return ImageFacts(
         kind="DICOM", height=int(dataset.Rows), width=int(dataset.Columns), samples=int(dataset.SamplesPerPixel),
         bits=int(dataset.get("BitsStored", 32)), values=signed if "BitsStored" in dataset else "float",
         frames=frames, orientation=1, alpha=False, photometric=dataset.PhotometricInterpretation,
@@ -112,17 +112,18 @@ def describe(data: bytes, reading: Reading) -> Facts:
     )
 
 
-def _rule(dataset: Dataset, reading: Reading) -> str:
+def _rule(dataset: Dataset, reading: ReadOptions) -> str:
     """How the frame becomes RGB, in words; or "refused: " and the reason."""
     kind = dataset.PhotometricInterpretation
     if kind == INDEXED:
         return rule(Layout(colour=True), reading)
     try:
-        shown = declared_display(dataset) if kind in GREY and reading.window is None else Shown()
-        layout = _layout(dataset, shown)
+        display = declared_display(dataset) if kind in GREY and reading.window is None else Display()
+        layout = _layout(dataset, display)
     except ImageError as error:
         return f"refused: {error}"
-    return {"lut": "the file's VOI LUT", "sigmoid": "the file's sigmoid window"}.get(shown.by) or rule(layout, reading)
+    by_file = {"lut": "the file's VOI LUT", "sigmoid": "the file's sigmoid window"}
+    return by_file.get(display.kind) or rule(layout, reading)
 
 
 def _notes(dataset: Dataset) -> list[str]:
@@ -180,17 +181,17 @@ def _apply_functional_groups(dataset: Dataset, frame: int) -> None:
                 dataset.update({element.tag: element for element in item})
 
 
-def _layout(dataset: Dataset, shown: Shown) -> Layout:
+def _layout(dataset: Dataset, display: Display) -> Layout:
     """The layout of the values after the modality LUT, with the display range that the file states."""
     kind, floats = dataset.PhotometricInterpretation, "BitsStored" not in dataset
     if kind in COLOUR:
         signed = "signed" if dataset.get("PixelRepresentation") else "unsigned"
         return Layout(colour=True, bits=dataset.BitsStored, values=signed)
-    measured = changes_values(dataset) or floats or dataset.get("PixelRepresentation") or shown.by
-    window = shown.numbers if shown.by == "window" else None
-    if shown.by == "sigmoid":
+    measured = changes_values(dataset) or floats or dataset.get("PixelRepresentation") or display.kind
+    window = display.values if display.kind == "window" else None
+    if display.kind == "sigmoid":
         window = (0.0, 1.0)
-    if shown.by == "lut":
+    if display.kind == "lut":
         window = (0.0, float(2 ** dataset.VOILUTSequence[0].LUTDescriptor[2] - 1))
     values, bits = ("float", 64) if measured else ("unsigned", dataset.BitsStored)
     return Layout(colour=False, bits=bits, values=values, inverted=kind == "MONOCHROME1", window=window)

@@ -50,9 +50,7 @@ def check_bits(dataset: Dataset) -> None:
     if not 1 <= stored <= allocated:
         raise ImageError(f"BitsStored must be 1 to BitsAllocated, {allocated}, not {stored}: fix the header")
     if not stored - 1 <= high < allocated:
-        raise ImageError(
-            f"{stored} bits must end at a HighBit of {stored - 1} to {allocated - 1}, not {high}: fix the header"
-        )
+        raise ImageError(f"{stored} bits must end at a HighBit of {stored - 1} to {allocated - 1}, not {high}: fix it")
     kind = dataset.PhotometricInterpretation
     if kind.startswith("YBR") and (allocated, stored) != (8, 8):
         raise ImageError(f"{kind} must have 8 bits per sample, not {stored} of {allocated}: convert it to RGB")
@@ -69,6 +67,7 @@ def stored_values(dataset: Dataset, frame: int) -> np.ndarray:
     for needed in ("BitsStored", "PixelRepresentation"):
         if needed not in dataset:
             raise ImageError(f"pixels need a {needed} (PS3.3 C.7.6.3), but the header states none: fix it")
+    # the number of frames, and what a compressed frame states itself, must agree with the header
     name = uid.UID(transfer_syntax(dataset))
     encapsulated = name.is_encapsulated
     (_check_fragments if encapsulated else _check_length)(dataset)
@@ -82,6 +81,7 @@ def stored_values(dataset: Dataset, frame: int) -> np.ndarray:
         return values
     if stream is not None and stream.bits < dataset.BitsStored:
         return _narrow(values, stream, dataset)
+    # only the bits that the header states
     cut = _cut(values, dataset)
     _check_unused(values, cut, dataset)
     if name in LOSSY and stream.bits > dataset.BitsStored and not np.array_equal(cut, values):
@@ -196,6 +196,4 @@ def _check_fragments(dataset: Dataset) -> None:
     rle = transfer_syntax(dataset) == uid.RLELossless  # each frame is one fragment
     begin = sum(rle or fragment.startswith(STARTS) for fragment in generate_fragments(stream))
     if begin > (count := frame_count(dataset)):
-        raise ImageError(
-            f"NumberOfFrames is {count} in the header, but the file has {begin} compressed frames: fix the header"
-        )
+        raise ImageError(f"NumberOfFrames is {count} in the header, but the file has {begin} frames: fix the header")

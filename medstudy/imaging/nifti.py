@@ -8,7 +8,7 @@ head. An oblique volume is sliced along its nearest axes. Nothing is resampled, 
 slice along a numbered axis (0, 1, 2) is one of the stored array; of the other two axes, the first runs to the right and
 the second down.
 
-Grey is scaled by `samples`, after the header's slope and intercept. A display range in the header (cal_min below
+Grey is scaled by `to_rgb`, after the header's slope and intercept. A display range in the header (cal_min below
 cal_max, both finite) is the file's own window. Colour takes no slope.
 """
 
@@ -23,8 +23,8 @@ import nibabel
 import numpy as np
 
 from medstudy.errors import ImageError
-from medstudy.imaging.read_options import Facts, Reading
-from medstudy.imaging.to_rgb import UPRIGHT, Layout, check_size, rule, to_rgb, values_of
+from medstudy.imaging.read_options import ImageFacts, ReadOptions
+from medstudy.imaging.to_rgb import UPRIGHT, Layout, check_size, kind_of_values, rule, to_rgb
 
 NAME = "a NIfTI volume"
 OPTIONS = frozenset({"window", "axis", "slice", "volume"})
@@ -41,7 +41,7 @@ def matches(data: bytes) -> bool:
 
 
 @dataclass(frozen=True)
-class Cut:
+class VolumeSlice:
     """A slice: its index in the stored array, and how that plane becomes [height, width]."""
 
     index: tuple
@@ -55,36 +55,37 @@ class Cut:
         return np.ascontiguousarray(plane[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)])
 
 
-def read(data: bytes, reading: Reading) -> np.ndarray:
+def read(data: bytes, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8. Raises ImageError, or whatever nibabel raises."""
     header = _header(data)
-    cut = _cut(header, reading)
-    check_size(*cut.size, reading.max_pixels)
+    selected = _selected_slice(header, reading)
+    check_size(*selected.size, reading.max_pixels)
     layout = _layout(header)
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     stored = kind.from_bytes(_whole(data, header)).dataobj.reshape(_shape(header))
-    plane = cut.shown(np.asarray(stored[cut.index]))
+    plane = selected.shown(np.asarray(stored[selected.index]))
     if not layout.colour:
         return to_rgb(plane, layout, reading)
     bands = [plane[name] for name in plane.dtype.names]
     return to_rgb(np.stack(bands[:3], axis=-1), layout, reading, bands[3] if layout.alpha else None)
 
 
-def size(data: bytes, reading: Reading) -> tuple[int, int]:
+def size(data: bytes, reading: ReadOptions) -> tuple[int, int]:
     """(height, width) of the slice, from the header."""
-    return _cut(_header(data), reading).size
+    return _selected_slice(_header(data), reading).size
 
 
-def describe(data: bytes, reading: Reading) -> Facts:
+def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
     """What the header states; if no slice is selected yet, about the middle one."""
     header = _header(data)
     shape, layout = _shape(header), _layout(header)
     words, notes = rule(layout, reading), []
     try:
-        cut = _cut(header, reading)
+        selected = _selected_slice(header, reading)
     except ImageError as error:
         words = f"refused: {error}"
-        cut = _cut(header, replace(reading, slice="middle", volume=0, axis=reading.axis if _oriented(header) else 2))
+        axis = reading.axis if _oriented(header) else 2
+        selected = _selected_slice(header, replace(reading, slice="middle", volume=0, axis=axis))
     if _oriented(header):
         axes = "".join(nibabel.aff2axcodes(header.get_best_affine()))
         notes.append(f"stored as {axes}")
@@ -93,9 +94,9 @@ def describe(data: bytes, reading: Reading) -> Facts:
     lengths = (header.get_data_shape(), header.get_zooms()[:3])
     sides, spacing = (" x ".join(f"{length:g}" for length in axes) for axes in lengths)
     notes.append(f"{sides} voxels of {spacing} mm")
-    spread = next((place for place, at in enumerate(cut.index[:3]) if isinstance(at, int)), 2)
-    return Facts(
-        kind="NIfTI", height=cut.size[0], width=cut.size[1], samples=3 + layout.alpha if layout.colour else 1,
+    spread = next((number for number, at in enumerate(selected.index[:3]) if isinstance(at, int)), 2)
+    return ImageFacts(
+        kind="NIfTI", height=selected.size[0], width=selected.size[1], samples=3 + layout.alpha if layout.colour else 1,
         bits=layout.bits, values=layout.values, frames=shape[spread], orientation=UPRIGHT, alpha=layout.alpha,
         photometric="RGB" if layout.colour else "grey", compression="gzip" if data[:2] == GZIP else "none",
         rule=words, notes=tuple(notes),
@@ -137,7 +138,7 @@ def _oriented(header: nibabel.Nifti1Header) -> bool:
     return bool(header["qform_code"] > 0 or header["sform_code"] > 0)
 
 
-def _cut(header: nibabel.Nifti1Header, reading: Reading) -> Cut:
+def _selected_slice(header: nibabel.Nifti1Header, reading: ReadOptions) -> VolumeSlice:
     """The selected slice. Raises ImageError if it does not exist or none is selected."""
     shape = _shape(header)
     volume = reading.volume or 0
@@ -146,7 +147,7 @@ def _cut(header: nibabel.Nifti1Header, reading: Reading) -> Cut:
     if not 0 <= volume < shape[3]:
         raise ImageError(f"volume {volume} does not exist, the file has {shape[3]} (numbered from 0)")
     if isinstance(reading.axis, int):
-        return _stored(shape, reading.axis, _place(reading, shape[reading.axis]), volume)
+        return _along_stored_axis(shape, reading.axis, _slice_number(reading, shape[reading.axis]), volume)
     if not _oriented(header):
         raise ImageError(
             f"{reading.axis} needs an orientation, but the header states none (qform and sform codes 0): pass axis=0, "
@@ -159,36 +160,34 @@ def _cut(header: nibabel.Nifti1Header, reading: Reading) -> Cut:
     canonical = [int(axis) for axis in turns[:, 0]]
     along = canonical.index(wanted)
     # the slice, counted from the canonical end of its axis
-    place = _place(reading, shape[along])
-    index = _index(along, place if turns[along, 1] > 0 else shape[along] - 1 - place, volume, shape)
+    number = _slice_number(reading, shape[along])
+    index = _index(along, number if turns[along, 1] > 0 else shape[along] - 1 - number, volume, shape)
     # the plane: which stored axis is rows, and whether each is flipped
     first, second = (axis for axis in range(3) if axis != along)
     transposed = canonical[first] < canonical[second]  # rows are the higher canonical axis
     rows, columns = (second, first) if transposed else (first, second)
-    return Cut(index, (shape[rows], shape[columns]), transposed, (turns[rows, 1] > 0, turns[columns, 1] > 0))
+    return VolumeSlice(index, (shape[rows], shape[columns]), transposed, (turns[rows, 1] > 0, turns[columns, 1] > 0))
 
 
-def _stored(shape: tuple[int, ...], axis: int, place: int, volume: int) -> Cut:
+def _along_stored_axis(shape: tuple[int, ...], axis: int, number: int, volume: int) -> VolumeSlice:
     first, second = (other for other in range(3) if other != axis)
-    return Cut(_index(axis, place, volume, shape), (shape[second], shape[first]), True, (False, False))
+    return VolumeSlice(_index(axis, number, volume, shape), (shape[second], shape[first]), True, (False, False))
 
 
-def _index(axis: int, place: int, volume: int, shape: tuple[int, ...]) -> tuple:
+def _index(axis: int, number: int, volume: int, shape: tuple[int, ...]) -> tuple:
     whole = [slice(None)] * 3
-    whole[axis] = int(place)
+    whole[axis] = int(number)
     return (*whole, volume)
 
 
-def _place(reading: Reading, count: int) -> int:
+def _slice_number(reading: ReadOptions, count: int) -> int:
     """The selected slice's number. Raises ImageError."""
     if reading.slice is None and count > 1:
-        raise ImageError(
-            f"a volume of {count} slices ({reading.axis}) needs a selection: pass slice, from 0, or slice='middle'"
-        )
-    place = count // 2 if reading.slice == "middle" else reading.slice or 0
-    if not 0 <= place < count:
-        raise ImageError(f"slice {place} does not exist, the volume has {count} (numbered from 0)")
-    return place
+        raise ImageError(f"a volume of {count} slices ({reading.axis}) needs a selection: pass slice, or 'middle'")
+    number = count // 2 if reading.slice == "middle" else reading.slice or 0
+    if not 0 <= number < count:
+        raise ImageError(f"slice {number} does not exist, the volume has {count} (numbered from 0)")
+    return number
 
 
 def _layout(header: nibabel.Nifti1Header) -> Layout:
@@ -203,7 +202,7 @@ def _layout(header: nibabel.Nifti1Header) -> Layout:
         return Layout(colour=True, alpha=len(dtype.names) == 4)
     low, high = float(header["cal_min"]), float(header["cal_max"])
     window = (low, high) if low < high and np.isfinite((low, high)).all() else None
-    values = "float" if scaled else values_of(dtype)
+    values = "float" if scaled else kind_of_values(dtype)
     return Layout(colour=False, bits=dtype.itemsize * 8, values=values, window=window)
 
 

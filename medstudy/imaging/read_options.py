@@ -1,4 +1,4 @@
-"""Options for reading an image file (`Reading`), and what a reader reports about one (`Facts`)."""
+"""Options for reading an image file (`ReadOptions`), and what a reader reports about one (`ImageFacts`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Axis = Literal["axial", "coronal", "sagittal", 0, 1, 2]
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How image files are read; also part of a data set's strict params.
 
     An option that does not apply to a kind of file is an error, so that none is silently ignored.
@@ -72,7 +72,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ImageFacts:
     """What a file's header states, and the rule by which the file becomes RGB.
 
     kind: "JPEG", "TIFF", "DICOM", "NIfTI", "slide" … height, width: of what is read, upright, in pixels.

@@ -1,7 +1,7 @@
 """Reads TIFF, BigTIFF, OME-TIFF and ImageJ's TIFF with tifffile and imagecodecs; YCbCr with Pillow.
 
-A page of grey, colour, palette or ink becomes RGB by the rules of `samples`. Further samples, apart from alpha, are the
-channels of a microscope. The user selects channels (`Reading.channels`): one as grey, or three as red, green and blue.
+A page of grey, colour, palette or ink becomes RGB by the rules of `to_rgb`. Further samples, apart from alpha, are the
+channels of a microscope. The user selects them (`ReadOptions.channels`): one as grey, or three as red, green and blue.
 Each is scaled by itself, as grey, so that a weak stain is visible. Missing tiles are refused. Frames are the pages that
 are not flagged as reduced copies or masks (`medstudy.imaging.tiff_planes`).
 
@@ -19,7 +19,7 @@ from tifffile import TiffFile, TiffPage
 
 from medstudy.errors import ImageError
 from medstudy.imaging.common_formats import open_header
-from medstudy.imaging.read_options import Facts, Reading, Window
+from medstudy.imaging.read_options import ImageFacts, ReadOptions, Window
 from medstudy.imaging.tiff_planes import Planes
 from medstudy.imaging.to_rgb import (
     UPRIGHT,
@@ -27,13 +27,13 @@ from medstudy.imaging.to_rgb import (
     check_frame,
     check_size,
     cmyk,
-    narrowed,
+    kind_of_values,
     palette,
     rule,
     to_rgb,
     turned,
     upright,
-    values_of,
+    with_used_bits,
 )
 
 NAME = "a TIFF"
@@ -49,10 +49,11 @@ def matches(data: bytes) -> bool:
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read(data: bytes, reading: Reading) -> np.ndarray:
+def read(data: bytes, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8, upright. Raises ImageError, or whatever tifffile raises."""
     with _opened(data) as file:
         planes = Planes(file, data)
+        # the page, or one per channel; nothing may be missing from the file
         pages = _pages(planes, reading)
         for page in pages:
             check_size(page.imagelength, page.imagewidth, reading.max_pixels)
@@ -70,14 +71,14 @@ def read(data: bytes, reading: Reading) -> np.ndarray:
         return turned(shown, _orientation(page))
 
 
-def size(data: bytes, reading: Reading) -> tuple[int, int]:
+def size(data: bytes, reading: ReadOptions) -> tuple[int, int]:
     """(height, width), upright, of the page that is read, from its header."""
     with _opened(data) as file:
         page = _pages(Planes(file, data), reading)[0]
         return upright(page.imagelength, page.imagewidth, _orientation(page))
 
 
-def describe(data: bytes, reading: Reading) -> Facts:
+def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
     """What the headers of the file and of the selected page state."""
     with _opened(data) as file:
         planes = Planes(file, data)
@@ -91,9 +92,10 @@ def describe(data: bytes, reading: Reading) -> Facts:
         except ImageError as error:
             page, layout, words = file.pages[0].aspage(), Layout(colour=False), f"refused: {error}"
         height, width = upright(page.imagelength, page.imagewidth, _orientation(page))
-        return Facts(
+        return ImageFacts(
             kind="TIFF", height=height, width=width, samples=stack.channels if stack else page.samplesperpixel,
-            bits=page.bitspersample, values=values_of(page.dtype), frames=stack.frames if stack else len(planes.kept),
+            bits=page.bitspersample, values=kind_of_values(page.dtype),
+            frames=stack.frames if stack else len(planes.kept),
             orientation=_orientation(page), alpha=layout.alpha, photometric=page.photometric.name,
             compression=page.compression.name, rule=words, notes=tuple(_notes(planes)),
         )
@@ -112,7 +114,7 @@ def _opened(data: bytes) -> TiffFile:
     return TiffFile(io.BytesIO(data), _multifile=False)  # an OME-TIFF may name other files: do not open them
 
 
-def _pages(planes: Planes, reading: Reading) -> list[TiffPage]:
+def _pages(planes: Planes, reading: ReadOptions) -> list[TiffPage]:
     """The page to read, or one page per channel if channels are pages. Raises ImageError."""
     stack = planes.stack
     if reading.frame is None or reading.channels:
@@ -131,14 +133,14 @@ def _pages(planes: Planes, reading: Reading) -> list[TiffPage]:
     return [stack.page(frame, channel) for channel in reading.channels]
 
 
-def _layout(page: TiffPage, significant: int | None, reading: Reading) -> Layout:
+def _layout(page: TiffPage, significant: int | None, reading: ReadOptions) -> Layout:
     """What a page's samples are. Raises ImageError for a page that cannot become RGB without guessing."""
     kind, count = page.photometric.name, page.samplesperpixel
     if not isinstance(page.bitspersample, int):
         raise ImageError(f"samples of a TIFF must all have the same bits, not {page.bitspersample}: save it so")
     if page.imagedepth > 1:
         raise ImageError(f"a TIFF page must hold one plane, not {page.imagedepth}: save each as a page")
-    values = values_of(page.dtype)
+    values = kind_of_values(page.dtype)
     if reading.channels:
         return Layout(colour=False, bits=page.bitspersample, values=values)
     extra = [sample.name for sample in page.extrasamples]
@@ -161,10 +163,10 @@ def _layout(page: TiffPage, significant: int | None, reading: Reading) -> Layout
 
 
 def _of_bits(layout: Layout, significant: int | None) -> Layout:
-    """A layout of display values with the bits that OME states; if it states none, `loose`: the samples decide."""
+    """A layout of display values with the bits that OME states, else with `bits_unknown`: the samples decide."""
     if not (layout.colour or layout.alpha) or layout.values != "unsigned" or layout.bits not in WORDS:
         return layout
-    return replace(layout, bits=significant) if significant else replace(layout, loose=True)
+    return replace(layout, bits=significant) if significant else replace(layout, bits_unknown=True)
 
 
 def _range(page: TiffPage, alpha: bool) -> Window | None:
@@ -176,7 +178,7 @@ def _range(page: TiffPage, alpha: bool) -> Window | None:
     return window if window[0] < window[1] else None
 
 
-def _page(page: TiffPage, layout: Layout, significant: int | None, reading: Reading) -> np.ndarray:
+def _page(page: TiffPage, layout: Layout, significant: int | None, reading: ReadOptions) -> np.ndarray:
     """A page as RGB by its photometric interpretation, before turning: [h, w, 3] uint8."""
     values, kind = _samples(page), page.photometric.name
     if reading.window is None:
@@ -186,9 +188,9 @@ def _page(page: TiffPage, layout: Layout, significant: int | None, reading: Read
     if kind == "PALETTE":
         return to_rgb(palette(page.colormap)[:, main[..., 0]].transpose(1, 2, 0), layout, reading, alpha)
     if kind == "SEPARATED":
-        ink = _of_bits(Layout(colour=True, bits=page.bitspersample, values=values_of(page.dtype)), significant)
-        ink = narrowed(ink, main)
-        inks = [to_rgb(main[..., i : i + 1].repeat(3, -1), ink, Reading())[..., 0] for i in range(4)]
+        ink = _of_bits(Layout(colour=True, bits=page.bitspersample, values=kind_of_values(page.dtype)), significant)
+        ink = with_used_bits(ink, main)
+        inks = [to_rgb(main[..., i : i + 1].repeat(3, -1), ink, ReadOptions())[..., 0] for i in range(4)]
         return to_rgb(cmyk(np.stack(inks, -1)), layout, reading, alpha)
     return to_rgb(main if layout.colour else main[..., 0], layout, reading, alpha)
 
@@ -205,7 +207,7 @@ def _check_range(values: np.ndarray, layout: Layout, significant: int | None) ->
         )
 
 
-def _channels(pages: list[TiffPage], stacked: bool, layout: Layout, reading: Reading) -> np.ndarray:
+def _channels(pages: list[TiffPage], stacked: bool, layout: Layout, reading: ReadOptions) -> np.ndarray:
     """One channel as grey or three as red, green and blue, each scaled by itself: [h, w, 3] uint8."""
     if stacked:
         planes = [_samples(page)[..., 0] for page in pages]
@@ -223,7 +225,7 @@ def _samples(page: TiffPage) -> np.ndarray:
     return np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
 
 
-def _ycbcr(data: bytes, index: int, reading: Reading) -> np.ndarray:
+def _ycbcr(data: bytes, index: int, reading: ReadOptions) -> np.ndarray:
     image = open_header(data, formats=("TIFF",))
     image.seek(index)
     return to_rgb(np.array(image.convert("RGB")), Layout(colour=True), reading)
@@ -234,7 +236,7 @@ def _orientation(page: TiffPage) -> int:
     return orientation if 1 <= orientation <= 8 else UPRIGHT
 
 
-def _check_channels(reading: Reading, count: int) -> None:
+def _check_channels(reading: ReadOptions, count: int) -> None:
     if not all(0 <= channel < count for channel in reading.channels):
         raise ImageError(f"channels must be in 0 to {count - 1}, not {reading.channels}: pass others")
 

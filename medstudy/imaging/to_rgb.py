@@ -1,6 +1,6 @@
 """Converts samples of any type to RGB uint8, by one rule for each kind; and checks that all readers share.
 
-`scale` picks the range that becomes black to white, the first of these that applies:
+`display_range` picks the range that becomes black to white, the first of these that applies:
 1. the window that the caller passes;
 2. the window that the file states;
 3. for display values (unsigned of at most 8 bits, colour, or with alpha): the full range of their bits, so that hues
@@ -9,7 +9,7 @@
 The mapping is linear; values outside a window saturate and never wrap. A constant frame is black.
 
 Cameras store 10, 12 or 14 bits in 16-bit colour, and the file cannot always say so. Then the smallest of 8, 10, 12, 14
-and 16 bits that holds every sample is taken (`narrowed`).
+and 16 bits that holds every sample is taken (`with_used_bits`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from medstudy.errors import ImageError
-from medstudy.imaging.read_options import Colour, Reading, Window
+from medstudy.imaging.read_options import Colour, ReadOptions, Window
 
 ORIENTATION = 0x0112
 UPRIGHT, SIDEWAYS = 1, (5, 6, 7, 8)  # EXIF and TIFF orientations; the sideways ones swap height and width
@@ -34,8 +34,8 @@ class Layout:
 
     colour: red, green, blue; else grey. bits: used bits per sample. values: "unsigned", "signed" or "float".
     alpha: there is an opacity sample of the same type; premultiplied: colours are already multiplied by it. inverted:
-    zero is white. window: (low, high) as stated by the file. loose: `bits` is the word's size, because the file cannot
-    say how many bits are used.
+    zero is white. window: (low, high) as stated by the file. bits_unknown: `bits` is the word's size, because the file
+    cannot say how many bits are used.
     """
 
     colour: bool
@@ -45,42 +45,43 @@ class Layout:
     premultiplied: bool = False
     inverted: bool = False
     window: Window | None = None
-    loose: bool = False
+    bits_unknown: bool = False
 
     @property
-    def full(self) -> Window:
+    def full_range(self) -> Window:
         """The range of a sample; for display values, black and white."""
         return (0.0, float(2**self.bits - 1)) if self.values == "unsigned" else (0.0, 1.0)
 
     @property
-    def usual(self) -> list[int]:
-        """Numbers of bits that a loose layout may use."""
+    def possible_bits(self) -> list[int]:
+        """Numbers of bits that may be used, if they are unknown."""
         return sorted({*USUAL, self.bits})
 
 
-def scale(layout: Layout, window: Window | None) -> tuple[Window | None, str]:
+def display_range(layout: Layout, window: Window | None) -> tuple[Window | None, str]:
     """The (low, high) that become 0 and 255, None for the frame's own range; and the rule in words."""
     display = layout.colour or layout.alpha
     if window is not None:
-        return window, f"{window[0]:g} to {window[1]:g}, the window asked for"
+        return window, f"{window[0]:g} to {window[1]:g}, the window passed"
     if layout.window is not None:
         return layout.window, f"{layout.window[0]:g} to {layout.window[1]:g}, the file's own window"
-    if layout.loose:
-        return layout.full, f"0 to the greatest of the fewest of {', '.join(map(str, layout.usual))} bits that hold all"
+    if layout.bits_unknown:
+        bits = ", ".join(map(str, layout.possible_bits))
+        return layout.full_range, f"0 to the maximum of the fewest bits that hold all samples: {bits}"
     if layout.values == "unsigned" and layout.bits == 8:
-        return BYTE, "values as they are"
+        return BYTE, "values unchanged"
     if layout.values == "unsigned" and (display or layout.bits < 8):
-        return layout.full, f"0 to {layout.full[1]:.0f}, all that {layout.bits} bits can hold"
+        return layout.full_range, f"0 to {layout.full_range[1]:.0f}, the full range of {layout.bits} bits"
     if layout.values == "float" and display:
-        return layout.full, "0 to 1"
+        return layout.full_range, "0 to 1"
     if display:
         return None, "refused: signed colour needs a window"
-    return None, "the frame's least to its greatest value"
+    return None, "the frame's minimum to its maximum"
 
 
-def rule(layout: Layout, reading: Reading) -> str:
+def rule(layout: Layout, reading: ReadOptions) -> str:
     """How pixels of this layout become RGB, in words."""
-    words = [scale(layout, reading.window)[1]]
+    words = [display_range(layout, reading.window)[1]]
     if layout.inverted:
         words.append("inverted, because zero is white")
     if layout.alpha:
@@ -88,22 +89,22 @@ def rule(layout: Layout, reading: Reading) -> str:
     return "; ".join(words)
 
 
-def to_rgb(values: np.ndarray, layout: Layout, reading: Reading, alpha: np.ndarray | None = None) -> np.ndarray:
+def to_rgb(values: np.ndarray, layout: Layout, reading: ReadOptions, alpha: np.ndarray | None = None) -> np.ndarray:
     """Samples [h, w] or [h, w, 3] of `layout` with opacity [h, w], as uint8 [h, w, 3]. Raises ImageError."""
-    opaque = layout.full
+    opaque = layout.full_range
     if reading.window is None:
-        layout = narrowed(layout, values, alpha)
-    window, _ = scale(layout, reading.window)
+        layout = with_used_bits(layout, values, alpha)
+    window, _ = display_range(layout, reading.window)
     display = layout.colour or layout.alpha
     # refuse samples whose black and white cannot be known
     if display and window is None:
         raise ImageError("signed colour has no defined black and white: pass window=(low, high)")
-    if display and layout.values == "float" and window == layout.full and not _within(values, window):
+    if display and layout.values == "float" and window == layout.full_range and not _within(values, window):
         raise ImageError(
             f"float colour must be in 0 to 1, but ranges from {values.min():g} to {values.max():g}: pass "
             f"window=(low, high)"
         )
-    if layout.premultiplied and window != layout.full:
+    if layout.premultiplied and window != layout.full_range:
         raise ImageError("colour premultiplied by alpha takes no window: save the file without alpha")
     # window, invert, repeat grey three times, composite
     shown = values if values.dtype == np.uint8 and window == BYTE else to_uint8(values, window)
@@ -111,17 +112,20 @@ def to_rgb(values: np.ndarray, layout: Layout, reading: Reading, alpha: np.ndarr
     shown = shown if layout.colour else np.repeat(shown[..., None], 3, axis=-1)
     if alpha is None:
         return shown
-    if alpha.max() <= layout.full[1]:
-        opaque = layout.full
+    if alpha.max() <= layout.full_range[1]:
+        opaque = layout.full_range
     return composite(shown, to_uint8(alpha, opaque), reading.background, layout.premultiplied)
 
 
-def narrowed(layout: Layout, values: np.ndarray, alpha: np.ndarray | None = None) -> Layout:
-    """A loose layout with the fewest usual bits that hold every sample (and the opacity, if premultiplied)."""
-    if not layout.loose or layout.window is not None:
+def with_used_bits(layout: Layout, values: np.ndarray, alpha: np.ndarray | None = None) -> Layout:
+    """The layout; if its bits are unknown, with the fewest usual bits that hold every sample.
+
+    Of premultiplied colours, the opacity counts too.
+    """
+    if not layout.bits_unknown or layout.window is not None:
         return layout
     greatest = max(values.max(), alpha.max() if layout.premultiplied and alpha is not None else 0)
-    return replace(layout, bits=next(bits for bits in layout.usual if greatest < 2**bits), loose=False)
+    return replace(layout, bits=next(bits for bits in layout.possible_bits if greatest < 2**bits), bits_unknown=False)
 
 
 def to_uint8(values: np.ndarray, window: Window | None = None) -> np.ndarray:
@@ -182,7 +186,7 @@ def check_frame(frame: int | None, count: int) -> int:
     return frame
 
 
-def values_of(dtype: np.dtype) -> str:
+def kind_of_values(dtype: np.dtype) -> str:
     """ "unsigned", "signed" or "float". Raises ImageError for types that are not real numbers."""
     kinds = {"b": "unsigned", "u": "unsigned", "i": "signed", "f": "float"}
     if dtype is None or dtype.kind not in kinds:

@@ -17,21 +17,20 @@ from openslide import OpenSlide
 from PIL import Image
 
 from medstudy.errors import ImageError
-from medstudy.imaging.read_options import Facts, Reading
+from medstudy.imaging.read_options import ImageFacts, ReadOptions
 from medstudy.imaging.to_rgb import Layout, check_size, rule, to_rgb
 
 NAME = "a slide"
-ASKED = frozenset(
-    {"region", "magnification", "microns_per_pixel", "scanned_magnification", "scanned_microns_per_pixel"}
-)
-OPTIONS = ASKED | {"window", "background"}
-OWN = (".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide")  # suffixes that only slides have
-SHARED = (".tif", ".tiff")  # suffixes of slides and of other images: the content decides
+SCALES = frozenset({"magnification", "microns_per_pixel", "scanned_magnification", "scanned_microns_per_pixel"})
+SLIDE_OPTIONS = SCALES | {"region"}
+OPTIONS = SLIDE_OPTIONS | {"window", "background"}
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide")  # only slides have these
+SHARED_SUFFIXES = (".tif", ".tiff")  # slides and other images have these: the content decides
 UNEVEN = 0.01  # relative difference of horizontal and vertical microns that is more than rounding
 
 
 @dataclass(frozen=True)
-class Place:
+class SlideRegion:
     """A region (x, y, width, height) at full resolution, and the (height, width) at which it is shown."""
 
     region: tuple[int, int, int, int]
@@ -42,59 +41,60 @@ class Place:
         return self.region[2] / self.size[1]
 
 
-def is_slide(path: Path, asked: bool) -> bool:
-    """Whether to read a file with OpenSlide: a scanner's own format, or with slide options (`asked`) any it knows."""
-    if not asked and path.suffix.lower() not in (*OWN, *SHARED) or not path.is_file():
+def is_slide(path: Path, forced: bool) -> bool:
+    """Whether to read a file with OpenSlide: a scanner's own format, or with slide options (`forced`) any it knows."""
+    if not forced and path.suffix.lower() not in (*SLIDE_SUFFIXES, *SHARED_SUFFIXES) or not path.is_file():
         return False
     vendor = openslide.OpenSlide.detect_format(path)
-    return vendor is not None and (asked or vendor not in ("generic-tiff", "dicom"))
+    return vendor is not None and (forced or vendor not in ("generic-tiff", "dicom"))
 
 
-def read(path: Path, reading: Reading) -> np.ndarray:
+def read(path: Path, reading: ReadOptions) -> np.ndarray:
     """[h, w, 3] uint8. Raises ImageError, or OpenSlide's error for a damaged file."""
     with OpenSlide(path) as slide:
-        place = _place(slide, reading)
-        check_size(*place.size, reading.max_pixels)
-        level = slide.get_best_level_for_downsample(place.shrink + 1e-6)
+        selected = _selected_region(slide, reading)
+        check_size(*selected.size, reading.max_pixels)
+        # the smallest level that still has enough pixels, and the region's size there
+        level = slide.get_best_level_for_downsample(selected.shrink + 1e-6)
         down = slide.level_downsamples[level]
-        x, y, width, height = place.region
+        x, y, width, height = selected.region
         stored = max(1, round(width / down)), max(1, round(height / down))
         check_size(stored[1], stored[0], reading.max_pixels)
         image = slide.read_region((x, y), level, stored)
-        if image.size != place.size[::-1]:
-            image = image.resize(place.size[::-1], Image.Resampling.BOX)
+        if image.size != selected.size[::-1]:
+            image = image.resize(selected.size[::-1], Image.Resampling.BOX)
         values = np.asarray(image)
     return to_rgb(values[..., :3], Layout(colour=True, alpha=True), reading, values[..., 3])
 
 
-def size(path: Path, reading: Reading) -> tuple[int, int]:
+def size(path: Path, reading: ReadOptions) -> tuple[int, int]:
     """(height, width) of the region at its magnification, from the file's properties."""
     with OpenSlide(path) as slide:
-        return _place(slide, reading).size
+        return _selected_region(slide, reading).size
 
 
-def describe(path: Path, reading: Reading) -> Facts:
+def describe(path: Path, reading: ReadOptions) -> ImageFacts:
     """What the file's properties state."""
     with OpenSlide(path) as slide:
         layout = Layout(colour=True, alpha=True)
         try:
-            shown, words = _place(slide, reading).size, rule(layout, reading)
+            shown, words = _selected_region(slide, reading).size, rule(layout, reading)
         except ImageError as error:
             shown, words = slide.dimensions[::-1], f"refused: {error}"
-        power, microns = _power(slide, Reading()), _microns(slide, Reading())
+        magnification, microns = _magnification(slide, ReadOptions()), _microns(slide, ReadOptions())
         notes = (
             f"by {slide.properties[openslide.PROPERTY_NAME_VENDOR]}",
-            f"scanned at {power:g} x" if power else "no magnification in the file",
+            f"scanned at {magnification:g} x" if magnification else "no magnification in the file",
             f"{microns:g} µm a pixel" if microns else "no µm a pixel in the file",
             f"{slide.level_count} levels, the full one {slide.dimensions[1]} x {slide.dimensions[0]}",
         )
-        return Facts(
+        return ImageFacts(
             kind="slide", height=shown[0], width=shown[1], samples=4, bits=8, values="unsigned", frames=1,
             orientation=1, alpha=True, photometric="RGBA", compression="", rule=words, notes=notes,
         )
 
 
-def _place(slide: OpenSlide, reading: Reading) -> Place:
+def _selected_region(slide: OpenSlide, reading: ReadOptions) -> SlideRegion:
     """The region and its size. Raises ImageError for a region outside the slide, or an unavailable magnification."""
     width, height = slide.dimensions
     region = reading.region or (0, 0, width, height)
@@ -104,14 +104,14 @@ def _place(slide: OpenSlide, reading: Reading) -> Place:
             f"a region (x, y, width, height) must be inside the slide's {width} x {height} pixels, not {region}: give "
             f"it in pixels of the full resolution"
         )
-    share = _share(slide, reading)
-    return Place(region, (max(1, round(down * share)), max(1, round(across * share))))
+    scale = _scale(slide, reading)
+    return SlideRegion(region, (max(1, round(down * scale)), max(1, round(across * scale))))
 
 
-def _share(slide: OpenSlide, reading: Reading) -> float:
+def _scale(slide: OpenSlide, reading: ReadOptions) -> float:
     """Side of the shown image relative to full resolution: at most 1. Raises ImageError."""
     if reading.magnification is not None:
-        scanned = _power(slide, reading)
+        scanned = _magnification(slide, reading)
         if scanned is None:
             raise ImageError(
                 "a magnification needs that of the scan, but the file states none: pass scanned_magnification, or "
@@ -139,12 +139,12 @@ def _share(slide: OpenSlide, reading: Reading) -> float:
     return 1.0
 
 
-def _power(slide: OpenSlide, reading: Reading) -> float | None:
+def _magnification(slide: OpenSlide, reading: ReadOptions) -> float | None:
     """The objective's magnification, as the user states, else the file."""
     return reading.scanned_magnification or _number(slide, openslide.PROPERTY_NAME_OBJECTIVE_POWER)
 
 
-def _microns(slide: OpenSlide, reading: Reading) -> float | None:
+def _microns(slide: OpenSlide, reading: ReadOptions) -> float | None:
     """Microns per pixel at full resolution, as the user states, else the file if x and y agree."""
     if reading.scanned_microns_per_pixel:
         return reading.scanned_microns_per_pixel

@@ -1,1 +1,1 @@
-"""Runs: the plan of jobs, what each depends on, the record of each, and the lock that it holds."""
+"""The runs of a study: the plan of its jobs, what a job's hash covers (identity), records, locks and inputs."""

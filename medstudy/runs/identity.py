@@ -3,7 +3,7 @@
 Of the code these files count: the stage's notebook, the library files that it imports, and all that these import;
 - and what no import names: `SOURCES` of a stage, the files of a job's own data set, model family or figure;
 - but not `NEUTRAL` modules, which cannot change a result;
-- and not `CHOICES`, alternatives of which a job uses one: model families, image readers, data sets (any `REGISTRY`).
+- and not `CHOICES`, alternatives from which a job uses one: model families, image readers, data sets (any `REGISTRY`).
 
 Comments, docstrings and layout do not count (`medstudy.utils.syntax`). Imports are read, not executed: planning a study
 imports neither torch nor a drawing library.

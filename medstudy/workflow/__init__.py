@@ -1,1 +1,1 @@
-"""Running a study: Snakemake, notebooks and their kernels, GPU leases, status, logs and cleaning."""
+"""Runs a study's jobs: Snakemake, notebooks and their kernels, leases of GPUs, status, logs, clean-up and downloads."""

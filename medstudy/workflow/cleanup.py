@@ -1,4 +1,4 @@
-"""Lists what nobody needs under runs/, with the reason, and frees it on request.
+"""Lists what no study needs under runs/, with the reason, and frees it on request.
 
 Several studies share runs/. Runs stay that any params file next to the given ones plans, or that a living process works
 on. If one of those files cannot be read, or another process makes runs with params that have changed since, it is
@@ -43,7 +43,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Found:
-    """What to free, and what stays although nobody may need it, each as `what: why`."""
+    """What to free, and what stays although it may be superfluous, each as `what: why`."""
 
     items: list[Item]
     held: list[str]

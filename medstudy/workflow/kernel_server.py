@@ -31,7 +31,7 @@ from medstudy.utils import code_hash, devices
 PRELOAD = (
     "medstudy.training.train",
     "medstudy.evaluation.evaluate",
-    "medstudy.report.study_data",
+    "medstudy.report.pages.publish",
     "transformers.models.qwen2_vl.modeling_qwen2_vl",
     "ipykernel.kernelapp",
 )

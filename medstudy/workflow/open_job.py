@@ -24,7 +24,7 @@ from medstudy.errors import ParamsError
 from medstudy.params import Study
 from medstudy.runs.plan import Job
 from medstudy.utils import yaml_files
-from medstudy.workflow import by_hand, notebooks
+from medstudy.workflow import needs, notebooks
 
 GIVEN = "_given"  # in a notebook: the study that replaced the parameter `study`, that text, and the params file
 NAME_LENGTH = 50  # characters of a study's name that the name of a changed study keeps
@@ -38,7 +38,7 @@ def open_job(namespace: dict[str, Any]) -> tuple[Study, Job]:
     Raises ParamsError for a wrong parameter, RunError that explains each job that the run needs and that failed.
     """
     file, values = _checked(namespace)
-    study, job = by_hand.job(file, values["run"])
+    study, job = needs.prepare(file, values["run"])
     _replace(namespace, values["study"], file, study)
     print(f"{job.name} of the study {study.title}: {job.dir.name}")
     return study, job
@@ -58,7 +58,7 @@ def load_study(namespace: dict[str, Any]) -> Study:
 def run_study(namespace: dict[str, Any]) -> None:
     """Make what is missing of the study that `load_study` loaded, as `medstudy run` does. Raises RunError."""
     given = namespace[GIVEN]
-    by_hand.make(given["object"], given["file"])
+    needs.make(given["object"], given["file"])
 
 
 def overridden(file: str, overrides: str) -> str:

@@ -40,7 +40,7 @@ def of(study: Study, tflops: float | None = None) -> dict[str, dict[str, int]]:
     check of the model what its weights need, other jobs the default. A job that several models share requests the most
     that one of them needs.
     """
-    from medstudy import estimate  # imports torch, which reading needs not
+    from medstudy.costs import estimate  # imports torch, which reading does not need
 
     requests: dict[str, dict[str, int]] = {}
     known: set[tuple] = set()

@@ -1,6 +1,6 @@
 """The progress of a study: the state of every job and the time that it took or needs, read from records and locks.
 
-    from medstudy import status
+    from medstudy.workflow import status
     status.show("params/offline.yaml")             # in a notebook; live=True follows it until nothing runs
 
 Records are read once, and logs of complete runs never: in a study of thousands of jobs each costs one `stat`.

@@ -1,4 +1,4 @@
-"""The command line: help with examples, one clear message and status 2 for every error of ours."""
+"""The command line: help with examples; one clear message and exit status 2 for each of our errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMANDS = (
 
 @pytest.fixture
 def tiny_file(tmp_path):
-    """Makes a params file whose runs and figures stand under tmp_path."""
+    """Writes a params file whose runs and figures go below tmp_path."""
     return lambda **changes: write_study(tmp_path, **changes)
 
 

@@ -21,7 +21,7 @@ def possible(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_it_runs_beside_no_other_slurm(possible):
+def test_it_does_not_run_next_to_another_slurm(possible):
     assert slurm.why_not() is None
     (possible / "slurm.conf").write_text(slurm.MARK + "ClusterName=medstudy\n")  # left by a killed run
     assert slurm.why_not() is None

@@ -1,6 +1,6 @@
 """`python -m tests.cluster [--record FILE]`: a study on a one-node Slurm whose jobs are killed ends as it does locally.
 
-What befalls it, each time at a training that has a resume point: `scancel`, SIGKILL to a kernel, `scontrol requeue`,
+The faults, each in a training that has a resume point: `scancel`, SIGKILL to a kernel, `scontrol requeue`,
 and kill -9 of the scheduler while jobs run, which is then started again. Skips, with status 0, where there is no Slurm.
 
 --arrays, instead: trainings and evaluations as tasks of job arrays, one of which is ended by `scancel`.
@@ -81,7 +81,7 @@ def _test(folder: Path) -> dict:
 
 
 def _test_arrays(folder: Path) -> dict:
-    """Each stage's jobs are one array, a task of which that is ended comes again, alone; all runs are made once."""
+    """Each stage's jobs are one array; a cancelled task is submitted again alone; every run is made once."""
     seconds: dict[str, float] = {}
     file = _study(folder / "arrays", seeds=[0, 1, 2])
     study, profile = params.load(file), _profile(file.parent, ARRAYS)
@@ -120,7 +120,7 @@ def _test_arrays(folder: Path) -> dict:
 
 
 def _on_slurm(file: Path) -> dict:
-    """Run the study through all that befalls it; what that was, by run."""
+    """Run the study through all faults; returns which fault hit which run."""
     study = params.load(file)
     profile = _profile(file.parent)
     first = _start(file, profile)
@@ -156,14 +156,14 @@ def _on_slurm(file: Path) -> dict:
 
 
 def _made_once(survivor: faults.Submitted, record: dict, restarted: float) -> None:
-    """Whether the job that ran while there was no scheduler made the run, and no later one."""
+    """Check that the job that ran without a scheduler made the run, and no later job."""
     assert faults.state(survivor.id) == "COMPLETED"
     assert pd.Timestamp(record["started"]).timestamp() < restarted, f"{survivor.run} was made a second time."
     assert str(record["machine"]["slurm_job"]) == survivor.id, f"{survivor.run}: {record['machine']}, not {survivor.id}"
 
 
 def _resumed(fault: str, job: plan.Job) -> int:
-    """The step from which a training went on after a fault."""
+    """The step from which a training resumed after a fault."""
     step = faults.resumed_at(job)
     assert step > 0, f"After {fault}, {job.name} must go on from its resume point, but it began anew."
     return step
@@ -179,7 +179,7 @@ def _study(folder: Path, **changes) -> Path:
 
 
 def _start(file: Path, profile: str | Path, only: Sequence[str] = ONLY) -> subprocess.Popen:
-    """`medstudy run`, in the study's folder; what it prints goes on here."""
+    """`medstudy run` in the study's folder; its output is shown here."""
     call = command("run", file, "--profile", profile, "--only", *only)
     STARTED.append(subprocess.Popen(call, cwd=file.parent, env=faults.environment()))
     return STARTED[-1]
@@ -187,7 +187,7 @@ def _start(file: Path, profile: str | Path, only: Sequence[str] = ONLY) -> subpr
 
 @contextmanager
 def _ended() -> Iterator[None]:
-    """Whatever `_start` started ends with the block, when that fails too."""
+    """End what `_start` started when the block ends or fails."""
     try:
         yield
     finally:
@@ -197,7 +197,7 @@ def _ended() -> Iterator[None]:
 
 
 def _profile(folder: Path, name: str = PROFILE) -> Path:
-    """The profile as it is, but for how often it asks Slurm: this study's jobs take seconds."""
+    """The profile, but with more frequent status checks: this study's jobs take seconds."""
     text = (paths.PROFILES / name / "config.yaml").read_text()
     assert OFTEN in text
     (folder / "config.yaml").write_text(text.replace(OFTEN, OFTEN.replace("20", "5")))
@@ -205,7 +205,7 @@ def _profile(folder: Path, name: str = PROFILE) -> Path:
 
 
 def _overlaps(records: Iterable[dict]) -> list[tuple[str, str]]:
-    """Pairs of jobs that had a card in common for more than a second, which a recorded start may be too early."""
+    """Pairs of jobs that shared a GPU for more than a second, by which a recorded start may be too early."""
     spans = []
     for record in records:
         start = pd.Timestamp(record["started"]).timestamp()
@@ -216,7 +216,7 @@ def _overlaps(records: Iterable[dict]) -> list[tuple[str, str]]:
 
 
 def _compare(ours, local) -> dict:
-    """Of every training and evaluation: the same weights, and predictions equal in every column."""
+    """Check that every training has the same weights, and every evaluation equal predictions in each column."""
     counts = {"trainings": 0, "evaluations": 0, "predictions": 0}
     for job in _chosen(local):
         here = plan.job(ours, job.name)
@@ -234,7 +234,7 @@ def _compare(ours, local) -> dict:
 
 
 def _overhead(study, jobs: list[faults.Submitted]) -> dict[str, float]:
-    """Seconds that a job held its node beyond its recorded work: of jobs that ran once, from start to end."""
+    """Seconds that jobs held their node beyond their recorded work, for jobs that ran once from start to end."""
     records = {job.dir.name: faults.record(job) for job in plan.plan(study) if job.done}
     names = [one.run for one in jobs]
     once = [one for one in jobs if one.state == "COMPLETED" and names.count(one.run) == 1]

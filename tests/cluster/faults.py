@@ -1,4 +1,4 @@
-"""A study's jobs on Slurm: which run each makes, where it stands, and what befalls it."""
+"""A study's jobs on Slurm: the run that each makes, its state, and faults to inject."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WAIT_SECONDS = 300
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job of Slurm, and the folder name of the run that it is to make: of an array's task only while that runs."""
+    """A Slurm job and the folder name of the run that it makes; for a task of an array only while it runs."""
 
     id: str
     state: str
@@ -34,12 +34,12 @@ class Submitted:
 
     @property
     def elapsed(self) -> float:
-        """Seconds on the node, of a job that has ended."""
+        """Seconds that an ended job was on its node."""
         return (datetime.fromisoformat(self.end) - datetime.fromisoformat(self.start)).total_seconds()
 
 
 def submitted() -> list[Submitted]:
-    """Every job that Slurm remembers, in the order in which they came."""
+    """Every job that Slurm remembers, in order of submission."""
     listed = said("squeue", "--array", "--states=all", "--noheader", f"--format={FIELDS}")
     rows = [line.split("|") for line in listed.splitlines()]
     runs = {id: comment.rpartition("_wildcards_")[2] for id, _, comment, *_ in rows if "_" not in id}
@@ -49,7 +49,7 @@ def submitted() -> list[Submitted]:
 
 
 def tasks() -> dict[str, str]:
-    """The run that each task of an array makes now: its comment is that of the array's first."""
+    """The run that each task of an array makes now; all tasks have the comment of the array's first task."""
     made = {}
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or ()
@@ -66,7 +66,7 @@ def state(id: str) -> str:
 
 
 def training(study, apart: set[str] = frozenset(), before: float = 0.5) -> Submitted | None:
-    """A training on Slurm with a resume point that made less than that part of its steps; none of the runs `apart`."""
+    """A training on Slurm with a resume point, before this share of its steps; none of the runs `apart`."""
     runs = {job.dir.name: job for job in plan.plan(study) if job.stage == "train"}
     for one in submitted():
         job = runs.get(one.run)
@@ -89,7 +89,7 @@ def kernel(id: str) -> psutil.Process | None:
 
 
 def cards() -> dict[str, str]:
-    """What each job of Slurm that asked for a card sees of them now, in its kernel."""
+    """The GPUs that the kernel of each Slurm job with GPUs sees now."""
     running = [one for one in submitted() if one.state == "RUNNING" and one.run.startswith(("train-", "evaluate-"))]
     seen = {}
     for one in running:
@@ -103,25 +103,25 @@ def cards() -> dict[str, str]:
 
 
 def cancel(one: Submitted) -> None:
-    """As a user or an administrator ends a job."""
+    """End a job as a user or an administrator does."""
     subprocess.run(["scancel", one.id], check=True)
     wait_for(lambda: state(one.id) == "CANCELLED", f"{one.run} to be cancelled")
 
 
 def kill_kernel(one: Submitted) -> None:
-    """As the kernel of Linux does when memory runs out."""
+    """Kill the notebook's kernel as Linux does when memory runs out."""
     kernel(one.id).kill()
     wait_for(lambda: state(one.id) == "FAILED", f"{one.run} to fail")
 
 
 def requeue(one: Submitted) -> None:
-    """As Slurm does to a job that makes room for another."""
+    """Requeue a job as Slurm does to make room for another."""
     subprocess.run(["scontrol", "requeue", one.id], check=True)
     wait_for(lambda: "Restarts=1" in said("scontrol", "show", "job", one.id), f"{one.run} to be queued again")
 
 
 def resumed_at(job: plan.Job) -> int:
-    """The step from which the last start of a training went on; 0 when it was the first."""
+    """The step from which the last start of a training resumed; 0 for a first start."""
     return _steps(job, last=False)[0]
 
 
@@ -130,7 +130,7 @@ def record(job: plan.Job) -> dict:
 
 
 def wait_for(true: Callable, what: str, busy: Callable[[], bool] = lambda: True):
-    """`true()` as soon as it holds. Raises when it does not within WAIT_SECONDS, or when the scheduler has ended."""
+    """Wait for `true()` and return its value. Raises after WAIT_SECONDS, or when the scheduler has ended."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not (found := true()):
         if time.monotonic() > deadline or not busy():
@@ -141,14 +141,14 @@ def wait_for(true: Callable, what: str, busy: Callable[[], bool] = lambda: True)
 
 
 def _slurm_job(process: psutil.Process) -> str:
-    """The job, or the task ARRAY_TASK, that a process belongs to; empty for none."""
+    """The id of the Slurm job (or ARRAY_TASK) of a process; empty for none."""
     said = process.environ()
     array, task = (said.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
     return f"{array}_{task}" if array and task else said.get("SLURM_JOB_ID", "")
 
 
 def _steps(job: plan.Job, last: bool = True) -> tuple[int, int] | None:
-    """(step, of how many) in the last, or first, progress line of a training's log."""
+    """(step, all steps) in the last, or first, progress bar of a training's log."""
     log = paths.logs(job.dir) / "log.txt"
     lines = log.read_text(errors="replace").replace("\r", "\n").splitlines() if log.exists() else []
     found = [line.split("|")[2].split()[0] for line in lines if line.startswith(f"{job.name}:") and "step" in line]

@@ -1,4 +1,4 @@
-"""One node of Slurm with two pretend GPUs, from Debian's packages: up inside `with running():`, gone after it.
+"""A one-node Slurm with two pretend GPUs, from Debian's packages: it is up inside `with running():`.
 
 The daemons live in a temporary folder. Only slurm.conf and gres.conf must stand in /etc/slurm, where sbatch and squeue
 look for them; they open with MARK, and files of a real cluster are never touched.
@@ -60,7 +60,7 @@ GRES_CONF = "NodeName=localhost Name=gpu Flags=nvidia_gpu_env File={folder}/nvid
 
 
 def why_not() -> str | None:
-    """Why there can be no Slurm here, in words; None when there can."""
+    """Why Slurm cannot run here, in words; None if it can."""
     if any(_binary(name) is None for name in DAEMONS):
         return "Slurm is not installed; on Debian and Ubuntu: apt install slurm-wlm munge"
     if os.geteuid() != 0:
@@ -73,7 +73,7 @@ def why_not() -> str | None:
 
 @contextmanager
 def running() -> Iterator[Path]:
-    """munged, slurmctld and slurmd, until the block ends; yields the folder of their logs."""
+    """Run munged, slurmctld and slurmd during the block; yields the folder of their logs."""
     folder = Path(tempfile.mkdtemp(prefix="medstudy-slurm-"))
     folder.chmod(0o755)
     with ExitStack() as stack:
@@ -93,7 +93,7 @@ def running() -> Iterator[Path]:
 
 
 def said(*command: str) -> str:
-    """What a Slurm command prints; empty when it fails."""
+    """The output of a Slurm command; empty if it fails."""
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
@@ -127,7 +127,7 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def _cancel_all() -> None:
-    """End every job, so that none outlives the daemons."""
+    """Cancel every job, so that none outlives the daemons."""
     said("scancel", "--full", *said("squeue", "--noheader", "--format=%A").split())
     deadline = time.monotonic() + STOP_SECONDS
     while said("squeue", "--noheader") and time.monotonic() < deadline:
@@ -152,7 +152,7 @@ def _binary(name: str) -> str | None:
 
 
 def _ports(count: int) -> list[int]:
-    """Free ports of this moment."""
+    """Ports that are free now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

@@ -1,4 +1,4 @@
-"""Examples on disk: what is read is what was written, the hub's loader reads it too, bad rows stop the build."""
+"""Examples on disk: they are read as written, also by the hub's loader; bad rows stop the build."""
 
 import hashlib
 import io
@@ -53,8 +53,8 @@ def test_the_commit_of_a_source_stands_with_what_was_made_of_it(tmp_path, monkey
     assert [source.commit("some/set", revision) for revision in ("abc", None)] == ["abc", "unknown"]
     params = MAKERS["slake"](tmp_path / "slake")
     build(params, tmp_path / "built")
-    said = json.loads((tmp_path / "built" / "source.json").read_text())
-    assert said == {"path": Path(params.path).name, "commit": "a folder"}
+    source_json = json.loads((tmp_path / "built" / "source.json").read_text())
+    assert source_json == {"path": Path(params.path).name, "commit": "a folder"}
 
 
 def test_prompts_of_several_images_are_planned_from_the_table_as_from_the_examples(tmp_path):
@@ -103,7 +103,7 @@ def test_the_table_has_a_row_a_question(monkeypatch, tmp_path):
         (lambda s: s.update(test=[]), "test of made is empty"),
         (lambda s: s.update(val=[]), "val of made is empty and train is not"),
         (lambda s: s["test"].append(s["test"][0]), "must be unique"),
-        (lambda s: s["test"].append(s["train"][1]), "says that it is of train"),
+        (lambda s: s["test"].append(s["train"][1]), "has the split train"),
         (
             lambda s: s["test"].append(
                 replace(s["test"][0], image_id="x", questions=(replace(s["test"][0].questions[0], answer=" "),))
@@ -143,10 +143,10 @@ def test_a_damaged_file_names_the_image(monkeypatch, tmp_path):
     with pytest.raises(ImageError, match="test-1"):
         picture.pixels()
     file.write_bytes(content[: picture.start + 5])
-    with pytest.raises(DataError, match="test-1 of made is kept in .* cut short"):
+    with pytest.raises(DataError, match="test-1 of made must be in .* truncated"):
         picture.pixels()
     file.unlink()
-    with pytest.raises(DataError, match="test-1 of made is kept in .*No such file"):
+    with pytest.raises(DataError, match="test-1 of made must be in .*No such file"):
         picture.pixels()
 
 
@@ -220,7 +220,7 @@ def test_neither_building_nor_reading_holds_a_splits_images(monkeypatch, tmp_pat
     made = []
 
     def noise(params, split):
-        """Pictures of half a megabyte, made when they are asked for."""
+        """Pictures of half a megabyte, made on demand."""
         for index in range(40 if split == "train" else 1):
             one = make_example(index, (400, 400), split)
             picture = Picture.of(one.image, one.image_id)

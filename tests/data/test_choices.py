@@ -1,4 +1,4 @@
-"""What models answer to a choice, as they write it, and the one option it names: never a guess."""
+"""Answers to a choice as models write them, and the option that each names; nothing is guessed."""
 
 import pytest
 
@@ -109,5 +109,5 @@ def test_what_no_single_option_fits_is_not_read(text, options):
 
 
 def test_options_that_texts_cannot_tell_apart_are_listed():
-    assert choices.alike(("Benign", "benign.", "ER+", "ER-", "the liver", "liver")) == [
+    assert choices.same_text(("Benign", "benign.", "ER+", "ER-", "the liver", "liver")) == [
         ("Benign", "benign."), ("the liver", "liver")]

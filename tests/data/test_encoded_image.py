@@ -1,4 +1,4 @@
-"""A picture knows its size and its name without decoding, and decodes to the same pixels every time."""
+"""A picture knows its size and name without decoding, and always decodes to the same pixels."""
 
 import hashlib
 import io
@@ -53,7 +53,7 @@ def test_an_unreadable_picture_is_named(look):
         look(Picture(jpeg()[:20], "scan 7"))
 
 
-def test_a_pil_image_is_its_own():
+def test_a_pil_image_is_returned_unchanged():
     image = Image.fromarray(PIXELS)
     assert encoded_image.pil(image) is image
 

@@ -1,4 +1,4 @@
-"""Copies of an image are found however they were made, look-alikes and flat images are not; the counts are right."""
+"""All copies of an image are found, similar and flat images are not; the counts are right."""
 
 import io
 import time
@@ -28,7 +28,7 @@ from tests.support.studies import write_study
 
 
 def scene(seed: int, size=(180, 240)) -> Image.Image:
-    """Smooth random structure of (height, width), the less the finer, as in photographs."""
+    """Smooth random structure of (height, width), with less of fine structure, as in photographs."""
     rng = np.random.default_rng([3, seed])
     layers = [
         Image.fromarray(rng.normal(0, 60 / side**0.5, (side, side)).astype(np.float32)).resize(
@@ -138,7 +138,7 @@ def test_counts_say_how_many_images_of_a_split_stand_in_another():
 
 @pytest.fixture(scope="module")
 def leaking():
-    """made: a test image in train, one in val; other: a test image in the training of made; clean: nothing."""
+    """made: a test image in train and one in val; other: a test image in made's training split; clean: none."""
     a, b, c, d, e = (scene(seed) for seed in range(5))
     table = leakage.fingerprints([
         example("1", a, "train"), example("2", b, "val"), example("3", a, "test"), example("4", jpeg(b, 70), "test"),
@@ -152,11 +152,11 @@ def test_a_leak_stops_with_counts_and_what_to_do(leaking):
     table, pairs = leaking
     with pytest.raises(DataError) as stopped:
         leakage.check(leakage.overview(table, pairs))
-    said = str(stopped.value)
-    assert "1 of 4 test images of made stand in train of made (1 the same pixels)" in said
-    assert "1 of 4 test images of made stand in val of made (1 nearly)" in said
-    assert "1 of 1 test images of other stand in train of made (1 the same pixels)" in said
-    assert "clean" not in said and "leakage: {allow: [{evaluated: made, reason: ...}]}" in said
+    message = str(stopped.value)
+    assert "1 of 4 test images of made stand in train of made (1 the same pixels)" in message
+    assert "1 of 4 test images of made stand in val of made (1 nearly)" in message
+    assert "1 of 1 test images of other stand in train of made (1 the same pixels)" in message
+    assert "clean" not in message and "leakage: {allow: [{evaluated: made, reason: ...}]}" in message
 
 
 def test_what_is_allowed_is_allowed_for_those_two_data_sets_and_said(leaking):
@@ -169,9 +169,9 @@ def test_what_is_allowed_is_allowed_for_those_two_data_sets_and_said(leaking):
     assert "{evaluated: other, trained: made, reason" in str(stopped.value)
     found = leakage.overview(table, pairs, [itself, Allowed(evaluated="other", trained="made", reason="It is a part.")])
     leakage.check(found)
-    said = leakage.sentences(found)
-    assert set(said) == {"made", "other"} and len(said["made"]) == 2
-    assert said["other"] == [
+    sentences = leakage.sentences(found)
+    assert set(sentences) == {"made", "other"} and len(sentences["made"]) == 2
+    assert sentences["other"] == [
         "Leak: 1 of 1 test images of other stand in train of made (1 the same pixels). Allowed: It is a part."
     ]
 

@@ -1,4 +1,4 @@
-"""The reference itself scores 1, and two references that differ do not count as one: by every standard score."""
+"""A reference scores 1 on itself, and different references do not count as the same, by every standard score."""
 
 import numpy as np
 import pandas as pd
@@ -27,17 +27,17 @@ def asked(kind, answers, **more):
     return pd.DataFrame([{"dataset": "d", "question_id": "q", "kind": kind, "answer": one} | more for one in answers])
 
 
-def scores(said, answers, kind):
-    rows = asked(kind, answers).assign(raw_text=said, image_id=range(len(answers)), detail_px=np.nan)
+def scores(given, answers, kind):
+    rows = asked(kind, answers).assign(raw_text=given, image_id=range(len(answers)), detail_px=np.nan)
     return score.score(rows)
 
 
 @pytest.mark.parametrize("kind", ["open", "class"])
 def test_references_that_a_normaliser_would_confuse_are_told_apart(kind):
     assert references.check(asked(kind, APART)).empty
-    said, true = zip(*[(one, other) for one in APART for other in APART], strict=True)
-    table = scores(list(said), list(true), kind)
-    same = np.array(said) == np.array(true)
+    given, true = zip(*[(answer, other) for answer in APART for other in APART], strict=True)
+    table = scores(list(given), list(true), kind)
+    same = np.array(given) == np.array(true)
     assert (table["exact"].to_numpy() == same).all()
     assert (table.loc[same, ["score", "strict"]] == 1).all(axis=None)
     if kind == "class":
@@ -74,7 +74,7 @@ def test_any_classes_are_told_apart_by_their_own_names(classes):
 @given(st.lists(ANSWERS.map(str.strip), min_size=2, max_size=6, unique=True))
 def test_the_letter_of_any_option_is_read(options):
     for letter in "ABCDEF"[: len(options)]:
-        assert {choices.read(said, options).letter for said in (letter, f"({letter})", f"**{letter}**.")} == {letter}
+        assert {choices.read(text, options).letter for text in (letter, f"({letter})", f"**{letter}**.")} == {letter}
 
 
 def test_classes_that_case_alone_tells_apart_score_but_stop_a_study():
@@ -87,7 +87,7 @@ def test_classes_that_case_alone_tells_apart_score_but_stop_a_study():
 
 
 def test_classes_that_are_one_number_stop_a_study():
-    """A program that met an empty cell wrote 1.0 for 1."""
+    """A program that reads an empty cell may write 1.0 for 1."""
     (found,) = references.check(asked("class", ["1", "1.0", "2", "10", "II", "III"])).itertuples()
     assert found.stops and found.references == ["1", "1.0"]
 
@@ -122,6 +122,6 @@ def test_a_data_set_with_such_references_is_not_built(tmp_path, monkeypatch):
     for n in range(4):
         Image.new("RGB", (28, 28), (40 * n, 0, 0)).save(tmp_path / f"{n}.png")
     one = params.data({"name": "local", "label": "x", "path": str(tmp_path), "kind": "class"})
-    with pytest.raises(DataError, match="the classes 'Benign', 'benign' differ by nothing"):
+    with pytest.raises(DataError, match="the classes 'Benign', 'benign' read the same"):
         build(one, tmp_path / "built")
     assert not (tmp_path / "built" / "questions.parquet").exists() and datasets.label(one) == "x"

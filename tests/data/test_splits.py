@@ -1,4 +1,4 @@
-"""Splits by group: nothing stands twice, nothing is lost; caps keep groups together; counts beside the published."""
+"""Splits by group: nothing is repeated or lost; caps keep groups together; counts are compared with published ones."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from tests.support.data_sets import MAKERS
 
 @pytest.fixture
 def folder(tmp_path):
-    """VQA-RAD's fault: of 30 training images, half stand in test with other questions."""
+    """The fault of VQA-RAD: half of the 30 training images are also in test, with other questions."""
     train, test = rows(30), [row | {"question": "and this?"} for row in rows(20, questions=1, first=15)]
     return hub.repository(tmp_path / "half_shared", {"train": train, "test": test}, FEATURES)
 
@@ -57,7 +57,7 @@ def test_the_new_splits_hang_on_the_seed_and_the_shares(folder):
 
 def test_images_that_a_source_names_alike_stay_two(folder):
     class Numbered:
-        """Numbers its images anew in every split."""
+        """Its image ids begin again in each split."""
 
         def load(params, split):
             for index, one in enumerate(vqa_rad.load(params, split)):

@@ -28,7 +28,7 @@ def examples():
 
 
 def overlap(a, b, margin=0):
-    """Do two boxes of one plane come within `margin` pixels of each other?"""
+    """Whether two boxes of one plane are within `margin` pixels of each other."""
     a, b = a["box"], b["box"]
     rows = a[1] < b[3] + margin and b[1] < a[3] + margin
     return rows and a[2] < b[4] + margin and b[2] < a[4] + margin
@@ -154,8 +154,8 @@ def test_counts_and_mitoses_agree_with_the_labels():
         seen = areas[areas >= 40]
         count = asked.get("count") or asked["count_choice"]
         choices = count.get("options", [])
-        said = choices[LETTERS.index(count["answer"])] if choices else count["answer"]
-        assert int(said) == len(seen)
+        number = choices[LETTERS.index(count["answer"])] if choices else count["answer"]
+        assert int(number) == len(seen)
         assert count["detail_px"] == pytest.approx(2 * np.sqrt(seen.min() / np.pi), abs=0.06)
         if "mitosis" in asked:
             assert asked["mitosis"]["answer"] == ("yes" if areas[3] else "no")

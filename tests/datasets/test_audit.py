@@ -1,4 +1,4 @@
-"""The check of data: a folder with every fault planted, a clean one, a study; tables, text, JSON and exit status."""
+"""The audit: a folder with all planted faults, a clean folder, a study; tables, text, JSON and exit status."""
 
 import json
 import re
@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from medstudy import cli, params
+from medstudy import params
+from medstudy.cli import data as cli_data
 from medstudy.cli import main
 from medstudy.data.example import SPLITS
 from medstudy.datasets import audit
 from tests.support import own
 from tests.support.studies import write_study
 
-# what is planted: image -> (table, what it is called there)
+# planted faults: image -> (table, name in the table)
 PLANTED = {
     "leak.png": ("problems", "leak (exact)"),
     "flipped.jpg": ("problems", "leak (near)"),
@@ -37,7 +38,7 @@ PLANTED = {
 
 
 def absolute(folder, text):
-    """Whether a text names a folder from the root; from here, as ../../data, is how messages name it."""
+    """Whether a text has the absolute path of a folder. Messages use a relative one, as ../../data."""
     return re.search(rf"(?<!\.){re.escape(str(folder))}", text)
 
 
@@ -46,7 +47,7 @@ def write(folder, rows):
 
 
 def clean(folder):
-    """Two images a split, nothing wrong."""
+    """Two images in each split, without faults."""
     names = [f"{split}{i}.png" for split in ("train", "val", "test") for i in (0, 1)]
     own.photos(folder, names, size=(300, 400))
     rows = [{"image": name, "split": name[:-5], "question": text} for name in names for text in ("What?", "Where?")]
@@ -102,11 +103,11 @@ def test_every_planted_fault_is_listed_and_nothing_else(found):
 
 def test_messages_say_why_and_where_from(found):
     folder, report = found
-    said = report.problems.set_index("image")
-    assert "train0.png in train" in said.loc["leak.png", "message"] and said.loc["leak.png", "split"] == "test"
-    assert "train1.png in train" in said.loc["flipped.jpg", "message"]
-    assert said.loc["corrupt.png", "where"].startswith("rows.jsonl row ")
-    assert "3 x 900" in said.loc["long.png", "message"]
+    problems = report.problems.set_index("image")
+    assert "train0.png in train" in problems.loc["leak.png", "message"] and problems.loc["leak.png", "split"] == "test"
+    assert "train1.png in train" in problems.loc["flipped.jpg", "message"]
+    assert problems.loc["corrupt.png", "where"].startswith("rows.jsonl row ")
+    assert "3 x 900" in problems.loc["long.png", "message"]
     text = json.dumps(report.to_dict())
     assert not absolute(folder.parent, text) and "base64" not in text
 
@@ -148,8 +149,8 @@ def test_the_json_equals_the_tables_and_the_text_has_their_rows(found, capsys, m
         if len(table):
             pd.testing.assert_frame_equal(pd.DataFrame(content[name]), table.reset_index(drop=True), check_dtype=False)
     assert main(["data", "check", str(folder)]) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "8 findings would stop a study" in said and "leak (exact)" in said and "Notices, counted" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "8 findings would stop a study" in printed and "leak (exact)" in printed and "Notices, counted" in printed
 
 
 def test_a_clean_folder_ends_with_0_and_options_reach_the_table(tmp_path, capsys):
@@ -158,8 +159,8 @@ def test_a_clean_folder_ends_with_0_and_options_reach_the_table(tmp_path, capsys
     own.lines(tmp_path / "t.jsonl", rows)
     options = ["--columns", "image=file", "answer=a", "--ask", "What?", "--sides", "56", "112"]
     assert main(["data", "check", str(tmp_path / "t.jsonl"), *options]) == 0
-    said = capsys.readouterr().out
-    assert "Nothing found that would stop a study" in said and "fixed-56" in said and "fixed-224" not in said
+    printed = capsys.readouterr().out
+    assert "Nothing found that would stop a study" in printed and "fixed-56" in printed and "fixed-224" not in printed
     assert main(["data", "check", str(tmp_path / "t.jsonl"), "--columns", "picture=file"]) == 2
     assert "picture: no such parameter" in capsys.readouterr().err
 
@@ -183,7 +184,7 @@ def test_a_study_is_checked_at_its_own_rungs(tmp_path):
     rungs = [{"policy": "fixed", "side": side} for side in (84, 800)] + [{"policy": "native", "max_pixels": 200704}]
     file = write_study(tmp_path, datasets=few, inference=rungs, regimes=rungs, controls={"views": []})
     study = params.load(file)
-    report = audit.study(study, *cli._geometry(study.model))
+    report = audit.study(study, *cli_data._geometry(study.model))
     assert list(report.rungs["rung"]) == ["fixed-84", "fixed-800", "native"] and len(report.splits) == 3
     assert list(report.problems["problem"]) == ["no effect"] and "fixed-800" in report.problems["message"][0]
     assert report.stops and "of base" in report.about["geometry"]
@@ -216,7 +217,7 @@ def test_pixels_are_held_one_image_at_a_time(tmp_path, monkeypatch):
         made.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr(audit, "_pil", pil)
+    monkeypatch.setattr(audit, "_decoded", pil)
     audit.data([own.params(tmp_path)])
     assert len(held) == 6 and max(held) <= 1  # the one before may still be waiting to be let go
 

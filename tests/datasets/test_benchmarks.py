@@ -1,4 +1,4 @@
-"""The related systems' benchmarks from tiny copies in their sources' formats: what each makes of its rows."""
+"""The related systems' benchmarks, from tiny copies in the formats of their sources: examples from rows."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ TRAINED = ("pmc_vqa",)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """name -> (Params, {split: examples}) of every data set."""
+    """name -> (Params, {split: examples}) of each data set."""
     found = {}
     for name, maker in MAKERS.items():
         params = maker(tmp_path_factory.mktemp(name))
@@ -132,11 +132,11 @@ def test_mmmu_counts_images_as_they_are_shown_and_reads_options_as_literals(made
     [
         ({"options": "__import__('os').getcwd()"}, "the text of a list, but x has"),
         ({"options": "['one', ['two']]"}, "the text of a list, but x has"),
-        ({"answer": "?"}, "its split holds them back"),
+        ({"answer": "?"}, "Use a split with public answers"),
         ({"answer": "D"}, "one of its 2 options, but 'x'"),
         ({"answer": "AB"}, "one of its 2 options, but 'x'"),
         ({"question": "<image 2> What?"}, "x has no image 2"),
-        ({"options": str(list("abcdefghijk"))}, "at most 10 options, one a letter, but 'x' has 11"),
+        ({"options": str(list("abcdefghijk"))}, "at most 10 options, one per letter, but 'x' has 11"),
     ],
 )
 def test_mmmu_refuses_what_it_cannot_ask(tmp_path, change, words):
@@ -342,7 +342,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     fixtures_related.write(tmp_path / "secret.png", fixtures_related.image(0, "PNG"))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(DataError, match="lie in its folder"):
+    with pytest.raises(DataError, match="must be in its folder"):
         archives.Images(tmp_path / "data")("a.png")
 
 

@@ -1,4 +1,4 @@
-"""Every public data set through the whole chain, from a tiny fixture in its source's own format."""
+"""All public data sets through the whole chain, from tiny fixtures in the formats of their sources."""
 
 import pandas as pd
 import pytest
@@ -7,6 +7,7 @@ from medstudy import datasets
 from medstudy.data import references
 from medstudy.data.example import SPLITS
 from medstudy.errors import DataError
+from medstudy.runs import identity
 from medstudy.scoring import score
 from tests.support import chain, data_sets
 
@@ -22,6 +23,11 @@ def params(request, tmp_path):
 
 def test_every_public_data_set_has_a_fixture():
     assert {name.split("-")[0] for name in data_sets.MAKERS} == PUBLIC
+
+
+def test_the_files_that_a_data_set_names_are_there(params):
+    """A study's plan hashes these files."""
+    assert identity.files(*datasets.sources(params))
 
 
 def test_from_load_to_figures(params, tiny_model, tmp_path):
@@ -43,7 +49,7 @@ def _text(file):
 
 
 def test_the_reference_itself_scores_full_marks(params):
-    """What a source calls its answer is one that the scores accept, of every kind and split."""
+    """The scores accept the answers of the source, for all kinds and splits."""
     rows = [
         vars(question) | {"dataset": one.dataset, "image_id": one.image_id, "question_id": question.id}
         for split in SPLITS

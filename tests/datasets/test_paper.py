@@ -1,4 +1,4 @@
-"""What each of the paper's data sets makes of its rows: the author's filters, caps, splits, and kinds of questions."""
+"""The paper's data sets: the author's filters, caps, splits, and kinds of questions."""
 
 import json
 import random
@@ -78,7 +78,7 @@ def test_hpa_is_trained_on_one_prompt_and_evaluated_with_another(tmp_path, make)
 
 
 def test_hpa_captions_are_split_as_the_author_split_them(tmp_path):
-    """His script seeds Python's generator with 42, shuffles the rows, and takes the first for the test."""
+    """The author's script seeds Python's generator with 42, shuffles the rows, and uses the first for testing."""
     random.seed(42)
     order = list(range(16))
     random.shuffle(order)

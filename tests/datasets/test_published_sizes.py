@@ -1,4 +1,4 @@
-"""Estimates of what is not here: published counts of data, published sizes of models."""
+"""Estimates without the data or the models: published counts and published sizes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_folder_of_a_published_name_is_as_good_and_another_is_not():
 
 def test_as_many_examples_as_are_published_less_what_the_params_leave_out():
     whole = vqa_rad.Params(val_share=0.25)
-    assert published_sizes.needed(whole) and not published_sizes.needed(vqa_rad.Params(path="tests"))
+    assert published_sizes.is_missing(whole) and not published_sizes.is_missing(vqa_rad.Params(path="tests"))
     assert [published_sizes.counts(whole, split)[1] for split in ("train", "val", "test")] == [1345, 448, 451]
     some = vqa_rad.Params(test=10)
     made = published_sizes.examples(some, "test")
@@ -76,7 +76,7 @@ def test_a_study_of_which_nothing_is_here_is_estimated_for_the_device_that_it_st
 
 
 def test_the_papers_study_is_planned_whole_with_hours_memory_and_disk():
-    """All of its data sets and models, a few images of each; nothing of them is on this machine."""
+    """All of its data sets and models with a few images of each; none of them are on this machine."""
     content = yaml.safe_load((paths.ROOT / "params" / "paper.yaml").read_text())
     some = [one | {"train": 4, "val": 1, "test": 2} for one in content["datasets"]]
     frame = estimate.estimate(params.parse(content | {"datasets": some}))
@@ -109,7 +109,7 @@ def test_a_dry_run_of_the_papers_study_warns_of_nothing(tmp_path, capsys):
 
 
 def test_models_share_the_examples_and_jobs_the_rungs(monkeypatch):
-    """Of two models each rung and control is counted once a model, and the examples are made once."""
+    """With two models, rungs and controls are counted once per model, and the examples are made once."""
     content = yaml.safe_load((paths.ROOT / "params" / "paper.yaml").read_text())
     some = [{"name": "vqa_rad", "train": 4, "val": 1, "test": 3}]
     made, counted = [], []
@@ -123,7 +123,7 @@ def test_models_share_the_examples_and_jobs_the_rungs(monkeypatch):
 
 
 def test_groups_shared_out_anew_are_counted_by_their_shares():
-    anew = vqa_rad.Params(split="group", test_share=0.2, val_share=0.1)
-    counted = [published_sizes.counts(anew, split)[1] for split in ("train", "val", "test")]
+    regrouped = vqa_rad.Params(split="group", test_share=0.2, val_share=0.1)
+    counted = [published_sizes.counts(regrouped, split)[1] for split in ("train", "val", "test")]
     assert counted == pytest.approx([0.7 * (1793 + 451), 0.1 * (1793 + 451), 0.2 * (1793 + 451)], abs=1)
-    assert "as many images as questions" in published_sizes.origin(anew)
+    assert "as many images as questions" in published_sizes.origin(regrouped)

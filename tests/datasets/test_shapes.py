@@ -21,7 +21,7 @@ from medstudy.errors import DataError
 
 
 def truth(question: Question) -> str:
-    """The answer in words, whatever the kind."""
+    """The answer in words for any kind."""
     if question.kind != "choice":
         return question.answer
     return question.options[LETTERS.index(question.answer)]
@@ -44,7 +44,7 @@ def answers(asked) -> dict[str, Counter]:
 
 
 def drawn(asked, key: str, wanted, limit: int = 40) -> list[tuple[Scene, np.ndarray, str]]:
-    """Scenes that were asked question `key`, with their pixels [H, W, 3] and the answer."""
+    """Scenes with the question `key`, their pixels [H, W, 3] and the answer."""
     found = [(scene, truth(q)) for scene, each in asked for q in each if q.id == key and wanted(scene)]
     assert len(found) >= 5, f"too few scenes ask {key}"
     rng = np.random.default_rng(1)

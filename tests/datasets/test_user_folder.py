@@ -1,4 +1,4 @@
-"""The user's own data: every form, every way to split, what a table's cells may hold, and rows that cannot be used."""
+"""The user's own data: every form, every way to split, contents of cells, and rows that cannot be used."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ROW = {"image": "a.png", "question": "Is it seen?", "answer": "Yes", "split": "t
 
 
 def table(tmp_path, *changes, name="rows.jsonl", **more):
-    """A table of rows that differ from ROW, and the images a.png to d.png."""
+    """A table whose rows are ROW with changes, and the images a.png to d.png."""
     own.photos(tmp_path, ["a.png", "b.png", "c.png", "d.png"])
     own.lines(tmp_path / name, [ROW | change for change in changes])
     return own.params(tmp_path, **more)
@@ -52,7 +52,7 @@ def test_a_table_becomes_examples_with_all_their_questions(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "semicolons", "jsonl", "json", "parquet"])
-def test_every_kind_of_file_says_the_same(tmp_path, kind):
+def test_every_kind_of_table_gives_the_same_questions(tmp_path, kind):
     rows = [
         {"image": "a.png", "question": "Groß, wo?", "answer": "NA", "options": "", "split": "test"},
         {"image": "b.png", "question": "Wie viele?", "answer": "3", "options": "2|3", "split": "test"},
@@ -122,7 +122,7 @@ def test_files_by_split_and_validation_held_out_of_training(tmp_path):
     assert counts["test"] == 10 and counts["train"] + counts["val"] == 30 and 4 <= counts["val"] <= 15
 
 
-def test_shares_keep_groups_together_and_do_not_hang_on_the_order(tmp_path):
+def test_shares_keep_groups_together_and_do_not_depend_on_the_order(tmp_path):
     names = own.photos(tmp_path, [f"{i}.png" for i in range(60)])
     rows = [{"image": name, "question": "What?", "answer": "it", "patient": i // 3} for i, name in enumerate(names)]
     made = own.params(tmp_path, columns={"group": "patient"}, test_share=0.3, val_share=0.2)
@@ -150,8 +150,8 @@ def test_several_images_are_context_and_one_group(tmp_path):
     ("change", "expected"),
     [
         ({"answer": "a"}, ("choice", "A")),  # a letter
-        ({"answer": "Blue"}, ("choice", "B")),  # a text, whatever its case
-        ({"answer": 0}, ("choice", "A")),  # a number, from 0
+        ({"answer": "Blue"}, ("choice", "B")),  # a text in any case
+        ({"answer": 0}, ("choice", "A")),  # a number from 0
         ({"options": {"A": "red", "B": "blue", "C": ""}, "answer": "blue"}, ("choice", "B")),
         ({"options": '["red", "blue"]', "answer": "red"}, ("choice", "A")),
         ({"options": [], "answer": "no"}, ("closed", "no")),
@@ -222,20 +222,20 @@ def test_a_row_that_cannot_be_used_stops_or_is_left_out(tmp_path, change, proble
         assert only(own.params(inside, on_unreadable="skip")).image_id == "a.png"
 
 
-def test_an_image_that_cannot_be_decoded_is_left_out_where_asked(tmp_path):
+def test_an_unreadable_image_is_left_out_if_the_params_allow(tmp_path):
     made = table(tmp_path, {}, {"image": "b.png"}, on_unreadable="skip")
     (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:300])
     with pytest.warns(UserWarning, match="Left out of mine test: rows.jsonl row 2: b.png"):
         assert only(made).image_id == "a.png"
 
 
-def test_what_absolute_paths_begin_with_is_taken_off_where_stated(tmp_path):
+def test_a_stated_prefix_is_removed_from_absolute_paths(tmp_path):
     changes = {"image": "/cluster/ann/scans/a.png"}, {"image": "b.png"}
     made = own.found(table(tmp_path, *changes, strip="/cluster/ann/scans"))
     assert [one.image_id for one in made] == ["a.png", "b.png"]
     (fault,) = user_folder.survey(table(tmp_path, {"image": "/cluster/../../a.png"}, strip="/cluster")).faults
     assert fault.problem == "outside the folder"
-    with pytest.raises(DataError, match="`images` is a folder, but there is none at nowhere"):
+    with pytest.raises(DataError, match="`images` must be a folder, but there is none at nowhere"):
         own.found(own.params(tmp_path, images="nowhere"))
 
 
@@ -262,7 +262,7 @@ def test_columns_by_other_names_nested_ones_and_tags(tmp_path):
 
 
 def test_quirks_of_files(tmp_path):
-    """A byte-order mark, Windows' line ends and separators, accents in either form, a comma, a line in a cell."""
+    """A byte-order mark, Windows line ends and separators, accents in either form, a comma, a line break in a cell."""
     composed, apart = "caf\u00e9.png", "cafe\u0301.png"
     own.photos(tmp_path / "imgs", [apart, "b c.png"])
     rows = [
@@ -278,7 +278,7 @@ def test_quirks_of_files(tmp_path):
         own.found(own.params(tmp_path))
 
 
-def test_a_dicom_is_kept_as_a_png_and_a_row_says_how_it_is_read(tmp_path):
+def test_a_dicom_is_kept_as_a_png_and_a_row_states_how_to_read_it(tmp_path):
     from pydicom.data import get_testdata_file
 
     data = open(get_testdata_file("CT_small.dcm", download=False), "rb").read()
@@ -320,12 +320,12 @@ def test_the_version_changes_with_tables_and_images_and_nothing_else(tmp_path):
     own.lines(tmp_path / "rows.jsonl", [ROW | {"answer": "no"}])
     changed = datasets.version(made)
     assert changed != before
-    user_folder._stamp.cache_clear()  # as in a new process
+    user_folder._hash.cache_clear()  # as in a new process
     own.photo(tmp_path / "a.png", 5)
     assert datasets.version(made) != changed
 
 
-def test_a_study_builds_it_and_a_changed_row_is_another_job(tmp_path):
+def test_a_study_builds_the_data_and_a_changed_row_makes_another_job(tmp_path):
     splits = [{"image": f"{name}.png", "split": split} for name, split in zip("abc", SPLITS, strict=True)]
     made = table(tmp_path / "data", *splits)
     study = params.load(write_study(tmp_path, datasets=[json.loads(made.model_dump_json())]))
@@ -350,7 +350,7 @@ def test_a_study_builds_it_and_a_changed_row_is_another_job(tmp_path):
         (("a.csv",), {"split": "column"}, "needs a column `split`"),
     ],
 )
-def test_a_folder_without_one_table_says_what_it_has(tmp_path, files, more, words):
+def test_an_error_lists_what_a_folder_without_one_table_has(tmp_path, files, more, words):
     for name in files:
         (tmp_path / name).write_text("image,question,answer\na.png,x,y\n")
     with pytest.raises(DataError, match=words):
@@ -410,21 +410,21 @@ def test_hub_classes_by_name_and_several_images(repository):
     assert one.context[0].image.data == hub.encoded(50)["bytes"] and one.image.data == hub.encoded(20)["bytes"]
 
 
-def test_hub_with_one_split_is_shared_out(tmp_path):
+def test_a_hub_data_set_with_one_split_is_split_by_group(tmp_path):
     folder = hub.repository(tmp_path / "one", {"train": hub_rows(0, 80)}, FEATURES)
     made = hub_params(folder, splits={"train": "train", "test": None}, test_share=0.3, val_share=0.2, columns=QA)
     counts = pd.Series([one.split for one in own.found(made)]).value_counts()
     assert counts.sum() == 40 and set(counts.index) == {"train", "val", "test"}
 
 
-def test_hub_columns_and_splits_that_are_not_there_are_named(repository):
+def test_missing_hub_columns_and_splits_are_named(repository):
     with pytest.raises(DataError, match="image is 'img' and .*has pic, more, qa, organ, patient"):
         list(datasets.load(hub_params(repository, columns={"image": "img"}), "test"))
     with pytest.raises(DataError, match="validation of .* cannot be"):
         list(datasets.load(hub_params(repository, splits={"val": "validation"}, columns=QA), "test"))
 
 
-def test_hub_image_folder_and_paths_that_lead_out(tmp_path):
+def test_a_hub_image_folder_and_paths_outside_it(tmp_path):
     folder = tmp_path / "pictures"
     own.photo(folder / "train" / "a.png")
     own.sheet(folder / "train" / "metadata.csv", [{"file_name": "a.png", "question": "What?", "answer": "it"}])
@@ -440,8 +440,8 @@ def test_hub_image_folder_and_paths_that_lead_out(tmp_path):
     assert [fault.problem for fault in faults] == ["absolute path", "malformed"]
 
 
-def test_a_folder_is_not_taken_for_another_of_its_name(tmp_path, monkeypatch):
-    """`datasets` keeps what it loaded under the last name of its folder, features and all."""
+def test_folders_with_equal_names_are_not_confused(tmp_path, monkeypatch):
+    """`datasets` caches what it loaded, features included, under the last part of the folder's path."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     other = FEATURES | {"organ": ClassLabel(names=["bone", "skin"])}
     rows = {"train": hub_rows(0, 2), "test": hub_rows(0, 2)}
@@ -453,14 +453,14 @@ def test_a_folder_is_not_taken_for_another_of_its_name(tmp_path, monkeypatch):
     assert one.questions[0].answer == "lung" and one.image.data == hub.encoded(4)["bytes"]
 
 
-def test_a_damaged_shard_is_one_message(repository):
+def test_a_damaged_shard_gives_one_error(repository):
     (shard,) = repository.glob("data/test*.parquet")
     shard.write_bytes(shard.read_bytes()[:200])
     with pytest.raises(DataError, match="repo"):
         list(datasets.load(hub_params(repository, columns=QA), "test"))
 
 
-def test_hub_groups_shared_out_anew(tmp_path):
+def test_hub_splits_redrawn_by_group(tmp_path):
     folder = hub.repository(tmp_path / "anew", {"train": hub_rows(0, 40), "test": hub_rows(10, 20)}, FEATURES)
     made = hub_params(folder, columns=QA | {"group": "patient"}, test_share=0.3, val_share=0.2)
     apart = hub_columns.survey(made)
@@ -470,21 +470,21 @@ def test_hub_groups_shared_out_anew(tmp_path):
 
 
 class Anew(hub_columns.Params):
-    """As `sources.base.Source` has it where groups may be shared out anew."""
+    """Params that allow `split: group`."""
 
     split: str = "group"
 
 
 def test_images_are_read_one_at_a_time(tmp_path, monkeypatch):
     made = table(tmp_path, {}, {"image": "b.png"}, {"image": "c.png"})
-    read, encoded = [], user_folder.own.encoded
-    monkeypatch.setattr(user_folder.own, "encoded", lambda *which: read.append(which[1]) or encoded(*which))
+    read, encoded = [], user_folder.examples.encoded
+    monkeypatch.setattr(user_folder.examples, "encoded", lambda *which: read.append(which[1]) or encoded(*which))
     one = datasets.load(made, "test")
     next(one)
     assert read == ["a.png"]
 
 
-def test_pil_is_what_a_fixture_makes(tmp_path):
+def test_the_fixture_writes_an_image(tmp_path):
     assert Pil.open(own.photo(tmp_path / "a.png")).size == (80, 60)
 
 
@@ -493,15 +493,15 @@ def test_pil_is_what_a_fixture_makes(tmp_path):
     ({"answer": "C", "options": {"A": "w", "B": None, "C": "y"}}, {}),
     ({"answer": 2, "options": ["w", "", "y"]}, {}),
 ], ids=["columns", "mapping", "list"])
-def test_an_empty_option_before_others_is_never_skipped_over(tmp_path, row, columns):
-    """Skipped, the letters behind it would name other options than the source means."""
+def test_an_empty_option_before_others_is_never_skipped(tmp_path, row, columns):
+    """If it were skipped, later letters would name other options than the source means."""
     own.photos(tmp_path, ["a.png"])
     own.lines(tmp_path / "rows.jsonl", [{"image": "a.png", "question": "which?"} | row])
-    with pytest.raises(DataError, match="Options stand without a gap"):
+    with pytest.raises(DataError, match="Options must have no gap"):
         own.found(own.params(tmp_path, columns=columns, test_share=0.98, val_share=0.01))
 
 
-def test_empty_options_at_the_end_are_left_off(tmp_path):
+def test_empty_options_at_the_end_are_dropped(tmp_path):
     own.photos(tmp_path, ["a.png"])
     row = {"image": "a.png", "question": "which?", "answer": "B", "A": "w", "B": "x", "C": "", "D": ""}
     own.lines(tmp_path / "rows.jsonl", [row])
@@ -510,7 +510,7 @@ def test_empty_options_at_the_end_are_left_off(tmp_path):
     assert (one.questions[0].options, one.questions[0].answer) == (("w", "x"), "B")
 
 
-def test_an_image_without_a_group_is_in_that_of_the_prompt_that_shows_it(tmp_path):
+def test_an_image_without_a_group_is_in_the_group_of_its_prompt(tmp_path):
     own.photos(tmp_path, ["a.png", "b.png"])
     rows = [{"images": ["a.png", "b.png"], "question": "new?", "answer": "yes", "group": "p1"},
             {"images": ["b.png"], "question": "old?", "answer": "no", "group": ""}]
@@ -518,7 +518,7 @@ def test_an_image_without_a_group_is_in_that_of_the_prompt_that_shows_it(tmp_pat
     assert {one.group for one in own.found(own.params(tmp_path))} == {"p1"}
 
 
-def test_symbolic_links_are_followed_inside_the_folder_and_refused_by_name_where_they_leave_it(tmp_path, monkeypatch):
+def test_symbolic_links_are_followed_inside_the_folder_and_refused_outside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     inside, store_ = tmp_path / "data", tmp_path / "store"
     own.photos(inside / "all", ["a.png"])
@@ -534,8 +534,8 @@ def test_symbolic_links_are_followed_inside_the_folder_and_refused_by_name_where
     assert str(store_) not in out.message
 
 
-def test_letters_that_options_begin_with_are_keys_shown_once_and_counted(tmp_path):
-    """Left on, a prompt would read "A. B) liver", and the answer "liver" would not match its option."""
+def test_letters_before_options_are_keys_shown_once_and_counted(tmp_path):
+    """With them, a prompt would read "A. B) liver", and the answer "liver" would not match its option."""
     own.photos(tmp_path, ["a.png"])
     rows = [{"options": ["B) liver", "A) lung"], "answer": "A"}, {"options": ["E. coli", "S. aureus"], "answer": "A"}]
     asked = [{"image": "a.png", "question": f"which {number}?"} | row for number, row in enumerate(rows)]
@@ -548,7 +548,7 @@ def test_letters_that_options_begin_with_are_keys_shown_once_and_counted(tmp_pat
 
 
 @pytest.mark.parametrize("names", [["A", "B"], ["option_a", "option_b"], ["opa", "opb"], ["Choice 1", "Choice 2"]])
-def test_options_in_columns_that_no_one_states_do_not_open_the_choices(tmp_path, names):
+def test_options_in_columns_that_are_not_stated_are_an_error(tmp_path, names):
     own.photos(tmp_path, ["a.png"])
     row = ROW | {"answer": "liver"} | dict(zip(names, ["lung", "liver"], strict=True))
     own.lines(tmp_path / "rows.jsonl", [row])
@@ -559,20 +559,20 @@ def test_options_in_columns_that_no_one_states_do_not_open_the_choices(tmp_path,
 
 
 @pytest.mark.parametrize("name", ["choices", "Choice", "candidates", "answer_choices"])
-def test_options_by_another_name_do_not_open_the_choices(tmp_path, name):
+def test_options_under_another_name_are_an_error(tmp_path, name):
     made = table(tmp_path, {"answer": "B", name: ["lung", "liver"]})
     with pytest.raises(DataError, match="State `columns: {options: "):
         own.found(made)
 
 
 @pytest.mark.parametrize("columns", [{"question": "q", "answer": "q"}, {"tags": ["sex", "sex"]}])
-def test_a_column_is_one_thing(tmp_path, columns):
-    """A question that is its own answer would be scored as one that the model can read off."""
-    with pytest.raises(ParamsError, match="a column is one thing"):
+def test_a_column_has_one_role(tmp_path, columns):
+    """A question column used as the answer would give the answer away."""
+    with pytest.raises(ParamsError, match="a column has one role"):
         params.data({"name": "local", "label": "mine", "path": str(tmp_path), "columns": columns})
 
 
-def test_blanks_behind_commas_do_not_keep_quotes(tmp_path):
+def test_spaces_after_commas_do_not_keep_quotes(tmp_path):
     own.photos(tmp_path, ["a.png"])
     (tmp_path / "metadata.csv").write_text('image, question, answer\na.png, "Is it, or not?", yes\n')
     assert only(own.params(tmp_path)).questions[0].text == "Is it, or not?"
@@ -581,15 +581,15 @@ def test_blanks_behind_commas_do_not_keep_quotes(tmp_path):
 @pytest.mark.parametrize("text, where", [
     ('a.png,Q1,"yes\na.png,Q2,no\n', "line 3"), ('a.png,"5" lesion?,yes\n', "line 2"),
 ], ids=["never closed", "text behind"])
-def test_a_quote_in_a_csv_that_is_none_does_not_swallow_text(tmp_path, text, where):
-    """Python's reader by itself takes all rows to the end for one answer, and the quote off the question."""
+def test_a_stray_quote_in_a_csv_does_not_swallow_text(tmp_path, text, where):
+    """By default Python's reader takes all remaining rows as one answer, and drops the question's quote."""
     own.photos(tmp_path, ["a.png"])
     (tmp_path / "metadata.csv").write_text("image,question,answer\n" + text)
     with pytest.raises(DataError, match=f"in the row that ends in {where}"):
         own.found(own.params(tmp_path))
 
 
-def test_images_without_a_group_are_counted_where_others_have_one(tmp_path):
+def test_images_without_a_group_are_counted_if_others_have_one(tmp_path):
     made = table(tmp_path, {"group": "p1"}, {"image": "b.png", "group": None}, {"image": "c.png", "group": " "})
     (note,) = [one["how"] for one in user_folder.survey(made).bindings if one["role"] == "groups"]
     assert note.endswith("; 2 images state none, and each is a group of its own")
@@ -605,7 +605,7 @@ def test_a_turn_of_llava_is_text(tmp_path, said):
 
 
 def test_hub_rows_without_a_label_are_faults(tmp_path):
-    """`datasets` writes -1 for the label of a row that has none, as of a test split whose answers are kept back."""
+    """`datasets` writes -1 for a missing label, as in a test split whose answers are withheld."""
     rows = [one | {"organ": -1} if number == 2 else one for number, one in enumerate(hub_rows(0, 4))]
     folder = hub.repository(tmp_path / "repo", {"train": rows, "test": hub_rows(20, 4)}, FEATURES)
     made = hub_params(folder, columns={"image": "pic", "answer": "organ"}, ask="Which organ?", kind="class")
@@ -613,7 +613,7 @@ def test_hub_rows_without_a_label_are_faults(tmp_path):
     assert ("empty answer", "train row 3") in [(one.problem, one.where) for one in faults]
 
 
-def test_numbers_of_few_bits_are_answers_as_they_were_written(tmp_path):
+def test_float32_answers_are_read_as_they_were_written(tmp_path):
     own.photos(tmp_path, ["a.png"])
     frame = pd.DataFrame([{"image": "a.png", "question": "How much?", "answer": np.float32(0.1)}])
     frame.astype({"answer": "float32"}).to_parquet(tmp_path / "rows.parquet")

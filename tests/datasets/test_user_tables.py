@@ -1,4 +1,4 @@
-"""What a user's table may say wrongly: names, repeats, marks, options, sizes, conflicts; and the phantom as a table."""
+"""Mistakes in a user's table: names, repeats, marks, options, sizes, conflicts; and the phantom as a table."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from medstudy.data.example import KINDS, SPLITS
 from medstudy.data.readers import archives
 from medstudy.datasets import audit, phantom
 from medstudy.datasets.build import build
-from medstudy.datasets.user import column_names
+from medstudy.datasets.user import column_names, columns
 from medstudy.datasets.user import folder as user_folder
 from medstudy.datasets.user import hub as hub_columns
 from medstudy.errors import DataError
@@ -26,16 +26,16 @@ from tests.support import hub, own, synthetic
 
 ROW = {"image": "a.png", "question": "Which side?", "answer": "left", "options": "left|right", "kind": "choice",
        "group": "p1", "split": "test"}
-# how a name is spelt otherwise: it is read, and said
+# other spellings of a name: read, and noted
 RESPELT = [str.title, str.upper, lambda name: f" {name} ", lambda name: f"\ufeff{name}", lambda name: f"{name}\u200b",
            lambda name: "".join(chr(ord(sign) + 0xFEE0) for sign in name)]
-# how a name is nearly spelt: an error
+# near misses of a name: an error
 NEAR = [lambda name: name[:-1], lambda name: f"{name}x", lambda name: name[1] + name[0] + name[2:],
         lambda name: f"{name[:2]}#{name[3:]}", lambda name: f"{name.title()}x "]
 
 
 def write(folder, rows, kind="csv"):
-    """A table of one of the kinds that are read, and the images a.png to c.png."""
+    """A table of a supported kind, and the images a.png to c.png."""
     own.photos(folder, ["a.png", "b.png", "c.png"])
     names = list(dict.fromkeys(name for row in rows for name in row))
     if kind in ("csv", "tsv"):
@@ -61,7 +61,7 @@ def faults(made):
 
 
 def asked(folder, *rows, **more):
-    """Survey of rows that differ from a closed question about a.png."""
+    """The survey of rows that are a closed question about a.png with changes."""
     base = {"image": "a.png", "question": "Is it?", "answer": "yes"}
     own.photos(folder, ["a.png", "b.png", "c.png"])
     own.lines(folder / "rows.jsonl", [base | row for row in rows])
@@ -75,10 +75,10 @@ def texts(found):
 # --- names of columns
 
 
-@pytest.mark.parametrize("role", [name for names in column_names.STANDARD.values() for name in names if name !=
+@pytest.mark.parametrize("role", [name for names in columns.NAMES.values() for name in names if name !=
 "images"])
 @pytest.mark.parametrize("spell", RESPELT, ids=range(len(RESPELT)))
-def test_a_column_spelt_otherwise_is_read_and_said(tmp_path, role, spell):
+def test_another_spelling_of_a_column_is_read_and_noted(tmp_path, role, spell):
     row = {("file_name" if one == "image" and role == "file_name" else one): said for one, said in ROW.items()}
     made = write(tmp_path, [{spell(role) if name == role else name: said for name, said in row.items()}], "jsonl")
     found = user_folder.survey(made)
@@ -107,31 +107,31 @@ def test_a_near_miss_is_an_error_that_names_the_column_and_the_role(tmp_path, ro
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "parquet"])
 def test_near_misses_in_every_kind_of_table(tmp_path, kind):
-    with pytest.raises(DataError, match="the split is named 'split'.*'splits'"):
+    with pytest.raises(DataError, match="the split must be named 'split'.*'splits'"):
         user_folder.survey(write(tmp_path, [renamed("split", "splits")], kind))
     assert user_folder.survey(write(tmp_path, [renamed("split", "Split")], kind)).entries[0].split == "test"
 
 
-def test_two_columns_of_nearly_one_name_are_an_error(tmp_path):
+def test_two_columns_with_nearly_equal_names_are_an_error(tmp_path):
     with pytest.raises(DataError, match="'split', 'Split'"):
         user_folder.survey(write(tmp_path, [ROW | {"Split": "train"}]))
     with pytest.raises(DataError, match="one column of images"):
         user_folder.survey(write(tmp_path, [ROW | {"images": "b.png"}]))
 
 
-def test_a_row_that_spells_a_column_otherwise_than_the_others_is_a_fault(tmp_path):
+def test_a_row_that_spells_a_column_differently_is_a_fault(tmp_path):
     strange = {"image": "b.png", "question": "Which side?", "answer": "left", "option": "left|right", "split": "test"}
     assert faults(write(tmp_path, [ROW, strange], "jsonl")) == ["column name"]
 
 
-def test_a_stated_column_that_is_nearly_there_is_suggested(tmp_path):
+def test_a_column_similar_to_the_stated_one_is_suggested(tmp_path):
     write(tmp_path, [ROW | {"patient ": "p"}])
     with pytest.raises(DataError, match="Is it 'patient '"):
         user_folder.survey(own.params(tmp_path, columns={"group": "patient"}))
 
 
 def test_an_entry_that_no_row_has_is_an_error(tmp_path):
-    """Of a column that a table may lack, as the group, it would else be empty in every row."""
+    """For an optional column, such as the group, it would otherwise be empty in every row."""
     row = {"meta": {"who": {"patient": "p"}}}
     with pytest.raises(DataError, match="The group is entry 'patiant' of who, but who of meta of .* has patient"):
         asked(tmp_path, row, columns={"group": "meta.who.patiant"})
@@ -146,7 +146,7 @@ def test_near_misses_of_hub_columns(tmp_path):
                          "option": Value("string")})
     folder = hub.repository(tmp_path / "repo", {"test": rows}, features)
     content = {"name": "hub", "label": "theirs", "path": str(folder), "splits": {"train": None}}
-    with pytest.raises(DataError, match="the options is named 'options'.*'option'"):
+    with pytest.raises(DataError, match="the options must be named 'options'.*'option'"):
         faults(own.ADAPTER.validate_json(json.dumps(content)))
     made = own.ADAPTER.validate_json(json.dumps(content | {"columns": {"unused": ["option"]}}))
     found = hub_columns.survey(made)
@@ -163,7 +163,7 @@ def test_near_misses_of_hub_columns(tmp_path):
 def test_near_misses_of_the_keys_of_conversations(tmp_path, row):
     own.photos(tmp_path, ["a.png"])
     own.lines(tmp_path / "rows.jsonl", [row])
-    with pytest.raises(DataError, match="A row's keys are"):
+    with pytest.raises(DataError, match="A row's keys must be"):
         user_folder.survey(own.params(tmp_path))
 
 
@@ -171,7 +171,7 @@ def test_near_misses_of_the_keys_of_conversations(tmp_path, row):
     ({"query": "Is it?", "response": "yes", "images": ["a.png"], "image": "b.png"}, "has both"),
     ({"query": "Is it?", "response": "yes", "images": ["a.png"], "messages": [{"role": "user"}]}, "has both"),
 ])
-def test_a_row_that_says_one_thing_twice_is_a_fault(tmp_path, row, message):
+def test_a_row_with_two_forms_of_one_field_is_a_fault(tmp_path, row, message):
     own.photos(tmp_path, ["a.png", "b.png"])
     own.lines(tmp_path / "rows.jsonl", [row])
     (fault,) = user_folder.survey(own.params(tmp_path)).faults
@@ -188,20 +188,20 @@ def test_a_row_that_says_one_thing_twice_is_a_fault(tmp_path, row, message):
     ("t.jsonl", '{"image": "a.png", "question": "Q", "answer": "x", "options": {"A": "x", "B": "y", "B": "z"}}\n'),
     ("t.json", '[{"image": "a.png", "question": "Is it?", "answer": "yes", "answer": "no"}]'),
 ])
-def test_two_equal_names_are_an_error(tmp_path, name, content):
+def test_repeated_names_are_an_error(tmp_path, name, content):
     own.photos(tmp_path, ["a.png"])
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match="repeated|2 times"):
         user_folder.survey(own.params(tmp_path))
 
 
-def test_two_equal_keys_in_a_cell_are_a_fault(tmp_path):
+def test_repeated_keys_in_a_cell_are_a_fault(tmp_path):
     row = ROW | {"options": '{"A": "left", "B": "x", "B": "y"}'}
     assert faults(write(tmp_path, [row])) == ["not a list"]
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_two_equal_names_of_parquet_are_an_error(tmp_path, nested):
+def test_repeated_names_in_parquet_are_an_error(tmp_path, nested):
     own.photos(tmp_path, ["a.png"])
     names = ["image", "question", "answer", "answer"]
     arrays = [pa.array([text]) for text in ("a.png", "Is it?", "yes", "no")]
@@ -214,7 +214,7 @@ def test_two_equal_names_of_parquet_are_an_error(tmp_path, nested):
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
-def test_two_equal_names_of_a_hub_data_set_are_an_error(tmp_path, kind):
+def test_repeated_names_in_a_hub_data_set_are_an_error(tmp_path, kind):
     folder = tmp_path / "repo"
     own.photos(folder, ["a.png"])
     if kind == "csv":
@@ -230,21 +230,21 @@ def test_two_equal_names_of_a_hub_data_set_are_an_error(tmp_path, kind):
         hub_columns.survey(own.ADAPTER.validate_json(json.dumps(content)))
 
 
-def test_tables_of_public_data_sets_have_different_names_too(tmp_path):
+def test_repeated_names_in_tables_of_public_data_sets_are_an_error(tmp_path):
     (tmp_path / "t.csv").write_text("a,b,b\n1,2,3\n")
     with pytest.raises(DataError, match="'b' 2 times"):
         list(archives.table(tmp_path / "t.csv", {"a": "it"}))
 
 
 @pytest.mark.parametrize("line", ["a.png,Is it?,yes", "a.png,Is it?,yes,train,more", "a.png,Is it?"])
-def test_a_row_has_a_cell_a_column(tmp_path, line):
+def test_a_row_must_have_one_cell_per_column(tmp_path, line):
     own.photos(tmp_path, ["a.png"])
     (tmp_path / "t.csv").write_text(f"image,question,answer,group\n{line}\n")
     assert faults(own.params(tmp_path)) == ["cells"]
 
 
 def test_columns_without_a_name(tmp_path):
-    """As pandas writes its index, and Excel empty columns; cells in several of them are a fault."""
+    """As in a pandas index or in Excel's empty columns; cells in several of them are a fault."""
     own.photos(tmp_path, ["a.png"])
     (tmp_path / "t.csv").write_text(",image,question,answer,\n0,a.png,Is it?,yes,\n")
     found = user_folder.survey(own.params(tmp_path, test_share=1.0))
@@ -267,7 +267,7 @@ def test_columns_without_a_name(tmp_path):
     ("Alike?", ["a.png", "b.png"], "Alike?"),
     ("Is it <5 mm and >2 mm?", ["a.png"], "Is it <5 mm and >2 mm?"),
 ])
-def test_marks_say_where_images_stand(tmp_path, question, images, expected):
+def test_marks_place_images(tmp_path, question, images, expected):
     found = asked(tmp_path, {"image": None, "images": images, "question": question}, columns={"images": "images"})
     assert texts(found) == [(expected, images)] and not found.faults
 
@@ -292,7 +292,7 @@ def test_marks_say_where_images_stand(tmp_path, question, images, expected):
     ({"options": ["x", "y <image>"], "answer": "x", "question": "<image>Which?"}, "image marks"),
     ({"question": "<image>"}, "no question"),
 ])
-def test_marks_that_do_not_fit_are_faults_of_their_row(tmp_path, row, problem):
+def test_marks_that_do_not_match_the_images_are_faults(tmp_path, row, problem):
     found = asked(tmp_path, {"question": "Fine?", "image": "c.png"}, row)
     assert [(one.problem, one.where) for one in found.faults] == [(problem, "rows.jsonl row 2")]
 
@@ -313,7 +313,7 @@ TWO = ("<image>What?", "lung", "<image>And this?", "liver", "Are both normal?", 
     {"query": TWO[4], "response": "yes", "history": [TWO[:2], TWO[2:4]], "images": ["a.png", "b.png"]},
     {"conversations": llava(*TWO), "image": ["a.png", "b.png"]},
 ], ids=["messages", "history", "llava"])
-def test_a_turn_is_asked_of_the_images_that_it_has_seen(tmp_path, row):
+def test_a_turn_is_about_the_images_shown_so_far(tmp_path, row):
     own.photos(tmp_path, ["a.png", "b.png"])
     own.lines(tmp_path / "rows.jsonl", [row])
     found = user_folder.survey(own.params(tmp_path, test_share=1.0))
@@ -331,7 +331,7 @@ def test_a_turn_is_asked_of_the_images_that_it_has_seen(tmp_path, row):
     (("<image>Seen?", "<image>no"), ["a.png"]),
     (("<image>Seen?", "no"), []),
 ])
-def test_marks_of_conversations_that_do_not_fit_are_faults(tmp_path, said, images):
+def test_marks_in_conversations_that_do_not_match_are_faults(tmp_path, said, images):
     own.photos(tmp_path, ["a.png", "b.png"])
     rows = {"swift": {"messages": turns(*said), "images": images}, "llava": {"conversations": llava(*said),
                                                                             "image": images}}
@@ -358,7 +358,7 @@ def test_marks_of_conversations_that_do_not_fit_are_faults(tmp_path, said, image
     ('{"1": "lung", "2": "liver"}', "1", "lung"),
     (["Co", "CO"], "CO", "CO"),
 ])
-def test_an_answer_is_an_options_key_first(tmp_path, options, answer, right):
+def test_an_answer_is_first_compared_with_the_options_keys(tmp_path, options, answer, right):
     found = asked(tmp_path, {"options": options, "answer": answer})
     made = found.entries[0].rows[0].question
     assert made.options["ABC".index(made.answer)] == right
@@ -373,11 +373,11 @@ def test_an_answer_is_an_options_key_first(tmp_path, options, answer, right):
     (["lung", "lung", "liver"], "C"),
     (["lung", "liver"], "1"),
 ])
-def test_an_answer_that_names_no_option_is_a_fault(tmp_path, options, answer):
+def test_an_answer_that_is_not_an_option_is_a_fault(tmp_path, options, answer):
     assert len(asked(tmp_path, {"options": options, "answer": answer}).faults) == 1
 
 
-def test_numbers_count_from_0_only_where_one_is_0(tmp_path):
+def test_numbers_count_from_0_only_if_one_is_0(tmp_path):
     rows = [{"options": ["x", "y", "z"], "answer": answer, "question": f"Which {answer}?"} for answer in (1, 2)]
     found = asked(tmp_path, *rows)
     assert [one.problem for one in found.faults] == ["number from 0 or 1"] * 2 and not found.entries
@@ -385,7 +385,7 @@ def test_numbers_count_from_0_only_where_one_is_0(tmp_path):
     assert [one.question.answer for one in found.entries[0].rows] == ["B", "C", "A"] and not found.faults
 
 
-def test_columns_of_options_are_keys(tmp_path):
+def test_names_of_option_columns_are_keys(tmp_path):
     named = {"options": ["B", "A"]}
     found = asked(tmp_path, {"A": "lung", "B": "liver", "answer": "A"}, columns=named)
     made = found.entries[0].rows[0].question
@@ -398,7 +398,7 @@ def test_columns_of_options_are_keys(tmp_path):
     (("1", "1", "1"), {"Organ?", "Stain?"}),
 ])
 def test_a_class_question_has_its_own_id(tmp_path, ids, expected):
-    """Its classes are the answers of all rows of its id: two questions of one id would mix theirs."""
+    """Its classes are the answers of all rows with its id: two questions with one id would mix them."""
     rows = zip(ids, ("a.png", "b.png", "c.png"), ("Organ?", "Organ?", "Stain?"), strict=True)
     found = asked(tmp_path, *({"key": key, "image": image, "question": text} for key, image, text in rows),
                   kind="class", columns={"id": "key"})
@@ -417,7 +417,7 @@ def contradicting(folder, split="test", **more):
     return own.params(folder, **more)
 
 
-def test_contradicting_test_questions_stop_check_and_study_alike(tmp_path):
+def test_contradicting_test_questions_stop_the_check_and_the_study(tmp_path):
     made = contradicting(tmp_path)
     report = audit.data([made])
     assert list(report.problems["problem"]) == ["contradiction"] and report.stops
@@ -447,13 +447,13 @@ def test_contradicting_training_questions_are_listed(tmp_path):
     ([{}, {"answer": "YES "}], [], ["repeated question"]),
     ([{}, {"question": "Where?", "answer": "left"}], [], []),
 ])
-def test_what_contradicts_and_what_repeats(tmp_path, rows, problems, notices):
+def test_contradictions_and_repeats(tmp_path, rows, problems, notices):
     asked(tmp_path, *[row | {"split": "test"} for row in rows])
     report = audit.data([own.params(tmp_path)])
     assert list(report.problems["problem"]) == problems and list(report.notices["notice"]) == notices
 
 
-def test_an_image_by_another_name_contradicts_too(tmp_path):
+def test_an_image_under_another_name_can_contradict(tmp_path):
     asked(tmp_path, {"split": "test"}, {"image": "copy.png", "answer": "no", "split": "test"})
     (tmp_path / "copy.png").write_bytes((tmp_path / "a.png").read_bytes())
     assert list(audit.data([own.params(tmp_path)]).problems["problem"]) == ["contradiction"]
@@ -462,7 +462,7 @@ def test_an_image_by_another_name_contradicts_too(tmp_path):
 # --- what data check prints
 
 
-def test_data_check_says_what_every_column_is_and_how_splits_arose(tmp_path):
+def test_data_check_states_the_role_of_every_column_and_how_splits_arose(tmp_path):
     about = {"Options": "", "age_group": 7, "note": "x"}
     rows = [about | {"q": f"Where {i}?", "size": 3.5 if i else None} for i in (0, 1)]
     asked(tmp_path, *rows, {"q": "<image>Which?", "Options": "x|y", "answer": "x", "age_group": 7, "image": "b.png"})
@@ -533,7 +533,7 @@ def test_the_size_of_the_deciding_detail(tmp_path, row, columns, expected):
     ({"b": [-1, 0, 5, 5]}, "box outside"), ({"b": [10, 20, 81, 25]}, "box outside"),
     ({"b": [10, 20, 40, 60.5]}, "box outside"), ({"d": 3, "b": [1, 2, 5, 6]}, "two sizes"),
 ])
-def test_a_size_that_cannot_be_is_a_problem_of_its_row(tmp_path, row, problem):
+def test_an_impossible_size_is_a_fault_of_its_row(tmp_path, row, problem):
     fill = {"d": None, "b": None, "split": "test"}
     asked(tmp_path, fill, fill | row | {"question": "And this?"})
     made = {"columns": {"detail": "d", "box": "b"}}
@@ -551,7 +551,7 @@ def test_a_size_that_cannot_be_is_a_problem_of_its_row(tmp_path, row, problem):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """The phantom's examples, and those of `local` from the phantom exported as images and a table."""
+    """The phantom's examples, and those that `local` reads from the phantom exported as images and a table."""
     folder = tmp_path_factory.mktemp("exported")
     params = phantom.Params(train=4, val=4, test=24)
     made = [one for split in SPLITS for one in phantom.load(params, split)]
@@ -582,7 +582,7 @@ def test_the_phantom_as_a_table_gives_equal_claims(pair):
 
 
 def _claims(examples, **changes):
-    """Claims of made-up predictions: right where a detail is large enough at the rung."""
+    """Claims from made-up predictions that are right if a detail is large enough at the rung."""
     items = arrow_store.questions(examples).assign(prompt="", image_effect=0.0, chance=0.0,
     wrong="none").assign(**changes)
     items = items.drop(columns=["question", "context", "image_id"]).assign(image_id=items["group"])

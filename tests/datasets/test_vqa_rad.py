@@ -25,7 +25,7 @@ def params(tmp_path):
     return vqa_rad.Params(path=str(folder), val_share=0.3)
 
 
-def test_questions_of_an_image_stand_together_and_validation_shares_no_image(params):
+def test_an_image_has_all_its_questions_and_validation_shares_no_image(params):
     found = {split: list(datasets.load(params, split)) for split in ("train", "val", "test")}
     assert sum(map(len, (found["train"], found["val"]))) == 12 and found["val"] and len(found["test"]) == 3
     assert not {one.group for one in found["train"]} & {one.group for one in found["val"]}
@@ -44,7 +44,7 @@ def test_other_columns_are_named(tmp_path):
         list(datasets.load(vqa_rad.Params(path=str(folder)), "test"))
 
 
-def test_two_folders_of_one_name_are_told_apart(tmp_path):
+def test_two_folders_with_one_name_have_different_versions(tmp_path):
     for place, images in (("a", 2), ("b", 5)):
         folder = hub.repository(tmp_path / place / "same", {"train": rows(9), "test": rows(images)}, FEATURES)
         assert len(list(datasets.load(vqa_rad.Params(path=str(folder)), "test"))) == images

@@ -1,4 +1,4 @@
-"""DICOM as its standard says that it is shown; compressed frames are those that were stored."""
+"""DICOM is displayed by its standard's rules; compressed frames give the values that were stored."""
 
 import io
 
@@ -51,11 +51,11 @@ def test_a_window_is_applied_by_its_function(function):
     assert shown(data, window=(0, 500)) == spread(VALUES.ravel(), 0, 500)
 
 
-def test_the_first_of_several_windows_is_the_one():
+def test_the_first_of_several_windows_is_used():
     assert shown(dicom(VALUES, WindowCenter=[150, 40], WindowWidth=[300, 400])) == FUNCTIONS["LINEAR"]
 
 
-def test_a_function_that_is_unknown_and_a_width_of_none_are_refused():
+def test_an_unknown_function_and_an_invalid_width_are_refused():
     with pytest.raises(ImageError, match="LINEAR, LINEAR_EXACT or SIGMOID, not CURVED"):
         read_array(dicom(VALUES, WindowCenter=1, WindowWidth=9, VOILUTFunction="CURVED"))
     with pytest.raises(ImageError, match="a LINEAR window must be at least 1 wide .*, not 0.5: pass window"):
@@ -72,8 +72,8 @@ def test_a_window_of_width_1_is_a_threshold(centre):
 
 
 @pytest.mark.parametrize("bits, top", [(8, 255), (12, 4095), (16, 65535)])
-def test_a_voi_lut_spreads_over_its_whole_range_and_ends_at_its_ends(bits, top):
-    """Its range is that of its bits, whatever it uses of it; 401 entries do not wrap at 8 bits."""
+def test_a_voi_lut_covers_its_full_range_and_clips_at_its_ends(bits, top):
+    """Its range is that of its bits, even if entries use less; 401 entries do not wrap at 8 bits."""
     entries = np.linspace(0, top, 401).astype(int)
     data = dicom(VALUES, VOILUTSequence=table(entries, 0, bits))
     chosen = entries[np.clip(VALUES.ravel(), 0, 400)]
@@ -86,7 +86,7 @@ def test_a_voi_lut_whose_entries_exceed_its_bits_is_refused():
         read_array(dicom(VALUES, VOILUTSequence=table([0, 5000], 0, 12)))
 
 
-def test_an_enhanced_file_says_rescale_and_window_of_each_frame():
+def test_an_enhanced_file_states_rescale_and_window_per_frame():
     window = Sequence([item(WindowCenter=150.5, WindowWidth=301)])
     rescales = [Sequence([item(RescaleSlope=slope, RescaleIntercept=0, RescaleType="US")]) for slope in (1, 3)]
     groups = [item(PixelValueTransformationSequence=rescale) for rescale in rescales]
@@ -101,7 +101,7 @@ def test_an_enhanced_file_says_rescale_and_window_of_each_frame():
 
 
 def test_a_frame_without_its_functional_groups_is_refused():
-    """It would be shown without the rescale and the window that its file states for each frame."""
+    """It would be shown without the rescale and the window that the file states per frame."""
     macro = Sequence([item(RescaleSlope=1, RescaleIntercept=0)])
     groups = Sequence([item(PixelValueTransformationSequence=macro)])
     data = dicom(np.concatenate([VALUES, VALUES]), PerFrameFunctionalGroupsSequence=groups)
@@ -131,7 +131,7 @@ def test_signed_values_of_twelve_bits_are_signed():
     assert describe(data).values == "signed"
 
 
-def test_a_palette_of_bytes_kept_in_sixteen_bits_is_not_black():
+def test_an_8_bit_palette_stored_in_16_bits_is_not_black():
     colours = {}
     for name, entries in (("Red", (0, 250)), ("Green", (10, 20)), ("Blue", (90, 0))):
         colours[f"{name}PaletteColorLookupTableDescriptor"] = [2, 0, 16]
@@ -145,7 +145,7 @@ MR = ["MR_small_implicit", "MR_small_bigendian", "MR_small_RLE", "MR_small_jp2kl
 
 @pytest.mark.parametrize("name", MR)
 def test_a_lossless_transfer_syntax_changes_nothing(name):
-    """Against the stored numbers of the plain file: 64 x 64, signed, in a window of 1600 at 600."""
+    """Compared with the stored values of the uncompressed file: 64 x 64, signed, in a window of 1600 at 600."""
     plain = pydicom.dcmread(io.BytesIO(bundled("MR_small.dcm")))
     stored = np.frombuffer(plain.PixelData, "<i2").reshape(64, 64)
     assert (plain.WindowCenter, plain.WindowWidth) == (600, 1600)
@@ -175,15 +175,15 @@ def test_the_bars_of_a_colour_card_have_their_colours(name):
         assert np.abs(card[row, 50].astype(int) - colour).max() <= CARDS[name], row
 
 
-def test_a_jpeg_of_twelve_bits_keeps_them():
-    """Two of its samples are 244 and 95, as pydicom's own tests name them; the greatest is 264."""
+def test_a_12_bit_jpeg_keeps_its_bits():
+    """Two of its samples are 244 and 95, as in pydicom's own tests; the maximum is 264."""
     card = read_array(bundled("JPGExtended.dcm"), window=(0, 264))
     assert abs(card[420, 140, 0] - 255 * 244 / 264) <= 1.5 and abs(card[230, 120, 0] - 255 * 95 / 264) <= 1.5
     assert describe(bundled("JPGExtended.dcm")).bits == 12
 
 
 @pytest.mark.parametrize("name", ["SC_rgb_jpeg_gdcm", "MR_small_jp2klossless", "SC_rgb_rle_2frame", "JPGExtended"])
-def test_compressed_frames_cut_short_are_refused(name):
+def test_truncated_compressed_frames_are_refused(name):
     data = bundled(f"{name}.dcm")
     for length in (len(data) * 9 // 10, data.rindex(b"\xfe\xff\xdd\xe0")):
         with pytest.raises(ImageError, match="cannot be decoded.*End of file"):
@@ -197,7 +197,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_single_image_is_refused(name):
+def test_a_file_without_a_single_image_is_refused(name):
     tags, message = REFUSED[name]
     with pytest.raises(ImageError, match=message):
         read_array(dicom(VALUES, **tags))

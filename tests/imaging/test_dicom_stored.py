@@ -1,4 +1,4 @@
-"""Stored values of DICOM: the bits that the header names and no others; a frame that contradicts it is refused."""
+"""Stored values of DICOM: only the bits that the header states; a frame that contradicts it is refused."""
 
 import io
 
@@ -65,7 +65,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_bits_that_the_header_does_not_name_change_nothing(name):
+def test_bits_outside_the_header_s_range_change_nothing(name):
     assert np.array_equal(read_array(FILES[name](), **GREY)[..., 0], EXPECTED)
 
 
@@ -94,7 +94,7 @@ SKIN = np.full((16, 32, 3), (200, 50, 30), np.uint8)
 
 
 def jpeg(mark=True, **options):
-    """SKIN as a JPEG of luma and chroma, with JFIF's mark or without."""
+    """SKIN as a JPEG of luma and chroma, with or without JFIF's mark."""
     data = encode(Image.fromarray(SKIN), "JPEG", quality=95, **options)
     return data if mark else _without(data, b"\xff\xe0")
 
@@ -110,7 +110,7 @@ def adobe(data, transform):
 
 
 def unmarked_rgb():
-    """RGB itself as the three components, which nothing in the JPEG says."""
+    """RGB as the three components, without a mark in the JPEG."""
     return _without(encode(Image.fromarray(SKIN), "JPEG", quality=95, keep_rgb=True), b"\xff\xee").replace(
         b"R\x11\x00G\x11\x00B\x11\x00", b"\x01\x11\x00\x02\x11\x00\x03\x11\x00").replace(
         b"\x03R\x00G\x00B\x00", b"\x03\x01\x00\x02\x00\x03\x00")
@@ -133,8 +133,8 @@ COLOURS = {
 @pytest.mark.parametrize("name", COLOURS)
 @pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit], ids=["baseline", "extended"])
 @pytest.mark.parametrize("planar", [0, 1])
-def test_the_colours_of_a_jpeg_are_those_that_it_holds(name, syntax, planar):
-    """Its own mark first, then its subsampling, and the header's word where it says nothing."""
+def test_the_colours_of_a_jpeg_are_those_that_it_contains(name, syntax, planar):
+    """By its own mark, else its subsampling, else the header."""
     make, kind = COLOURS[name]
     data = compressed([make()], syntax, SKIN.shape, kind=kind, PlanarConfiguration=planar)
     assert np.abs(read_array(data).astype(int) - SKIN).max() < 6
@@ -171,7 +171,7 @@ def test_overlays_that_the_header_places_above_the_pixels_are_not_shown():
 
 
 def without(data, *names, **tags):
-    """A DICOM without some elements."""
+    """A DICOM file without some elements."""
     made = pydicom.dcmread(io.BytesIO(data))
     for name in names:
         del made[name]
@@ -265,7 +265,7 @@ FRAMES = {
 
 @pytest.mark.parametrize("name", FRAMES)
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["no end", "an end"])
-def test_a_frame_whose_data_stop_early_is_refused_in_a_file_that_is_whole(name, end):
+def test_a_frame_whose_data_end_early_is_refused_in_a_complete_file(name, end):
     make, syntax, values, kind = FRAMES[name]
     whole, about = make(), (syntax, values.shape, values.dtype, kind)
     assert read_array(compressed([whole], *about)).shape == (41, 53, 3)
@@ -274,8 +274,8 @@ def test_a_frame_whose_data_stop_early_is_refused_in_a_file_that_is_whole(name, 
             read_array(compressed([whole[: int(len(whole) * share)] + end], *about))
 
 
-def test_fragments_of_one_frame_are_no_frames():
-    """Some writers cut a frame, and a part may begin with zeros."""
+def test_fragments_of_one_frame_are_not_frames():
+    """Some writers split a frame, and a fragment may begin with zeros."""
     whole = j2k(RAMP & 0xF00)
     at = next(n for n in range(len(whole) // 2 * 2 - 2, 0, -2) if whole[n : n + 2] == b"\0\0")
     made = pydicom.dcmread(io.BytesIO(frame(whole, uid.JPEG2000Lossless)))
@@ -288,7 +288,7 @@ def test_fragments_of_one_frame_are_no_frames():
     assert np.array_equal(read_array(buffer.getvalue(), **GREY), plain)
 
 
-def test_a_deflated_file_is_the_plain_one():
+def test_a_deflated_file_equals_the_plain_one():
     plain = pydicom.dcmread(io.BytesIO(dicom(RAMP[None], **BITS)))
     plain.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""One picture in every kind of file gives the pixels that are written down; what would be guessed is refused by name.
+"""One image in every kind of file gives the recorded pixels; a file that would need guessing is refused with a reason.
 
 Nearly every fixture holds the same picture, or the same measurement, without loss: whatever the kind, the array read
 must be the one worked out here from the values stored, and its hash the one in the table. Lossy files are compared
@@ -20,10 +20,10 @@ from medstudy.imaging import describe, read_array, read_size
 from tests.support.image_files import bundled, chunk, dicom, encode, nifti, oriented, png, tiff, turned
 
 DOWN, RIGHT = np.mgrid[:9, :12]
-PHOTO = np.stack([20 * RIGHT, 25 * DOWN, 255 - 10 * (DOWN + RIGHT)], -1).astype(np.uint8)  # four corners, four colours
+PHOTO = np.stack([20 * RIGHT, 25 * DOWN, 255 - 10 * (DOWN + RIGHT)], -1).astype(np.uint8)  # four corner colours
 DEEP = PHOTO.astype(np.uint16) * 257 + np.where(PHOTO < 255, 200, 0).astype(np.uint16)  # its low bytes round up
 CT = (DOWN * 12 + RIGHT).astype(np.int16) * 38 - 1024  # -1024 to 3042
-CLEAR = np.where(RIGHT < 4, 0, np.where(RIGHT < 8, 51, 255)).astype(np.uint8)  # a third each: clear, a fifth, opaque
+CLEAR = np.where(RIGHT < 4, 0, np.where(RIGHT < 8, 51, 255)).astype(np.uint8)  # thirds: clear, a fifth, opaque
 INK = np.eye(4, dtype=np.uint8)[[0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3]][None].repeat(9, 0) * 255  # c m y k …
 BITS = (DOWN + RIGHT) % 3 == 0
 WINDOW = (0.0, 1000.0)
@@ -34,7 +34,7 @@ def grey(values):
 
 
 def linear(values, low, high):
-    """low to high as 0 to 255, rounded, in whole numbers."""
+    """low to high mapped to 0 to 255, rounded, in integers."""
     inside = np.clip(values.astype(np.int64), low, high) - low
     return grey((inside * 510 + (high - low)) // (2 * (high - low)))
 
@@ -84,7 +84,7 @@ def rgba():
 
 
 def palette(**options):
-    """PHOTO by the index of each pixel."""
+    """PHOTO as palette indices."""
     image = Image.fromarray(np.arange(108, dtype=np.uint8).reshape(9, 12), mode="L").convert("P")
     image.putpalette(PHOTO.tobytes())
     return image
@@ -96,7 +96,7 @@ def animation(kind, **options):
 
 
 def colours(bits):
-    """A TIFF's colour table whose first 108 entries are PHOTO's pixels."""
+    """A TIFF colour table whose first 108 entries are PHOTO's pixels."""
     table = np.zeros((3, 256), np.uint16)
     table[:, :108] = PHOTO.reshape(-1, 3).T.astype(np.uint16) * (257 if bits == 16 else 1)
     return table
@@ -107,7 +107,7 @@ def jp2(values, bits):
 
 
 def pnm(values):
-    """Grey of 16 bits, of 4066 at most."""
+    """16-bit grey, at most 4066."""
     return b"P5 12 9 65535\n" + values.astype(">u2").tobytes()
 
 
@@ -164,13 +164,13 @@ FILES = {
     "DICOM, 8 bits": (lambda: dicom(PHOTO[None, ..., 0]), {}, "grey"),
     "NIfTI, colour": (lambda: nifti(np.ascontiguousarray(PHOTO[::-1, ::-1].swapaxes(0, 1)[:, :, None]).view(
                       [("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]), {}, "photo"),
-    # colour of 16 bits: all of them, rounded
+    # 16-bit colour: all bits, rounded
     "PNG, 16-bit colour": (lambda: png(DEEP, 2), {}, "photo from 16 bits"),
     "TIFF, 16-bit colour": (lambda: tiff(DEEP, photometric="rgb"), {}, "photo from 16 bits"),
     "JPEG 2000, 16-bit colour": (lambda: jp2(DEEP, 16), {}, "photo from 16 bits"),
     "DICOM, 16-bit colour": (lambda: dicom(DEEP[None], "RGB"), {}, "photo from 16 bits"),
     "TIFF, float colour": (lambda: tiff(DEEP.astype(np.float32) / 65535, photometric="rgb"), {}, "photo from 16 bits"),
-    # transparency, on white
+    # transparency on white
     "PNG, RGBA": (lambda: encode(rgba()), {}, "photo on white"),
     "WebP, RGBA": (lambda: encode(rgba(), "WEBP", lossless=True, exact=True), {}, "photo on white"),
     "TIFF, RGBA": (lambda: tiff(np.asarray(rgba()), photometric="rgb", extrasamples=["unassalpha"]), {},
@@ -195,7 +195,7 @@ FILES = {
                                            chunk(b"tRNS", bytes(2))), {}, "clear grey"),
     "PNG, palette with a clear colour": (lambda: _half("P", 0), {}, "red on white"),
     "PNG, RGB with a clear colour": (lambda: _half("RGB", (0, 0, 0)), {}, "red on white"),
-    # measurements: the least to the greatest value
+    # measurements: the minimum to the maximum
     "PNG, 16-bit grey": (lambda: encode(Image.fromarray(RAISED)), {}, "ct"),
     "PGM, 16 bits": (lambda: pnm(RAISED), {}, "ct"),
     "JPEG 2000, 12-bit grey": (lambda: jp2(RAISED, 12), {}, "ct"),
@@ -247,7 +247,7 @@ def digest(array):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_gives_the_pixels_that_were_worked_out_and_written_down(name):
+def test_a_file_gives_the_computed_and_recorded_pixels(name):
     make, options, expected = FILES[name]
     data = make()
     shown = read_array(data, **options)
@@ -268,8 +268,8 @@ def test_the_header_gives_the_size_and_the_facts(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_cut_short_is_refused_or_whole(name):
-    """Whole where only an end mark or what stands behind the pixels is missing."""
+def test_a_truncated_file_is_refused_or_complete(name):
+    """Complete if only an end marker or bytes after the pixels are missing."""
     make, options, expected = FILES[name]
     data = make()
     cuts = {len(data) - lost for lost in (1, 2, 4, 9, 16, 30)} | {len(data) * share // 12 for share in range(1, 12)}
@@ -282,14 +282,14 @@ def test_a_file_cut_short_is_refused_or_whole(name):
     assert refused >= 8
 
 
-def test_a_pixel_half_clear_is_rounded():
-    """101 at 65 of 255 on white is 215.7."""
+def test_a_half_transparent_pixel_is_rounded():
+    """101 with opacity 65 of 255 on white is 215.7."""
     pixel = np.full((1, 1, 4), (101, 101, 101, 65), np.uint8)
     assert read_array(encode(Image.fromarray(pixel)))[0, 0].tolist() == [216] * 3
 
 
 def quadrants():
-    """Red, green over blue, white: flat, so that JPEG changes them by a level or two."""
+    """Red and green above blue and white: flat areas, which JPEG changes by a level or two."""
     colours = np.array([[(200, 20, 20), (20, 200, 20)], [(20, 20, 200), (230, 230, 230)]], np.uint8)
     return colours.repeat(16, 0).repeat(24, 1)
 
@@ -305,7 +305,7 @@ def test_a_turned_jpeg_is_upright_within_three_levels(orientation, mode):
 
 
 def test_a_ycbcr_tiff_of_jpeg_strips_is_rgb_within_six_levels():
-    stored = np.asarray(Image.fromarray(quadrants()).convert("YCbCr"))  # tifffile writes what it is given
+    stored = np.asarray(Image.fromarray(quadrants()).convert("YCbCr"))  # tifffile does not convert
     turn = [(274, "H", 1, 6, True)]
     data = tiff(turned(stored, 6), photometric="ycbcr", compression="jpeg", subsampling=(1, 1), extratags=turn)
     assert describe(data).photometric == "YCBCR"
@@ -359,7 +359,7 @@ REFUSED = {
 
 
 def _emptied():
-    """A TIFF whose second strip has no bytes, as writers that stop half way leave it."""
+    """A TIFF whose second strip has no bytes, as an interrupted writer leaves it."""
     data = bytearray(tiff(PHOTO, photometric="rgb", rowsperstrip=5))
     tag = tifffile.TiffFile(io.BytesIO(data)).pages[0].tags["StripByteCounts"]
     width = {3: 2, 4: 4, 16: 8}[int(tag.dtype)]
@@ -368,7 +368,7 @@ def _emptied():
 
 
 def _pages_of(count, kept):
-    """A TIFF of `count` pages, cut where the one after the first `kept` begins."""
+    """A TIFF of `count` pages, truncated after the first `kept`."""
     data = tiff(np.zeros((count, 9, 12, 3), np.uint8) + 7, photometric="rgb", contiguous=False, metadata=None)
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         return data[: file.pages[kept].offset]
@@ -381,19 +381,19 @@ def _unmarked():
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_would_be_guessed_or_lost_is_refused_by_name(name):
+def test_a_file_that_needs_guessing_is_refused_with_a_reason(name):
     make, options, message = REFUSED[name]
     data = make()
     with pytest.raises(ImageError, match=message):
         read_array(data, name="scan", **options)
 
 
-def test_facts_of_files_that_hide_something():
+def test_facts_of_files_with_hidden_properties():
     five = describe(tiff(np.zeros((9, 12, 5), np.uint8), photometric="minisblack", planarconfig="contig"))
     assert (five.samples, five.rule[:8]) == (5, "refused:")
     deep = describe(png(DEEP, 2))
     assert (deep.bits, deep.samples) == (16, 3)
-    assert deep.rule == "0 to the greatest of the fewest of 8, 10, 12, 14, 16 bits that hold all"
+    assert deep.rule == "0 to the maximum of the fewest bits that hold all samples: 8, 10, 12, 14, 16"
     scan = describe(dicom(np.stack([CT, CT]), "MONOCHROME1", PixelSpacing=[1, 2]))
     assert (scan.frames, scan.values, scan.photometric) == (2, "signed", "MONOCHROME1")
     assert "inverted" in scan.rule and any("1 x 2 mm" in note for note in scan.notes)

@@ -1,4 +1,4 @@
-"""read_rgb on real bytes of every kind that has a trap; the fast JPEG decoder held to Pillow."""
+"""read_rgb on real bytes of every kind with pitfalls; the fast JPEG decoder is compared with Pillow."""
 
 import io
 
@@ -40,7 +40,7 @@ JPEGS = {
 
 
 def photo(height=61, width=83):
-    """Smooth colour with noise, of odd sides: [h, w, 3] uint8."""
+    """Smooth colour with noise and odd sides: [h, w, 3] uint8."""
     down, right = np.mgrid[:height, :width]
     smooth = 128 + 100 * np.sin(np.stack([down / 9, right / 13, (down + right) / 7], -1))
     noise = np.random.default_rng(0).normal(0, 9, (height, width, 3))
@@ -49,7 +49,7 @@ def photo(height=61, width=83):
 
 @pytest.fixture
 def only_fast(monkeypatch):
-    """Fails a test in which Pillow decodes."""
+    """Fails the test if Pillow decodes."""
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("Pillow decoded"))
 
 
@@ -63,7 +63,7 @@ def test_a_jpeg_has_pillows_pixels_without_pillow(options, mode, request):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_jpeg_is_pillows(orientation):
+def test_a_turned_jpeg_equals_pillow_s(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(photo(), "JPEG", quality=90, exif=exif)
@@ -73,8 +73,8 @@ def test_a_turned_jpeg_is_pillows(orientation):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, 1000])
-def test_a_jpeg_cut_short_is_refused_or_whole(cut):
-    """Pillow bears the loss of the end marker alone; whatever it does, the fast decoder changes nothing."""
+def test_a_truncated_jpeg_is_refused_or_complete(cut):
+    """Pillow tolerates only a missing end marker; the fast decoder does not change what Pillow does."""
     data = encode(photo(), "JPEG", quality=90)[:-cut]
     try:
         expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
@@ -85,8 +85,8 @@ def test_a_jpeg_cut_short_is_refused_or_whole(cut):
         assert np.array_equal(read_array(data), expected)
 
 
-def test_what_the_fast_decoder_refuses_goes_to_pillow():
-    """Stray bytes before the end marker cost nothing."""
+def test_files_that_the_fast_decoder_refuses_go_to_pillow():
+    """Stray bytes before the end marker are harmless."""
     whole = encode(photo(), "JPEG", quality=90)
     damaged = whole[:-2] + b"\xff\x00" * 9 + b"\xff\xd9"
     with pytest.raises(ValueError, match="extraneous"):
@@ -95,17 +95,17 @@ def test_what_the_fast_decoder_refuses_goes_to_pillow():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_half_a_jpeg_is_refused_though_an_end_marker_hides_it(mode):
+def test_half_a_jpeg_is_refused_even_with_an_end_marker(mode):
     whole = encode(photo().convert(mode), "JPEG", quality=90)
     half = whole[: len(whole) // 2] + b"\xff\xd9"
-    Image.open(io.BytesIO(half)).load()  # Pillow bears it, grey from there on
+    Image.open(io.BytesIO(half)).load()  # Pillow accepts it and fills the rest with grey
     with pytest.raises(ImageError, match="must fill its picture"):
         read_array(half)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_damage_is_judged_as_by_pillow(seed):
-    """Except that data which end before the picture are refused."""
+def test_damage_is_treated_as_by_pillow(seed):
+    """Except that data that end before the picture are refused."""
     rng = np.random.default_rng(seed)
     whole = encode(photo(), "JPEG", quality=90, progressive=seed == 2)
     for _ in range(60):
@@ -159,7 +159,7 @@ def test_a_size_error_names_the_file():
         read_size(b"nothing", name="scan")
 
 
-def test_16_bit_png_uses_the_whole_range_instead_of_clipping_at_255():
+def test_a_16_bit_png_uses_its_full_range_and_is_not_clipped_at_255():
     shown = pixels(encode(Image.fromarray(RAMP)))
     assert shown.min() == 0 and shown.max() == 255
     assert len(np.unique(shown)) == 256
@@ -237,12 +237,12 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, kind):
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image at all", b"\0" * 128 + b"DICM"])
-def test_what_is_no_image_is_an_image_error(data):
+def test_a_file_that_is_not_an_image_raises_an_image_error(data):
     with pytest.raises(ImageError, match="scan"):
         read_rgb(data, name="scan")
 
 
-def test_links_are_followed_and_those_that_lead_nowhere_are_named(tmp_path):
+def test_links_are_followed_and_broken_ones_are_named(tmp_path):
     store = tmp_path / "store"
     store.mkdir()
     (store / "a.png").write_bytes(encode(photo()))
@@ -320,8 +320,8 @@ def test_to_uint8_of_a_constant_and_of_a_bad_window():
         to_uint8(np.zeros((2, 2)), (5, 5))
 
 
-def test_a_jpeg_whose_end_was_filled_with_zeros_is_refused():
-    """As a download that was stopped leaves it: libjpeg reads zeros as pixels, and only says that no end came."""
+def test_a_jpeg_padded_with_zeros_is_refused():
+    """As an interrupted download leaves it: libjpeg reads zeros as pixels, and only warns of a missing end."""
     whole = encode(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)), "JPEG")
     with pytest.raises(ImageError, match="must fill its picture, but they end early .Premature end"):
         read_array(whole[: len(whole) // 2] + bytes(len(whole) // 2))

@@ -1,4 +1,4 @@
-"""A slice of a NIfTI volume is the one that was asked for, whichever way the volume is stored."""
+"""The slice of a NIfTI volume is the selected one, however the volume is stored."""
 
 import gzip
 import itertools
@@ -12,7 +12,7 @@ from medstudy.errors import ImageError
 from medstudy.imaging import describe, read_array, read_size
 from tests.support.image_files import nifti
 
-VOLUME = np.random.default_rng(0).integers(0, 256, (7, 9, 5), dtype=np.uint8)  # to the right, front, head
+VOLUME = np.random.default_rng(0).integers(0, 256, (7, 9, 5), dtype=np.uint8)  # towards right, front, head
 SLICES = {"sagittal": 2, "coronal": 6, "axial": 3}
 SHOWN = {
     "axial": VOLUME[::-1, ::-1, 3].T,  # the patient's right on the left, the front at the top
@@ -23,7 +23,7 @@ STORED = [codes for axes in itertools.permutations(("RL", "AP", "SI")) for codes
 
 
 def stored_as(codes):
-    """VOLUME as a scanner stores it whose axes run towards these sides."""
+    """VOLUME as stored by a scanner whose axes run towards these sides."""
     image = nibabel.Nifti1Image.from_bytes(nifti(VOLUME, spacing=(2, 3, 4)))
     turns = ornt_transform(io_orientation(image.affine), axcodes2ornt(codes))
     return image.as_reoriented(turns).to_bytes()
@@ -31,15 +31,15 @@ def stored_as(codes):
 
 @pytest.mark.parametrize("codes", STORED, ids="".join)
 @pytest.mark.parametrize("axis", SHOWN)
-def test_a_slice_by_name_is_the_same_however_the_volume_is_stored(codes, axis):
+def test_a_slice_along_a_named_axis_is_the_same_however_the_volume_is_stored(codes, axis):
     data = stored_as(codes)
     shown = read_array(data, axis=axis, slice=SLICES[axis])
     assert np.array_equal(shown[..., 0], SHOWN[axis])
     assert read_size(data, axis=axis, slice=SLICES[axis]) == SHOWN[axis].shape
 
 
-def test_the_nose_points_up_and_the_liver_lies_on_the_left():
-    """In an axial slice of a head stored from the left to the right, the back to the front."""
+def test_the_nose_points_up_and_the_liver_is_on_the_left():
+    """In an axial slice of a volume stored from left to right and from back to front."""
     volume = np.zeros((11, 11, 1), np.uint8)
     volume[5, 10], volume[10, 5] = 200, 100  # nose, the patient's right
     shown = read_array(nifti(volume))[..., 0]
@@ -47,14 +47,14 @@ def test_the_nose_points_up_and_the_liver_lies_on_the_left():
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_slice_by_number_needs_no_orientation_and_is_the_stored_one(axis):
+def test_a_slice_along_a_numbered_axis_needs_no_orientation(axis):
     data = nifti(VOLUME, code=0)
     assert np.array_equal(read_array(data, axis=axis, slice=1)[..., 0], VOLUME.take(1, axis).T)
     with pytest.raises(ImageError, match="states none .qform and sform codes 0.: pass axis=0"):
         read_array(data, slice=1)
 
 
-def test_the_middle_slice_and_a_volume_of_four():
+def test_the_middle_slice_and_one_of_four_volumes():
     volumes = np.stack([VOLUME, VOLUME[::-1]], -1)
     shown = read_array(nifti(volumes), slice="middle", volume=1)
     assert np.array_equal(shown[..., 0], VOLUME[:, ::-1, 2].T)
@@ -66,26 +66,26 @@ def test_slope_and_intercept_come_before_the_window():
 
 
 def _sloped(data, slope, intercept):
-    """NIfTI-1 with its slope and intercept written at their place in the header, as nibabel does not for an array."""
+    """NIfTI-1 with a slope and an intercept in its header, which nibabel does not write for an array."""
     return data[:112] + np.array([slope, intercept], "<f4").tobytes() + data[120:]
 
 
 @pytest.mark.parametrize("slope", [0.0, np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("intercept", [5.0, np.nan])
-def test_a_slope_of_nothing_is_none(slope, intercept):
-    """scl_slope 0 means that there is no scaling (nifti1.h); what is no number can mean nothing else."""
+def test_an_invalid_slope_counts_as_none(slope, intercept):
+    """scl_slope 0 means no scaling (nifti1.h); so must a slope that is not a number."""
     plain = nifti(VOLUME.astype(np.int16))
     assert np.array_equal(read_array(_sloped(plain, slope, intercept), slice=1), read_array(plain, slice=1))
 
 
 @pytest.mark.parametrize("low, high", [(0, np.inf), (-np.inf, 3), (np.nan, 3), (3, 3), (30, 3), (0, 0)])
-def test_a_display_range_that_is_none_is_no_window(low, high):
+def test_an_invalid_display_range_is_not_a_window(low, high):
     plain = nifti(VOLUME.astype(np.int16))
     assert np.array_equal(read_array(nifti(VOLUME.astype(np.int16), cal_min=low, cal_max=high), slice=1),
                           read_array(plain, slice=1))
 
 
-def test_zeros_behind_the_voxels_change_nothing():
+def test_zeros_after_the_voxels_change_nothing():
     assert np.array_equal(read_array(nifti(VOLUME) + bytes(999), slice=1), read_array(nifti(VOLUME), slice=1))
 
 
@@ -127,7 +127,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_nobody_said_or_what_is_not_there_is_refused(name):
+def test_a_missing_selection_or_an_invalid_file_is_refused(name):
     make, options, message = REFUSED[name]
     data = make()
     with pytest.raises(ImageError, match=message):

@@ -1,4 +1,4 @@
-"""PNGs that Pillow refuses though they are sound, and those that it shows though rows are missing."""
+"""Valid PNGs that Pillow refuses, and PNGs with missing rows that it accepts."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ LONG = bytes(3_000_000)
 
 
 def made(values, colour, depth=8, extra=b"", rows=None, interlaced=0, behind=b""):
-    """A PNG of [h, w, bands] with further chunks before and behind the pixels; only the first `rows` are stored."""
+    """A PNG of [h, w, bands] with further chunks before and after the pixels; only the first `rows` are stored."""
     height, width, _ = values.shape
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     parts = [values]
@@ -60,8 +60,8 @@ def test_an_orientation_among_long_texts_is_applied():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1"])
-def test_pillows_limit_of_pixels_is_not_ours(mode, monkeypatch):
-    """It is a global of the process: neither obeyed nor touched."""
+def test_pillow_s_pixel_limit_does_not_apply(mode, monkeypatch):
+    """It is a global of the process: neither used nor changed."""
     data = encode(Image.fromarray(PHOTO).convert(mode))
     expected = read_array(data)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -80,7 +80,7 @@ KINDS = {"grey": (0, 1, 8), "colour": (2, 3, 8), "palette": (3, 1, 8), "grey and
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("interlaced", [0, 1])
 @pytest.mark.parametrize("lost", ["half", "the last row"])
-def test_a_png_whose_rows_are_missing_is_refused_though_its_stream_is_whole(kind, interlaced, lost):
+def test_a_png_with_missing_rows_is_refused_even_if_its_stream_is_complete(kind, interlaced, lost):
     colour, bands, depth = KINDS[kind]
     table = chunk(b"PLTE", bytes(range(256)) * 3) if colour == 3 else b""
     values = PHOTO[..., :bands].astype(np.uint16) * (257 if depth == 16 else 1)
@@ -90,20 +90,20 @@ def test_a_png_whose_rows_are_missing_is_refused_though_its_stream_is_whole(kind
         read_array(made(values, colour, rows=10 if lost == "half" else -1, **options))
 
 
-def test_an_interlaced_png_is_the_plain_one():
+def test_an_interlaced_png_equals_the_plain_one():
     colour = PHOTO[:5, :3, :3]
     assert np.array_equal(read_array(made(colour, 2, interlaced=1)), colour)
     assert np.array_equal(read_array(made(colour[:1, :1], 2, interlaced=1)), colour[:1, :1])
 
 
-def test_colour_of_12_bits_in_a_png_of_16_is_seen():
+def test_12_bit_colour_in_a_16_bit_png_is_recognised():
     camera = np.linspace(0, 4095, 20 * 30 * 3).astype(np.uint16).reshape(20, 30, 3)
     data = made(camera, 2, 16, extra=chunk(b"sBIT", bytes([12, 12, 12])))
     assert np.array_equal(read_array(data), np.rint(camera / 4095 * 255))
 
 
 def packed(values, bits, colour, extra=b""):
-    """A PNG of [h, w] values of 1, 2 or 4 bits, several to a byte."""
+    """A PNG of [h, w] values of 1, 2 or 4 bits, packed into bytes."""
     rows = np.unpackbits(values[..., None], axis=-1)[..., 8 - bits :].reshape(len(values), -1)
     lines = b"".join(b"\0" + np.packbits(row).tobytes() for row in rows)
     header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, colour, 0, 0, 0)
@@ -112,8 +112,8 @@ def packed(values, bits, colour, extra=b""):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_a_clear_grey_of_few_bits_is_clear(bits):
-    """tRNS holds the grey as it is stored; Pillow 12 seeks it among values that it has spread over 0 to 255."""
+def test_a_transparent_grey_of_few_bits_is_transparent(bits):
+    """tRNS has the grey as stored; Pillow 12 compares it with values that it has spread over 0 to 255."""
     values = PHOTO[..., 0] >> (8 - bits)
     seen = read_array(packed(values, bits, 0, chunk(b"tRNS", struct.pack(">H", 1))))[..., 0]
     assert np.array_equal(seen, np.where(values == 1, 255, values * (255 // (2**bits - 1))))
@@ -130,7 +130,7 @@ def test_a_pixel_beyond_the_palette_is_refused(colours):
         read_array(data)
 
 
-def test_pixels_that_do_not_fit_their_checksum_are_refused():
+def test_pixels_that_do_not_match_their_checksum_are_refused():
     data = packed(PHOTO[..., 0] >> 7, 1, 0)
     at = data.index(b"IEND") - 5
     with pytest.raises(ImageError, match="must match its checksum"):

@@ -1,4 +1,4 @@
-"""Pages of a TIFF against what its tags and its description state: planes, flags and bits."""
+"""The pages of a TIFF compared with what its tags and description state: planes, flags and bits."""
 
 import io
 
@@ -20,7 +20,7 @@ def grey(values):
 
 
 def written(*pages):
-    """A TIFF of (pixels, options of the page)."""
+    """A TIFF with these pages: (pixels, options)."""
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as file:
         for pixels, options in pages:
@@ -58,7 +58,7 @@ MORE = {
 
 
 @pytest.mark.parametrize("name", MORE)
-def test_planes_that_are_no_pages_are_not_passed_over(name):
+def test_planes_that_are_not_pages_are_not_ignored(name):
     data = MORE[name]()
     for options in ({}, {"channels": (0,)}):
         with pytest.raises(ImageError, match=r"states \d planes, but the pages of this file hold \d"):
@@ -67,7 +67,7 @@ def test_planes_that_are_no_pages_are_not_passed_over(name):
     assert np.array_equal(read_array(data, frame=0), grey(PLANES[0]))
 
 
-def test_red_green_and_blue_of_one_page_are_no_planes():
+def test_red_green_and_blue_of_one_page_are_not_planes():
     colour = np.moveaxis(PLANES[:3], 0, -1)
     stated = OME.format(c=3, z=1, data='<TiffData IFD="0"/>')
     for options in ({"description": stated}, {"description": "ImageJ=1.53\nimages=3\nchannels=3\n"}):
@@ -84,7 +84,7 @@ FLAGS = {
 
 
 @pytest.mark.parametrize("name", FLAGS)
-def test_pages_that_are_flagged_are_no_frames(name):
+def test_flagged_pages_are_not_frames(name):
     flag = FLAGS[name]
     data = written((SMALL, flag), (PLANES[0], {}), (SMALL, flag), (PLANES[1], {}))
     assert np.array_equal(read_array(data), grey(PLANES[0])) and read_size(data) == (9, 12)
@@ -99,24 +99,24 @@ def test_pages_that_are_flagged_are_no_frames(name):
 
 
 def test_a_page_of_several_is_a_frame():
-    """2 says no more than that there are others."""
+    """NewSubfileType 2 only means that there are other pages."""
     data = written((PLANES[0], {"subfiletype": 2}), (PLANES[1], {"subfiletype": 2}))
     assert np.array_equal(read_array(data, frame=1), grey(PLANES[1]))
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_colour_of_a_camera_in_16_bits_is_seen_from_the_bits_that_hold_it(bits):
-    """The greatest sample decides, hues stay, and black stays black."""
+def test_16_bit_camera_colour_is_scaled_by_the_fewest_bits_that_hold_it(bits):
+    """The largest sample decides; hues are kept, and black stays black."""
     top = 2**bits - 1
     for colour in (CAMERA.astype(float) / 4095 * top, CAMERA.astype(float) / 4095 * (top // 2 + 1)):
         stored = colour.astype(np.uint16)
         expected = np.rint(stored / top * 255)
         assert np.array_equal(read_array(tiff(stored, photometric="rgb")), expected)
-    assert describe(tiff(stored, photometric="rgb")).rule.startswith("0 to the greatest of the fewest of 8, 10")
+    assert describe(tiff(stored, photometric="rgb")).rule.startswith("0 to the maximum of the fewest bits")
     assert np.array_equal(read_array(tiff(stored, photometric="rgb"), window=(0, 65535)), np.rint(stored / 65535 * 255))
 
 
-def test_opacity_of_16_bits_stays_so_where_colours_use_12():
+def test_16_bit_opacity_keeps_its_range_if_colours_use_12_bits():
     clear = np.where(RAMP < 2000, 0, 65535).astype(np.uint16)
     data = tiff(np.dstack([CAMERA, clear]), photometric="rgb", extrasamples=["unassalpha"])
     expected = np.where(clear[..., None], np.rint(CAMERA / 4095 * 255), 255)
@@ -125,12 +125,12 @@ def test_opacity_of_16_bits_stays_so_where_colours_use_12():
     assert np.array_equal(read_array(tiff(twelve, photometric="rgb", extrasamples=["unassalpha"])), expected)
 
 
-def test_ink_of_12_bits_in_16_is_ink():
+def test_12_bit_ink_in_16_bits_is_scaled():
     full = np.zeros((9, 12, 4), np.uint16) + np.array([0, 4095, 4095, 0], np.uint16)
     assert read_array(tiff(full, photometric="separated"))[0, 0].tolist() == [255, 0, 0]
 
 
-def test_packed_bits_are_stated_and_are_those():
+def test_packed_bits_are_read_and_stated():
     half = CAMERA // 2
     data = tiff(half, photometric="rgb", bitspersample=12)
     assert np.array_equal(read_array(data), np.rint(half / 4095 * 255))
@@ -141,7 +141,7 @@ def stating(low, high, values=CAMERA, **options):
     return tiff(values, extratags=tags, metadata=None, **options)
 
 
-def test_a_range_that_the_page_states_is_its_window():
+def test_a_range_stated_by_the_page_is_its_window():
     data = stating(0, 8191, photometric="rgb")
     assert np.array_equal(read_array(data), np.rint(CAMERA / 8191 * 255))
     assert describe(data).rule == "0 to 8191, the file's own window"
@@ -149,7 +149,7 @@ def test_a_range_that_the_page_states_is_its_window():
     assert np.array_equal(read_array(stating(0, 99, PLANES[0], photometric="minisblack")), grey(PLANES[0]))
 
 
-def test_samples_beyond_the_range_or_the_bits_that_are_stated_are_refused():
+def test_samples_outside_the_stated_range_or_bits_are_refused():
     with pytest.raises(ImageError, match="0 to 2047, but are 0 to 4095"):
         read_array(stating(0, 2047, RAMP))
     assert read_array(stating(0, 2047, RAMP), window=(0, 4095)).max() == 255
@@ -164,4 +164,4 @@ def test_significant_bits_of_colour_are_its_range():
     quarter = CAMERA // 4
     data = tiff(quarter, photometric="rgb", ome=True, metadata={"axes": "YXS", "SignificantBits": 12})
     assert np.array_equal(read_array(data), np.rint(quarter / 4095 * 255))
-    assert describe(data).rule == "0 to 4095, all that 12 bits can hold"
+    assert describe(data).rule == "0 to 4095, the full range of 12 bits"

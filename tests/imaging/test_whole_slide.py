@@ -1,4 +1,4 @@
-"""A region of a whole-slide image at a magnification, on slides made as the Aperio scanner lays them out."""
+"""A region of a whole-slide image at a magnification, on slides in the layout of the Aperio scanner."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def mean(image, side):
 
 
 def slide(path, about=ABOUT, levels=(1, 4), full=FULL):
-    """A tiled pyramid: the full resolution and the mean over 4 x 4, each lossless."""
+    """A lossless tiled pyramid: full resolution, and the mean over 4 x 4."""
     with tifffile.TiffWriter(path) as file:
         for number, side in enumerate(levels):
             image = np.rint(mean(full, side)).astype(np.uint8)
@@ -51,15 +51,15 @@ def test_lines_finer_than_the_pixels_become_their_mean(tmp_path):
     assert (read_array(slide(tmp_path / "lines.svs", full=lines), magnification=20.0) == 100).all()
 
 
-def test_a_low_magnification_is_read_from_the_level_that_suffices(scan):
-    """The tenth part: a mean over 4 x 4 of the level of a quarter, itself rounded."""
+def test_a_low_magnification_is_read_from_the_smallest_sufficient_level(scan):
+    """A tenth: a mean over 4 x 4 of the quarter level, which is itself rounded."""
     shown = read_array(scan, magnification=2.5)
     assert shown.shape == (32, 48, 3)
     assert np.abs(shown - mean(FULL, 16)).max() <= 1
 
 
-def test_a_level_is_not_taken_that_has_too_few_pixels(scan):
-    """At 11 x, a quarter of 40 x and a tenth more, the full level is read: single columns still differ."""
+def test_a_level_with_too_few_pixels_is_not_used(scan):
+    """At 11 x, a tenth more than a quarter of 40 x, the full level is read: single columns still differ."""
     shown = read_array(scan, magnification=11.0)
     assert shown.shape == (round(HEIGHT * 11 / 40), round(WIDTH * 11 / 40), 3)
     steps = np.diff(shown[0, :, 0].astype(int))
@@ -72,7 +72,7 @@ def test_the_size_is_that_of_the_pixels(scan, magnification):
     assert read_size(scan, **region) == read_array(scan, **region).shape[:2]
 
 
-def test_the_users_word_on_the_scan_stands_where_the_file_has_none(tmp_path):
+def test_the_user_states_the_scan_s_scale_if_the_file_does_not(tmp_path):
     silent = slide(tmp_path / "b.svs", about="Aperio Image Library v11\r\nno more")
     with pytest.raises(ImageError, match="b.svs: a magnification needs that of the scan.*pass scanned_magnification"):
         read_array(silent, magnification=10.0)
@@ -102,14 +102,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_the_scan_does_not_hold_is_refused(scan, name):
+def test_an_unavailable_region_or_magnification_is_refused(scan, name):
     options, message = REFUSED[name]
     with pytest.raises(ImageError, match=message):
         read_array(scan, **options)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
-def test_a_slide_cut_short_is_refused(scan, tmp_path, share):
+def test_a_truncated_slide_is_refused(scan, tmp_path, share):
     data = scan.read_bytes()
     half = tmp_path / "half.svs"
     half.write_bytes(data[: int(len(data) * share)])

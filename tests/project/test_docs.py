@@ -3,6 +3,8 @@ somewhere, and the site builds."""
 
 from __future__ import annotations
 
+import json
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -13,6 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from benchmarks import PAGE, sweeps
+from benchmarks.__main__ import RESULTS, markdown, missed
 from docs import tables
 from medstudy import cli, datasets, models, params, paths
 from medstudy.evaluation import evaluate
@@ -139,6 +143,30 @@ def test_the_columns_are_those_of_predictions_and_scores():
     assert isinstance(scores, pd.DataFrame)
 
 
+# The benchmarks
+
+
+def benchmark_table(name: str) -> str:
+    begin, end = readme.marks(f"benchmarks {name}")
+    return PAGE.read_text(encoding="utf-8").split(begin)[1].split(end)[0].strip()
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_benchmarks_are_those_of_the_committed_run(device):
+    file = RESULTS / f"{device}.json"
+    if not file.is_file():
+        assert "**Not run**" in benchmark_table(device)
+        return
+    lines = json.loads(file.read_text(encoding="utf-8"))
+    assert benchmark_table(device) == markdown(lines)
+    assert lines and not any(missed(line) for line in lines)
+
+
+def test_the_benchmarks_of_many_jobs_are_those_of_the_committed_run():
+    lines = json.loads((RESULTS / "sweeps.json").read_text(encoding="utf-8"))
+    assert benchmark_table("sweeps") == sweeps.markdown(lines, RESULTS)
+
+
 # The findings
 
 
@@ -157,6 +185,17 @@ def test_every_interval_of_the_findings_is_in_the_results():
     written = re.findall(r"\[(-?[\d.]+),\s+(-?[\d.]+)\]", read("explanation/findings.md"))
     assert len(written) > 12
     assert [pair for pair in written if (float(pair[0]), float(pair[1])) not in intervals()] == []
+
+
+def test_the_costs_of_the_findings_are_in_the_results():
+    table = pd.read_csv(paths.ROOT / "figures" / "offline-full" / "tables" / "06_mixed.csv")
+    cost = table[table["dataset"] == "phantom"].set_index("trained")
+    tokens, flops = cost["visual_tokens_pct_of_native"].round(1), cost["flops_pct_of_native"].round(1)
+    text = " ".join(read("explanation/findings.md").split())
+    assert f"with {tokens['mixed']} % of its visual tokens and {flops['mixed']} % of its FLOPs" in text
+    assert f"for {tokens['add-84'] - 100:.0f} % more visual tokens." in text
+    assert f"In FLOPs they cost {flops['add-84'] - 100:.0f} % more" in text
+    assert f"with {100 / flops['fixed-84']:.1f} times the training FLOPs" in text
 
 
 def test_every_verdict_of_the_smaller_study_is_as_written():
@@ -185,6 +224,15 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
         file = (DOCS / page).parent / target if target else DOCS / page
         assert file.exists(), f"{page}: {target}"
         assert not anchor or anchor in slugs(file.read_text(encoding="utf-8")), f"{page}: {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "../README.md", "../CONTRIBUTING.md", "../benchmarks/README.md"])
+def test_every_file_of_the_repository_that_is_named_exists(page):
+    """As `medstudy/engine/attention.py`, and `medstudy.data.table_export.write` or the module that it is in."""
+    for name in re.findall(r"`((?:medstudy|tests|benchmarks|workflow|params|notebooks|docs)/[\w./-]*)`", read(page)):
+        assert (paths.ROOT / name).exists(), f"{page}: {name}"
+    for name in re.findall(r"`(medstudy(?!\.json)(?:\.\w+)+)[(`]", read(page)):
+        assert pkgutil.resolve_name(name), f"{page}: {name}"
 
 
 @pytest.mark.slow

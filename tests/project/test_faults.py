@@ -1,4 +1,4 @@
-"""What goes wrong, goes wrong early, with one message; what is killed, ends the same when it is started again."""
+"""Faults appear early and with one message; a killed study ends the same when it is started again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRAIN, EVALUATE = "train-native-s0", "evaluate-native-s0"
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """A study whose data, one training and its evaluation ran without a fault."""
+    """A study whose data, one training and its evaluation ran without faults."""
     file = write_study(tmp_path_factory.mktemp("straight"), **SMALL)
     for name in ("data-phantom", TRAIN, EVALUATE):
         done = medstudy(*alone(file, name))
@@ -36,7 +36,7 @@ def alone(file, name: str) -> list:
 
 
 def kill_when(condition, process) -> None:
-    """SIGKILL to the process and its kernel, once `condition()`; fails when it ended before."""
+    """SIGKILL to the process and its kernel once `condition()` holds; fails if it ended before."""
     while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -105,7 +105,7 @@ def test_a_missing_model_stops_before_anything_is_made(tmp_path):
 
 @pytest.mark.slow
 def test_a_bad_image_stops_the_study_before_training_and_nothing_else(tmp_path):
-    """In a copy of the package, one bundled image is cut short; mended, the failed job alone is made again."""
+    """In a copy of the package, one bundled image is truncated; after a repair only the failed job is made again."""
     for name in ("medstudy", "notebooks", "params", "workflow"):
         shutil.copytree(paths.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     image = min(path for path in (tmp_path / "medstudy/datasets/atlas/crops").rglob("*") if path.suffix in IMAGES)

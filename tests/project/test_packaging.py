@@ -1,4 +1,4 @@
-"""pyproject.toml, environment.yml, requirements.lock, the Makefile and CI say the same; the package is complete."""
+"""pyproject.toml, environment.yml, requirements.lock, the Makefile and CI agree; the package is complete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENVIRONMENT = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
 
 
 def locked() -> dict[str, list[Requirement]]:
-    """Every entry of the lock by name; some names stand in it once a Python version."""
+    """Every entry of the lock by name; some names have one entry per version of Python."""
     entries: dict[str, list[Requirement]] = {}
     for line in LOCK.splitlines():
         if re.match(r"[A-Za-z0-9]", line):
@@ -62,7 +62,7 @@ def test_every_locked_package_has_hashes_and_none_an_address():
     assert not re.search(r"--(extra-)?index-url|--find-links", LOCK)
 
 
-def test_environment_yml_says_what_pyproject_says():
+def test_environment_yml_agrees_with_pyproject():
     conda = [item for item in ENVIRONMENT["dependencies"] if isinstance(item, str)]
     python = next(Requirement(item) for item in conda if item.startswith("python"))
     assert python.specifier == SpecifierSet(PROJECT["requires-python"])
@@ -79,7 +79,7 @@ def test_supported_versions_are_the_promised_ones():
 
 
 def test_environment_yml_offers_flash_attention_to_those_who_take_out_a_comment():
-    """Installed by all, it would break a machine without CUDA; the line says the same as the extra."""
+    """Installed by default it would break machines without CUDA; the line agrees with the extra."""
     text = (paths.ROOT / "environment.yml").read_text()
     (line,) = re.findall(r"^ +# (- flash-attn-4.*)$", text, re.MULTILINE)
     offered, extra = Requirement(line.removeprefix("- ")), Requirement(EXTRAS["flash"][0])
@@ -95,7 +95,7 @@ def test_ci_is_executable_and_runs_the_readme_command():
 
 
 def test_make_runs_every_test_once():
-    """As `make` itself would run them, all targets in one call: lint, the fast tests, then the slow ones."""
+    """All targets in one call of `make`: lint, the fast tests, then the slow ones."""
     command = ["make", "--dry-run", "--no-print-directory", "test", "test-all"]
     lines = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     assert sum("ruff check" in line for line in lines) == 1 and sum("install.sh" in line for line in lines) == 1
@@ -110,7 +110,7 @@ def test_hypothesis_draws_the_same_in_every_run():
 
 
 def test_install_refuses_another_python(tmp_path):
-    """The check comes before anything is made or downloaded."""
+    """The check precedes all downloads."""
     old = tmp_path / "python3"
     old.write_text("#!/bin/sh\necho 3.9\n")
     old.chmod(0o755)

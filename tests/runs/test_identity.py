@@ -257,7 +257,7 @@ def test_another_family_or_data_set_in_the_registry_renames_no_job(package):
     before = identities()
     changes = {
         "models": ("(Qwen2VL,", "(Tiles, Qwen2VL,", "from medstudy.models.tiled import Tiles"),
-        "datasets": ("'phantom': phantom,", "'phantom': phantom, 'new': csv,", "import csv"),
+        "datasets": ("(phantom,", "(csv, phantom,", "import csv"),
     }
     for name, (old, new, line) in changes.items():
         file = package / name / "__init__.py"

@@ -1,4 +1,4 @@
-"""The grid: every combination once, in order, and named by all that its result depends on."""
+"""The plan: every combination once, in order, and named by everything that its result depends on."""
 
 import importlib
 import json
@@ -24,7 +24,7 @@ def _changed(before, after):
     return {name for name in before if before[name].identity != after[name].identity}
 
 
-def test_the_grid_is_regimes_by_seeds_with_the_base_beside(tmp_path):
+def test_the_plan_has_regimes_by_seeds_and_the_base_model(tmp_path):
     jobs = _plan(tmp_path)
     trained = {name for name in jobs if name.startswith("train-")}
     assert trained == {f"train-{regime}-s{seed}" for regime in ("native", "fixed-84", "mixed") for seed in (0, 1)}
@@ -33,7 +33,7 @@ def test_the_grid_is_regimes_by_seeds_with_the_base_beside(tmp_path):
     assert {job.stage for job in jobs.values()} == set(stages.NOTEBOOK)
 
 
-def test_every_job_comes_after_the_ones_it_needs(tmp_path):
+def test_every_job_comes_after_those_it_needs(tmp_path):
     seen = set()
     for job in _plan(tmp_path).values():
         assert set(job.needs) <= seen
@@ -79,9 +79,9 @@ def test_several_models_share_the_data_and_nothing_else(tmp_path):
 
 
 def test_several_models_need_names(tmp_path):
-    with pytest.raises(ParamsError, match="needs a label of its own, got \\['a', 'a'\\]"):
+    with pytest.raises(ParamsError, match="needs its own label, got \\['a', 'a'\\]"):
         _several(tmp_path, models=[{"label": "a"}, {"label": "a", "id": "b"}])
-    with pytest.raises(ParamsError, match="needs a label of its own, got \\[None\\]"):
+    with pytest.raises(ParamsError, match="needs its own label, got \\[None\\]"):
         _several(tmp_path, models=[{"id": "b"}])
     with pytest.raises(ParamsError, match="one `model` or several `models`"):
         _several(tmp_path, model={"id": "base"})
@@ -93,7 +93,7 @@ def test_more_resamples_never_retrain(tmp_path):
 
 
 def test_the_order_of_the_data_sets_counts(tmp_path):
-    """The first one's claims have the plain names, and a training reads them in that order."""
+    """Claims of the first data set have plain names, and a training reads the data sets in that order."""
     changed = _changed(_plan(tmp_path), _plan(tmp_path, datasets=TINY["datasets"][::-1]))
     assert {"train-native-s0", "claims", "report"} <= changed and "data-phantom" not in changed
 
@@ -108,7 +108,7 @@ def test_every_file_of_a_models_folder_counts(tmp_path):
     assert "base" in changed and "train-native-s0" in changed and "data-phantom" not in changed
 
 
-def test_an_allowed_leak_retrains_nothing_and_stands_before_every_model(tmp_path):
+def test_allowing_a_leak_retrains_nothing_and_the_check_precedes_every_model(tmp_path):
     before = _plan(tmp_path)
     after = _plan(tmp_path, leakage={"allow": [{"evaluated": "atlas", "reason": "crops of one slide"}]})
     assert _changed(before, after) == {"leakage", "claims", "tables", "report", *FIGURES}
@@ -116,7 +116,7 @@ def test_an_allowed_leak_retrains_nothing_and_stands_before_every_model(tmp_path
     assert "leakage" in before["evaluate-base-s0"].needs
 
 
-def test_the_root_is_no_part_of_the_identity(tmp_path):
+def test_the_root_is_not_part_of_the_identity(tmp_path):
     assert not _changed(_plan(tmp_path / "a"), _plan(tmp_path / "b"))
 
 
@@ -136,7 +136,7 @@ def test_library_code_counts_by_stage(tmp_path, monkeypatch):
         monkeypatch.undo()
 
 
-def test_the_figures_in_reading_order_are_the_files_that_there_are():
+def test_the_figures_in_reading_order_are_all_files_of_figures():
     files = (paths.PACKAGE / "report" / "figures").glob("[a-z]*.py")
     modules = {file.stem for file in files if hasattr(_module(file), "draw")}
     assert {stages.module(name) for name in figures.REGISTRY} == modules

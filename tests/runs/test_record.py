@@ -1,4 +1,4 @@
-"""What a record says of the machine."""
+"""What a record says about the machine."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def test_every_record_says_where_it_was_made(tmp_path, monkeypatch):
     assert record.read(job)["machine"] == said
 
 
-def test_a_task_of_an_array_is_named_as_slurm_names_it(monkeypatch):
+def test_an_arrays_task_has_slurms_name(monkeypatch):
     for name, value in {"SLURM_JOB_ID": "4714", "SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": "3"}.items():
         monkeypatch.setenv(name, value)
     assert record.machine()["slurm_job"] == "4711_3"
 
 
-def test_who_has_no_card_says_cpu_and_does_not_import_torch_for_it():
+def test_without_a_gpu_the_device_is_cpu_and_torch_is_not_imported():
     code = (
         "import json, sys; from medstudy.runs import record; "
         "print(json.dumps(record.machine()), 'torch' in sys.modules)"

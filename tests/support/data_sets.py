@@ -1,6 +1,6 @@
-"""Tiny fixtures of every public data set, in their sources' own formats: name -> function(folder) -> its Params.
+"""Tiny fixtures of all public data sets in the formats of their sources: name -> function(folder) -> its Params.
 
-A further form of a data set is "name-form".
+Another form of a data set is named "name-form".
 """
 
 from __future__ import annotations

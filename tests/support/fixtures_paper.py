@@ -1,6 +1,6 @@
-"""Tiny fixtures of the paper's data sets, each in its source's own format, with its real columns and quirks.
+"""Tiny fixtures of the paper's data sets, each in the format of its source with its real columns and quirks.
 
-A maker takes a folder and returns the Params that load what it wrote there.
+A maker writes to a folder and returns the Params that load its files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HPA = Features(
 
 
 def vqa_rad_(folder: Path) -> vqa_rad.Params:
-    """Images repeat over rows, in both splits; answers in lower case."""
+    """Images repeat across rows and splits; answers are in lower case."""
     asked = [("is there a fracture?", "no"), ("where is the mass?", "left lung"), ("which organ?", "the liver")]
     train = [_row(hub.encoded(i, (84, 56 + 28 * (i % 2))), *ask) for ask in asked for i in range(12)]
     test = [_row(hub.encoded(100 + i), *ask) for ask in asked for i in range(3)]
@@ -51,7 +51,7 @@ def path_vqa_(folder: Path) -> path_vqa.Params:
 
 
 def slake_(folder: Path) -> slake.Params:
-    """The English form: three splits of image, question and answer."""
+    """The English form: three splits with image, question and answer."""
     asked = [("What modality is used to take this image?", "MRI"), ("Does the picture contain liver?", "Yes")]
     rows = {
         split: [_row(hub.encoded(first + i, kind="PNG"), *ask) for i in range(2) for ask in asked]
@@ -61,7 +61,7 @@ def slake_(folder: Path) -> slake.Params:
 
 
 def slake_original(folder: Path) -> slake.Params:
-    """Chinese rows, a CLOSED answer that is no yes or no, a row without an answer, one image folder a case."""
+    """Chinese rows, a CLOSED answer other than yes or no, a row without an answer, one folder of images per case."""
     asked = [
         ("What modality is used?", "CT", "en", "OPEN", "Modality"), ("是否有肝脏?", "是", "zh", "CLOSED", "Organ"),
         ("Is the lung healthy?", "No", "en", "CLOSED", "Abnormality"), ("What color?", "", "en", "OPEN", "Color"),
@@ -85,7 +85,7 @@ def slake_original(folder: Path) -> slake.Params:
 
 
 def ubench_(folder: Path) -> ubench.Params:
-    """Arrow files; null questions, one without options, a null data set, an image too small to be asked about."""
+    """Arrow files: null questions, a question without options, a null data set, an image that is too small."""
     kinds = _asked("What kind of image is this?", ["fluorescence", "electron", "light", "none of the above"], 2)
     classes = _asked("Which lesion is shown?", ["negative-nilm", "carcinoma-scc", "none of the above"], 0)
     none = dict.fromkeys(TYPES)
@@ -100,14 +100,14 @@ def ubench_(folder: Path) -> ubench.Params:
 
 
 def hpa_(folder: Path) -> hpa.Params:
-    """The hub's form: localizations in one text; a row whose image its maker could not read."""
+    """The hub's form: localizations in one text, and a row with an image that its maker could not read."""
     train, test = _hpa(range(14)), _hpa(range(20, 25))
     train[3]["image"] = None
     return hpa.Params(path=str(hub.repository(folder, {"train": train, "test": test}, HPA)), val_share=0.3)
 
 
 def hpa_jsonl(folder: Path) -> hpa.Params:
-    """The author's rows: absolute paths, as text; localizations a list; not only ASCII."""
+    """The author's rows: absolute paths as text, a list of localizations, and text that is not ASCII."""
     for split, numbers in (("train", range(14)), ("test", range(20, 25))):
         rows = []
         for row in _hpa(numbers):
@@ -122,7 +122,7 @@ def hpa_jsonl(folder: Path) -> hpa.Params:
 
 
 def hpa_captions(folder: Path) -> hpa.Params:
-    """What both forms were made from, split here."""
+    """The source of both other forms, which is split here."""
     rows = _hpa(range(16))
     for row in rows:
         _write(folder / row["file_path"], row.pop("image"))
@@ -131,7 +131,7 @@ def hpa_captions(folder: Path) -> hpa.Params:
 
 
 def hussain_(folder: Path) -> hussain.Params:
-    """One text as `images`, with the absolute path of another machine; more test rows than are used."""
+    """`images` is one text with an absolute path of another machine; there are more test rows than are used."""
     lesions = ("negative-nilm", "low-grade-lsil", "high-grade-hsil", "carcinoma-scc")
     for name, numbers in (("train.jsonl", range(12)), ("test_200_qwen.jsonl", range(20, 28))):
         rows = []
@@ -144,7 +144,7 @@ def hussain_(folder: Path) -> hussain.Params:
 
 
 def wsi_vqa_(folder: Path) -> wsi_vqa.Params:
-    """The original's rows: two ways to ask for the type, a choice, an answer with a period, a survival time."""
+    """The original's rows: two wordings about the type, a choice, an answer with a period, a survival time."""
     types = ("Infiltrating Ductal Carcinoma", "Infiltrating Lobular Carcinoma")
     for split, first in (("train", 0), ("val", 10), ("test", 20)):
         rows = []
@@ -164,12 +164,12 @@ def wsi_vqa_(folder: Path) -> wsi_vqa.Params:
 
 
 def wsi_vqa_all(folder: Path) -> wsi_vqa.Params:
-    """All questions of the original."""
+    """The original with all of its questions."""
     return wsi_vqa_(folder).model_copy(update={"topics": ()})
 
 
 def wsi_vqa_jsonl(folder: Path) -> wsi_vqa.Params:
-    """The author's rows, with a file for validation."""
+    """The author's rows with a validation file."""
     names = {"WsiVQA_train_shuffled_subtype.jsonl": 0, "val.jsonl": 10, "WsiVQA_test_shuffled_subtype.jsonl": 20}
     for name, first in names.items():
         rows = []
@@ -182,7 +182,7 @@ def wsi_vqa_jsonl(folder: Path) -> wsi_vqa.Params:
 
 
 def bbbc021_(folder: Path) -> bbbc021.Params:
-    """No file for the test: rows of the training file are held out."""
+    """No test file: rows of the training file are held out."""
     names = ("Actin disruptors", "Aurora kinase inhibitors", "DMSO")
     rows = []
     for i in range(16):
@@ -194,7 +194,7 @@ def bbbc021_(folder: Path) -> bbbc021.Params:
 
 
 def bbbc021_several(folder: Path) -> bbbc021.Params:
-    """Messages instead of query and response, two images a row: a control beside the treated cells."""
+    """Messages instead of query and response; two images per row, a control and the treated cells."""
     params = bbbc021_(folder)
     rows = [
         {"messages": [{"role": "system", "content": "You are a biomedical expert."},
@@ -227,7 +227,7 @@ def _ubench(name: str, size: tuple[int, int], questions: dict, dataset: str | No
 
 
 def _hpa(numbers: range) -> list[dict]:
-    """Rows as the hub has them; every second one with two localizations."""
+    """Rows in the hub's form; every second row has two localizations."""
     rows = []
     for i in numbers:
         line, places = ("U-2 OS", "HeLa", "A-431")[i % 3], "Nucleoplasm" if i % 2 else "Cytosol;Golgi apparatus"

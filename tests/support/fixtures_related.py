@@ -1,6 +1,6 @@
-"""Tiny data sets of the related systems, in their sources' own formats, with the columns and quirks that were seen.
+"""Tiny data sets of the related systems in the formats of their sources, with the columns and quirks found there.
 
-`MAKERS`: name -> function(folder) -> Params, for every data set; the texts are made up, the images noise.
+`MAKERS`: name -> function(folder) -> Params of each data set. The texts are invented, and the images are noise.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TEXT, NUMBER = Value("string"), Value("int64")
 
 
 def write(file: Path, content: bytes | str) -> None:
-    """A file, its folders made."""
+    """A file with this content; its folders are made."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -43,7 +43,7 @@ def image(seed: int, kind: str = "JPEG", **more) -> bytes:
 
 
 def table(file: Path, rows: list[dict], delimiter: str = ",") -> None:
-    """A .csv or .tsv as the csv module writes it: quoted where it must be."""
+    """A .csv or .tsv, quoted only where necessary."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, list(rows[0]), delimiter=delimiter)
@@ -60,7 +60,7 @@ def zipped(file: Path, content: dict[str, bytes]) -> None:
 
 
 def of_pmc_vqa(folder: Path) -> pmc_vqa.Params:
-    """Version 2: panels of compound figures in a zip, letters as answers; several questions a figure."""
+    """Version 2: panels of compound figures in a zip, letters as answers, several questions per figure."""
     articles, rows = range(8), []
     for article in articles:
         for panel in (1, 2):
@@ -78,7 +78,7 @@ def of_pmc_vqa(folder: Path) -> pmc_vqa.Params:
 
 
 def of_pmc_vqa_1(folder: Path) -> pmc_vqa.Params:
-    """Version 1: "Anwser" holds a text and "Answer_label" its letter; figures unpacked."""
+    """Version 1: "Anwser" has a text and "Answer_label" its letter; figures are unpacked."""
     row = {
         "Figure_path": "PMC1_F1.jpg", "Question": "What is the uptake pattern?", "Anwser": "Focal",
         "Choice A": "A:Diffuse", "Choice B": "B:Focal", "Choice C": "C:None", "Choice D": "D:Unknown",
@@ -92,7 +92,7 @@ def of_pmc_vqa_1(folder: Path) -> pmc_vqa.Params:
 
 
 def of_omnimedvqa(folder: Path) -> omnimedvqa.Params:
-    """Two data sets: two to four options, an answer but for case and a full stop, "modality" for "modality_type"."""
+    """Two data sets: two to four options, an answer with another case and a full stop, "modality" as a name."""
     questions = folder / "QA_information" / "Open-access"
     fundus = [
         {
@@ -119,7 +119,7 @@ def of_omnimedvqa(folder: Path) -> omnimedvqa.Params:
 
 
 def of_mmmu(folder: Path) -> mmmu.Params:
-    """Two subjects: markers in the question and in the options, a gap among the images, an open question."""
+    """Two subjects: markers in the question and in options, a missing image between others, an open question."""
     features = Features(
         {"id": TEXT, "question": TEXT, "options": TEXT, "explanation": TEXT}
         | {name: Image() for name in mmmu.IMAGES}
@@ -144,7 +144,7 @@ def of_mmmu(folder: Path) -> mmmu.Params:
 
 
 def of_medxpertqa(folder: Path) -> medxpertqa.Params:
-    """Configurations of .jsonl files, images in a zip; the text repeats its options."""
+    """Configurations of .jsonl files with images in a zip; the question repeats its options."""
     options = {"A": "Ligament repair", "B": "Plication", "C": "Replacement", "D": "Fixation", "E": "Reconstruction"}
     repeated = "\nAnswer Choices: " + " ".join(f"({letter}) {text}" for letter, text in options.items())
     rows = [
@@ -167,7 +167,7 @@ def of_medxpertqa(folder: Path) -> medxpertqa.Params:
 
 
 def of_microvqa(folder: Path) -> microvqa.Params:
-    """Lists of images; two questions about the same two, one about the second of them alone."""
+    """Lists of images: two questions about the same two images, and one about the second of them."""
     features = Features({
         "key_question": NUMBER, "key_image": NUMBER, "images_list": List(Image()), "question": TEXT,
         "choices": List(TEXT), "correct_index": NUMBER, "correct_answer": TEXT, "task": NUMBER, "task_str": TEXT,
@@ -186,7 +186,7 @@ def of_microvqa(folder: Path) -> microvqa.Params:
 
 
 def of_mediconfusion(folder: Path) -> mediconfusion.Params:
-    """Three pairs, two of which share an image; the columns of the source's table, its nameless index among them."""
+    """Three pairs, two with a common image; the columns of the source's table, including its nameless index."""
     pairs = [("20001", "20002", "A"), ("20001", "20003", "B"), ("20004", "20005", "A")]
     rows = [
         {
@@ -206,7 +206,7 @@ def of_mediconfusion(folder: Path) -> mediconfusion.Params:
 
 
 def of_probmed(folder: Path) -> probmed.Params:
-    """Two images: pairs about modality and body part, two findings with their made-up pairs, positions."""
+    """Two images: pairs about modality and body part, two findings with their invented counterparts, positions."""
     asked = [
         ("modality_gt", "yes"), ("modality_hallu", "no"), ("body_part_gt", "yes"), ("body_part_hallu", "no"),
         ("abnormality", "yes"), ("entity_gt_0", "yes"), ("entity_hallu_0", "no"), ("entity_gt_1", "yes"),
@@ -227,7 +227,7 @@ def of_probmed(folder: Path) -> probmed.Params:
 
 
 def of_gmai_mmbench(folder: Path) -> gmai_mmbench.Params:
-    """Rows with two, four and five options and images in base64, of which two are the same."""
+    """Rows with two, four and five options, and images in base64, two of them the same."""
     options = [("Yes", "No"), ("Polyp", "Ulcer", "Normal", "Bleeding"), ("0", "1", "2", "3", "4"), ("Yes", "No")]
     rows = [
         {
@@ -243,7 +243,7 @@ def of_gmai_mmbench(folder: Path) -> gmai_mmbench.Params:
 
 
 def of_medbookvqa(folder: Path) -> medbookvqa.Params:
-    """Entries as in the source's sample, their figures in a zip; two have the same figure."""
+    """Entries as in the source's sample, with figures in a zip; two have the same figure."""
     rows = [
         {
             "_id": f"c11530{n}", "QAtype": "Anatomy Identification", "Question": " What is in the centre? ",
@@ -262,7 +262,7 @@ def of_medbookvqa(folder: Path) -> medbookvqa.Params:
 
 
 def of_smmile(folder: Path) -> smmile.Params:
-    """Three problems, their rows out of order: one with two examples, one with none, one that lacks an image."""
+    """Three problems with rows out of order: one with two examples, one with none, one without an image."""
     features = Features({
         "problem_id": TEXT, "order": NUMBER, "question": TEXT, "answer": TEXT, "image_url": TEXT, "image": Image(),
         "speciality": TEXT, "flag_answer_format": TEXT,
@@ -279,7 +279,7 @@ def of_smmile(folder: Path) -> smmile.Params:
 
 
 def of_mmxu(folder: Path) -> mmxu.Params:
-    """Three questions about two pairs of one patient and another's, in PhysioNet's folders beside the table."""
+    """Three questions about pairs of two patients, with images in PhysioNet's folders next to the table."""
     def name(patient: int, study: int) -> str:
         return f"files/p1{patient}/p1{patient}22588{patient}/s5{study}/4e7da567-{patient}{study}.jpg"
 
@@ -299,7 +299,7 @@ def of_mmxu(folder: Path) -> mmxu.Params:
 
 
 def hash_of(name: str) -> int:
-    """A number for a name, the same in every process."""
+    """A number from a name, the same in every process."""
     return sum(place * ord(letter) for place, letter in enumerate(name, 1))
 
 

@@ -1,4 +1,4 @@
-"""Tiny data sets in the hub's own layout, as `load_dataset` reads a repository: README.md, parquet shards."""
+"""Tiny data sets in the layout of a hub repository, for `load_dataset`: README.md and parquet shards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def repository(folder: Path, splits: dict[str, list[dict]], features: Features, config: str = "default") -> Path:
-    """A repository under `folder`, one parquet shard a split; further configs are added to those that are there."""
+    """A repository under `folder` with one parquet shard per split; a further config is added to the existing ones."""
     where = folder if config == "default" else folder / config
     files = []
     for split, rows in splits.items():
@@ -29,7 +29,7 @@ def repository(folder: Path, splits: dict[str, list[dict]], features: Features, 
 
 
 def shard(file: Path, rows: list[dict], features: Features) -> None:
-    """One file of a repository that keeps its rows as arrow streams, without a word on them in its README.md."""
+    """One file of a repository with rows as arrow streams, which its README.md does not mention."""
     table = Dataset.from_list(rows, features=features).with_format("arrow")[:]
     file.parent.mkdir(parents=True)
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
@@ -37,7 +37,7 @@ def shard(file: Path, rows: list[dict], features: Features) -> None:
 
 
 def encoded(seed: int, size: tuple[int, int] = (60, 80), kind: str = "JPEG", mode: str = "RGB") -> dict:
-    """A smooth random image of (height, width) as the hub keeps it: {"bytes", "path"}."""
+    """A smooth random image of (height, width) in the hub's format: {"bytes", "path"}."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     image = Image.fromarray(small).resize((size[1], size[0]), Image.Resampling.BICUBIC).convert(mode)
     buffer = io.BytesIO()

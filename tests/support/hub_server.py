@@ -1,4 +1,4 @@
-"""A hub on this machine: folders of repositories behind the few addresses that the hub's client asks for.
+"""A local hub: folders of repositories, served at the few addresses that the hub's client requests.
 
     with hub_server.serve(folder) as url: …          # folder/models/OWNER/NAME, folder/datasets/OWNER/NAME
 """
@@ -21,7 +21,7 @@ FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/[^/]+/([^?]+)")
 
 @contextmanager
 def serve(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """The address, and what was asked for, as it comes."""
+    """The address, and a list that grows with each request."""
     asked: list[str] = []
     handler = type("Handler", (_Handler,), {"folder": folder, "asked": asked})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

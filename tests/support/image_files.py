@@ -1,4 +1,4 @@
-"""Image files made on the spot by the libraries that write them, as bytes."""
+"""Image files as bytes, written by the libraries of each format."""
 
 import gzip
 import io
@@ -29,7 +29,7 @@ def tiff(array, **options):
 
 
 def png(array, colour, extra=b""):
-    """A PNG of 16 bits: [h, w, bands], of a colour type of its header; `extra` chunks before the pixels."""
+    """A 16-bit PNG of [h, w, bands] with this colour type; `extra` chunks come before the pixels."""
     height, width, _ = array.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
@@ -41,7 +41,7 @@ def chunk(tag, body):
 
 
 def dicom(frames, kind="MONOCHROME2", **tags):
-    """DICOM bytes of frames [n, h, w] or, of colour, [n, h, w, 3]; int16 unless they are unsigned."""
+    """DICOM bytes of frames [n, h, w], or [n, h, w, 3] in colour; int16 unless they are unsigned."""
     frames = frames if frames.dtype.kind == "u" else frames.astype("<i2")
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
@@ -61,7 +61,7 @@ def dicom(frames, kind="MONOCHROME2", **tags):
 
 
 def compressed(frames, syntax, shape, dtype=np.uint8, kind="MONOCHROME2", **tags):
-    """DICOM bytes of frames that are compressed already, of a shape [h, w] or [h, w, 3]; `dtype` is their header's."""
+    """DICOM bytes of compressed frames of shape [h, w] or [h, w, 3]; `dtype` is what the header states."""
     plain = pydicom.dcmread(io.BytesIO(dicom(np.zeros((len(frames), *shape), dtype), kind)))
     plain.file_meta.TransferSyntaxUID = syntax
     plain.PixelData = encapsulate(frames)
@@ -78,7 +78,7 @@ def _saved(dataset, tags):
 
 
 def bundled(name):
-    """A DICOM file that comes with pydicom."""
+    """A DICOM file from pydicom's test files."""
     return (Path(pydicom.data.__file__).parent / "test_files" / name).read_bytes()
 
 
@@ -94,7 +94,7 @@ def nifti(array, spacing=(1, 1, 1), code=1, packed=False, **header):
 
 
 def turned(upright, orientation):
-    """[h, w, …] as a file of this orientation stores it: what its first row and column show (EXIF 3.0, Orientation)."""
+    """[h, w, …] as stored with this orientation; comments: what its first row and column show (EXIF 3.0)."""
     across = upright.swapaxes(0, 1)
     stored = {
         1: upright,  # top, left

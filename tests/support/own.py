@@ -1,4 +1,4 @@
-"""Folders of the user's own data, made on the spot: images, and tables of every form beside them."""
+"""Folders of the user's own data for tests: images, and tables of every form."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ADAPTER = TypeAdapter(datasets.Params)
 
 
 def params(path: Path, **more):
-    """Of `local`, as a params file would give them."""
+    """Params of `local`, as read from a params file."""
     content = {"name": "local", "label": "mine", "path": str(path)} | more
     return ADAPTER.validate_json(json.dumps(content))
 
 
 def photo(file: Path, seed: int = 0, size: tuple[int, int] = (60, 80), **options) -> Path:
-    """A smooth random RGB image of (height, width) as the file's kind; no two seeds look alike."""
+    """A smooth random RGB image of (height, width), saved by the file's suffix; each seed gives another image."""
     file.parent.mkdir(parents=True, exist_ok=True)
     small = np.random.default_rng([11, seed]).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     image = Image.fromarray(small).resize((size[1], size[0]), Image.Resampling.BICUBIC)
@@ -31,7 +31,7 @@ def photo(file: Path, seed: int = 0, size: tuple[int, int] = (60, 80), **options
 
 
 def photos(folder: Path, names, **options) -> list[str]:
-    """One different image a name."""
+    """A different image for each name."""
     for seed, name in enumerate(names):
         photo(folder / name, seed, **options)
     return list(names)

@@ -62,7 +62,7 @@ CONFIGS = {
 
 
 def geometry(name: str):
-    """What a released checkpoint shows, from its configuration alone."""
+    """The geometry of a released checkpoint, from its configuration."""
     family, config = CONFIGS[name]
     return REGISTRY[family](SimpleNamespace(config=config), None, "", None).geometry
 
@@ -79,7 +79,7 @@ FILE = paths.ROOT / "docs" / "reference" / "families.md"
 
 
 def tables() -> dict[str, str]:
-    """The generated parts of docs/reference/families.md, by the name of their marks."""
+    """The generated parts of docs/reference/families.md by the names of their markers."""
     return {"sizes": _sizes(), "tokens": _tokens(), "low": _low(), "rounding": _rounding(), "abilities": _abilities()}
 
 
@@ -89,7 +89,7 @@ def _sizes() -> str:
 
 
 def _tokens() -> str:
-    """Under native, of square images."""
+    """Of square images, with the native policy."""
     rows = [[name, *(f"{_native(name, side).visual_tokens}" for side in NATIVE_SIZES)] for name in CONFIGS]
     return _markdown(["checkpoint", *(f"{side}²" for side in NATIVE_SIZES)], rows)
 
@@ -99,7 +99,7 @@ def _native(name: str, side: int):
 
 
 def _low() -> str:
-    """What policies make of one image of 1000 x 1500 pixels."""
+    """How policies resize an image of 1000 x 1500 pixels."""
     policies = [NATIVE, Fixed(side=1000), Fixed(side=448), Fixed(side=224)]
     rows = []
     for name in CONFIGS:
@@ -112,7 +112,7 @@ SIDES, BUDGETS = range(239, 4001), (224, 448, 672, 1000)  # square images and bu
 
 
 def _rounding() -> str:
-    """Of square images of every side of `SIDES`, those to which the two roundings give other sizes, in each budget."""
+    """The square images, of all `SIDES`, that the two roundings resize differently in each budget."""
     rows = []
     for name in CONFIGS:
         its = geometry(name)
@@ -161,7 +161,7 @@ def _qwen(config, height, width):
 
 
 def _llava(config, height, width):
-    """Its processor's own numbers of features, with the planned size as its one grid."""
+    """The processor's own number of features, with the planned size as its only grid."""
     side, patch = config.vision_config.image_size, config.vision_config.patch_size
     made = SimpleNamespace(
         image_processor=LlavaOnevisionImageProcessor(image_grid_pinpoints=[[height, width]]),

@@ -1,4 +1,4 @@
-"""Studies made on the spot for tests: params/tiny.yaml with changes, its runs and figures under a temporary root."""
+"""Studies for tests: params/tiny.yaml with changes, with runs and figures under a temporary root."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medstudy import paths
 
 
 def killable(epochs: int) -> dict:
-    """Changes of the tiny study: two regimes, whose trainings last and keep a resume point each second."""
+    """Changes to the tiny study: two regimes with long trainings that write a resume point every second."""
     return {
         "datasets": [{"name": "phantom", "train": 8, "val": 4, "test": 8, "seed": 1}],
         "regimes": [{"policy": "native", "max_pixels": 200704}, {"policy": "fixed", "side": 84}],
@@ -27,7 +27,7 @@ def killable(epochs: int) -> dict:
 
 
 def write_study(root: Path, **changes) -> Path:
-    """A params file in `root`: the tiny study, changed, writing below `root`."""
+    """A params file in `root`: the tiny study with changes, which writes below `root`."""
     content = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
     file = root / "study.yaml"
     file.write_text(yaml.safe_dump(content | {"root": str(root)} | changes))
@@ -39,12 +39,12 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def start(*arguments: str | Path, root: Path = paths.ROOT) -> subprocess.Popen:
-    """`python -m medstudy …` in the background, with the package that stands in `root`."""
+    """`python -m medstudy …` in the background, with the package in `root`."""
     return subprocess.Popen(command(*arguments), **_options(root))
 
 
 def kill_tree(process: subprocess.Popen) -> None:
-    """SIGKILL to a process and to all that it started."""
+    """SIGKILL to a process and all its children."""
     for one in [*psutil.Process(process.pid).children(recursive=True), process]:
         one.kill()
     process.communicate()
@@ -58,7 +58,7 @@ def medstudy(*arguments: str | Path, root: Path = paths.ROOT) -> subprocess.Comp
 
 
 def words_on_stderr(file: Path) -> list[str]:
-    """What an executed notebook says on stderr, warnings most often, but for lines of progress."""
+    """What an executed notebook printed on stderr, mostly warnings, without progress bars."""
     cells = nbformat.read(file, as_version=4).cells
     outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
     lines = [line for output in outputs if output.get("name") == "stderr" for line in re.split(r"[\r\n]+", output.text)]

@@ -1,4 +1,4 @@
-"""A study half made: records, logs and locks as its jobs leave them, without running one."""
+"""A partly finished study: records, logs and locks as jobs leave them, without running any."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def finish(job: plan.Job, study: str = "tiny", seconds: float = 10.0, **more) ->
 
 
 def log(job: plan.Job, text: str, failed: bool = False) -> None:
-    """Let a job have said something; failed: and ended with an error."""
+    """Write a job's log; failed: and its error."""
     paths.logs(job.dir).mkdir(parents=True, exist_ok=True)
     (paths.logs(job.dir) / "log.txt").write_text(text)
     if failed:
@@ -28,7 +28,7 @@ def log(job: plan.Job, text: str, failed: bool = False) -> None:
 
 
 def running(job: plan.Job, text: str, seconds: float = 0.0) -> FileLock:
-    """Let a job run since some seconds, until the lock that is returned is released."""
+    """Pretend that a job has been running for some seconds; releasing the returned lock ends it."""
     log(job, text)
     start = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
     nbformat.write(nbformat.v4.new_notebook(metadata={"papermill": {"start_time": start}}), _notebook(job))

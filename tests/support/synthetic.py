@@ -1,8 +1,8 @@
-"""Synthetic predictions with known true effects: what the tests of scoring, statistics, claims, figures read.
+"""Synthetic predictions with known true effects, for tests of scoring, statistics, claims and figures.
 
 Nothing here is a result. A regime sees a detail of `d` native pixels, shown at scale `s`, with probability
 `guess + (1 - guess - lapse) * logistic(slope * log2(d * s / acuity_px[regime]))`; away from the resolution it
-was trained at it loses `mismatch_loss` (logit units) an octave. Coarse questions depend on neither.
+was trained at it loses `mismatch_loss` (logit units) per octave. Coarse questions depend on neither.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Effects:
-    """The truth behind `predictions`; set what a test needs. Units: pixels shown, logits, shares."""
+    """The true effects in `predictions`. Units: pixels as shown, logits, shares."""
 
     acuity_px: dict = field(default_factory=lambda: {"native": 2.5, "mixed": 2.6})  # other regimes: 3.5
     slope: float = 1.6
@@ -81,7 +81,7 @@ def predictions(n_images: int = 80, seeds: int = 3, regimes=REGIMES, rungs=RUNGS
 
 
 def _items(n_images: int, rng) -> pd.DataFrame:
-    """One row a question: the image's size and tags, the reference answer and one wrong answer."""
+    """One row per question: the image's size and tags, the reference answer and one wrong answer."""
     rows = []
     families = list(FAMILIES)
     for i in range(n_images):

@@ -164,7 +164,7 @@ def test_uneven_passes_are_an_error_and_no_deadlock(monkeypatch):
     ("changes", "said"),
     [
         ({"sharding": "fsdp"}, "processes must be at least 2"),
-        ({"sharding": "fsdp", "processes": 2, "optimizer": "muon"}, "muon works on whole matrices"),
+        ({"sharding": "fsdp", "processes": 2, "optimizer": "muon"}, "muon needs whole matrices"),
         ({"sharding": "none"}, "sharding"),
         ({"processes": 0}, "processes"),
     ],

@@ -1,4 +1,4 @@
-"""What code says: the same tree whatever the words, the layout, the version of Python, and what JupyterLab saves."""
+"""The hash of code is independent of words, layout, the version of Python and what JupyterLab saves."""
 
 import json
 
@@ -63,7 +63,7 @@ def test_every_change_of_code_counts(tmp_path, change):
 
 
 def test_the_digest_is_the_same_on_every_python(tmp_path):
-    """This one was made by Python 3.11; a version that reads the same code otherwise would rename every run."""
+    """This digest is from Python 3.11; a version with another digest would rename every run."""
     assert _read(tmp_path, PLAIN).digest == "3d7f65ff306a42973a12ebe6807420d46c6fbf613b372791e53b41dbf2c83056"
 
 
@@ -72,7 +72,7 @@ def test_imports_are_read_wherever_they_stand(tmp_path):
     assert code.imports == {("a.b", None), ("c.d", "e"), ("c.d", "g"), (".", "h")}
 
 
-def test_what_is_registered_counts_by_its_own_file(tmp_path):
+def test_a_registered_module_counts_by_its_own_file(tmp_path):
     one = "from a import b, used\nfrom x import y\nREGISTRY = {'b': b, 'y': y, 'used': used}\nused()\n"
     other = "from a import used\nREGISTRY = {'used': used}\nused()\n"
     assert _read(tmp_path, one) == _read(tmp_path, other)
@@ -156,7 +156,7 @@ def test_code_in_a_notebook_counts_magics_by_their_text(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "<<<<<<< HEAD", "[]", "{}", json.dumps({"cells": [{"source": "x"}]})])
-def test_what_is_no_notebook_is_named(tmp_path, text):
+def test_a_file_that_is_not_a_notebook_is_named(tmp_path, text):
     (tmp_path / "broken.ipynb").write_text(text)
     with pytest.raises(ParamsError, match="broken.ipynb must be a notebook of format 4"):
         syntax.notebook(tmp_path / "broken.ipynb")

@@ -1,4 +1,4 @@
-"""YAML as version 1.2 reads it, every name once, and an error with its line for whatever else a file may hold."""
+"""YAML is read by version 1.2, each name once; anything else is an error with its line."""
 
 import codecs
 import math
@@ -10,7 +10,7 @@ from medstudy import paths
 from medstudy.errors import ParamsError
 from medstudy.utils import yaml_files
 
-SCALARS = {  # https://yaml.org/spec/1.2.2/#103-core-schema, and what YAML 1.1 makes something else of
+SCALARS = {  # https://yaml.org/spec/1.2.2/#103-core-schema, and texts that YAML 1.1 reads differently
     "1e-5": 1e-5, ".5": 0.5, "1E3": 1000.0, "1.": 1.0, "+12": 12, "-0": 0, "12e03": 12000.0, "-.inf": -math.inf,
     "010": 10, "0o10": 8, "0x1F": 31, "0b11": "0b11", "-0o7": "-0o7", "0o9": "0o9", "1_000": "1_000",
     "1:30": "1:30", "190:20:30": "190:20:30", "2001-01-01": "2001-01-01", "2001-12-14t21:59:43.10-05:00":
@@ -21,7 +21,7 @@ SCALARS = {  # https://yaml.org/spec/1.2.2/#103-core-schema, and what YAML 1.1 m
 
 
 @pytest.mark.parametrize("text", SCALARS)
-def test_a_scalar_is_what_yaml_1_2_says(text):
+def test_a_scalar_is_read_by_yaml_1_2(text):
     found = yaml_files.loads(f"- {text}\n")
     assert found == [SCALARS[text]] and type(found[0]) is type(SCALARS[text])
 
@@ -34,7 +34,7 @@ def test_not_a_number_is_a_float_and_a_name_is_text_as_written():
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
 )
-WRONG = {  # the text, and what its error says
+WRONG = {  # the text, and part of its error
     "repeated": ("a: 1\nb: 2\na: 3\n", "line 3, column 1: 'a' is given twice, first in line 1"),
     "repeated below": ("a:\n  b: 1\n  b: 1\n", "line 3, column 3: 'b' is given twice, first in line 2"),
     "repeated in braces": ("{a: 1, 'a': 2}", "line 1, column 8: 'a' is given twice"),
@@ -79,7 +79,7 @@ def test_aliases_and_merges_work():
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_unicode_is_read_with_and_without_a_mark(tmp_path, encoding):
+def test_unicode_is_read_with_and_without_a_byte_order_mark(tmp_path, encoding):
     (tmp_path / "a.yaml").write_text("a: é µ 中 😀\n", encoding=encoding)
     assert yaml_files.load(tmp_path / "a.yaml") == {"a": "é µ 中 😀"}
 
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_is_explained(tmp_path):
         yaml_files.load(tmp_path, "this folder")
 
 
-def test_what_is_written_is_read_alike_by_both_versions():
+def test_written_yaml_is_read_equally_by_both_versions():
     import yaml
 
     texts = ["1e-5", "010", "0o10", "yes", "1:30", "2001-01-01", "null", "~", ".5", "<<", "=", "a #b", "a: b", "é"]
@@ -117,7 +117,7 @@ def test_what_is_written_is_read_alike_by_both_versions():
 
 
 def test_no_other_module_reads_yaml():
-    """Whatever reads YAML in its own way reads another language."""
+    """Any other reader of YAML would read another language."""
     files = [file for file in paths.PACKAGE.rglob("*.py") if file.name != "yaml_files.py"]
     readers = re.compile(r"^\s*(import|from) (yaml|ruamel|omegaconf)\b", re.M)
     assert len(files) > 50 and not [file for file in files if readers.search(file.read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""`medstudy clean`: what it would free and why; what any study plans or a process holds stays."""
+"""`medstudy clean` lists what it would free and why; runs that a study plans or a process holds stay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.sweeps import command, finish, log, running
 
 @pytest.fixture
 def shared(tmp_path):
-    """(root, file): every run of a study done, and two of an older learning rate; one more study beside it."""
+    """(root, file): all runs of a study are done, and three of the same study with another learning rate."""
     file = write_study(tmp_path)
     content = yaml.safe_load(file.read_text())
     older = params.parse(content | {"training": content["training"] | {"learning_rate": 0.007}})
@@ -56,7 +56,7 @@ def test_superseded_runs_are_listed_then_freed_and_nothing_else(shared, capsys):
     assert list((root / "runs" / ".trash").iterdir()) == [] and cleanup.find([file]).items == []
 
 
-def test_what_another_study_beside_it_plans_stays(shared):
+def test_runs_that_a_neighbouring_study_plans_stay(shared):
     root, file = shared
     content = yaml.safe_load(file.read_text())
     rate = content["training"] | {"learning_rate": 0.007}
@@ -65,7 +65,7 @@ def test_what_another_study_beside_it_plans_stays(shared):
     assert not kept & {item.path for item in cleanup.find([file]).items}
 
 
-def test_runs_of_a_study_that_is_not_asked_for_stay(shared):
+def test_runs_of_other_studies_stay(shared):
     root, file = shared
     alien = root / "runs" / "train-native-s0-0123456789ab"
     alien.mkdir()
@@ -98,7 +98,7 @@ def test_a_study_whose_model_is_not_mounted_keeps_its_own_runs(shared):
     assert found.held == ["the runs of x: their names depend on folders that are missing: /nowhere/model"]
 
 
-def test_a_run_that_a_process_works_on_stays_and_so_does_what_it_may_need(shared):
+def test_a_running_run_stays_and_so_does_what_it_may_need(shared):
     root, file = shared
     old = next(item.run for item in cleanup.find([file]).items)
     found = cleanup.find([file])
@@ -109,7 +109,7 @@ def test_a_run_that_a_process_works_on_stays_and_so_does_what_it_may_need(shared
     assert now.items == [] and old.name in now.held[0]
 
 
-def test_resume_points_of_complete_runs_and_of_runs_that_nobody_plans(shared):
+def test_resume_points_of_complete_and_of_unplanned_runs_are_freed(shared):
     root, file = shared
     done, waiting = (runs_plan.job(params.load(file), name) for name in ("train-native-s0", "train-native-s1"))
     shutil.rmtree(waiting.dir)
@@ -124,7 +124,7 @@ def test_resume_points_of_complete_runs_and_of_runs_that_nobody_plans(shared):
     assert found == {done.dir.name, "train-old-s0-0123456789ab", "train-old-s1-0123456789ab"}
 
 
-def test_caches_only_when_asked_and_never_while_something_runs(shared):
+def test_caches_are_freed_on_request_and_never_while_a_job_runs(shared):
     root, file = shared
     (root / "runs" / ".cache" / "pixels").mkdir(parents=True)
     assert "cache" not in {item.kind for item in cleanup.find([file]).items}
@@ -144,7 +144,7 @@ def test_a_clean_that_was_stopped_is_finished_by_the_next(shared):
 
 
 def started(run, study) -> None:
-    """Let the job of a run have been killed."""
+    """Leave the log of a run whose job was killed."""
     paths.logs(run).mkdir(parents=True)
     about = {"parameters": {"study": str(study), "run": "x"}, "start_time": datetime.now(UTC).isoformat()}
     book = nbformat.v4.new_notebook(metadata={"papermill": about})
@@ -152,7 +152,7 @@ def started(run, study) -> None:
 
 
 def test_runs_of_older_code_are_named_as_such_and_stay_until_they_are_freed(tmp_path):
-    """As after a change of the library, when every run has another name; `earlier` is the params file of other runs."""
+    """As after a change of the library, when every job has a new identity; `slower` has other params."""
     file = write_study(tmp_path)
     study = params.load(file)
     content = yaml.safe_load(file.read_text())

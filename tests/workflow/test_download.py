@@ -1,4 +1,4 @@
-"""`medstudy fetch`: from a hub on this machine, which is then switched off; what was fetched loads without it."""
+"""`medstudy fetch` from a local hub that is then switched off: what was fetched loads without it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ print(type(family).__name__, *counts, time.monotonic() - start)
 
 @pytest.fixture(scope="module")
 def hosted(tmp_path_factory, tiny_model):
-    """A folder of repositories: a tiny checkpoint, with files nobody should fetch, and a tiny VQA-RAD."""
+    """A folder of repositories: a tiny checkpoint, with files that must not be fetched, and a tiny VQA-RAD."""
     folder = tmp_path_factory.mktemp("hub")
     model = folder / "models" / "someone" / "tiny-vl"
     shutil.copytree(tiny_model.id, model)
@@ -66,7 +66,7 @@ def python(code: str, *arguments, home, **more) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_what_was_fetched_is_used_when_the_network_is_gone(hosted, tmp_path):
+def test_what_was_fetched_is_used_without_a_network(hosted, tmp_path):
     model = {"id": "someone/tiny-vl", "family": "qwen2_vl"}
     data = [{"name": "vqa_rad", "path": "someone/vqa", "revision": None, "val_share": 0.4}]
     file = write_study(tmp_path, model=model, datasets=data)
@@ -89,7 +89,7 @@ def test_what_was_fetched_is_used_when_the_network_is_gone(hosted, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_had_is_named_and_the_rest_is_fetched(tmp_path):
+def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(tmp_path):
     model = {"id": "someone/absent", "family": "qwen2_vl"}
     data = [{"name": "phantom", "train": 1, "val": 1, "test": 1, "seed": 1}]
     file = write_study(tmp_path, model=model, datasets=data)

@@ -1,4 +1,4 @@
-"""Cards: leased by real processes from made-up ids; no two at once, all or none, free again after kill -9."""
+"""Real processes lease made-up GPU ids: no GPU twice, all or none, and free again after kill -9."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from medstudy.workflow import gpu_leases
 HOLD = """
 import json, os, sys, time
 from pathlib import Path
-from medstudy import leases
-leases.POLL_SECONDS = 0.02
+from medstudy.workflow import gpu_leases
+gpu_leases.POLL_SECONDS = 0.02
 count, folder, seconds, file = int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4])
-with leases.lease(count, folder) as ids:
+with gpu_leases.lease(count, folder) as ids:
     start = time.monotonic()
     file.write_text(json.dumps([ids, os.environ["CUDA_VISIBLE_DEVICES"], start, 0]))
     time.sleep(seconds)
@@ -31,7 +31,7 @@ with leases.lease(count, folder) as ids:
 
 
 def hold(count: int, folder, seconds: float, file, ids: str = "0,1") -> subprocess.Popen:
-    """A process that leases `count` of `ids`, writes which to `file`, and keeps them for some seconds."""
+    """A process that leases `count` of `ids`, writes them to `file`, and holds them for some seconds."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ids, "PYTHONPATH": str(paths.ROOT)}
     command = [sys.executable, "-c", HOLD, str(count), str(folder), str(seconds), str(file)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -44,7 +44,7 @@ def wait(true, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def test_no_card_is_given_to_two_at_once(tmp_path):
+def test_no_gpu_is_leased_twice_at_once(tmp_path):
     files = [tmp_path / f"{number}.json" for number in range(6)]
     processes = [hold(1 + number % 2, tmp_path, 0.2, file) for number, file in enumerate(files)]
     assert [process.wait(60) for process in processes] == [0] * 6
@@ -57,7 +57,7 @@ def test_no_card_is_given_to_two_at_once(tmp_path):
         assert all(end <= start for (_, end), (start, _) in zip(held, held[1:], strict=False))
 
 
-def test_a_killed_process_frees_its_cards_and_the_next_said_that_it_waits(tmp_path):
+def test_a_killed_process_frees_its_gpus_for_the_next_which_says_that_it_waits(tmp_path):
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     killed = hold(2, tmp_path, 600, first)
     wait(first.exists)
@@ -70,7 +70,7 @@ def test_a_killed_process_frees_its_cards_and_the_next_said_that_it_waits(tmp_pa
     assert waiting.stderr.read() == "Waiting for 1 free of the GPUs 0, 1.\n"
 
 
-def test_two_who_want_two_of_three_hold_nothing_while_they_wait(tmp_path, monkeypatch):
+def test_two_processes_that_wait_for_two_of_three_gpus_hold_none(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
     files = [tmp_path / f"{number}.json" for number in range(2)]
     with gpu_leases.lease(2, tmp_path) as held:
@@ -83,7 +83,7 @@ def test_two_who_want_two_of_three_hold_nothing_while_they_wait(tmp_path, monkey
     assert [process.wait(30) for process in processes] == [0, 0]
 
 
-def test_the_environment_is_as_before_afterwards(tmp_path, monkeypatch):
+def test_the_environment_is_restored(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-ab12-cd")
     with pytest.raises(KeyError), gpu_leases.lease(2, tmp_path) as ids:
         assert ids == ["4", "GPU-ab12-cd"] and os.environ["CUDA_VISIBLE_DEVICES"] == "4,GPU-ab12-cd"
@@ -98,22 +98,22 @@ def test_the_environment_is_as_before_afterwards(tmp_path, monkeypatch):
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
-@pytest.mark.parametrize(("cards", "count"), [("0,1", None), ("", 1)])
-def test_without_cards_or_a_wish_for_them_nothing_changes(cards, count, tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
+@pytest.mark.parametrize(("visible", "count"), [("0,1", None), ("", 1)])
+def test_without_gpus_or_a_count_nothing_changes(visible, count, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with gpu_leases.lease(count, tmp_path) as ids:
-        assert ids == [] and os.environ["CUDA_VISIBLE_DEVICES"] == cards
+        assert ids == [] and os.environ["CUDA_VISIBLE_DEVICES"] == visible
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_wants_no_card_sees_none(tmp_path, monkeypatch):
+def test_a_job_without_gpus_sees_none(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with gpu_leases.lease(0, tmp_path) as ids:
         assert ids == [] and os.environ["CUDA_VISIBLE_DEVICES"] == "" and not devices.visible()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
-def test_more_than_there_are_is_an_error(tmp_path, monkeypatch):
+def test_more_gpus_than_visible_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with pytest.raises(ParamsError, match=r"at most .* 2 \(0, 1\), got 3"), gpu_leases.lease(3, tmp_path):
         pass
@@ -137,7 +137,7 @@ def test_visible_reads_the_variable_as_cuda_does(said, ids, monkeypatch):
     assert devices.visible() == ids
 
 
-def test_cards_are_counted_as_the_driver_lists_them():
+def test_gpus_are_listed_as_the_driver_lists_them():
     whole = "GPU 0: NVIDIA H100 (UUID: GPU-11)\nGPU 1: NVIDIA H100 (UUID: GPU-22)\n"
     cut = whole + "  MIG 1g.10gb     Device  0: (UUID: MIG-aa)\n  MIG 1g.10gb     Device  1: (UUID: MIG-bb)\n"
     assert devices._listed(whole) == ["0", "1"]

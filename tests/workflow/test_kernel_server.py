@@ -1,4 +1,4 @@
-"""Warm kernels: forked from a server, ended with the process that asked for them, and never needed."""
+"""The kernel server: kernels are forked from it, end with the process that requested them, and are optional."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from medstudy.workflow import kernel_server
 
 LIGHT = """
 import sys
-from medstudy import warm
+from medstudy.workflow import kernel_server
 
-warm.PRELOAD = ("ipykernel.kernelapp", "colorsys")
-warm.serve(sys.argv[1])
+kernel_server.PRELOAD = ("ipykernel.kernelapp", "colorsys")
+kernel_server.serve(sys.argv[1])
 """
 ASK = """
 import subprocess, sys
@@ -32,9 +32,9 @@ sys.stdin.read()
 """
 PRELOADED = """
 import importlib, threading
-from medstudy import warm
+from medstudy.workflow import kernel_server
 
-for name in warm.PRELOAD:
+for name in kernel_server.PRELOAD:
     importlib.import_module(name)
 print(threading.active_count())
 """
@@ -54,14 +54,14 @@ def address(tmp_path):
 
 @pytest.fixture
 def kernel(address):
-    """(manager, client) of a warm kernel."""
+    """(manager, client) of a kernel of the server."""
     with asked(address) as client:
         yield client.parent, client
 
 
 @contextmanager
 def asked(address):
-    """A client of a warm kernel."""
+    """A client of a kernel of the server."""
     from jupyter_client import KernelManager
 
     with pytest.MonkeyPatch.context() as patch:
@@ -109,7 +109,7 @@ def test_child_processes_of_a_kernel_report_their_exit_status(kernel):
     assert said(client, "import subprocess; print(subprocess.run(['false']).returncode)") == "1"
 
 
-def test_a_kernel_ends_with_the_process_that_asked_for_it(kernel):
+def test_a_kernel_ends_with_the_process_that_requested_it(kernel):
     manager, client = kernel
     pid = int(said(client, "import os; print(os.getpid())"))
     psutil.Process(manager.provisioner.process.pid).kill()
@@ -117,7 +117,7 @@ def test_a_kernel_ends_with_the_process_that_asked_for_it(kernel):
 
 
 def test_a_kernel_ends_when_its_notebooks_process_is_killed(address, tmp_path):
-    """Nobody is left to close the connection in an orderly way."""
+    """No process is left that closes the connection."""
     asked = subprocess.Popen(
         [sys.executable, "-c", ASK, address, str(tmp_path / "kernel.json")], stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, cwd=paths.ROOT,
@@ -135,7 +135,7 @@ def test_a_killed_kernel_is_seen_as_dead(kernel):
     until(lambda: not manager.is_alive())
 
 
-def test_without_a_server_nobody_listens(tmp_path):
+def test_without_a_server_nothing_listens(tmp_path):
     assert not kernel_server.listens(str(tmp_path / "gone"))
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_imported_other_code_is_left_alone(address):
     assert not kernel_server.listens(address)
 
 
-def test_a_kernel_knows_the_cards_and_the_lock_of_whoever_asked_for_it(address, monkeypatch, tmp_path):
+def test_a_kernel_has_the_gpus_and_the_lock_of_its_client(address, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     monkeypatch.setenv(lock.HELD, str(tmp_path))
     with asked(address) as client:
@@ -155,7 +155,7 @@ def test_a_kernel_knows_the_cards_and_the_lock_of_whoever_asked_for_it(address, 
 
 @pytest.mark.slow
 def test_preloading_starts_no_thread():
-    """A fork keeps only the thread that forks: any other that were alive would leave its locks held for ever."""
+    """A fork keeps only the thread that forks: locks of any other thread would stay held for ever."""
     command = [sys.executable, "-c", PRELOADED]
     done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT, check=True)
     assert done.stdout.strip() == "1"

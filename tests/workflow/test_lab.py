@@ -1,4 +1,4 @@
-"""Working copies of the notebooks: run and saved freely, replaced when theirs change, never when they were edited."""
+"""Working copies of the notebooks: replaced when their notebook changes, but never once they were edited."""
 
 import sys
 
@@ -82,7 +82,7 @@ def test_without_a_record_of_the_copies_all_that_differ_count_as_edited(folders,
     assert (copies / "01_data.ipynb").read_text() == "no notebook"
 
 
-def test_a_copy_whose_notebook_is_gone_is_kept_and_one_that_was_deleted_made_again(folders):
+def test_a_copy_without_its_notebook_is_kept_and_a_deleted_copy_is_made_again(folders):
     source, copies = folders
     lab.refresh(*folders)
     (source / "01_data.ipynb").unlink()

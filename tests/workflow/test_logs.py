@@ -1,4 +1,4 @@
-"""`medstudy logs`: which run a name means, progress lines as they stand, new lines as they come."""
+"""`medstudy logs`: finding a run by name, the newest state of progress bars, new lines as they appear."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def study(tmp_path):
     return params.load(write_study(tmp_path))
 
 
-def test_a_run_is_named_whole_by_folder_by_a_unique_part_or_by_a_pattern(study):
+def test_a_run_is_given_by_name_folder_unique_part_or_pattern(study):
     job = plan.job(study, "train-native-s0")
     assert [one.name for one in logs.find(study, "train-native-s0")] == ["train-native-s0"]
     assert logs.find(study, job.dir.name) == [job]
@@ -37,12 +37,12 @@ def test_a_run_is_named_whole_by_folder_by_a_unique_part_or_by_a_pattern(study):
         ("no-*", "but no name contains it"),
     ],
 )
-def test_other_names_are_an_error_that_lists_near_ones(study, name, said):
+def test_other_names_are_an_error_that_lists_similar_ones(study, name, said):
     with pytest.raises(ParamsError, match=said):
         logs.find(study, name)
 
 
-def test_a_progress_line_is_as_it_stands_now(study):
+def test_of_a_progress_bar_the_newest_state_is_shown(study):
     job = plan.job(study, "data-phantom")
     log(job, "first\n\n 0%|\r 50%|##\r100%|####\nlast\r\n")
     assert logs.last(logs.file(job)) == ["first", "100%|####", "last"]
@@ -72,7 +72,7 @@ def test_following_ends_with_the_run_and_misses_no_line(study):
     assert not reading.is_alive() and got == ["one", "two", " 1%|", " 3%|", "three", "end"]
 
 
-def test_the_command_prints_it_and_what_slurm_said(study, capsys):
+def test_the_command_prints_the_log_and_slurms_log(study, capsys):
     file, job = study.root / "study.yaml", plan.job(study, "train-native-s0")
     assert command("logs", file, "train-native-s0") == 0
     assert "train-native-s0 has no log" in capsys.readouterr().out
@@ -84,7 +84,7 @@ def test_the_command_prints_it_and_what_slurm_said(study, capsys):
     assert capsys.readouterr().out == f"b\n-- Slurm ({slurm})\nslurmstepd: error: CANCELLED\n"
 
 
-def test_what_slurm_said_of_a_task_of_an_array_is_found_by_the_run_that_it_names(study):
+def test_slurms_log_of_an_arrays_task_is_found_by_the_run_that_it_names(study):
     folder = study.runs / "logs" / "slurm" / "rule_train"
     folder.mkdir(parents=True)
     for task, name in enumerate(("train-native-s0", "train-native-s1"), start=1):

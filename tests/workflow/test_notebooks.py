@@ -1,4 +1,4 @@
-"""The notebooks: committed without outputs, with a parameters cell that is checked from outside and from inside."""
+"""The notebooks are committed without outputs; their parameters are checked from outside and from inside."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_check_inside_a_notebook_knows_what_papermill_injected():
 
 
 def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
-    """In JupyterLab nothing but the executed cells says what stood in the parameters cell."""
+    """In JupyterLab only the executed cells tell what the parameters cell held."""
     kinds = dict.fromkeys(("study", "run", "overrides"), str)
     opened = {"study": "a.yaml", "run": "base", "overrides": "", "__annotations__": kinds}
     cell = "study: str = 'a.yaml'  # a study\nrun: str = 'base'\noverrides: str = ''"
@@ -131,7 +131,7 @@ def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
 
 @pytest.mark.slow
 def test_bare_papermill_is_stopped_by_the_notebook_itself(tmp_path):
-    """papermill only warns of an unknown parameter and passes `-p seed 1` on as it likes."""
+    """papermill only warns of an unknown parameter."""
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
@@ -144,7 +144,7 @@ def test_bare_papermill_is_stopped_by_the_notebook_itself(tmp_path):
 
 @pytest.mark.slow
 def test_the_base_notebook_makes_a_checkpoint_that_loads(tmp_path):
-    """Executed with its defaults; the notebooks of a study are executed in test_workflow."""
+    """Executed with its defaults; the notebooks of a study are executed in test_run."""
     made = notebooks.execute("00_base", tmp_path / "run", {"out": str(tmp_path / "base")})
     cells = [cell for cell in nbformat.read(made, as_version=4).cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells) and any("image/png" in str(cell.outputs) for cell in cells)
@@ -178,8 +178,8 @@ def test_once_takes_a_complete_run_as_it_is(tmp_path, monkeypatch):
     assert notebooks.execute("02_train", run, {}, once=True) == run / "notebook.ipynb"
 
 
-def test_inside_slurm_nobody_waits_for_another(tmp_path, monkeypatch, capsys):
-    """Waiting would cost an allocation; the exit status says: come back later."""
+def test_inside_slurm_a_job_does_not_wait_for_another(tmp_path, monkeypatch, capsys):
+    """Waiting would waste the allocation; the exit status means: try again later."""
     monkeypatch.setattr(notebooks, "_papermill", lambda *_: pytest.fail("the run was made twice"))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     run = tmp_path / "run"

@@ -109,8 +109,8 @@ def test_at_once_counts_and_the_longest_job_is_the_least(half):
 def test_a_record_is_read_once_and_a_broken_one_does_not_stop_the_rest(half, monkeypatch):
     study, _, jobs = half
     read, known = [], {}
-    original = status.provenance.read
-    monkeypatch.setattr(status.provenance, "read", lambda job: read.append(job.name) or original(job))
+    original = status.runs_record.read
+    monkeypatch.setattr(status.runs_record, "read", lambda job: read.append(job.name) or original(job))
     status.table(study, records=known)
     status.table(study, records=known)
     assert sorted(read) == ["data-phantom", "train-native-s0", "train-native-s1"]
@@ -170,7 +170,7 @@ def test_a_notebook_shows_it_and_follows_it_in_place(half):
     study, file, jobs = half
     shown = study.root / "shown"
     cells = [
-        "from medstudy import status",
+        "from medstudy.workflow import status",
         f"status.show({str(file)!r})",
         f"open({str(shown)!r}, 'w').close(); status.show({str(file)!r}, live=True, every=0.1)",
     ]

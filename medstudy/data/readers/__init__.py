@@ -1,1 +1,1 @@
-"""What the readers of data sets share: the hub's format, files, splits, and the author's rules for questions."""
+"""Readers that data sets share: the hub's format, files, archives, conversations, and rules for questions."""

@@ -37,32 +37,22 @@ def root(path: str, holds: str, names: Sequence[str] = (), revision: str | None 
         ) from error
 
 
-def table(
-    file: Path,
-    needed: Mapping[str, str],
-    separator: str = ",",
-    columns: Sequence[str] | None = None,
-    at_once: int = 1024,
-) -> Iterator[dict]:
+def table(file: Path, needed: Mapping[str, str], separator: str = ",", columns: Sequence[str] | None = None,
+          at_once: int = 1024) -> Iterator[dict]:
     """The rows of a .csv or .tsv, every cell as text ("" for an empty one), `at_once` of them in memory.
 
     needed: name -> meaning of the required columns. columns: those to read; None: all. Raises DataError.
     """
     try:
         text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-        _different_names(file, separator)
+        with file.open(encoding="utf-8-sig", newline="") as lines:  # pandas would rename repeated columns
+            files.unrepeated_columns(next(csv.reader(lines, delimiter=separator), []), str(file))
         chunks = pd.read_csv(file, sep=separator, usecols=columns, chunksize=at_once, **text)
         for chunk in chunks:
             files.need(dict.fromkeys(chunk.columns), needed, str(file))
             yield from chunk.to_dict("records")
     except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
         raise DataError(f"{file} must be a table in UTF-8, but is not: {error}. Fetch it again.") from error
-
-
-def _different_names(file: Path, separator: str) -> None:
-    """Raise DataError for a repeated column name: pandas would rename the second."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        files.unrepeated_columns(next(csv.reader(lines, delimiter=separator), []), str(file))
 
 
 class Images:
@@ -79,9 +69,7 @@ class Images:
         """The image, not decoded. Raises DataError if its name is absolute, outside the folder, or missing."""
         inside = PurePosixPath(name.replace("\\", "/"))
         if inside.is_absolute() or ".." in inside.parts or not inside.parts:
-            raise DataError(
-                f"Images must be in their data set's folder {self.folder}, but a row has {name!r}. Use relative paths."
-            )
+            raise DataError(f"Images must be in the folder {self.folder}, but a row has {name!r}. Use relative paths.")
         for place in (str(PurePosixPath(base) / inside) for base in self.below):
             for archive in self.archives:
                 if place in archive.NameToInfo:

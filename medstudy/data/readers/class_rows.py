@@ -15,7 +15,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from medstudy.data import splits
 from medstudy.data.example import Example, Question, Shot
-from medstudy.data.readers import conversations
+from medstudy.data.readers import conversations, grouping
 from medstudy.data.readers.conversations import SwiftRow
 from medstudy.data.readers.dataset_card import Card
 from medstudy.data.readers.source import Source
@@ -77,11 +77,10 @@ def example(rows: list[SwiftRow], root: Path, split: str, about: About) -> Examp
     """An example from the rows of one set of images; all but the last image are context, without a text."""
     first = rows[0]
     *before, last = (conversations.row_picture(first, root, place) for place in range(max(1, len(first.images))))
-    return Example(
-        image_id=" + ".join(first.images), image=last, questions=tuple(questions(rows, about.task)),
+    return grouping.example(
+        about.card, image_id=" + ".join(first.images), image=last, questions=tuple(questions(rows, about.task)),
         dataset=about.dataset, split=split, group=last.sha256[:16], family=about.family, modality=about.modality,
-        anatomy=about.anatomy, render=about.card.render, source=about.card.url, license=about.card.license,
-        context=tuple(Shot(image) for image in before),
+        anatomy=about.anatomy, context=tuple(Shot(image) for image in before),
     )
 
 

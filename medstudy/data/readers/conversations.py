@@ -9,7 +9,7 @@ https://github.com/haotian-liu/LLaVA/blob/main/docs/Finetune_Custom_Data.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,26 +29,21 @@ Turn = tuple[tuple[str, ...], str, str]  # (images shown so far, question, answe
 
 @dataclass(frozen=True)
 class SwiftRow:
-    """One row of ms-swift: its last question and answer, and the paths of its images.
+    """One row of ms-swift: the paths of its images, and its turns. where: names the row in errors."""
 
-    earlier: the (question, answer) pairs before the last one. shown: how many of the images each turn has seen (see
-    `marks.conversation`). fields: the row as the file has it. where: names the row in errors.
-    """
-
-    number: int  # in the file, from 0
-    query: str
-    response: str
     images: tuple[str, ...]
-    earlier: tuple[tuple[str, str], ...]
-    fields: Mapping
+    turns: tuple[Turn, ...]
     where: str
-    shown: tuple[int, ...] = ()
 
-    def turns(self) -> Iterator[Turn]:
-        """(images, question, answer) of each turn."""
-        pairs = [*self.earlier, (self.query, self.response)]
-        for count, (query, response) in zip(self.shown, pairs, strict=True):
-            yield self.images[:count], query, response
+    @property
+    def query(self) -> str:
+        """The last question."""
+        return self.turns[-1][1]
+
+    @property
+    def response(self) -> str:
+        """The last answer."""
+        return self.turns[-1][2]
 
 
 def form_of(row: Mapping) -> str:
@@ -56,9 +51,9 @@ def form_of(row: Mapping) -> str:
     return "llava" if "conversations" in row else "swift" if {"messages", "query"} & row.keys() else "table"
 
 
-def turns(row: Mapping, form: str) -> list[Turn]:
+def turns(row: Mapping, form: str) -> Sequence[Turn]:
     """(images, question, answer) of each turn of a row of either form. Raises DataError."""
-    return list(swift_row(row, 0, "The row").turns()) if form == "swift" else llava_turns(row)
+    return swift_row(row, "The row").turns if form == "swift" else llava_turns(row)
 
 
 def questions(row: Mapping, form: str) -> Iterator[str]:
@@ -80,10 +75,10 @@ def swift_rows(file: Path, strip: str = "") -> Iterator[SwiftRow]:
     strip: a prefix to remove from image paths, such as the folder in which the file was written.
     """
     for number, content in enumerate(files.jsonl(file)):
-        yield swift_row(content, number, f"Row {number} of {file.name}", strip)
+        yield swift_row(content, f"Row {number} of {file.name}", strip)
 
 
-def swift_row(content: Any, number: int, where: str, strip: str = "") -> SwiftRow:
+def swift_row(content: Any, where: str, strip: str = "") -> SwiftRow:
     """One parsed row of either form. Raises DataError."""
     if not isinstance(content, Mapping):
         raise DataError(f"{where} must be an object, got {type(content).__name__}.")
@@ -92,13 +87,10 @@ def swift_row(content: Any, number: int, where: str, strip: str = "") -> SwiftRo
     pairs = _message_pairs(content["messages"], where) if content.get("messages") else _query_pairs(content, where)
     images = tuple(name.removeprefix(strip).lstrip("/") if strip else name for name in _image_paths(content, where))
     try:
-        image_marks.refuse_all(str(content.get("system") or ""), "system message")
-        placed = image_marks.conversation(pairs, images)
+        image_marks.refuse_marks(str(content.get("system") or ""), "system message")
+        return SwiftRow(images, tuple(image_marks.conversation(pairs, images)), where)
     except RowError as error:
         raise RowError(error.problem, f"{where}: {error}") from error
-    *earlier, (query, response) = ((query, response) for _, query, response in placed)
-    shown = tuple(len(seen) for seen, _, _ in placed)
-    return SwiftRow(number, query, response, images, tuple(earlier), content, where, shown)
 
 
 def row_picture(row: SwiftRow, root: Path, place: int = 0) -> Picture:
@@ -138,7 +130,7 @@ def _message_pairs(messages: Any, where: str) -> list[tuple[str, str]]:
         raise DataError(f"{where} must have a list of {{role, content}} as `messages`, got {messages!r:.60}. Fix it.")
     for message in messages:
         if message.get("role") == "system":
-            image_marks.refuse_all(_text(message.get("content"), "content", where), "system message")
+            image_marks.refuse_marks(_text(message.get("content"), "content", where), "system message")
     turns = [message for message in messages if message.get("role") != "system"]
     roles = [turn.get("role") for turn in turns]
     if not turns or roles != ["user", "assistant"] * (len(turns) // 2):
@@ -170,14 +162,14 @@ def _image_paths(content: Mapping, where: str) -> list[str]:
 
 
 def llava_turns(row: Mapping) -> list[Turn]:
-    """(images, question, answer) of a conversation's turns, in order; see `marks.conversation`. Raises DataError."""
+    """(images, question, answer) of each turn, in order; see `image_marks.conversation`. Raises DataError."""
     turns = row.get("conversations")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, Mapping) for turn in turns):
         raise DataError(f"`conversations` must be a list of {{from, value}}, got {type(turns).__name__} {turns!r:.60}.")
     if row.get("image") and row.get("images"):
         raise DataError("A row names its images as `image` or as `images`, but this one has both. Remove one of them.")
     if turns[0].get("from") == "system":
-        image_marks.refuse_all(str(turns[0].get("value") or ""), "system message")
+        image_marks.refuse_marks(str(turns[0].get("value") or ""), "system message")
         turns = turns[1:]
     speakers = [turn.get("from") for turn in turns]
     paired = list(zip(speakers[::2], speakers[1::2], strict=False))

@@ -109,10 +109,7 @@ def picture(value: dict | bytes | None, name: str) -> Picture:
 
 
 def stream(path: str, split: str, *, config: str | None = None, revision: str | None = None) -> IterableDataset:
-    """A split's rows one after another, undecoded. Raises DataError.
-
-    A hub's data set is downloaded first.
-    """
+    """A split's rows one after another, undecoded, from a folder or after a download. Raises DataError."""
     table = _table(path, config, split, revision)
     rows = table.to_iterable_dataset() if hasattr(table, "to_iterable_dataset") else table
     return rows.decode(False) if rows.features else rows

@@ -1,15 +1,16 @@
-"""Marks of images in texts, as `<image>` or `<image 2>`: they are read and counted, never erased.
+"""Image marks in texts, such as `<image>` or `<image 2>`: they are read and counted, never dropped silently.
 
-A prompt shows its images first and then the text. So marks that lead a text, one an image in order, say what the prompt
-does anyway and are taken off; any other becomes "(image 2)", the number of its image in the prompt, as for MMMU.
-Tokens of a chat template, as <|vision_start|>, and marks that stand for no image, as <ref-object> or <video>, are
-refused: a model would take them for commands.
+A prompt shows its images first and then the text. So marks at the start of a text, one per image in order, are
+redundant and removed. Any other mark becomes "(image 2)", the number of its image in the prompt, as in MMMU. Tokens of
+a chat template, such as <|vision_start|>, and marks of other things, such as <ref-object> or <video>, are refused: a
+model would take them for commands.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from medstudy.data.readers.cells import RowError
 
@@ -28,78 +29,79 @@ UNREAD = re.compile(
 )
 
 
-def count(text: str) -> int:
-    """How many marks of images a text has."""
-    return len(IMAGE.findall(text))
+def count(text: Any) -> int:
+    """The number of image marks in a text; 0 for anything else."""
+    return len(IMAGE.findall(text)) if isinstance(text, str) else 0
 
 
-def refuse(text: str, what: str) -> None:
-    """Raise RowError for a text with a token of a chat template, or a mark that cannot be read. what: as "question"."""
-    if found := TOKEN.search(text):
+def refuse_tokens(text: str, role: str) -> None:
+    """Raise RowError for a chat template's token or an unsupported mark. role: of the text, such as "question"."""
+    if token := TOKEN.search(text):
         raise RowError(
             "control token",
-            f"A text holds no token of a chat template, but this {what} has {found[0]!r}. Remove it: the prompt is "
-            "written by the model's own template.",
+            f"A text must not contain tokens of a chat template, but this {role} has {token[0]!r}. Remove it: the "
+            "model's own template writes the prompt.",
         )
-    if found := UNREAD.search(IMAGE.sub("", text)):
+    if mark := UNREAD.search(IMAGE.sub("", text)):
         raise RowError(
             "unknown mark",
-            f"A mark in a text is <image> or <image 1>, but this {what} has {found[0]!r}. Write what it stands for in "
-            "words, or leave the row out.",
+            f"A mark in a text must be <image> or <image 1>, but this {role} has {mark[0]!r}. Replace it by words, or "
+            "leave the row out.",
         )
 
 
-def refuse_all(text: str, what: str) -> None:
-    """`refuse`, and marks of images too: an answer is text. Raises RowError."""
-    refuse(text, what)
-    if found := IMAGE.search(text):
-        raise RowError("mark in answer", f"An {what} is text, but this one has {found[0]!r}. Write the text alone.")
+def refuse_marks(text: str, role: str) -> None:
+    """`refuse_tokens`, and image marks too, as in answers. Raises RowError."""
+    refuse_tokens(text, role)
+    if mark := IMAGE.search(text):
+        raise RowError("mark in answer", f"The {role} must be text, but has {mark[0]!r}. Write the text alone.")
 
 
 def numbers(texts: Sequence[str], images: int, before: int = 0) -> list[int]:
     """The image of each mark, from 1, in order; [] without marks. Raises RowError unless marks and images agree.
 
-    Each of the images number before + 1 to `images` has a mark; marks with a number may repeat, and name earlier ones.
+    Each of the images before + 1 to `images` must have a mark. Numbered marks may repeat, and may name earlier images.
     """
-    found = [number for text in texts for number in IMAGE.findall(text)]
+    marks = [number for text in texts for number in IMAGE.findall(text)]
     new = range(before + 1, images + 1)
-    if not found:
+    if not marks:
         return []
-    if not any(found):
-        if len(found) != len(new):
-            raise _disagree(len(found), len(new))
+    if not any(marks):  # no mark has a number: they take the new images in order
+        if len(marks) != len(new):
+            raise _disagreement(len(marks), len(new))
         return list(new)
-    if not all(found):
-        raise RowError("image marks", "Marks of images all have a number, or none has, but these differ. Mend them.")
-    named = [int(number) for number in found]
+    if not all(marks):
+        raise RowError("image marks", "Either all image marks have numbers or none has, but these are mixed. Fix them.")
+    named = [int(number) for number in marks]
     if wrong := [number for number in named if not 1 <= number <= images]:
-        raise RowError("image marks", f"A mark names an image of its row, from 1 to {images}, got <image {wrong[0]}>.")
+        raise RowError("image marks", f"A mark must name an image, 1 to {images}, got <image {wrong[0]}>. Fix it.")
     if missing := set(new) - set(named):
         raise RowError(
             "image marks",
-            f"Marks name every image of a row, but none of {len(named)} marks names image {min(missing)} of {images}. "
-            "Add its mark, or remove the image.",
+            f"Marks must name every image of a row, but none of {len(named)} marks names image {min(missing)} of "
+            f"{images}. Add its mark, or remove the image.",
         )
     return named
 
 
 def placed(question: str, options: Sequence[str], images: int, before: int = 0) -> tuple[str, tuple[str, ...]]:
-    """A question and its options with their marks read. images, before: see `numbers`. Raises RowError."""
-    for text, what in ((question, "question"), *((option, "option") for option in options)):
-        refuse(text, what)
+    """A question and its options with their marks removed or in words; see `numbers`. Raises RowError."""
+    for text, role in ((question, "question"), *((option, "option") for option in options)):
+        refuse_tokens(text, role)
     named = numbers((question, *options), images, before)
     if not named:
         return question, tuple(options)
+    # redundant marks: all new images in order at the start, or a single image's mark at the end
     new = list(range(before + 1, images + 1))
     leading = LEADING.match(question)
     if leading and named == new and count(leading[0]) == len(new):
         return question[leading.end() :].strip(), tuple(options)
-    if len(named) == 1 and images == 1 and ENDING.search(question):  # a single image, and its mark ends the text
+    if len(named) == 1 and images == 1 and ENDING.search(question):
         return ENDING.sub("", question).strip(), tuple(options)
+    # any others in words
     left = iter(named)
-    spaced = (re.sub(IMAGE, lambda mark: _in_words(mark, next(left)), text).strip() for text in (question, *options))
-    question, *options = spaced
-    return question, tuple(options)
+    question, *options = (IMAGE.sub(lambda mark: _in_words(mark, next(left)), text) for text in (question, *options))
+    return question.strip(), tuple(option.strip() for option in options)
 
 
 def conversation(
@@ -107,42 +109,43 @@ def conversation(
 ) -> list[tuple[tuple[str, ...], str, str]]:
     """(images shown so far, question, answer) of each turn: its marks take images in order. Raises RowError.
 
-    Without any mark all images stand before the first question. The last image that a turn shows is its own.
+    Without any mark, all images come before the first question. A question is about the last image shown so far.
     """
-    asked = [question for question, _ in turns]
+    questions = [question for question, _ in turns]
     for _, answer in turns:
-        refuse_all(answer, "answer")
-    if not any(map(count, asked)):
-        for question in asked:
-            refuse(question, "question")
+        refuse_marks(answer, "answer")
+    if not any(map(count, questions)):
+        for question in questions:
+            refuse_tokens(question, "question")
         return [(tuple(images), question.strip(), answer) for question, answer in turns]
-    numbered = [int(number) for text in asked for number in IMAGE.findall(text) if number]
-    if not numbered and sum(map(count, asked)) != len(images):
-        raise _disagree(sum(map(count, asked)), len(images))
-    made, before = [], 0
+    numbered = any(number for question in questions for number in IMAGE.findall(question))
+    if not numbered and sum(map(count, questions)) != len(images):
+        raise _disagreement(sum(map(count, questions)), len(images))
+    placed_turns, before = [], 0
     for question, answer in turns:
+        # how many images have been shown after this question: up to its highest number, or one per mark
         own = [int(number) for number in IMAGE.findall(question) if number]
         shown = max([before, *own]) if numbered else before + count(question)
         if not shown:
-            raise RowError("image marks", f"A question comes after its image, but {question!r:.60} stands before all.")
+            raise RowError("image marks", f"A question must come after its image, but {question!r:.60} does not.")
         text, _ = placed(question, (), min(shown, len(images)), before)
-        made.append((tuple(images[:shown]), text, answer))
+        placed_turns.append((tuple(images[:shown]), text, answer))
         before = shown
     if before != len(images):
-        raise _disagree(before, len(images))
-    return made
+        raise _disagreement(before, len(images))
+    return placed_turns
 
 
-def _disagree(marks: int, images: int) -> RowError:
+def _disagreement(marks: int, images: int) -> RowError:
     return RowError(
         "image marks",
-        f"A row has a mark for each of its images, or none at all, but {marks} marks stand in the text for {images} "
-        "images. Add or remove marks or images.",
+        f"A row must have one mark per image, or no marks, but has {marks} marks and {images} images. Add or remove "
+        "marks or images.",
     )
 
 
 def _in_words(mark: re.Match, number: int) -> str:
-    """(image 2), with a blank where it would touch a word."""
+    """(image 2), with a space if it would touch a word."""
     before, after = mark.string[: mark.start()][-1:], mark.string[mark.end() :][:1]
     gap = " " if before and not before.isspace() and before not in "([\"'" else ""
     return f"{gap}(image {number}){' ' if after.isalnum() else ''}"

@@ -25,9 +25,7 @@ def choice(id: str, text: str, options: Sequence[str], right: int, task: str, **
         raise DataError(f"A choice's answer must be one of its {len(options)} options, but {id!r} has number {right}.")
     if len(options) > len(LETTERS):
         raise DataError(f"A choice has at most {len(LETTERS)} options, one per letter, but {id!r} has {len(options)}.")
-    return Question(
-        id=id, text=text, answer=LETTERS[right], kind="choice", task=task, options=tuple(options), **more
-    )
+    return Question(id=id, text=text, answer=LETTERS[right], kind="choice", task=task, options=tuple(options), **more)
 
 
 def tagged(row: Mapping, names: Iterable[str]) -> tuple[str, ...]:

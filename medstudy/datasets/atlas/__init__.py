@@ -1,7 +1,7 @@
 """atlas: real microscopy and radiology with answers measured from real annotations.
 
-Crops at native scale of public images, most of them bundled (`crops/`; its README.md is the data card),
-a few read from pydicom, whose own test files they are and in which they stay. The splits share no pixel.
+Crops of public images at native scale. Most are bundled (`crops/`; its README.md is the data card). A few are test
+files of pydicom, and are read from that package. The splits share no pixels.
 `python -m medstudy.datasets.atlas.build` remakes the crops and the index from the original packages.
 """
 
@@ -16,7 +16,7 @@ from typing import Literal
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from medstudy.data.example import SPLITS, Example, Question
+from medstudy.data.example import Example, Question, check_split
 from medstudy.datasets.atlas.sources import SOURCES, VERSION, check_hash, package_file
 from medstudy.errors import DataError
 from medstudy.imaging import read_rgb
@@ -27,9 +27,9 @@ FILES = ("datasets/atlas/crops/index.json", "imaging/dicom.py")  # hashes of all
 
 
 class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
-    """How much of atlas to take: the first so many images of each split in a fixed mixed order; None is all.
+    """How much of atlas to use: the first images of each split, in a fixed mixed order; None is all.
 
-    `from_packages` includes the images that are read from pydicom rather than bundled.
+    from_packages: include the images that are read from pydicom rather than bundled.
     """
 
     name: Literal["atlas"] = "atlas"
@@ -41,8 +41,7 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
 
 def load(params: Params, split: str) -> Iterator[Example]:
     """The examples of a split ("train", "val", "test") in a fixed order. A changed file raises DataError."""
-    if split not in SPLITS:
-        raise DataError(f"atlas: the split must be one of {', '.join(SPLITS)}, not {split!r}")
+    check_split(split)
     rows = [row for row in read_index(DATA) if row["split"] == split]
     if not params.from_packages:
         rows = [row for row in rows if SOURCES[row["source"]]["bundled"]]
@@ -51,7 +50,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def read_index(folder: Path) -> list[dict]:
-    """The rows of index.json, its version checked; any prefix of them holds every source about evenly."""
+    """The rows of index.json, with its version checked. Any prefix has about as many rows of each source."""
     path = folder / "index.json"
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +62,7 @@ def read_index(folder: Path) -> list[dict]:
 
 
 def example(row: dict) -> Example:
-    """One row of the index as an Example, its pixels read and checked."""
+    """One row of the index as an Example; its pixels are read and checked."""
     about = SOURCES[row["source"]]
     path = about["files"][0][0]
     return Example(
@@ -98,7 +97,5 @@ def whole(source: str) -> Image.Image:
 
 
 def question(item: dict) -> Question:
-    """A Question from its JSON form, where absent fields have their defaults."""
-    return Question(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
-    )
+    """A Question from its JSON form, in which fields with default values are absent."""
+    return Question(**{key: tuple(value) if isinstance(value, list) else value for key, value in item.items()})

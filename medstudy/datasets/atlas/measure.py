@@ -1,8 +1,8 @@
-"""Questions about a crop, each answer measured from its labels: pure functions over arrays, for atlas_build.
+"""Questions about a crop of `atlas`, with answers measured from its labels: pure functions over arrays.
 
-Sizes are in native pixels. `detail_px` is the size of the smallest feature that decides the answer: the
-equivalent diameter of the smallest nucleus to be counted, the length of the contact between two nuclei, the
-distance to the nearest other tissue. Coarse questions carry None. Borderline cases are not asked at all.
+Sizes are in native pixels. `detail_px` is the size of the smallest feature that decides the answer: the equivalent
+diameter of the smallest nucleus to count, the length of the contact between two nuclei, the distance to the nearest
+other tissue. It is None for coarse questions. There are no questions about borderline cases.
 """
 
 from __future__ import annotations
@@ -11,40 +11,31 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.random import Generator
 from scipy import ndimage
 
 from medstudy.data.example import LETTERS, Question
 
-MIN_AREA = 40  # pixels of a nucleus inside the crop from which on it is counted: 7 px across
-CLEAR = 0.12  # a place is asked about only if it is this share of the side away from the midlines
+MIN_AREA = 40  # a nucleus counts if at least this many pixels are in the crop: 7 px across
+CLEAR = 0.12  # a place counts as in a quarter if it is this share of the side away from the midlines
 QUARTERS = ("upper left", "upper right", "lower left", "lower right")
 MODALITIES = (
-    "fluorescence microscopy",
-    "bright-field microscopy of stained tissue",
-    "electron tomography",
-    "fundus photography",
-    "magnetic resonance imaging",
-    "ultrasound",
-    "nuclear medicine scan",
-    "X-ray radiograph",
+    "fluorescence microscopy", "bright-field microscopy of stained tissue", "electron tomography", "fundus photography",
+    "magnetic resonance imaging", "ultrasound", "nuclear medicine scan", "X-ray radiograph",
 )
 
 
-def rng_of(crop_id: str) -> np.random.Generator:
-    """The random generator of one crop: the same on every machine."""
+def rng_of(crop_id: str) -> Generator:
+    """The random generator of a crop: the same on every machine."""
     return np.random.default_rng(zlib.crc32(crop_id.encode()))
 
 
-def choice(name: str, text: str, right: str, wrong: Sequence[str], rng, task: str, detail=None) -> Question:
+def choice(name: str, text: str, right: str, wrong: Sequence[str], rng: Generator, task: str,
+           detail: float | None = None) -> Question:
     """A multiple-choice question with its options shuffled."""
     options = [right, *wrong]
     options = tuple(options[i] for i in rng.permutation(len(options)))
     return Question(name, text, LETTERS[options.index(right)], "choice", task, options, detail)
-
-
-def closed(name: str, text: str, yes: bool, task: str, detail=None) -> Question:
-    """A yes/no question."""
-    return Question(name, text, "yes" if yes else "no", "closed", task, detail_px=detail)
 
 
 def diameter(area: float) -> float:
@@ -52,25 +43,25 @@ def diameter(area: float) -> float:
     return round(2 * float(np.sqrt(area / np.pi)), 1)
 
 
-def general(modality: str, rng, both: bool) -> Iterator[Question]:
+def general(modality: str, rng: Generator, both: bool) -> Iterator[Question]:
     """Coarse controls on the modality: a choice, a yes/no question that is true half the time, or both."""
     others = [name for name in MODALITIES if name != modality]
     wrong = [others[i] for i in rng.permutation(len(others))[:3]]
-    asked = modality if rng.random() < 0.5 else wrong[0]
+    named = modality if rng.random() < 0.5 else wrong[0]
     questions = (
         choice("modality", "What kind of image is this?", modality, wrong, rng, "modality"),
-        closed("modality_is", f"Was this image made by {asked}?", asked == modality, "modality"),
+        Question.closed("modality_is", f"Was this image made by {named}?", named == modality, "modality"),
     )
     yield from questions if both else questions[int(rng.integers(2)) :][:1]
 
 
-def anatomy(answer: str, wrong: Sequence[str], rng) -> Iterator[Question]:
+def anatomy(answer: str, wrong: Sequence[str], rng: Generator) -> Iterator[Question]:
     """A coarse control: what the image shows."""
     yield choice("anatomy", "Which structure does this image show?", answer, wrong, rng, "anatomy")
 
 
-def nuclei(labels: np.ndarray, rng) -> Iterator[Question]:
-    """Count, place and contact questions from instance labels [h, w]."""
+def nuclei(labels: np.ndarray, rng: Generator) -> Iterator[Question]:
+    """Questions on number, place and contact, from instance labels [h, w]."""
     areas = visible(labels)
     if not areas:
         return
@@ -89,22 +80,20 @@ def visible(labels: np.ndarray) -> dict[int, int]:
     return {int(name): int(area) for name, area in zip(names, areas, strict=True) if area >= MIN_AREA}
 
 
-def count_choice(count: int, detail: float, rng) -> Question:
-    """The count among four numbers, evenly spaced by about a third of it, its place among them random."""
+def count_choice(count: int, detail: float, rng: Generator) -> Question:
+    """A choice of four numbers, about a third of the count apart, with the count at a random place among them."""
     step = max(2, round(count / 3))
     place = int(rng.integers(min(3, count // step) + 1))
     numbers = [count + step * (i - place) for i in range(4)]
     letter = LETTERS[numbers.index(count)]
     text = "Which number is the number of nuclei?"
-    return Question(
-        "count_choice", text, letter, "choice", "counting", tuple(map(str, numbers)), detail_px=detail
-    )
+    return Question("count_choice", text, letter, "choice", "counting", tuple(map(str, numbers)), detail_px=detail)
 
 
-def at_place(inside: np.ndarray, rng) -> Iterator[Question]:
-    """Does the centre of the image or of a quarter lie in a nucleus? Yes half the time, where one does.
+def at_place(inside: np.ndarray, rng: Generator) -> Iterator[Question]:
+    """Is the centre of the image or of a quarter in a nucleus? Half of the answers are yes, if any can be.
 
-    Detail: the diameter of the widest disc there that holds one answer only; places under 3 px are not asked.
+    Detail: the diameter of the widest disc there with only one answer; discs under 3 px are not used.
     """
     height, width = inside.shape
     quarters = ((y, x) for y in (1, 3) for x in (1, 3))
@@ -118,7 +107,7 @@ def at_place(inside: np.ndarray, rng) -> Iterator[Question]:
     if pool:
         name, yes, radius = pool[int(rng.integers(len(pool)))]
         text = f"Does the exact centre of the {name} lie inside a nucleus?"
-        yield closed("place", text, yes, "presence", round(2 * radius, 1))
+        yield Question.closed("place", text, yes, "presence", round(2 * radius, 1))
 
 
 def touching(labels: np.ndarray) -> Iterator[Question]:
@@ -131,14 +120,14 @@ def touching(labels: np.ndarray) -> Iterator[Question]:
     text = "Do any two nuclei touch each other?"
     longest = max(contacts.values(), default=0)
     if longest >= 4:
-        yield closed("touch", text, True, "contact", float(longest))
+        yield Question.closed("touch", text, True, "contact", float(longest))
     gap = narrowest_gap(labels)
     if not contacts and gap >= 3:
-        yield closed("touch", text, False, "contact", gap)
+        yield Question.closed("touch", text, False, "contact", gap)
 
 
 def narrowest_gap(labels: np.ndarray) -> float:
-    """Smallest distance in pixels between two different labelled objects; infinite for fewer than two."""
+    """The smallest distance in pixels between two labelled objects; infinite for fewer than two."""
     gaps = [np.inf]
     for name in np.unique(labels[labels > 0]):
         distance = ndimage.distance_transform_edt(labels != name)
@@ -148,7 +137,7 @@ def narrowest_gap(labels: np.ndarray) -> float:
 
 
 def brightest(labels: np.ndarray, grey: np.ndarray) -> Iterator[Question]:
-    """Is one nucleus more than twice as bright as the median nucleus? Not asked between 1.6 and 2.2 times."""
+    """Is a nucleus more than twice as bright as the median? No question between 1.6 and 2.2 times."""
     areas = visible(labels)
     means = {name: float(grey[labels == name].mean()) for name in areas}
     name = max(means, key=means.__getitem__)
@@ -157,46 +146,46 @@ def brightest(labels: np.ndarray, grey: np.ndarray) -> Iterator[Question]:
         return
     detail = diameter(areas[name] if ratio > 2 else min(areas.values()))
     text = "Is any nucleus at least twice as bright as most others?"
-    yield closed("bright", text, bool(ratio > 2), "brightness", detail)
+    yield Question.closed("bright", text, bool(ratio > 2), "brightness", detail)
 
 
-def mitosis(labels: np.ndarray, dividing: int, absent_px: float, rng) -> Iterator[Question]:
-    """Presence and quarter of the dividing nucleus `dividing`; `absent_px` is its usual size, for "no"."""
+def mitosis(labels: np.ndarray, dividing: int, absent_px: float, rng: Generator) -> Iterator[Question]:
+    """Presence and quarter of the nucleus with the label `dividing`; `absent_px` is its usual size, for "no"."""
     area = int((labels == dividing).sum())
     text = "Is a cell in division visible, its chromosomes condensed and bright?"
     if area >= 2 * MIN_AREA:
-        yield closed("mitosis", text, True, "mitosis", diameter(area))
+        yield Question.closed("mitosis", text, True, "mitosis", diameter(area))
         where = quarter_of(ndimage.center_of_mass(labels == dividing), labels.shape)
         if where:
             wrong = [name for name in QUARTERS if name != where]
             text = "In which quarter of the image is the dividing cell?"
             yield choice("mitosis_where", text, where, wrong, rng, "mitosis", diameter(area))
     if area == 0:
-        yield closed("mitosis", text, False, "mitosis", absent_px)
+        yield Question.closed("mitosis", text, False, "mitosis", absent_px)
 
 
 def quarter_of(centre: tuple[float, float], shape: tuple[int, int]) -> str:
-    """The quarter that holds a (row, column), or "" when it is too near a midline to say."""
+    """The quarter that contains (row, column), or "" if it is too near a midline."""
     y, x = (value / side - 0.5 for value, side in zip(centre, shape, strict=True))
     if min(abs(y), abs(x)) < CLEAR / 2:
         return ""
     return f"{'upper' if y < 0 else 'lower'} {'left' if x < 0 else 'right'}"
 
 
-def layers(labels: np.ndarray, names: Sequence[str], rng) -> Iterator[Question]:
-    """Coarse questions on regions [h, w] of codes 0..len(names)-1: the largest, and if one is visible."""
+def layers(labels: np.ndarray, names: Sequence[str], rng: Generator) -> Iterator[Question]:
+    """Coarse questions on regions [h, w] with codes 0..len(names)-1: the largest, and whether one is visible."""
     shares = np.bincount(labels.ravel(), minlength=len(names)) / labels.size
     largest = int(shares.argmax())
     if shares[largest] > 0.5:
         wrong = [name for i, name in enumerate(names) if i != largest]
         yield choice("layer", "Which layer fills most of the image?", names[largest], wrong, rng, "layer")
-    asked = [i for i, share in enumerate(shares) if share == 0 or share > 0.05]
-    i = asked[int(rng.integers(len(asked)))]
-    yield closed("layer_is", f"Is {names[i]} visible?", bool(shares[i] > 0), "layer")
+    clear = [i for i, share in enumerate(shares) if share == 0 or share > 0.05]
+    i = clear[int(rng.integers(len(clear)))]
+    yield Question.closed("layer_is", f"Is {names[i]} visible?", bool(shares[i] > 0), "layer")
 
 
-def tissue_at_centre(tissue: np.ndarray, rng) -> Iterator[Question]:
-    """The tissue at the centre of a slice of codes (0 other, 1 grey, 2 white), and the larger of the two."""
+def tissue_at_centre(tissue: np.ndarray, rng: Generator) -> Iterator[Question]:
+    """The tissue at the centre of a slice with codes (0 other, 1 grey, 2 white), and the larger of the two."""
     names = {1: "grey matter", 2: "white matter"}
     row, column = tissue.shape[0] // 2, tissue.shape[1] // 2
     here = int(tissue[row, column])

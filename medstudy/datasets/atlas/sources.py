@@ -21,7 +21,7 @@ BUNDLED = {"bundled": True, "render": True}
 IN_PACKAGE = {"bundled": False, "render": False}
 
 # source -> package, version, files ((path in the package, sha256), ...), window (native values shown as 0 and
-# 255), family, modality, anatomy, licence, bundled (crops stand in crops/), render (may appear in a figure)
+# 255), family, modality, anatomy, licence, bundled (crops are in crops/), render (may appear in a figure)
 SOURCES: dict[str, dict] = {
     "nuclei3d": NAPARI | FLUORESCENCE | BUNDLED | {
         "files": (
@@ -116,18 +116,18 @@ SOURCES: dict[str, dict] = {
 
 
 def package_file(source: str, index: int = 0) -> Path:
-    """Path of a source's file inside its installed package, its hash checked. Raises DataError."""
+    """The path of a source's file in its installed package, with its hash checked. Raises DataError."""
     about = SOURCES[source]
     path, expected = about["files"][index]
     name, version = about["package"], about["version"]
     try:
-        found = Path(str(importlib.metadata.distribution(name).locate_file(path)))
+        file = Path(str(importlib.metadata.distribution(name).locate_file(path)))
     except importlib.metadata.PackageNotFoundError as error:
         raise DataError(f"atlas: {path} is read from {name}: pip install {name}=={version}") from error
-    if not found.is_file():
-        raise DataError(f"atlas: {found} is missing: pip install {name}=={version}")
-    check_hash(found, expected, f"reinstall {name}=={version}")
-    return found
+    if not file.is_file():
+        raise DataError(f"atlas: {file} is missing: pip install {name}=={version}")
+    check_hash(file, expected, f"reinstall {name}=={version}")
+    return file
 
 
 def check_hash(path: Path, expected: str, remedy: str) -> bytes:
@@ -136,7 +136,7 @@ def check_hash(path: Path, expected: str, remedy: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"atlas: {path} cannot be read ({error.strerror}): {remedy}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
-        raise DataError(f"atlas: {path} changed: its SHA-256 is {found}, not {expected}: {remedy}")
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != expected:
+        raise DataError(f"atlas: {path} changed: its SHA-256 is {actual}, not {expected}: {remedy}")
     return data

@@ -1,7 +1,7 @@
 """GMAI-MMBench: the labels of 284 data sets as multiple-choice questions, by clinical task (arXiv 2408.03361).
 
-The validation file, `VLMEval/GMAI-MMBench`'s GMAI-MMBench_VAL.tsv of 9 GB with images in base64, is what is tested on:
-the public test files hold no answers. It is read a few rows at a time. Nothing is for training.
+The test split is the validation file of `VLMEval/GMAI-MMBench`, because the public test files have no answers.
+GMAI-MMBench_VAL.tsv has 9 GB, with images in base64; it is read a few rows at a time. There is no training split.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ COLUMNS = {
     "answer": "the right letter (the public test files have none)",
 }
 TAGS = ("category", "clinical vqa task", "department", "perceptual granularity", "modality")
-SHORTEST = 64  # characters; in VLMEvalKit's files a shorter cell is the index of the row that has the image
+SHORTEST = 64  # characters of an image; in VLMEvalKit's files a shorter cell is the index of the row with the image
 
 
 class Params(Source):
-    """See `Source`; file: which table of the folder or of the hub's repository."""
+    """See `Source`. file: the table in the folder or in the hub's repository."""
 
     name: Literal["gmai_mmbench"] = "gmai_mmbench"
     path: str = "VLMEval/GMAI-MMBench"
@@ -49,12 +49,12 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a row; rows with the same image are one group."""
+    """One example per row; rows with the same image are one group."""
     table = archives.root(params.path, params.file, (params.file,), params.revision) / params.file
     chosen = None
-    if params.test is not None:  # without the images, which fill the memory
-        asked = grouping.gathered(archives.table(table, {}, "\t", columns=("index",)), lambda row: row["index"])
-        chosen = {one.key for one in splits.taken(asked, params, split)}
+    if params.test is not None:  # choose without reading the images, which would fill memory
+        items = grouping.by_key(archives.table(table, {}, "\t", columns=("index",)), lambda row: row["index"])
+        chosen = {item.key for item in splits.taken(items, params, split)}
     for row in archives.table(table, {}, "\t", at_once=16):
         row = {name if name in LETTERS else name.lower(): cell for name, cell in row.items()}
         files.need(row, COLUMNS, params.file)

@@ -1,7 +1,6 @@
 """MedBookVQA: figures of open-access medical textbooks with multiple-choice questions (arXiv 2506.00855).
 
-From `slyipae1/MedBookVQA`: data.json, and figures.zip (read as it is, or unpacked as figures/). Nothing is for
-training.
+From `slyipae1/MedBookVQA`: data.json, and figures.zip (packed, or unpacked to figures/). There is no training split.
 """
 
 from __future__ import annotations
@@ -47,12 +46,12 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an entry; entries with the same figure are one group."""
+    """One example per entry; entries with the same figure are one group."""
     root = archives.root(params.path, f"{TABLE} and {ARCHIVE}", (TABLE, ARCHIVE), params.revision)
-    asked = grouping.gathered(files.rows(root / TABLE, COLUMNS), lambda row: row["_id"])
+    items = grouping.by_key(files.rows(root / TABLE, COLUMNS), lambda row: row["_id"])
     images = archives.Images(root, (ARCHIVE,), ("", "figures"))
-    for one in splits.taken(asked, params, split):
-        yield _example(one.rows[0][1], images)
+    for item in splits.taken(items, params, split):
+        yield _example(item.rows[0][1], images)
 
 
 def _example(row: dict, images: archives.Images) -> Example:
@@ -67,7 +66,7 @@ def _example(row: dict, images: archives.Images) -> Example:
 def _question(row: dict, labels: dict) -> Question:
     letters, texts = [row["correct_choice"], *row["other_choices"]], [row["Answer"], *row["Distractors"]]
     if len(letters) != len(texts):
-        raise DataError(f"Each option has a letter, but {row['_id']} has {letters} for {texts}. Mend the row.")
+        raise DataError(f"Each option has a letter, but {row['_id']} has {letters} for {texts}. Correct the row.")
     options = {letter: text.strip() for letter, text in sorted(zip(letters, texts, strict=True))}
     tags = grouping.tags(**{name.lower(): dict.fromkeys(labels.get(name) or ()) for name in labels})
     return lettered(row["_id"], row["Question"].strip(), options, row["correct_choice"], row["QAtype"], tags=tags)

@@ -1,8 +1,8 @@
 """MedXpertQA MM: board-level questions with one to six images and patient records (arXiv 2501.18362).
 
-From `TsinghuaC3I/MedXpertQA`, configuration MM: rows name their images, which stand in images.zip (read as it is, or
-unpacked as images/). A question's text repeats its options after "Answer Choices:"; that part is cut, because a prompt
-lists them. Its dev split has five questions; nothing is for training.
+From `TsinghuaC3I/MedXpertQA`, configuration MM: rows name their images, which are in images.zip (packed, or unpacked to
+images/). A question's text repeats its options after "Answer Choices:"; that part is removed, because the prompt lists
+them. The dev split of five questions is not used, and there is no training split.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a question: its images are its own."""
+    """One example per question, with its own images."""
     rows = hub.rows(params.path, "test", COLUMNS, config="MM", revision=params.revision)
-    asked = grouping.gathered(rows, lambda row: row["id"])
+    items = grouping.by_key(rows, lambda row: row["id"])
     images = archives.Images(archives.root(params.path, ARCHIVE, (ARCHIVE,), params.revision), (ARCHIVE,), ("images",
     ""))
-    for one in splits.taken(asked, params, split):
-        yield _example(one.rows[0][1], images)
+    for item in splits.taken(items, params, split):
+        yield _example(item.rows[0][1], images)
 
 
 def _example(row: dict, images: archives.Images) -> Example:
-    context, image = grouping.shown([images(name) for name in row["images"] or ()], row["id"])
+    context, image = grouping.context_and_image([images(name) for name in row["images"] or ()], row["id"])
     options = {letter: text for letter, text in sorted(row["options"].items()) if text is not None}
     text, cut, _ = row["question"].rpartition(REPEATED)
     if not isinstance(row["label"], str):

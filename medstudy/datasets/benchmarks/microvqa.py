@@ -1,7 +1,7 @@
 """MicroVQA: reasoning about microscopy, by biologists, some questions with several images (arXiv 2503.13399).
 
-From `jmhb/microvqa`, whose test split is all of it (early revisions called it train: pin a later one). Nothing is for
-training. Questions about the same images in the same order stand together.
+From `jmhb/microvqa`, which is all test split (early revisions called it train: pin a later one). Questions about the
+same images in the same order are one example. There is no training split.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ def load(params: Params, split: str) -> Iterator[Example]:
     """One example for each different list of images, with all of its questions."""
     rows = hub.rows(params.path, "test", COLUMNS, revision=params.revision, images=("images_list",))
     pictures: dict[tuple[str, ...], list[Picture]] = {}
-    asked = grouping.gathered(_keyed(rows, pictures), lambda row: row["key"], _group)
-    for one in splits.taken(asked, params, split):
-        yield _example(one, pictures[one.key])
+    items = grouping.by_key(_keyed(rows, pictures), lambda row: row["key"], _group)
+    for item in splits.taken(items, params, split):
+        yield _example(item, pictures[item.key])
 
 
 def _keyed(rows: Iterable[dict], pictures: dict[tuple[str, ...], list[Picture]]) -> Iterator[dict]:
-    """Each row with the identity of its images as `key`, and each different list of images in `pictures`."""
+    """Each row with the hashes of its images as `key`; each different list of images goes to `pictures`."""
     for row in rows:
-        found = [hub.picture(image, f"an image of {row['question']!r:.60}") for image in row.pop("images_list") or ()]
-        key = tuple(picture.sha256 for picture in found)
-        pictures.setdefault(key, found)
+        images = [hub.picture(image, f"an image of {row['question']!r:.60}") for image in row.pop("images_list") or ()]
+        key = tuple(picture.sha256 for picture in images)
+        pictures.setdefault(key, images)
         yield row | {"key": key}
 
 
 def _group(row: dict) -> str:
-    """The source's number of the images, since it also asks about parts of a list; else the images themselves."""
+    """The source's number of the images, which is the same for parts of a list; else the hashes of the images."""
     return f"{row['key_image']}" if row.get("key_image") is not None else "".join(row["key"])
 
 
-def _example(asked: grouping.Asked, pictures: list[Picture]) -> Example:
-    context, image = grouping.shown(pictures, f"row {asked.rows[0][0]} of MicroVQA")
+def _example(item: grouping.RowGroup, pictures: list[Picture]) -> Example:
+    context, image = grouping.context_and_image(pictures, f"row {item.rows[0][0]} of MicroVQA")
     return grouping.example(
         CARD, dataset="microvqa", split="test", image=image, context=context,
-        image_id=hashlib.sha256("".join(asked.key).encode()).hexdigest()[:16],
-        questions=tuple(_question(number, row) for number, row in asked.rows), group=asked.group,
+        image_id=hashlib.sha256("".join(item.key).encode()).hexdigest()[:16],
+        questions=tuple(_question(number, row) for number, row in item.rows), group=item.group,
         family="microscopy", modality="microscopy", anatomy="unknown",
     )
 

@@ -1,8 +1,8 @@
 """MMMU's health and medicine subjects: college exam questions, some with several images (arXiv 2311.16502).
 
-From `MMMU/MMMU`, one configuration a subject. The answers of its test split are held back, so its validation split is
-what is tested on here; nothing is for training. `options` is the text of a Python list, read as a literal. A marker
-"<image 2>" in a text becomes "(image 2)", counted as the images stand in the prompt, before the question.
+From `MMMU/MMMU`, one configuration per subject. The test split here is its validation split, because the answers of its
+own test split are not public. There is no training split. `options` is the text of a Python list, parsed as a literal.
+A marker "<image 2>" in a text becomes "(image 2)", numbered in the order of the prompt, which shows images first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = {
 
 
 class Params(Source):
-    """See `Source`; subjects: which of them, in this order."""
+    """See `Source`. subjects: those that are used, in this order."""
 
     name: Literal["mmmu"] = "mmmu"
     path: str = "MMMU/MMMU"
@@ -51,7 +51,7 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a question: its images are its own."""
+    """One example per question, with its own images."""
     tables = (
         (subject, hub.rows(params.path, "validation", COLUMNS, config=subject, revision=params.revision, images=IMAGES))
         for subject in params.subjects
@@ -60,9 +60,10 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def _example(row: dict, subject: str) -> Example:
-    there = [name for name in IMAGES if row.get(name)]
-    places = {name.removeprefix("image_"): f"{place}" for place, name in enumerate(there, 1)}
-    context, image = grouping.shown([hub.picture(row[name], f"{name} of {row['id']}") for name in there], row["id"])
+    present = [name for name in IMAGES if row.get(name)]
+    places = {name.removeprefix("image_"): f"{place}" for place, name in enumerate(present, 1)}
+    pictures = [hub.picture(row[name], f"{name} of {row['id']}") for name in present]
+    context, image = grouping.context_and_image(pictures, row["id"])
     return grouping.example(
         CARD, dataset="mmmu", split="test", image_id=row["id"], image=image, context=context,
         questions=(_question(row, subject, places),), group=row["id"], family=subject, modality="mixed",
@@ -74,25 +75,27 @@ def _question(row: dict, subject: str, places: dict[str, str]) -> Question:
     def marked(text: str) -> str:
         if missing := [number for number in re.findall(r"<image (\d+)>", text) if number not in places]:
             raise DataError(f"A marker names an image of its row, but {row['id']} has no image {', '.join(missing)}.")
-        return re.sub(r"<image (\d+)>", lambda found: f"(image {places[found[1]]})", text).strip()
+        return re.sub(r"<image (\d+)>", lambda match: f"(image {places[match[1]]})", text).strip()
 
     answer, options = row["answer"].strip(), [marked(option) for option in _literal(row["options"], row["id"])]
     if not answer or answer == "?":
-        raise DataError(f"A tested question has an answer, but {row['id']} has {answer!r}: its split holds them back.")
+        raise DataError(
+            f"A test question needs an answer, but {row['id']} has {answer!r}. Use a split with public answers."
+        )
     tags = grouping.tags(subject=subject, **{name: row.get(name) for name in ("subfield", "topic_difficulty")})
     if row["question_type"] == "multiple-choice":
         right = LETTERS.find(answer) if len(answer) == 1 else -1
         return choice(row["id"], marked(row["question"]), options, right, subject, tags=tags)
-    alternatives = _literal(answer, row["id"]) if answer.startswith("[") else [answer]  # each is right; the first
+    alternatives = _literal(answer, row["id"]) if answer.startswith("[") else [answer]  # all are right; take the first
     return closed_or_open(row["id"], marked(row["question"]), str(alternatives[0]), subject, tags=tags)
 
 
 def _literal(text: str, where: str) -> list:
-    """The list that a text writes down as Python would; nothing in it is run. Raises DataError."""
+    """The items of a list written as a Python literal. Raises DataError."""
     try:
-        found = ast.literal_eval(text)
+        items = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(one, str | int | float) for one in found):
+        items = None
+    if not isinstance(items, list) or not all(isinstance(item, str | int | float) for item in items):
         raise DataError(f"MMMU's options are the text of a list, but {where} has {text!r:.120}. Pin a revision.")
-    return [str(one) for one in found]
+    return [str(item) for item in items]

@@ -1,7 +1,7 @@
 """MMXU: what changed between two chest radiographs of a patient (arXiv 2502.11651).
 
-From `LinjieMu/MMXU`: MMXU-test.jsonl, whose images are those of MIMIC-CXR-JPG (PhysioNet, credentialed access). The
-prompt shows the earlier image, then the current one. A patient is one group. Nothing is for training: the
+From `LinjieMu/MMXU`: MMXU-test.jsonl. Its images are those of MIMIC-CXR-JPG (PhysioNet, credentialed access). The
+prompt shows the earlier image, then the current one. A patient is one group. There is no training split: the
 development split is not public.
 """
 
@@ -39,7 +39,7 @@ TABLE = "MMXU-test.jsonl"
 
 
 class Params(Source):
-    """See `Source`; images: the folder that holds MIMIC-CXR-JPG's files/; none: path."""
+    """See `Source`. images: the folder with MIMIC-CXR-JPG's files/; None is `path`."""
 
     name: Literal["mmxu"] = "mmxu"
     path: str = "LinjieMu/MMXU"
@@ -48,33 +48,33 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a pair of images, with all of its questions."""
+    """One example per pair of images, with all of its questions."""
     root = archives.root(params.path, TABLE, (TABLE,), params.revision)
-    asked = grouping.gathered(_rows(root), lambda row: row["shown"], _patient)
+    items = grouping.by_key(_rows(root), lambda row: row["shown"], _patient)
     images = archives.Images(archives.root(params.images, "MIMIC-CXR-JPG's files/") if params.images else root)
-    for one in splits.taken(asked, params, split):
-        yield _example(one, images)
+    for item in splits.taken(items, params, split):
+        yield _example(item, images)
 
 
 def _rows(root: Path) -> Iterator[dict]:
-    """Each row with the names of its images, earlier ones first, as `shown`."""
+    """Each row with the names of its images as `shown`, earlier images first."""
     for row in files.rows(root / TABLE, COLUMNS):
         prior = row["prior_image_path"]
         yield row | {"shown": (*([prior] if isinstance(prior, str) else prior), row["cur_image_path"])}
 
 
 def _patient(row: dict) -> str:
-    """ "p10225882" of files/p10/p10225882/s59794385/….jpg; the whole name of a file that stands elsewhere."""
+    """ "p10225882" from files/p10/p10225882/s59794385/….jpg; the file's name for any other path."""
     parts = PurePosixPath(row["cur_image_path"]).parts
     return next((part for part in parts if part.startswith("p") and part[1:].isdigit() and len(part) > 3), parts[-1])
 
 
-def _example(asked: grouping.Asked, images: archives.Images) -> Example:
-    context, image = grouping.shown([images(name) for name in asked.key], f"row {asked.rows[0][0]} of MMXU")
+def _example(item: grouping.RowGroup, images: archives.Images) -> Example:
+    context, image = grouping.context_and_image([images(name) for name in item.key], f"row {item.rows[0][0]} of MMXU")
     return grouping.example(
         CARD, dataset="mmxu", split="test", image=image, context=context,
-        image_id="+".join(PurePosixPath(name).stem for name in asked.key),
-        questions=tuple(_question(row) for _, row in asked.rows), group=asked.group, family="radiology",
+        image_id="+".join(PurePosixPath(name).stem for name in item.key),
+        questions=tuple(_question(row) for _, row in item.rows), group=item.group, family="radiology",
         modality="x-ray", anatomy="chest",
     )
 

@@ -1,9 +1,9 @@
 """OmniMedVQA: classification data sets of many modalities, as multiple-choice questions (arXiv 2402.09181).
 
-From the open part of `foreverbeliever/OmniMedVQA`, its zip unpacked: QA_information/Open-access/*.json and Images/. The
-source has no splits: by default all of it is tested on, with `test_share` the other images are for training. Quirks
-handled: two to four options; an answer that differs from its option in case or a full stop; "modality" for
-"modality_type" in one file.
+From the open part of `foreverbeliever/OmniMedVQA`, unzipped: QA_information/Open-access/*.json and Images/. The source
+has no splits. By default all images are for testing; with `test_share` the others are for training. Quirks handled: two
+to four options; an answer that differs from its option in case or a full stop; "modality" instead of "modality_type" in
+one file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ QUESTIONS = Path("QA_information") / "Open-access"
 
 
 class Params(Source):
-    """See `Source`; path: the unpacked folder. only: data sets of it by name; none: all. test_share: of the images."""
+    """See `Source`. path: the unzipped folder. only: its data sets by name; empty is all. test_share: of the images."""
 
     name: Literal["omnimedvqa"] = "omnimedvqa"
     only: tuple[str, ...] = ()
@@ -51,25 +51,25 @@ class Params(Source):
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, with all of its questions."""
+    """One example per image, with all of its questions."""
     if split != "test" and params.test_share == 1:
         return
     root = archives.root(params.path, f"{QUESTIONS}/*.json and Images/")
-    asked = grouping.gathered(_rows(root, params.only), lambda row: row["image_path"])
-    asked = [one for one in asked if _split(one.group, params) == split]
+    items = grouping.by_key(_rows(root, params.only), lambda row: row["image_path"])
+    items = [item for item in items if _split(item.group, params) == split]
     images = archives.Images(root)
-    for one in splits.taken(asked, params, split):
-        yield _example(one, images, split)
+    for item in splits.taken(items, params, split):
+        yield _example(item, images, split)
 
 
 def _rows(root: Path, only: tuple[str, ...]) -> Iterator[dict]:
-    """The rows of every data set, in the order of their files' names, each with its `dataset`."""
-    found = sorted((root / QUESTIONS).glob("*.json"))
-    if not found:
+    """The rows of all data sets, in the order of their file names, each with its `dataset`."""
+    tables = sorted((root / QUESTIONS).glob("*.json"))
+    if not tables:
         raise DataError(f"OmniMedVQA's questions are {QUESTIONS}/*.json, but {root} has none. Unpack its zip there.")
-    if unknown := set(only) - {file.stem for file in found}:
-        raise DataError(f"`only` names {sorted(unknown)}, but {root / QUESTIONS} has {[file.stem for file in found]}.")
-    for file in found:
+    if unknown := set(only) - {file.stem for file in tables}:
+        raise DataError(f"`only` names {sorted(unknown)}, but {root / QUESTIONS} has {[file.stem for file in tables]}.")
+    for file in tables:
         if not only or file.stem in only:
             for number, row in enumerate(files.rows(file, COLUMNS)):
                 yield {"dataset": file.stem, "id": row.get("question_id", f"{file.stem} {number}")} | row
@@ -81,12 +81,12 @@ def _split(group: str, params: Params) -> str:
     return "val" if splits.held_out(group, params.val_share, params.seed) else "train"
 
 
-def _example(asked: grouping.Asked, images: archives.Images, split: str) -> Example:
-    first = asked.rows[0][1]
+def _example(item: grouping.RowGroup, images: archives.Images, split: str) -> Example:
+    first = item.rows[0][1]
     modality = first.get("modality_type") or first.get("modality") or "unknown"
     return grouping.example(
-        CARD, dataset="omnimedvqa", split=split, image_id=asked.key, image=images(asked.key),
-        questions=tuple(_question(row) for _, row in asked.rows), group=asked.group, family=modality,
+        CARD, dataset="omnimedvqa", split=split, image_id=item.key, image=images(item.key),
+        questions=tuple(_question(row) for _, row in item.rows), group=item.group, family=modality,
         modality=modality, anatomy="unknown",
     )
 
@@ -96,15 +96,15 @@ def _question(row: dict) -> Question:
     right = _place(str(row["gt_answer"]), options)
     if right is None:
         raise DataError(f"OmniMedVQA's gt_answer is one of the options, but {row['id']} has {row['gt_answer']!r} "
-                        f"and {options}. Mend the row, or leave its file out by `only`.")
+                        f"and {options}. Correct the row, or leave its file out with `only`.")
     tags = grouping.tags(source=row["dataset"], modality=row.get("modality_type") or row.get("modality"))
     return choice(row["id"], row["question"].strip(), options, right, row.get("question_type") or "unknown", tags=tags)
 
 
 def _place(answer: str, options: list[str]) -> int | None:
-    """Where the answer stands among the options: as it is, else but for case and a full stop."""
-    for same in (str.strip, lambda text: text.strip().rstrip(".").lower()):
-        found = [same(option) for option in options]
-        if same(answer) in found:
-            return found.index(same(answer))
+    """The place of the answer among the options: exactly, or without case and a full stop."""
+    for plain in (str.strip, lambda text: text.strip().rstrip(".").lower()):
+        texts = [plain(option) for option in options]
+        if plain(answer) in texts:
+            return texts.index(plain(answer))
     return None

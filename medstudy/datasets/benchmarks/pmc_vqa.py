@@ -1,9 +1,9 @@
 """PMC-VQA: figures of open-access articles with multiple-choice questions written from captions (arXiv 2305.10415).
 
-From `RadGenome/PMC-VQA`: a .csv a split, and a zip of figures that is read as it is. Version 2 asks about the panels of
-compound figures, version 1 about whole figures; "1-clean" tests on version 1's checked subset. Version 1 spells a
-column "Anwser" and puts the letter in "Answer_label". Figures of one article are one group: where the source's split
-parts an article, a study says so as of any leak.
+From `RadGenome/PMC-VQA`: a .csv per split, and a zip of figures, which need not be unpacked. Version 2 asks about the
+panels of compound figures, version 1 about whole figures; "1-clean" tests on version 1's checked subset. Version 1
+spells a column "Anwser" and has the letter in "Answer_label". Figures of one article are one group. If the source's
+splits divide an article, a study reports it as a leak.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = {
     "Question": "its text",
     **{f"Choice {letter}": f"option {letter}" for letter in LETTERS},
 }
-FILES = {
+RELEASES = {
     "1": ("train.csv", "test.csv", "images.zip"),
     "1-clean": ("train.csv", "test_clean.csv", "images.zip"),
     "2": ("train_2.csv", "test_2.csv", "images_2.zip"),
@@ -41,7 +41,7 @@ FILES = {
 
 
 class Params(Source):
-    """See `Source`; release: which of the source's files. A folder may hold the zip, or `figures` or `images` of it."""
+    """See `Source`. release: the version of the source. A folder may have the zip, or its `figures` or `images`."""
 
     name: Literal["pmc_vqa"] = "pmc_vqa"
     path: str = "RadGenome/PMC-VQA"
@@ -49,22 +49,22 @@ class Params(Source):
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a figure, with all of its questions in that split; validation holds out training articles."""
-    train, test, archive = FILES[params.release]
+    """One example per figure, with all of its questions in that split; validation holds out training articles."""
+    train, test, archive = RELEASES[params.release]
     source = test if split == "test" else train
     root = archives.root(params.path, f"{train}, {test} and {archive}", (train, test, archive), params.revision)
     rows = archives.table(root / source, COLUMNS)
-    asked = grouping.gathered(rows, lambda row: row["Figure_path"], lambda row: row["Figure_path"].split("_")[0])
+    items = grouping.by_key(rows, lambda row: row["Figure_path"], lambda row: row["Figure_path"].split("_")[0])
     images = archives.Images(root, (archive,), ("figures", "images", ""))
-    for one in splits.taken(asked, params, split, hold_out=True):
-        yield _example(one, images, source, split)
+    for item in splits.taken(items, params, split, hold_out=True):
+        yield _example(item, images, source, split)
 
 
-def _example(asked: grouping.Asked, images: archives.Images, source: str, split: str) -> Example:
+def _example(item: grouping.RowGroup, images: archives.Images, source: str, split: str) -> Example:
     return grouping.example(
-        CARD, dataset="pmc_vqa", split=split, image_id=asked.key, image=images(asked.key),
-        questions=tuple(_question(number, row, source) for number, row in asked.rows),
-        group=asked.group, family="figures", modality="mixed", anatomy="mixed",
+        CARD, dataset="pmc_vqa", split=split, image_id=item.key, image=images(item.key),
+        questions=tuple(_question(number, row, source) for number, row in item.rows),
+        group=item.group, family="figures", modality="mixed", anatomy="mixed",
     )
 
 
@@ -75,14 +75,14 @@ def _question(number: int, row: dict, source: str) -> Question:
 
 
 def _right(row: dict, options: list[str], where: str) -> int:
-    """The number of the right option: by letter, or by its text where a row has no letter."""
-    said = [row.get(name, "").strip() for name in ("Answer_label", "Answer", "Anwser")]
-    for answer in filter(None, said):
+    """The number of the right option, by letter or by its text."""
+    answers = [row.get(name, "").strip() for name in ("Answer_label", "Answer", "Anwser")]
+    for answer in filter(None, answers):
         if answer in LETTERS:
             return LETTERS.index(answer)
         if answer in options:
             return options.index(answer)
     raise DataError(
         f"The columns Answer_label, Answer or Anwser must hold a letter of {LETTERS} or an option's text, but {where} "
-        f"has {said} and the options {options}. Pin a revision that has them."
+        f"has {answers} and the options {options}. Pin a revision that has them."
     )

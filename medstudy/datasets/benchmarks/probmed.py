@@ -1,9 +1,9 @@
-"""ProbMed: questions paired with others about made-up attributes, so that saying yes does not pay (arXiv 2405.20421).
+"""ProbMed: questions paired with questions about made-up attributes, to penalise always saying yes (arXiv 2405.20421).
 
 A folder with probmed.json (`rippleripple/ProbMed`, access by request) and the images that it names. As in the authors'
-eval/calculate_score.py, a set is all questions of one image about one dimension: its modality, its body part, its
-findings ("entity"), their positions ("grounding", which is whatever is none of the others); whether anything is
-abnormal is a question of its own. Nothing is for training.
+eval/calculate_score.py, a set is all questions of an image about one dimension: its modality, its body part, its
+findings ("entity") or their positions ("grounding": all questions of no other dimension). Whether anything is abnormal
+is a question without a set. There is no training split.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DIMENSIONS = ("modality", "body_part", "abnormality", "entity")
 
 
 class Params(Source):
-    """See `Source`; file: the questions, below `path`; images: the folder of the names in it, `path` where none."""
+    """See `Source`. file: the questions, in `path`. images: the folder of the images; None is `path`."""
 
     name: Literal["probmed"] = "probmed"
     file: str = "probmed.json"
@@ -48,19 +48,19 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, with all of its questions."""
+    """One example per image, with all of its questions."""
     root = archives.root(params.path, f"{params.file} and its images")
-    asked = grouping.gathered(files.rows(files.below(root, params.file), COLUMNS), lambda row: row["image"])
+    items = grouping.by_key(files.rows(files.below(root, params.file), COLUMNS), lambda row: row["image"])
     images = archives.Images(archives.root(params.images or params.path, "the images of ProbMed"))
-    for one in splits.taken(asked, params, split):
-        yield _example(one, images)
+    for item in splits.taken(items, params, split):
+        yield _example(item, images)
 
 
-def _example(asked: grouping.Asked, images: archives.Images) -> Example:
-    kind = asked.rows[0][1].get("image_type") or "radiology"
+def _example(item: grouping.RowGroup, images: archives.Images) -> Example:
+    kind = item.rows[0][1].get("image_type") or "radiology"
     return grouping.example(
-        CARD, dataset="probmed", split="test", image_id=asked.key, image=images(asked.key),
-        questions=tuple(_question(number, row) for number, row in asked.rows), group=asked.group, family=kind,
+        CARD, dataset="probmed", split="test", image_id=item.key, image=images(item.key),
+        questions=tuple(_question(number, row) for number, row in item.rows), group=item.group, family=kind,
         modality=kind, anatomy="unknown",
     )
 
@@ -68,7 +68,7 @@ def _example(asked: grouping.Asked, images: archives.Images) -> Example:
 def _question(number: int, row: dict) -> Question:
     dimension = next((name for name in DIMENSIONS if name in row["qa_type"]), "grounding")
     if str(row["answer"]).strip().lower() not in ("yes", "no"):
-        raise DataError(f"ProbMed's answers are yes or no, but row {number} has {row['answer']!r}. Mend the row.")
+        raise DataError(f"ProbMed's answers are yes or no, but row {number} has {row['answer']!r}. Correct the row.")
     return closed_or_open(
         f"{number}", row["question"].replace("<image>", "").strip(), row["answer"].strip(), dimension,
         set_id=None if dimension == "abnormality" else f"{row['image']} {dimension}",

@@ -1,8 +1,8 @@
-"""SMMILE: clinical problems whose answer is learnt from the examples before it in the prompt (arXiv 2506.21355).
+"""SMMILE: clinical problems that are answered after solved examples in the prompt (arXiv 2506.21355).
 
-From `smmile/SMMILE` (or `smmile/SMMILE-plusplus`), whose one split, called train, is what is tested on. The rows of a
-problem, by `order`, are examples with their answers; the last is asked. As in the authors' process_data, a problem
-of which an image is missing is left out: compare the number loaded with the card's. Nothing is for training.
+From `smmile/SMMILE` (or `smmile/SMMILE-plusplus`). The test split here is the only one of the source, called train. The
+rows of a problem, by `order`, are solved examples; the last is the question. As in the authors' process_data, problems
+with a missing image are left out: compare the number loaded with the card's. There is no training split.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = {
 
 
 class Params(Source):
-    """See `Source`; shots: with the examples before the question (the benchmark), or without (its 0-shot baseline)."""
+    """See `Source`. shots: show the solved examples (the benchmark), or only the question (its 0-shot baseline)."""
 
     name: Literal["smmile"] = "smmile"
     path: str = "smmile/SMMILE"
@@ -44,17 +44,17 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a problem."""
+    """One example per problem."""
     rows = hub.rows(params.path, "train", COLUMNS, revision=params.revision)
-    asked = grouping.gathered(rows, lambda row: row["problem_id"])
-    whole = [one for one in asked if all(row["image"] and row["image"].get("bytes") for _, row in one.rows)]
-    for one in splits.taken(whole, params, split):
-        yield _example(one, params.shots)
+    items = grouping.by_key(rows, lambda row: row["problem_id"])
+    whole = [item for item in items if all(row["image"] and row["image"].get("bytes") for _, row in item.rows)]
+    for item in splits.taken(whole, params, split):
+        yield _example(item, params.shots)
 
 
-def _example(asked: grouping.Asked, shots: bool) -> Example:
-    rows = sorted((row for _, row in asked.rows), key=lambda row: row["order"])
-    pictures = [hub.picture(row["image"], f"image {row['order']} of problem {asked.key}") for row in rows]
+def _example(item: grouping.RowGroup, shots: bool) -> Example:
+    rows = sorted((row for _, row in item.rows), key=lambda row: row["order"])
+    pictures = [hub.picture(row["image"], f"image {row['order']} of problem {item.key}") for row in rows]
     context = tuple(
         Shot(picture, row["question"].strip(), row["answer"].strip())
         for picture, row in zip(pictures[:-1], rows[:-1], strict=True)
@@ -62,11 +62,11 @@ def _example(asked: grouping.Asked, shots: bool) -> Example:
     last, field = rows[-1], rows[-1].get("speciality") or "clinical"
     flags = {name: f"{value}" for name, value in last.items() if name.startswith("flag_") and value is not None}
     question = closed_or_open(
-        str(asked.key), last["question"].strip(), last["answer"].strip(), field,
+        str(item.key), last["question"].strip(), last["answer"].strip(), field,
         tags=grouping.tags(speciality=last.get("speciality"), examples=f"{len(context)}", **flags),
     )
     return grouping.example(
-        CARD, dataset="smmile", split="test", image_id=str(asked.key), image=pictures[-1],
-        context=context if shots else (), questions=(question,), group=str(asked.key), family=field,
+        CARD, dataset="smmile", split="test", image_id=str(item.key), image=pictures[-1],
+        context=context if shots else (), questions=(question,), group=str(item.key), family=field,
         modality="mixed", anatomy="mixed",
     )

@@ -1,7 +1,7 @@
 """BBBC021: breast cancer cells under compounds, three stains as one RGB image (https://bbbc.broadinstitute.org/BBBC021).
 
-A folder with the author's ms-swift rows and the RGB images that they name, which the author made from the source's
-three TIFFs a field. What his queries ask is not public; the file of the test is called bbbc021_test.jsonl.
+A folder with the author's ms-swift rows and the RGB images that they name, which the author made from the three TIFFs
+of each field. His queries are not public; the test file is bbbc021_test.jsonl.
 """
 
 from __future__ import annotations
@@ -33,6 +33,6 @@ class Params(class_rows.Rows):
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, or several images shown together."""
+    """One example per image, or per group of images that are shown together."""
     about = class_rows.About("bbbc021", CARD, "perturbation", "subcellular", "fluorescence", "MCF-7 cells")
     return class_rows.load(params, split, about)

@@ -1,9 +1,9 @@
-"""Subcellular images of the Human Protein Atlas with a sentence on the cell line and where the protein is.
+"""Subcellular images of the Human Protein Atlas, each with a sentence on the cell line and the protein's location.
 
-In three forms. "hub" is `liangyuch/subcellular` with its own two splits (1,000 test rows, by np.random.seed(42));
-"jsonl" a folder with the author's subcellular_train.jsonl and subcellular_test.jsonl; "captions" a folder with the
-captions.json that both were made from, split here as he did for the second: random.seed(42), 2,000 test rows.
-He trains on one prompt and evaluates with another, and caps the training rows as `kept` does.
+There are three forms. "hub" is `liangyuch/subcellular` with its two splits (1,000 test rows, by np.random.seed(42)).
+"jsonl" is a folder with the author's subcellular_train.jsonl and subcellular_test.jsonl. "captions" is a folder with
+the captions.json from which both were made, split here as the author did for "jsonl": random.seed(42), 2,000 test rows.
+He trains on one prompt and evaluates with another, and caps the training rows as in `kept`.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ TASK = "cell line and localizations"
 class Params(Source):
     """See `Source`.
 
-    train_prompt, test_prompt: what is asked in training and validation, and in the test. rows_a_cell_line,
-    rows_a_localization: at most so many training rows of each, drawn by cap_seed; None is all. test_rows, split_seed:
-    of the form "captions". strip: what image paths begin with and is taken off.
+    train_prompt, test_prompt: the question in training and validation, and in the test. rows_a_cell_line,
+    rows_a_localization: at most this many training rows of each, drawn by cap_seed; None is all. test_rows, split_seed:
+    for the form "captions". strip: a prefix to remove from image paths.
     """
 
     name: Literal["hpa"] = "hpa"
@@ -70,14 +70,14 @@ class Params(Source):
     @model_validator(mode="after")
     def _folder(self) -> Params:
         if self.form != "hub" and self.path == "liangyuch/subcellular":
-            raise ValueError(f"form: {self.form} needs as `path` a folder with the author's files")
+            raise ValueError(f"form: {self.form} needs a folder with the author's files as `path`")
         if self.split == "group" and self.train_prompt != self.test_prompt:
             raise ValueError("split: group mixes rows of both prompts: set train_prompt and test_prompt to the same")
         return self
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image with its one question. Raises DataError."""
+    """One example per image, with one question. Raises DataError."""
     source = "test" if split == "test" else "train"
     rows = _hub(params, source) if params.form == "hub" else _files(params, source)
     prompt = params.test_prompt if split == "test" else params.train_prompt
@@ -87,8 +87,8 @@ def load(params: Params, split: str) -> Iterator[Example]:
 def kept(cell_lines: Sequence[str], places: Sequence[Sequence[str]], images: Sequence[str], params: Params) -> set[int]:
     """The numbers of the training rows that the author's caps leave (his scripts/cap_subcelular.py, draw for draw).
 
-    First so many rows of each cell line; then, with a row once for each of its localizations, so many of each; and at
-    last every image once, so that a row stays when any of its localizations keeps it.
+    First the rows of each cell line are capped. Then each row is repeated for each of its localizations, and the rows
+    of each localization are capped. A row stays if it is kept for any of its localizations.
     """
     columns = {"row": range(len(images)), "cell_line": cell_lines, "place": places, "image": images}
     table = _sampled(pd.DataFrame(columns), "cell_line", params.rows_a_cell_line, params.cap_seed)
@@ -104,7 +104,7 @@ def _sampled(table: pd.DataFrame, by: str, most: int | None, seed: int) -> pd.Da
 
 
 def _hub(params: Params, split: str) -> Iterator[tuple[str, Picture, dict]]:
-    """(id, image, row) of the hub's form, but those without an image: its maker left null where he could read none."""
+    """(id, image, row) of the hub's form, without rows whose image is null because its maker could not read it."""
     about = [name for name in HUB if name != "image"]
     rows = hub.rows(params.path, split, HUB, revision=params.revision, only=about)
     chosen = _capped(list(rows), "image_id", params) if split == "train" else None
@@ -114,7 +114,7 @@ def _hub(params: Params, split: str) -> Iterator[tuple[str, Picture, dict]]:
 
 
 def _files(params: Params, split: str) -> Iterator[tuple[str, Picture, dict]]:
-    """(path, image, row) of the forms that are a folder."""
+    """(path, image, row) of the forms that are folders."""
     root = params.root
     if params.form == "jsonl":
         rows, columns, image = list(files.jsonl(root / f"subcellular_{split}.jsonl")), JSONL, "images"
@@ -142,8 +142,8 @@ def _capped(rows: Sequence[dict], image: str, params: Params) -> set[int]:
 def _places(row: dict) -> list[str]:
     """The localizations of a row, from a list or from a text with ; between them."""
     value = row["localizations"] or []
-    found = value.split(";") if isinstance(value, str) else value
-    return list(dict.fromkeys(name.strip() for name in found if name and name.strip()))
+    names = value.split(";") if isinstance(value, str) else value
+    return list(dict.fromkeys(name.strip() for name in names if name and name.strip()))
 
 
 def _example(name: str, picture: Picture, row: dict, prompt: str, split: str) -> Example:

@@ -1,7 +1,7 @@
 """Cervical liquid-based cytology in four classes (Hussain et al. 2019, https://doi.org/10.17632/zddtpgzv63.4).
 
-963 images at 40x of 460 patients. A folder with the author's ms-swift rows, of which 200 are the test; which images are
-of one patient is not in them.
+963 images at 40x from 460 patients. A folder with the author's ms-swift rows, 200 of them for testing; they do not say
+which images are of the same patient.
 """
 
 from __future__ import annotations
@@ -37,6 +37,6 @@ class Params(class_rows.Rows):
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, asked for its class."""
+    """One example per image, with the question for its class."""
     about = class_rows.About("hussain", CARD, "lesion", "cytology", "light microscopy", "cervix")
     return class_rows.load(params, split, about)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from medstudy.data import splits
 from medstudy.data.example import Example
-from medstudy.data.readers import hub, vqa
+from medstudy.data.readers import grouping, hub
 from medstudy.data.readers.dataset_card import Card
 from medstudy.data.readers.source import Source
 
@@ -30,7 +30,7 @@ SPLIT = {"train": "train", "val": "validation", "test": "test"}
 
 
 class Params(Source):
-    """See `Source`; the source has a validation split of its own, so `val_share` is not used."""
+    """See `Source`. The source has its own validation split, so `val_share` is not used."""
 
     name: Literal["path_vqa"] = "path_vqa"
     path: str = "flaviagiammarino/path-vqa"
@@ -38,8 +38,8 @@ class Params(Source):
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, with all of its questions in that split."""
+    """One example per image, with all of its questions in that split."""
     rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
     about = {"dataset": "path_vqa", "family": "pathology", "modality": "pathology"}
-    found = vqa.examples(rows, f"PathVQA {SPLIT[split]}", split, CARD, **about)
-    return splits.taken(found, params, split)
+    examples = grouping.examples(rows, f"PathVQA {SPLIT[split]}", split, CARD, **about)
+    return splits.taken(examples, params, split)

@@ -1,9 +1,9 @@
 """SLAKE: radiology images with questions by physicians (https://arxiv.org/abs/2102.09542); the English ones.
 
-In two forms. "english" is `mdwiratathya/SLAKE-vqa-english`, as the paper's author evaluates it: image, question and
-answer. "original" is `BoKelvin/SLAKE`: a folder with its train.json, validation.json and test.json, and its imgs.zip
-unpacked; only there a question has tags. Closed means yes or no in both, as for the author: the original calls further
-answers CLOSED, which its tag answer_type keeps.
+There are two forms. "english" is `mdwiratathya/SLAKE-vqa-english`, as the paper's author evaluates it: image, question
+and answer. "original" is `BoKelvin/SLAKE`: a folder with its train.json, validation.json and test.json, and its
+imgs.zip unpacked; only this form has tags. In both, closed means yes or no, as for the author; the original calls more
+answers CLOSED, which the tag answer_type keeps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import model_validator
 from medstudy.data import splits
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example
-from medstudy.data.readers import files, grouping, hub, vqa
+from medstudy.data.readers import files, grouping, hub
 from medstudy.data.readers.dataset_card import Card
 from medstudy.data.readers.question_rules import answered, closed_or_open, tagged
 from medstudy.data.readers.source import Source
@@ -43,7 +43,7 @@ SPLIT = {"train": "train", "val": "validation", "test": "test"}
 
 
 class Params(Source):
-    """See `Source`; the source has a validation split of its own, so `val_share` is not used.
+    """See `Source`. The source has its own validation split, so `val_share` is not used.
 
     form: "english" (a hub id, or a folder with its files) or "original" (a folder).
     """
@@ -56,30 +56,30 @@ class Params(Source):
     @model_validator(mode="after")
     def _folder(self) -> Params:
         if self.form == "original" and self.path == "mdwiratathya/SLAKE-vqa-english":
-            raise ValueError("form: original needs as `path` the folder with the files of BoKelvin/SLAKE")
+            raise ValueError("form: original needs the folder with the files of BoKelvin/SLAKE as `path`")
         return self
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, with all of its questions in that split."""
+    """One example per image, with all of its questions in that split."""
     if params.form == "original":
-        found = _original(params.root, split)
+        examples = _original(params.root, split)
     else:
         rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
         about = {"dataset": "slake", "family": "radiology", "modality": "radiology"}
-        found = vqa.examples(rows, f"SLAKE {SPLIT[split]}", split, CARD, **about)
-    return splits.taken(found, params, split)
+        examples = grouping.examples(rows, f"SLAKE {SPLIT[split]}", split, CARD, **about)
+    return splits.taken(examples, params, split)
 
 
 def _original(root: Path, split: str) -> Iterator[Example]:
-    """The English rows of a split file with an answer (one has none), by image."""
-    asked: dict[str, list[dict]] = {}
+    """One example per image of a split's file, with its English questions that have an answer (one has none)."""
+    by_image: dict[str, list[dict]] = {}
     for row in files.rows(root / f"{SPLIT[split]}.json", ORIGINAL):
         if row["q_lang"] == "en" and answered(row):
-            asked.setdefault(row["img_name"], []).append(row)
-    if not asked:
+            by_image.setdefault(row["img_name"], []).append(row)
+    if not by_image:
         raise DataError(f"{root / SPLIT[split]}.json must hold English questions (q_lang en), but has none.")
-    for name, rows in asked.items():
+    for name, rows in by_image.items():
         yield _example(name, rows, root, split)
 
 

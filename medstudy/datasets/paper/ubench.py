@@ -1,8 +1,8 @@
 """µ-Bench: multiple choice over microscopy of many kinds (https://arxiv.org/abs/2407.01791); only evaluated on.
 
-From `jnirschl/uBench`. As in the author's evaluation only images of more than 1,000,000 pixels are asked about, and
-questions that are null or have no options are left out. The last option is "none of the above". The right one is that
-of `answer_idx`. It contains the images of `hussain` under the name hussain_et_al_2019.
+From `jnirschl/uBench`. As in the author's evaluation, only images of more than 1,000,000 pixels are used, without
+questions that are null or have no options. The last option is "none of the above". `answer_idx` is the right option.
+The data set contains the images of `hussain` as hussain_et_al_2019.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ TAGS = ("dataset", "domain", "subdomain", "modality", "submodality", "stain")
 
 
 class Params(Source):
-    """See `Source`; there is no training, so only `test` counts.
+    """See `Source`. There is no training split.
 
-    whole: also the images of `over_pixels` pixels or fewer, which the author leaves out.
+    whole: also use images of at most `over_pixels` pixels, which the author leaves out.
     """
 
     name: Literal["ubench"] = "ubench"
@@ -50,17 +50,17 @@ class Params(Source):
 
 @grouping.only_tested
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image with a question."""
+    """One example per image with a question."""
     rows = hub.rows(params.path, "test", COLUMNS, revision=params.revision)
-    found = filter(None, (_example(row) for row in rows))
+    examples = filter(None, map(_example, rows))
     if not params.whole:
-        found = (one for one in found if one.image.height * one.image.width > params.over_pixels)
-    return splits.taken(found, params, split)
+        examples = (example for example in examples if example.image.height * example.image.width > params.over_pixels)
+    return splits.taken(examples, params, split)
 
 
 def _example(row: dict) -> Example | None:
-    asked = (_question(task, asked, row) for task, asked in sorted((row["questions"] or {}).items()))
-    if not (questions := tuple(filter(None, asked))):
+    questions = (_question(task, fields, row) for task, fields in sorted((row["questions"] or {}).items()))
+    if not (questions := tuple(filter(None, questions))):
         return None
     picture = hub.picture(row["image"], f"image {row['image_id']} of µ-Bench")
     license = row.get("license") or CARD.license
@@ -72,7 +72,7 @@ def _example(row: dict) -> Example | None:
     )
 
 
-def _question(task: str, asked: dict | None, row: dict) -> Question | None:
-    if not asked or not asked.get("question") or not asked.get("options"):
+def _question(task: str, fields: dict | None, row: dict) -> Question | None:
+    if not fields or not fields.get("question") or not fields.get("options"):
         return None
-    return choice(task, asked["question"], asked["options"], asked["answer_idx"], task, tags=tagged(row, TAGS))
+    return choice(task, fields["question"], fields["options"], fields["answer_idx"], task, tags=tagged(row, TAGS))

@@ -1,7 +1,7 @@
 """VQA-RAD: radiology images with questions by clinicians (https://doi.org/10.1038/sdata.2018.251).
 
-From `flaviagiammarino/vqa-rad`. Its split is by question, so images stand in both training and test: a leak that a
-study must allow by name. A training image is held out for validation with all its questions.
+From `flaviagiammarino/vqa-rad`. Its splits are by question, so images are in both training and test: a leak that a
+study must admit by name. Training images are held out for validation with all their questions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 from medstudy.data import splits
 from medstudy.data.example import Example
-from medstudy.data.readers import hub, vqa
+from medstudy.data.readers import grouping, hub
 from medstudy.data.readers.dataset_card import Card
 from medstudy.data.readers.source import Source
 
@@ -37,9 +37,9 @@ class Params(Source):
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example an image, with all of its questions in that split."""
+    """One example per image, with all of its questions in that split."""
     source = "test" if split == "test" else "train"
     rows = hub.rows(params.path, source, COLUMNS, revision=params.revision)
     about = {"dataset": "vqa_rad", "family": "radiology", "modality": "radiology"}
-    examples = vqa.examples(rows, f"VQA-RAD {source}", split, CARD, **about)
+    examples = grouping.examples(rows, f"VQA-RAD {source}", split, CARD, **about)
     return splits.taken(examples, params, split, hold_out=True)

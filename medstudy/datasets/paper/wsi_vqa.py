@@ -1,12 +1,13 @@
 """WSI-VQA: questions on whole slides of breast cancer (TCGA-BRCA; https://arxiv.org/abs/2407.05603).
 
-In two forms. "original" is a folder with WsiVQA_train.json, WsiVQA_val.json and WsiVQA_test.json of cpystan/WSI-VQA,
-and in images/ one file a patient whose name begins with the row's Id: an overview of the slide, rendered elsewhere,
-since a whole slide is not read here. "jsonl" is a folder with the author's ms-swift rows.
+There are two forms. "original" is a folder with WsiVQA_train.json, WsiVQA_val.json and WsiVQA_test.json of
+cpystan/WSI-VQA, and images/ with one file per patient, whose name begins with the row's Id: an overview of the slide,
+rendered with other software, because this reader does not read whole slides. "jsonl" is a folder with the author's
+ms-swift rows.
 
-Of the original's questions those on a `topic` are made from TCGA's fields and have a few answers (class), or a number
-of days (open); all others were written by a language model, with up to four choices. The paper's data set is called
-the subtype; how its author chose those rows is not public, and here they are the topic histological_type.
+In the original, questions on a `topic` are made from TCGA's fields and have a few answers (class), or a number of days
+(open). All others were written by a language model, with up to four choices. The paper's data set is called the
+subtype. How its author chose those rows is not public; here they are the topic histological_type.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ TOPICS = get_args(Topic)
 class Params(class_rows.Rows):
     """See `classes.Rows` for the form "jsonl", whose default test file is the author's subtype.
 
-    topics: of the form "original", the questions on these; empty is all questions. skip_missing: leave out patients
-    without an image, instead of raising.
+    topics: for the form "original", use only questions on these; empty is all questions. skip_missing: leave out
+    patients without an image instead of raising an error.
     """
 
     name: Literal["wsi_vqa"] = "wsi_vqa"
@@ -52,7 +53,7 @@ class Params(class_rows.Rows):
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """One example a patient with the questions on its slide. Raises DataError."""
+    """One example per patient, with the questions on the slide. Raises DataError."""
     if params.form == "jsonl":
         about = class_rows.About("wsi_vqa", CARD, "subtype", "pathology", "light microscopy", "breast")
         return class_rows.load(params, split, about)
@@ -60,25 +61,25 @@ def load(params: Params, split: str) -> Iterator[Example]:
 
 
 def topic(text: str) -> str | None:
-    """Which of TCGA's fields a question asks for; None for one that a language model wrote."""
+    """The field of TCGA that a question asks for; None for a question that a language model wrote."""
     return next((name for name in TOPICS if name in text), None)
 
 
 def _original(params: Params, split: str) -> Iterator[Example]:
     root = params.root
-    asked: dict[str, list[Question]] = {}
+    by_patient: dict[str, list[Question]] = {}
     for number, row in enumerate(files.rows(root / f"WsiVQA_{split}.json", COLUMNS)):
         if answered(row, "Question", "Answer") and (question := _question(number, row, params.topics)):
-            asked.setdefault(row["Id"], []).append(question)
+            by_patient.setdefault(row["Id"], []).append(question)
     pictures = {file.name: file for file in sorted((root / "images").glob("*")) if file.is_file()}
-    for patient, questions in asked.items():
+    for patient, questions in by_patient.items():
         file = next((pictures[name] for name in pictures if name.startswith(patient)), None)
         if file is not None:
             yield _example(patient, questions, Picture(file.read_bytes(), file.name), split)
         elif not params.skip_missing:
             raise DataError(
                 f"Every slide needs an image in {root / 'images'} whose name begins with its Id, but {patient} has "
-                "none. Render an overview of it there, or set `skip_missing`."
+                "none. Render an overview of it to that folder, or set `skip_missing`."
             )
 
 
@@ -97,15 +98,15 @@ def _question(number: int, row: dict, topics: tuple[str, ...]) -> Question | Non
 
 
 def _right(answer: str, options: list[str]) -> int | None:
-    """The place of the answer among the options, but for case and a period at the end; None when it is none of them."""
+    """The place of the answer among the options, without case and a period at the end; None if it is not there."""
     plain = [option.strip().rstrip(".").lower() for option in options]
     wanted = answer.rstrip(".").lower()
     return plain.index(wanted) if wanted in plain else None
 
 
 def _example(patient: str, questions: list[Question], picture: Picture, split: str) -> Example:
-    known = {question.id: question for question in questions}
+    by_id = {question.id: question for question in questions}
     return grouping.example(
-        CARD, dataset="wsi_vqa", split=split, image_id=patient, image=picture, questions=tuple(known.values()),
+        CARD, dataset="wsi_vqa", split=split, image_id=patient, image=picture, questions=tuple(by_id.values()),
         group=patient, family="pathology", modality="light microscopy", anatomy="breast",
     )

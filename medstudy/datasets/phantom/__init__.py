@@ -1,33 +1,42 @@
 """The phantom: procedural biomedical images in which the size of the detail that decides each answer is known.
 
-Four families mirror those of the paper: radiology, pathology, subcellular, cytology. Every image first gets a
-plan (what it shows: answers and detail sizes), then is drawn from it. Image i of a family and split depends on
-(seed, split, family, i) alone, so that any one can be made again without the others.
+Four families mirror those of the paper: radiology, pathology, subcellular, cytology. Each image is first planned (what
+it shows: answers and detail sizes), then drawn. Image i of a family and split depends only on (seed, split, family, i),
+so any image can be made without the others.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
-from medstudy.data.example import SPLITS, Example
+from medstudy.data.example import SPLITS, Example, Question, check_split
 from medstudy.datasets.phantom import cytology, drawing, pathology, radiology, subcellular
-from medstudy.errors import DataError
 
 VERSION = "1"
 FAMILIES = {"radiology": radiology, "pathology": pathology, "subcellular": subcellular, "cytology": cytology}
 Family = Literal["radiology", "pathology", "subcellular", "cytology"]
 
 
+class Scene(Protocol):
+    """What an image shows. Each family has its own."""
+
+    modality: str
+    anatomy: str
+
+    def questions(self) -> tuple[Question, ...]: ...
+
+    def render(self, rng: Generator) -> np.ndarray:
+        """uint8 [height, width, 3]."""
+
+
 class Params(BaseModel):
-    """How many images each split has in all; the families take turns."""
+    """The number of images in each split; the families take turns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -42,14 +51,13 @@ class Params(BaseModel):
     @classmethod
     def _different(cls, families: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(families)) != len(families):
-            raise ValueError(f"each family may be named once, got {families}")
+            raise ValueError(f"each family may be named only once, got {families}")
         return families
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
     """The examples of one split, families interleaved. Raises DataError for a split that does not exist."""
-    if split not in SPLITS:
-        raise DataError(f"A split is one of {', '.join(SPLITS)}; got {split!r}.")
+    check_split(split)
     families = params.families
     return (
         example(params.seed, split, families[i % len(families)], i // len(families))
@@ -57,54 +65,32 @@ def load(params: Params, split: str) -> Iterator[Example]:
     )
 
 
-def scene(seed: int, split: str, family: str, index: int):
-    """What image `index` of a family shows (its plan), without drawing it."""
+def scene(seed: int, split: str, family: str, index: int) -> Scene:
+    """The plan of image `index` of a family: what it shows, without drawing it."""
     return _scene(seed, split, family, index)[0]
 
 
 def example(seed: int, split: str, family: str, index: int) -> Example:
     """Image `index` (from 0) of one family and split, with its questions."""
-    shown, render = _scene(seed, split, family, index)
+    planned, render = _scene(seed, split, family, index)
     image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
     return Example(
         image_id=image_id,
-        image=Image.fromarray(shown.render(render)),
-        questions=shown.questions(),
+        image=Image.fromarray(planned.render(render)),
+        questions=planned.questions(),
         dataset="phantom",
         split=split,
         group=image_id,
         family=family,
-        modality=shown.modality,
-        anatomy=shown.anatomy,
+        modality=planned.modality,
+        anatomy=planned.anatomy,
         render=True,
         source=f"phantom {VERSION}",
         license="CC0-1.0",
     )
 
 
-def _scene(seed: int, split: str, family: str, index: int):
+def _scene(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generator]:
+    """(what an image shows, the generator that draws it)."""
     plan, render = drawing.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
     return FAMILIES[family].plan(plan), render
-
-
-_UNUSED = ("set_id", "tags")  # of a question here
-
-
-def fingerprint(made: Example, cells: int = 8, levels: int = 16) -> str:
-    """SHA-256 of the questions and of an 8 x 8 thumbnail in 16 levels.
-
-    Coarse on purpose: another FFT or SIMD rounds a few pixels in a million to the neighbouring grey value.
-    """
-    thumbnail = np.floor(_means(made.image, cells) * levels / 256).astype(np.uint8)
-    asked = [{name: said for name, said in asdict(q).items() if name not in _UNUSED} for q in made.questions]
-    content = json.dumps([made.image.size, asked], sort_keys=True)
-    return hashlib.sha256(content.encode() + thumbnail.tobytes()).hexdigest()
-
-
-def _means(image: Image.Image, cells: int) -> np.ndarray:
-    """Mean colour [cells, cells, 3] of a grid of equal blocks."""
-    pixels = np.asarray(image, np.float64)
-    rows, columns = (np.linspace(0, n, cells + 1).astype(int)[:-1] for n in pixels.shape[:2])
-    sums = np.add.reduceat(np.add.reduceat(pixels, rows, 0), columns, 1)
-    counts = np.add.reduceat(np.add.reduceat(np.ones(pixels.shape[:2]), rows, 0), columns, 1)
-    return sums / counts[..., None]

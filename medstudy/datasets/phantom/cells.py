@@ -11,7 +11,7 @@ from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
 
-LEVEL, BRIGHTEST = 0.27, 4.0  # mean of the protein where it lies, of full scale; the most that a spot exceeds it
+LEVEL, BRIGHTEST = 0.27, 4.0  # the protein's mean in its compartments, of full scale; the brightest spot, of the mean
 NUCLEAR = ("nucleoplasm", "nucleoli")
 CYTOPLASMIC = ("cytosol", "mitochondria", "vesicles", "plasma membrane", "centrosome", "microtubules")
 
@@ -56,7 +56,7 @@ class Field:
     crowded: bool
     localizations: tuple[str, ...]
     sizes: dict[str, float]
-    asked: tuple[str, str]  # the localizations of the two closed questions
+    queried: tuple[str, str]  # the localizations of the two closed questions
     modality: str = "fluorescence"
     anatomy: str = "cultured cells"
 
@@ -80,7 +80,7 @@ class Field:
         closed = tuple(
             Question.closed(f"in_{name.replace(' ', '_')}", f"Is the protein found in the {name}?",
                             name in self.localizations, "compartment found", self.sizes[name])
-            for name in self.asked
+            for name in self.queried
         )
         coarse = (
             Question("compartment", "Is the protein in the nucleus, in the cytoplasm or in both?", self.compartment,
@@ -108,9 +108,9 @@ def draw(scene: Field, rng: Generator) -> Array:
 
 
 def _protein(scene: Field, cells: Cells, rng: Generator, tubes: tuple) -> Array:
-    """The protein [h, w]: in each compartment it lies in, its mean is the same for every pattern.
+    """The protein [h, w]. Within each compartment its mean is the same for every pattern.
 
-    Where a pattern is so sparse that it would outshine the camera, the rest is spread evenly.
+    If a pattern is so sparse that it would saturate the camera, the excess is spread evenly.
     """
     total = np.zeros(scene.shape, np.float32)
     for group, room in ((NUCLEAR, cells.nucleus), (CYTOPLASMIC, _outside(cells) * _thickness(scene, cells))):
@@ -148,10 +148,7 @@ def _cells(scene: Field, rng: Generator) -> Cells:
     distance = stamps.ellipse(size * np.sqrt(slim), size / np.sqrt(slim), angle, waves)
     nucleus = stamps.paste(np.zeros(scene.shape, np.float32), cover(distance, 1.6), np.maximum)
     toward = rng.uniform(0, 2 * np.pi, n)
-    poles = (
-        ny + 1.25 * line.nucleus * np.sin(toward) / np.sqrt(slim),
-        nx + 1.25 * line.nucleus * np.cos(toward),
-    )
+    poles = ny + 1.25 * line.nucleus * np.sin(toward) / np.sqrt(slim), nx + 1.25 * line.nucleus * np.cos(toward)
     body = np.maximum(cover(-depth, 2.0), nucleus)
     return Cells(ny, nx, angle, body, nucleus, depth, poles)
 
@@ -190,7 +187,7 @@ def _nucleoli(scene: Field, cells: Cells, rng: Generator, tubes: tuple) -> Array
 
 
 def _nucleolar(scene: Field, cells: Cells, rng: Generator) -> Array:
-    """Round nucleoli; the smaller the more of them."""
+    """Round nucleoli; the smaller they are, the more there are."""
     d, line = scene.sizes["nucleoli"], LINES[scene.line]
     each = int(np.clip(0.20 * (2 * line.nucleus / d) ** 2, 2, 10))
     turn, r = rng.uniform(0, 2 * np.pi, len(cells.y) * each), 0.68 * np.sqrt(rng.random(len(cells.y) * each))
@@ -213,7 +210,7 @@ def _mitochondria(scene: Field, cells: Cells, rng: Generator, tubes: tuple) -> A
 
 
 def _vesicles(scene: Field, cells: Cells, rng: Generator, tubes: tuple) -> Array:
-    """Round dots in the cytoplasm; the smaller the more of them."""
+    """Round dots in the cytoplasm; the smaller they are, the more there are."""
     line, d = LINES[scene.line], scene.sizes["vesicles"]
     y, x = _around(rng, cells, line, int(np.clip(0.16 * (2 * line.cell / d) ** 2, 8, 250)))
     sigma = max(d / 2.355, drawing.PSF)
@@ -236,7 +233,7 @@ def _filaments(scene: Field, cells: Cells, rng: Generator, tubes: tuple) -> Arra
 
 
 def _around(rng: Generator, cells: Cells, line: Line, each: int) -> tuple[Array, Array]:
-    """Points in the cytoplasm: in a ring around each nucleus, stretched as the cell is."""
+    """Points in the cytoplasm: in a ring around each nucleus, stretched like the cell."""
     n = len(cells.y) * each
     turn, reach = rng.uniform(0, 2 * np.pi, n), 0.95 * line.cell - line.nucleus
     r = 1.05 * line.nucleus + rng.random(n) ** 0.8 * reach
@@ -246,7 +243,7 @@ def _around(rng: Generator, cells: Cells, line: Line, each: int) -> tuple[Array,
 
 
 def _outside(cells: Cells) -> Array:
-    """The cytoplasm, which also lies thinly above and below the nucleus."""
+    """The cytoplasm, with a thin layer above and below the nucleus."""
     return cells.body * (1 - 0.88 * cells.nucleus)
 
 

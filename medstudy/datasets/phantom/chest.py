@@ -11,7 +11,7 @@ from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, step
 
-HAZE = 3.0  # an absent small feature leaves its own sum, spread this much wider: brightness tells nothing
+HAZE = 3.0  # an absent small feature leaves its sum, this much wider, so brightness reveals nothing
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,8 @@ def _lungs(u: Array, v: Array) -> tuple[Array, Array, Array]:
     inner = 0.15 + 0.06 * np.exp(-(((v - 0.42) / 0.12) ** 2))
     dome = 0.76 + 0.30 * (np.abs(u) - 0.42) ** 2 + 0.03 * np.sign(u) * np.minimum(np.abs(u) * 4, 1)
     half = np.abs(u)
-    return (
-        step(outer - half, 0.03) * step(half - inner, 0.03) * step(v - 0.08, 0.03) * step(dome - v, 0.012),
-        dome,
-        outer,
-    )
+    mask = step(outer - half, 0.03) * step(half - inner, 0.03) * step(v - 0.08, 0.03) * step(dome - v, 0.012)
+    return mask, dome, outer
 
 
 def _ribs(u: Array, v: Array, outer: Array) -> Array:
@@ -147,7 +144,7 @@ def _vessels(shape: tuple[int, int], rng: Generator) -> Array:
 
 
 def _mesh(scene: Chest, rng: Generator) -> Array:
-    """Interstitial reticulation: bright septa around cells of twice mesh_px; zero mean, so blur erases it."""
+    """Interstitial reticulation: bright septa around cells of twice mesh_px, with zero mean, so blur erases it."""
     if not scene.mesh:
         return np.float32(0)
     field = drawing.grain_noise(rng, scene.shape, scene.mesh_px)

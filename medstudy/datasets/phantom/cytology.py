@@ -28,7 +28,7 @@ COLOURS = {  # light that the cytoplasm transmits, of 255
 }
 STAINED = ((96, 72, 124), (70, 36, 88), (88, 92, 140))  # nucleus, nucleolus, bacteria
 JAGS = ((1.0, 0.8), (0.72, 0.6), (1.22, 0.5), (0.88, 0.5), (1.45, 0.25))  # (relative wave number, amplitude)
-HAZE = 3.0  # absent bacteria leave their sum as mucus, spread this much wider
+HAZE = 3.0  # absent bacteria leave their sum as mucus, this much wider
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Smear:
 
 
 def plan(rng: Generator) -> Smear:
-    """Decide what a crop shows; every answer is a fair draw, and no size tells a yes from a no."""
+    """Draw what a crop shows: every answer is equally likely, and no size reveals an answer."""
     shape = drawing.sides(rng, 140, 280, (0.85, 1.18))
     label = drawing.choose(rng, tuple(CLASSES))
     cluster = bool(rng.random() < 0.5)
@@ -130,7 +130,7 @@ def _centres(scene: Smear, small: int, rng: Generator) -> Array:
 
 
 def _cell(scene: Smear, layers: Layers, y: float, x: float, rng: Generator) -> None:
-    """One cell over what lies below: cytoplasm with a denser rim, nucleus with its membrane, nucleolus."""
+    """One cell over the layers below: cytoplasm with a denser rim, nucleus with its membrane, nucleolus."""
     radius, nuclear = scene.cell_px * rng.uniform(0.92, 1.05), scene.nucleus_px * rng.uniform(0.95, 1.05)
     stamps = drawing.Stamps(np.array([y]), np.array([x]), 1.35 * radius)
     slim = rng.uniform(1.0, 1.2)

@@ -1,6 +1,9 @@
-"""Shared drawing primitives: seeded streams, noise fields, antialiased stamps. Arrays are float32, sizes in pixels."""
+"""Drawing primitives of all families: seeded streams, noise fields, antialiased stamps. float32, sizes in pixels."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.random import Generator, SeedSequence
@@ -8,6 +11,7 @@ from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
 Array = np.ndarray
+T = TypeVar("T")
 PSF = 0.6  # sigma, in pixels, of every imaging system here: no edge is sharper
 
 
@@ -18,16 +22,16 @@ def streams(*entropy: int) -> tuple[Generator, Generator]:
 
 
 def aside(rng: Generator) -> Generator:
-    """A generator of its own for one feature, so that the rest of an image is the same with and without it."""
+    """A separate generator for one feature, so that the rest of the image is the same with and without it."""
     return rng.spawn(1)[0]
 
 
 def log_uniform(rng: Generator, low: float, high: float) -> float:
-    """A size in pixels, uniform in its logarithm, to a hundredth of a pixel."""
+    """A size in pixels, log-uniform, rounded to 0.01."""
     return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 2)
 
 
-def choose(rng: Generator, items: tuple):
+def choose(rng: Generator, items: Sequence[T]) -> T:
     """One of the items, all equally likely."""
     return items[int(rng.integers(len(items)))]
 
@@ -39,8 +43,8 @@ def sides(rng: Generator, low: int, high: int, aspect: tuple[float, float]) -> t
     return int(np.clip(round(side / root), low, high)), int(np.clip(round(side * root), low, high))
 
 
-def _filtered(rng: Generator, shape: tuple[int, int], gain) -> Array:
-    """White noise through the transfer function gain(fy, fx) (cycles a pixel), to zero mean and unit deviation."""
+def _filtered(rng: Generator, shape: tuple[int, int], gain: Callable[[Array, Array], Array]) -> Array:
+    """White noise through the transfer function gain(fy, fx), in cycles per pixel; zero mean, unit deviation."""
     height, width = (fft.next_fast_len(n, real=True) for n in shape)
     spectrum = fft.rfft2(rng.standard_normal((height, width), dtype=np.float32))
     fy = fft.fftfreq(height).astype(np.float32)[:, None]
@@ -57,7 +61,7 @@ def power_noise(rng: Generator, shape: tuple[int, int], beta: float, corner: flo
 
 
 def grain_noise(rng: Generator, shape: tuple[int, int], size: float) -> Array:
-    """Isotropic grains of one diameter: a band of half an octave around 1 / (2 size) cycles a pixel."""
+    """Isotropic grains of one diameter: a band of half an octave around 1 / (2 size) cycles per pixel."""
 
     def gain(fy: Array, fx: Array) -> Array:
         f = np.sqrt(fy * fy + fx * fx)
@@ -67,7 +71,7 @@ def grain_noise(rng: Generator, shape: tuple[int, int], size: float) -> Array:
 
 
 def smooth_noise(rng: Generator, shape: tuple[int, int], size: float) -> Array:
-    """Gaussian-filtered white noise: blobs of about `size` and everything larger; made small, then enlarged."""
+    """Gaussian-filtered white noise: blobs of about `size` and larger. It is made small, then enlarged."""
     factor = max(1, int(size / 5))
     small = tuple(n // factor + 2 for n in shape)
     spread = (size / factor * 1.5) ** 2
@@ -128,7 +132,7 @@ def _power(base: Array, exponent: int) -> Array:
 
 
 class Stamps:
-    """n square patches of pixels around n subpixel centres, so that small things cost only their own area.
+    """n square patches of pixels around n subpixel centres, so that small objects cost only their own area.
 
     dy, dx: [n, p, 1] and [n, 1, p], offsets of the patch's pixels from its centre.
     """
@@ -154,7 +158,7 @@ class Stamps:
                 distance = distance - (swing.reshape(-1, 1, 1) * _power(turn, number)).real
         return distance
 
-    def paste(self, canvas: Array, patches: Array, how=np.add) -> Array:
+    def paste(self, canvas: Array, patches: Array, how: np.ufunc = np.add) -> Array:
         """Combine the patches into the canvas in place (np.add, np.maximum, ...), cut at its border."""
         height, width = canvas.shape
         size = patches.shape[1]
@@ -166,19 +170,19 @@ class Stamps:
         return canvas
 
 
-def lumpy(rng: Generator, n: int, radius, strength: float, waves: tuple = (2, 3, 4, 5)) -> tuple:
+def lumpy(rng: Generator, n: int, radius: Array | float, strength: float, waves: tuple = (2, 3, 4, 5)) -> tuple:
     """Waves for Stamps.ellipse: an organic outline of relative irregularity `strength`."""
     return tuple((k, strength * radius * rng.normal(0, 1, n) / k, rng.uniform(0, 2 * np.pi, n)) for k in waves)
 
 
-def spots(canvas: Array, y: Array, x: Array, diameter, weight=1.0, haze: float = 0.0) -> Array:
+def spots(canvas: Array, y: Array, x: Array, diameter: Array | float, weight: Array | float = 1.0,
+          haze: float = 0.0) -> Array:
     """Add round spots with soft edges to the canvas, `diameter` wide at half height.
 
-    A haze above 0 spreads the very same sum over a Gaussian whose sigma is `haze` radii: nothing sharp remains.
+    A haze above 0 spreads the same sum over a Gaussian whose sigma is `haze` radii: nothing sharp remains.
     """
-    diameter, weight = (
-        np.broadcast_to(np.asarray(v, np.float32), np.shape(y)).reshape(-1, 1, 1) for v in (diameter, weight)
-    )
+    diameter, weight = (np.broadcast_to(np.asarray(v, np.float32), np.shape(y)).reshape(-1, 1, 1)
+                        for v in (diameter, weight))
     largest = float(diameter.max())
     stamps = Stamps(y, x, max(0.75, 1.5 * haze) * largest)
     far = np.hypot(stamps.dy, stamps.dx)
@@ -190,7 +194,7 @@ def spots(canvas: Array, y: Array, x: Array, diameter, weight=1.0, haze: float =
 
 
 def splat(shape: tuple[int, int], y: Array, x: Array, weight: Array | float = 1.0) -> Array:
-    """Deposit points bilinearly: the sharp skeleton of lines, to be blurred to their width."""
+    """Deposit points bilinearly: the sharp skeleton of lines, which are then blurred to their width."""
     y, x = np.ravel(y), np.ravel(x)
     weight = np.broadcast_to(weight, y.shape)
     y0, x0 = np.floor(y).astype(int), np.floor(x).astype(int)
@@ -198,18 +202,15 @@ def splat(shape: tuple[int, int], y: Array, x: Array, weight: Array | float = 1.
     y, x, y0, x0, weight = y[keep], x[keep], y0[keep], x0[keep], weight[keep]
     fy, fx, at = y - y0, x - x0, y0 * shape[1] + x0
     sums = np.zeros(shape[0] * shape[1])
-    for offset, w in (
-        (0, (1 - fy) * (1 - fx)),
-        (1, (1 - fy) * fx),
-        (shape[1], fy * (1 - fx)),
-        (shape[1] + 1, fy * fx),
-    ):
+    corners = ((0, (1 - fy) * (1 - fx)), (1, (1 - fy) * fx), (shape[1], fy * (1 - fx)), (shape[1] + 1, fy * fx))
+    for offset, w in corners:
         sums += np.bincount(at + offset, w * weight, minlength=sums.size)
     return sums.reshape(shape).astype(np.float32)
 
 
-def strands(rng: Generator, y: Array, x: Array, angle: Array, steps: int, bend: float, stride: float = 1.0):
-    """Random walks of slowly turning direction: (y, x), each [n, steps], from n starts; a point each `stride`."""
+def strands(rng: Generator, y: Array, x: Array, angle: Array, steps: int, bend: float,
+            stride: float = 1.0) -> tuple[Array, Array]:
+    """Random walks of slowly turning direction from n starts: (y, x), each [n, steps], with a point each `stride`."""
     turn = rng.normal(0, bend, (len(y), steps)).cumsum(1) * stride
     heading = np.asarray(angle)[:, None] + turn
     return (
@@ -226,10 +227,7 @@ def lines(shape: tuple[int, int], y: Array, x: Array, width: float, weight: Arra
 
 def scatter(rng: Generator, shape: tuple[int, int], spacing: float, margin: float = 0, jitter: float = 0.22) -> Array:
     """Points [n, 2] (y, x) about `spacing` apart, in random order: a jittered hexagonal lattice, at random offset."""
-    rows, columns = (
-        int((shape[0] + 2 * margin) / (spacing * 0.87)) + 3,
-        int((shape[1] + 2 * margin) / spacing) + 3,
-    )
+    rows, columns = int((shape[0] + 2 * margin) / (spacing * 0.87)) + 3, int((shape[1] + 2 * margin) / spacing) + 3
     row, column = np.mgrid[:rows, :columns]
     y = (row - rng.random()) * 0.87
     x = column + 0.5 * (row % 2) - 0.5 - rng.random()
@@ -239,7 +237,7 @@ def scatter(rng: Generator, shape: tuple[int, int], spacing: float, margin: floa
 
 
 def place(rng: Generator, room: Array, quadrant: str, margin: float) -> tuple[float, float]:
-    """A random point of the quadrant (at least `margin` from the midlines) where `room` is largest but for chance."""
+    """A random point of the quadrant, at least `margin` from the midlines, among those where `room` is largest."""
     height, width = room.shape
     row, column = quadrant.split()
     y = np.maximum(rng.uniform(0.12, 0.5, 200) * height - margin, 0.6 * margin)
@@ -251,7 +249,7 @@ def place(rng: Generator, room: Array, quadrant: str, margin: float) -> tuple[fl
 
 
 def borders(centres: Array, shape: tuple[int, int], width: float) -> Array:
-    """Cell membranes: a ridge where the two nearest centres are equally far; at half resolution, then enlarged."""
+    """Cell membranes: ridges where the two nearest centres are equally far; made at half size, then enlarged."""
     rows, columns = (n // 2 + 2 for n in shape)
     points = np.stack(np.mgrid[:rows, :columns], -1).reshape(-1, 2) * 2.0
     near = cKDTree(centres).query(points, k=2)[0].astype(np.float32)

@@ -11,7 +11,7 @@ from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
 
-HAZE = 3.0  # an absent small feature leaves its own sum, spread this much wider: brightness tells nothing
+HAZE = 3.0  # an absent small feature leaves its sum, this much wider, so brightness reveals nothing
 
 
 @dataclass(frozen=True)
@@ -81,22 +81,17 @@ def _parenchyma(scene: Mammogram, u: Array, v: Array, middle: float, depth: floa
 
 
 def _flip(quadrant: str, mirror: bool) -> str:
-    """The quadrant as it lies before the image is mirrored."""
+    """The quadrant before the image is mirrored."""
     row, column = quadrant.split()
     return f"{row} {'left' if (column == 'left') != mirror else 'right'}"
 
 
 def _mass(scene: Mammogram, room: Array, mirror: bool, rng: Generator) -> Array:
-    """A round mass; spicules of uneven length around it, or a halo of the very same sum."""
+    """A round mass with spicules of uneven length, or with a halo of the same sum."""
     radius, d = rng.uniform(13, 20), scene.spicule_px
     y, x = drawing.place(rng, drawing.blur(room, 8), _flip(scene.mass_quadrant, mirror), radius + 10)
     stamps = drawing.Stamps(np.array([y]), np.array([x]), 2.4 * radius + 4)
-    outline = (
-        radius,
-        radius * rng.uniform(0.85, 1),
-        rng.uniform(0, np.pi),
-        drawing.lumpy(rng, 1, radius, 0.05),
-    )
+    outline = radius, radius * rng.uniform(0.85, 1), rng.uniform(0, np.pi), drawing.lumpy(rng, 1, radius, 0.05)
     core = step(-stamps.ellipse(*outline), 4)
     r, theta = np.hypot(stamps.dy, stamps.dx), np.arctan2(stamps.dy, stamps.dx)
     n = max(7, int(2 * np.pi * radius * 1.2 / (2.4 * d)))

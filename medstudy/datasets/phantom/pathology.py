@@ -16,7 +16,7 @@ STAINS = ("Hematoxylin and eosin", "Immunohistochemistry")
 
 
 def plan(rng: Generator) -> Section:
-    """Decide what a section shows; every answer is a fair draw, and no size tells a fine one."""
+    """Draw what a section shows: every answer is equally likely, and no size reveals a fine one."""
     architecture = drawing.choose(rng, tuple(ARCHITECTURE))
     nucleus = drawing.log_uniform(rng, 18, 28 if architecture == "Lymphoid tissue" else 48)
     most = 0.3 * nucleus

@@ -15,7 +15,7 @@ QUADRANTS = ("upper left", "upper right", "lower left", "lower right")
 
 
 def plan(rng: Generator) -> Chest | Mammogram:
-    """Decide what an image shows; every answer is a fair draw and independent of every size."""
+    """Draw what an image shows: every answer is equally likely and independent of all sizes."""
     flip = lambda: bool(rng.random() < 0.5)  # noqa: E731
     if flip():
         return Chest(

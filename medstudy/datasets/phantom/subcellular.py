@@ -26,28 +26,28 @@ FINE = tuple(name for name in LOCALIZATIONS if SIZES[name])
 
 
 def plan(rng: Generator) -> Field:
-    """Decide what a field shows. Closed questions are "yes" half of the time for every localization asked about."""
+    """Draw what a field shows. The answer of a closed question is "yes" half of the time for each localization."""
     line = drawing.choose(rng, tuple(LINES))
     sizes = {name: drawing.log_uniform(rng, *SIZES[name]) if SIZES[name] else 0.0 for name in LOCALIZATIONS}
     sizes["nucleoplasm"] = round(2 * LINES[line].nucleus, 2)
     sizes["cytosol"] = round(LINES[line].cell - LINES[line].nucleus, 2)
-    asked = tuple(str(name) for name in rng.permutation(FINE)[:2])
-    localizations = _localizations(rng, asked)
+    queried = tuple(str(name) for name in rng.permutation(FINE)[:2])
+    localizations = _localizations(rng, queried)
     return Field(
         shape=drawing.sides(rng, 252, 364, (0.9, 1.12)),
         line=line,
         crowded=bool(rng.random() < 0.5),
         localizations=localizations,
         sizes=sizes,
-        asked=asked,
+        queried=queried,
     )
 
 
-def _localizations(rng: Generator, asked: tuple[str, str]) -> tuple[str, ...]:
-    """One or two localizations: each one asked about is in with a fair chance, the others keep compartments even."""
-    chosen = [name for name in asked if rng.random() < 0.5]
-    inner, outer = ([name for name in group if name not in asked] for group in (NUCLEAR, CYTOPLASMIC))
-    outer += ["cytosol"] * 4  # never asked about, so otherwise rare
+def _localizations(rng: Generator, queried: tuple[str, str]) -> tuple[str, ...]:
+    """One or two localizations: each in `queried` has an even chance; the others keep the compartments balanced."""
+    chosen = [name for name in queried if rng.random() < 0.5]
+    inner, outer = ([name for name in group if name not in queried] for group in (NUCLEAR, CYTOPLASMIC))
+    outer += ["cytosol"] * 4  # no closed question is about it, so it would be rare
     if not chosen:
         chosen = [str(rng.choice(inner if rng.random() < 0.75 else outer))]
         if rng.random() < 0.4:

@@ -12,7 +12,7 @@ from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
 
 # Optical densities (red, green, blue) of the dyes, after Ruifrok and Johnston 2001, and of red blood cells.
-# Here as they look in the sections that scikit-image and napari ship.
+# Adjusted to look like the sections in scikit-image and napari.
 HEMATOXYLIN = np.array([0.60, 0.76, 0.36], np.float32)
 COUNTERSTAIN = np.array([0.74, 0.60, 0.33], np.float32)  # hematoxylin alone, beside DAB
 EOSIN = np.array([0.06, 0.80, 0.46], np.float32)
@@ -116,7 +116,7 @@ def _stroma(scene: Section, rng: Generator) -> Layers:
     return Layers(0.06 + 0.02 * rough, eosin, 0.06 + 0.03 * rough, np.zeros(shape, np.float32), 0.85 * clefts)
 
 
-# Each change is painted over the tissue, and returns where it hides the nuclei.
+# Each change is painted over the tissue and returns where it hides the nuclei.
 
 
 def _neither(scene: Section, layers: Layers, rng: Generator) -> Array:
@@ -155,10 +155,11 @@ def _hemorrhage(scene: Section, layers: Layers, rng: Generator) -> Array:
 
 CHANGES = {"Hemorrhage": _hemorrhage, "Fat vacuoles": _fat, "Neither": _neither}
 
-# Each tissue paints cytoplasm and lumina, and returns nuclear centres [n, 2], angles [n] and elongations [n].
+# Each tissue paints cytoplasm and lumina, and returns its nuclei.
+Nuclei = tuple[Array, Array, Array]  # centres [n, 2], angles [n], elongations [n]
 
 
-def _sheet(scene: Section, layers: Layers, rng: Generator):
+def _sheet(scene: Section, layers: Layers, rng: Generator) -> Nuclei:
     """Polygonal cells side by side, with membranes."""
     d = scene.nucleus_px
     centres = drawing.scatter(rng, scene.shape, 1.75 * d, margin=d)
@@ -170,7 +171,7 @@ def _sheet(scene: Section, layers: Layers, rng: Generator):
     return centres, rng.uniform(0, np.pi, len(centres)), rng.uniform(1.0, 1.35, len(centres))
 
 
-def _glands(scene: Section, layers: Layers, rng: Generator):
+def _glands(scene: Section, layers: Layers, rng: Generator) -> Nuclei:
     """Round glands of columnar cells around a lumen, with stroma in between."""
     d = scene.nucleus_px
     radius = max(rng.uniform(2.7, 3.3) * d, 50)
@@ -199,8 +200,8 @@ def _glands(scene: Section, layers: Layers, rng: Generator):
     return centres, angles, slim
 
 
-def _ring(rng: Generator, middle: Array, a: float, b: float, d: float):
-    """Nuclei along the base of one gland, their long axis towards the lumen."""
+def _ring(rng: Generator, middle: Array, a: float, b: float, d: float) -> tuple[Array, Array]:
+    """Nuclei along the base of one gland, with their long axes towards the lumen: centres and angles."""
     n = int(2 * np.pi * (0.5 * (a + b) - 0.8 * d) / (0.84 * d))
     theta = 2 * np.pi * (np.arange(n) + rng.uniform(-0.2, 0.2, n)) / n
     inward = (0.72 + rng.uniform(-0.1, 0.28, n)) * d
@@ -208,7 +209,7 @@ def _ring(rng: Generator, middle: Array, a: float, b: float, d: float):
     return middle + np.stack([y, x], 1), np.arctan2(y, x) + rng.normal(0, 0.12, n)
 
 
-def _spindle(scene: Section, layers: Layers, rng: Generator):
+def _spindle(scene: Section, layers: Layers, rng: Generator) -> Nuclei:
     """Long nuclei that stream together through a fibrillar matrix."""
     d = scene.nucleus_px
     centres = drawing.scatter(rng, scene.shape, 1.45 * d, margin=d)
@@ -224,7 +225,7 @@ def _spindle(scene: Section, layers: Layers, rng: Generator):
     return centres, angles, rng.uniform(2.2, 3.6, len(centres))
 
 
-def _lymphoid(scene: Section, layers: Layers, rng: Generator):
+def _lymphoid(scene: Section, layers: Layers, rng: Generator) -> Nuclei:
     """Round nuclei packed close, with scant cytoplasm."""
     d = scene.nucleus_px
     centres = drawing.scatter(rng, scene.shape, 1.14 * d, margin=d)
@@ -276,8 +277,8 @@ def _vesicular(inside: Array, distance: Array, rim: float) -> Array:
 def _figures(scene: Section, layers: Layers, centres: Array, rng: Generator) -> None:
     """Condensed chromosomes in a cleared cell, all with the same ink.
 
-    One plate twice plate_px thick, two plates plate_px thick and as far apart, or the body of a dead nucleus, as
-    long as they are and as wide as the two: nothing larger than a plate tells them apart.
+    One plate twice plate_px thick, two plates plate_px thick and as far apart, or the body of a dead nucleus, as long
+    as the plates and as wide as two: no feature larger than a plate distinguishes them.
     """
     n, d, reach = len(centres), scene.plate_px, 0.78 * scene.nucleus_px
     stamps = drawing.Stamps(*centres.T, reach + 4)

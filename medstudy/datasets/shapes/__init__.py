@@ -1,7 +1,8 @@
-"""General corpus: procedural images of plain things, on which a small model is trained before any study.
+"""Shapes: the general corpus of procedural images on which a small model is trained before any study.
 
-It stands in for the low-resolution general web images of a real model's pre-training: shapes, colours,
-counts, places, textures, small dots, thin lines and short words, 56..168 px a side, nothing biomedical.
+It replaces the low-resolution general web images of a real model's pre-training: shapes, colours, counts, positions,
+textures, small dots, thin lines and short words, 56 to 168 px a side, nothing biomedical. The data set's name in params
+and ids is "general".
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from medstudy.data.example import SPLITS, Example
+from medstudy.data.example import Example, check_split
 from medstudy.datasets.shapes import questions_items, questions_marks  # noqa: F401  (they register the writers)
 from medstudy.datasets.shapes.questions import questions
 from medstudy.datasets.shapes.render import render
 from medstudy.datasets.shapes.scene import compose
 from medstudy.datasets.shapes.words import vocabulary
-from medstudy.errors import DataError
 
 __all__ = ["VERSION", "Params", "example", "load", "vocabulary"]
 
@@ -27,7 +27,7 @@ VERSION = "2"
 
 
 class Params(BaseModel):
-    """Images of each split, and the seed of them all."""
+    """The number of images in each split, and their seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     name: Literal["general"] = "general"
@@ -39,13 +39,13 @@ class Params(BaseModel):
 
 def load(params: Params, split: str) -> Iterator[Example]:
     """The examples of a split, in order. Raises DataError for a split that does not exist."""
-    _check(split)
+    check_split(split)
     return (example(params.seed, split, index) for index in range(getattr(params, split)))
 
 
 def example(seed: int, split: str, i: int, plain: bool = False) -> Example:
-    """Image `i` of a split with its 4 or 5 questions, from (seed, split, i) alone; `plain`: one thing at a time."""
-    _check(split)
+    """Image `i` of a split with 4 or 5 questions; it depends only on (seed, split, i). plain: one object at a time."""
+    check_split(split)
     rng = Random(f"general/{seed}/{split}/{i}")
     scene = compose(rng, plain)
     image_id = f"general-{seed}-{split}-{i:06d}"
@@ -55,8 +55,3 @@ def example(seed: int, split: str, i: int, plain: bool = False) -> Example:
         family="general", modality="synthetic", anatomy="none", render=True,
         source=f"medstudy general generator {VERSION}", license="CC0-1.0",
     )
-
-
-def _check(split: str) -> None:
-    if split not in SPLITS:
-        raise DataError(f"A split is one of {', '.join(SPLITS)}; got {split!r}. Choose one of them.")

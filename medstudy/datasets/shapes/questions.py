@@ -11,16 +11,14 @@ from medstudy.datasets.shapes.scene import Item, Scene
 from medstudy.datasets.shapes.words import COLOURS, TONES, ask
 
 Writer = Callable[[Scene, Random], Question | None]
-WRITERS: dict[
-    str, tuple[str, float, Writer]
-] = {}  # name -> topic, weight, writer; filled by the ask_* modules
+WRITERS: dict[str, tuple[str, float, Writer]] = {}  # name -> topic, weight, writer; filled by the other modules
 FOCUS = {"dots": "dot", "lines": "line", "word": "text", "texture": "texture"}  # recipe -> its topic
-BOOST = 3.0  # how much more often a question of the recipe's topic is asked
-OPEN_SHARE = 0.6  # of the open questions stay open; the others become choices
+BOOST = 3.0  # a question on the recipe's topic is this much more frequent
+OPEN_SHARE = 0.6  # share of open questions that stay open; the others become choices
 
 
 def writes(topic: str, weight: float = 1.0) -> Callable[[Writer], Writer]:
-    """Register a writer: it returns a question about a scene, or None where it does not apply."""
+    """Register a writer: a function that returns a question about a scene, or None if it does not apply."""
 
     def register(writer: Writer) -> Writer:
         WRITERS[writer.__name__] = (topic, weight, writer)
@@ -43,40 +41,40 @@ def questions(scene: Scene, rng: Random, plain: bool = False) -> tuple[Question,
     return tuple(chosen)
 
 
-def yes_no(
-    key: str, task: str, yes: bool, rng: Random, detail: float | None = None, **fields: str
-) -> Question:
-    """A closed question; `detail` is the size in px of the feature that decides it."""
-    return Question(key, ask(key, rng, **fields), "yes" if yes else "no", "closed", task, detail_px=detail)
+def yes_no(key: str, task: str, yes: bool, rng: Random, detail: float | None = None, **fields: str) -> Question:
+    """A closed question. detail: the size in px of the feature that decides it."""
+    return Question.closed(key, ask(key, rng, **fields), yes, task, detail)
 
 
-def name_it(
-    key: str, task: str, answer: str, pool: Iterable[str], rng: Random,
-    detail: float | None = None, kind: str = "open", **fields: str,
-) -> Question:
-    """A question answered by a word of `pool`, or two times in five a choice of 2 to 4 of them, shuffled."""
+def name_it(key: str, task: str, answer: str, pool: Iterable[str], rng: Random, detail: float | None = None,
+            kind: str = "open", **fields: str) -> Question:
+    """A question answered by a word of `pool`; two times in five it is a choice of 2 to 4 of these words, shuffled."""
     text = ask(key, rng, **fields)
     if rng.random() < OPEN_SHARE:
         return Question(key, text, answer, kind, task, detail_px=detail)
     others = [word for word in pool if word != answer]
     options = [answer, *rng.sample(others, min(rng.randint(1, 3), len(others)))]
     rng.shuffle(options)
-    return Question(
-        key, text, LETTERS[options.index(answer)], "choice", task, tuple(options), detail_px=detail
-    )
+    return Question(key, text, LETTERS[options.index(answer)], "choice", task, tuple(options), detail_px=detail)
 
 
 def coin(rng: Random) -> bool:
-    """Yes or no with equal odds: the answer is drawn first, then a question that has it."""
+    """Yes or no with equal odds: the answer is drawn first, then a question that has this answer."""
     return rng.random() < 0.5
 
 
 def unique(scene: Scene, name: Callable[[Item], str]) -> list[Item]:
-    """The items whose name no other item of the scene shares."""
+    """The items whose name no other item in the scene has."""
     counts = Counter(map(name, scene.items))
     return [item for item in scene.items if counts[name(item)] == 1]
 
 
+def pick(scene: Scene, rng: Random, name: Callable[[Item], str]) -> Item | None:
+    """One of the items whose name no other item has; None if there is none."""
+    items = unique(scene, name)
+    return rng.choice(items) if items else None
+
+
 def palette(scene: Scene) -> tuple[str, ...]:
-    """The colour words of the scene: tones in a gray one."""
+    """The colour words of the scene; in a gray scene its tones."""
     return tuple(TONES if scene.gray else COLOURS)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from random import Random
 
 from medstudy.data.example import Question
-from medstudy.datasets.shapes.questions import coin, name_it, palette, unique, writes, yes_no
+from medstudy.datasets.shapes.questions import coin, name_it, palette, pick, unique, writes, yes_no
 from medstudy.datasets.shapes.scene import Item, Scene
 from medstudy.datasets.shapes.words import HALVES, NUMERALS, QUADRANTS, RELATIONS, SHAPES, a, plural
 
+NAME = attrgetter("name")
 CLEARLY = 1.3  # a ratio of radii that leaves no doubt which is larger
 APART = 0.15  # of the image's side: a distance that leaves no doubt which is to the left
 
 
 @writes("presence")
 def _any_shape(scene: Scene, rng: Random) -> Question | None:
-    """Scenes with shapes are more frequent: few of them are asked."""
-    asked = rng.random() < (0.2 if scene.items else 0.3)
-    return yes_no("any_shape", "presence", bool(scene.items), rng) if asked else None
+    """Scenes with shapes are more frequent, so the question is asked of fewer of them."""
+    wanted = rng.random() < (0.2 if scene.items else 0.3)
+    return yes_no("any_shape", "presence", bool(scene.items), rng) if wanted else None
 
 
 @writes("presence", 2.0)
 def _item_present(scene: Scene, rng: Random) -> Question | None:
-    """A combination that is there, or one that is not and mostly shares its shape or colour with one."""
+    """A combination that is present, or one that is absent and usually shares its shape or colour with an item."""
     if not scene.items:
         return None
     there, item = {item.name for item in scene.items}, rng.choice(scene.items)
@@ -39,9 +41,7 @@ def _item_present(scene: Scene, rng: Random) -> Question | None:
 def _shape_present(scene: Scene, rng: Random) -> Question | None:
     there, yes = {item.shape for item in scene.items}, coin(rng)
     pool = [shape for shape in SHAPES if (shape in there) == yes]
-    return (
-        yes_no("shape_present", "presence", yes, rng, a_shape=a(rng.choice(pool))) if there and pool else None
-    )
+    return yes_no("shape_present", "presence", yes, rng, a_shape=a(rng.choice(pool))) if there and pool else None
 
 
 @writes("presence")
@@ -49,14 +49,12 @@ def _colour_present(scene: Scene, rng: Random) -> Question | None:
     there, yes = {item.colour for item in scene.items}, coin(rng)
     pool = [colour for colour in palette(scene) if (colour in there) == yes]
     colour = rng.choice(pool) if there and pool else None
-    return (
-        yes_no("colour_present", "presence", yes, rng, a_colour=a(colour), colour=colour) if colour else None
-    )
+    return yes_no("colour_present", "presence", yes, rng, a_colour=a(colour), colour=colour) if colour else None
 
 
 @writes("position", 0.7)
 def _relation(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.name)
+    pool = unique(scene, NAME)
     if len(pool) < 2:
         return None
     first, second = rng.sample(pool, 2)
@@ -70,30 +68,25 @@ def _relation(scene: Scene, rng: Random) -> Question | None:
 
 @writes("position", 1.5)
 def _half(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.name)
-    if not pool:
+    if not (item := pick(scene, rng, NAME)):
         return None
-    item, half = rng.choice(pool), rng.choice(HALVES)
+    half = rng.choice(HALVES)
     far = item.y > scene.height / 2 if half in ("upper", "lower") else item.x > scene.width / 2
     return yes_no("half", "position", far == (half in ("right", "lower")), rng, item=item.name, half=half)
 
 
 @writes("position", 3.0)
 def _where(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.name)
-    if not pool:
+    if not (item := pick(scene, rng, NAME)):
         return None
-    item = rng.choice(pool)
     return name_it("where", "position", scene.quadrant(item.x, item.y), QUADRANTS, rng, item=item.name)
 
 
 @writes("position", 1.5)
 def _at(scene: Scene, rng: Random) -> Question | None:
     """The kind or the colour of the only shape in a quadrant."""
-    pool = unique(scene, lambda item: scene.quadrant(item.x, item.y))
-    if not pool:
+    if not (item := pick(scene, rng, lambda item: scene.quadrant(item.x, item.y))):
         return None
-    item = rng.choice(pool)
     key, answer, words = "shape_at", item.shape, SHAPES
     if not scene.gray and coin(rng):
         key, answer, words = "colour_at", item.colour, palette(scene)
@@ -102,7 +95,7 @@ def _at(scene: Scene, rng: Random) -> Question | None:
 
 @writes("comparison", 0.5)
 def _same(scene: Scene, rng: Random) -> Question | None:
-    """Are all alike? Yes is the more frequent answer of small scenes: some of those are passed over."""
+    """Are all the same? "Yes" is more frequent in small scenes, so some of those are skipped."""
     if len(scene.items) < 2:
         return None
     key, values, kept = rng.choice((("same_colour", {item.colour for item in scene.items}, 0.55),
@@ -113,22 +106,20 @@ def _same(scene: Scene, rng: Random) -> Question | None:
 
 @writes("colour", 1.5)
 def _colour(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.shape)
-    item = rng.choice(pool) if pool else None
+    item = pick(scene, rng, attrgetter("shape"))
     key = "tone" if scene.gray else "colour"
     return name_it(key, "colour", item.colour, palette(scene), rng, shape=item.shape) if item else None
 
 
 @writes("shape", 1.5)
 def _shape(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.colour)
-    item = rng.choice(pool) if pool else None
+    item = pick(scene, rng, attrgetter("colour"))
     return name_it("shape", "shape", item.shape, SHAPES, rng, colour=item.colour) if item else None
 
 
 @writes("comparison", 1.5)
 def _extreme(scene: Scene, rng: Random) -> Question | None:
-    """The colour or kind of the largest shape, or the kind of the smallest, where no other comes near it."""
+    """The colour or kind of the largest shape, or the kind of the smallest, if no other shape is close in size."""
     ranked = sorted(scene.items, key=lambda item: -item.radius)
     if len(ranked) < 2:
         return None
@@ -146,7 +137,7 @@ def _extreme(scene: Scene, rng: Random) -> Question | None:
 
 @writes("comparison", 0.7)
 def _larger(scene: Scene, rng: Random) -> Question | None:
-    pool = unique(scene, lambda item: item.name)
+    pool = unique(scene, NAME)
     pairs = [(p.name, q.name) for p in pool for q in pool if p.radius > CLEARLY * q.radius]
     if not pairs:
         return None
@@ -157,7 +148,7 @@ def _larger(scene: Scene, rng: Random) -> Question | None:
 
 @writes("count", 2.0)
 def _count(scene: Scene, rng: Random) -> Question | None:
-    """Of all shapes, of one kind or of one colour; larger numbers are preferred, as they are rarer."""
+    """The number of shapes, of one kind or of one colour; larger numbers are preferred because they are rarer."""
     if not scene.items and rng.random() > 0.15:
         return None
     kinds, colours = Counter(item.shape for item in scene.items), Counter(item.colour for item in scene.items)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from operator import attrgetter
 from random import Random
 
 from medstudy.data.example import Question
-from medstudy.datasets.shapes.questions import coin, name_it, palette, unique, writes, yes_no
-from medstudy.datasets.shapes.scene import DOT_NUMBERS, Scene
+from medstudy.datasets.shapes.questions import coin, name_it, palette, pick, writes, yes_no
+from medstudy.datasets.shapes.scene import DOT_NUMBERS, Dot, Item, Scene
 from medstudy.datasets.shapes.words import (
     BACKGROUNDS,
     COUNTS,
@@ -39,7 +41,7 @@ def _line_px(scene: Scene) -> float | None:
 
 @writes("dot")
 def _dot_present(scene: Scene, rng: Random) -> Question | None:
-    """Asked of some scenes only, so that yes and no are as frequent."""
+    """Asked of only some scenes, so that yes and no are equally frequent."""
     if scene.recipe != "dots" or rng.random() > (0.75 if scene.dots else 0.85):
         return None
     return yes_no("dot_present", "dot", bool(scene.dots), rng, _dot_px(scene))
@@ -56,17 +58,16 @@ def _dot_colour_present(scene: Scene, rng: Random) -> Question | None:
 
 @writes("dot", 2.0)
 def _dot_inside(scene: Scene, rng: Random) -> Question | None:
-    named = unique(scene, lambda item: item.name)
-    if not scene.dots or not named:
+    item = pick(scene, rng, attrgetter("name")) if scene.dots else None
+    if not item:
         return None
-    item = rng.choice(named)
     yes = scene.items.index(item) in [dot.host for dot in scene.dots]
     return yes_no("dot_inside", "dot", yes, rng, _dot_px(scene), item=item.name)
 
 
 @writes("dot", 3.0)
 def _where_dot(scene: Scene, rng: Random) -> Question | None:
-    """The quadrant of the only dot, or the one that holds all of them."""
+    """The quadrant of the only dot, or the quadrant that contains all dots."""
     spots = {scene.quadrant(dot.x, dot.y) for dot in scene.dots}
     key = "where_dot" if len(scene.dots) == 1 else "where_dots"
     return name_it(key, "dot", *spots, QUADRANTS, rng, _dot_px(scene)) if len(spots) == 1 else None
@@ -75,14 +76,12 @@ def _where_dot(scene: Scene, rng: Random) -> Question | None:
 @writes("dot")
 def _dot_colour(scene: Scene, rng: Random) -> Question | None:
     key = "dot_tone" if scene.gray else "dot_colour"
-    return (
-        name_it(key, "dot", scene.marks.colour, palette(scene), rng, _dot_px(scene)) if scene.dots else None
-    )
+    return name_it(key, "dot", scene.marks.colour, palette(scene), rng, _dot_px(scene)) if scene.dots else None
 
 
 @writes("dot", 2.0)
 def _count_dots(scene: Scene, rng: Random) -> Question | None:
-    """Every number equally often: 0 and 1 are the most frequent of the scenes, so few of those are asked."""
+    """Every number is equally frequent: scenes with 0 or 1 dots are the most common, so fewer of them are asked."""
     if scene.recipe != "dots" or rng.random() > DOT_NUMBERS[-1] / DOT_NUMBERS[len(scene.dots)]:
         return None
     return name_it("count_dots", "dot", str(len(scene.dots)), NUMERALS, rng, _dot_px(scene))
@@ -90,7 +89,7 @@ def _count_dots(scene: Scene, rng: Random) -> Question | None:
 
 @writes("line")
 def _line_present(scene: Scene, rng: Random) -> Question | None:
-    """Asked of some scenes with lines only, so that yes and no are as frequent."""
+    """Asked of only some scenes with lines, so that yes and no are equally frequent."""
     if scene.recipe != "lines" or (scene.lines and rng.random() > 0.7):
         return None
     return yes_no("line_present", "line", bool(scene.lines), rng, _line_px(scene))
@@ -128,14 +127,16 @@ def _word_present(scene: Scene, rng: Random) -> Question | None:
 
 @writes("text")
 def _count_letters(scene: Scene, rng: Random) -> Question | None:
-    asked = len(scene.word) > 1
-    return name_it("count_letters", "text", str(len(scene.word)), NUMERALS[2:], rng) if asked else None
+    if len(scene.word) <= 1:
+        return None
+    return name_it("count_letters", "text", str(len(scene.word)), NUMERALS[2:], rng)
 
 
 @writes("text")
 def _text_colour(scene: Scene, rng: Random) -> Question | None:
-    asked = scene.word and not scene.gray
-    return name_it("text_colour", "text", scene.marks.colour, palette(scene), rng) if asked else None
+    if not scene.word or scene.gray:
+        return None
+    return name_it("text_colour", "text", scene.marks.colour, palette(scene), rng)
 
 
 @writes("texture", 0.7)
@@ -145,8 +146,9 @@ def _texture(scene: Scene, rng: Random) -> Question | None:
 
 @writes("texture", 0.7)
 def _noisy(scene: Scene, rng: Random) -> Question | None:
-    asked = scene.texture in NOISY or scene.texture in QUIET
-    return yes_no("noisy", "texture", scene.texture in NOISY, rng) if asked else None
+    if scene.texture not in (*NOISY, *QUIET):
+        return None
+    return yes_no("noisy", "texture", scene.texture in NOISY, rng)
 
 
 @writes("texture", 0.5)
@@ -182,7 +184,7 @@ def _background(scene: Scene, rng: Random) -> Question | None:
 
 @writes("colour", 0.7)
 def _background_tone(scene: Scene, rng: Random) -> Question | None:
-    """Asked of black and white, which are as frequent as each other."""
+    """Asked of black and white backgrounds, which are equally frequent."""
     tone = {"black": "dark", "white": "bright"}.get(scene.background)
     return name_it("background_tone", "colour", tone, tuple(TONES), rng) if tone else None
 
@@ -193,7 +195,7 @@ def _description(scene: Scene, rng: Random) -> Question:
 
 
 def describe(scene: Scene) -> str:
-    """One sentence: what stands where in the image, then its background."""
+    """One sentence on the objects in the image and where they are, then on the background."""
     counts = Counter(item.name for item in scene.items)
     nouns = [_placed(scene, number, name, [item for item in scene.items if item.name == name])
              for name, number in counts.most_common()]
@@ -211,9 +213,9 @@ def describe(scene: Scene) -> str:
     return sentence(f"{listed} on {ground}" if nouns else ground)
 
 
-def _placed(scene: Scene, number: int, noun: str, things) -> str:
-    """The noun with its number, and with its quadrant when all lie in one."""
-    spots = {scene.quadrant(thing.x, thing.y) for thing in things}
+def _placed(scene: Scene, number: int, noun: str, marks: Iterable[Item | Dot]) -> str:
+    """The noun with its number, and with its quadrant if all are in the same one."""
+    spots = {scene.quadrant(mark.x, mark.y) for mark in marks}
     return _several(number, noun) + (f" in the {spots.pop()}" if len(spots) == 1 else "")
 
 

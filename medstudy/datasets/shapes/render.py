@@ -17,9 +17,7 @@ def render(scene: Scene, rng: np.random.Generator) -> Image.Image:
     """The scene as an RGB image of its height and width."""
     field = FIELDS[scene.texture](scene, rng) * scene.amplitude
     ground = np.clip(np.float32(scene.base) + field[..., None], 0, 255).astype(np.uint8)
-    canvas = Image.fromarray(ground).resize(
-        (scene.width * SCALE, scene.height * SCALE), Image.Resampling.NEAREST
-    )
+    canvas = Image.fromarray(ground).resize((scene.width * SCALE, scene.height * SCALE), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas, "RGBA")
     for item in scene.items:
         _shape(pen, item)
@@ -42,7 +40,7 @@ def _finish(pixels: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.nd
 
 
 def _disc(pixels: np.ndarray, x: float, y: float, radius: float, rgb: tuple[int, int, int]) -> None:
-    """Blend a disc into `pixels` in place, its edge by the covered share of each pixel."""
+    """Blend a disc into `pixels` in place; at its edge by the share of each pixel that it covers."""
     reach = int(radius + 2)
     top, left = max(int(y) - reach, 0), max(int(x) - reach, 0)
     patch = pixels[top : int(y) + reach + 1, left : int(x) + reach + 1]
@@ -83,7 +81,7 @@ _font = lru_cache(maxsize=64)(ImageFont.load_default)
 
 
 def _text(pen: ImageDraw.ImageDraw, scene: Scene, rng: np.random.Generator) -> None:
-    """The word anywhere it fits, 10 to 30 px high where the width allows."""
+    """The word at a random position where it fits, 10 to 30 px high if the width allows."""
     text = scene.word.upper() if scene.capitals else scene.word
     limit = min(1.3 * scene.width * SCALE / len(text), 0.8 * scene.height * SCALE, 60)
     font = _font(int(rng.uniform(min(20, limit), limit)) // 2 * 2)
@@ -105,9 +103,8 @@ def _gradient(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     rows, columns = _grid(scene)
     ramps = {"right": columns / scene.width, "left": 1 - columns / scene.width,
              "bottom": rows / scene.height, "top": 1 - rows / scene.height}
-    return (3.0 * np.broadcast_to(ramps[scene.direction], (scene.height, scene.width)) - 1.5).astype(
-        np.float32
-    )
+    ramp = np.broadcast_to(ramps[scene.direction], (scene.height, scene.width))
+    return (3.0 * ramp - 1.5).astype(np.float32)
 
 
 def _fine(scene: Scene, rng: np.random.Generator) -> np.ndarray:
@@ -138,9 +135,7 @@ def _stripes(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     return np.clip(rng.choice((1.2, 6.0)) * wave, -1, 1).astype(np.float32)
 
 
-def _lattice(
-    scene: Scene, rng: np.random.Generator, low: float, high: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _lattice(scene: Scene, rng: np.random.Generator, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = _grid(scene)
     step, shift = rng.uniform(low, high), rng.random()
     return np.sin(2 * pi * (rows / step + shift)), np.sin(2 * pi * (columns / step + shift))

@@ -1,4 +1,4 @@
-"""What stands in an image of the general corpus: a random scene, drawn before any pixel is."""
+"""The random scene of an image of the general corpus, which is drawn before any pixel."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from medstudy.datasets.shapes.words import (
 Rgb = tuple[int, int, int]
 Palette = list[tuple[str, Rgb]]
 Line = tuple[float, float, float, float, float]  # x0, y0, x1, y1, thickness in px
-TOKEN = 28  # px of a visual token; sides are multiples of it, so that no policy resamples an image
+TOKEN = 28  # px of a visual token; sides are multiples of it, so no policy resamples an image
 SIDES_IN_TOKENS = range(2, 7)
-DOT_NUMBERS = (0.40, 0.25, 0.07, 0.07, 0.07, 0.07, 0.07)  # share of the scenes with 0, 1, ... dots
-ASPECT = 2.5  # at most, of a canvas
-GRAY_SHARE = 0.35  # of the scenes have no colour, only bright and dark
-BLURS = (0, 0, 0, 0.6, 1.0)  # px, of the shapes' edges
-CONTRAST = 95.0  # least distance in RGB between a shape, dot, line or letter and what lies behind it
+DOT_NUMBERS = (0.40, 0.25, 0.07, 0.07, 0.07, 0.07, 0.07)  # share of scenes with 0, 1, ... dots
+ASPECT = 2.5  # largest aspect ratio of a canvas
+GRAY_SHARE = 0.35  # share of scenes without colours, only bright and dark
+BLURS = (0, 0, 0, 0.6, 1.0)  # px, of the edges of shapes
+CONTRAST = 95.0  # least distance in RGB between a shape, dot, line or letter and what is behind it
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Dot:
-    """A small disc; `host` is the index of the item that it lies in, None on the background."""
+    """A small disc; `host` is the index of the item that contains it, None on the background."""
 
     x: float
     y: float
@@ -90,7 +90,7 @@ RECIPES = {
 }
 
 EVEN = ("smooth",)
-PLAIN_RECIPES = {  # one thing at a time, easily seen: what a curriculum begins with
+PLAIN_RECIPES = {  # one object at a time, easily seen: the start of a curriculum
     "shapes": Recipe(0.45, EVEN, (1, 2)),
     "dots": Recipe(0.25, (*EVEN, "fine grain"), (0, 1), shapes=("circle", "square", "ellipse"), extra="dots"),
     "lines": Recipe(0.10, EVEN, (0, 0), extra="lines"),
@@ -101,7 +101,7 @@ PLAIN_TOKENS = 9  # at most, of a plain canvas
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that the questions and the renderer know of an image."""
+    """Everything that the questions and the renderer know about an image."""
 
     recipe: str
     height: int
@@ -154,7 +154,7 @@ def compose(rng: Random, plain: bool = False) -> Scene:
 
 
 def _tokens(rng: Random) -> int:
-    """At most 16 nine times in ten, at most 25 else."""
+    """The largest number of tokens: 16 nine times in ten, else 25."""
     return 16 if rng.random() < 0.9 else 25
 
 
@@ -172,10 +172,9 @@ def _jitter(rgb: Rgb, rng: Random, spread: int, gray: bool) -> Rgb:
     return tuple(min(max(value + change, 0), 255) for value, change in zip(rgb, shifts, strict=True))
 
 
-def _items(
-    rng: Random, recipe: Recipe, height: int, width: int, palette: Palette, gray: bool, translucent: bool
-) -> tuple[Item, ...]:
-    """Up to the drawn number of items, apart from each other (ellipses may overlap), off the middle lines."""
+def _items(rng: Random, recipe: Recipe, height: int, width: int, palette: Palette, gray: bool,
+           translucent: bool) -> tuple[Item, ...]:
+    """Up to the drawn number of items, apart from each other (ellipses may overlap) and from the middle lines."""
     number, side, placed = rng.randint(*recipe.items), min(height, width), []
     low, high = (0.09, 0.14) if number > 3 else (0.09, 0.24)
     low, high = (0.16, 0.28) if recipe.extra == "dots" or translucent else (low, high)
@@ -191,29 +190,24 @@ def _items(
     return tuple(placed)
 
 
-def _spot(
-    rng: Random, height: int, width: int, radius: float, placed: list[Item], gap: float
-) -> tuple[float, float] | None:
+def _spot(rng: Random, height: int, width: int, radius: float, placed: list[Item],
+          gap: float) -> tuple[float, float] | None:
     """A centre whose disc is in the image, clear of the placed items and of both middle lines, or None."""
     for _ in range(30):
         x, y = rng.uniform(radius + 1, width - radius - 1), rng.uniform(radius + 1, height - radius - 1)
         central = abs(x - width / 2) < 0.06 * width or abs(y - height / 2) < 0.06 * height
-        if not central and all(
-            hypot(x - other.x, y - other.y) > gap * (radius + other.radius) for other in placed
-        ):
+        if not central and all(hypot(x - other.x, y - other.y) > gap * (radius + other.radius) for other in placed):
             return x, y
     return None
 
 
 def _marks(rng: Random, palette: Palette, items: tuple[Item, ...], gray: bool, base: Rgb) -> Marks:
-    """A colour that stands out from the background and, if one does, from every item; tones may be faint."""
+    """A colour that contrasts with the background and, if possible, with every item; tones may be faint."""
     strength = rng.uniform(0.6, 1.0) if gray else 1.0
     shades = [(colour, tuple(round(b + strength * (v - b)) for v, b in zip(rgb, base, strict=True)))
               for colour, rgb in palette]
-    clear = [
-        shade for shade in shades if all(dist(shade[1], item.rgb) > CONTRAST for item in items)
-    ] or shades
-    colour, rgb = rng.choice(clear)
+    clear = [shade for shade in shades if all(dist(shade[1], item.rgb) > CONTRAST for item in items)]
+    colour, rgb = rng.choice(clear or shades)
     return Marks(colour, _jitter(rgb, rng, 8, gray))
 
 
@@ -233,15 +227,12 @@ def _dots(rng: Random, items: tuple[Item, ...], marks: Marks, height: int, width
         if len(placed) == number:
             break
         host = rng.choice(hosts) if rng.random() < share else None
-        dot = (
-            _outside(rng, items, diameter, height, width)
-            if host is None
-            else _inside(rng, items[host], host, diameter)
-        )
+        if host is None:
+            dot = _outside(rng, items, diameter, height, width)
+        else:
+            dot = _inside(rng, items[host], host, diameter)
         central = abs(dot.x - width / 2) < 0.05 * width or abs(dot.y - height / 2) < 0.05 * height
-        if not central and all(
-            hypot(dot.x - other.x, dot.y - other.y) > 2 * diameter + 3 for other in placed
-        ):
+        if not central and all(hypot(dot.x - other.x, dot.y - other.y) > 2 * diameter + 3 for other in placed):
             placed.append(dot)
     return tuple(placed)
 
@@ -261,9 +252,8 @@ def _outside(rng: Random, items: tuple[Item, ...], diameter: float, height: int,
 
 def _lines(rng: Random, direction: str, height: int, width: int) -> tuple[Line, ...]:
     """0 to 4 parallel lines of one thickness, 1 to 3 px."""
-    dx, dy = {"horizontal": (1, 0), "vertical": (0, 1), "diagonal": (0.71, rng.choice((0.71, -0.71)))}[
-        direction
-    ]
+    slopes = {"horizontal": (1, 0), "vertical": (0, 1), "diagonal": (0.71, rng.choice((0.71, -0.71)))}
+    dx, dy = slopes[direction]
     side, thickness, lines = min(height, width), rng.uniform(1.0, 3.0), []
     for slot in rng.sample((-0.33, -0.11, 0.11, 0.33), rng.choice((0, 0, 1, 2, 3, 4))):
         offset, half = (slot + rng.uniform(-0.03, 0.03)) * side, rng.uniform(0.22, 0.42) * side

@@ -89,7 +89,7 @@ TEMPLATES = {
 
 
 def ask(key: str, rng: Random, **fields: str) -> str:
-    """One of the phrasings of question `key`, filled in."""
+    """One of the phrasings of the question `key`, filled in."""
     return rng.choice(TEMPLATES[key]).format(**fields)
 
 
@@ -109,7 +109,7 @@ def sentence(text: str) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every template and form of answer, filled so that each word stands in each place; no repeats."""
+    """All templates and forms of answers, filled so that each word is in each position; without repeats."""
     colours = (*COLOURS, *TONES)
     items = [f"{colour} {shape}" for colour in colours for shape in SHAPES]
     values = {
@@ -120,9 +120,7 @@ def vocabulary() -> list[str]:
         "relation": RELATIONS, "half": HALVES, "quadrant": QUADRANTS, "word": (*WORDS, *LETTERS),
         "adjective": tuple(TEXTURES.values()),
     }
-    questions = [
-        line for group in TEMPLATES.values() for template in group for line in _filled(template, values)
-    ]
+    questions = [line for group in TEMPLATES.values() for template in group for line in _filled(template, values)]
     answers = [*colours, *BACKGROUNDS, *SHAPES, *items, *TEXTURES, *GRAINS.values(), *DIRECTIONS, *SIDES,
                *QUADRANTS, *NUMERALS, *WORDS, *LETTERS, *"ABCD", "yes", "no"]
     return list(dict.fromkeys([*questions, *answers, *_descriptions(items, colours)]))
@@ -138,24 +136,17 @@ def _filled(template: str, values: dict) -> list[str]:
 
 
 def _descriptions(items: list[str], colours: tuple[str, ...]) -> list[str]:
-    """Descriptions of each form, every item, colour, word and background in turn."""
-    grounds = [
-        f"{a(texture)} {colour} background." for texture in TEXTURES.values() for colour in BACKGROUNDS
-    ]
+    """Descriptions of each form, with all items, colours, words and backgrounds in turn."""
+    grounds = [f"{a(texture)} {colour} background." for texture in TEXTURES.values() for colour in BACKGROUNDS]
     counts, dot = cycle(COUNTS[2:]), cycle(f"small {colour} dot" for colour in colours)
     things = [f"{a(item)}, {next(counts)} {plural(other)} and {next(counts)} {plural(next(dot))}"
               for item, other in zip(items, items[8:] + items[:8], strict=True)]
     things += [f"{next(counts)} {plural(item)}, {next(counts)} {plural(other)} and {a(next(dot))}"
                for item, other in zip(items, items[4:] + items[:4], strict=True)]
-    things += [
-        f"{next(counts)} shapes and {a(direction)} {colour} line"
-        for direction in DIRECTIONS
-        for colour in colours
-    ]
+    things += [f"{next(counts)} shapes and {a(direction)} {colour} line"
+               for direction in DIRECTIONS for colour in colours]
     things += [f"{next(counts)} {direction} {colour} lines" for direction in DIRECTIONS for colour in colours]
     things += [f'the word "{word}" in {colour}' for word, colour in zip(WORDS, cycle(colours), strict=False)]
-    things += [
-        f'the letter "{letter}" in {colour}' for letter, colour in zip(LETTERS, cycle(colours), strict=False)
-    ]
+    things += [f'the letter "{letter}" in {colour}' for letter, colour in zip(LETTERS, cycle(colours), strict=False)]
     placed = [sentence(f"{thing} on {ground}") for thing, ground in zip(things, cycle(grounds), strict=False)]
     return placed + [sentence(ground) for ground in grounds]

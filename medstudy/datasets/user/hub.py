@@ -1,6 +1,6 @@
-"""Any data set that `datasets` loads, by a hub id or a folder: the params say which of its columns is what.
+"""Any data set that `datasets` loads, by a hub id or a folder; the params state which of its columns has which role.
 
-Images are read twice, first to tell which rows ask about the same one, then as they are wanted: none is held.
+Images are read twice: first to find the rows about the same image, then when they are used. None is kept.
 """
 
 from __future__ import annotations
@@ -9,31 +9,37 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from medstudy import paths
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import SPLITS, Example
-from medstudy.data.readers import files, hub, image_marks
-from medstudy.data.readers.cells import RowError
-from medstudy.datasets.user import column_names, columns
-from medstudy.datasets.user import rows as user_rows
-from medstudy.datasets.user.columns import Asked
-from medstudy.datasets.user.rows import Own, Survey
+from medstudy.data.readers import files, image_marks
+from medstudy.data.readers import hub as repository
+from medstudy.data.readers.cells import RowError, value
+from medstudy.datasets.user import column_names, examples, row_questions
+from medstudy.datasets.user.column_names import FoundColumns
+from medstudy.datasets.user.params import UserData
+from medstudy.datasets.user.row_questions import RowQuestion
+from medstudy.datasets.user.rows import Fault, Survey
+from medstudy.datasets.user.rows import survey as surveyed
 from medstudy.errors import DataError
-from medstudy.imaging.read_options import Reading
+from medstudy.imaging.read_options import ReadOptions
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
 
 VERSION = "2"
-RENAMED = re.compile(r"(.+)\.\d+$")  # as pandas renames the second of two columns of one name
+RENAMED = re.compile(r"(.+)\.\d+$")  # how pandas renames the second of two columns with one name
 
 
 class Splits(BaseModel):
-    """What the source calls each split; None: it has none. With `train` alone, the others are drawn from it."""
+    """The source's name for each split; None: it has none. If only `train` has one, the others are drawn from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -42,10 +48,10 @@ class Splits(BaseModel):
     test: str | None = "test"
 
 
-class Params(Own):
-    """See `Own`. config: of the hub's data set. splits: see `Splits`; a column `split` is not looked at.
+class Params(UserData):
+    """See `UserData`. config: of the hub's data set. splits: see `Splits`; a column `split` is ignored.
 
-    Classes of the hub's ClassLabel are taken by their names.
+    Classes of the hub's ClassLabel are read by name.
     """
 
     on_hub: ClassVar[bool] = True
@@ -56,19 +62,19 @@ class Params(Own):
 
 @dataclass(frozen=True)
 class Key:
-    """An image by the hash of its bytes, or by its path, and where it stood first: split, row, place in the row."""
+    """An image by the hash of its bytes or by its path. at: where it first occurred: split, row, place in the row."""
 
     name: str
     at: tuple[str, int, int] = field(compare=False)
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
-    """The examples of one split, an image at a time. Raises DataError; see `Own.on_unreadable`."""
-    return user_rows.load(params, survey(params), split, opener(params))
+    """The examples of one split, one image at a time. Raises DataError; see `UserData.on_unreadable`."""
+    return examples.load(params, survey(params), split, opener(params))
 
 
 def version(params: Params) -> str:
-    """Changes with the name, size or time of change of any file, where the source is a folder."""
+    """Changes with the name, size or modification time of any file, if the source is a folder."""
     folder = paths.resolve(params.path)
     found = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
     about = [(file.relative_to(folder).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in found]
@@ -76,110 +82,104 @@ def version(params: Params) -> str:
 
 
 def survey(params: Params) -> Survey:
-    """What all rows say, none of their images decoded. Raises DataError where a split cannot be loaded."""
-    found, by = Survey(), "the source's own splits"
-    return user_rows.survey(params, _asked(params, found), found, lambda keys: "+".join(key.name for key in keys), by)
+    """What all rows state, without decoding an image. Raises DataError if a split cannot be loaded."""
+    result, stated_by = Survey(), "the source's own splits"
+    return surveyed(params, _rows(params, result), result, lambda keys: "+".join(key.name for key in keys), stated_by)
 
 
-def opener(params: Params):
-    """Called with an image of an entry, it reads it again; cheap as long as the order is that of the source."""
-    held: dict = {"source": None, "row": -1}
+def opener(params: Params) -> examples.Opener:
+    """Reads an image of an entry again; cheap if entries come in the order of the source."""
+    held: dict[str, Any] = {"source": None, "row": -1}
 
-    def picture(key: Key, reading: Reading) -> Picture:
+    def picture(key: Key, reading: ReadOptions) -> Picture:
         source, number, place = key.at
-        if held["source"] != source or held["row"] > number:
-            held.update(source=source, row=-1, rows=hub.each(_stream(params, source), source), known=None)
+        if held["source"] != source or held["row"] > number:  # start the split's stream
+            held.update(source=source, row=-1, rows=repository.each(_stream(params, source), source), known=None)
         while held["row"] < number:
             held.update(row=held["row"] + 1, content=next(held["rows"]))
-        held["known"] = held["known"] or _bound(params, held["content"], source).columns
-        shown = columns.images(held["content"], held["known"])
-        return user_rows.encoded(_content(params, shown[place]), key.name, reading)
+        held["known"] = held["known"] or _find_columns(params, held["content"], source).columns
+        images = row_questions.images(held["content"], held["known"])
+        return examples.encoded(_content(params, images[place]), key.name, reading)
 
     return picture
 
 
-def _asked(params: Params, found: Survey) -> Iterator[Asked]:
-    """What every usable row asks; its images as keys. Others are faults of `found`."""
+def _rows(params: Params, result: Survey) -> Iterator[RowQuestion]:
+    """The question of every usable row; its images as keys. Others are faults of `result`."""
     number = 0
     sources = {split: name for split in SPLITS if (name := getattr(params.splits, split))}
     for split, source in sources.items():
         stated = split if len(sources) > 1 or split == "test" else None
         rows = _stream(params, source)
-        names = {name: kind.int2str for name, kind in (rows.features or {}).items() if hasattr(kind, "int2str")}
-        bound = None
-        for index, row in enumerate(hub.each(rows, f"{_shown(params)} {source}")):
+        labels = {name: kind.int2str for name, kind in (rows.features or {}).items() if hasattr(kind, "int2str")}
+        roles = None
+        for index, row in enumerate(repository.each(rows, f"{_shown(params)} {source}")):
             where = f"{source} row {index + 1}"
-            if bound is None:
-                bound = _bound(params, row, source)
-                found.bind(source, bound)
-            known = bound.columns
-            named = {name: _class(row[name], tell) for name, tell in names.items() if isinstance(row[name], int)}
+            if roles is None:
+                roles = _find_columns(params, row, source)
+                result.note_columns(source, roles)
+            # class labels by name, except -1, with which `datasets` marks a row without a label
+            codes = {name: row[name] for name in labels if isinstance(row[name], int)}
+            named = {name: None if code == -1 else labels[name](code) for name, code in codes.items()}
             try:
-                bound.check(row)
-                asked = columns.read(row | named, where, number, known, params.label, params.kind, params.ask)
-                keys = (_key(params, content, (source, index, place)) for place, content in enumerate(asked.images))
-                text = columns.value(row, known.question)
-                marked = image_marks.count(text) if isinstance(text, str) else 0
-                found.marks.update(marks=marked, rows=int(marked > 0))
+                roles.check(row)
+                asked = row_questions.read(row | named, where, number, roles.columns, params)
+                keys = (_key(params, image, (source, index, place)) for place, image in enumerate(asked.images))
+                result.note_marks(image_marks.count(value(row, roles.columns.question)))
                 yield replace(asked, images=tuple(keys), split=stated)
             except DataError as error:
-                found.faults.append(user_rows.fault(error, where, stated or "", ""))
+                result.faults.append(Fault.of(error, where, stated or ""))
             number += 1
 
 
-def _class(number: int, tell: Callable[[int], str]) -> str | None:
-    """The name of a ClassLabel's number; None for -1, by which `datasets` marks a row without a label."""
-    return None if number == -1 else tell(number)
-
-
-def _bound(params: Params, row: Mapping, source: str) -> column_names.Bound:
-    """The columns of a split. Raises DataError, also for one that was renamed because its name stands twice."""
+def _find_columns(params: Params, row: Mapping, source: str) -> FoundColumns:
+    """The columns of a split. Raises DataError, also for one that was renamed because its name is repeated."""
     where = f"{_shown(params)} {source}"
     for name in row:
-        if (twice := RENAMED.match(name)) and twice[1] in row:
+        if (match := RENAMED.match(name)) and match[1] in row:
             raise DataError(
-                f"A column's name stands once in a table, but {where} has {twice[1]!r} twice (read as {name!r}). "
-                "Rename one of them at the source."
+                f"A column's name must be unique, but {where} has {match[1]!r} twice (read as {name!r}). Rename one of "
+                "them at the source."
             )
-    return column_names.bound(params.columns, row, where, params.ask, unread=("split",), rows=[row])
+    return column_names.find(params.columns, row, where, params.ask, unread=("split",), rows=[row])
 
 
-def _stream(params: Params, source: str):
-    return hub.stream(_shown(params), source, config=params.config, revision=params.revision)
+def _stream(params: Params, source: str) -> IterableDataset:
+    return repository.stream(_shown(params), source, config=params.config, revision=params.revision)
 
 
 def _shown(params: Params) -> str:
-    """The hub's id, or the folder as seen from here."""
+    """The hub's id, or the folder relative to here."""
     folder = paths.resolve(params.path)
     return os.path.relpath(folder) if folder.is_dir() else params.path
 
 
-def _key(params: Params, content, at: tuple[str, int, int]) -> Key:
-    found = _content(params, content)
-    if isinstance(found, Path):
-        return Key(os.path.relpath(found, paths.resolve(params.path)), at)
-    return Key(hashlib.sha256(found).hexdigest()[:16], at)
+def _key(params: Params, image: Any, at: tuple[str, int, int]) -> Key:
+    content = _content(params, image)
+    if isinstance(content, Path):
+        return Key(os.path.relpath(content, paths.resolve(params.path)), at)
+    return Key(hashlib.sha256(content).hexdigest()[:16], at)
 
 
-def _content(params: Params, content) -> bytes | Path:
-    """An image's bytes, or its file, which lies in the data set's folder or where the hub's files are kept."""
+def _content(params: Params, image: Any) -> bytes | Path:
+    """An image's bytes, or its file, which must be in the data set's folder or in the hub's caches. Raises RowError."""
     from datasets import config
     from huggingface_hub import constants
 
-    if isinstance(content, (bytes, str)):
-        content = {"bytes" if isinstance(content, bytes) else "path": content}
-    if not isinstance(content, Mapping):
-        raise RowError("no image", f"An image is its bytes or its path, got {type(content).__name__}. Mend `columns`.")
-    if content.get("bytes"):
-        return content["bytes"]
-    name, folder = content.get("path") or "", paths.resolve(params.path)
+    if isinstance(image, (bytes, str)):
+        image = {"bytes" if isinstance(image, bytes) else "path": image}
+    if not isinstance(image, Mapping):
+        raise RowError("no image", f"An image must be bytes or a path, got {type(image).__name__}. Correct `columns`.")
+    if image.get("bytes"):
+        return image["bytes"]
+    name, folder = image.get("path") or "", paths.resolve(params.path)
     roots = (folder,) if folder.is_dir() else (Path(config.HF_DATASETS_CACHE), Path(constants.HF_HUB_CACHE))
     for root in roots:
         if Path(name).is_absolute() and Path(name).is_relative_to(root.resolve()):
-            name = os.path.relpath(name, root.resolve())  # `datasets` makes absolute paths of a folder's own files
+            name = os.path.relpath(name, root.resolve())  # `datasets` makes paths of a folder's own files absolute
         if name and not Path(name).is_absolute() and (root / name).is_file():
             return files.below(root, name)
     where = _shown(params)
     if Path(name).is_absolute() or "://" in name:
-        raise RowError("absolute path", f"An image lies in {where}, but a row names {name!r}. Use relative paths.")
-    raise RowError("missing", f"A row names the image {name!r}, but {where} has none. Copy it there.")
+        raise RowError("absolute path", f"An image must be in {where}, but a row names {name!r}. Use relative paths.")
+    raise RowError("missing", f"A row names the image {name!r}, which is not in {where}. Copy it there.")

@@ -14,10 +14,11 @@ from benchmarks.__main__ import RESULTS
 from medstudy import cli, params, paths
 from medstudy.errors import RunError
 from medstudy.report.pages import readme
+from tests.project.test_layers import LAYERS
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 STUDY = paths.ROOT / "figures" / "offline-full"
-FOUND = README.partition("95 % intervals.")[2].partition("<!-- results -->")[0]
+FOUND = README.partition("of training seeds.")[2].partition("<!-- results -->")[0]
 SURE = README.partition("How sure is this?")[2]
 
 
@@ -41,13 +42,19 @@ def claims() -> pd.DataFrame:
 def test_every_estimate_in_the_text_is_that_of_the_claim_it_names():
     """As "7.4 points [5.4, 9.3] … (O5)": signs aside, since a loss of 4.7 % is written as a loss."""
     numbers = r"(-?[\d.]+) (?:points?|%)[^\[(]*\[(-?[\d.]+), (-?[\d.]+)\][^(]*\((\w+)\)"
-    found = re.findall(numbers, re.sub(r"\s+(of its score\s+)?", " ", FOUND))
-    assert {claim for *_, claim in found} == {"O1", "C1", "O2", "C2", "O4", "O5", "C3", "O7"}
-    for *written, claim in found:
+    mentions = re.findall(numbers, re.sub(r"\s+(of its score\s+)?", " ", FOUND))
+    assert {claim for *_, claim in mentions} == {"O1", "C1", "O2", "C2", "O4", "O5", "C3", "O7"}
+    for *written, claim in mentions:
         row = claims().loc[claim]
         same = [round(row[name], 1) for name in ("estimate", "low", "high")]
         turned = [round(-row[name], 1) for name in ("estimate", "high", "low")]
         assert [float(number) for number in written] in (same, turned), claim
+
+
+def test_what_the_text_says_of_real_images_is_that_of_the_claims():
+    (written,) = re.findall(r"score ([\d.]+) points \[([\d.]+), ([\d.]+)\] lower\s+\(C1/atlas\)", FOUND)
+    row = claims().loc["C1/atlas"]
+    assert [float(number) for number in written] == [round(-row[name], 1) for name in ("estimate", "high", "low")]
 
 
 def test_every_verdict_in_the_text_is_that_of_the_claim():
@@ -63,6 +70,14 @@ def test_the_speed_in_the_text_is_that_of_the_benchmark():
     (times,) = re.findall(r"about (\d+) times\s+faster than transformers' Trainer", README)
     lines = json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))
     assert float(times) == round(lines[0]["ratio"]) and lines[0]["peer_name"] == "trainer"
+
+
+def test_the_tree_is_that_of_the_repository_in_the_order_of_its_layers():
+    tree = README.partition("## The repository")[2].split("```")[1]
+    top = re.findall(r"^(\w+)/  ", tree, re.M)
+    library = [name.removesuffix(".py").rstrip("/") for name in re.findall(r"^  ([\w.]+/?)  ", tree, re.M)]
+    assert [name for name in top if not (paths.ROOT / name).is_dir()] == []
+    assert library == [layer for layer in LAYERS if not layer.startswith("__")]
 
 
 def test_every_relative_link_exists():

@@ -1,4 +1,4 @@
-"""A notebook that a person opens makes what it needs, says so, and leaves a complete run as it is."""
+"""A notebook that a person opens makes what its job needs, says so, and leaves a complete run unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from medstudy import params, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.runs import lock, plan, record, stages
-from medstudy.workflow import by_hand
+from medstudy.workflow import needs
 from medstudy.workflow import run as workflow_run
 from tests.support.studies import medstudy, words_on_stderr, write_study
 
@@ -24,14 +24,14 @@ def study(tmp_path):
 
 
 def finish(job):
-    """As if the job had made nothing, successfully."""
+    """Make a job complete, with no files."""
     job.dir.mkdir(parents=True)
     job.record.write_text(json.dumps({"files": {}}))
 
 
 @pytest.fixture
 def made(monkeypatch):
-    """Which jobs were asked for, made at once."""
+    """Completes jobs instead of running them; the list of requested jobs."""
     asked = []
 
     def run(study, file, how, console):
@@ -45,44 +45,44 @@ def made(monkeypatch):
 
 
 def test_what_a_job_needs_is_made_first_and_named(study, made, capsys):
-    settings, job = by_hand.job(str(study), "evaluate-native-s0")
+    settings, job = needs.prepare(str(study), "evaluate-native-s0")
     assert made == [job.needs] and not job.done
     said = capsys.readouterr().out
     assert "needs 5 jobs that are not done: data-phantom, data-atlas, leakage, base, train-native-s0" in said
     assert len(job.inputs("train")) == 1
-    by_hand.job(str(study), "evaluate-native-s0")
+    needs.prepare(str(study), "evaluate-native-s0")
     assert len(made) == 1 and capsys.readouterr().out == ""
 
 
 def test_a_job_that_needs_nothing_makes_nothing(study, made, capsys):
-    by_hand.job(str(study), "data-phantom")
+    needs.prepare(str(study), "data-phantom")
     assert made == [] and capsys.readouterr().out == ""
 
 
 def test_a_complete_run_is_shown_and_one_that_lost_a_file_made_again(study, made, capsys):
     job = plan.job(params.load(study), "data-phantom")
     finish(job)
-    by_hand.job(str(study), "data-phantom")
+    needs.prepare(str(study), "data-phantom")
     assert "data-phantom is done: what follows is read from" in capsys.readouterr().out
     job.record.write_text(json.dumps({"files": {f"runs/{job.dir.name}/questions.parquet": "0"}}))
-    by_hand.job(str(study), "data-phantom")
+    needs.prepare(str(study), "data-phantom")
     assert not job.done and capsys.readouterr().out == ""
 
 
 def test_a_kernel_that_was_started_for_a_run_makes_nothing_before_it(study, made, monkeypatch):
     monkeypatch.setenv(lock.HELD, "/runs/evaluate-native-s0")
-    settings, job = by_hand.job(str(study), "evaluate-native-s0")
+    settings, job = needs.prepare(str(study), "evaluate-native-s0")
     assert made == []
     with pytest.raises(RunError, match="needs train-native-s0, which is not complete"):
         job.inputs("train")
 
 
-def test_a_run_that_there_is_not_is_explained(study, made):
+def test_an_unknown_run_is_explained(study, made):
     with pytest.raises(ParamsError, match="is one of data-phantom"):
-        by_hand.job(str(study), "train-native-s9")
+        needs.prepare(str(study), "train-native-s9")
 
 
-def test_recorded_leaves_a_complete_run_as_it_is_unless_it_was_asked_to_make_it(study, monkeypatch):
+def test_recorded_leaves_a_complete_run_unchanged_unless_its_kernel_was_started_for_it(study, monkeypatch):
     settings = params.load(study)
     job = plan.job(settings, "leakage")
     with record.recorded(settings, job) as new:
@@ -108,12 +108,12 @@ def test_two_kernels_at_once_make_a_run_once(study):
 
 
 def executing(monkeypatch, cell: str):
-    """A kernel that works on that cell."""
+    """Pretend to be a kernel that executes this cell."""
     shell = SimpleNamespace(user_ns={"In": ["", "earlier", cell]})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 
 
-def test_an_edited_cell_does_not_make_a_run_of_the_notebooks_name(study, monkeypatch):
+def test_an_edited_cell_cannot_make_a_run_in_the_notebooks_name(study, monkeypatch):
     settings = params.load(study)
     job = plan.job(settings, "train-native-s0")
     cells = nbformat.read(paths.NOTEBOOKS / "02_train.ipynb", as_version=4).cells
@@ -122,13 +122,13 @@ def test_an_edited_cell_does_not_make_a_run_of_the_notebooks_name(study, monkeyp
     record.check_code(settings, job)
     executing(monkeypatch, cell.replace("train(study, job)", "train(study, job, False)"))
     with pytest.raises(RunError, match="is not in notebooks/02_train.ipynb"), record.recorded(settings, job):
-        pytest.fail("work was begun")
+        pytest.fail("the work started")
     assert not job.dir.exists()
     monkeypatch.setenv(lock.HELD, str(job.dir))
     record.check_code(settings, job)  # what is executed is the committed notebook
 
 
-def test_changed_params_do_not_make_a_run_of_others_name(study, monkeypatch):
+def test_changed_params_cannot_make_a_run_in_anothers_name(study, monkeypatch):
     settings = params.load(study)
     job = plan.job(settings, "train-native-s0")
     cells = nbformat.read(paths.NOTEBOOKS / "02_train.ipynb", as_version=4).cells
@@ -140,7 +140,7 @@ def test_changed_params_do_not_make_a_run_of_others_name(study, monkeypatch):
 
 @pytest.mark.slow
 def test_every_notebook_by_bare_papermill_from_an_empty_folder_and_a_run_finds_all_done(study, tmp_path):
-    """In an order in which each stands before what it needs; the report is opened by two kernels at once."""
+    """Each notebook is opened before those that it needs; two kernels open the report at once."""
     from papermill import execute_notebook
 
     def opened(name: str, number: int = 0):

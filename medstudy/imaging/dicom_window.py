@@ -27,11 +27,11 @@ STEP = 1e-9  # relative width of a window of width 1, which is a threshold: blac
 
 
 @dataclass(frozen=True)
-class Shown:
+class Display:
     """How a file displays grey: "window" (low, high); "sigmoid" (centre, width); "lut"; or "" if not stated."""
 
-    by: str = ""
-    numbers: Window = (0.0, 0.0)
+    kind: str = ""
+    values: Window = (0.0, 0.0)
 
 
 def rescale(dataset: Dataset) -> tuple[float, float] | None:
@@ -73,11 +73,11 @@ def changes_values(dataset: Dataset) -> bool:
     return rescale(dataset) is not None or bool(dataset.get("ModalityLUTSequence"))
 
 
-def declared_display(dataset: Dataset) -> Shown:
+def declared_display(dataset: Dataset) -> Display:
     """How the file states that its values are displayed. Raises ImageError for an invalid window."""
     centre, width = (_first(dataset, name) for name in WINDOW)
     if centre is None and width is None:
-        return Shown("lut") if dataset.get("VOILUTSequence") else Shown()
+        return Display("lut") if dataset.get("VOILUTSequence") else Display()
     if centre is None or width is None:
         raise ImageError(
             f"a window needs a centre and a width (PS3.3 C.11.2.1.2), but this file has {_or_none(centre)} and "
@@ -91,11 +91,11 @@ def declared_display(dataset: Dataset) -> Shown:
         least = "at least 1" if linear else "over 0"
         raise ImageError(f"a {function} window must be {least} wide (PS3.3 C.11.2), not {width:g}: pass window")
     if function == "SIGMOID":
-        return Shown("sigmoid", (centre, width))
+        return Display("sigmoid", (centre, width))
     if function == "LINEAR_EXACT":
-        return Shown("window", (centre - width / 2, centre + width / 2))
+        return Display("window", (centre - width / 2, centre + width / 2))
     low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
-    return Shown("window", (low, high if width > 1 else high + STEP * max(1.0, abs(high))))
+    return Display("window", (low, high if width > 1 else high + STEP * max(1.0, abs(high))))
 
 
 def looked_up(values: np.ndarray, item: Dataset, what: str, signed: bool | None = None) -> np.ndarray:

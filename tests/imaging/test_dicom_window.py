@@ -1,4 +1,4 @@
-"""Rescale, windows, lookup tables and padding of DICOM: pairs that are whole, and numbers that can be meant."""
+"""Rescale, windows, lookup tables and padding of DICOM: complete pairs and plausible numbers."""
 
 import io
 
@@ -29,7 +29,7 @@ def lut(values, first, bits, count=None):
 
 
 def written(tag, text, **tags):
-    """A DICOM whose number is this text, which pydicom itself would not write."""
+    """A DICOM file with this text as a number, which pydicom itself would not write."""
     data = dicom(RAMP, **{tag: "1234567.5"}, **tags)
     assert data.count(b"1234567.5 ") == 1
     return data.replace(b"1234567.5 ", text.ljust(10).encode())
@@ -49,7 +49,7 @@ def test_a_rescale_by_one_and_zero_changes_nothing(kind):
 
 @pytest.mark.parametrize("lost, other", [("RescaleSlope", 1), ("RescaleIntercept", 0)])
 @pytest.mark.parametrize("empty", [False, True])
-def test_a_rescale_of_one_number_leaves_the_other_out_and_says_so(lost, other, empty):
+def test_a_rescale_with_one_number_is_completed_and_noted(lost, other, empty):
     given = {name: value for name, value in FULL.items() if name != lost}
     half = dicom(RAMP, **WINDOW, **given, **({lost: None} if empty else {}))
     assert same(half, dicom(RAMP, **WINDOW, **given, **{lost: other}))
@@ -57,8 +57,8 @@ def test_a_rescale_of_one_number_leaves_the_other_out_and_says_so(lost, other, e
     assert describe(half).notes == ("rescaled before the window", f"a rescale without {lost}, taken as {other}")
 
 
-def test_a_rescale_of_a_frame_is_not_mended_with_that_of_the_file():
-    """The functional group says it instead of the file: its own intercept, and no slope from elsewhere."""
+def test_a_frame_s_rescale_is_not_completed_from_the_file_s():
+    """The functional group replaces the file's elements: its own intercept, and no slope from elsewhere."""
     macro = Dataset()
     macro.RescaleIntercept = 100
     group = Dataset()
@@ -74,13 +74,13 @@ def test_values_through_a_modality_lut_come_before_the_window():
     assert describe(data).notes == ("rescaled before the window",)
 
 
-def test_a_modality_lut_of_signed_values_may_begin_below_zero_though_it_is_written_unsigned():
+def test_a_modality_lut_of_signed_values_may_begin_below_zero_if_written_unsigned():
     values = np.array([[[-1000, 0, 1000]]], np.int16)
     data = dicom(values, ModalityLUTSequence=lut(np.arange(2001), 2**16 - 1000, 16))
     assert read_array(data)[0, :, 0].tolist() == [0, 128, 255]
 
 
-def test_a_table_of_a_big_endian_file_is_read_so():
+def test_a_table_of_a_big_endian_file_is_read_as_big_endian():
     def with_table(name, words):
         made = pydicom.dcmread(io.BytesIO(bundled(name)))
         del made.WindowCenter, made.WindowWidth
@@ -106,7 +106,7 @@ PADDINGS = {
 
 
 @pytest.mark.parametrize("name", PADDINGS)
-def test_padding_is_left_out_with_whichever_sign_it_is_written(name):
+def test_padding_is_left_out_however_its_sign_is_written(name):
     """Its bits are those of the pixels (PS3.3 C.7.5.1.1.2)."""
     values, tags = PADDINGS[name]
     plain = pydicom.dcmread(io.BytesIO(dicom(values)))
@@ -146,17 +146,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_half_a_pair_and_what_is_no_number_are_refused(name):
+def test_half_a_pair_and_invalid_numbers_are_refused(name):
     make, message = REFUSED[name]
     with pytest.raises(ImageError, match=message):
         read_array(make())
 
 
-def test_the_users_window_stands_for_half_a_window_of_the_file():
+def test_the_caller_s_window_replaces_half_a_window_of_the_file():
     assert same(dicom(RAMP), dicom(RAMP)) and read_array(dicom(RAMP, WindowCenter=40), window=(0, 4095)).max() == 255
 
 
-def test_facts_name_a_rescale_that_is_refused():
+def test_facts_state_why_a_rescale_is_refused():
     assert describe(dicom(RAMP, RescaleSlope=0, RescaleIntercept=5)).rule.startswith("refused: the slope of a rescale")
 
 
