@@ -12,7 +12,7 @@ from medstudy.resolution.sizes import View
 
 
 @dataclass(frozen=True)
-class Text:
+class QuestionTokens:
     """Tokens of an image's questions, image tokens excluded: the shared prefix, then each prompt and answer.
 
     shared: None where nothing is shared and each question is a sequence of its own with the image.
@@ -22,18 +22,18 @@ class Text:
     prompts: tuple[int, ...]
     answers: tuple[int, ...]  # including the end token
 
-    def layout(self, standing: int, both: Sequence[int] = (), answered: bool = True) -> RowLayout:
+    def layout(self, image_length: int, both: Sequence[int] = (), answered: bool = True) -> RowLayout:
         """The row of a view as attention sees it, with the answers or up to where they start.
 
-        standing: tokens that stand for its images. both: for each image the tokens that attend in both directions.
+        image_length: tokens that stand for its images. both: for each image, the tokens that attend in both directions.
         """
         lengths = self.answers if answered else (0,) * len(self.prompts)
         branches = tuple(prompt + answer for prompt, answer in zip(self.prompts, lengths, strict=True))
         if self.shared is None:
-            return RowLayout((0,), (tuple(standing + branch for branch in branches),))
+            return RowLayout((0,), (tuple(image_length + branch for branch in branches),))
         ends = list(accumulate(both))
         runs = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
-        return RowLayout((self.shared + standing,), (branches,), (runs,) if runs else ())
+        return RowLayout((self.shared + image_length,), (branches,), (runs,) if runs else ())
 
 
 @dataclass(frozen=True)

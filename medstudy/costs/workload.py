@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from medstudy import models
-from medstudy.costs.job_workload import JobWorkload, Pass, Text
+from medstudy.costs.job_workload import JobWorkload, Pass, QuestionTokens
 from medstudy.data.example import Example, Question
 from medstudy.engine import batches, bin_packing, shared_prefix
 from medstudy.engine.batches import ExampleView, plan_views, sizes_of, train_and_val, validation_steps, view_name
@@ -41,13 +41,16 @@ if TYPE_CHECKING:
     from peft import PeftModel  # slow to import
 
 
+NO_TOKENS = QuestionTokens(0, (), ())
+
+
 def trainable(study: Study, device: torch.device | str = "meta") -> tuple[Family, PeftModel | None]:
     """The sketch of the model as a training job prepares it, and its PeftModel (None without adapters)."""
     family = models.sketch(study.model, device)
     return family, prepare(family, study.training)
 
 
-class Held(dict):
+class Identities(dict):
     """Numbers objects by identity, which is cheaper than hashing their content.
 
     It keeps every object alive, because Python reuses the id of a deleted object.
@@ -58,7 +61,7 @@ class Held(dict):
         return id(item)
 
 
-class ViewCost(NamedTuple):
+class TrainingView(NamedTuple):
     """A view with its questions and answers in a training: its forward pass, its part of a `Pass`, its FLOPs."""
 
     work: RowWork
@@ -66,7 +69,7 @@ class ViewCost(NamedTuple):
     flops: float
 
 
-class Asked(NamedTuple):
+class EvaluationView(NamedTuple):
     """A view with its questions in an evaluation: its FLOPs, the tokens of its rows, its part of a `Pass`."""
 
     flops: float
@@ -86,14 +89,14 @@ class Counter:
     def __init__(self, study: Study, family: Family):
         self.study, self.family, self.stored = study, family, caches_features(study, family)
         self.shape, self.trained, self.geometry = family.shape, TrainedParts.of(family), family.geometry
-        self.held = Held()
+        self.identities = Identities()
         # Caches: kinds of examples, tokens of questions, views by work, tokens that stand for images by sizes
         self.kinds: dict[tuple, int] = {}
         self.kind_of: dict[int, int] = {}  # of an example, by its identity
-        self.texts: dict[tuple, Text] = {}
-        self.views: dict[tuple, ViewCost] = {}
-        self.asked: dict[tuple, Asked] = {}
-        self.counted: dict[tuple[Size, ...], int] = {}
+        self.question_tokens: dict[tuple, QuestionTokens] = {}
+        self.training_views: dict[tuple, TrainingView] = {}
+        self.evaluation_views: dict[tuple, EvaluationView] = {}
+        self.image_lengths: dict[tuple[Size, ...], int] = {}
 
     def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> JobWorkload:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
@@ -147,36 +150,36 @@ class Counter:
         """The forward pass over one view with its questions and answers."""
         return self.view(example, shown).work
 
-    def view(self, example: Example, shown: View) -> ViewCost:
+    def view(self, example: Example, shown: View) -> TrainingView:
         """One view in a training."""
-        key = self.kind(example), self.held.number(shown)
-        if key not in self.views:
-            text = self.text(example, shown)
-            work = self._workload(self.layout(text, shown), shown, sum(text.answers))
+        key = self.kind(example), self.identities.number(shown)
+        if key not in self.training_views:
+            tokens = self.tokens(example, shown)
+            work = self._workload(self.layout(tokens, shown), shown, sum(tokens.answers))
             flops = training_flops(self.shape, work, self.trained, tower=not self.stored)
-            self.views[key] = ViewCost(work, (work.tokens, sum(work.patches), work.answers), flops)
-        return self.views[key]
+            self.training_views[key] = TrainingView(work, (work.tokens, sum(work.patches), work.answers), flops)
+        return self.training_views[key]
 
     def kind(self, example: Example) -> int:
         """The number of the kind: examples with the same questions after the same context."""
         if id(example) not in self.kind_of:
-            number = self.held.number(example)
+            number = self.identities.number(example)
             questions = tuple((question.text, question.answer, question.options) for question in example.questions)
             content = questions, tuple((shot.question, shot.answer) for shot in example.context)
             self.kind_of[number] = self.kinds.setdefault(content, len(self.kinds))
         return self.kind_of[id(example)]
 
-    def layout(self, text: Text, shown: View, answered: bool = True) -> RowLayout:
-        """The row of one view; see `Text.layout`."""
+    def layout(self, tokens: QuestionTokens, shown: View, answered: bool = True) -> RowLayout:
+        """The row of one view; see `QuestionTokens.layout`."""
         both = [view.visual_tokens for view in shown.views] if self.family.both_ways else ()
-        return text.layout(self.standing(shown), both, answered)
+        return tokens.layout(self.image_length(shown), both, answered)
 
-    def standing(self, shown: View) -> int:
+    def image_length(self, shown: View) -> int:
         """The tokens that stand for the images of a view, including the tokens around them."""
         sizes = tuple(view.size for view in shown.views)
-        if sizes not in self.counted:
-            self.counted[sizes] = self.family.standing(shown)
-        return self.counted[sizes]
+        if sizes not in self.image_lengths:
+            self.image_lengths[sizes] = self.family.image_length(shown)
+        return self.image_lengths[sizes]
 
     def patches(self, shown: View, questions: int = 1) -> tuple[int, ...]:
         """Patches of each run of the tower for a view; empty where no image is shown."""
@@ -184,13 +187,13 @@ class Counter:
         once = tuple(count for counts in images for count in counts)
         return once if self.family.shares_prefix else once * questions
 
-    def text(self, example: Example, shown: View, offered: bool = False) -> Text:
+    def tokens(self, example: Example, shown: View, offered: bool = False) -> QuestionTokens:
         """The tokens of an image's questions. offered: of the options of its multiple-choice questions instead."""
         key = self.kind(example), shown.visual_tokens > 0, offered
-        if key not in self.texts:
+        if key not in self.question_tokens:
             questions = options_of(example.questions) if offered else example.questions
-            self.texts[key] = self._text(questions, example, shown) if questions else Text(0, (), ())
-        return self.texts[key]
+            self.question_tokens[key] = self._tokens(questions, example, shown) if questions else NO_TOKENS
+        return self.question_tokens[key]
 
     def _rung(
         self, total: JobWorkload, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[View],
@@ -199,10 +202,11 @@ class Counter:
         """Add one rung to `total`. drawn: the limit of the author's sampled answers, None where there are none."""
         # Each view by itself: FLOPs, tokens, and how long its answers may get
         limits = self.study.evaluation.max_new_tokens, drawn
-        counts = [self._asked(example, view, length, limits) for example, view in zip(examples, shown, strict=True)]
+        pairs = zip(examples, shown, strict=True)
+        counts = [self._evaluation_view(example, view, length, limits) for example, view in pairs]
         total.flops += sum(count.flops for count in counts)
         # The views share passes as in the job: filled in order up to the budget of tokens
-        labels = Names(list(zip(sources, shown, strict=True)))
+        labels = ViewNames(list(zip(sources, shown, strict=True)))
         for group in bin_packing.fill([count.tokens for count in counts], self.study.evaluation.tokens_per_pass,
         labels):
             members = [counts[index] for index in group]
@@ -215,32 +219,34 @@ class Counter:
                 total.scored.add(Pass(offered, 0, places))
                 total.turns += 1
 
-    def _asked(self, example: Example, shown: View, length: int | None, limits: tuple[int | None, ...]) -> Asked:
+    def _evaluation_view(
+        self, example: Example, shown: View, length: int | None, limits: tuple[int | None, ...]
+    ) -> EvaluationView:
         """One view in an evaluation. limits: the most new tokens of each decoding; None for one that is not done."""
-        key = self.kind(example), self.held.number(shown), length, limits
-        if key not in self.asked:
-            self.asked[key] = self._count(example, shown, length, [limit for limit in limits if limit])
-        return self.asked[key]
+        key = self.kind(example), self.identities.number(shown), length, limits
+        if key not in self.evaluation_views:
+            self.evaluation_views[key] = self._count(example, shown, length, [limit for limit in limits if limit])
+        return self.evaluation_views[key]
 
-    def _count(self, example: Example, shown: View, length: int | None, limits: Sequence[int]) -> Asked:
+    def _count(self, example: Example, shown: View, length: int | None, limits: Sequence[int]) -> EvaluationView:
         # Prefill: the row up to where the answers start
-        text = self.text(example, shown)
-        prefill = self.layout(text, shown, answered=False)
-        work = self._workload(prefill, shown, len(text.prompts))
+        tokens = self.tokens(example, shown)
+        prefill = self.layout(tokens, shown, answered=False)
+        work = self._workload(prefill, shown, len(tokens.prompts))
         # Decoding: greedy, and the author's sampling where it is done
-        decoded, longest = zip(*(_decoding(text, prefill, length, limit) for limit in limits), strict=True)
-        flops = self._forward(work) + sum(language_flops(self.shape, tokens) for tokens in decoded)
+        decoded, longest = zip(*(_decoding(tokens, prefill, length, limit) for limit in limits), strict=True)
+        flops = self._forward(work) + sum(language_flops(self.shape, answers) for answers in decoded)
         # Scoring of options: a second row, which reuses the image unless each question is a sequence of its own
         likely = self.study.evaluation.option_likelihoods
-        offered = self.text(example, shown, offered=True) if likely else Text(0, (), ())
+        offered = self.tokens(example, shown, offered=True) if likely else NO_TOKENS
         scored = self.layout(offered, shown) if offered.prompts else ()
         if scored:
             scoring = self._workload(scored, shown, sum(offered.answers))
             flops += language_flops(self.shape, scoring)
             if not self.family.shares_prefix:
                 flops += sum(vision_flops(self.shape, patches) for patches in scoring.patches)
-        needs = len(prefill), sum(work.patches), len(text.prompts)
-        return Asked(flops, len(prefill) + len(scored), needs, longest, (len(scored), sum(offered.answers)))
+        needs = len(prefill), sum(work.patches), len(tokens.prompts)
+        return EvaluationView(flops, len(prefill) + len(scored), needs, longest, (len(scored), sum(offered.answers)))
 
     def _forward(self, work: RowWork) -> float:
         """FLOPs of a pass without gradients, without the tower if its features come from the disk."""
@@ -248,7 +254,7 @@ class Counter:
         return forward_flops(self.shape, work) - towers * self.stored
 
     def _shares(
-        self, seen: Sequence[ExampleView], views: Sequence[ViewCost], options: Optimisation
+        self, seen: Sequence[ExampleView], views: Sequence[TrainingView], options: Optimisation
     ) -> list[list[Pass]]:
         """The passes of each process of a training."""
         needs = [view.needs for view in views]
@@ -256,21 +262,22 @@ class Counter:
         if options.processes == 1 and sum(lengths) <= budget:  # most steps fit in one pass
             return [[Pass(*_sums(needs))]]
         costs = [view.flops for view in views]
-        shares = batches.passes(lengths, budget, Names(seen), options.processes, costs)
+        shares = batches.passes(lengths, budget, ViewNames(seen), options.processes, costs)
         return [[Pass(*_sums(needs[index] for index in group)) for group in groups] for groups in shares]
 
     def _workload(self, layout: RowLayout, shown: View, scores: int) -> RowWork:
         return RowWork(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
 
-    def _text(self, questions: tuple[Question, ...], example: Example, shown: View) -> Text:
-        row, standing = shared_prefix.row(self.family, questions, shown, True, example.context), self.standing(shown)
+    def _tokens(self, questions: tuple[Question, ...], example: Example, shown: View) -> QuestionTokens:
+        row = shared_prefix.row(self.family, questions, shown, True, example.context)
+        image_length = self.image_length(shown)
         answers = tuple(len(branch) - start for branch, start in zip(row.branches, row.answers, strict=True))
         if not self.family.shares_prefix:
-            return Text(None, tuple(start - standing for start in row.answers), answers)
-        return Text(len(row.prefix) - standing, tuple(row.answers), answers)
+            return QuestionTokens(None, tuple(start - image_length for start in row.answers), answers)
+        return QuestionTokens(len(row.prefix) - image_length, tuple(row.answers), answers)
 
 
-class Names(Sequence[str]):
+class ViewNames(Sequence[str]):
     """Names of views for error messages (`name_of`), each made only when it is needed."""
 
     def __init__(self, seen: Sequence[ExampleView]):
@@ -283,9 +290,9 @@ class Names(Sequence[str]):
         return view_name(*self.seen[index])
 
 
-def _decoding(text: Text, prefill: RowLayout, length: int | None, limit: int) -> tuple[RowWork, int]:
+def _decoding(tokens: QuestionTokens, prefill: RowLayout, length: int | None, limit: int) -> tuple[RowWork, int]:
     """The tokens of all answers without the first, which the prefill gives; and their number in the longest answer."""
-    counts = [min(length or answer, limit) - 1 for answer in text.answers]
+    counts = [min(length or answer, limit) - 1 for answer in tokens.answers]
     before = [prefill.prefixes[0] + branch for branch in prefill.branches[0]]
     # Token i of an answer attends to all before the answer, to i - 1 answer tokens, and to itself
     pairs = sum(n * own + n * (n + 1) // 2 for n, own in zip(counts, before, strict=True))

@@ -249,7 +249,7 @@ class Auto(Family):
             patches=self.patch_counts(grids) * len(questions),
         )
 
-    def standing(self, shown: View) -> int:
+    def image_length(self, shown: View) -> int:
         """The number of tokens of a sequence with that view and an empty question."""
         image = shown.visual_tokens > 0
         return len(self.reader.tokens(self.prompt(_NOTHING, image), shown.size if image else None))

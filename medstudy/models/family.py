@@ -175,7 +175,7 @@ class Family:
         """The number of placeholders for images in a prompt."""
         return self.ids(text).count(self.image_token)
 
-    def standing(self, shown: View) -> int:
+    def image_length(self, shown: View) -> int:
         """The number of tokens that stand for a view's images in a row, including the tokens around them."""
         return sum(len(self.image_ids(view.visual_tokens, self.grid(view.size)[0])) for view in shown.views)
 
@@ -183,7 +183,7 @@ class Family:
         """An empty cache of keys and values, for `hidden` and then `advance`."""
         return DynamicCache(config=self.model.config)
 
-    def masks(self, mask: torch.Tensor, positions: torch.Tensor, stood: torch.Tensor) -> Any:
+    def masks(self, mask: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor) -> Any:
         """`advance`'s mask in the form that the language model takes."""
         return mask
 
@@ -219,16 +219,16 @@ class Family:
         return outputs.last_hidden_state[0]
 
     def advance(
-        self, ids: torch.Tensor, positions: torch.Tensor, stood: torch.Tensor, mask: torch.Tensor, cache: Cache
+        self, ids: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor, mask: torch.Tensor, cache: Cache
     ) -> torch.Tensor:
         """[Q, width] last hidden states of the next token of Q branches (ids [1, Q]); it is added to the cache.
 
-        positions: [axes, 1, Q]. stood: [axes, cache + Q], the positions of all tokens, cached ones first.
+        positions: [axes, 1, Q]. key_positions: [axes, cache + Q], the positions of all tokens, cached ones first.
         mask: [1, 1, Q, cache + Q] bool, True where a token may attend.
         """
         outputs = self.language(
             inputs_embeds=self.model.model.get_input_embeddings()(ids), position_ids=positions,
-            attention_mask=self.masks(mask, positions, stood), past_key_values=cache, use_cache=True,
+            attention_mask=self.masks(mask, positions, key_positions), past_key_values=cache, use_cache=True,
         )
         return outputs.last_hidden_state[0]
 

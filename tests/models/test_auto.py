@@ -1,4 +1,4 @@
-"""The family of every other model: what its processor and its own forward pass make of a question and its image."""
+"""Family `auto` gives the losses, answers and tokens of a model's own processor and forward pass."""
 
 import shutil
 from functools import partial
@@ -52,7 +52,7 @@ TOWER = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "nu
 
 
 def _llava(folder):
-    """A CLIP tower of 28 pixels, 4 x 4 patches, whose last but one layer is read; a Llama."""
+    """A CLIP tower of 28 pixels, 4 x 4 patches, whose penultimate layer is read; a Llama."""
     tokens = families._with(tiny_qwen2_vl.tokenizer(TEXTS * 20, 400), image_token="<image>")
     config = LlavaConfig(
         text_config=families._plain_text(tokens) | {"model_type": "llama"},
@@ -65,7 +65,7 @@ def _llava(folder):
 
 
 def _paligemma(folder):
-    """A SigLIP tower of 28 pixels, 16 tokens; a Gemma that looks both ways over all of a prompt; no chat template."""
+    """A SigLIP tower of 28 pixels, 16 tokens; a Gemma that attends both ways over the whole prompt; no template."""
     tokens = tiny_qwen2_vl.tokenizer(TEXTS * 20, 400)
     tokens.add_special_tokens({"bos_token": "<bos>"})
     tokens.chat_template = None
@@ -104,7 +104,7 @@ def _views(family, examples, policy):
 
 
 def _theirs(family, example, view, question, answer=()):
-    """The processor's own inputs of a prompt and the image as the policy resized it; an answer's tokens behind them."""
+    """The processor's own inputs for a prompt and the image as the policy resized it, then an answer's tokens."""
     from PIL import Image
 
     text = family.prompt(question, view.visual_tokens > 0)
@@ -166,7 +166,7 @@ def test_answers_and_likelihoods_are_those_of_generate(auto, examples, policy):
 
 
 def test_drawn_answers_follow_no_generation_config(auto, examples):
-    """As in the other families: it is for the most likely answers alone."""
+    """As in the other families, it applies to greedy answers only."""
     (seen,) = _views(auto, examples[:1], NATIVE)
     (micro,) = batches.micro_batches(ImageInputs(auto, "bicubic"), [seen], 10**6)
     packed = shared_prefix.pack(auto, [shared_prefix.row(auto, seen[0].questions, seen[1], answered=False)])
@@ -192,7 +192,7 @@ def test_visual_tokens_are_those_that_the_processor_writes(auto, examples):
         assert theirs["pixel_values"].numel() == 3 * 28 * 28
 
 
-def test_the_authors_prompt_is_in_whatever_the_template_does(auto):
+def test_every_template_writes_the_authors_prompt(auto):
     for image in (True, False):
         text = auto.prompt(Question("q", "Which stain?", "H&E", "open", "stain"), image)
         assert text.index(SYSTEM) < text.index("Which stain?") and text.count("<image>") == image
@@ -206,7 +206,7 @@ def test_a_policy_that_the_processor_never_sees_is_refused(auto):
 
 
 @pytest.mark.slow
-def test_it_learns_and_its_checkpoint_answers_as_it_did(folder, examples, tmp_path):
+def test_it_learns_and_its_checkpoint_gives_the_same_answers(folder, examples, tmp_path):
     family = models.load(Model(id=str(folder), family="auto"))
     family.freeze_tower()
     options = Optimisation(epochs=30, images_per_step=2, learning_rate=3e-3, validations=1)
@@ -225,7 +225,7 @@ def test_it_learns_and_its_checkpoint_answers_as_it_did(folder, examples, tmp_pa
     assert set(batches.ledger(seen)["visual_tokens"]) == {16}
 
 
-def test_a_plan_counts_what_a_training_logs(folder, examples):
+def test_an_estimate_counts_the_flops_that_a_training_logs(folder, examples):
     study = SimpleNamespace(
         training=Optimisation(epochs=1, images_per_step=4, learning_rate=1e-3, cache_features=False),
         interpolation="bicubic", evaluation=Decoding(max_new_tokens=4, option_likelihoods=True),

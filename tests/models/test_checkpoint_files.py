@@ -24,7 +24,7 @@ def _refused(folder, match, **options):
         models.load(Model(id=str(folder), **options))
 
 
-def test_every_tiny_checkpoint_is_whole(checkpoints):
+def test_every_tiny_checkpoint_is_complete(checkpoints):
     for folder in checkpoints.values():
         checkpoint_files.check(folder, whole=True)
 
@@ -39,7 +39,7 @@ def test_every_tiny_checkpoint_is_whole(checkpoints):
     ],
     ids=["pointer", "empty", "not UTF-8"],
 )
-def test_a_file_that_is_none_is_named(tiny_model, tmp_path, name, content, why):
+def test_an_unreadable_file_is_named(tiny_model, tmp_path, name, content, why):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     (folder / name).write_bytes(content)
     _refused(folder, rf"{name} of other.*({why})")
@@ -47,7 +47,7 @@ def test_a_file_that_is_none_is_named(tiny_model, tmp_path, name, content, why):
 
 @pytest.mark.parametrize("name", READ[:5])
 @pytest.mark.parametrize("content", ['{"a": 1', "[1]", '{"a": 1, "a": 2}'], ids=["cut", "a list", "a key twice"])
-def test_json_that_is_no_object_or_repeats_a_key_is_named(tiny_model, tmp_path, name, content):
+def test_json_that_is_not_an_object_or_repeats_a_key_is_named(tiny_model, tmp_path, name, content):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     (folder / name).write_text(content)
     if name == "tokenizer.json" and content.count('"a"') == 2:
@@ -55,7 +55,7 @@ def test_json_that_is_no_object_or_repeats_a_key_is_named(tiny_model, tmp_path, 
     _refused(folder, rf"{name} of other.*(not JSON|a list where an object|is repeated)")
 
 
-def test_a_large_vocabulary_that_is_cut_is_named_after_its_library_failed(tiny_model, tmp_path, monkeypatch):
+def test_a_large_truncated_vocabulary_is_named_after_its_library_failed(tiny_model, tmp_path, monkeypatch):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     content = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(content[: len(content) // 2])
@@ -64,7 +64,7 @@ def test_a_large_vocabulary_that_is_cut_is_named_after_its_library_failed(tiny_m
     _refused(folder, "tokenizer.json of other.*not JSON")
 
 
-def test_weights_that_are_cut_are_named(tiny_model, tmp_path):
+def test_truncated_weights_are_named(tiny_model, tmp_path):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     whole = (folder / "model.safetensors").read_bytes()
     for size in (5, 100, len(whole) // 2, len(whole) - 1):
@@ -78,7 +78,7 @@ def test_shards_load_as_one_file_does(tiny_model, tmp_path):
     assert one.keys() == several.keys() and all(torch.equal(one[name], several[name]) for name in one)
 
 
-def test_shards_that_are_missing_cut_or_not_listed_are_named(tiny_model, tmp_path):
+def test_missing_truncated_or_unlisted_shards_are_named(tiny_model, tmp_path):
     folder = altered.sharded(tiny_model.id, tmp_path / "other")
     index, second = folder / "model.safetensors.index.json", folder / "model-00002-of-00003.safetensors"
     content, whole = json.loads(index.read_text()), second.read_bytes()
@@ -112,7 +112,7 @@ def test_a_pickle_is_not_read(tiny_model, tmp_path):
     _refused(folder, "has no weights at all")
 
 
-def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
+def test_a_folder_without_a_checkpoint_is_named(tmp_path):
     _refused(tmp_path, "cannot be loaded: it holds nothing, and no config.json")
     (tmp_path / "scans").mkdir()
     (tmp_path / "table.csv").write_text("a")
@@ -149,7 +149,7 @@ def test_a_sketch_needs_no_weights_and_reads_the_rest(tiny_model, tmp_path):
 
 
 def test_a_tensor_in_two_shards_is_named(tiny_model, tmp_path):
-    """transformers would take the last one that it reads."""
+    """transformers would use the last one that it reads."""
     folder = altered.sharded(tiny_model.id, tmp_path / "other")
     first, third = (folder / f"model-0000{part}-of-00003.safetensors" for part in (1, 3))
     twice = sorted(load_file(first))[0]
@@ -165,7 +165,7 @@ def test_quantised_weights_are_refused_by_name(tiny_model, tmp_path, entry):
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
 def test_weights_of_8_bits_are_refused_by_name(tiny_model, tmp_path, dtype):
-    """Without their scales they would be read as if they were the numbers themselves."""
+    """Without their scales they would be read as the weights themselves."""
     def packed(tensors):
         return {name: tensor.to(dtype) if "down_proj" in name else tensor for name, tensor in tensors.items()}
 

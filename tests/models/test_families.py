@@ -1,6 +1,6 @@
-"""Model families: their numbers are the processor's, their prompt the author's, their limits ours.
+"""Families give the processor's numbers and the author's prompt at the policy's sizes.
 
-What is particular to families that cut tiles: tests/models/test_tiled.py.
+tests/models/test_tiled.py tests what only families of tiles do.
 """
 
 import numpy as np
@@ -54,7 +54,7 @@ def test_patches_are_the_pinned_processors_to_the_bit(any_qwen, noise):
 
 @pytest.mark.parametrize("size", [(28, 28), (61, 83), (250, 131), (33, 420)])
 def test_an_image_of_any_size_becomes_the_pinned_processors_pixels(family, size):
-    """Our resize, then our normalisation and order of patches."""
+    """With our resize, normalisation and order of patches."""
     pixels = np.random.default_rng(size).integers(0, 256, (*size, 3), dtype=np.uint8)
     limits = {"shortest_edge": 784, "longest_edge": 10**9}
     theirs = Qwen2VLImageProcessor()(images=[Image.fromarray(pixels)], size=limits, return_tensors="pt")
@@ -65,7 +65,7 @@ def test_an_image_of_any_size_becomes_the_pinned_processors_pixels(family, size)
 
 
 def test_the_towers_features_are_those_of_the_untouched_model(any_qwen, noise):
-    """Patches of one frame by a matrix product; the processor's two frames through transformers' convolution."""
+    """Ours: one frame and a matrix product. Theirs: the processor's two frames and a convolution."""
     untouched = AutoModelForImageTextToText.from_pretrained(any_qwen.model.name_or_path).eval()
     for image in noise:
         size = {"shortest_edge": 1, "longest_edge": 10**9}
@@ -85,7 +85,7 @@ def test_the_towers_features_are_those_of_the_untouched_model(any_qwen, noise):
             torch.testing.assert_close(stored, ours, atol=0, rtol=0)
 
 
-def test_a_size_that_is_no_multiple_is_refused(family):
+def test_a_size_that_is_not_a_multiple_is_refused(family):
     with pytest.raises(ModelError, match="multiples of 28"):
         family.patches(torch.zeros((84, 90, 3), dtype=torch.uint8))
 
@@ -132,7 +132,7 @@ def test_every_parameter_belongs_to_one_part(any_family):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_lora_adapts_the_language_model_alone(checkpoints, name):
-    """The towers have matrices of the same names."""
+    """The towers have matrices with the same names."""
     family = models.load(Model(id=str(checkpoints[name]), family=name))
     layers = family.model.config.text_config.num_hidden_layers
     lora.add(family, Lora(rank=2))

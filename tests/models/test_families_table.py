@@ -1,4 +1,4 @@
-"""docs/reference/families.md says what the code does at the sizes of released checkpoints, and of every family."""
+"""The tables of docs/reference/families.md are those that the code writes, and cover every family."""
 
 import pytest
 
@@ -12,7 +12,7 @@ TEXT = (paths.ROOT / "docs" / "reference" / "families.md").read_text(encoding="u
 
 
 @pytest.mark.parametrize("name", real.tables())
-def test_the_tables_are_the_codes(name):
+def test_tables_are_those_that_the_code_writes(name):
     begin, end = readme.marks(name)
     assert TEXT.split(begin)[1].split(end)[0].strip() == real.tables()[name], "run python -m tests.support.real"
 
@@ -35,5 +35,5 @@ GOLDEN = {  # from the models' own descriptions
 
 
 @pytest.mark.parametrize(("name", "side"), GOLDEN)
-def test_tokens_are_those_that_the_models_are_described_with(name, side):
+def test_tokens_are_those_of_the_published_descriptions(name, side):
     assert real._native(name, side).visual_tokens == GOLDEN[name, side]

@@ -1,4 +1,4 @@
-"""Gemma 3: one size, tokens that look both ways, windows; what holds for every family is in the tests of all."""
+"""What only Gemma 3 has: a single size, attention in both directions within an image, and windows."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What a checkpoint's generation config asks is done as `generate` does it, or refused by name."""
+"""Every setting of a checkpoint's generation config acts as in `generate`, or is refused by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIELDS = set(vars(GenerationConfig()))
 
 @pytest.fixture(scope="module")
 def sharp(tiny_model):
-    """Weights that make the tiny model say many things."""
+    """Weights that make the tiny model give varied answers."""
     family = models.load(tiny_model)
     with torch.no_grad():
         for parameter in family.model.parameters():
@@ -57,7 +57,7 @@ def _ours(family, examples) -> list[list[int]]:
 
 
 def _theirs(family, examples) -> list[list[int]]:
-    """One question after the other through transformers' own `generate`."""
+    """Each question by itself through transformers' own `generate`."""
     said = []
     for one in examples:
         image = views.render(one.image, plan(NATIVE, size_of(one), family.geometry)[0], "bicubic")
@@ -72,7 +72,7 @@ def _theirs(family, examples) -> list[list[int]]:
 
 
 def _settings(family, plain: list[list[int]], lengths: list[int]) -> dict[str, dict]:
-    """Every obeyed setting with a value that changes an answer of the plain ones."""
+    """Every obeyed setting, with a value that changes at least one answer."""
     often = max(set(chain(*plain)), key=[*chain(*plain)].count)
     first = plain[0][0]
     return {
@@ -122,7 +122,7 @@ def test_several_settings_at_once_are_those_of_generate(asked):
 
 
 def test_every_field_of_transformers_is_obeyed_ignored_for_a_reason_or_refused():
-    """Fails for a field that a later release adds, until someone decides."""
+    """Fails for a field that a later release adds, until it is put in one of the three classes."""
     classes = [set(generation_config.OBEYED), set(generation_config.IGNORED), set(generation_config.REFUSED)]
     assert not FIELDS - set().union(*classes)
     assert sum(map(len, classes)) == len(set().union(*classes))
@@ -147,7 +147,7 @@ def test_a_setting_that_cannot_be_obeyed_is_refused_by_name(sharp, name):
 
 
 @pytest.mark.parametrize("name", sorted(set(generation_config.IGNORED) - {"transformers_version"}))
-def test_a_setting_that_changes_no_greedy_answer_is_let_by(sharp, name):
+def test_a_setting_that_changes_no_greedy_answer_is_accepted(sharp, name):
     kept = sharp.model.generation_config
     sharp.model.generation_config = GenerationConfig()
     setattr(sharp.model.generation_config, name, 1)

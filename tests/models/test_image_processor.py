@@ -1,4 +1,4 @@
-"""A checkpoint's image settings are followed to the bit, or the checkpoint is refused by the setting's name."""
+"""A processor's settings are followed to the bit, or the checkpoint is refused with the setting's name."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_pixels_are_those_of_the_checkpoints_own_processor(checkpoints, tmp_path
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_field_of_the_processors_class_is_decided(checkpoints, name):
-    """Fails for a field that a later release adds, until someone decides."""
+def test_every_field_of_the_processors_class_is_classified(checkpoints, name):
+    """Fails for a field that a later release adds, until it is put in one of the classes."""
     family = models.sketch(Model(id=str(checkpoints[name]), family=name))
     kind = type(family.processor.image_processor)
     fields = {one for one in vars(kind()) if not one.startswith("_")} | set(kind.valid_kwargs.__annotations__)
@@ -86,7 +86,7 @@ def test_a_setting_that_would_not_be_followed_is_refused_by_name(checkpoints, tm
 
 
 @pytest.mark.parametrize(("name", "own"), [("gemma3", "bilinear"), ("idefics3", "lanczos"), ("qwen2_vl", "bicubic")])
-def test_another_filter_than_the_processors_is_a_notice(checkpoints, tmp_path, name, own, recwarn):
+def test_a_filter_other_than_the_processors_causes_a_warning(checkpoints, tmp_path, name, own, recwarn):
     family = _load(checkpoints[name], name)
     options = Optimisation(epochs=1, learning_rate=1e-3)
     for asked in ("bicubic", "bilinear"):
@@ -102,7 +102,7 @@ COUNTS = {"llava_onevision": "num_image_tokens", "internvl": "image_seq_length",
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_count_of_visual_tokens_that_config_json_contradicts_is_refused(checkpoints, tmp_path, name):
-    """One of the two files is of another model; each alone would load."""
+    """One of the two files belongs to another model; each would load by itself."""
     folder = altered.copy(checkpoints[name], tmp_path / "other", processor_config={COUNTS[name]: 5})
     with pytest.raises(ModelError, match=f"{COUNTS[name]} must be .*by config.json for one tile.*got 5"):
         models.sketch(Model(id=str(folder), family=name))

@@ -1,4 +1,4 @@
-"""InternVL with the text models that its checkpoints come with: Qwen2, Qwen3, and Llama's layout (InternLM's too)."""
+"""InternVL with the language models of its checkpoints: Qwen2, Qwen3, and Llama's layout, which InternLM shares."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_answers_equal_generate_with_several_images_in_a_row(intern, examples):
     assert said == expected and len({text for texts in expected for text in texts}) > 2
 
 
-def test_images_of_one_row_are_those_seen_alone(intern, examples):
+def test_images_of_a_row_give_the_tokens_of_each_image_alone(intern, examples):
     given = ImageInputs(intern, "bicubic")
     seen = views(intern, examples, Native(max_pixels=100**2))
     (micro,) = batches.micro_batches(given, seen, 10**6)
@@ -69,7 +69,7 @@ def test_images_of_one_row_are_those_seen_alone(intern, examples):
 
 
 def test_bfloat16_weights_are_read_as_such_and_answer(intern, examples, tmp_path):
-    """Within what 16 bits allow of float32, features and losses alike; transformers' own pass is as far off."""
+    """Features and losses differ from float32 by as much as 16 bits allow, as in transformers' own pass."""
     intern.model.save_pretrained(tmp_path)
     intern.processor.save_pretrained(tmp_path)
     half = models.load(Model(id=str(tmp_path), family="internvl", dtype="bfloat16"))

@@ -1,4 +1,4 @@
-"""Weights are all there and all used, or the checkpoint is refused with the tensors' names."""
+"""Weights are complete and all used, or the checkpoint is refused with the tensors' names."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_a_missing_layer_a_strange_tensor_and_another_shape_are_named(checkpoint
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_loading_says_what_transformers_alone_passes_over(checkpoints, tmp_path, name):
-    """The reference: from_pretrained takes the same folder without a word, and draws what is missing."""
+def test_loading_reports_what_transformers_silently_accepts(checkpoints, tmp_path, name):
+    """from_pretrained accepts the same folder without an error, and fills in random numbers."""
     folder = altered.weights(
         checkpoints[name], tmp_path / "other", lambda all_: {k: v for k, v in all_.items() if k not in _layer(all_)}
     )
@@ -64,7 +64,7 @@ def test_loading_says_what_transformers_alone_passes_over(checkpoints, tmp_path,
     [("module.", "DistributedDataParallel"), ("_orig_mod.", "torch.compile"), ("base_model.model.", "peft"),
      ("other.", "Fetch the checkpoint again")],
 )
-def test_a_prefix_that_a_program_wrote_is_explained(tiny_model, tmp_path, prefix, said):
+def test_a_prefix_that_another_program_wrote_is_explained(tiny_model, tmp_path, prefix, said):
     def renamed(tensors):
         return {prefix + name: tensor for name, tensor in tensors.items()}
 
@@ -82,7 +82,7 @@ def test_a_resized_vocabulary_and_adapters_in_the_weights_are_explained(tiny_mod
     _refused(altered.weights(tiny_model.id, tmp_path / "two", unmerged), "adapters that were not merged")
 
 
-def test_ties_are_no_missing_tensors_and_must_hold(tiny_model, tmp_path):
+def test_tied_tensors_are_not_missing_and_must_be_equal(tiny_model, tmp_path):
     def with_head(tensors, change: float):
         name = next(one for one in tensors if one.endswith("embed_tokens.weight"))
         return tensors | {"lm_head.weight": tensors[name] + change}
@@ -98,7 +98,7 @@ def test_ties_are_no_missing_tensors_and_must_hold(tiny_model, tmp_path):
     assert model.lm_head.weight is model.get_input_embeddings().weight
 
 
-def test_weights_that_are_no_numbers_are_refused(tiny_model, tmp_path):
+def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path):
     def broken(tensors):
         name = sorted(tensors)[3]
         return tensors | {name: tensors[name].clone().index_fill_(0, torch.tensor([0]), float("nan"))}
@@ -106,7 +106,7 @@ def test_weights_that_are_no_numbers_are_refused(tiny_model, tmp_path):
     _refused(altered.weights(tiny_model.id, tmp_path / "other", broken), "1 tensors of .*other.* hold NaN or infinity")
 
 
-def test_a_studys_own_checkpoint_is_held_to_the_same(tiny_model, tmp_path):
+def test_a_studys_own_checkpoint_is_checked_in_the_same_way(tiny_model, tmp_path):
     checkpoints.save(models.load(tiny_model), tmp_path / "whole", {})
     models.load(tiny_model, tmp_path / "whole")
     folder = altered.weights(
@@ -117,7 +117,7 @@ def test_a_studys_own_checkpoint_is_held_to_the_same(tiny_model, tmp_path):
 
 
 def test_files_of_weights_are_read_once(tiny_model, monkeypatch):
-    """The check reads what transformers found, not the tensors again."""
+    """The check uses transformers' loading information and does not read the tensors again."""
     from safetensors import torch as safetensors_torch
     from transformers import modeling_utils
 
@@ -129,8 +129,8 @@ def test_files_of_weights_are_read_once(tiny_model, monkeypatch):
     assert len(opened) == 1
 
 
-def test_loading_a_whole_model_warns_of_nothing(tiny_model):
-    """Not of layers that were "not sharded" either, which a higher level of the logger makes transformers report."""
+def test_loading_a_complete_model_does_not_warn(tiny_model):
+    """Not even of layers "not sharded", which transformers reports at a higher level of its logger."""
     from transformers.utils import logging
 
     said = []
@@ -147,7 +147,7 @@ def test_loading_a_whole_model_warns_of_nothing(tiny_model):
 
 @pytest.mark.parametrize("part", ["text_config", "vision_config"])
 def test_a_model_far_larger_than_its_weights_takes_no_memory(tiny_model, tmp_path, monkeypatch, part):
-    """What config.json leaves out is the class's default, of billions of numbers, which transformers would allocate."""
+    """The class fills in what config.json omits; transformers would allocate billions of numbers."""
     folder = altered.copy(tiny_model.id, tmp_path / "other", config={part: {}})
     monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", None)
     _refused(folder, r"describes a model of [\d,]{11,} numbers, but its weights have \d{3},\d{3}\. The")

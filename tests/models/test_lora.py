@@ -1,4 +1,4 @@
-"""Adapters and their model match both ways, or are refused with names."""
+"""Adapters match their model exactly, or are refused with the tensors' names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OLDER = {
 
 
 def _saved(folder, target, name="qwen2_vl", rank=2):
-    """Adapters that change every matrix they belong to."""
+    """Saved adapters, each of which changes its matrix."""
     family = models.load(Model(id=str(folder), family=name))
     adapter = lora.add(family, Lora(rank=rank))
     torch.manual_seed(0)
@@ -59,7 +59,7 @@ def _refused(folder, match):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_adapters_change_just_what_they_stand_beside(checkpoints, tmp_path, name):
+def test_adapters_change_their_matrices_and_nothing_else(checkpoints, tmp_path, name):
     folder = _saved(checkpoints[name], tmp_path / "adapter", name)
     before, after = _state(checkpoints[name], name), _state(folder, name)
     changed = {key for key in before if not torch.equal(before[key], after[key])}
@@ -68,7 +68,7 @@ def test_adapters_change_just_what_they_stand_beside(checkpoints, tmp_path, name
 
 
 @pytest.mark.parametrize("name", OLDER)
-def test_older_names_are_read_as_todays_with_a_count(checkpoints, tmp_path, name):
+def test_older_names_are_read_as_todays_with_a_warning(checkpoints, tmp_path, name):
     folder = _saved(checkpoints[name], tmp_path / "adapter", name)
     now, before = (lora.PREFIX + one for one in OLDER[name])
     older = weights(folder, tmp_path / "older", lambda all_: {k.replace(now, before): v for k, v in all_.items()})
@@ -86,7 +86,7 @@ def _double(tensors):
 
 NO_PLACE = "tensors have no place"
 WRONG = {
-    # title: what becomes of the tensors, what is said
+    # title: a change of the tensors, the error
     "a third of it": (lambda all_: {k: v for k, v in all_.items() if "layers.0." in k}, "14 of .* 28 are missing"),
     "nothing in it": (lambda all_: {}, "holds no tensors"),
     "one more": (lambda all_: all_ | {"base_model.model.head.lora_A.weight": torch.ones(2)}, f"1 of 29 {NO_PLACE}"),
@@ -152,7 +152,7 @@ def test_damaged_files_of_adapters_are_named(saved, tmp_path):
     _refused(folder, "adapter_config.json of other.*not JSON")
 
 
-def test_adapters_trained_on_other_weights_of_the_same_shape_are_a_notice(saved, tmp_path):
+def test_adapters_trained_on_other_weights_of_the_same_shape_cause_a_warning(saved, tmp_path):
     folder = altered.copy(saved, tmp_path / "other")
     base = models.load(Model(id=json.loads((saved / "adapter_config.json").read_text())["base_model_name_or_path"]))
     stamp = {"policy": {"policy": "fixed", "side": 84, "mode": "budget"}, "started_from": "sha256:0123"}
@@ -161,8 +161,8 @@ def test_adapters_trained_on_other_weights_of_the_same_shape_are_a_notice(saved,
         loading.adapted(base, folder)
 
 
-def test_a_hubs_adapters_are_not_loaded_unseen(saved, monkeypatch, tmp_path):
-    """transformers would load base and adapters together where a hub id is of adapters."""
+def test_adapters_on_the_hub_are_not_loaded_unchecked(saved, monkeypatch, tmp_path):
+    """For a hub id of adapters transformers would load the base and the adapters together."""
     folder = shutil.copytree(saved, tmp_path / "other")
     with pytest.raises(ModelError, match="Adapters are loaded from a folder"):
         model_weights.load(str(folder), torch.float32)

@@ -1,4 +1,4 @@
-"""The families that cut an image into tiles: their pixels and tokens are the processor's, their limits the policy's."""
+"""Families of tiles give the processor's pixels and tokens, within the policy's limits."""
 
 import json
 import shutil
@@ -57,8 +57,8 @@ def test_pixels_and_tokens_are_the_processors_for_every_grid(tiled, grid):
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 2), (3, 1), (2, 2), (2, 3), (3, 4), (4, 1)], ids=str)
-def test_where_the_processors_own_rule_comes_to_the_same_grid_so_do_its_pixels(tiled, grid):
-    """Nothing imposed on it: its own most tiles, its own list of grids."""
+def test_pixels_are_the_processors_where_it_chooses_the_same_grid(tiled, grid):
+    """With its own limit on tiles and its own list of grids."""
     image = noise(tiled, *grid)
     if tiled.language_name == "text_model" and max(grid) != 4:
         pytest.skip("its processor first enlarges every image to four tiles")
@@ -69,8 +69,8 @@ def test_where_the_processors_own_rule_comes_to_the_same_grid_so_do_its_pixels(t
 
 
 @pytest.mark.parametrize("grid", [*GRIDS, (1, 9), (12, 2)], ids=str)
-def test_the_image_is_seen_as_the_untouched_model_sees_it(tiled, grid):
-    """Also in grids that neither the processor nor the configuration lists."""
+def test_visual_tokens_are_those_of_the_unchanged_model(tiled, grid):
+    """Including grids that neither the processor nor the configuration lists."""
     untouched = AutoModelForImageTextToText.from_pretrained(tiled.model.name_or_path).eval()
     image = noise(tiled, *grid)
     size = Size(*image.shape[:2])
@@ -93,7 +93,7 @@ def test_the_image_is_seen_as_the_untouched_model_sees_it(tiled, grid):
     assert torch.equal(again.tokens, seen.tokens)
 
 
-def test_images_of_one_row_are_kept_apart(tiled):
+def test_images_of_a_row_do_not_affect_each_other(tiled):
     images = [noise(tiled, *grid) for grid in [(2, 3), (1, 1), (4, 3)]]
     patches = [tiled.patches(image) for image in images]
     grids = torch.cat([tiled.grid(Size(*image.shape[:2])) for image in images])
@@ -152,7 +152,7 @@ BELOW = {
 
 
 @pytest.mark.parametrize("name", BELOW)
-def test_a_budget_below_one_tile_is_kept_by_the_detail(name):
+def test_a_budget_below_one_tile_limits_the_detail(name):
     geometry, policy, size, resized = BELOW[name]
     (view,) = plan(policy, Size(*size), geometry)
     side = geometry.factor
@@ -161,8 +161,8 @@ def test_a_budget_below_one_tile_is_kept_by_the_detail(name):
     assert view.visual_tokens == geometry.tokens(Size(side, side))
 
 
-def test_detail_is_lost_on_each_side_by_itself():
-    """A wide image of little more than a tile's width keeps of it what the tile has."""
+def test_detail_is_lost_on_each_side_separately():
+    """A wide image, little wider than a tile, keeps the detail of a tile."""
     (view,) = plan(Fixed(side=440), Size(1000, 1500), INTERN)
     assert view.steps == ((359, 538), (448, 448)) and view.detail == (359, 448)
 
@@ -172,8 +172,8 @@ def test_down_and_up_below_a_tile_has_the_native_tiles():
     assert view.steps == ((186, 269), (896, 1344)) and view.visual_tokens == 7 * 256
 
 
-def test_what_a_low_budget_leaves_is_lost_in_the_pixels(checkpoints):
-    """A board of single pixels is there in the native view, and gone after a quarter a side."""
+def test_detail_below_a_low_budget_is_gone_from_the_pixels(checkpoints):
+    """A checkerboard of single pixels is visible in the native view, and gone at a quarter a side."""
     board = np.repeat((np.indices((28, 28)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, 2)
     geometry = models.load(Model(id=str(checkpoints["internvl"]), family="internvl")).geometry
     native, low = (plan(policy, Size(28, 28), geometry)[0] for policy in (NATIVE, Fixed(side=7)))
@@ -182,7 +182,7 @@ def test_what_a_low_budget_leaves_is_lost_in_the_pixels(checkpoints):
     assert contrast[0] > 120 and contrast[1] < 10
 
 
-def test_a_policy_that_is_native_under_another_name_is_refused():
+def test_a_policy_that_equals_native_is_refused():
     sizes = [Size(300, 400), Size(90, 60)]
     check_effect(Fixed(side=224), sizes, INTERN)
     check_effect(Fixed(side=896), [Size(2000, 2000)], INTERN)
@@ -190,7 +190,7 @@ def test_a_policy_that_is_native_under_another_name_is_refused():
         check_effect(Fixed(side=448), sizes, INTERN)
 
 
-def test_rows_say_what_detail_is_left(tiled, examples):
+def test_rows_record_the_remaining_detail(tiled, examples):
     study = SimpleNamespace(interpolation="bicubic", workers=0, evaluation=Decoding(max_new_tokens=1))
     rows = evaluate.predict(tiled, examples, Fixed(side=14), study)
     assert (rows["inference"] == "fixed-14").all() and (rows["budget_pixels"] == 196).all()
@@ -242,7 +242,7 @@ def test_a_frozen_tower_leaves_projector_and_newline_to_train(tiled, examples):
 
 
 @pytest.mark.slow
-def test_it_learns_and_its_checkpoint_answers_as_it_did(checkpoints, tiled, examples, tmp_path):
+def test_it_learns_and_its_checkpoint_gives_the_same_answers(checkpoints, tiled, examples, tmp_path):
     family = models.load(Model(id=str(checkpoints[tiled.name]), family=tiled.name))
     options = Optimisation(epochs=40, images_per_step=2, learning_rate=3e-3, validations=1)
     supply, policy = ImageInputs(family, "bicubic"), Fixed(side=84)
@@ -261,8 +261,8 @@ def test_it_learns_and_its_checkpoint_answers_as_it_did(checkpoints, tiled, exam
     assert said[0] == said[1] and loaded.revision != family.revision
 
 
-def test_no_mask_is_made_of_a_row(tiled, examples, monkeypatch):
-    """Positions that start again would pass for packed sequences, and cost a mask of all pairs of the row."""
+def test_no_mask_is_made_for_a_row(tiled, examples, monkeypatch):
+    """transformers would take restarting positions for packed sequences, and make a mask of all pairs."""
     monkeypatch.setattr("transformers.masking_utils.find_packed_sequence_indices", None)
     supply = ImageInputs(tiled, "bicubic")
     seen = [(one, plan(Fixed(side=56), batches.size_of(one), tiled.geometry)[0]) for one in examples]

@@ -1,4 +1,4 @@
-"""A chat template that is missing, breaks, or leaves something out stops a study when its model is loaded."""
+"""A chat template that is missing, fails or omits something stops a study when its model is loaded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PART = "{% elif 'text' in part %}{{ part['text'] }}"
 
 
 def _part(written: str) -> str:
-    """The template with the texts of all parts written in another way."""
+    """The template with another expression for the text of a part."""
     return CHAT_TEMPLATE.replace(PART, PART.replace("part['text'] }}", written + " }}"))
 
 
 WRONG = {
-    # title: template, what is said of it
+    # title: template, the error
     "says nothing": ("{{ 'hello' }}", "leaves out or moves 'You are"),
     "no system prompt": (
         CHAT_TEMPLATE.replace(TURNS, TURNS.replace("messages", "messages[1:]")),
@@ -54,13 +54,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_writes_what_it_is_given(checkpoints, name):
+def test_every_family_writes_all_parts_of_a_prompt(checkpoints, name):
     models.sketch(Model(id=str(checkpoints[name]), family=name))
 
 
 @pytest.mark.parametrize("title", WRONG)
 @pytest.mark.parametrize("whole", [True, False], ids=["load", "sketch"])
-def test_a_template_that_leaves_something_out_is_refused(tiny_model, tmp_path, title, whole):
+def test_a_template_that_omits_something_is_refused(tiny_model, tmp_path, title, whole):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     template, said = WRONG[title]
     (folder / "chat_template.jinja").write_text(template)
@@ -87,7 +87,7 @@ PLACES = ["chat_template.json", "tokenizer_config.json", "processor_config.json"
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_template_is_found_wherever_it_stands(tiny_model, tmp_path, place):
+def test_the_template_is_read_from_any_of_its_files(tiny_model, tmp_path, place):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     _placed(folder, place, CHAT_TEMPLATE)
     family = models.load(Model(id=str(folder)))
@@ -95,21 +95,21 @@ def test_the_template_is_found_wherever_it_stands(tiny_model, tmp_path, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_broken_template_is_refused_wherever_it_stands(tiny_model, tmp_path, place):
+def test_a_broken_template_is_refused_in_any_of_its_files(tiny_model, tmp_path, place):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     _placed(folder, place, "{{ raise_exception('no role') }}")
     with pytest.raises(ModelError, match="raises TemplateError: no role"):
         models.load(Model(id=str(folder)))
 
 
-def test_no_template_at_all_is_refused(tiny_model, tmp_path):
+def test_a_missing_template_is_refused(tiny_model, tmp_path):
     folder = altered.copy(tiny_model.id, tmp_path / "other")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ModelError, match="has no chat template.*Copy chat_template.jinja"):
         models.load(Model(id=str(folder)))
 
 
-def test_a_tokenizer_that_does_not_know_the_mark_is_refused(tiny_model, tmp_path):
+def test_a_tokenizer_without_the_image_token_is_refused(tiny_model, tmp_path):
     folder = altered.copy(tiny_model.id, tmp_path / "other", config={"image_token_id": 5})
     with pytest.raises(ModelError, match="for 1 images it writes 0 placeholders"):
         models.load(Model(id=str(folder)))
@@ -126,14 +126,14 @@ def test_tokens_without_an_embedding_are_refused(tiny_model, tmp_path):
         models.load(Model(id=str(folder)))
 
 
-def test_settings_that_stop_the_first_question_stop_loading(tiny_model, tmp_path):
+def test_settings_on_which_the_trial_question_fails_stop_loading(tiny_model, tmp_path):
     vision = json.loads((Path(tiny_model.id) / "config.json").read_text())["vision_config"]
     folder = altered.copy(tiny_model.id, tmp_path / "other", config={"vision_config": vision | {"num_heads": 5}})
     with pytest.raises(ModelError, match="cannot read one question about one image: .*Use the config.json"):
         models.load(Model(id=str(folder)))
 
 
-def test_scores_that_are_no_numbers_stop_loading(tiny_model, tmp_path):
+def test_scores_that_are_not_finite_stop_loading(tiny_model, tmp_path):
     def larger(tensors):
         return {name: tensor * 1e30 if "norm" in name else tensor for name, tensor in tensors.items()}
 

@@ -59,7 +59,7 @@ def test_planned_tokens_are_the_processors_at_released_sizes(name, height, width
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(60, 5000), width=st.integers(60, 5000), sides=st.tuples(*[st.integers(32, 3000)] * 2))
 def test_a_higher_budget_leaves_no_less_detail(name, height, width, sides):
-    """Up to whole units: of a strip's sides one may round up where the other one rounds down."""
+    """Up to whole units: one side of a strip may round up where the other rounds down."""
     assume(max(height, width) <= 3 * min(height, width))
     geometry = real.geometry(name)
     low, high = (plan(Fixed(side=side), Size(height, width), geometry)[0] for side in sorted(sides))
@@ -96,7 +96,7 @@ def test_planned_tokens_are_those_of_row_processor_and_model(any_family, size):
     assert len(features) == any_family.feature_counts(grid)[0] and features.shape[1] == any_family.feature_width
     assert row.patches == any_family.patch_counts(grid)
     marks = len(any_family.image_ids(view.visual_tokens, grid[0]))
-    assert any_family.standing(view) == marks >= view.visual_tokens
+    assert any_family.image_length(view) == marks >= view.visual_tokens
 
 
 @given(st.lists(st.integers(0, 2), max_size=40))

@@ -241,7 +241,7 @@ GEMMA_TEMPLATE = (
 
 
 def gemma3(texts: list[str], folder: Path) -> Path:
-    """Images of 112 pixels, 8 x 8 patches, pooled to 16 tokens; two of three layers look over a window of 24."""
+    """Images of 112 pixels, 8 x 8 patches, pooled to 16 tokens; two of three layers attend within a window of 24."""
     named = {"boi_token": "<start_of_image>", "image_token": "<image_soft_token>", "eoi_token": "<end_of_image>"}
     tokens = _with(tiny_qwen2_vl.tokenizer(texts, 400), **named)
     turns = {"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"], "bos_token": "<bos>"}
@@ -284,7 +284,7 @@ def _write(kind, config, processor, tokens, folder: Path, end: str = "<|im_end|>
 
 
 def _draw(model) -> None:
-    """Weights that are the same whatever the version of transformers, and class tokens and positions that are not 0."""
+    """Weights that do not depend on transformers' version; class tokens and positions are not 0."""
     draws = torch.Generator().manual_seed(0)
     for name, parameter in sorted(model.named_parameters()):
         if parameter.ndim > 1 or "image_newline" in name or "norm" in name and "Gemma3" in type(model).__name__:
@@ -323,17 +323,17 @@ def _qwen(image, family) -> dict:
 
 
 def _llava(image, family) -> dict:
-    """Every size that is asked for is one of its grids."""
+    """No setting: the requested size is one of its grids."""
     return {}
 
 
 def _idefics_limits(image, family) -> dict:
-    """Nothing enlarged before it is cut."""
+    """It does not enlarge an image before cutting it."""
     return {"do_resize": False}
 
 
 def _intern(image, family) -> dict:
-    """As many tiles as the image holds, no fewer and no more: of such grids the image's own has its aspect."""
+    """Exactly as many tiles as the image holds: of these grids its own has its aspect."""
     if image is None:
         return {}
     tiles = image.shape[0] * image.shape[1] // family.geometry.factor**2

@@ -76,8 +76,10 @@ class Gemma3(Tiled):
         """See `Family.cache`; all layers keep all keys: at the start of a branch its window reaches into the prefix."""
         return DynamicCache()
 
-    def masks(self, mask: torch.Tensor, positions: torch.Tensor, stood: torch.Tensor) -> dict[str, torch.Tensor]:
-        near = stood[0] > positions[0, 0][:, None] - self.model.config.text_config.sliding_window
+    def masks(
+        self, mask: torch.Tensor, positions: torch.Tensor, key_positions: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        near = key_positions[0] > positions[0, 0][:, None] - self.model.config.text_config.sliding_window
         return {"full_attention": mask, "sliding_attention": mask & near}
 
     def language(self, *, position_ids: torch.Tensor, attention_mask: dict | None = None, **inputs: Any):
