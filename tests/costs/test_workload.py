@@ -141,7 +141,7 @@ def test_equal_questions_and_views_are_counted_once(tiny_study, pictured, monkey
     counter = workload.Counter(study, workload.trainable(study)[0])
     job = counter.training({"train": many, "val": many[:2]}, REGIMES[regime], 3)
     seen = {(id(shown), len(one.questions)) for step in range(4) for one, shown in batches.FineTuning(
-        ImageInputs(counter.family, ""), many, REGIMES[regime], study.training, 3).seen(step * 6)}
+        ImageInputs(counter.family, ""), many, REGIMES[regime], study.training, 3).views(step * 6)}
     assert counted.count("_tokens") == 2 and len(seen) <= counted.count("_workload") <= 2 * 2
     assert job.questions == 2 * 20 * 5 * (2 if regime == "add" else 1) + 2 * 5 * (2 if regime == "add" else 1)
     counted.clear()
