@@ -58,7 +58,7 @@ def test_the_commit_of_a_source_stands_with_what_was_made_of_it(tmp_path, monkey
 
 
 def test_prompts_of_several_images_are_planned_from_the_table_as_from_the_examples(tmp_path):
-    from medstudy.costs.workload import examples_of
+    from medstudy.costs.examples import examples_of
 
     build(MAKERS["smmile"](tmp_path / "source"), tmp_path / "built")
     table = pd.read_parquet(tmp_path / "built" / "questions.parquet")
