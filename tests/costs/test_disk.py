@@ -28,10 +28,10 @@ def test_files_are_as_large_as_predicted(tiny_study, pictured, tmp_path, optimiz
     assert disk.weights(sketch.model, lora is not None) == pytest.approx(weights, rel=0.02)
     whole = sum(file.stat().st_size for file in files if file.name != "README.md")  # the card of peft
     assert disk.checkpoint(sketch, lora is not None) == pytest.approx(whole, rel=0.02, abs=2000)
-    supply = ImageInputs(family, "bicubic")
-    steps = batches.FineTuning(supply, pictured, LARGE, study.training, 0)
+    inputs = ImageInputs(family, "bicubic")
+    steps = batches.FineTuning(inputs, pictured, LARGE, study.training, 0)
     often = study.training.model_copy(update={"checkpoint_seconds": 0})
-    loop.fit(family.model, steps, None, often, 0, tmp_path, partial(training_train.loss_of, supply))
+    loop.fit(family.model, steps, None, often, 0, tmp_path, partial(training_train.loss_of, inputs))
     predicted = memory.trained(sketch.model) + memory.optimizer_states(sketch.model, study.training)
     names = sum(parameter.requires_grad for parameter in sketch.model.parameters())
     assert 0 < (tmp_path / "resume.pt").stat().st_size - predicted < 1500 * names

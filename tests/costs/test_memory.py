@@ -25,9 +25,9 @@ def test_a_pass_keeps_what_the_formula_says(checkpoints, examples, name, kind, d
     family = models.load(Model(id=str(checkpoints[name]), family=name, dtype=dtype))
     if kind == "frozen":
         family.freeze_tower()
-    supply = ImageInputs(family, "bicubic")
+    inputs = ImageInputs(family, "bicubic")
     views = [(one, LARGE.view(batches.size_of(one), family.geometry)) for one in examples]
-    (micro,) = batches.micro_batches(supply, views, 10**6)
+    (micro,) = batches.micro_batches(inputs, views, 10**6)
     own = {parameter.untyped_storage().data_ptr() for parameter in family.model.parameters()}
     storages = {}
 
@@ -39,7 +39,7 @@ def test_a_pass_keeps_what_the_formula_says(checkpoints, examples, name, kind, d
 
     family.model.train()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = training_train.loss_of(supply, micro.content)
+        loss = training_train.loss_of(inputs, micro.content)
     held = sum(storage.nbytes() for storage in storages.values())
     packed = micro.content.packed
     work = Pass(len(packed.layout), int(packed.grids.prod(1).sum()), len(packed.at))

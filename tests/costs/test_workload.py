@@ -79,10 +79,10 @@ def test_families_of_tiles_are_counted_and_calibrated_too(tiny_study, checkpoint
     study = study.model_copy(update={"model": Model(id=str(checkpoints[name]), family=name)})
     family, _ = workload.trainable(study, "cpu")
     counter = workload.Counter(study, workload.trainable(study)[0])
-    supply = ImageInputs(family, "bicubic", features=TensorCache(tmp_path / "shelf") if stored else None)
+    inputs = ImageInputs(family, "bicubic", features=TensorCache(tmp_path / "shelf") if stored else None)
     for one in pictured:
         shown = plan(LARGE, batches.size_of(one), family.geometry)[0]
-        (micro,) = batches.micro_batches(supply, [(one, shown)], 10**6)
+        (micro,) = batches.micro_batches(inputs, [(one, shown)], 10**6)
         assert counter.training_flops(one, shown) == pytest.approx(micro.flops, rel=1e-12)
         rows = sum(family.feature_counts(family.grid(shown.size)))
         assert not stored or micro.content.images[0].shape == (rows, family.feature_width)
@@ -116,8 +116,8 @@ def test_evaluation_flops_are_what_torch_counts(tiny_study, family, examples, op
     job = workload.Counter(study, models.sketch(study.model)).evaluation(sized(group), [policy], length=4)
     shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in group]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        supply = ImageInputs(family, "bicubic")
-        ((_, (texts, scored, _)),) = evaluation_evaluate.answers(supply, group, group, shown, study.evaluation)
+        inputs = ImageInputs(family, "bicubic")
+        ((_, (texts, scored, _)),) = evaluation_evaluate.answers(inputs, group, group, shown, study.evaluation)
     assert len(texts) == 3 and bool(scored[2]) == options
     assert job.flops == pytest.approx(counter.get_total_flops(), rel=0.03)
 
