@@ -1,4 +1,4 @@
-"""Claims and their verdicts: the paper's and our own."""
+"""Claims under test: C1 to C3b of the paper (`paper`), O1 to O7 of our own (`ours`), each with a verdict (`claim`)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from medstudy.claims import ours
+from medstudy.claims import ours, paper
 from medstudy.claims.claim import Claim
-from medstudy.claims.paper import PAPER
-from medstudy.claims.study_scores import Study
+from medstudy.claims.study_scores import StudyScores
 
 COLUMNS = list(Claim.__dataclass_fields__)
-CLAIMS = (*PAPER, *ours.CLAIMS)
+CLAIMS = (*paper.CLAIMS, *ours.CLAIMS)
 
 
 def claims_table(scores: pd.DataFrame, training: pd.DataFrame | None = None, **names: object) -> pd.DataFrame:
-    """Every claim with its verdict; `names` are fields of `verdicts.Study`, such as low="fixed-84"."""
-    study = Study(scores, training, **names)
+    """Every claim with its verdict; names: fields of `StudyScores`, such as low="fixed-84"."""
+    study = StudyScores(scores, training, **names)
     return pd.DataFrame([asdict(test(study)) for test in CLAIMS], columns=COLUMNS)
 
 
@@ -26,9 +25,9 @@ def by_data_set(
     scores: pd.DataFrame, training: pd.DataFrame | None, order: tuple[str, ...],
     notes: Mapping[str, str] | None = None, **names: object,
 ) -> pd.DataFrame:
-    """`claims_table` for each data set in turn, never pooled; those after the first have ids such as "C1/atlas".
+    """`claims_table` for each data set, never pooled; ids of those after the first are like "C1/atlas".
 
-    notes: by data set, what ends the reasons of all its claims, as a leak that was allowed.
+    notes: by data set, a text that ends the reasons of all its claims, such as an allowed leak.
     """
     tables = []
     for place, dataset in enumerate(order):

@@ -1,121 +1,122 @@
-"""The claims of our own, O1 to O7: what the stand-in was built to show, tested as strictly as the paper's."""
+"""Our own claims, O1 to O7: what the phantom was built to show, tested as strictly as the paper's.
+
+Each function ends with the conditions for supported and not supported. A claim is inconclusive if its interval meets
+neither, if the study has one training seed, or if it `needs_image` and the native models do not beat the blind control.
+"""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from medstudy.claims.claim import Finding, basis, claim, if_looking, points, rule
-from medstudy.claims.study_scores import NotRun, Study, common_seeds, over_blind
+from medstudy.claims.claim import Finding, above_zero, basis, claim, needs_image, points
+from medstudy.claims.study_scores import NotRun, StudyScores, common_seeds
 from medstudy.statistics import Difference, contrast, draw_means, paired_difference, simultaneous
 
-OURS = "none: our own"
 MARGIN = 3.0  # points within which coarse questions count as unchanged
 NEGLIGIBLE = 1.0  # points: a smaller loss counts as none
-ABOVE, BELOW = "the interval is above 0", "it is below 0"
 
 
-@claim("O1", "Ours: questions that hang on fine detail gain from native resolution (points)", OURS)
-def fine_gain(study: Study) -> Finding:
+@claim("O1", "Ours: questions that depend on fine detail gain from native resolution (points)")
+def fine_gain(study: StudyScores) -> Finding:
     """Aligned native minus aligned low over fine questions."""
-    found = _at_level(study, "fine")
-    return _gain(found, f"Aligned {study.native} minus aligned {study.low} over fine questions ({basis(found)}), "
-                 f"Cohen's h {found.effect:.2f}.")
+    gain = _gain_at_level(study, "fine")
+    return above_zero(gain, f"Aligned {study.native} minus aligned {study.low} over fine questions ({basis(gain)}), "
+                            f"Cohen's h {gain.effect:.2f}.")
 
 
-def _gain(difference: Difference, words: str) -> Finding:
-    """The finding that a difference is above 0."""
-    return Finding(*points(difference), difference.low > 0, difference.high < 0, f"{words} {rule(ABOVE, BELOW)}")
+@claim("O2", "Ours: coarse questions do not change with resolution (points)")
+def coarse_unchanged(study: StudyScores) -> Finding:
+    """Aligned native minus aligned low over coarse questions, as a test of equivalence."""
+    gain = _gain_at_level(study, "coarse")
+    estimate, low, high = points(gain)
+    return Finding(
+        estimate, low, high, -MARGIN < low and high < MARGIN, low > MARGIN or high < -MARGIN,
+        f"Aligned {study.native} minus aligned {study.low} over coarse questions ({basis(gain)}); the interval "
+        f"{'includes' if low <= 0 <= high else 'excludes'} 0. This is a test of equivalence, because finding no "
+        "difference does not show that there is none.",
+        f"the interval lies within ±{MARGIN:g} points", "it lies entirely outside them",
+    )
 
 
-@claim("O2", "Ours: coarse questions do not change with resolution (points)", OURS)
-def coarse_unchanged(study: Study) -> Finding:
-    """Aligned native minus aligned low over coarse questions, as an equivalence test."""
-    found = _at_level(study, "coarse")
-    estimate, bottom, top = points(found)
-    zero = "holds" if bottom <= 0 <= top else "excludes"
-    why = (f"Aligned {study.native} minus aligned {study.low} over coarse questions ({basis(found)}); the "
-           f"interval {zero} 0. A test of equivalence: finding no difference does not show there is none. "
-           + rule(f"the interval lies within ±{MARGIN:g} points", "it lies wholly outside them"))
-    return Finding(estimate, bottom, top, -MARGIN < bottom and top < MARGIN, bottom > MARGIN or top < -MARGIN,
-                   why)
-
-
-def _at_level(study: Study, level: str) -> Difference:
+def _gain_at_level(study: StudyScores, level: str) -> Difference:
     native, low = study.aligned(study.native), study.aligned(study.low)
     if not (native["level"] == level).any():
         raise NotRun(f"needs {level} questions: a data set that knows the size of the deciding detail")
-    return paired_difference(native[native["level"] == level], low[low["level"] == level], level=study.level)
+    return paired_difference(native[native["level"] == level], low[low["level"] == level], confidence=study.confidence)
 
 
-@claim("O3", "Ours: native resolution gains more on fine than on coarse questions (points)", OURS)
-def fine_over_coarse(study: Study) -> Finding:
-    """The interaction of resolution and the level of detail."""
+@claim("O3", "Ours: native resolution gains more on fine than on coarse questions (points)")
+def fine_over_coarse(study: StudyScores) -> Finding:
+    """The interaction of resolution and level of detail."""
     native, low = study.aligned(study.native), study.aligned(study.low)
     if not {"fine", "coarse"} <= set(native["level"].unique()):
         raise NotRun("needs fine and coarse questions")
-    found = contrast(native, low, "level", "fine", "coarse", level=study.level)
-    return _gain(found, f"The gain is {100 * found.mean_a:+.1f} points on fine and {100 * found.mean_b:+.1f} on coarse "
-                 f"questions; their difference in one interval ({basis(found)}).")
+    difference = contrast(native, low, "level", "fine", "coarse", confidence=study.confidence)
+    fine, coarse = 100 * difference.mean_a, 100 * difference.mean_b
+    return above_zero(difference, f"The gain is {fine:+.1f} points on fine and {coarse:+.1f} on coarse questions; the "
+                                  f"estimate is their difference ({basis(difference)}).")
 
 
-@claim("O4", "Ours: on the same pixels, models trained at another resolution do worse (the worse of two, "
-       "points)", OURS)
-def mismatch_on_the_same_pixels(study: Study) -> Finding:
+@claim("O4", "Ours: on the same pixels, models trained at another resolution do worse (the worse of two, points)")
+def mismatch_on_the_same_pixels(study: StudyScores) -> Finding:
     """Native-trained against low-trained models at low inference, and the reverse at native inference."""
     low, native = study.low, study.native
     cells = [study.cell(*cell) for cell in ((native, low), (low, low), (low, native), (native, native))]
     drawn = draw_means(common_seeds(pd.concat(cells)), ["regime", "inference"], seed=study.seed)
-    moved = [drawn.of(native, low), drawn.of(low, native)]
-    home = [drawn.of(low, low), drawn.of(native, native)]
-    changes = drawn.means[moved] - drawn.means[home]
-    bottoms, tops = simultaneous(changes, drawn.draws[:, moved] - drawn.draws[:, home], study.level)
-    estimate, bottom, top = 100 * changes.min(), 100 * bottoms.min(), 100 * tops.min()
+    mismatched = [drawn.of(native, low), drawn.of(low, native)]
+    matched = [drawn.of(low, low), drawn.of(native, native)]
+    changes = drawn.means[mismatched] - drawn.means[matched]
+    lows, highs = simultaneous(changes, drawn.draws[:, mismatched] - drawn.draws[:, matched], study.confidence)
+    estimate, bottom, top = 100 * changes.min(), 100 * lows.min(), 100 * highs.min()
     at_low, at_native = 100 * changes
-    why = (f"At {low}, {native}-trained minus {low}-trained models: {at_low:+.1f} points; at {native}, "
-           f"{low}-trained minus {native}-trained: {at_native:+.1f} ({basis(drawn)}). Unlike in C2 both see "
-           "the same pixels, so nothing but training differs. The interval is simultaneous over the two. "
-           + rule("the interval is below 0", f"even its lower end is above -{NEGLIGIBLE:g}"))
-    return Finding(estimate, bottom, top, top < 0, bottom > -NEGLIGIBLE, why)
+    return Finding(
+        estimate, bottom, top, top < 0, bottom > -NEGLIGIBLE,
+        f"At {low}, {native}-trained minus {low}-trained models: {at_low:+.1f} points; at {native}, {low}-trained "
+        f"minus {native}-trained models: {at_native:+.1f} ({basis(drawn)}). Unlike in C2, both see the same pixels, "
+        "so only training differs. The interval is simultaneous over the two.",
+        "the interval is below 0", f"even its lower end is above -{NEGLIGIBLE:g}",
+    )
 
 
-@claim("O5", "Ours: averaged over the inference ladder, mixed training beats native training (points)", OURS)
-def mixed_over_the_ladder(study: Study) -> Finding:
+@claim("O5", "Ours: averaged over the inference ladder, mixed training beats native training (points)")
+def mixed_over_the_ladder(study: StudyScores) -> Finding:
     """Each question's score averaged over the rungs, mixed minus native training."""
     mixed, native = (_over_ladder(study, regime) for regime in (study.mixed, study.native))
-    found = paired_difference(mixed, native, level=study.level)
-    return _gain(found, f"{study.mixed} minus {study.native} training, each question's score averaged over all "
-                 f"{study.ladder['inference'].nunique()} rungs ({basis(found)}).")
+    gain = paired_difference(mixed, native, confidence=study.confidence)
+    rungs = study.ladder["inference"].nunique()
+    return above_zero(gain, f"Trained at {study.mixed} minus trained at {study.native}, each question's score averaged "
+                            f"over all {rungs} rungs ({basis(gain)}).")
 
 
-def _over_ladder(study: Study, regime: str) -> pd.DataFrame:
-    study.cell(regime, study.native)
+def _over_ladder(study: StudyScores, regime: str) -> pd.DataFrame:
+    study.cell(regime, study.native)  # raises NotRun
     rows = study.ladder[study.ladder["regime"] == regime]
     question = ["dataset", "image_id", "group", "question_id", "seed"]
     return rows.groupby(question, as_index=False, observed=True)["score"].mean()
 
 
-@claim("O6", "Ours: the native model needs the image (points over the same model shown none)", OURS)
-def beats_blind(study: Study) -> Finding:
+@claim("O6", "Ours: the native model needs the image (points above the same model without an image)")
+def beats_blind(study: StudyScores) -> Finding:
     """Aligned native minus the blind control."""
-    found = over_blind(study)
-    return _gain(found, f"Aligned {study.native} minus the same models shown no image ({basis(found)}).")
+    gain = study.gain_from_image()
+    return above_zero(gain, f"Aligned {study.native} minus the same models without an image ({basis(gain)}).")
 
 
-@claim("O7", "Ours: native models use detail finer than the low resolution on fine questions (points over the same "
-       "images brought down and up again)", OURS)
-def uses_finer_detail(study: Study) -> Finding:
-    """Native models on fine questions: native images minus those down to the low side and up again."""
+@claim("O7", "Ours: on fine questions, native models use detail finer than the low resolution (points above the same "
+       "images downsampled and upsampled again)")
+def uses_finer_detail(study: StudyScores) -> Finding:
+    """Native models on fine questions: native images minus those downsampled to the low side and upsampled again."""
     aligned = study.aligned(study.native)
     label = f"down_up-{study.side}"
     control = study.test[(study.test["inference"] == label) & (study.test["regime"] == study.native)]
     control = control[control["level"] == "fine"]
     if control.empty:
         raise NotRun(f"needs the control {label} and fine questions")
-    found = paired_difference(aligned[aligned["level"] == "fine"], control, level=study.level)
-    gain = _gain(found, f"The same {study.native} models on fine questions, images as they are minus images brought "
-                 f"down to {study.side}² and up again, which keeps their number of visual tokens ({basis(found)}). "
-                 "Added after the 15-minute study had been read and before the larger one.")
-    return if_looking(study, gain)
+    gain = paired_difference(aligned[aligned["level"] == "fine"], control, confidence=study.confidence)
+    why = (f"The same {study.native} models on fine questions, original images minus images downsampled to "
+           f"{study.side}² and upsampled again, which keeps their number of visual tokens ({basis(gain)}). This claim "
+           "was added after the 15-minute study had been analysed and before the larger one.")
+    return needs_image(study, above_zero(gain, why))
 
 
 CLAIMS = (fine_gain, coarse_unchanged, fine_over_coarse, mismatch_on_the_same_pixels, mixed_over_the_ladder,

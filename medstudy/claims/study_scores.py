@@ -1,4 +1,4 @@
-"""The scores that a claim is tested on."""
+"""The scores and training logs of one study, and the selections of them that claims compare."""
 
 from __future__ import annotations
 
@@ -10,34 +10,20 @@ import pandas as pd
 from medstudy.statistics import Difference, paired_difference
 
 
-def common_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the seeds that every regime has."""
-    seeds = [set(part.unique()) for _, part in rows.groupby("regime", observed=True)["seed"]]
-    return rows[rows["seed"].isin(set.intersection(*seeds) if seeds else set())]
-
-
-def over_blind(study: Study) -> Difference:
-    aligned = study.aligned(study.native)
-    blind = study.test[(study.test["control"] == "blind") & (study.test["regime"] == study.native)]
-    if blind.empty:
-        raise NotRun("needs the blind control")
-    return paired_difference(aligned, blind, level=study.level)
-
-
 class NotRun(Exception):
-    """The study lacks what a claim needs; becomes the verdict "not run"."""
+    """The study lacks what a claim needs; the claim's verdict is then "not run"."""
 
 
 @dataclass(frozen=True)
-class Study:
-    """Scores and training logs of one study, and the names of the policies that the claims speak of."""
+class StudyScores:
+    """Scores and training logs of one study on one data set, and the names of the policies that claims refer to."""
 
     scores: pd.DataFrame
     training: pd.DataFrame | None = None
     low: str = "fixed-84"
     native: str = "native"
     mixed: str = "mixed"
-    level: float = 0.95
+    confidence: float = 0.95
     seed: int = 0
 
     @cached_property
@@ -47,7 +33,7 @@ class Study:
 
     @cached_property
     def ladder(self) -> pd.DataFrame:
-        """The test scores without the controls."""
+        """The test scores without controls."""
         return self.test[self.test["control"] == "none"]
 
     @property
@@ -61,12 +47,26 @@ class Study:
         return f"add-{self.side}"
 
     def cell(self, regime: str, inference: str) -> pd.DataFrame:
-        """The scores of one regime at one inference policy."""
+        """The scores of one regime at one inference policy. Raises NotRun."""
         rows = self.ladder[(self.ladder["regime"] == regime) & (self.ladder["inference"] == inference)]
         if rows.empty:
             raise NotRun(f"needs the regime {regime} evaluated at {inference}, which this study lacks")
         return rows
 
     def aligned(self, policy: str) -> pd.DataFrame:
-        """The scores of the regime trained and evaluated at the same policy."""
+        """The scores of the regime trained and evaluated at the same policy. Raises NotRun."""
         return self.cell(policy, policy)
+
+    def gain_from_image(self) -> Difference:
+        """Aligned native minus the same models without an image. Raises NotRun without the blind control."""
+        blind = self.test[(self.test["control"] == "blind") & (self.test["regime"] == self.native)]
+        aligned = self.aligned(self.native)
+        if blind.empty:
+            raise NotRun("needs the blind control")
+        return paired_difference(aligned, blind, confidence=self.confidence)
+
+
+def common_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that every regime has."""
+    seeds = [set(part.unique()) for _, part in rows.groupby("regime", observed=True)["seed"]]
+    return rows[rows["seed"].isin(set.intersection(*seeds) if seeds else set())]

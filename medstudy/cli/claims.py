@@ -17,7 +17,7 @@ COLUMNS = {"id": "id", "claim": "claim", "source_value": "source", "estimate": "
 
 
 def show(study: Study, console: Console, short: bool = False) -> None:
-    """Print the claims, the time and where the report is; short: one line a claim. Raises RunError without claims."""
+    """Print the claims, the time and where the report is; short: one line per claim. Raises RunError without claims."""
     file = study.figures / "claims.csv"
     if not file.is_file():
         raise RunError(f"{study.title} has no claims yet: there is no {file}. Run the study first.")
@@ -32,7 +32,7 @@ def show(study: Study, console: Console, short: bool = False) -> None:
 
 
 def claims_lines(claims: pd.DataFrame, confidence: float, width: int) -> Table:
-    """claims.csv for a terminal, one line a claim, its text cut to the width."""
+    """claims.csv for a terminal, one line per claim, its text cut to the width."""
     title = f"Claims, with {100 * confidence:g} % intervals"
     table = Table("id", "ours", "verdict", "claim", title=title, title_justify="left", box=None, pad_edge=False)
     rows = [(row["id"], _interval(row).replace("\n", " "), row["verdict"], row["claim"])
@@ -44,7 +44,7 @@ def claims_lines(claims: pd.DataFrame, confidence: float, width: int) -> Table:
 
 
 def claims_table(claims: pd.DataFrame, confidence: float) -> Table:
-    """claims.csv for a terminal, one row a claim, our estimate with its interval."""
+    """claims.csv for a terminal, one row per claim, our estimate with its interval."""
     table = Table(title=f"Claims, with {100 * confidence:g} % intervals", title_justify="left", show_lines=True)
     for column, heading in COLUMNS.items():
         table.add_column(heading, no_wrap=column in ("id", "verdict"), min_width=16 if column == "estimate" else None)

@@ -1,4 +1,4 @@
-"""Words of captions: counts, intervals, estimates and lists."""
+"""Texts that captions share: sample sizes, intervals, estimates, lists."""
 
 from __future__ import annotations
 
@@ -30,10 +30,8 @@ def plural(n: int, noun: str) -> str:
 def interval_words(study: StudyData) -> str:
     """What the intervals of means cover, as a part of a sentence for every caption."""
     seeds = study.scores.loc[is_plain(study.scores), "seed"].nunique()
-    factors = (
-        "image groups and training seeds, both as random factors" if seeds > 1 else "image groups (one seed)"
-    )
-    return f"{study.level:.0%} intervals for a mean, over {factors}"
+    factors = "image groups and training seeds, both as random factors" if seeds > 1 else "image groups (one seed)"
+    return f"{study.confidence:.0%} intervals for a mean, over {factors}"
 
 
 def estimate_words(table: pd.DataFrame) -> list[str]:
@@ -55,6 +53,6 @@ def tower_words(study: StudyData) -> str:
     if not options.get("cache_features"):
         return "The vision tower is frozen."
     return (
-        "The vision tower is frozen: what it makes of each view is computed once for all trainings and evaluations, "
+        "The vision tower is frozen: its features of each view are computed once for all trainings and evaluations, "
         "and not counted in their operations and seconds."
     )

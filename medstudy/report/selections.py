@@ -42,7 +42,7 @@ def ladder(scores: pd.DataFrame) -> list[str]:
     return rungs.sort_values(["budget_pixels", "inference"])["inference"].tolist()
 
 
-def spread(policies: list[str], n: int) -> list[str]:
+def evenly_spaced(policies: list[str], n: int) -> list[str]:
     """At most n policies, evenly spaced from the lowest to native."""
     places = np.unique(np.linspace(0, len(policies) - 1, min(n, len(policies))).round().astype(int))
     return [policies[i] for i in places]
@@ -87,9 +87,7 @@ def shown_sizes(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     once = scores.drop_duplicates([*by, "image_id"])
     log_side = 0.5 * np.log(once["shown_height"].clip(lower=1) * once["shown_width"].clip(lower=1))
     sized = once.assign(side_px=log_side)
-    table = sized.groupby(by, observed=True).agg(
-        side_px=("side_px", "mean"), tokens=("visual_tokens", "mean")
-    )
+    table = sized.groupby(by, observed=True).agg(side_px=("side_px", "mean"), tokens=("visual_tokens", "mean"))
     return texts(table.assign(side_px=np.exp(table["side_px"])).reset_index())
 
 

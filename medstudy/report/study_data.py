@@ -1,4 +1,4 @@
-"""What figures, tables and claims of a study are made from."""
+"""The data of a study that figures, tables, claims and pages are made from, gathered from its runs."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class StudyData:
     """Everything that the report of a study uses. Every table may be empty; what it would show is listed as not run.
 
     scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones.
-    training: training.parquet. examples: one row a question. claims: claims.csv. leaks: `leakage.overview`.
+    training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
-    the bootstrap), level (of intervals), seed, model, parameters (their number), training (its settings), not_run
+    the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), not_run
     (texts), data_versions, versions.
     """
 
@@ -64,9 +64,9 @@ class StudyData:
         return int(self.study.get("resamples", 2000))
 
     @property
-    def level(self) -> float:
+    def confidence(self) -> float:
         """Confidence level of every interval."""
-        return float(self.study.get("level", 0.95))
+        return float(self.study.get("confidence", 0.95))
 
     @property
     def low(self) -> str | None:
@@ -106,7 +106,7 @@ def _facts(study: Study, trained: plan.Job) -> dict:
         "command": f"python -m medstudy run params/{study.study}.yaml",
         "low": study.low,
         "resamples": study.intervals.resamples,
-        "level": study.intervals.confidence,
+        "confidence": study.intervals.confidence,
         "seed": study.intervals.seed,
         "parameters": _size(study, trained.dir / "checkpoint"),
         "training": study.training.model_dump(),
@@ -139,7 +139,7 @@ def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     """The claims for each data set of the study, from scores and training logs."""
     stages = by_stage(study)
     training = inputs.gather(complete(stages["train"]), "training.parquet")
-    names = {"low": study.low, "level": study.intervals.confidence, "seed": study.intervals.seed}
+    names = {"low": study.low, "confidence": study.intervals.confidence, "seed": study.intervals.seed}
     notes = {name: " ".join(lines) for name, lines in leakage.sentences(leaks(stages)).items()}
     return claims.by_data_set(scores, training, tuple(map(datasets.label, study.datasets)), notes, **names)
 

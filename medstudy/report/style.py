@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
@@ -83,7 +84,24 @@ def context() -> AbstractContextManager:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of `width` x `height` inches with constrained layout; without pyplot, so it needs no closing."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=RepeatableLayout())
+
+
+class RepeatableLayout(ConstrainedLayoutEngine):
+    """Constrained layout with rounded positions, so that the same data give the same bytes.
+
+    Its solver (kiwisolver) orders terms by memory address: positions differ by 1e-14 between processes, and glyphs,
+    which are drawn at fractions of a pixel, by a few grey levels.
+    """
+
+    def execute(self, fig: Figure) -> object:
+        """Lay out the figure and its subfigures, then round their positions (fractions of their parent)."""
+        margins = super().execute(fig)
+        for part in fig.subfigs:
+            part.bbox_relative.set_points(part.bbox_relative.get_points().round(9))
+        for ax in fig.axes:  # as the engine itself sets positions: `set_position` would end the layout
+            ax._set_position(Bbox(ax.get_position(original=True).get_points().round(9)), which="original")
+        return margins
 
 
 def rung(policy: str) -> int | None:
@@ -124,6 +142,11 @@ def _rung_style(side: int | None) -> tuple[str, str]:
     return BLACK, "*"
 
 
+def levels(table: pd.DataFrame) -> list[str]:
+    """The levels of questions in a table, in display order."""
+    return [level for level in LEVELS if (table["level"] == level).any()]
+
+
 def regime_order(regimes: Iterable[str]) -> list[str]:
     """Regimes in the order of every legend: native, fixed from low to high, mixed, add, curriculum, base."""
     first = ["native", "fixed", "square", "pad", "mixed", "add", "curriculum", "base"]
@@ -137,11 +160,11 @@ def regime_order(regimes: Iterable[str]) -> list[str]:
 
 def percent_axis(axis: Axis, points: bool = False) -> None:
     """Tick labels in per cent for scores in [0, 1], or in signed percentage points for their differences."""
-    form = (
-        (lambda v, _: f"{100 * v:+.3g}" if abs(v) > 1e-9 else "0")
-        if points
-        else (lambda v, _: f"{100 * v:.3g}")
-    )
+    def form(value: float, _: int) -> str:
+        if points:
+            return f"{100 * value:+.3g}" if abs(value) > 1e-9 else "0"
+        return f"{100 * value:.3g}"
+
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(FuncFormatter(form))
 
@@ -149,16 +172,14 @@ def percent_axis(axis: Axis, points: bool = False) -> None:
 def rung_axis(ax: Axes, sizes: pd.DataFrame) -> None:
     """A log2 axis of shown sides with a tick for each rung, labelled with its budget and its mean visual tokens.
 
-    sizes: one row a rung with `inference`, `side_px`, `tokens`. Rungs that nearly coincide, because few images are
+    sizes: one row per rung with `inference`, `side_px`, `tokens`. Rungs that nearly coincide, because few images are
     larger than the lower budget, share a tick.
     """
     places = np.log2(sizes["side_px"].to_numpy(float))
     apart = np.diff(places, prepend=-np.inf) > 0.05 * np.ptp(places)
     groups = [part for _, part in sizes.groupby(np.cumsum(apart))]
     ax.set_xscale("log", base=2)
-    ax.set_xticks(
-        [part["side_px"].iloc[0] for part in groups], [_tick(part) for part in groups], fontsize=6.3
-    )
+    ax.set_xticks([part["side_px"].iloc[0] for part in groups], [_tick(part) for part in groups], fontsize=6.3)
     ax.xaxis.set_minor_locator(NullLocator())
     if len(groups[-1]) > 1:  # close to its neighbour, with space on its right
         ax.get_xticklabels()[-1].set_horizontalalignment("left")
@@ -188,9 +209,7 @@ def heatmap(
 def regime_legend(fig: Figure, regimes: list[str], columns: int = 6) -> None:
     """One legend above all panels: regimes with their colours and markers."""
     handles = [Line2D([], [], label=regime_label(r), **regime_style(r)) for r in regimes]
-    fig.legend(
-        handles=handles, loc="outside upper center", ncols=min(columns, len(handles)), title="trained at"
-    )
+    fig.legend(handles=handles, loc="outside upper center", ncols=min(columns, len(handles)), title="trained at")
 
 
 def footnote(fig: Figure, text: str) -> Bbox | None:

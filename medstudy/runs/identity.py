@@ -112,8 +112,8 @@ def weights_of(study: Study) -> str:
     """Hash of the files of the model to start from; of a hub id, id and revision are in the parameters."""
     folder = paths.BASE if study.model.id == "base" else paths.resolve(study.model.id)
     kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that from_pretrained reads
-    found = sorted(file for kind in kinds for file in folder.glob(kind)) if folder.is_dir() else []
-    return hash_of({file.name: _digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in found})
+    weights = sorted(file for kind in kinds for file in folder.glob(kind)) if folder.is_dir() else []
+    return hash_of({file.name: _digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in weights})
 
 
 @cache

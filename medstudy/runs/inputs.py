@@ -1,4 +1,4 @@
-"""What a job reads of the runs that it stands on."""
+"""Reading the results of other runs: tables of several runs as one, and jobs by stage."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ import pandas as pd
 
 from medstudy.errors import RunError
 from medstudy.params import Study
-from medstudy.runs import plan
-from medstudy.runs import stages as runs_stages
-from medstudy.runs.plan import Job
+from medstudy.runs.plan import Job, plan
+from medstudy.runs.stages import NOTEBOOK
 from medstudy.utils import parquet
 
 
 def gather(jobs: Iterable[Job], file: str, columns: Collection[str] | None = None) -> pd.DataFrame:
-    """One parquet file of several runs, as one table; of large ones only `columns`, as `parquet.read` reads them."""
-    files = [item.dir / file for item in jobs]
+    """One parquet file of several runs as one table; columns: only these, as `parquet.read` reads them."""
+    files = [job.dir / file for job in jobs]
     if columns is not None:
         return parquet.read(files, columns)
-    return pd.concat([pd.read_parquet(one) for one in files], ignore_index=True)
+    return pd.concat([pd.read_parquet(path) for path in files], ignore_index=True)
 
 
-def by_stage(study: Study) -> dict[str, list[plan.Job]]:
+def by_stage(study: Study) -> dict[str, list[Job]]:
     """The jobs of the study by stage."""
-    jobs = plan.plan(study)
-    return {stage: [job for job in jobs if job.stage == stage] for stage in runs_stages.NOTEBOOK}
+    jobs = plan(study)
+    return {stage: [job for job in jobs if job.stage == stage] for stage in NOTEBOOK}
 
 
-def complete(jobs: list[plan.Job]) -> list[plan.Job]:
+def complete(jobs: list[Job]) -> list[Job]:
     """These jobs. Raises RunError naming the first that is not complete."""
     for job in jobs:
         if not job.done:

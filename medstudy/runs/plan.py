@@ -1,6 +1,6 @@
 """From a study's params to its jobs. A job's folder is named by the hash of everything that its result depends on.
 
-data ─► leakage ─┐                                   ┌► one job a figure ─┐
+data ─► leakage ─┐                                   ┌► one per figure ───┐
          base ───┴► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
 
 The hash covers the job's parameters, the hashes of the jobs that it needs, and the code of its notebook and of the
@@ -98,9 +98,9 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         return name
 
     data = [
-        add("data", datasets.label(one), (), data=redact.tree(one.model_dump(mode="json"), redact.FIELDS),
-            version=datasets.version(one), own=datasets.sources(one))
-        for one in study.datasets
+        add("data", datasets.label(dataset), (), data=redact.tree(dataset.model_dump(mode="json"), redact.FIELDS),
+            version=datasets.version(dataset), own=datasets.sources(dataset))
+        for dataset in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
@@ -137,10 +137,11 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
 def find(study: Study, name: str) -> tuple[Study, Job]:
     """The job of this name and the study of its model. Raises ParamsError that lists all names."""
     for one_model in study.each():
-        for item in plan(one_model):
-            if item.name == name:
-                return one_model, item
-    raise ParamsError(f"A run of {study.study} is one of {', '.join(item.name for item in plan(study))}; got {name!r}.")
+        for planned in plan(one_model):
+            if planned.name == name:
+                return one_model, planned
+    names = ", ".join(planned.name for planned in plan(study))
+    raise ParamsError(f"A run of {study.study} is one of {names}; got {name!r}.")
 
 
 def job(study: Study, name: str) -> Job:

@@ -1,7 +1,22 @@
-"""Stages of a study and the figures in reading order."""
+"""The stages of a study, each with its notebook, and the figures in reading order.
+
+Names only: planning a study imports no drawing library.
+"""
 
 from __future__ import annotations
 
+NOTEBOOK = {
+    "data": "01_data",
+    "leakage": "01_leakage",
+    "base": "01_model",
+    "train": "02_train",
+    "evaluate": "03_evaluate",
+    "scores": "04_scores",
+    "claims": "05_claims",
+    "figure": "06_figure",
+    "tables": "07_tables",
+    "report": "08_report",
+}
 _ORDER = (
     "native_sizes",
     "what_models_see",
@@ -24,17 +39,3 @@ FIGURES = tuple(f"{number:02d}_{module}" for number, module in enumerate(_ORDER,
 def module(figure: str) -> str:
     """The module of a figure by its numbered name."""
     return figure.partition("_")[2]
-
-
-NOTEBOOK = {
-    "data": "01_data",
-    "leakage": "01_leakage",
-    "base": "01_model",
-    "train": "02_train",
-    "evaluate": "03_evaluate",
-    "scores": "04_scores",
-    "claims": "05_claims",
-    "figure": "06_figure",
-    "tables": "07_tables",
-    "report": "08_report",
-}

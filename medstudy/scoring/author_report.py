@@ -51,24 +51,24 @@ ENDS = {"estimate": "", "low": "_low", "high": "_high"}
 COUNTS = {"n_questions": "questions", "n_images": "images", "n_seeds": "seeds"}
 
 
-def table(scores: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """One row a data set x regime x inference policy x metric: `COLUMNS` in %, each with its interval, and the counts.
+def table(scores: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """One row per data set x regime x inference policy x metric: `COLUMNS` in % with intervals, and counts.
 
     scores: those of `scoring.score`, of all decodings. A column is NaN if the study has no answers of its decoding.
     """
     decoded = {"greedy": scoring_score.greedy(scores), "sampled": scoring_score.sampled(scores)}
-    parts = [_part(metric, decoded, level).assign(place=place) for place, metric in enumerate(METRICS)]
+    parts = [_part(metric, decoded, confidence).assign(place=place) for place, metric in enumerate(METRICS)]
     rows = pd.concat(parts, ignore_index=True).sort_values([*KEYS, "place"], ignore_index=True)
     numbers = [f"{name}{end}" for name in COLUMNS for end in ENDS.values()]
     return rows.reindex(columns=[*KEYS, "metric", *numbers, *COUNTS.values()])
 
 
-def _part(metric: Metric, decoded: dict[str, pd.DataFrame], level: float) -> pd.DataFrame:
+def _part(metric: Metric, decoded: dict[str, pd.DataFrame], confidence: float) -> pd.DataFrame:
     """The rows of one metric; empty if no answer has it."""
     counts = [*COUNTS.values()]
     table = pd.DataFrame(columns=[*KEYS, *counts])
     for name, (decoding, score) in COLUMNS.items():
-        cells = _summary(metric, decoded[decoding], score, level)
+        cells = _summary(metric, decoded[decoding], score, confidence)
         if len(cells):
             # shares as per cent, in columns named after the combination
             ends = {end: f"{name}{suffix}" for end, suffix in ENDS.items()}
@@ -80,13 +80,13 @@ def _part(metric: Metric, decoded: dict[str, pd.DataFrame], level: float) -> pd.
     return table.assign(metric=metric.name)
 
 
-def _summary(metric: Metric, rows: pd.DataFrame, score: str, level: float) -> pd.DataFrame:
+def _summary(metric: Metric, rows: pd.DataFrame, score: str, confidence: float) -> pd.DataFrame:
     """KEYS, estimate, low, high and counts of every cell with the metric."""
     rows, value = rows[rows["kind"] == metric.kind], getattr(metric, score)
     if metric.of and score == "author":
         cells = scoring_score.localizations_named(rows).groupby(KEYS, sort=True, observed=True)
         return pd.DataFrame([
-            dict(zip(KEYS, key, strict=True)) | asdict(macro_interval(part, metric.of, value, level))
+            dict(zip(KEYS, key, strict=True)) | asdict(macro_interval(part, metric.of, value, confidence))
             for key, part in cells
         ])
-    return summarise(rows, KEYS, value, level) if rows[value].notna().any() else pd.DataFrame()
+    return summarise(rows, KEYS, value, confidence) if rows[value].notna().any() else pd.DataFrame()

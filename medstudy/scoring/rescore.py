@@ -119,7 +119,7 @@ def _of_study(file: Path) -> list[Path]:
 
 
 def read(file: Path) -> pd.DataFrame:
-    """Predictions for `scoring.score`, one row a question, from a file of any format above. Raises DataError."""
+    """Predictions for `scoring.score`, one row per question, from a file of any format above. Raises DataError."""
     table = _loaded(file)
     if set(OWN) <= set(table):
         return _filled(table, {})
@@ -188,11 +188,12 @@ def _listed(value: object) -> list[str]:
     return list(map(str, value))
 
 
-def rescore(files: Sequence[Path], level: float = 0.95) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The scores of all files, one row a question, and the table of `author_mode` for each model. Raises DataError."""
+def rescore(files: Sequence[Path], confidence: float = 0.95) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The scores of all files, one row per question, and each model's `author_report.table`. Raises DataError."""
     scores = score.score(pd.concat([read(file) for file in files], ignore_index=True))
     plain = scores[(scores["split"] == "test") & (scores["control"] == "none")]
-    tables = [author_report.table(rows, level).assign(model=model) for model, rows in plain.groupby("model", sort=True)]
+    models = plain.groupby("model", sort=True)
+    tables = [author_report.table(rows, confidence).assign(model=model) for model, rows in models]
     table = pd.concat(tables, ignore_index=True)
     return scores, table[["model", *table.columns.drop("model")]]
 

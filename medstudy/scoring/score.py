@@ -1,6 +1,6 @@
 """Scores of predictions: standard metrics, and those of the paper's first author, bug for bug.
 
-`score` turns predictions into scores, one row a question. Every metric is in [0, 1], and NaN only where it does not
+`score` turns predictions into scores, one row per question. Every metric is in [0, 1], and NaN only where it does not
 apply. A blank prediction scores 0. The metrics of one answer are pure functions in `medstudy.scoring.metrics`.
 
 The column that figures and claims average, `score`, holds the standard metric of each kind of question. The author's
@@ -208,7 +208,7 @@ RUN = ("study", "dataset", "split", "model", "regime", "seed", "inference", "con
 
 
 def set_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores of sets of questions that count only as a whole, one row a set and run; empty if no question is in a set.
+    """Scores of sets of questions that count only as a whole, one row per set and run; empty without sets.
 
     As in MediConfusion and ProbMed, whose sets make guessing unprofitable. Columns: those of `RUN` that exist; set_id,
     also as image_id and question_id, so that intervals count sets; the group of the set's first image; `questions`;

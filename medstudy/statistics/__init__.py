@@ -1,12 +1,12 @@
 """The statistics that figures, tables and claims use: each function takes scores and returns numbers with intervals.
 
-intervals    intervals of means, clustered by image, with training seeds as a second random factor
-comparisons  paired differences, interactions, relative changes, Holm's correction
-resampling   joint draws of many means, for the worst of many
-robustness   how much scores depend on the inference resolution (Res-Bench)
-strata       results by the native size of images
-acuity       psychometric fits: accuracy against detail size, with a threshold
-tags         native against low resolution for each tag, modality and anatomy
+intervals     intervals of means, clustered by image, with training seeds as a second random factor
+comparisons   paired differences, interactions, relative changes, Holm's correction
+resampling    joint draws of many means, for the worst of many
+robustness    how much scores depend on the inference resolution (Res-Bench)
+strata        results by the native size of images
+psychometric  acuity: accuracy against detail size, with a threshold
+tags          native against low resolution for each tag, modality and anatomy
 """
 
 from medstudy.statistics.comparisons import (
@@ -19,15 +19,15 @@ from medstudy.statistics.comparisons import (
     pairs,
     relative_change,
 )
-from medstudy.statistics.intervals import Interval, Spread, mean_interval, spread, summarise, wilson
+from medstudy.statistics.intervals import Estimate, Interval, Spread, mean_interval, spread, summarise, wilson
 from medstudy.statistics.psychometric import Acuity, acuity, acuity_table
 from medstudy.statistics.resampling import Draws, bias_corrected, draw_means, simultaneous
 from medstudy.statistics.robustness import ace, rce, robustness, spearman
 from medstudy.statistics.strata import native_strata
 
 __all__ = [
-    "Acuity", "Difference", "Draws", "Interval", "RelativeChange", "Spread", "ace", "acuity", "acuity_table",
-    "bias_corrected", "contrast", "differences", "draw_means", "holm", "mean_interval", "native_strata",
+    "Acuity", "Difference", "Draws", "Estimate", "Interval", "RelativeChange", "Spread", "ace", "acuity",
+    "acuity_table", "bias_corrected", "contrast", "differences", "draw_means", "holm", "mean_interval", "native_strata",
     "paired_difference", "pairs", "rce", "relative_change", "robustness", "simultaneous", "spearman",
     "spread", "summarise", "wilson",
 ]

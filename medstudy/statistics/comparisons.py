@@ -51,7 +51,7 @@ class RelativeChange:
 
 
 def pairs(a: pd.DataFrame, b: pd.DataFrame, value: str = "score") -> pd.DataFrame:
-    """One row a question and seed: columns image, run, question (codes), a, b, and the other columns of a.
+    """One row per question and seed: columns image, run, question (codes), a, b, and the other columns of a.
 
     Seeds are paired by number, over the seeds that both conditions have. A condition with one seed, such as the base
     model, is compared with each seed of the other. Raises DataError if questions do not match.
@@ -97,7 +97,7 @@ def _same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.Data
 
 
 def paired_difference(
-    a: pd.DataFrame, b: pd.DataFrame, value: str = "score", level: float = 0.95, macro: str | None = None
+    a: pd.DataFrame, b: pd.DataFrame, value: str = "score", confidence: float = 0.95, macro: str | None = None
 ) -> Difference:
     """a minus b over the same questions, clustered by image and seed, with a two-sided p value of no difference.
 
@@ -110,11 +110,12 @@ def paired_difference(
     mean_a, mean_b = float((weight * rows["a"]).sum()), float((weight * rows["b"]).sum())
     influence = weight * (rows["a"] - rows["b"] - mean_a + mean_b)
     effect = float(proportion_effectsize(min(1.0, mean_a), min(1.0, mean_b)))
-    return _difference(rows, influence, mean_a, mean_b, level, effect, bound=1.0)
+    return _difference(rows, influence, mean_a, mean_b, confidence, effect, bound=1.0)
 
 
 def contrast(
-    a: pd.DataFrame, b: pd.DataFrame, column: str, first: str, second: str, value: str = "score", level: float = 0.95
+    a: pd.DataFrame, b: pd.DataFrame, column: str, first: str, second: str, value: str = "score",
+    confidence: float = 0.95,
 ) -> Difference:
     """The interaction of condition and column: (a - b) where `column` is `first`, minus (a - b) where it is `second`.
 
@@ -131,22 +132,23 @@ def contrast(
     means, counts = gain.groupby(cell).mean(), cell.value_counts()
     influence = cell.map({first: 1.0, second: -1.0}) * (gain - cell.map(means)) / cell.map(counts)
     nan = float("nan")
-    return _difference(rows, influence, float(means[first]), float(means[second]), level, nan, bound=2.0)
+    return _difference(rows, influence, float(means[first]), float(means[second]), confidence, nan, bound=2.0)
 
 
 def _difference(
-    rows: pd.DataFrame, influence: pd.Series, mean_a: float, mean_b: float, level: float, effect: float, bound: float
+    rows: pd.DataFrame, influence: pd.Series, mean_a: float, mean_b: float, confidence: float, effect: float,
+    bound: float,
 ) -> Difference:
     """mean_a - mean_b with the interval from each row's influence; both ends stay within ±bound."""
     sizes = spread(rows["image"].to_numpy(), rows["run"].to_numpy(), influence.to_numpy())
-    estimate, margin = mean_a - mean_b, sizes.margin(1 - level)
+    estimate, margin = mean_a - mean_b, sizes.margin(1 - confidence)
     low, high = max(-bound, estimate - margin), min(bound, estimate + margin)
     return Difference(estimate, low, high, sizes.p_value(estimate), effect, mean_a, mean_b,
                       rows["question"].nunique(), sizes.n_images, sizes.n_seeds)
 
 
 def differences(
-    a: pd.DataFrame, b: pd.DataFrame, by: Sequence[str], value: str = "score", level: float = 0.95
+    a: pd.DataFrame, b: pd.DataFrame, by: Sequence[str], value: str = "score", confidence: float = 0.95
 ) -> pd.DataFrame:
     """`paired_difference` in every cell of `by`, with Holm's p values over the family of cells and its size."""
     by = list(by)
@@ -155,15 +157,13 @@ def differences(
     for key, cell_a in a.groupby(by, sort=True, observed=True):
         if key not in cells_b:
             raise DataError(f"Both conditions need rows in every cell, but b has none where {by} is {key}.")
-        difference = paired_difference(cell_a, cells_b[key], value, level)
+        difference = paired_difference(cell_a, cells_b[key], value, confidence)
         rows.append(dict(zip(by, key, strict=True)) | asdict(difference))
     table = pd.DataFrame(rows)
     return table.assign(**holm(table["p"])[["p_holm", "family_size"]])
 
 
-def relative_change(
-    a: pd.DataFrame, b: pd.DataFrame, value: str = "score", level: float = 0.95
-) -> RelativeChange:
+def relative_change(a: pd.DataFrame, b: pd.DataFrame, value: str = "score", confidence: float = 0.95) -> RelativeChange:
     """mean(a) / mean(b) - 1 over the same questions, with the interval of the log ratio (delta method).
 
     If every answer of a is wrong, the log is undefined: the upper end is then Wilson's for a, divided by mean(b).
@@ -178,9 +178,9 @@ def relative_change(
     influence = (rows["a"] / max(mean_a, 1e-300) - rows["b"] / mean_b).to_numpy() / len(rows)
     sizes = spread(rows["image"].to_numpy(), rows["run"].to_numpy(), influence)
     if mean_a == 0:
-        top = wilson(0.0, sizes.n_images, special.ndtri((1 + level) / 2))[1]
+        top = wilson(0.0, sizes.n_images, special.ndtri((1 + confidence) / 2))[1]
         return RelativeChange(-1.0, -1.0, top / mean_b - 1, *counts)
-    margin = sizes.margin(1 - level)
+    margin = sizes.margin(1 - confidence)
     low, high = (float(ratio * np.exp(m) - 1) for m in (-margin, margin))
     return RelativeChange(ratio - 1, low, high, *counts)
 

@@ -112,17 +112,17 @@ def wilson(mean: float, n: float, quantile: float) -> tuple[float, float]:
     return float(max(0.0, min(mean, centre - half))), float(min(1.0, max(mean, centre + half)))
 
 
-def mean_interval(scores: pd.DataFrame, value: str = "score", level: float = 0.95) -> Interval:
+def mean_interval(scores: pd.DataFrame, value: str = "score", confidence: float = 0.95) -> Interval:
     """The mean of `value` with a two-way (image cluster x seed) Wilson interval.
 
     Wilson's formula takes the effective number of observations, mean (1 - mean) / variance. If the data do not vary,
     for instance because every answer is right, it takes the number of image clusters: never NaN, never of width 0.
     """
     rows = coded(scores, value)
-    return _mean_interval(*(rows[c].to_numpy() for c in ("image", "run", "question", "value")), level)
+    return _mean_interval(*(rows[c].to_numpy() for c in ("image", "run", "question", "value")), confidence)
 
 
-def macro_interval(scores: pd.DataFrame, of: str, value: str = "score", level: float = 0.95) -> Interval:
+def macro_interval(scores: pd.DataFrame, of: str, value: str = "score", confidence: float = 0.95) -> Interval:
     """`mean_interval` of a macro mean: every value of the column `of` has the same weight, however many rows it has."""
     rows = coded(scores, value)
     cells = rows.groupby(of, observed=True)["value"]
@@ -130,39 +130,37 @@ def macro_interval(scores: pd.DataFrame, of: str, value: str = "score", level: f
     mean = float(np.clip((weights * rows["value"]).sum(), 0, 1))
     images, seeds, questions = (rows[c].to_numpy() for c in ("image", "run", "question"))
     sizes = spread(images, seeds, weights * (rows["value"] - cells.transform("mean")).to_numpy())
-    return Interval(mean, *_ends(mean, sizes, level), len(np.unique(questions)), sizes.n_images, sizes.n_seeds)
+    return Interval(mean, *_ends(mean, sizes, confidence), len(np.unique(questions)), sizes.n_images, sizes.n_seeds)
 
 
 def _mean_interval(
-    images: np.ndarray, seeds: np.ndarray, questions: np.ndarray, values: np.ndarray, level: float
+    images: np.ndarray, seeds: np.ndarray, questions: np.ndarray, values: np.ndarray, confidence: float
 ) -> Interval:
     mean = float(np.clip(values.mean(), 0, 1))
     sizes = spread(images, seeds, (values - mean) / len(values))
-    return Interval(mean, *_ends(mean, sizes, level), len(np.unique(questions)), sizes.n_images, sizes.n_seeds)
+    return Interval(mean, *_ends(mean, sizes, confidence), len(np.unique(questions)), sizes.n_images, sizes.n_seeds)
 
 
-def _ends(mean: float, sizes: Spread, level: float) -> tuple[float, float]:
+def _ends(mean: float, sizes: Spread, confidence: float) -> tuple[float, float]:
     """Both ends of the Wilson interval; see `mean_interval`."""
     if sizes.known and 0 < mean < 1:
-        quantile = special.stdtrit(sizes.n_images - 1, (1 + level) / 2)
-        effective = mean * (1 - mean) * (quantile / sizes.margin(1 - level)) ** 2
+        quantile = special.stdtrit(sizes.n_images - 1, (1 + confidence) / 2)
+        effective = mean * (1 - mean) * (quantile / sizes.margin(1 - confidence)) ** 2
         return wilson(mean, effective, quantile)
-    return wilson(mean, sizes.n_images, special.ndtri((1 + level) / 2))
+    return wilson(mean, sizes.n_images, special.ndtri((1 + confidence) / 2))
 
 
-def summarise(
-    scores: pd.DataFrame, by: Sequence[str], value: str = "score", level: float = 0.95
-) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame, by: Sequence[str], value: str = "score", confidence: float = 0.95) -> pd.DataFrame:
     """`mean_interval` of every cell. Columns: those of `by`, estimate, low, high, n_questions, n_images, n_seeds."""
     by = list(by)
     rows = coded(scores, value)
     columns = [rows[c].to_numpy() for c in ("image", "run", "question", "value")]
     if not by:
-        return pd.DataFrame([asdict(_mean_interval(*columns, level))])
+        return pd.DataFrame([asdict(_mean_interval(*columns, confidence))])
     cells = rows.groupby(by, sort=True, observed=True).indices
     rows_out = [
         dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
-        | asdict(_mean_interval(*(column[where] for column in columns), level))
+        | asdict(_mean_interval(*(column[where] for column in columns), confidence))
         for key, where in cells.items()
     ]
     return pd.DataFrame(rows_out, columns=[*by, *Interval.__dataclass_fields__])

@@ -63,9 +63,7 @@ def _psi(
     return chance + (1 - chance) * (1 - lapse) / (1 + np.exp(-slope * (x - x0)))
 
 
-def acuity(
-    scores: pd.DataFrame, value: str = "score", level: float = 0.95, n: int = 400, seed: int = 0
-) -> Acuity:
+def acuity(scores: pd.DataFrame, value: str = "score", confidence: float = 0.95, n: int = 400, seed: int = 0) -> Acuity:
     """The curve of one regime at one inference policy over its fine questions (needs detail_px and chance)."""
     fine = scores[scores["detail_px"].notna()]
     if fine.empty:
@@ -92,18 +90,18 @@ def acuity(
     beyond = (drawn <= inside[0]).mean() + (drawn >= inside[1]).mean()
     if beyond > 0.25:
         return _failed(rows, counts, f"{beyond:.0%} of resamples put the midpoint beyond the details shown")
-    low, high = _ends(drawn, x0, inside, level)
+    low, high = _ends(drawn, x0, inside, confidence)
     return Acuity(float(2**x0), low, high, float(slope), float(lapse), float(rows["chance"].mean()), True, "",
                   *counts)
 
 
 def acuity_table(
-    scores: pd.DataFrame, by: Sequence[str], value: str = "score", level: float = 0.95, n: int = 400, seed: int = 0
+    scores: pd.DataFrame, by: Sequence[str], value: str = "score", confidence: float = 0.95, n: int = 400, seed: int = 0
 ) -> pd.DataFrame:
-    """`acuity` of the fine questions of every cell of `by`, one row a cell."""
+    """`acuity` of the fine questions of every cell of `by`, one row per cell."""
     cells = scores[scores["detail_px"].notna()].groupby(list(by), sort=True, observed=True)
     return pd.DataFrame([
-        dict(zip(by, key, strict=True)) | asdict(acuity(part, value, level, n, seed)) for key, part in cells
+        dict(zip(by, key, strict=True)) | asdict(acuity(part, value, confidence, n, seed)) for key, part in cells
     ])
 
 
@@ -175,9 +173,9 @@ def _bootstrap(counted: _Counts, n: int, seed: int) -> np.ndarray:
     return counted.best(images, seeds)
 
 
-def _ends(drawn: np.ndarray, x0: float, inside: tuple[float, float], level: float) -> tuple[float, float]:
+def _ends(drawn: np.ndarray, x0: float, inside: tuple[float, float], confidence: float) -> tuple[float, float]:
     """Ends of the interval in pixels; 0 or infinite where they lie beyond the sizes shown."""
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return (0.0 if low <= inside[0] else float(2 ** min(low, x0)),
             float("inf") if high >= inside[1] else float(2 ** max(high, x0)))
 

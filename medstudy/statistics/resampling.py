@@ -35,9 +35,7 @@ class Draws:
         return self.labels.index(label)
 
 
-def draw_means(
-    scores: pd.DataFrame, by: Sequence[str], value: str = "score", n: int = 2000, seed: int = 0
-) -> Draws:
+def draw_means(scores: pd.DataFrame, by: Sequence[str], value: str = "score", n: int = 2000, seed: int = 0) -> Draws:
     """The mean of every cell of `by`, and n joint draws of all of them.
 
     Every cell must hold answers of every seed. Raises DataError otherwise.
@@ -88,7 +86,7 @@ def _seed_noise(
     return weights @ (share * deviation)
 
 
-def simultaneous(estimates: np.ndarray, draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def simultaneous(estimates: np.ndarray, draws: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Simultaneous lower and upper ends [K] of K estimates: the max-t method (Westfall and Young 1993), two-sided.
 
     The smallest (largest) lower end and the smallest (largest) upper end form an interval for the smallest (largest)
@@ -96,11 +94,11 @@ def simultaneous(estimates: np.ndarray, draws: np.ndarray, level: float = 0.95) 
     of test statistics under the null hypothesis.
     """
     size = np.maximum(draws.std(axis=0, ddof=1), 1e-12)
-    width = np.quantile(np.abs((draws - estimates) / size).max(axis=1), level) * size
+    width = np.quantile(np.abs((draws - estimates) / size).max(axis=1), confidence) * size
     return estimates - width, estimates + width
 
 
-def bias_corrected(estimate: float, draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def bias_corrected(estimate: float, draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """Efron's bias-corrected percentile interval (1987, https://doi.org/10.2307/2289144).
 
     Departures: no acceleration constant, NaN draws are left out, and the interval always holds the estimate.
@@ -110,6 +108,6 @@ def bias_corrected(estimate: float, draws: np.ndarray, level: float = 0.95) -> t
         return float("nan"), float("nan")
     below = np.clip(((draws < estimate).mean() + (draws <= estimate).mean()) / 2, 1e-3, 1 - 1e-3)
     shift = 2 * stats.norm.ppf(below)
-    ends = stats.norm.cdf(shift + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2]))
+    ends = stats.norm.cdf(shift + stats.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2]))
     low, high = np.quantile(draws, ends)
     return float(min(low, estimate)), float(max(high, estimate))

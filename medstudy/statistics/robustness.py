@@ -32,8 +32,8 @@ def rce(curves: np.ndarray) -> np.ndarray:
 
 
 def robustness(
-    scores: pd.DataFrame, by: Sequence[str] = ("regime",), value: str = "score", level: float = 0.95, n: int = 2000,
-    seed: int = 0,
+    scores: pd.DataFrame, by: Sequence[str] = ("regime",), value: str = "score", confidence: float = 0.95,
+    n: int = 2000, seed: int = 0,
 ) -> pd.DataFrame:
     """Spearman's rho, ACE and RCE of each cell's curve over the inference ladder, after Res-Bench (arXiv 2510.16926).
 
@@ -46,7 +46,7 @@ def robustness(
         drawn = draw_means(part, ["budget_pixels"], value, n, seed)
         for name, measure in (("spearman", spearman), ("ace", ace), ("rce", rce)):
             estimate = float(measure(drawn.means[None])[0])
-            low, high = bias_corrected(estimate, measure(drawn.draws), level)
+            low, high = bias_corrected(estimate, measure(drawn.draws), confidence)
             counts = {"n_questions": drawn.n_questions, "n_images": drawn.n_images, "n_seeds": drawn.n_seeds}
             cell = dict(zip(by, key, strict=True))
             rows.append(cell | {"measure": name, "estimate": estimate, "low": low, "high": high} | counts)

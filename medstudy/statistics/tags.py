@@ -21,8 +21,8 @@ COLUMNS = ["dataset", *BY, "native", "native_low", "native_high", "lower", "lowe
 _READ = (*QUESTION, "group", "seed", "model", "level", "score")
 
 
-def compare(native: pd.DataFrame, lower: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Mean scores of two conditions and native - lower, one row a data set x level x label x category: `COLUMNS`.
+def compare(native: pd.DataFrame, lower: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Mean scores of two conditions and native - lower, one row per data set x level x label x category: `COLUMNS`.
 
     Both are rows of `scoring.score` that answer the same questions. Differences are paired question by question.
     Holm's correction covers all categories of a data set. All scores are in [0, 1].
@@ -31,7 +31,7 @@ def compare(native: pd.DataFrame, lower: pd.DataFrame, level: float = 0.95) -> p
         return pd.DataFrame(columns=COLUMNS)
     common = set(native["dataset"].unique()) & set(lower["dataset"].unique())
     sides = [labelled(rows[rows["dataset"].isin(common)]) for rows in (native, lower)]
-    parts = [_of_data_set(*(side[side["dataset"] == name] for side in sides), level).assign(dataset=name)
+    parts = [_of_data_set(*(side[side["dataset"] == name] for side in sides), confidence).assign(dataset=name)
              for name in sides[0]["dataset"].unique()]
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
 
@@ -83,12 +83,12 @@ def _dividing(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
             yield same
 
 
-def _of_data_set(native: pd.DataFrame, lower: pd.DataFrame, level: float) -> pd.DataFrame:
+def _of_data_set(native: pd.DataFrame, lower: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """The comparison in one data set: levels in order, labels in order, then most questions first."""
-    table = differences(native, lower, BY, level=level)
+    table = differences(native, lower, BY, confidence=confidence)
     for name, rows in (("native", native), ("lower", lower)):
         ends = {"estimate": name, "low": f"{name}_low", "high": f"{name}_high"}
-        means = summarise(rows, BY, level=level).rename(columns=ends)
+        means = summarise(rows, BY, confidence=confidence).rename(columns=ends)
         table = table.merge(means[[*BY, *ends.values()]], on=BY)
     order = {label: place for place, label in enumerate(native["label"].unique())}
     ranked = table.assign(rank=table["level"].map(LEVELS.index), place=table["label"].map(order)).sort_values(

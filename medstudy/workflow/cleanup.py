@@ -55,9 +55,9 @@ class Found:
 
 @dataclass
 class _Plans:
-    """What the params files plan. asked: the studies whose runs may go; blind: some file could not be planned."""
+    """What the params files plan. requested: studies whose runs may go; blind: some file could not be planned."""
 
-    asked: set[str]
+    requested: set[str]
     jobs: dict[tuple[str, str], list[plan.Job]] = field(default_factory=dict)  # by study and name; one per params file
     files: list[Path] = field(default_factory=list)  # params files whose runs are all known
     held: list[str] = field(default_factory=list)
@@ -117,7 +117,7 @@ def size(path: Path) -> int:
 
 def _plan(files: Iterable[Path], plans: _Plans) -> set[Path]:
     """Add the jobs of these params files to the plans; returns their folders of runs. No study asked for: all are."""
-    every, unsure, runs = not plans.asked, set(), set()
+    every, unsure, runs = not plans.requested, set(), set()
     for file in files:
         try:
             study = params.load(file)
@@ -134,7 +134,7 @@ def _plan(files: Iterable[Path], plans: _Plans) -> set[Path]:
             unsure.add(study.study)
         else:
             plans.files.append(file)
-    plans.asked = (plans.studies if every else plans.asked) - unsure
+    plans.requested = (plans.studies if every else plans.requested) - unsure
     return runs
 
 
@@ -160,7 +160,7 @@ def _unplanned(runs: Path, plans: _Plans) -> Iterator[Item]:
     records = {run: record for run in _runs(runs) if run not in plans.folders and (record := _record(run)) is not None}
     altered = {(record.get("study"), record.get("name")) for record in records.values() if _altered(record, plans)}
     for run, record in records.items():
-        if record.get("study") in plans.asked:
+        if record.get("study") in plans.requested:
             yield from _whole(run, f"of an earlier {record['study']}: {_superseded(record, plans, altered)}")
         elif not record and _started_by(run, plans.files):
             yield from _whole(run, "never complete, and no study plans it")
@@ -199,6 +199,7 @@ def _superseded(record: dict, plans: _Plans, altered: set[tuple[str, str]]) -> s
         return "no longer one of its runs"
     if _altered(record, plans):
         return "made with other params"
+    # with the same params only code has changed, unless a run above it was made with other params
     needs = [job for planned in plans.jobs[study, name] for job in planned.upstream]
     while needs:
         need = needs.pop()

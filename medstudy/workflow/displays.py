@@ -29,22 +29,27 @@ from medstudy.data.perceptual_hash import COLUMNS, fingerprint
 from medstudy.engine import shared_prefix, views
 from medstudy.engine.batches import plan_views
 from medstudy.engine.row_layout import RowLayout
-from medstudy.errors import MedstudyError
+from medstudy.errors import MedstudyError, ResolutionError
 from medstudy.models import published_configs
 from medstudy.models.family import Family
 from medstudy.params import Model, Study
 from medstudy.resolution.plan import plan
+from medstudy.resolution.policies import Single
 from medstudy.resolution.sizes import Geometry, Size, View
 
 HIDDEN = "No image of these data may appear in a rendered notebook."
 MASK_SIDE = 800  # pixels of a drawn mask; a longer row is drawn smaller
+UNKNOWN = "The model's files are not on this machine, so its sizes are not known here."
 COUNTED = 2000  # images whose visual tokens are counted
+FIRST = 8  # images of which the largest is shown at every rung
 ANSWERS = 4  # questions shown with their image
 PANELS = 3  # rungs in a row
+DRAWN_SIDE = 1200  # pixels of a drawn image; of a larger one every second, third, … pixel is drawn
+COPIED_SIDE = 1024  # pixels of the image whose copies are compared
 
 
 def outline(model: Model) -> Family | None:
-    """The model without its weights, or None where its files are not on this machine: a display fetches nothing."""
+    """The model without its weights; None if its files are not on this machine, because a display fetches nothing."""
     name = model.id
     known = name == "base" or paths.resolve(name).is_dir() or published_configs.outline(name) is not None
     if not known and not isinstance(try_to_load_from_cache(name, "config.json", revision=model.revision), str):
@@ -55,21 +60,35 @@ def outline(model: Model) -> Family | None:
         return None
 
 
+def geometry(model: Model) -> Geometry | None:
+    """The sizes that a model can be shown; None if they are not known on this machine."""
+    family = outline(model)
+    try:
+        return family and family.geometry
+    except MedstudyError:
+        return None
+
+
 def showable(examples: Sequence[Example]) -> Example | None:
     """The largest of the first images that may appear in a rendered notebook; None without any."""
-    allowed = [example for example in examples if example.render][:8]
+    allowed = [example for example in examples if example.render][:FIRST]
     return max(allowed, key=lambda example: example.image.height * example.image.width, default=None)
 
 
-def token_table(images: pd.DataFrame, policies: Sequence, geometry: Geometry) -> pd.DataFrame:
-    """What images (columns height and width) take at each rung: one row a policy.
+def token_table(images: pd.DataFrame, policies: Sequence[Single], geometry: Geometry | None) -> pd.DataFrame | str:
+    """What images (columns height and width) take at each rung, one row per rung; a sentence if that is not known.
 
     Columns: the median size shown (pixels), visual tokens (median and most), the share of images that lose pixels.
     """
+    if geometry is None:
+        return UNKNOWN
     sizes = [Size(int(height), int(width)) for height, width in images[["height", "width"]].head(COUNTED).to_numpy()]
     rows = []
     for policy in policies:
-        shown = [plan(policy, size, geometry)[0] for size in sizes]
+        try:
+            shown = [plan(policy, size, geometry)[0] for size in sizes]
+        except ResolutionError as error:  # the study stops where it shows such an image to a model
+            return str(error)
         smaller = [view.detail.pixels < size.pixels for view, size in zip(shown, sizes, strict=True)]
         sides = [(*view.size, view.visual_tokens) for view in shown]
         frame = pd.DataFrame(sides, columns=["height", "width", "tokens"])
@@ -82,15 +101,18 @@ def token_table(images: pd.DataFrame, policies: Sequence, geometry: Geometry) ->
     return pd.DataFrame(rows).set_index("rung").round().astype(int)
 
 
-def rungs(example: Example | None, policies: Sequence, geometry: Geometry | None, interpolation: str) -> Figure | str:
-    """An image as the model sees it at each rung, enlarged to one size; a sentence where none may be shown."""
-    if example is None:
-        return HIDDEN
-    if geometry is None:
-        return "The model's files are not on this machine, so its sizes are not known here."
-    views_ = [plan_views(policy, example, geometry)[0] for policy in policies]
-    figure, axes = _panels(len(views_))
-    for axis, view in zip(axes, views_, strict=True):
+def rungs(
+    example: Example | None, policies: Sequence[Single], geometry: Geometry | None, interpolation: str
+) -> Figure | str:
+    """An image as the model sees it at each rung, enlarged to one size; a sentence if no image may be shown."""
+    if example is None or geometry is None:
+        return HIDDEN if example is None else UNKNOWN
+    try:
+        shown = [plan_views(policy, example, geometry)[0] for policy in policies]
+    except ResolutionError as error:
+        return str(error)
+    figure, axes = _panels(len(shown))
+    for axis, view in zip(axes, shown, strict=True):
         _draw(axis, example, view, interpolation)
         axis.set_title(_size(view.label, view.size, view.visual_tokens), fontsize=8, parse_math=False)
     figure.tight_layout()
@@ -98,7 +120,7 @@ def rungs(example: Example | None, policies: Sequence, geometry: Geometry | None
 
 
 def row_parts(row: shared_prefix.Row, image_token: int, example: Example) -> pd.DataFrame:
-    """The parts of a packed row in order: tokens of each, how many stand for the image, how many carry the loss."""
+    """The parts of a packed row in order, each with its tokens, those of the image, and those that carry the loss."""
     parts = [{"part": "prefix: system text and image", "tokens": len(row.prefix),
               "visual tokens": row.prefix.count(image_token), "answer tokens (the loss)": 0, "text": ""}]
     for number, (question, branch, start) in enumerate(
@@ -113,7 +135,8 @@ def row_parts(row: shared_prefix.Row, image_token: int, example: Example) -> pd.
 
 
 def mask(layout: RowLayout) -> Figure:
-    """Which token of a packed row (down) may attend to which (across): black where it may."""
+    """Which token of a packed row (top to bottom) may attend to which (left to right): dark if it may."""
+    # a long row is drawn smaller: the plan with all lengths divided by one number has the same shape
     step = max(1, math.ceil(len(layout) / MASK_SIDE))
     small = RowLayout(
         tuple(math.ceil(length / step) for length in layout.prefixes),
@@ -122,9 +145,11 @@ def mask(layout: RowLayout) -> Figure:
     )
     figure, axis = pyplot.subplots(figsize=(5.5, 5))
     axis.imshow(small.mask.numpy(), cmap="Greys", interpolation="nearest", vmin=0, vmax=1.4)
-    lengths = [*small.prefixes, *(length for image in small.branches for length in image)]
-    names = [f"image {number}" if len(small.prefixes) > 1 else "image" for number in range(1, len(small.prefixes) + 1)]
-    names += [f"question {number}" for number in range(1, len(lengths) - len(names) + 1)]
+    # lines between the parts, and the name of each part at its middle
+    images, branches = small.prefixes, [length for image in small.branches for length in image]
+    named = [(f"image {number}" if len(images) > 1 else "image", length) for number, length in enumerate(images, 1)]
+    named += [(f"question {number}", length) for number, length in enumerate(branches, 1)]
+    names, lengths = zip(*[(name, length) for name, length in named if length], strict=True)
     edges = [sum(lengths[:count]) for count in range(len(lengths) + 1)]
     for edge in edges[1:-1]:
         axis.axhline(edge - 0.5, color="tab:blue", linewidth=0.6)
@@ -140,14 +165,14 @@ def mask(layout: RowLayout) -> Figure:
 def answers(predictions: pd.DataFrame, examples: Sequence[Example], interpolation: str) -> Figure | str:
     """Images with question, answer and reference, shown at the lowest and at the highest rung.
 
-    Questions whose two answers differ come first, one an image; a sentence where no image may be shown.
+    One question per image; those whose two answers differ come first. A sentence if no image may be shown.
     """
     rows = predictions[(predictions["control"] == "none") & (predictions["decoding"] == GREEDY) & predictions["render"]]
     if rows.empty:
         return HIDDEN
     ladder = rows.drop_duplicates("inference").sort_values("budget_pixels")["inference"].tolist()
     ends = list(dict.fromkeys([ladder[0], ladder[-1]]))
-    chosen = _chosen(rows, ends)
+    chosen = _questions(rows, ends)
     images = {(example.dataset, example.image_id): example for example in examples if example.render}
     figure = pyplot.figure(figsize=(3.6 * len(ends), 3.3 * len(chosen)), layout="constrained")
     bands = figure.subfigures(len(chosen), 1, squeeze=False)[:, 0]
@@ -161,14 +186,15 @@ def answers(predictions: pd.DataFrame, examples: Sequence[Example], interpolatio
     return _closed(figure)
 
 
-def view(rung: str, example: Example, predictions: pd.DataFrame, interpolation: str) -> Figure:
-    """An image at one rung, with a model's answer to every question about it; a check mark is a right answer."""
+def view(rung: str, example: Example, predictions: pd.DataFrame, gflops: pd.Series, interpolation: str) -> Figure:
+    """An image at one rung, its cost, and a model's answer to every question; a check mark is a right answer."""
     rows = predictions[(predictions["inference"] == rung) & (predictions["image_id"] == example.image_id)]
     first = rows.iloc[0]
     size = Size(int(first["shown_height"]), int(first["shown_width"]))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4))
     _draw(left, example, View(rung, (size,), size, int(first["visual_tokens"])), interpolation)
-    left.set_title(_size(rung, size, first["visual_tokens"]), fontsize=9, parse_math=False)
+    cost = f"{_size(rung, size, first['visual_tokens'])}, {gflops[rung]:.2f} GFLOPs"
+    left.set_title(cost, fontsize=9, parse_math=False)
     right.set_axis_off()
     given = {(row.question_id, row.decoding): row.raw_text for row in rows.itertuples()}
     lines = []
@@ -182,7 +208,7 @@ def view(rung: str, example: Example, predictions: pd.DataFrame, interpolation: 
     return _closed(figure)
 
 
-def _chosen(rows: pd.DataFrame, ends: list[str]) -> list[tuple[str, str, str]]:
+def _questions(rows: pd.DataFrame, ends: list[str]) -> list[tuple[str, str, str]]:
     """(dataset, image, question) of up to `ANSWERS` questions of different images; differing answers come first."""
     key = ["dataset", "image_id", "question_id"]
     table = rows[rows["inference"].isin(ends)].groupby(key, sort=False)["raw_text"].nunique().reset_index()
@@ -210,7 +236,9 @@ def _draw(axis: Axes, example: Example, view: View, interpolation: str) -> None:
     axis.set_axis_off()
     if view.visual_tokens:
         pixels = views.render(example.image, view, interpolation).numpy()
-        axis.imshow(pixels, interpolation="nearest", extent=(0, example.image.width, example.image.height, 0))
+        step = math.ceil(max(pixels.shape) / DRAWN_SIDE)
+        extent = (0, example.image.width, example.image.height, 0)
+        axis.imshow(pixels[::step, ::step], interpolation="nearest", extent=extent)
 
 
 def _size(label: str, size: Size, visual_tokens: int) -> str:
@@ -218,13 +246,13 @@ def _size(label: str, size: Size, visual_tokens: int) -> str:
 
 
 def _closed(figure: Figure) -> Figure:
-    """The figure for a notebook to show once, as a cell's last value; pyplot would show it again."""
+    """The figure as a cell's last value; an open one would be shown a second time by pyplot."""
     pyplot.close(figure)
     return figure
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    """That many axes without frames, up to `PANELS` in a row."""
+    """A figure with `count` panels without frames, up to `PANELS` in a row."""
     columns = min(count, PANELS)
     lines = math.ceil(count / columns)
     figure, axes = pyplot.subplots(lines, columns, figsize=(3.2 * columns, 3.6 * lines), squeeze=False)
@@ -234,7 +262,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def first_data_set(study: Study) -> str:
-    """The name of the data set that the claims without a suffix are about."""
+    """The name of the data set whose claims have ids without a suffix."""
     return datasets.label(study.datasets[0])
 
 
@@ -245,6 +273,7 @@ def copies(folders: Sequence[Path]) -> pd.DataFrame:
     """
     examples = arrow_store.read_all(folders, "test")
     first, other = (pil(examples[place].image).convert("RGB") for place in (0, -1))
+    first.thumbnail((COPIED_SIDE, COPIED_SIDE))
     half = first.resize((max(1, first.width // 2), max(1, first.height // 2)))
     stream = io.BytesIO()
     first.save(stream, format="JPEG", quality=50)
@@ -262,6 +291,6 @@ def copies(folders: Sequence[Path]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def files(folder: Path) -> dict[str, str]:
-    """The files of a run by size."""
+def file_sizes(folder: Path) -> dict[str, str]:
+    """The files of a folder with their sizes."""
     return {file.name: f"{file.stat().st_size / 1e6:.2f} MB" for file in sorted(folder.iterdir())}

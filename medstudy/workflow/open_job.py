@@ -24,7 +24,7 @@ from medstudy.errors import ParamsError
 from medstudy.params import Study
 from medstudy.runs.plan import Job
 from medstudy.utils import yaml_files
-from medstudy.workflow import needs, notebooks
+from medstudy.workflow import needs, parameters
 
 GIVEN = "_given"  # in a notebook: the study that replaced the parameter `study`, that text, and the params file
 NAME_LENGTH = 50  # characters of a study's name that the name of a changed study keeps
@@ -112,7 +112,7 @@ def _key(content: Any, part: str, name: str) -> str | int:
 def _checked(namespace: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The params file of the study, its overrides applied, and the parameters as they were given."""
     values = namespace | _given(namespace)
-    notebooks.check(values)
+    parameters.check(values)
     return overridden(values["study"], values.get("overrides", "")), values
 
 

@@ -21,13 +21,13 @@ from medstudy.utils import devices, yaml_files
 
 
 def mark(jobs: Iterable[Job], folder: Path) -> None:
-    """Make one scheduler's markers in `folder`, a file a complete run by its folder's name, agree with the records."""
+    """Keep one file in `folder` for each complete run, named as the run's folder: the outputs that Snakemake knows."""
     folder.mkdir(parents=True, exist_ok=True)
-    there = {file.name for file in folder.iterdir()}
-    done = {item.dir.name for item in jobs if item.done}
-    for name in done - there:
+    marked = {file.name for file in folder.iterdir()}
+    done = {job.dir.name for job in jobs if job.done}
+    for name in done - marked:
         (folder / name).touch()
-    for name in there - done:
+    for name in marked - done:
         (folder / name).unlink()
 
 

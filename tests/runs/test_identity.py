@@ -1,4 +1,4 @@
-"""Which files a job depends on: all that can change its result, and of what it could choose from what it uses."""
+"""The files that a job depends on: all that can change its result, and of alternatives only those that it uses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MADE_BY = {
     "imaging/__init__.py": EVERY, "imaging/common_formats.py": EVERY, "imaging/png.py": EVERY,
     "imaging/read_options.py": EVERY, "imaging/to_rgb.py": EVERY,
     "imaging/dicom*.py": {"data"}, "imaging/codestream.py": {"data"},  # atlas has images of pydicom
-    "models/auto.py": set(), "models/tiled/*": set(),
+    "models/auto*.py": set(), "models/tiled/*": set(),
     "models/summary.py": {"base"},
     "models/*.py": MODEL,
     "report/captions.py": DRAWN,
@@ -85,7 +85,7 @@ MADE_BY = {
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """A copy of the package and its notebooks, of which a study is planned; edits of it do not reach the original."""
+    """A copy of the package and its notebooks, from which a study is planned; edits do not reach the original."""
     root = tmp_path_factory.mktemp("copy")
     ignored = shutil.ignore_patterns("__pycache__", "*.png", "*.safetensors")
     for name in ("medstudy", "notebooks"):
@@ -101,7 +101,7 @@ def package(tmp_path_factory):
 
 @cache
 def parsed(name: str, content: bytes) -> syntax.Code:
-    """As `syntax.read`, of a content once."""
+    """As `syntax.read`, but once per content."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / name).write_bytes(content)
         return syntax.read(Path(folder) / name)
@@ -130,7 +130,7 @@ def made_by(file: str) -> set[str]:
     return next((stages for pattern, stages in MADE_BY.items() if fnmatch.fnmatchcase(file, pattern)), set())
 
 
-def test_comments_and_docstrings_of_every_file_rename_no_job(package):
+def test_comments_and_docstrings_rename_no_job(package):
     before = identities()
     for file in (package / name for name in library(package) if name.endswith(".py")):
         text = file.read_text()
@@ -145,7 +145,7 @@ def test_comments_and_docstrings_of_every_file_rename_no_job(package):
 
 
 def test_each_file_makes_exactly_the_stages_that_the_table_says(package, monkeypatch):
-    """Every file of the library, by what is hashed for each stage; that a hashed file counts is tested below."""
+    """For every file of the library, from what is hashed for each stage; the test below checks that the hash counts."""
     forget()
     hashed, real, now = defaultdict(set), identity.stage_code.__wrapped__, []
     monkeypatch.setattr(code_hash, "code", lambda *files: hashed[now[-1]].update(files) or "a hash")
@@ -163,7 +163,7 @@ def test_each_file_makes_exactly_the_stages_that_the_table_says(package, monkeyp
              "utils/progress.py", "report/save.py", "models/tiled/gemma3.py"],
 )
 def test_a_change_of_code_renames_the_jobs_that_a_file_makes_and_no_other(package, monkeypatch, file):
-    """What needs a renamed job follows, and is left out here."""
+    """Jobs that need a renamed job follow; they are left out here."""
     real = identity.hash_of
     monkeypatch.setattr(identity, "hash_of", lambda content: real({k: v for k, v in content.items() if k != "needs"}))
     before, stages = identities(), {job.name: job.stage for job in plan.plan(params.parse(TINY))}
@@ -181,7 +181,7 @@ def test_a_figures_own_code_draws_that_figure_alone(package):
         assert "claims" in changed(before, identities())  # it writes claims.csv
 
 
-def test_what_a_renamed_job_makes_renames_what_needs_it(package):
+def test_a_renamed_job_renames_the_jobs_that_need_it(package):
     before = identities()
     with edited(package / "training/train.py"):
         found = changed(before, identities())
@@ -212,7 +212,7 @@ LOCAL = {"name": "local", "label": "mine", "path": "mine"}
         ("models/auto.py", "auto", True), ("models/auto.py", "qwen2_5_vl", False),
     ],
 )
-def test_of_families_a_model_depends_on_its_own(package, file, family, counts):
+def test_a_model_depends_only_on_its_own_family(package, file, family, counts):
     changes = {"model": {"id": "some/where", "family": family}}
     before = identities(**changes)
     with edited(package / file):
@@ -221,8 +221,8 @@ def test_of_families_a_model_depends_on_its_own(package, file, family, counts):
     assert "data-phantom" not in found
 
 
-def test_readers_of_images_count_where_data_may_hold_such_images(package, tmp_path):
-    """Phantom is drawn here; atlas reads images of pydicom; what is under a path is known only once it is read."""
+def test_image_readers_count_for_data_that_may_hold_such_images(package, tmp_path):
+    """Phantom is drawn by code; atlas reads images of pydicom; the kinds of files under a path are unknown."""
     (tmp_path / "mine.csv").write_text("image,question,answer\na.png,What?,a\n")
     image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
@@ -242,7 +242,7 @@ def test_readers_of_images_count_where_data_may_hold_such_images(package, tmp_pa
     assert found["common_formats"] == elsewhere | {"data-atlas", "data-phantom"}
 
 
-def test_atlas_reads_no_kinds_of_image_but_those_that_it_names(monkeypatch):
+def test_atlas_reads_only_the_kinds_of_image_that_it_names(monkeypatch):
     from medstudy import imaging
     from medstudy.datasets import atlas
 
@@ -281,8 +281,8 @@ def test_a_file_or_a_name_that_is_not_there_is_an_error(package, monkeypatch):
         identity.used(syntax.Code("", frozenset({(".models", "tiles")})))
 
 
-def test_only_figures_are_imported_by_a_name_that_is_made_up_while_running():
-    """What else is imported so, reading imports does not find; the figures are named by each figure's job."""
+def test_only_figures_are_imported_by_a_computed_name():
+    """Reading imports does not find computed names; each figure's job names its own figure."""
     dynamic = ("import_module(", "__import__(", "exec(", "runpy")
     files = {file.relative_to(paths.PACKAGE).as_posix(): file.read_text() for file in code_hash.matching("**/*.py")}
     found = {name for name, text in files.items() if any(word in text for word in dynamic)}
@@ -290,7 +290,7 @@ def test_only_figures_are_imported_by_a_name_that_is_made_up_while_running():
     assert found <= {"report/figures/__init__.py", "cli/doctor.py"}, found
 
 
-def test_every_neutral_module_and_choice_exists_and_each_says_why():
+def test_every_neutral_module_and_choice_exists_and_has_a_reason():
     for name, why in identity.NEUTRAL.items():
         assert list(paths.PACKAGE.glob(name)) and len(why) > 5, name
     for name, patterns in identity.CHOICES.items():
@@ -308,7 +308,7 @@ WITHOUT_EFFECT = {
 
 
 def names_used(tree: ast.Module, called: set[str]) -> set[str]:
-    """The global names that functions, classes and values of a module use, and those that they use, and so on."""
+    """The global names that these functions and values of a module use, directly and indirectly."""
     defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     defined |= {target.id: node for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
     names, queue = set(), list(called)
@@ -321,7 +321,7 @@ def names_used(tree: ast.Module, called: set[str]) -> set[str]:
 
 
 def imported_by(tree: ast.Module, names: set[str]) -> set[tuple[str, str]]:
-    """(module, name) of what the module imports under these names, at its top or inside a function of such a name."""
+    """(module, name) of imports under these names, at the top of the module or inside functions of these names."""
     tops = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     inside = [part for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names
               for part in ast.walk(node) if isinstance(part, ast.ImportFrom)]

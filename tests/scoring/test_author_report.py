@@ -1,4 +1,4 @@
-"""Author mode: answers sampled from the same pass as the greedy ones, and the author's scores beside the standard."""
+"""The author's report: answers sampled in the same pass as greedy ones, and metrics next to the standard ones."""
 
 from collections import Counter
 from dataclasses import replace
@@ -33,7 +33,7 @@ def _study(**changes):
 
 
 def _sharper(family):
-    """Random weights five times as large: some tokens are then much more likely than others, but none is certain."""
+    """Random weights five times as large make some tokens much more likely than others, but none certain."""
     with torch.no_grad():
         for parameter in family.model.parameters():
             parameter.mul_(5 if parameter.ndim >= 2 else 1)
@@ -49,7 +49,7 @@ def _sampled(frame):
     return frame[frame["decoding"] != "greedy"].reset_index(drop=True)
 
 
-def test_one_pass_over_the_image_gives_both_and_the_greedy_answers_stay(sharp, examples, monkeypatch):
+def test_one_pass_gives_both_answers_and_greedy_ones_do_not_change(sharp, examples, monkeypatch):
     alone = evaluate.predict(sharp, examples, NATIVE, _study(author=None))
     passes, full = [], type(sharp).hidden
     monkeypatch.setattr(type(sharp), "hidden", lambda *given: passes.append(1) or full(*given))
@@ -59,8 +59,8 @@ def test_one_pass_over_the_image_gives_both_and_the_greedy_answers_stay(sharp, e
     pd.testing.assert_frame_equal(greedy, alone)
     sampled = _sampled(both)
     assert set(sampled["decoding"]) == {"sampled-0.7"}
-    said = ["raw_text", "decoding"]
-    pd.testing.assert_frame_equal(sampled.drop(columns=said), alone.drop(columns=said))
+    columns = ["raw_text", "decoding"]
+    pd.testing.assert_frame_equal(sampled.drop(columns=columns), alone.drop(columns=columns))
     assert (sampled["raw_text"] != alone["raw_text"]).any()
 
 
@@ -79,33 +79,34 @@ def _one_by_one(family, example, question, rung, seed):
 
 
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen3_vl", "internvl"])
-def test_sampled_answers_are_those_of_generate_with_the_same_numbers(checkpoints, examples, name):
-    """Whatever the greedy answers left in the cache; a repetition penalty is for the greedy ones alone."""
+def test_sampled_answers_equal_those_of_generate_with_the_same_random_numbers(checkpoints, examples, name):
+    """Greedy answers leave nothing in the cache that matters; a repetition penalty applies only to them."""
     family = _sharper(models.load(Model(id=str(checkpoints[name]), family=name)))
     family.model.generation_config.repetition_penalty = 1.3
     rows = _sampled(evaluate.predict(family, examples[:3], NATIVE, _study(tokens_per_pass=8192), seed=3))
-    asked = {(one.image_id, question.id): (one, question) for one in examples for question in one.questions}
-    expected = [_one_by_one(family, *asked[row.image_id, row.question_id], NATIVE, 3) for row in rows.itertuples()]
+    pairs = ((example, question) for example in examples for question in example.questions)
+    questions = {(example.image_id, question.id): (example, question) for example, question in pairs}
+    expected = [_one_by_one(family, *questions[row.image_id, row.question_id], NATIVE, 3) for row in rows.itertuples()]
     assert rows["raw_text"].tolist() == expected and len(set(expected)) > 4
 
 
 @pytest.fixture
 def spelt(sharp, monkeypatch):
-    """The same model, whose texts are the numbers of their tokens: bytes alone all read the same."""
+    """The same model with token numbers as texts, because single bytes all decode to the same text."""
     monkeypatch.setattr(type(sharp), "text", lambda self, ids: " ".join(str(i) for i in ids if i not in self.ends))
     return sharp
 
 
 def test_first_tokens_are_distributed_as_the_softmax_says(spelt, examples):
-    """A chi-square over 1,800 questions of the same text, which differ in their names alone."""
+    """A chi-squared test over 1,800 questions with the same text and different names."""
     sharp = spelt
-    one, temperature = examples[0], 0.4
-    asked = replace(one, questions=tuple(replace(one.questions[1], id=str(number)) for number in range(60)))
+    example, temperature = examples[0], 0.4
+    repeated = replace(example, questions=tuple(replace(example.questions[1], id=str(number)) for number in range(60)))
     study = _study(max_new_tokens=1, author=Author(temperature=temperature, max_new_tokens=1), tokens_per_pass=9999)
-    view = plan(NATIVE, size_of(one), sharp.geometry)[0]
-    rows = [_sampled(evaluate.predict(sharp, [asked], NATIVE, study, seed=seed)) for seed in range(30)]
+    view = plan(NATIVE, size_of(example), sharp.geometry)[0]
+    rows = [_sampled(evaluate.predict(sharp, [repeated], NATIVE, study, seed=seed)) for seed in range(30)]
     seen = Counter(pd.concat(rows)["raw_text"])
-    inputs = own_inputs(sharp, sharp.prompt(one.questions[1]), views.render(one.image, view, "bicubic"))
+    inputs = own_inputs(sharp, sharp.prompt(example.questions[1]), views.render(example.image, view, "bicubic"))
     sharp.model.model.rope_deltas = None
     with torch.no_grad():
         chances = (sharp.model(**inputs).logits[0, -1].double() / temperature).softmax(-1)
@@ -119,17 +120,17 @@ def test_first_tokens_are_distributed_as_the_softmax_says(spelt, examples):
     assert stats.chisquare(counts, expected).pvalue > 0.01
 
 
-def test_two_tokens_are_distributed_as_those_that_generate_samples(spelt, examples):
-    """Beyond the first token: whole answers against 500 of `generate(do_sample=True)`, nothing cut off."""
+def test_two_tokens_are_distributed_like_samples_of_generate(spelt, examples):
+    """Whole answers against 500 of `generate(do_sample=True)`, without truncation."""
     sharp = spelt
-    one, temperature, question = examples[1], 0.15, examples[1].questions[0]
-    asked = replace(one, questions=tuple(replace(question, id=str(number)) for number in range(50)))
+    example, temperature, question = examples[1], 0.15, examples[1].questions[0]
+    repeated = replace(example, questions=tuple(replace(question, id=str(number)) for number in range(50)))
     study = _study(max_new_tokens=1, author=Author(temperature=temperature, max_new_tokens=2), tokens_per_pass=9999)
     ours = pd.concat(
-        [_sampled(evaluate.predict(sharp, [asked], NATIVE, study, seed=seed)) for seed in range(10)]
+        [_sampled(evaluate.predict(sharp, [repeated], NATIVE, study, seed=seed)) for seed in range(10)]
     )["raw_text"]
-    view = plan(NATIVE, size_of(one), sharp.geometry)[0]
-    inputs = own_inputs(sharp, sharp.prompt(question), views.render(one.image, view, "bicubic"))
+    view = plan(NATIVE, size_of(example), sharp.geometry)[0]
+    inputs = own_inputs(sharp, sharp.prompt(question), views.render(example.image, view, "bicubic"))
     sharp.model.model.rope_deltas = None
     torch.manual_seed(0)
     with torch.inference_mode():
@@ -144,20 +145,20 @@ def test_two_tokens_are_distributed_as_those_that_generate_samples(spelt, exampl
     assert stats.chi2_contingency(table).pvalue > 0.01
 
 
-def test_without_temperature_nothing_is_left_to_chance(sharp, examples):
+def test_without_temperature_answers_are_greedy(sharp, examples):
     author = Author(temperature=1e-6, max_new_tokens=8)
     rows = evaluate.predict(sharp, examples, NATIVE, _study(author=author))
     greedy = rows.loc[rows["decoding"] == "greedy", "raw_text"]
     assert _sampled(rows)["raw_text"].tolist() == greedy.tolist() and greedy.nunique() > 4
 
 
-def test_draws_hang_neither_on_packing_nor_on_order_nor_on_what_else_is_asked(sharp, examples):
+def test_draws_do_not_depend_on_packing_order_or_other_questions(sharp, examples):
     together = _sampled(evaluate.predict(sharp, examples, NATIVE, _study()))
     alone = _sampled(evaluate.predict(sharp, examples[::-1], NATIVE, _study(tokens_per_pass=165)))
     pd.testing.assert_frame_equal(together, alone)
-    fewer = [replace(one, questions=one.questions[2:]) for one in examples[2:]]  # as after a restart
+    fewer = [replace(example, questions=example.questions[2:]) for example in examples[2:]]  # as after a restart
     rest = _sampled(evaluate.predict(sharp, fewer, NATIVE, _study()))
-    kept = together["image_id"].isin([one.image_id for one in fewer]) & (together["question_id"] == "colour")
+    kept = together["image_id"].isin([example.image_id for example in fewer]) & (together["question_id"] == "colour")
     assert rest["raw_text"].tolist() == together.loc[kept, "raw_text"].tolist()
 
 
@@ -179,13 +180,13 @@ def test_another_seed_draws_other_answers_and_a_control_none(sharp, examples):
 
 def test_the_estimate_counts_the_sampled_tokens_of_rungs_but_of_no_control(tiny_model, examples):
     content = params.load(paths.ROOT / "params" / "tiny.yaml").model_dump(mode="json")
-    found = {}
+    counts = {}
     for author in (None, {"temperature": 0.2, "max_new_tokens": 2}):
         changes = {"model": tiny_model.model_dump(), "evaluation": {"max_new_tokens": 4, "author": author}}
         study = params.parse(content | changes)
         counter = workload.Counter(study, models.sketch(study.model))
-        found[author is None] = [counter.evaluation(examples, [policy], length=4) for policy in (NATIVE, Blind())]
-    (greedy, blind), (both, same) = found[True], found[False]
+        counts[author is None] = [counter.evaluation(examples, [policy], length=4) for policy in (NATIVE, Blind())]
+    (greedy, blind), (both, same) = counts[True], counts[False]
     assert both.turns == greedy.turns + 1 and both.flops > greedy.flops  # one more token after the first
     assert (same.turns, same.flops) == (blind.turns, blind.flops)
 

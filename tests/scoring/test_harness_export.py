@@ -1,4 +1,4 @@
-"""Rescoring and export: scores from predictions alone, in other harnesses' files and back, with nothing overwritten."""
+"""Rescoring and export: scores from predictions only, to other harnesses' files and back, without overwriting."""
 
 import json
 import subprocess
@@ -21,19 +21,20 @@ KEY = ["regime", "seed", "inference", "control", "decoding", "n"]
 @pytest.fixture(scope="module")
 def predictions():
     """Two models of two seeds at two rungs and under two controls; every rung also with sampled answers."""
-    made = synthetic.predictions(8, 2, ("native", "mixed"), ("fixed-84", "native"), ("blind", "down_up-84"))
-    greedy = made.assign(decoding="greedy", model="/home/somebody/models/checkpoint")
+    predictions = synthetic.predictions(8, 2, ("native", "mixed"), ("fixed-84", "native"), ("blind", "down_up-84"))
+    greedy = predictions.assign(decoding="greedy", model="/home/somebody/models/checkpoint")
     rungs = greedy[greedy["control"] == "none"]
     drawn = rungs.assign(decoding="sampled-0.2", raw_text=np.where(rungs["kind"] == "closed", "no", rungs["raw_text"]))
     both = pd.concat([greedy, drawn], ignore_index=True)
     likely = [[-float(n % 3), -1.0, -1.5, -2.5] for n in range(len(both))]
-    both["option_log_likelihoods"] = [one[: len(options)] for one, options in zip(likely, both["options"], strict=True)]
+    pairs = zip(likely, both["options"], strict=True)
+    both["option_log_likelihoods"] = [values[: len(options)] for values, options in pairs]
     return both.assign(image_id="/data/patients/" + both["image_id"], group="/data/patients/" + both["group"])
 
 
 @pytest.fixture
 def runs(predictions, tmp_path):
-    """predictions.parquet and record.json of every run, as a study leaves them."""
+    """predictions.parquet and record.json of every run, as a study writes them."""
     for number, ((regime, seed), rows) in enumerate(predictions.groupby(["regime", "seed"])):
         folder = tmp_path / "runs" / f"evaluate-{regime}-s{seed}"
         folder.mkdir(parents=True)
@@ -45,14 +46,14 @@ def runs(predictions, tmp_path):
 
 
 def _numbered(scores):
-    """Scores in an order that does not hang on the names of images."""
+    """Scores in an order that does not depend on the names of images."""
     rows = scores.sort_values(["regime", "seed", "inference", "control", "decoding"], kind="stable")
     places = rows.groupby(["regime", "seed", "inference", "control", "decoding"]).cumcount()
     return rows.assign(n=places).set_index(KEY).sort_index()
 
 
 @pytest.mark.parametrize("to", ["lmms-eval", "lm-eval"])
-def test_what_is_exported_and_read_back_gives_the_same_scores_and_the_same_table(predictions, runs, tmp_path, to):
+def test_exported_files_read_back_give_the_same_scores_and_table(predictions, runs, tmp_path, to):
     harness_export.export(rescore.find([runs]), tmp_path / "out", to)
     there, table = rescore.rescore(rescore.find([tmp_path / "out"]))
     here = score.score(predictions)
@@ -60,15 +61,15 @@ def test_what_is_exported_and_read_back_gives_the_same_scores_and_the_same_table
     pd.testing.assert_frame_equal(_numbered(there)[columns], _numbered(here)[columns], check_dtype=False)
     expected = author_report.table(here[here["control"] == "none"])
     assert set(table.pop("model")) == {"checkpoint"}
-    pd.testing.assert_frame_equal(table, expected, check_dtype=False)  # images are still told apart
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False)  # images are still distinct
     assert table["author_mode_pct"].notna().all() and (table["author_mode_pct"] != table["greedy_author_pct"]).any()
 
 
 def test_no_two_tasks_or_runs_share_a_file(predictions, runs, tmp_path):
-    made = harness_export.export(rescore.find([runs]), tmp_path / "out", "lmms-eval")
+    files = harness_export.export(rescore.find([runs]), tmp_path / "out", "lmms-eval")
     cells = predictions[["regime", "seed", "inference", "decoding"]].drop_duplicates()
-    assert len(made) == len(set(made)) == len(cells) + 4  # and a results file a run
-    names = {str(file.relative_to(tmp_path / "out")) for file in made}
+    assert len(files) == len(set(files)) == len(cells) + 4  # and one results file per run
+    names = {str(file.relative_to(tmp_path / "out")) for file in files}
     assert "checkpoint@native-s1/20261122_224803_results.json" in names
     assert "checkpoint@mixed-s0/20261122_224800_samples_synthetic_fixed-84_sampled-0.2.jsonl" in names
     with pytest.raises(DataError, match="overwrites no file, but .* exists"):
@@ -82,11 +83,12 @@ def test_results_hold_the_means_with_their_errors(predictions, runs, tmp_path):
     rows = score.score(predictions).query(
         "regime == 'native' and seed == 0 and inference == 'fixed-84' and decoding == 'greedy'"
     )
-    found = content["results"]["synthetic_fixed-84"]
-    assert found["score,none"] == pytest.approx(rows["score"].mean())
-    assert found["score_stderr_clt,none"] == pytest.approx(rows["score"].std() / len(rows) ** 0.5)
+    results = content["results"]["synthetic_fixed-84"]
+    assert results["score,none"] == pytest.approx(rows["score"].mean())
+    assert results["score_stderr_clt,none"] == pytest.approx(rows["score"].std() / len(rows) ** 0.5)
     closed = rows[rows["kind"] == "closed"]
-    assert found["llava_med,none"] == pytest.approx(rows["llava_med"].mean()) and found["score_stderr,none"] == "N/A"
+    assert results["llava_med,none"] == pytest.approx(rows["llava_med"].mean())
+    assert results["score_stderr,none"] == "N/A"
     assert content["n-samples"]["synthetic_fixed-84"] == {"original": len(rows), "effective": len(rows)}
     assert content["git_hash"] == "abc1234" and content["date"] == "20261122_224802" and len(closed)
     config = content["configs"]["synthetic_fixed-84"]
@@ -113,19 +115,19 @@ def test_samples_are_those_of_each_harness(runs, tmp_path):
         "lmms-eval": {"input": "nodule?", "filtered_resps": "yes"},
         "lm-eval": {"arguments": {"gen_args_0": {"arg_0": "nodule?"}}, "filtered_resps": ["yes"], "resps": [["yes"]]},
     }.items():
-        made = harness_export.export(rescore.find([runs]), tmp_path / to, to)
-        (file,) = [one for one in made if "samples_synthetic_native" in one.name and "native-s0" in str(one)
-                   and "sampled-" not in one.name]
+        files = harness_export.export(rescore.find([runs]), tmp_path / to, to)
+        (file,) = [file for file in files if "samples_synthetic_native" in file.name and "native-s0" in str(file)
+                   and "sampled-" not in file.name]
         samples = [json.loads(line) for line in file.read_text().splitlines()]
-        assert [one["doc_id"] for one in samples] == list(range(len(samples)))
+        assert [sample["doc_id"] for sample in samples] == list(range(len(samples)))
         assert {"target", "doc_hash", "score"} <= set(samples[0])
-        assert any(shape.items() <= one.items() for one in samples)
-        assert len({one["doc_hash"] for one in samples}) == len(samples)
+        assert any(shape.items() <= sample.items() for sample in samples)
+        assert len({sample["doc_hash"] for sample in samples}) == len(samples)
 
 
 def test_nothing_exported_names_an_image_a_folder_or_a_person(runs, tmp_path):
-    made = harness_export.export(rescore.find([runs]), tmp_path / "out", "lmms-eval")
-    for file in made:
+    files = harness_export.export(rescore.find([runs]), tmp_path / "out", "lmms-eval")
+    for file in files:
         text = str(file.relative_to(tmp_path)) + file.read_text()
         assert not any(word in text for word in ("somebody", "patients", "synthetic/0", str(tmp_path), "/home"))
 
@@ -141,14 +143,14 @@ def test_the_same_predictions_give_the_same_bytes_and_need_a_date(runs, tmp_path
         harness_export.export(rescore.find([runs]), tmp_path / "c", "lmms-eval", date="yesterday")
     with pytest.raises(ParamsError, match="lmms-eval, lm-eval; got 'csv'"):
         harness_export.export(rescore.find([runs]), tmp_path / "c", "csv")
-    made = harness_export.export(rescore.find([runs]), tmp_path / "c", "lm-eval", date="2026-11-22")
-    assert any(file.name == "results_2026-11-22T00-00-00.json" for file in made)
+    files = harness_export.export(rescore.find([runs]), tmp_path / "c", "lm-eval", date="2026-11-22")
+    assert any(file.name == "results_2026-11-22T00-00-00.json" for file in files)
 
 
-def test_two_runs_of_one_name_are_not_written_over_each_other(runs, tmp_path):
-    (one, *_) = rescore.find([runs])
+def test_two_runs_of_the_same_name_do_not_overwrite_each_other(runs, tmp_path):
+    (file, *_) = rescore.find([runs])
     with pytest.raises(DataError, match="another run of the same model, regime and seed"):
-        harness_export.export([one, one], tmp_path / "out", "lmms-eval")
+        harness_export.export([file, file], tmp_path / "out", "lmms-eval")
     assert not (tmp_path / "out").exists()
 
 
@@ -174,14 +176,15 @@ AUTHORS = {
 }
 
 
-def test_the_author_s_own_files_give_the_author_s_own_numbers(tmp_path):
+def test_the_authors_files_give_the_authors_numbers(tmp_path):
     for name, rows in AUTHORS.items():
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     scores, table = rescore.rescore([tmp_path / name for name in AUTHORS])
-    found = table.set_index("metric")["author_mode_pct"]
-    assert found["closed accuracy"] == 100 and table.set_index("metric")["sampled_standard_pct"]["closed accuracy"] == 0
-    assert found["open recall"] == 100 and found["letter accuracy"] == 100 and found["class accuracy"] == 100
-    assert found["cell-line recall"] == 50 and found["localization macro recall"] == 25  # Cytosol 1/2, Nucleoli 0
+    author = table.set_index("metric")["author_mode_pct"]
+    assert author["closed accuracy"] == 100
+    assert table.set_index("metric")["sampled_standard_pct"]["closed accuracy"] == 0
+    assert author["open recall"] == 100 and author["letter accuracy"] == 100 and author["class accuracy"] == 100
+    assert author["cell-line recall"] == 50 and author["localization macro recall"] == 25  # Cytosol 1/2, Nucleoli 0
     assert table["greedy_author_pct"].isna().all()
     assert dict(scores[["dataset", "budget_pixels"]].drop_duplicates().to_numpy()) == {
         "vqa-rad": 12_000_000, "ubench": 50176, "hussain_results": 0, "subcellular": 50176}
@@ -198,7 +201,7 @@ def test_models_are_never_pooled(predictions, tmp_path):
     assert closed.min()["right"] == 100 and closed.max()["silent"] == 0
 
 
-def test_files_that_are_no_predictions_are_explained(tmp_path):
+def test_other_files_are_explained(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "yes"}\n')
     (tmp_path / "b.parquet").write_text("not parquet")
     for name, message in {"a.jsonl": "recognised by their columns, but .* has text", "b.parquet": "cannot be read",
@@ -210,7 +213,7 @@ def test_files_that_are_no_predictions_are_explained(tmp_path):
 
 
 def test_rescoring_and_exporting_load_neither_torch_nor_transformers(runs, tmp_path):
-    """Of a folder and of a study's params file alike: a laptop without them can score."""
+    """For a folder and for a study's params file: a laptop without them can score."""
     script = (
         "import sys\n"
         "from medstudy.cli import main\n"
@@ -246,7 +249,7 @@ CLASS = {"query": "Q", "response": "x", "image_path": "a.png", "prediction": "x"
     {"true_cell_line": "A549", "true_localizations": None, "raw_prediction": "A549"},
     {"medstudy": "q", "target": "x", "filtered_resps": ["x"]},
 ], ids=["Python's list", "mapping", "number", "no path", "list", "no places", "no mapping"])
-def test_a_runners_row_of_other_kinds_is_one_message(tmp_path, row):
+def test_a_row_with_values_of_other_types_is_explained(tmp_path, row):
     (tmp_path / "x.jsonl").write_text(json.dumps(row))
     with pytest.raises(DataError):
         rescore.rescore([tmp_path / "x.jsonl"])
@@ -256,7 +259,7 @@ def test_a_runners_row_of_other_kinds_is_one_message(tmp_path, row):
     {"question": "Q", "answer": 3, "prediction": "3"}, {"question": "Q", "answer": True, "prediction": "True"},
     CHOICE | {"correct_letter": "a"}, CHOICE | {"options": [1, 2]},
 ], ids=["number", "truth", "small letter", "numbers"])
-def test_numbers_and_small_letters_of_a_runner_are_read_as_text(tmp_path, row):
+def test_numbers_and_lower_case_letters_are_read_as_text(tmp_path, row):
     (tmp_path / "x.jsonl").write_text(json.dumps(row))
     scores, _ = rescore.rescore([tmp_path / "x.jsonl"])
     assert scores["score"].tolist() == [1.0]

@@ -1,4 +1,4 @@
-"""Golden cases of every score, oddities included."""
+"""Golden cases of every metric, including oddities."""
 
 import time
 
@@ -39,9 +39,9 @@ def test_closed(text, answer, author, strict, llava_med):
     ("The left lung.", ["left", "lung"]),
     ("Two nodules, one large", ["2", "nodules", "1", "large"]),
     ("T2-weighted", ["t2", "weighted"]),
-    ("left- and right-sided", ["left", "and", "rightsided"]),  # a mark touching a space goes everywhere
+    ("left- and right-sided", ["left", "and", "rightsided"]),  # a mark that touches a space is deleted everywhere
     ("3.5 cm", ["3.5", "cm"]),
-    ("1,000 cells/field", ["1000", "cellsfield"]),  # so does every mark beside a comma in a number
+    ("1,000 cells/field", ["1000", "cellsfield"]),  # so does every mark in a text with a comma inside a number
     ("", []),
 ])
 def test_normalise(text, words):
@@ -56,7 +56,7 @@ def test_normalise(text, words):
     ("liver", "liver liver spleen", (1, 1 / 2, 2 / 3), (1, 1 / 3, 1 / 2)),
     ("heart", "liver", (0, 0, 0), (0, 0, 0)),
     ("", "liver", (0, 0, 0), (0, 0, 0)),
-    ("the", "liver", (0, 0, 0), (0, 0, 0)),  # only an article: nothing is left
+    ("the", "liver", (0, 0, 0), (0, 0, 0)),  # nothing is left of an article
 ])
 def test_words(text, answer, author, multiset):
     assert metrics.author_words(text, answer) == pytest.approx(author)
@@ -85,12 +85,12 @@ def test_choice(text, author, strict):
 
 @pytest.mark.parametrize("text, answer, author, strict", [
     ("Normal.", "normal", 1, 1),
-    ("abnormal", "normal", 1, 0),  # containment finds it, whole words do not
-    ("normal or cancer", "normal", 1, 0),  # naming every class does not pay
+    ("abnormal", "normal", 1, 0),  # contained, but not as a word
+    ("normal or cancer", "normal", 1, 0),  # naming every class is wrong
     ("high grade cancer", "cancer", 1, 0),  # a name inside a longer class name is that class
     ("high grade cancer", "high grade cancer", 1, 1),
-    ("It is MEDULLARY carcinoma.", "Medullary Carcinoma", 1, 1),  # both sides in lower case
-    ("no evidence of cancer", "cancer", 1, 0),  # denied, though not by the word before it
+    ("It is MEDULLARY carcinoma.", "Medullary Carcinoma", 1, 1),  # case is ignored
+    ("no evidence of cancer", "cancer", 1, 0),  # denied, but not by the word before it
     ("Absence of cancer: normal.", "normal", 1, 1),
     ("negative for any sign of cancer", "cancer", 1, 0),
     ("free air, cancer", "cancer", 1, 1),
@@ -105,20 +105,20 @@ def test_class(text, answer, author, strict):
 @pytest.mark.parametrize("text, line, places, expected", [
     ("HeLa cells, nucleoplasm", "HeLa", ("Nucleoplasm",), (1, 1, 1, 1)),
     ("hek293t cells", "HEK293T", (), (0, np.nan, 1, np.nan)),  # "HEK293" is found first, inside
-    ("HeLa and A-431", "HeLa", (), (1, np.nan, 0, np.nan)),  # the first of the text, not of the list
+    ("HeLa and A-431", "HeLa", (), (1, np.nan, 0, np.nan)),  # the first in the text, not in the list
     ("not A-431 but HeLa", "HeLa", (), (0, np.nan, 0, np.nan)),
     ("HELA cells", "HeLa", (), (1, np.nan, 1, np.nan)),
-    ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # naming all pays
+    ("nucleoli, nucleoplasm, cytosol", None, ("Cytosol",), (np.nan, 1, np.nan, 1 / 2)),  # rewards naming all
     ("nucleoli fibrillar center", None, ("Nucleoli",), (np.nan, 1, np.nan, 0)),
     ("cytosol", None, ("Cytosol", "Nucleoplasm"), (np.nan, 1 / 2, np.nan, 2 / 3)),
     ("", "HeLa", ("Cytosol",), (0, 0, 0, 0)),
 ])
 def test_description(text, line, places, expected):
-    found = metrics.description(text, line, places, KNOWN_LINES, KNOWN_PLACES)
-    assert found == pytest.approx(expected, nan_ok=True)
+    scores = metrics.description(text, line, places, KNOWN_LINES, KNOWN_PLACES)
+    assert scores == pytest.approx(expected, nan_ok=True)
 
 
-def test_macro_recall_weighs_every_localization_the_same():
+def test_macro_recall_gives_localizations_equal_weight():
     rows = pd.DataFrame({
         "raw_text": ["cytosol", "cytosol", "", "cytosol and nucleoplasm"],
         "localizations": [["Cytosol"], ["Cytosol"], ["Cytosol"], ["Nucleoplasm", "Cytosol"]]})
@@ -132,7 +132,7 @@ def row(**changes):
     return base | changes
 
 
-def test_score_takes_each_kind_by_its_rule_and_keeps_the_rows():
+def test_score_uses_the_rule_of_each_kind_and_keeps_rows():
     rows = [row(answer="no", raw_text="normal", detail_px=3.0),
             row(kind="choice", answer="B", raw_text="Benign", options=["x", "y", "z", "w"]),
             row(kind="open", answer="liver spleen", raw_text="liver liver"),
@@ -171,7 +171,7 @@ def test_scores_survive_parquet_and_stay_in_range(tmp_path):
     (dict(answer="left"), "yes or no"),
     (dict(kind="description", answer="-"), "neither"),
 ])
-def test_malformed_references_stop_with_a_message(changes, message):
+def test_malformed_references_are_refused(changes, message):
     with pytest.raises(DataError, match=message):
         score.score(pd.DataFrame([row(), row(**changes)]))
 
@@ -182,27 +182,27 @@ def test_a_missing_column_is_named():
 
 
 PAIRS = [
-    # set, reference, said: told apart; the same letter for both; each the other's; one that is no letter
-    ("told", "A", "A"), ("told", "B", "b) right"), ("same", "A", "A"), ("same", "B", "A."),
+    # set, reference, answer: different letters; the same letter for both; each the other's; one that is no letter
+    ("apart", "A", "A"), ("apart", "B", "b) right"), ("same", "A", "A"), ("same", "B", "A."),
     ("swapped", "A", "B"), ("swapped", "B", "A"), ("mute", "A", "A"), ("mute", "B", "Benign or not"),
 ]
 
 
 def pairs(**changes):
     return [
-        row(kind="choice", image_id=f"{name}{answer}", answer=answer, raw_text=said, options=["x", "y"], set_id=name,
+        row(kind="choice", image_id=f"{name}{answer}", answer=answer, raw_text=text, options=["x", "y"], set_id=name,
             group=name, regime="native", seed=0, inference="native", control="none", split="test") | changes
-        for name, answer, said in PAIRS
+        for name, answer, text in PAIRS
     ]
 
 
-def test_a_set_is_right_when_all_its_answers_are_and_confused_when_they_are_the_same():
+def test_a_set_is_right_if_all_answers_are_and_confused_if_they_are_equal():
     alone = row(image_id="z", question_id="z", set_id=None, group="z", regime="native", seed=0)
     sets = score.set_scores(score.score(pd.DataFrame([*pairs(), alone]))).set_index("set_id")
-    assert sets["score"].to_dict() == {"told": 1, "same": 0, "swapped": 0, "mute": 0}
-    assert sets["confused"].dropna().to_dict() == {"told": 0, "same": 1, "swapped": 0}
+    assert sets["score"].to_dict() == {"apart": 1, "same": 0, "swapped": 0, "mute": 0}
+    assert sets["confused"].dropna().to_dict() == {"apart": 0, "same": 1, "swapped": 0}
     assert sets["chance"].tolist() == [0.25] * 4 and sets["questions"].tolist() == [2] * 4
-    assert sets["accuracy"].to_dict() == {"told": 1, "same": 0.5, "swapped": 0, "mute": 0.5}
+    assert sets["accuracy"].to_dict() == {"apart": 1, "same": 0.5, "swapped": 0, "mute": 0.5}
 
 
 def test_sets_of_different_runs_are_never_mixed():
@@ -234,25 +234,25 @@ def test_a_million_rows_are_scored_in_seconds():
     assert (time.process_time() - start) / len(frame) * 1e6 < 60
 
 
-def test_a_level_is_known_only_where_a_data_set_knows_a_size():
+def test_levels_are_known_only_for_data_sets_with_sizes():
     rows = pd.DataFrame({"dataset": ["made", "made", "public"], "detail_px": [3.0, np.nan, np.nan]})
     assert score.levels(rows).tolist() == ["fine", "coarse", "unknown"]
 
 
-def test_reasoning_before_an_answer_is_left_out_of_every_standard_score():
-    said = "<think>Benign? No, yes, B or malignant.</think>\n\n{}"
-    rows = [row(answer="yes", raw_text=said.format("Yes.")),
-            row(kind="open", answer="liver", raw_text=said.format("liver")),
-            row(kind="choice", answer="A", raw_text=said.format("A"), options=["x", "y"]),
-            *(row(kind="class", answer=one, raw_text=said.format(one)) for one in ("benign", "malignant"))]
+def test_standard_scores_skip_reasoning_before_an_answer():
+    text = "<think>Benign? No, yes, B or malignant.</think>\n\n{}"
+    rows = [row(answer="yes", raw_text=text.format("Yes.")),
+            row(kind="open", answer="liver", raw_text=text.format("liver")),
+            row(kind="choice", answer="A", raw_text=text.format("A"), options=["x", "y"]),
+            *(row(kind="class", answer=name, raw_text=text.format(name)) for name in ("benign", "malignant"))]
     scores = score.score(pd.DataFrame(rows))
     assert (scores["strict"] == 1).all() and (scores["exact"].dropna() == 1).all()
     assert score.score(pd.DataFrame([row(raw_text="<think>yes")]))["strict"].tolist() == [0]
 
 
-def test_how_a_choice_was_answered_stands_beside_its_scores():
-    said = ["B", "A or B", "no idea", "left"]
-    rows = [row(kind="choice", answer="B", raw_text=one, options=["right", "left"]) for one in said]
+def test_scores_of_choices_include_how_they_were_answered():
+    texts = ["B", "A or B", "no idea", "left"]
+    rows = [row(kind="choice", answer="B", raw_text=text, options=["right", "left"]) for text in texts]
     scores = score.score(pd.DataFrame([*rows, row()]))
     assert scores["answer_read"].tolist() == ["one", "several", "none", "one", None]
     assert scores["answer_letter"].tolist() == ["B", None, None, "B", None]
@@ -268,7 +268,7 @@ def test_the_likelihood_of_the_right_option(scored, answer, expected):
 
 
 @pytest.mark.parametrize("scored, answer", [((-1, np.nan), "A"), ((-1, -2), "C")])
-def test_likelihoods_that_are_not_those_of_the_options_are_refused(scored, answer):
+def test_likelihoods_that_do_not_match_the_options_are_refused(scored, answer):
     with pytest.raises(DataError, match="log-likelihood for each option"):
         metrics.likelihood(scored, answer)
 
@@ -277,6 +277,6 @@ def test_likelihoods_are_scored_where_predictions_have_them(tmp_path):
     choice = row(kind="choice", answer="B", raw_text="A", options=["x", "y"], option_log_likelihoods=[-2.0, -1.0])
     frame = pd.DataFrame([choice, row(option_log_likelihoods=[])])
     frame.to_parquet(tmp_path / "p.parquet")
-    for one in (frame, pd.read_parquet(tmp_path / "p.parquet")):
-        assert score.score(one)["likelihood"].tolist() == pytest.approx([1, np.nan], nan_ok=True)
+    for table in (frame, pd.read_parquet(tmp_path / "p.parquet")):
+        assert score.score(table)["likelihood"].tolist() == pytest.approx([1, np.nan], nan_ok=True)
     assert score.score(frame.drop(columns="option_log_likelihoods"))["likelihood"].isna().all()

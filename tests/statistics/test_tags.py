@@ -1,4 +1,4 @@
-"""Results by tag: paired differences of the right questions, one Holm family a data set, labels that say something."""
+"""Results by tag: paired differences of the right questions, one Holm family per data set, informative labels only."""
 
 from dataclasses import replace
 
@@ -24,23 +24,23 @@ def tagged():
     rows = small.scores
     keys = rows["image_id"].astype(str) + rows["question_id"].astype(str)
     number = keys.map({key: place for place, key in enumerate(keys.unique())})
-    made = [
+    values = [
         [f"department={'ABC'[n % 3]}", *[f"finding=f{n % 2}"] * (n % 3 > 0), *["finding=x=y"] * (n % 4 < 2)]
         if name == "phantom" else [] for n, name in zip(number, rows["dataset"], strict=True)
     ]
-    return replace(small, scores=rows.assign(tags=made))
+    return replace(small, scores=rows.assign(tags=values))
 
 
-def cells(one, name="phantom"):
-    found = (selections.cell(one.scores, regime, regime) for regime in ("native", "fixed-84"))
-    return [rows[rows["dataset"] == name] for rows in found]
+def cells(study, name="phantom"):
+    pair = (selections.cell(study.scores, regime, regime) for regime in ("native", "fixed-84"))
+    return [rows[rows["dataset"] == name] for rows in pair]
 
 
 def test_a_row_is_the_paired_difference_of_its_questions(tagged):
     table = tables_by_tag.build(tagged).query("dataset == 'phantom'").set_index(["label", "category", "level"])
     row = table.loc[("finding", "x=y", "fine")]
     fine = [rows[rows["level"] == "fine"] for rows in cells(tagged)]
-    of = [rows[rows["tags"].map(lambda one: "finding=x=y" in one)] for rows in fine]
+    of = [rows[rows["tags"].map(lambda tags: "finding=x=y" in tags)] for rows in fine]
     expected = statistics.paired_difference(*of)
     assert row["difference_points"] == pytest.approx(100 * expected.estimate)
     assert row["difference_points_low"] == pytest.approx(100 * expected.low)
@@ -49,7 +49,7 @@ def test_a_row_is_the_paired_difference_of_its_questions(tagged):
     assert row["fixed_pct_low"] == pytest.approx(100 * statistics.mean_interval(of[1]).low)
 
 
-def test_holm_s_family_is_all_of_a_data_set(tagged):
+def test_holm_s_family_is_a_whole_data_set(tagged):
     for _, part in tables_by_tag.build(tagged).groupby("dataset"):
         expected = statistics.holm(part["p"])["p_holm"]
         assert (part["tests"] == len(part)).all() and part["p_holm"].tolist() == pytest.approx(expected.tolist())
@@ -58,14 +58,14 @@ def test_holm_s_family_is_all_of_a_data_set(tagged):
 def test_a_question_with_two_values_of_a_tag_counts_in_both(tagged):
     rows = cells(tagged)[0]
     long = tags.labelled(rows)
-    found = long[long["label"] == "finding"].groupby("category").size()
-    assert found.to_dict() == {
-        value: sum(f"finding={value}" in one for one in rows["tags"]) for value in ("f0", "f1", "x=y")
+    counts = long[long["label"] == "finding"].groupby("category").size()
+    assert counts.to_dict() == {
+        value: sum(f"finding={value}" in tags for tags in rows["tags"]) for value in ("f0", "f1", "x=y")
     }
-    assert found.sum() > (long["label"] == "finding").sum() - len(rows)
+    assert counts.sum() > (long["label"] == "finding").sum() - len(rows)
 
 
-def test_labels_that_tell_nothing_apart_are_left_out(tagged):
+def test_uninformative_labels_are_left_out(tagged):
     """atlas has no tags; its family divides the questions as its anatomy does; one value is no division."""
     table = tables_by_tag.build(tagged)
     assert set(table.query("dataset == 'atlas'")["label"]) == {"modality", "anatomy"}
@@ -77,19 +77,19 @@ def test_labels_that_tell_nothing_apart_are_left_out(tagged):
 def test_a_tag_without_a_name_and_rows_without_tags():
     rows = pd.DataFrame({"dataset": "d", "image_id": list("abc"), "question_id": "q", "level": "fine", "score": 1.0,
                          "tags": [["rare"], None, ["common", "common"]]})
-    found = tags.labelled(rows)
-    assert found[["label", "category"]].to_numpy().tolist() == [["tag", "rare"], ["tag", "common"]]
+    long = tags.labelled(rows)
+    assert long[["label", "category"]].to_numpy().tolist() == [["tag", "rare"], ["tag", "common"]]
 
 
-def test_the_figure_draws_the_largest_values_and_says_what_it_leaves_out(tagged, monkeypatch, tmp_path):
+def test_the_figure_draws_the_largest_values_and_names_the_others(tagged, monkeypatch, tmp_path):
     monkeypatch.setattr(by_tag, "MOST", 2)
     table = by_tag.build(tagged)
     counts = table.groupby(["dataset", "label"])["category"].nunique()
     assert counts.max() == 2 and "finding of phantom (1 more)" in by_tag.caption(table, tagged)
     whole = tables_by_tag.build(tagged)
     assert set(table["family_size"]) == set(whole["tests"])
-    made = figures.render(NAME, tagged, tmp_path)
-    assert not made.missing and "Holm's correction" in made.caption
+    rendered = figures.render(NAME, tagged, tmp_path)
+    assert not rendered.missing and "Holm's correction" in rendered.caption
 
 
 def test_filled_points_are_those_that_differ_after_holm(tagged):
@@ -101,7 +101,7 @@ def test_filled_points_are_those_that_differ_after_holm(tagged):
     assert sum(np.isfinite(line.get_xdata()).sum() for line in filled) == 1
 
 
-def test_without_native_or_low_there_is_none_and_the_page_says_so(tagged, tmp_path):
+def test_without_native_or_low_there_is_no_table_and_the_page_lists_it(tagged, tmp_path):
     native = replace(tagged, scores=tagged.scores[tagged.scores["regime"] == "native"])
     assert by_tag.build(native).empty and not tables_by_tag.applies(native)
     assert figures.render(NAME, native, tmp_path).missing

@@ -1,4 +1,4 @@
-"""One small synthetic study for the tests of figures and tables: procedural and "real" images, controls, training."""
+"""A small synthetic study for tests of figures and tables: procedural and "real" images, controls, training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _examples(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _images(scores: pd.DataFrame) -> dict[tuple[str, str], Image.Image]:
-    """A smooth ramp a test image, but none for the first: it may not be rendered."""
+    """A smooth ramp for each test image except the first, which may not be rendered."""
     once = scores.drop_duplicates(["dataset", "image_id"]).iloc[1:]
     return {(row.dataset, row.image_id): _ramp(row.height, row.width) for row in once.itertuples()}
 

@@ -24,6 +24,7 @@ from medstudy.workflow import displays
 from tests.support.synthetic import predictions, training
 
 LADDER = (Fixed(side=56), Native(max_pixels=200704))
+GFLOPS = pd.Series({"fixed-56": 0.25, "native": 1.0})
 TEXT = "Costs $5 or $6 {a}"  # dollars are formulas to matplotlib
 
 
@@ -52,6 +53,8 @@ def test_an_image_is_shown_at_every_rung_and_no_private_one(family, pictured, pr
     assert "fixed-56" in texts(figure) and "visual tokens" in texts(figure)
     assert displays.rungs(displays.showable(private), LADDER, family.geometry, "bicubic") == displays.HIDDEN
     assert "not known" in displays.rungs(example, LADDER, None, "bicubic")
+    wide = replace(example, image=SimpleNamespace(height=30, width=30 * 300))
+    assert "aspect" in displays.rungs(wide, LADDER, family.geometry, "bicubic").lower()
     assert not pyplot.get_fignums()  # a notebook would show an open figure a second time
 
 
@@ -60,6 +63,9 @@ def test_tokens_of_a_data_set_are_counted_at_every_rung(family):
     assert table.index.tolist() == ["fixed-56", "native"]
     assert table["visual tokens, median"].tolist() == [4, 10] and table["most"].tolist() == [4, 16]
     assert table["images made smaller, %"].tolist() == [50, 0]
+    wide = pd.DataFrame({"height": [30], "width": [30 * 300]})
+    assert "aspect" in displays.token_table(wide, LADDER, family.geometry).lower()
+    assert displays.token_table(wide, LADDER, None) == displays.UNKNOWN
 
 
 def test_the_parts_of_a_row_add_up_and_private_texts_stay_hidden(family, pictured, private):
@@ -83,6 +89,11 @@ def test_a_mask_is_drawn_as_the_plan_defines_it_and_a_long_one_smaller(factor):
     assert "image 2" in texts(figure) and "question 3" in texts(figure)
 
 
+def test_a_mask_of_separate_sequences_has_no_shared_part():
+    figure = displays.mask(RowLayout((0,), ((5, 4),)))
+    assert "image" not in texts(figure) and "question 2" in texts(figure)
+
+
 def test_answers_stand_with_their_image_and_no_private_one(answered, pictured, private):
     figure = displays.answers(answered, pictured, "bicubic")
     shown = texts(figure)
@@ -99,7 +110,7 @@ def test_texts_are_never_formulas(answered, pictured):
     examples = [replace(example, questions=questions) for example in pictured]
     for figure in (
         displays.answers(answered.assign(raw_text=TEXT), examples, "bicubic"),
-        displays.view("native", examples[0], answered.assign(raw_text=TEXT), "bicubic"),
+        displays.view("native", examples[0], answered.assign(raw_text=TEXT), GFLOPS, "bicubic"),
     ):
         figure.canvas.draw()
         assert "$6 {a}" in texts(figure)
@@ -107,9 +118,10 @@ def test_texts_are_never_formulas(answered, pictured):
 
 def test_a_view_marks_right_answers(answered, pictured):
     right = answered.assign(raw_text=answered["answer"])
-    assert texts(displays.view("native", pictured[0], right, "bicubic")).count("✓") == 3
+    assert texts(displays.view("native", pictured[0], right, GFLOPS, "bicubic")).count("✓") == 3
     wrong = answered.assign(raw_text="")
-    assert texts(displays.view("fixed-56", pictured[0], wrong, "bicubic")).count("✗ (empty)") == 3
+    assert texts(displays.view("fixed-56", pictured[0], wrong, GFLOPS, "bicubic")).count("✗ (empty)") == 3
+    assert "0.25 GFLOPs" in texts(displays.view("fixed-56", pictured[0], wrong, GFLOPS, "bicubic"))
 
 
 def test_copies_of_an_image_are_found_and_another_image_is_not(tmp_path, pictured):
@@ -123,6 +135,7 @@ def test_copies_of_an_image_are_found_and_another_image_is_not(tmp_path, picture
 def test_no_display_looks_for_a_model_elsewhere(monkeypatch):
     monkeypatch.setattr(displays.models, "sketch", lambda _: pytest.fail("a model was looked for"))
     assert displays.outline(Model(id="nobody/no-such-model")) is None
+    assert displays.geometry(Model(id="nobody/no-such-model")) is None
 
 
 def by_hand(scores: pd.DataFrame, table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -16,7 +17,7 @@ from medstudy.cli import main
 from medstudy.errors import ParamsError, RunError
 from medstudy.runs import lock, plan, record, stages
 from medstudy.utils import redact
-from medstudy.workflow import notebooks
+from medstudy.workflow import notebooks, parameters
 from medstudy.workflow.open_job import open_job, overridden
 from tests.support.studies import write_study
 
@@ -57,30 +58,30 @@ def test_cells_are_short_and_define_nothing(file):
 
 
 def test_every_parameter_has_a_literal_default_and_a_help(file):
-    declared = notebooks.declared(file)
+    declared = parameters.declared(file)
     assert declared and all(parameter.help for parameter in declared.values())
 
 
 def test_every_stage_has_a_notebook_whose_defaults_are_a_job_of_the_tiny_study():
     jobs = {job.name: job for job in plan.plan(params.load("params/tiny.yaml"))}
     for name in stages.NOTEBOOK.values():
-        defaults = notebooks.declared(paths.NOTEBOOKS / f"{name}.ipynb")
+        defaults = parameters.declared(paths.NOTEBOOKS / f"{name}.ipynb")
         assert defaults["study"].default == "params/tiny.yaml"
         assert jobs[defaults["run"].default].notebook == name
 
 
 def test_values_from_a_command_line_are_read_as_the_declared_type():
-    read = notebooks.checked(paths.NOTEBOOKS / "00_base.ipynb", {"processes": "2", "out": "7"})
+    read = parameters.checked(paths.NOTEBOOKS / "00_base.ipynb", {"processes": "2", "out": "7"})
     assert read == {"processes": 2, "out": "7"}
 
 
 def test_unknown_and_mistyped_parameters_are_all_named():
     base = paths.NOTEBOOKS / "00_base.ipynb"
     with pytest.raises(ParamsError, match=r"no parameter 'process'; there are: params, out, processes") as error:
-        notebooks.checked(base, {"process": 2, "processes": "two"})
+        parameters.checked(base, {"process": 2, "processes": "two"})
     assert "processes must be int, got str 'two'" in str(error.value)
     with pytest.raises(ParamsError, match="processes must be int, got bool True"):
-        notebooks.checked(base, {"processes": True})
+        parameters.checked(base, {"processes": True})
 
 
 def test_a_wrong_parameter_stops_before_a_kernel_starts(tmp_path, monkeypatch):
@@ -99,16 +100,16 @@ def test_a_parameters_cell_holds_typed_literals_only(tmp_path, cell):
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell, metadata={"tags": ["parameters"]})])
     nbformat.write(made, tmp_path / "one.ipynb")
     with pytest.raises(ParamsError, match="a parameter is a line"):
-        notebooks.declared(tmp_path / "one.ipynb")
+        parameters.declared(tmp_path / "one.ipynb")
 
 
 def test_check_inside_a_notebook_knows_what_papermill_injected():
     namespace = {"study": "a.yaml", "seed": 3, "__annotations__": {"study": str, "seed": "int"}, "later": object()}
-    notebooks.check(namespace | {"In": ["", "# Parameters\nstudy = 'a.yaml'\n", "check(globals())"]})
+    parameters.check(namespace | {"In": ["", "# Parameters\nstudy = 'a.yaml'\n", "check(globals())"]})
     with pytest.raises(ParamsError, match="no parameter 'sede'; there are: study, seed"):
-        notebooks.check(namespace | {"In": ["", "# Parameters\nsede = 3\n"]})
+        parameters.check(namespace | {"In": ["", "# Parameters\nsede = 3\n"]})
     with pytest.raises(ParamsError, match="seed must be int, got str '3'"):
-        notebooks.check(namespace | {"seed": "3"})
+        parameters.check(namespace | {"seed": "3"})
 
 
 def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
@@ -116,17 +117,17 @@ def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
     kinds = dict.fromkeys(("study", "run", "overrides"), str)
     opened = {"study": "a.yaml", "run": "base", "overrides": "", "__annotations__": kinds}
     cell = "study: str = 'a.yaml'  # a study\nrun: str = 'base'\noverrides: str = ''"
-    notebooks.check(opened | {"In": ["", "%matplotlib inline", cell, "import os", "check(globals())"]})
+    parameters.check(opened | {"In": ["", "%matplotlib inline", cell, "import os", "check(globals())"]})
     typed = opened | {"stuyd": "b", "__annotations__": kinds | {"stuyd": str}}
     with pytest.raises(ParamsError, match="no parameter 'stuyd'; there are: study, run, overrides"):
-        notebooks.check(typed | {"In": ["", cell, cell.replace("study:", "stuyd:"), "check(globals())"]})
-    notebooks.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # mended since
+        parameters.check(typed | {"In": ["", cell, cell.replace("study:", "stuyd:"), "check(globals())"]})
+    parameters.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # mended since
     fresh = {name: value for name, value in typed.items() if name != "study"}
     fresh["__annotations__"] = dict.fromkeys(("stuyd", "run", "overrides"), str)
     with pytest.raises(ParamsError, match="there are: study, run, overrides; study is missing"):
-        notebooks.check(fresh | {"In": ["", cell.replace("study:", "stuyd:")]})
+        parameters.check(fresh | {"In": ["", cell.replace("study:", "stuyd:")]})
     with pytest.raises(ParamsError, match="run must be str, got int 3"):
-        notebooks.check(opened | {"run": 3, "In": ["", cell.replace("'base'", "3")]})
+        parameters.check(opened | {"run": 3, "In": ["", cell.replace("'base'", "3")]})
 
 
 @pytest.mark.slow
@@ -226,10 +227,10 @@ def test_a_study_is_named_from_where_the_command_runs_not_the_kernel(tmp_path, m
 
 
 def test_a_value_on_the_command_line_is_yaml_of_the_same_version():
-    read, is_ = notebooks._read, notebooks._is
+    read, is_ = parameters._read, parameters._is
     assert read("1e-5", float) == 1e-5 and read("010", int) == 10 and read("2", float) == 2.0
     assert not is_(read("yes", bool), bool) and not is_(read("1:30", int), int) and not is_(read(".inf", float), float)
-    assert notebooks._mistyped("rate", math.inf, float) == "rate must be a finite float, got float inf"
+    assert parameters._mistyped("rate", math.inf, float) == "rate must be a finite float, got float inf"
     with pytest.raises(ParamsError, match="A value on the command line, '\\[1',"):
         read("[1", int)
 
@@ -314,3 +315,21 @@ def test_open_job_opens_the_changed_study(tmp_path, monkeypatch):
     cell = {"study": str(write_study(tmp_path)), "run": "train-native-s0", "overrides": "training.epochs: 2"}
     study, job = open_job(cell | {"__annotations__": kinds})
     assert study.training.epochs == 2 and job.parameters["training"]["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_a_notebook_with_overrides_makes_runs_of_its_own_and_keeps_those_of_the_study(tmp_path):
+    """By bare papermill: what the job needs is made from the changed study too."""
+    from papermill import execute_notebook
+
+    study = str(write_study(tmp_path))
+    for overrides in ("", "datasets.0.train: 6\nleakage.distance: 9"):
+        parameters = {"study": study, "run": "leakage", "overrides": overrides}
+        execute_notebook(paths.NOTEBOOKS / "01_leakage.ipynb", tmp_path / "out.ipynb", parameters, cwd=tmp_path,
+                         kernel_name="python3", progress_bar=False)
+    changed = params.load(overridden(study, overrides))
+    jobs = {(name, job.dir) for name in ("leakage", "data-phantom", "data-atlas")
+            for job in (plan.job(params.load(study), name), plan.job(changed, name))}
+    assert len(jobs) == 5  # the atlas is the same
+    assert all((folder / "record.json").is_file() for _, folder in jobs)
+    assert len(pd.read_parquet(plan.job(changed, "data-phantom").dir / "questions.parquet")["image_id"].unique()) == 18

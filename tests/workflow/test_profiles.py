@@ -1,4 +1,4 @@
-"""The profiles hold options that Snakemake and its plugin know, and say the same where they should."""
+"""The profiles hold options that Snakemake and its plugin know, and agree where they should."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_snakemake_takes_every_option(name):
 
 
 @pytest.mark.parametrize("name", ["local", *SLURM, ARRAYS, "kubernetes"])
-def test_a_sweep_survives_by_every_profile(name):
+def test_every_profile_keeps_going_and_retries(name):
     content = CONTENT[name]
     assert content["keep-going"] is True and content["rerun-incomplete"] is True
     assert content["rerun-triggers"] == ["mtime"]  # a changed command line retrains nothing
     assert name == "local" or (content["retries"] >= 1 and content["latency-wait"] >= 30)
 
 
-def test_without_accounting_differs_in_what_it_asks_for_states():
+def test_without_accounting_only_the_status_command_differs():
     with_, without = (dict(CONTENT[name]) for name in SLURM)
     assert (with_.pop("slurm-status-command"), without.pop("slurm-status-command")) == ("sacct", "squeue")
     assert without.pop("slurm-no-account") is True
@@ -40,7 +40,7 @@ def test_without_accounting_differs_in_what_it_asks_for_states():
     assert "slurm-array-jobs" not in with_  # the plugin hangs with arrays, unless what follows holds
 
 
-def test_arrays_are_submitted_whole_and_differ_in_nothing_else():
+def test_arrays_are_submitted_whole_and_nothing_else_differs():
     content = dict(CONTENT[ARRAYS])
     stages = content.pop("slurm-array-jobs").split(",")
     assert set(stages) < set(runs_stages.NOTEBOOK)
@@ -52,5 +52,5 @@ def test_arrays_are_submitted_whole_and_differ_in_nothing_else():
     assert content["slurm-status-command"] == "squeue"  # sacct: the state of one task for all
 
 
-def test_what_was_not_run_says_so_first():
+def test_an_untested_profile_says_so_first():
     assert PROFILES["kubernetes"].read_text().startswith("# NOT RUN")

@@ -1,4 +1,4 @@
-"""What jobs ask of a scheduler follows from the estimate by numbers that can be checked by hand."""
+"""Requests of jobs to a scheduler follow from the estimate, by numbers that can be checked by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def study(tmp_path):
 
 @pytest.fixture
 def estimated(monkeypatch):
-    """Makes `estimate` say so of the jobs of a stage; the list it returns is what it was asked."""
+    """Makes `estimate` return given rows for the jobs of a stage; the list that it returns holds its calls."""
 
     def say(device: str, **stages) -> list:
         asked = []
@@ -48,14 +48,14 @@ def estimated(monkeypatch):
 
 
 def by_stage(study, asked: dict) -> dict:
-    """The one request of all jobs of a stage."""
+    """The request that all jobs of a stage share."""
     found: dict[str, dict] = {}
     for job in plan.plan(study):
         assert found.setdefault(job.stage, asked[job.dir.name]) == asked[job.dir.name]
     return found
 
 
-def test_on_a_cpu_memory_is_the_estimates_and_time_twice_its(study, estimated):
+def test_on_a_cpu_memory_is_the_estimate_and_time_is_twice_the_estimate(study, estimated):
     told = estimated(
         "cpu",
         train={"seconds": 601.0, "memory_mb": 2000.0, "resume_mb": 999.0},
@@ -71,7 +71,7 @@ def test_on_a_cpu_memory_is_the_estimates_and_time_twice_its(study, estimated):
     assert found["scores"] == found["report"] == {"mem_mb": 1200, "runtime": 60}
 
 
-def test_on_a_card_the_hosts_memory_is_asked_for_every_process(tmp_path, estimated):
+def test_on_a_gpu_host_memory_is_requested_for_every_process(tmp_path, estimated):
     training = params.load(write_study(tmp_path)).training.model_dump() | {"processes": 2}
     study = params.load(write_study(tmp_path, seeds=[0], training=training))
     estimated(
@@ -84,7 +84,7 @@ def test_on_a_card_the_hosts_memory_is_asked_for_every_process(tmp_path, estimat
     assert found["evaluate"]["mem_mb"] == 6600  # 1.5 x 3902 + 700 = 6553
 
 
-def test_of_several_models_each_has_its_own_and_shared_jobs_the_most(tmp_path, monkeypatch):
+def test_each_model_has_its_own_requests_and_shared_jobs_request_the_most(tmp_path, monkeypatch):
     models = [{"id": "base", "family": "qwen2_vl", "label": name} for name in ("small", "large")]
     content = yaml.safe_load(write_study(tmp_path, seeds=[0], models=models).read_text())
     study = params.parse({name: value for name, value in content.items() if name != "model"})
@@ -106,7 +106,7 @@ def test_of_several_models_each_has_its_own_and_shared_jobs_the_most(tmp_path, m
     assert memory["data-phantom"] == 14200
 
 
-def test_what_is_written_is_read_until_the_study_changes(study, estimated, tmp_path):
+def test_written_requests_are_read_until_the_study_changes(study, estimated, tmp_path):
     estimated("cpu", train={"seconds": 60.0, "memory_mb": 1000.0})
     assert resources.read(study) == {}
     file = resources.write(study)
@@ -131,18 +131,18 @@ def test_a_broken_file_is_named(study, estimated):
         resources.read(study)
 
 
-def test_who_only_reads_does_not_import_torch():
-    """The Snakefile is read again by every job of a cluster."""
+def test_reading_requests_does_not_import_torch():
+    """Every job on a cluster reads the Snakefile."""
     imports = "from medstudy import params; from medstudy.runs import plan; from medstudy.workflow import resources"
     code = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT).returncode == 0
 
 
-def test_the_size_of_a_process_is_that_of_the_estimate():
+def test_the_size_of_a_process_equals_the_estimates():
     assert resources.PROCESS_MB == memory.PROCESS / MB
 
 
-def test_tasks_of_one_array_ask_for_the_most_of_their_stage(study):
+def test_tasks_of_an_array_request_the_most_of_their_stage(study):
     jobs = plan.plan(study)
     first, second, *_ = trainings = [job.dir.name for job in jobs if job.stage == "train"]
     known = {

@@ -1,4 +1,4 @@
-"""The tiny study through Snakemake: its scheduler is killed in the middle, then two work at once; then looked at."""
+"""The tiny study through Snakemake: its scheduler is killed halfway, then two schedulers finish it together."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.support.studies import medstudy, start, words_on_stderr, write_study
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """(study, its file, what a run printed): the first scheduler was killed, then two made the rest side by side."""
+    """(study, its file, what a run printed): the first scheduler was killed, then two made the rest together."""
     root = tmp_path_factory.mktemp("study")
     file = write_study(root)
     study = params.load(file)
     jobs, seen = plan.plan(study), {}
 
     def look() -> dict[str, int]:
-        """When each record was written, as it was first seen."""
+        """When each record was first seen, by its time of writing."""
         for job in jobs:
             if job.name not in seen and job.done:
                 seen[job.name] = job.record.stat().st_mtime_ns
@@ -59,7 +59,7 @@ def finished(tmp_path_factory):
 
 
 def wait_for(true, process: subprocess.Popen, seconds: float = 900) -> None:
-    """Until `true()`; fails when the process ends before."""
+    """Wait until `true()`; fails if the process ends before."""
     end = time.monotonic() + seconds
     while not true():
         assert process.poll() is None, process.communicate()
@@ -89,7 +89,7 @@ def test_every_job_is_done_and_its_notebook_executed(finished):
 
 
 def test_no_notebook_warns(finished):
-    """IProgress: what tqdm says in a notebook without ipywidgets."""
+    """IProgress: tqdm's warning in a notebook without ipywidgets."""
     study, _, _ = finished
     for job in plan.plan(study):
         assert words_on_stderr(job.dir / "notebook.ipynb") == [], job.name
@@ -137,7 +137,7 @@ def test_snakemake_by_hand_finds_everything_done(finished):
 
 
 def test_snakemake_makes_exactly_what_a_change_touches(finished, tmp_path):
-    """One learning rate, more seeds: read off its own list of jobs, where everything else is done."""
+    """Another learning rate, then more seeds: checked with Snakemake's own list of jobs."""
     study, file, _ = finished
     content = yaml.safe_load(file.read_text())
     before = {job.name for job in plan.plan(study)}
@@ -226,7 +226,7 @@ def test_a_copied_profile_of_this_machine_is_local_and_its_resources_count(tmp_p
 AWKWARD = "-a #b: {x} 50% $H 'q' \"d\" é \\n [y]* -z"
 
 
-def test_snakemake_is_given_no_name_that_it_could_misread(tmp_path):
+def test_snakemake_gets_no_name_that_it_could_misread(tmp_path):
     """It reads --config as YAML, and braces in outputs as wildcards."""
     folder = tmp_path / AWKWARD
     folder.mkdir()
@@ -238,7 +238,7 @@ def test_snakemake_is_given_no_name_that_it_could_misread(tmp_path):
     assert unquote(said["study"]) == str(folder / "study.yaml") and unquote(said["kernels"]) == str(folder / "socket")
 
 
-def test_the_command_of_a_job_alone_is_one_line_of_shell(tmp_path):
+def test_the_command_of_a_single_job_is_one_line_of_shell(tmp_path):
     job = plan.job(params.load(write_study(tmp_path)), "data-atlas")
     words = shlex.split(workflow_run.alone(job, f"{AWKWARD}.yaml"))
     assert words[-6:] == ["-p", "study", f"{AWKWARD}.yaml", "-p", "run", "data-atlas"]
@@ -246,7 +246,7 @@ def test_the_command_of_a_job_alone_is_one_line_of_shell(tmp_path):
 
 @pytest.mark.slow
 def test_a_study_of_any_name_runs_from_any_folder(tmp_path):
-    """Its file, its folder and its root have the name; the command runs in that folder, with a relative path."""
+    """File, folder and root have the name; the command runs in that folder with a relative path."""
     folder = tmp_path / AWKWARD
     folder.mkdir()
     file = write_study(folder).rename(folder / f"{AWKWARD}.yaml")
@@ -261,7 +261,7 @@ def test_a_study_of_any_name_runs_from_any_folder(tmp_path):
     assert (run / paths.RECORD).is_file() and (run / "notebook.ipynb").is_file()
 
 
-def test_what_killed_schedulers_left_is_deleted(tmp_path):
+def test_leftovers_of_killed_schedulers_are_deleted(tmp_path):
     here, dead, other = (f"tiny-{node}-{pid}" for node, pid in (
         (platform.node(), os.getpid()), (platform.node(), 2**22 + 1), ("elsewhere", 2**22 + 1)))
     for name in (here, dead, other):
@@ -271,7 +271,7 @@ def test_what_killed_schedulers_left_is_deleted(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {here, f"{here}.txt", other, f"{other}.txt"}
 
 
-def test_jobs_at_once_are_limited_by_the_cards_where_there_are_any(tmp_path, monkeypatch):
+def test_jobs_at_once_are_limited_by_visible_gpus(tmp_path, monkeypatch):
     study = params.load(write_study(tmp_path))
     monkeypatch.setattr("medstudy.utils.devices.visible", lambda: [])
     assert not any("gpu=" in word for word in snakemake.command(study, "params/tiny.yaml", snakemake.RunOptions(16)))
@@ -279,7 +279,7 @@ def test_jobs_at_once_are_limited_by_the_cards_where_there_are_any(tmp_path, mon
     assert "gpu=3" in snakemake.command(study, "params/tiny.yaml", snakemake.RunOptions(16))
 
 
-def test_only_takes_jobs_with_all_that_they_need(tmp_path):
+def test_chosen_jobs_come_with_all_that_they_need(tmp_path):
     jobs = plan.plan(params.load(write_study(tmp_path)))
     names = [job.name for job in workflow_run.chosen(jobs, ["evaluate-mixed-*"])]
     pairs = [f"{stage}-mixed-s{seed}" for stage in ("train", "evaluate") for seed in (0, 1)]
@@ -289,7 +289,7 @@ def test_only_takes_jobs_with_all_that_they_need(tmp_path):
         workflow_run.chosen(jobs, ["train-*", "evaluate-9"])
 
 
-def test_a_profile_is_one_that_ships_or_a_folder(tmp_path):
+def test_a_profile_is_a_shipped_one_or_a_folder(tmp_path):
     assert snakemake.profile("local").name == "local"
     (tmp_path / "config.yaml").write_text("keep-going: true")
     assert snakemake.profile(str(tmp_path)) == tmp_path
@@ -310,7 +310,7 @@ def test_arrays_are_refused_where_the_plugin_would_wait_forever(tmp_path):
         snakemake.check_arrays(snakemake.RunOptions(1, str(tmp_path)), 101)
 
 
-def test_snakemake_is_told_which_stages_are_arrays(tmp_path):
+def test_snakemake_gets_the_stages_that_are_arrays(tmp_path):
     study = params.load(write_study(tmp_path))
     words = snakemake.command(study, "params/tiny.yaml", snakemake.RunOptions(1, "slurm-arrays"))
     assert words[words.index("--config") :][-1] == "arrays=train,evaluate"
@@ -318,8 +318,8 @@ def test_snakemake_is_told_which_stages_are_arrays(tmp_path):
     assert not any("arrays=" in word for word in plain)
 
 
-def test_what_others_make_meanwhile_is_waited_for_and_then_gone_on_with(tmp_path):
-    """A job that was deferred, because another process made its run, leaves what needs it for a second pass."""
+def test_runs_of_other_processes_are_waited_for_before_a_second_pass(tmp_path):
+    """If another process makes a job's run, the jobs that need it are made in a second pass."""
     jobs = {job.name: job for job in plan.plan(params.load(write_study(tmp_path)))}
     data, leakage = jobs["data-phantom"], jobs["leakage"]
     few = [data, jobs["data-atlas"], leakage]
@@ -336,7 +336,7 @@ def test_what_others_make_meanwhile_is_waited_for_and_then_gone_on_with(tmp_path
     assert not workflow_run._again(few, before=1)
 
 
-def test_jobs_here_are_limited_by_cores_and_free_memory(tmp_path):
+def test_local_jobs_are_limited_by_cores_and_free_memory(tmp_path):
     study = params.load(write_study(tmp_path))
     command = snakemake.command(study, "params/tiny.yaml", snakemake.RunOptions(3))
     assert command[command.index("--cores") + 1] == "3"

@@ -1,4 +1,4 @@
-"""`medstudy status`: from records and locks that are made by hand, in a terminal, a log, JSON and a real notebook."""
+"""`medstudy status`, from prepared records and locks: in a terminal, a log, JSON and a real notebook."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def row(rows, name):
     return rows.set_index("job").loc[name]
 
 
-def test_a_row_a_job_says_state_time_host_and_the_newest_line(half):
+def test_each_job_has_a_row_with_state_time_host_and_newest_line(half):
     study, _, jobs = half
     rows = status.table(study)
     assert list(rows.columns) == ["job", "stage", "state", "seconds", "left", "processes", "host", "newest"]
@@ -54,7 +54,7 @@ def test_a_row_a_job_says_state_time_host_and_the_newest_line(half):
     assert row(rows, "evaluate-native-s0").state == "waiting" and math.isnan(row(rows, "evaluate-native-s0").left)
 
 
-def test_predicted_is_the_mean_of_those_that_differ_by_seed_alone_then_of_the_regime_then_the_estimate(half):
+def test_a_job_is_predicted_from_other_seeds_else_from_its_regime_else_from_the_estimate(half):
     study, _, jobs = half
     records = {"train-native-s0": {"seconds": 100.0}, "train-native-s1": {"seconds": 140.0}}
     said = status.predicted(jobs.values(), records, {"train-mixed-s0": 7.0, "train-native-s2": 1.0})
@@ -66,7 +66,7 @@ def test_predicted_is_the_mean_of_those_that_differ_by_seed_alone_then_of_the_re
     assert status.predicted([*jobs.values(), other], own)["train-native-s2"] == 120.0
 
 
-def test_the_estimates_for_a_scheduler_say_what_nothing_else_does(half):
+def test_the_estimate_for_a_scheduler_is_used_where_nothing_else_is_known(half):
     study, _, jobs = half
     folder = jobs["evaluate-native-s0"].dir.name
     asked = {folder: {"mem_mb": 1, "runtime": 60, "seconds": 50}, "gone": {"seconds": 1}, "x": {"mem_mb": 2}}
@@ -76,7 +76,7 @@ def test_the_estimates_for_a_scheduler_say_what_nothing_else_does(half):
     assert math.isnan(row(status.table(study), "evaluate-native-s0").left)
 
 
-def test_the_summary_sums_what_is_known_and_counts_what_is_not(half):
+def test_the_summary_adds_known_times_and_counts_unknown_ones(half):
     study, _, jobs = half
     rows = status.table(study)
     total = status.summary(rows)
@@ -93,7 +93,7 @@ def test_the_summary_sums_what_is_known_and_counts_what_is_not(half):
     assert f"(unknown for {total['unknown']} jobs)" in said and "with 1 at once" in said and "device-hours" in said
 
 
-def test_at_once_counts_and_the_longest_job_is_the_least(half):
+def test_the_time_left_is_at_least_that_of_the_longest_job(half):
     study, _, _ = half
     rows = status.table(study)
     rows.loc[rows["state"] == "waiting", "left"] = 10.0
@@ -145,7 +145,7 @@ def test_paths_of_this_machine_are_not_shown(half):
     assert row(status.table(study), "data-atlas").newest == "RunError: ./runs/x is missing"
 
 
-def test_watched_in_a_log_only_changes_are_printed_and_it_ends_when_all_is_done(half):
+def test_in_a_log_watch_prints_only_changes_and_ends_when_all_is_done(half):
     study, _, jobs = half
     text = io.StringIO()
     watching = threading.Thread(target=status.watch, args=(study, Console(file=text, width=60), 0.02))
@@ -166,7 +166,7 @@ def test_watching_ends_when_nothing_runs(tmp_path):
     assert len(list(status.follow(study, every=0.01, patience=0.05))) >= 2
 
 
-def test_a_notebook_shows_it_and_follows_it_in_place(half):
+def test_a_notebook_shows_the_status_and_follows_it_in_place(half):
     study, file, jobs = half
     shown = study.root / "shown"
     cells = [

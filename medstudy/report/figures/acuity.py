@@ -26,7 +26,7 @@ EMPTY = pd.DataFrame(columns=COLUMNS)
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """Rows of three sorts (column `row`), each of a data set x regime x inference policy.
+    """Rows of three types (column `row`), each for a data set x regime x inference policy.
 
     "observed": mean score with interval of the questions in one octave of detail size (detail_px = its geometric
     middle), where at least five image groups have some. "fit": the psychometric curve at detail_px.
@@ -36,10 +36,10 @@ def build(study: StudyData) -> pd.DataFrame:
     fine = selections.plain(study.scores).dropna(subset="detail_px")
     if fine.empty:
         return EMPTY
-    chosen = fine[fine["inference"].isin(selections.spread(selections.ladder(fine), RUNGS))]
+    chosen = fine[fine["inference"].isin(selections.evenly_spaced(selections.ladder(fine), RUNGS))]
     middle = 2 ** (np.floor(np.log2(chosen["detail_px"])) + 0.5)
     by = ["dataset", "regime", "inference", "budget_pixels"]
-    observed = summarise(chosen.assign(detail_px=middle), [*by, "detail_px"], level=study.level).assign(
+    observed = summarise(chosen.assign(detail_px=middle), [*by, "detail_px"], confidence=study.confidence).assign(
         row="observed"
     )
     observed = observed[observed["n_images"] >= FEWEST]
@@ -51,21 +51,20 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def _fit(part: pd.DataFrame, key: dict, study: StudyData) -> pd.DataFrame:
-    found = acuity(part, level=study.level, n=min(study.resamples, 400))
-    counts = {"chance": found.chance, "n_questions": found.n_questions, "n_images": found.n_images,
-              "n_seeds": found.n_seeds}
-    ends = {"detail_px": found.threshold_px, "low": found.low, "high": found.high, "why": found.why}
+    fit = acuity(part, confidence=study.confidence, n=min(study.resamples, 400))
+    counts = {"chance": fit.chance, "n_questions": fit.n_questions, "n_images": fit.n_images, "n_seeds": fit.n_seeds}
+    ends = {"detail_px": fit.threshold_px, "low": fit.low, "high": fit.high, "why": fit.why}
     threshold = pd.DataFrame([key | counts | ends | {"row": "threshold"}])
-    if not found.estimable:
+    if not fit.estimable:
         return threshold
     x = np.geomspace(part["detail_px"].min(), part["detail_px"].max(), 60)
-    curve = pd.DataFrame({"detail_px": x, "estimate": found.predict(x)}).assign(row="fit", **key, **counts)
-    threshold["estimate"] = float(found.predict(found.threshold_px))
+    curve = pd.DataFrame({"detail_px": x, "estimate": fit.predict(x)}).assign(row="fit", **key, **counts)
+    threshold["estimate"] = float(fit.predict(fit.threshold_px))
     return pd.concat([threshold, curve], ignore_index=True)
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A panel a data set with a fit and regime; colours are inference policies, dark (low) to light (native)."""
+    """One panel per data set with a fit and regime; colours are inference policies, dark (low) to light (native)."""
     table = table[table["dataset"].isin(table.loc[table["row"] == "fit", "dataset"])]
     panels = [
         (name, r) for name in selections.datasets(table) for r in selections.regimes(table[table["dataset"] == name])
@@ -88,10 +87,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 def _look(policy: str, policies: list[str]) -> dict:
     place = policies.index(policy) / max(1, len(policies) - 1)
-    return {
-        "color": matplotlib.colormaps["viridis"](0.82 * place),
-        "marker": "osD^v<>"[policies.index(policy) % 7],
-    }
+    return {"color": matplotlib.colormaps["viridis"](0.82 * place), "marker": "osD^v<>"[policies.index(policy) % 7]}
 
 
 def _panel(ax: Axes, table: pd.DataFrame, policies: list[str]) -> None:
@@ -101,9 +97,7 @@ def _panel(ax: Axes, table: pd.DataFrame, policies: list[str]) -> None:
         seen = part[part["row"] == "observed"].sort_values("detail_px")
         x = seen["detail_px"] * 2 ** (0.09 * (k - (len(policies) - 1) / 2))
         error = [seen["estimate"] - seen["low"], seen["high"] - seen["estimate"]]
-        ax.errorbar(
-            x, seen["estimate"], error, fmt=look["marker"], color=colour, markersize=3.2, linewidth=0.8
-        )
+        ax.errorbar(x, seen["estimate"], error, fmt=look["marker"], color=colour, markersize=3.2, linewidth=0.8)
         curve = part[part["row"] == "fit"]
         ax.plot(curve["detail_px"], curve["estimate"], color=colour, linewidth=1.4)
         for row in part[part["row"] == "threshold"].dropna(subset="detail_px").itertuples():
@@ -113,9 +107,7 @@ def _panel(ax: Axes, table: pd.DataFrame, policies: list[str]) -> None:
             ax.plot(row.detail_px, y, "|", color=colour, markersize=6, markeredgewidth=1.6,
                     transform=ax.get_xaxis_transform())
     ax.set_xscale("log", base=2)
-    ticks = 2.0 ** np.arange(
-        np.floor(np.log2(table["detail_px"].min())), np.log2(table["detail_px"].max()) + 0.5
-    )
+    ticks = 2.0 ** np.arange(np.floor(np.log2(table["detail_px"].min())), np.log2(table["detail_px"].max()) + 0.5)
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(-0.02, 1.03)
@@ -126,32 +118,30 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     fine = selections.plain(study.scores).dropna(subset="detail_px")
     return (
-        "**Question.** How small a detail can each model see, and does the inference resolution set the limit? "
-        "**Method.** Fine questions only; score against the size in native pixels of the smallest feature that decides "
-        f"the answer (log scale). Points are means over an octave of sizes, where at least {FEWEST} independent images "
-        "have some, drawn beside each other where they coincide; curves are psychometric fits (logistic in log size, "
-        f"chance fixed, lapse free) to every single answer. **n.** {captions.count_words(fine)}. Bars on points are "
-        f"{captions.interval_words(study)}. Ticks at the foot are thresholds, half-way between chance and "
-        "ceiling, with "
-        f"bootstrap {study.level:.0%} intervals over images and seeds. **How to read it.** A curve further left "
-        f"resolves smaller details; points without a curve: the fit was not estimable. {_words(table)} The CSV has all."
+        "**Question.** How small a detail can each model see, and does the inference resolution limit it? **Method.** "
+        "Fine questions only; score against the size of the smallest feature that decides the answer, in native pixels "
+        f"(log scale). Points are means over one octave of sizes with at least {FEWEST} independent images, shifted "
+        "sideways where they coincide. Curves are psychometric fits to all single answers (logistic in log size, "
+        f"chance fixed, lapse rate free). **n.** {captions.count_words(fine)}. Bars on points are "
+        f"{captions.interval_words(study)}. Ticks at the bottom are thresholds, half-way between chance and ceiling, "
+        f"with bootstrap {study.confidence:.0%} intervals over images and seeds. **How to read it.** The further left "
+        f"a curve, the smaller the details that the model sees. Points without a curve: the fit was not estimable. "
+        f"{_words(table)} The CSV has all thresholds."
     )
 
 
 def _words(table: pd.DataFrame) -> str:
-    """The thresholds at the highest rung, data set by data set; where none was fitted, the first reason."""
-    found, words = table[table["row"] == "threshold"], []
-    for name in selections.datasets(found):
-        part = found[found["dataset"] == name]
+    """The thresholds at the highest rung by data set; for a data set without a fit, the first reason."""
+    thresholds, words = table[table["row"] == "threshold"], []
+    for name in selections.datasets(thresholds):
+        part = thresholds[thresholds["dataset"] == name]
         top = part[part["inference"] == selections.ladder(part)[-1]]
         if part["detail_px"].isna().all():
-            words.append(f"{name} is not drawn, {part['why'].iloc[0]}.")
+            words.append(f"{name} is not drawn: {part['why'].iloc[0]}.")
             continue
         of = {row.regime: _pixels(row) for row in top.itertuples()}
         rows = [f"{style.regime_label(regime)} {of[regime]}" for regime in selections.regimes(top)]
-        words.append(
-            f"Thresholds of {name} shown at {top['inference'].iloc[0]}, by training: {'; '.join(rows)}."
-        )
+        words.append(f"Thresholds of {name} shown at {top['inference'].iloc[0]}, by training: {'; '.join(rows)}.")
     return " ".join(words)
 
 

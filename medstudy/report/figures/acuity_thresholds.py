@@ -1,4 +1,4 @@
-"""The acuity threshold (smallest detail seen) against inference resolution, one line a training regime."""
+"""The acuity threshold (smallest detail seen) against inference resolution, one line per training regime."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ COLUMNS = ["dataset", "regime", "inference", "budget_pixels", "side_px", "tokens
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime x inference policy: `acuity_table` with the mean shown side, tokens and scale."""
+    """One row per data set x regime x inference policy: `acuity_table` with the mean shown side, tokens and scale."""
     fine = selections.plain(study.scores).dropna(subset="detail_px")
     if fine.empty:
         return pd.DataFrame(columns=COLUMNS)
     by = ["dataset", "regime", "inference", "budget_pixels"]
-    table = acuity_table(fine, by, level=study.level, n=min(study.resamples, 400))
+    table = acuity_table(fine, by, confidence=study.confidence, n=min(study.resamples, 400))
     table = table.merge(selections.shown_sizes(fine, ["dataset", "inference"]), on=["dataset", "inference"])
     scale = fine.groupby(["dataset", "inference"], observed=True)["scale"].mean().rename("mean_scale").reset_index()
     table = table.merge(selections.texts(scale), on=["dataset", "inference"])
@@ -31,7 +31,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set with a threshold; log-log; the dotted line is a detail that is shown 2 px wide."""
+    """One column per data set with a threshold; log-log; the dotted line is a detail shown 2 px wide."""
     names = [n for n in selections.datasets(table) if table.loc[table["dataset"] == n, "estimable"].any()]
     fig = fig or style.new_figure(style.SINGLE * len(names), 2.9)
     axes = fig.subplots(1, len(names), squeeze=False, sharey=True)[0]
@@ -45,7 +45,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def panel(table: pd.DataFrame, ax: Axes) -> Axes:
-    """One data set. An interval that runs off the sizes shown ends at the frame."""
+    """One data set. Intervals that exceed the sizes shown end at the frame."""
     ends = table[["low", "high", "threshold_px"]].replace([0, np.inf], np.nan)
     bottom, top = ends.min().min() / 1.3, ends.max().max() * 1.3
     names = selections.regimes(table)
@@ -68,15 +68,14 @@ def panel(table: pd.DataFrame, ax: Axes) -> Axes:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     fine = selections.plain(study.scores).dropna(subset="detail_px")
-    lost = (~table["estimable"]).sum()
+    missing = (~table["estimable"]).sum()
     return (
-        "**Question.** Does the smallest detail that a model sees shrink as it is shown more pixels? "
-        "**Method.** The threshold of the psychometric fit (half-way between chance and ceiling) to the "
-        "fine questions of each training regime at each inference policy, in native pixels of the detail; "
-        f"both axes logarithmic. **n.** {captions.count_words(fine)}. Bars are bootstrap {study.level:.0%} "
-        f"intervals over images and seeds; a bar that reaches the frame is open. {lost} of {len(table)} "
-        "thresholds were not estimable (the CSV says why) and are not drawn. **How to read it.** Lower is "
-        "sharper. The dotted line is a detail that the policy shows, on average, two pixels wide, the "
-        "sampling limit: no model can be far below it; a line that stays above it is limited by the "
-        "model, not by the pixels."
+        "**Question.** Do models see smaller details if they are shown more pixels? **Method.** The threshold of the "
+        "psychometric fit (half-way between chance and ceiling) to the fine questions of each training regime at each "
+        "inference policy, in native pixels of the detail; both axes are logarithmic. "
+        f"**n.** {captions.count_words(fine)}. Bars are bootstrap {study.confidence:.0%} intervals over images and "
+        f"seeds; a bar that reaches the frame is open-ended. {missing} of {len(table)} thresholds were not estimable "
+        "(the CSV gives the reasons) and are not drawn. **How to read it.** Lower is sharper. The dotted line is the "
+        "sampling limit: a detail that the policy shows two pixels wide on average. No model can be far below it; a "
+        "line that stays above it is limited by the model, not by the pixels."
     )

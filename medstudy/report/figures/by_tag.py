@@ -13,17 +13,18 @@ from medstudy.report.study_data import StudyData
 from medstudy.statistics import tags
 
 TITLE = "Native against low resolution by tag, modality and anatomy"
-MOST = 12  # values of a label that are drawn; the table has all
+MOST = 12  # values drawn for each label; the table has all
 LONGEST = 26  # characters of a name; the CSV has all
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """The rows that are drawn: `tags.compare` of native and low, both at their own resolution, `against` and `alpha`.
+    """The rows drawn: `tags.compare` of native and low, both at their own resolution, with `against` and `alpha`.
 
-    Of each label the `MOST` values with most questions; `values` counts all.
+    For each label the `MOST` values with most questions; `values` counts all of them.
     """
-    cells = (selections.cell(study.scores, one, one) for one in ("native", study.low or ""))
-    table = tags.compare(*cells, level=study.level).assign(against=study.low or "", alpha=1 - study.level)
+    cells = (selections.cell(study.scores, regime, regime) for regime in ("native", study.low or ""))
+    table = tags.compare(*cells, confidence=study.confidence)
+    table = table.assign(against=study.low or "", alpha=1 - study.confidence)
     values = table.groupby(["dataset", "label", "category"], sort=False)["n_questions"].sum().reset_index()
     rank = values.groupby(["dataset", "label"])["n_questions"].rank(method="first", ascending=False)
     many = values.groupby(["dataset", "label"])["category"].transform("size")
@@ -32,7 +33,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set; labels in bold, below each its values; x is the gain of native in points."""
+    """One column per data set; labels in bold, their values below; x is the gain of native in points."""
     names = selections.datasets(table)
     lists = {name: _rows(table[table["dataset"] == name]) for name in names}
     longest = max(map(len, lists.values()))
@@ -42,7 +43,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     for index, (ax, name) in enumerate(zip(axes, names, strict=True)):
         panel(table[table["dataset"] == name], ax, lists[name], longest)
         style.letter(ax, index, name)
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    levels = style.levels(table)
     handles = [Line2D([], [], color=style.LEVELS[level], marker="o", markersize=4, label=style.LEVEL_WORDS[level])
                for level in levels]
     sure = "filled: differs from 0 after Holm"
@@ -52,7 +53,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """(label, value) from top to bottom, the label's own line first with an empty value."""
+    """(label, value) from top to bottom; a label comes first, with an empty value."""
     rows = []
     for label, part in table.groupby("label", sort=False):
         sizes = part.groupby("category", sort=False)["n_questions"].sum().sort_values(ascending=False, kind="stable")
@@ -65,8 +66,8 @@ def _short(name: str) -> str:
 
 
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]], longest: int) -> Axes:
-    """One data set: a point and interval a value and level, filled where Holm's p is below 1 - level."""
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    """One data set: a point with interval for each value and level, filled if Holm's p is significant."""
+    levels = style.levels(table)
     for k, level in enumerate(levels):
         part = table[table["level"] == level].set_index(["label", "category"]).reindex(rows)
         y = np.arange(len(rows)) + 0.3 * (k - (len(levels) - 1) / 2)
@@ -95,18 +96,17 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     family = [f"{n} in {name}" for name, n in table.groupby("dataset")["family_size"].first().items()]
     sure = int((table["p_holm"] < table["alpha"]).sum())
     labels = table.drop_duplicates(["dataset", "label"])
-    more = labels[labels["values"] > MOST]
-    left = [f"{row.label} of {row.dataset} ({row.values - MOST} more)" for row in more.itertuples()]
+    cut = [f"{row.label} of {row.dataset} ({row.values - MOST} more)"
+           for row in labels[labels["values"] > MOST].itertuples()]
+    left_out = f" Only the {MOST} values with most questions are drawn; the table has all: {captions.join(cut)}."
     return (
         "**Question.** Does the gain from native resolution depend on the kind of image or question? **Method.** The "
         f"model trained and run at native resolution minus the model trained and run at {low}, paired question by "
-        "question, for each value of the questions' tags and of the images' modality, anatomy and family; a label "
-        f"that groups the questions as another does is left out. **n.** {captions.count_words(rows)}; in brackets the "
-        f"questions of a value. Bars are {study.level:.0%} intervals of the paired difference, image groups and "
-        "training seeds as random factors. **How to read it.** Right of 0 native is better. Values were not chosen in "
-        f"advance. Differences from 0 after Holm's correction over all of a data set "
-        f"({captions.join(family)}): {sure} of "
-        f"the {len(table)} drawn. Compare values with care: their questions differ."
-        + (f" The {MOST} values with most questions are drawn; the table has all: {captions.join(left)}." if left else
-        "")
+        "question, for each value of the questions' tags and of the images' modality, anatomy and family. A label "
+        f"that groups the questions exactly like another one is left out. **n.** {captions.count_words(rows)}; the "
+        f"number of questions of each value is in brackets. Bars are {study.confidence:.0%} intervals of the paired "
+        "difference, with image groups and training seeds as random factors. **How to read it.** Right of 0, native is "
+        f"better. Values were not chosen in advance: after Holm's correction over all values of a data set "
+        f"({captions.join(family)}), {sure} of the {len(table)} differences drawn exclude 0. Compare values with care: "
+        f"their questions differ.{left_out if cut else ''}"
     )

@@ -1,4 +1,4 @@
-"""Baselines: the native model with its image, with another item's image, and with none."""
+"""Baselines: the native model with the image, with another item's image, and without an image."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ALL = "all tasks"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x task (or "all tasks") x view (native, shuffled, blind): `summarise`, mean chance.
+    """One row per data set x level x task (or "all tasks") x view (native, shuffled, blind): `summarise`, mean chance.
 
-    Of the models that were asked the controls; empty without a blind or shuffled control.
+    Only models evaluated with these controls; empty without a blind or shuffled control.
     """
     rows = selections.tested(study.scores)
-    asked = rows.loc[rows["control"].isin(["blind", "shuffled"]), "regime"].unique()
+    controlled = rows.loc[rows["control"].isin(["blind", "shuffled"]), "regime"].unique()
     view = rows["inference"].astype(object).where(rows["control"] == "none", rows["control"].astype(object))
-    chosen = rows.assign(view=view)[view.isin(list(VIEWS)) & rows["regime"].isin(asked)]
+    chosen = rows.assign(view=view)[view.isin(list(VIEWS)) & rows["regime"].isin(controlled)]
     if chosen.empty:
         return pd.DataFrame(columns=COLUMNS)
     chosen = chosen.assign(task=chosen["task"].astype(object))
@@ -36,17 +36,15 @@ def build(study: StudyData) -> pd.DataFrame:
     by = ["dataset", "level", "task", "regime", "view"]
     chance = selections.texts(both.groupby(["dataset", "level", "task"], as_index=False,
     observed=True)["chance"].mean())
-    return summarise(both, by, level=study.level).merge(chance, on=["dataset", "level", "task"])[COLUMNS]
+    return summarise(both, by, confidence=study.confidence).merge(chance, on=["dataset", "level", "task"])[COLUMNS]
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set; a row a task, fine above coarse; short grey bars are uniform guessing."""
+    """One column per data set, one row per task, fine above coarse; short grey bars are uniform guessing."""
     names = selections.datasets(table)
     lists = {name: _rows(table[table["dataset"] == name]) for name in names}
     longest = max(map(len, lists.values()))
-    fig = fig or style.new_figure(
-        style.SINGLE * 1.3 if len(names) == 1 else style.DOUBLE, 0.95 + 0.18 * longest
-    )
+    fig = fig or style.new_figure(style.SINGLE * 1.3 if len(names) == 1 else style.DOUBLE, 0.95 + 0.18 * longest)
     axes = fig.subplots(1, len(names), squeeze=False)[0]
     for index, (ax, name) in enumerate(zip(axes, names, strict=True)):
         panel(table[table["dataset"] == name], ax, lists[name])
@@ -69,7 +67,7 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:
-    """One data set: a point and interval a task and view."""
+    """One data set: a point with interval for each task and view."""
     for k, (view, (_, colour, marker)) in enumerate(VIEWS.items()):
         part = table[table["view"] == view].set_index(["level", "task"]).reindex(rows)
         error = [part["estimate"] - part["low"], part["high"] - part["estimate"]]
@@ -93,12 +91,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     rows = rows[rows["control"].isin(["blind", "shuffled"])]
     missing = [label for view, (label, *_) in VIEWS.items() if not (table["view"] == view).any()]
     return (
-        "**Question.** Do the models look at the image, or answer from the question alone? **Method.** "
-        f"The models trained at {trained}, asked the same questions with the image, with another item's "
-        "image, and with none. "
+        "**Question.** Do the models use the image, or do they answer from the question alone? **Method.** The models "
+        f"trained at {trained} answer the same questions with the image, with another item's image, and without an "
+        "image. "
         + (f"Not run: {captions.join(missing)}. " if missing else "")
         + f"**n.** {captions.count_words(rows)}. Bars are {captions.interval_words(study)}. **How to read it.** The "
-        "distance from 'no image' to 'its own image' is what seeing is worth; a task where they coincide says nothing "
-        "about resolution. Grey ticks are uniform guessing over the possible answers, 0 for open ones; 'no image' "
-        "may lie above them, where answers are not equally frequent or few answers occur: compare with it first."
+        "distance from 'no image' to 'its own image' is the value of the image; a task where they coincide says "
+        "nothing about resolution. Grey ticks are uniform guessing among the possible answers (0 for open questions). "
+        "'No image' may exceed them if some answers are more frequent or only a few occur: compare with it first."
     )

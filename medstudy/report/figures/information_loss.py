@@ -1,4 +1,4 @@
-"""What a low budget costs: lost information, or fewer tokens? down_up loses the first and keeps the second."""
+"""Does a low budget cost information or tokens? The control down_up loses the first and keeps the second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ["dataset", "level", "regime", "inference", "control", "tokens", "esti
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x view of the models that were asked the down_up control (as a rule native's).
+    """One row per data set x level x view, of the models evaluated with the down_up control (usually native).
 
     Views: native, each down_up rung, and the fixed rung of the same side. Empty without a down_up control.
     """
@@ -24,20 +24,20 @@ def build(study: StudyData) -> pd.DataFrame:
     controls = rows[rows["control"] == "down_up"]
     sides = {style.rung(policy) for policy in controls["inference"]}
     views = {"native", *controls["inference"], *(f"fixed-{side}" for side in sides)}
-    asked = rows["regime"].isin(controls["regime"].unique())
-    chosen = rows[asked & rows["inference"].isin(views) & rows["control"].isin(["none", "down_up"])]
+    controlled = rows["regime"].isin(controls["regime"].unique())
+    chosen = rows[controlled & rows["inference"].isin(views) & rows["control"].isin(["none", "down_up"])]
     if controls.empty:
         return pd.DataFrame(columns=COLUMNS)
     by = ["dataset", "level", "regime", "inference", "control"]
-    table = summarise(chosen, by, level=study.level)
+    table = summarise(chosen, by, confidence=study.confidence)
     sizes = selections.shown_sizes(chosen, ["dataset", "inference"])[["dataset", "inference", "tokens"]]
     return table.merge(sizes, on=["dataset", "inference"])[COLUMNS]
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A row a data set, a column a level; a line a view, from native down."""
+    """One row per data set, one column per level; one line per view, from native down."""
     names = selections.datasets(table)
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    levels = style.levels(table)
     views = _order(table)
     fig = fig or style.new_figure(style.DOUBLE, 0.5 + len(names) * (0.5 + 0.2 * len(views)))
     axes = fig.subplots(len(names), len(levels), squeeze=False, sharex=True, sharey="row")
@@ -54,7 +54,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def _order(table: pd.DataFrame) -> list[str]:
-    """native, then for each side from high to low: down_up, fixed."""
+    """native, then down_up and fixed for each side from high to low."""
     return sorted(
         table["inference"].unique(),
         key=lambda v: (v != "native", -(style.rung(v) or 0), v.startswith("fixed")),
@@ -72,15 +72,11 @@ def panel(part: pd.DataFrame, ax: Axes) -> Axes:
     """Points with intervals; blue keeps information and tokens, orange only the tokens, vermillion neither."""
     for y, (view, row) in enumerate(part.iterrows()):
         kind = view.split("-")[0]
-        look = {"native": (style.BLUE, "o"), "down_up": (style.ORANGE, "d")}.get(
-            kind, (style.VERMILLION, "s")
-        )
+        look = {"native": (style.BLUE, "o"), "down_up": (style.ORANGE, "d")}.get(kind, (style.VERMILLION, "s"))
         error = [[row["estimate"] - row["low"]], [row["high"] - row["estimate"]]]
         ax.errorbar(row["estimate"], y, xerr=error, color=look[0], fmt=look[1], markersize=5)
     if "native" in part.index:
-        ax.axvspan(
-            *part.loc["native", ["low", "high"]].astype(float), color=style.BLUE, alpha=0.08, linewidth=0
-        )
+        ax.axvspan(*part.loc["native", ["low", "high"]].astype(float), color=style.BLUE, alpha=0.08, linewidth=0)
     ax.set_ylim(len(part) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     style.percent_axis(ax.xaxis)
@@ -93,13 +89,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     rows = rows[rows["control"] == "down_up"]
     trained = captions.join([style.regime_label(r) for r in selections.regimes(table)])
     return (
-        "**Question.** Does a low pixel budget hurt because details are gone, or because there are fewer "
-        f"visual tokens? **Method.** The models trained at {trained} are shown each image at native size, "
-        "brought down to a budget (fewer pixels and tokens), and brought down and up again to its native "
-        f"size (fine details gone, native token count kept). **n.** {captions.count_words(rows)}. Bars are "
-        f"{captions.interval_words(study)}; the blue band repeats the native one. **How to read it.** From "
-        "native to 'down and up again' is what these models lose with the detail, which is no proof of what could be "
-        "lost; from there to 'down' is what the smaller token count, and a scale that the model was not trained at, "
-        "add. Mean visual tokens of "
-        "an image stand in brackets."
+        "**Question.** Does a low pixel budget hurt because details are lost, or because there are fewer visual "
+        f"tokens? **Method.** The models trained at {trained} are shown each image at native size, downsampled to a "
+        "budget (fewer pixels and tokens), and downsampled and upsampled again to its native size (details lost, "
+        f"native token count kept). **n.** {captions.count_words(rows)}. Bars are {captions.interval_words(study)}; "
+        "the blue band repeats the interval of native. **How to read it.** The step from native to 'down and up again' "
+        "is what these models lose with the detail; models that used it better could lose more. The step from there to "
+        "'down' is what fewer tokens, and a scale that the model was not trained at, add. Mean visual tokens of an "
+        "image are in brackets."
     )

@@ -12,7 +12,7 @@ from medstudy.report import selections, style
 from medstudy.report.study_data import StudyData
 
 TITLE = "Learning curves"
-BINS = 40  # windows a run over which the training loss is averaged
+BINS = 40  # windows per run over which the training loss is averaged
 LOSSES = {"loss": "training loss,\nnats a question", "val_loss": "validation loss,\nnats a question"}
 AXES = {"images_seen": "images seen", "visual_tokens": "visual tokens, millions"}
 COLUMNS = ["quantity", "regime", "seed", "images_seen", "visual_tokens", "value"]
@@ -56,7 +56,7 @@ def _run(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """Two by two panels: a row a loss, a column an x axis; thin lines are seeds, thick ones their mean."""
+    """Two by two panels: one row per loss, one column per x axis; thin lines are seeds, thick lines their mean."""
     fig = fig or style.new_figure(style.DOUBLE, 4.2)
     axes = fig.subplots(2, 2, sharey="row")
     for row, (quantity, ylabel) in zip(axes, LOSSES.items(), strict=True):
@@ -92,13 +92,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     tokens = table.groupby("regime")["visual_tokens"].max() / 1e6
     cost = ", ".join(f"{style.regime_label(r)} {tokens[r]:.2f}" for r in selections.regimes(table))
     return (
-        "**Question.** Has every regime learnt as much as it will, and what does its training process? "
-        "**Method.** Mean cross-entropy of a question's answer tokens, in nats, averaged over questions; the "
-        "training loss is averaged over windows of steps, the validation loss is measured on the validation split at "
-        "the regime's own policy, so losses of different regimes are of images shown at different sizes. "
-        f"**n.** Seeds a regime: {n}. Thin lines are seeds (the spread shown is all of it: no intervals), "
-        "thick lines with markers their mean. **How to read it.** Left (a, c) against images seen, right "
-        "(b, d) against the visual tokens that the language model has processed; at the end of training, "
-        f"in millions: {cost}. A validation loss that still falls says that the comparison is one of equal "
-        "training, not of finished training."
+        "**Question.** Has training converged in every regime, and how much does it process? **Method.** Mean "
+        "cross-entropy of a question's answer tokens, in nats, averaged over questions. The training loss is averaged "
+        "over windows of steps; the validation loss is measured on the validation split at the regime's own policy, so "
+        "losses of different regimes belong to images shown at different sizes. "
+        f"**n.** Seeds by regime: {n}. Thin lines are seeds (they show the whole spread, so there are no intervals), "
+        "thick lines with markers their mean. **How to read it.** x is the number of images seen (a, c) or of visual "
+        f"tokens processed by the language model (b, d); at the end of training, in millions: {cost}. If a validation "
+        "loss still falls, the regimes are compared after equal training, not at convergence."
     )

@@ -1,4 +1,4 @@
-"""The train x inference grid task by task: one panel a regime, one row a task."""
+"""The train x inference grid by task: one panel per regime, one row per task."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from medstudy.statistics import summarise
 TITLE = "Training against inference resolution, task by task"
 COLUMNS = ["dataset", "level", "task", "regime", "inference", "budget_pixels", "estimate", "low", "high",
            "n_questions", "n_images", "n_seeds"]
-PANELS = 3  # regimes side by side: native, the low one and mixed where they were run
+PANELS = 3  # regimes side by side: native, low and mixed if they were run
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x task x regime x inference policy: `summarise`, of at most three regimes."""
+    """One row per data set x level x task x regime x inference policy: `summarise`, of at most three regimes."""
     rows = selections.plain(study.scores)
     wanted = [r for r in ("native", study.low, "mixed") if r in set(rows["regime"].unique())]
     rows = rows[rows["regime"].isin(wanted or selections.regimes(rows)[:PANELS])]
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     by = ["dataset", "level", "task", "regime", "inference", "budget_pixels"]
-    return summarise(rows, by, level=study.level)[COLUMNS]
+    return summarise(rows, by, confidence=study.confidence)[COLUMNS]
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A panel a regime; rows are tasks (data set by data set, fine above coarse), columns inference policies."""
+    """One panel per regime; rows are tasks (by data set, fine above coarse), columns inference policies."""
     regimes, lines = selections.regimes(table), _lines(table)
     fig = fig or style.new_figure(style.DOUBLE, 0.8 + 0.15 * len(lines))
     axes = fig.subplots(1, len(regimes), squeeze=False, sharey=True)[0]
@@ -47,7 +47,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def _lines(table: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """(data set, level, task) from top to bottom; a line without a task is the heading of the lines below it."""
+    """(data set, level, task) from top to bottom; an empty task marks the heading of the lines below."""
     keys = set(table[["dataset", "level", "task"]].itertuples(index=False, name=None))
     keys |= {(name, level, "") for name, level, _ in keys}
     order = selections.datasets(table)
@@ -69,15 +69,14 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     rows = selections.plain(study.scores)
     n = len(table[["dataset", "level", "task"]].drop_duplicates())
-    left = captions.join([style.regime_label(r) for r in selections.regimes(rows) if r not in set(table["regime"])])
+    others = captions.join([style.regime_label(r) for r in selections.regimes(rows) if r not in set(table["regime"])])
     half = (table["high"] - table["low"]) / 2
     return (
-        "**Question.** Which tasks suffer from a mismatch? **Method.** As in the figure before, but task "
-        f"by task: the mean score in % of {n} tasks for every training regime (panel) at every inference "
-        f"policy (column). **n.** {captions.count_words(rows)}; {table['n_questions'].min()} to "
-        f"{table['n_questions'].max()} questions a task. ± is half the width of "
-        f"{captions.interval_words(study)}: at this size ±{100 * half.min():.0f} to ±{100 * half.max():.0f} "
-        "points, so that single cells mean little. **How to read it.** Compare a row across panels (what "
-        "training changes) and along a panel (what inference changes). Fine tasks stand above coarse ones."
-        + (f" Regimes not drawn here, but in the figure before: {left}." if left else "")
+        f"**Question.** Which tasks suffer from a mismatch? **Method.** The previous figure by task: the mean score in "
+        f"% of {n} tasks for every training regime (panel) at every inference policy (column). "
+        f"**n.** {captions.count_words(rows)}; {table['n_questions'].min()} to {table['n_questions'].max()} questions "
+        f"a task. ± is half the width of {captions.interval_words(study)}, here ±{100 * half.min():.0f} to "
+        f"±{100 * half.max():.0f} points, so single cells mean little. **How to read it.** Compare a row across panels "
+        "(the effect of training) and within a panel (the effect of inference). Fine tasks are above coarse ones."
+        + (f" Not drawn here, but in the previous figure: {others}." if others else "")
     )

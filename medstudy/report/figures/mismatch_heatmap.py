@@ -19,20 +19,19 @@ ALL = "all families"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x panel ("all families" or a family) x regime x inference policy: `summarise`."""
+    """One row per data set x panel ("all families" or a family) x regime x inference policy: `summarise`."""
     rows = selections.plain(study.scores)
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     by = ["regime", "inference", "budget_pixels"]
-    pooled = summarise(rows, ["dataset", *by], level=study.level).assign(panel=ALL)
-    families = summarise(rows, ["dataset", "family", *by], level=study.level).rename(
-        columns={"family": "panel"}
-    )
+    pooled = summarise(rows, ["dataset", *by], confidence=study.confidence).assign(panel=ALL)
+    families = summarise(rows, ["dataset", "family", *by], confidence=study.confidence)
+    families = families.rename(columns={"family": "panel"})
     return pd.concat([pooled, families], ignore_index=True)[COLUMNS]
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set, a row a panel; the cell holds the score and half the width of its interval, in %."""
+    """One column per data set, one row per panel; the cell holds the score and half the width of its interval, in %."""
     names, regimes = selections.datasets(table), selections.regimes(table)
     panels = {n: [ALL, *sorted(set(table.loc[table["dataset"] == n, "panel"]) - {ALL})] for n in names}
     rows = max(map(len, panels.values()))
@@ -44,9 +43,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
         for ax, panel in zip(column, panels[name], strict=False):
             part = table[(table["dataset"] == name) & (table["panel"] == panel)]
             drawn.append(heatmap(ax, part, regimes, selections.ladder(table), table["estimate"]))
-            ax.set_title(
-                f"{name}, {panel}", loc="left", fontsize=7.5, fontweight="bold" if panel == ALL else None
-            )
+            ax.set_title(f"{name}, {panel}", loc="left", fontsize=7.5, fontweight="bold" if panel == ALL else None)
         for ax in column[len(panels[name]) :]:
             ax.set_axis_off()
         column[len(panels[name]) - 1].tick_params(labelbottom=True)
@@ -79,12 +76,11 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     rows = selections.plain(study.scores)
     half = (table["high"] - table["low"]) / 2
     return (
-        "**Question.** What does a mismatch between training and inference resolution cost? **Method.** "
-        "Every trained model is evaluated at every rung of the inference ladder; the mean score over "
-        f"questions, in %. **n.** {captions.count_words(rows)}. ± is half the width of "
-        f"{captions.interval_words(study)} (median ±{100 * half.median():.0f} points). **How to read it.** A "
-        "row is a training regime, a column what is shown at inference, from the smallest pixel budget to "
-        "native. Framed: trained and run at the same rung; its row shows what a mismatch costs that "
-        "model, its column what training elsewhere costs on the same pixels. Colours share one scale. "
-        "Procedural and real images are never pooled."
+        "**Question.** What does a mismatch between training and inference resolution cost? **Method.** Every trained "
+        "model is evaluated at every rung of the inference ladder; cells are mean scores over questions, in %. "
+        f"**n.** {captions.count_words(rows)}. ± is half the width of {captions.interval_words(study)} (median "
+        f"±{100 * half.median():.0f} points). **How to read it.** Rows are training regimes; columns are what is shown "
+        "at inference, from the smallest pixel budget to native. Framed cells are trained and run at the same rung: "
+        "their row shows what a mismatch costs that model, their column what training elsewhere costs on the same "
+        "pixels. All panels share one colour scale. Procedural and real images are never pooled."
     )

@@ -16,10 +16,10 @@ COLUMNS = ["dataset", "family", "images", "low_px", "high_px", "share"]
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """Histogram rows: dataset, family, images (n of the family), low_px, high_px (bin of sqrt(h x w)), share.
+    """Histogram rows: dataset, family, images (in the family), low_px, high_px (bin of sqrt(h x w)), share.
 
-    The ladder's budgets follow as rows with family "budget": low_px = the rung's side, share = the share of all the
-    data set's images that are larger, so shrunk.
+    Then the ladder's budgets as rows with family "budget": low_px = the rung's side, share = the share of the data
+    set's images that are larger and therefore shrunk.
     """
     if study.examples.empty:
         return pd.DataFrame(columns=[*COLUMNS, "policy"])
@@ -31,7 +31,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def _edges(sides: pd.Series) -> np.ndarray:
-    """Bin edges, eight an octave, over all the data sets."""
+    """Bin edges, eight per octave, over all data sets."""
     low, high = np.floor(np.log2(sides.min()) * 8), np.ceil(np.log2(sides.max() + 1) * 8)
     return 2 ** (np.arange(low, high + 1) / 8)
 
@@ -61,7 +61,7 @@ def _budgets(sized: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """One row a family, one column a data set; dashed lines mark the ladder's budgets."""
+    """One row per family, one column per data set; dashed lines mark the ladder's budgets."""
     bins, budgets = table[table["family"] != "budget"], table[table["family"] == "budget"]
     names = selections.datasets(bins)
     families = {name: sorted(bins.loc[bins["dataset"] == name, "family"].unique()) for name in names}
@@ -98,9 +98,7 @@ def _label(column: np.ndarray, name: str, marks: pd.DataFrame, families: int) ->
     last.set_xticks(ticks, [str(t) for t in ticks])
     last.xaxis.set_minor_formatter(NullFormatter())
     last.tick_params(labelbottom=True)
-    column[0].annotate(
-        name, (0, 1), (0, 22), xycoords="axes fraction", textcoords="offset points", fontweight="bold"
-    )
+    column[0].annotate(name, (0, 1), (0, 22), xycoords="axes fraction", textcoords="offset points", fontweight="bold")
     for row in marks.itertuples():
         column[0].annotate(
             style.rung_label(row.policy),
@@ -129,9 +127,8 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         if (budgets["dataset"] == name).any()
     )
     return (
-        "**Question.** How large are the images, and which of them can each rung of the ladder change? "
-        "**Method.** Every image of every split, once; the side is the square root of height × width; "
-        f"eight bins an octave. **n.** {sizes}. A census of the data sets, so there are no intervals. "
-        "**How to read it.** A dashed line is a pixel budget of the ladder: images to its right are "
-        f"shrunk to it, images to its left are shown as they are. {shrunk}."
+        "**Question.** How large are the images, and which of them does each rung of the ladder change? **Method.** "
+        "Every image of every split, once; the side is the square root of height × width; eight bins an octave. "
+        f"**n.** {sizes}. All images of the data sets, so there are no intervals. **How to read it.** A dashed line is "
+        f"a pixel budget of the ladder: it shrinks the images to its right and leaves those to its left. {shrunk}."
     )

@@ -19,7 +19,7 @@ ALL = "all tasks"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x task (or "all tasks") x fixed regime: `differences` of native minus fixed.
+    """One row per data set x level x task (or "all tasks") x fixed regime: `differences` of native minus fixed.
 
     Both are trained and run at their own resolution. Holm's correction is over the tasks of a data set and regime;
     the rows "all tasks" are a family of their own.
@@ -27,7 +27,7 @@ def build(study: StudyData) -> pd.DataFrame:
     fixed = [r for r in selections.regimes(selections.plain(study.scores)) if r.startswith("fixed-")]
     native = selections.cell(study.scores, "native", "native")
     parts = [
-        _differences(part, low[low["dataset"] == name], study.level).assign(dataset=name, against=regime)
+        _differences(part, low[low["dataset"] == name], study.confidence).assign(dataset=name, against=regime)
         for regime in fixed
         for low in [selections.cell(study.scores, regime, regime)]
         for name, part in native.groupby("dataset", observed=True)
@@ -36,14 +36,14 @@ def build(study: StudyData) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
 
 
-def _differences(native: pd.DataFrame, low: pd.DataFrame, level: float) -> pd.DataFrame:
-    tasks = differences(native, low, ["level", "task"], level=level)
-    pooled = differences(native, low, ["level"], level=level).assign(task=ALL)
+def _differences(native: pd.DataFrame, low: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    tasks = differences(native, low, ["level", "task"], confidence=confidence)
+    pooled = differences(native, low, ["level"], confidence=confidence).assign(task=ALL)
     return pd.concat([pooled, tasks], ignore_index=True)
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A column a data set; a row a task, fine above coarse; x is the gain of native in points."""
+    """One column per data set, one row per task, fine above coarse; x is the gain of native in points."""
     names = selections.datasets(table)
     lists = {name: _rows(table[table["dataset"] == name]) for name in names}
     height = 0.95 + 0.17 * max(map(len, lists.values()))
@@ -61,9 +61,7 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
     first = table[table["against"] == style.regime_order(table["against"])[0]]
     rank = first.assign(level=first["level"].map(list(style.LEVELS).index), task_rank=first["task"] != ALL)
     ordered = rank.sort_values(["level", "task_rank", "estimate"], ascending=[True, True, False])
-    return [
-        (list(style.LEVELS)[level], task) for level, task in zip(ordered["level"], ordered["task"], strict=True)
-    ]
+    return [(list(style.LEVELS)[level], task) for level, task in zip(ordered["level"], ordered["task"], strict=True)]
 
 
 def _panel(ax: Axes, table: pd.DataFrame, rows: list[tuple[str, str]], longest: int) -> None:
@@ -80,10 +78,7 @@ def _panel(ax: Axes, table: pd.DataFrame, rows: list[tuple[str, str]], longest: 
                 ax.errorbar(
                     part.loc[chosen, "estimate"],
                     y[chosen],
-                    xerr=[
-                        (part["estimate"] - part["low"])[chosen],
-                        (part["high"] - part["estimate"])[chosen],
-                    ],
+                    xerr=[(part["estimate"] - part["low"])[chosen], (part["high"] - part["estimate"])[chosen]],
                     fmt=style.regime_style(regime)["marker"],
                     color=colour,
                     markersize=size,
@@ -104,11 +99,8 @@ def _panel(ax: Axes, table: pd.DataFrame, rows: list[tuple[str, str]], longest: 
 
 
 def _legend(fig: Figure, ax: Axes, table: pd.DataFrame) -> None:
-    levels = [
-        Line2D([], [], color=colour, linewidth=1.5, label=style.LEVEL_WORDS[level])
-        for level, colour in style.LEVELS.items()
-        if (table["level"] == level).any()
-    ]
+    levels = [Line2D([], [], color=style.LEVELS[level], linewidth=1.5, label=style.LEVEL_WORDS[level])
+              for level in style.levels(table)]
     against = style.regime_order(table["against"])
     looks = [
         Line2D([], [], color="black", linestyle="", marker=style.regime_style(regime)["marker"],
@@ -127,15 +119,14 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         for r in table[table["task"] == ALL].itertuples()
     )
     tasks = table[table["task"] != ALL]
-    sure = (tasks["p_holm"] < 1 - study.level).sum()
+    sure = (tasks["p_holm"] < 1 - study.confidence).sum()
     return (
-        "**Question.** Which tasks gain from native resolution? **Method.** The model trained and run at "
-        "native resolution minus the model trained and run at a fixed one, paired question by question; "
-        f"score of the main metric, in percentage points. **n.** {captions.count_words(rows)}. "
-        f"{study.level:.0%} intervals of the paired difference, image groups and training seeds as random "
-        "factors. **How to read it.** Right of 0 native is better. Fine questions hang on a small detail, "
-        "coarse ones are controls that resolution should leave alone; large markers pool all tasks of a "
-        f"level. All tasks, points: {results}. After Holm's correction within each data set and "
-        f"comparison, {sure} of {len(tasks)} task differences exclude 0. A gain may start below guessing: the "
-        "figure of the controls shows what each task's score is worth."
+        "**Question.** Which tasks gain from native resolution? **Method.** The model trained and run at native "
+        "resolution minus the model trained and run at a fixed one, paired question by question, in percentage points "
+        f"of the score. **n.** {captions.count_words(rows)}. Bars are {study.confidence:.0%} intervals of the paired "
+        "difference, with image groups and training seeds as random factors. **How to read it.** Right of 0, native is "
+        "better. Fine questions depend on a small detail; coarse ones are controls that resolution should not affect. "
+        f"Large markers pool all tasks of a level, in points: {results}. After Holm's correction within each data set "
+        f"and comparison, {sure} of {len(tasks)} task differences exclude 0. A gain may start below guessing: the "
+        "figure of the controls shows what each task's score means."
     )

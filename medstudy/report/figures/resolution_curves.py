@@ -1,4 +1,4 @@
-"""Score against inference resolution, one line a training regime, fine and coarse questions apart."""
+"""Score against inference resolution, one line per training regime, separately for fine and coarse questions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ COLUMNS = ["dataset", "level", "regime", "inference", "budget_pixels", "side_px"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x regime x inference policy: `summarise`, mean shown side and visual tokens."""
+    """One row per data set x level x regime x inference policy: `summarise`, mean shown side and visual tokens."""
     rows = selections.plain(study.scores)
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
-    table = summarise(rows, ["dataset", "level", "regime", "inference", "budget_pixels"], level=study.level)
+    table = summarise(rows, ["dataset", "level", "regime", "inference", "budget_pixels"], confidence=study.confidence)
     table = table.merge(selections.shown_sizes(rows, ["dataset", "inference"]), on=["dataset", "inference"])
     chance = selections.texts(rows.groupby(["dataset", "level"], as_index=False, observed=True)["chance"].mean())
     table = table.merge(chance, on=["dataset", "level"])
@@ -28,9 +28,9 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A row a data set, a column a level; bands are intervals; ringed points are aligned."""
+    """One row per data set, one column per level; bands are intervals; points with a black edge are aligned."""
     names = selections.datasets(table)
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    levels = style.levels(table)
     fig = fig or style.new_figure(style.DOUBLE, 0.5 + 2.3 * len(names))
     axes = fig.subplots(len(names), len(levels), squeeze=False, sharey="row")
     for i, (row, name) in enumerate(zip(axes, names, strict=True)):
@@ -51,12 +51,10 @@ def panel(table: pd.DataFrame, ax: Axes) -> Axes:
         return ax
     for regime in selections.regimes(table):
         line, look = table[table["regime"] == regime].sort_values("budget_pixels"), style.regime_style(regime)
-        ax.fill_between(
-            line["side_px"], line["low"], line["high"], color=look["color"], alpha=0.13, linewidth=0
-        )
+        ax.fill_between(line["side_px"], line["low"], line["high"], color=look["color"], alpha=0.13, linewidth=0)
         ax.plot(line["side_px"], line["estimate"], **look)
-        home = line[line["aligned"]]
-        ax.plot(home["side_px"], home["estimate"], **look, ls="", ms=7, markeredgecolor="black", zorder=5)
+        aligned = line[line["aligned"]]
+        ax.plot(aligned["side_px"], aligned["estimate"], **look, ls="", ms=7, markeredgecolor="black", zorder=5)
     ax.axhline(table["chance"].iloc[0], color=style.GREY, linewidth=0.8, linestyle=":")
     style.rung_axis(ax, table.drop_duplicates("inference").sort_values("side_px"))
     style.percent_axis(ax.yaxis)
@@ -71,12 +69,11 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         for r in table.drop_duplicates(["dataset", "level"]).itertuples()
     )
     return (
-        "**Question.** How does each regime's score follow what is shown at inference? **Method.** Every "
-        "trained model at every rung of the ladder; x is the geometric mean of the side √(height × width) "
-        "at which images are really shown (log scale), labelled with the rung's pixel budget and the mean "
-        f"visual tokens of an image. **n.** {captions.count_words(rows)} ({levels}). Bands are "
-        f"{captions.interval_words(study)}. **How to read it.** Large black-edged points: trained and run at "
-        "the same rung. The dotted line is uniform guessing (open answers count as 0). A flat line is a "
-        "model that does not care. By design coarse questions can be answered at every rung, so where a line "
-        "falls on them it shows mismatch."
+        "**Question.** How does each regime's score depend on the inference resolution? **Method.** Every trained "
+        "model at every rung of the ladder; x is the geometric mean of the side √(height × width) of images as they "
+        "are shown (log scale), labelled with the rung's pixel budget and the mean visual tokens of an image. "
+        f"**n.** {captions.count_words(rows)} ({levels}). Bands are {captions.interval_words(study)}. **How to read "
+        "it.** Large points with a black edge: trained and run at the same rung. The dotted line is uniform guessing "
+        "(0 for open questions). A flat line is a model that resolution does not affect. Coarse questions can be "
+        "answered at every rung by design, so a line that falls on them shows mismatch."
     )

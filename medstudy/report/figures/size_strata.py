@@ -16,26 +16,26 @@ COLUMNS = ["dataset", "level", "stratum", "order", "regime", "inference", "estim
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x stratum (thirds of the images by native pixels) x regime, aligned inference."""
+    """One row per data set x level x stratum (thirds of the images by native pixels) x regime, aligned inference."""
     rows = selections.aligned(study.scores)
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
-    parts = [_strata(part, study.level) for _, part in rows.groupby("dataset", observed=True)]
+    parts = [_strata(part, study.confidence) for _, part in rows.groupby("dataset", observed=True)]
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def _strata(rows: pd.DataFrame, level: float) -> pd.DataFrame:
+def _strata(rows: pd.DataFrame, confidence: float) -> pd.DataFrame:
     strata = native_strata(rows)
     by = ["dataset", "level", "stratum", "regime", "inference"]
-    table = summarise(rows.assign(stratum=strata.astype(str)), by, level=level)
+    table = summarise(rows.assign(stratum=strata.astype(str)), by, confidence=confidence)
     table = table.assign(order=table["stratum"].map(list(strata.cat.categories).index))
     return table.sort_values(["level", "order", "regime"])
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A row a data set, a column a level; regimes stand side by side in each stratum."""
+    """One row per data set, one column per level; in each stratum, regimes side by side."""
     names = selections.datasets(table)
-    levels = [level for level in style.LEVELS if (table["level"] == level).any()]
+    levels = style.levels(table)
     fig = fig or style.new_figure(style.DOUBLE, 0.6 + 1.9 * len(names))
     axes = fig.subplots(len(names), len(levels), squeeze=False, sharey="row")
     for i, (row, name) in enumerate(zip(axes, names, strict=True)):
@@ -72,10 +72,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     rows = selections.aligned(study.scores)
     return (
-        "**Question.** Do large images gain most from native resolution? **Method.** Each regime at the "
-        "inference policy that matches its training (native for mixed, added and curriculum regimes); "
-        f"test images in thirds by native pixel count. **n.** {captions.count_words(rows)}; under each third "
-        f"its number of independent images. Bars are {captions.interval_words(study)}. **How to read it.** "
-        "Compare regimes within a third, not thirds with each other: images of other sizes ask other "
-        "questions."
+        "**Question.** Do large images gain most from native resolution? **Method.** Each regime at the inference "
+        "policy that matches its training (native for mixed, add and curriculum regimes); test images in thirds by "
+        f"native pixel count. **n.** {captions.count_words(rows)}; below each third its number of independent images. "
+        f"Bars are {captions.interval_words(study)}. **How to read it.** Compare regimes within a third, not thirds "
+        "with each other: the questions differ with the size of the images."
     )

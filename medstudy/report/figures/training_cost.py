@@ -19,7 +19,7 @@ COLUMNS = ["dataset", "measure", "cost", "regime", "spent", "front", "estimate",
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x measure x cost x regime; spent in the units of `COSTS`, mean over seeds; front = Pareto.
+    """One row per data set x measure x cost x regime; spent in the units of `COSTS`, mean over seeds; front = Pareto.
 
     measure "aligned": at the policy that matches training (native for mixed, add and curriculum); "ladder": every
     rung weighs the same.
@@ -29,7 +29,7 @@ def build(study: StudyData) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     by = ["dataset", "regime"]
     scores = pd.concat(
-        [summarise(part, by, level=study.level).assign(measure=name)
+        [summarise(part, by, confidence=study.confidence).assign(measure=name)
          for name, part in (("aligned", selections.aligned(rows)), ("ladder", rows))]
     )
     table = scores.merge(selections.spent(study.training), on="regime")
@@ -45,7 +45,7 @@ def _front(part: pd.DataFrame) -> pd.Series:
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
-    """A row a data set and measure, a column a cost; the step line joins the Pareto front."""
+    """One row per data set and measure, one column per cost; the step line joins the Pareto front."""
     names = selections.datasets(table)
     bands = [(name, measure) for name in names for measure in MEASURES]
     fig = fig or style.new_figure(style.DOUBLE, 0.5 + 1.6 * len(bands))
@@ -63,7 +63,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 
 def panel(table: pd.DataFrame, ax: Axes) -> Axes:
-    """One cost: a point and interval a regime, the front as steps."""
+    """One cost: a point with interval for each regime, the front as steps."""
     front = table[table["front"]].sort_values("spent")
     ax.step(front["spent"], front["estimate"], where="post", color=style.GREY, linewidth=0.9, zorder=1)
     for row in table.itertuples():
@@ -86,12 +86,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     base = cost.get("native", cost.max())
     shares = ", ".join(f"{style.regime_label(r)} {cost[r] / base:.0%}" for r in selections.regimes(table))
     return (
-        "**Question.** What does a score cost to train? **Method.** Cumulative cost at the end of "
-        "training, mean over seeds: floating-point operations by formula (forward and backward), visual "
-        "tokens processed, and seconds of wall clock on the machine that ran it. Upper rows of a data "
-        "set: each regime evaluated at the policy that matches its training (native for mixed, added and "
-        f"curriculum regimes); lower rows: the mean over all rungs. **n.** {captions.count_words(rows)}. Bars "
-        f"are {captions.interval_words(study)}; cost has no interval. **How to read it.** The grey steps join "
-        "the Pareto front of the estimates: no regime left of a step scores higher. Where bars overlap, "
-        f"the front is not certain. Operations relative to native: {shares}. {captions.tower_words(study)}"
+        "**Question.** What does a score cost to train? **Method.** Cumulative cost at the end of training, averaged "
+        "over seeds: floating-point operations by formula (forward and backward), visual tokens processed, and seconds "
+        "of wall-clock time on the machine used. The upper row of a data set shows each regime at the policy that "
+        "matches its training (native for mixed, add and curriculum regimes), the lower row the mean over all rungs. "
+        f"**n.** {captions.count_words(rows)}. Bars are {captions.interval_words(study)}; costs have no interval. "
+        "**How to read it.** The grey steps join the Pareto front of the estimates: no regime to the left of a step "
+        f"scores higher. Where bars overlap, the front is uncertain. Operations relative to native: {shares}. "
+        f"{captions.tower_words(study)}"
     )

@@ -23,24 +23,24 @@ TITLE = "The same image from low to native resolution, with every regime's answe
 PANELS = 5  # rungs drawn; more do not fit a page
 LEGEND, HEADING = 0.45, 0.32  # inches, two lines each
 WIDTH = 17  # characters of an answer
-IMAGES = 6  # rows drawn, the phantom's families first
-GLYPHS = dict(zip("osD^v<>PX*", "●■◆▲▼◀▶✚✖★", strict=True))  # of the markers of `style.regime_style`
+IMAGES = 6  # rows drawn, first the phantom's families
+GLYPHS = dict(zip("osD^v<>PX*", "●■◆▲▼◀▶✚✖★", strict=True))  # for the markers of `style.regime_style`
 COLUMNS = ["dataset", "family", "image_id", "question_id", "task", "question", "detail_px", "answer", "reference",
            "inference", "budget_pixels", "shown_height", "shown_width", "visual_tokens", "interpolation", "regime",
            "given", "correct", "seeds"]
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row an image x rung x regime: the most common answer over seeds, `correct` = seeds scored 0.5 or more.
+    """One row per image x rung x regime: the most common answer over seeds, `correct` = seeds scored 0.5 or more.
 
-    One image a family, data set by data set: of the fine questions on images that may be rendered, the one whose
-    detail is nearest to the family's median (ties: first by id). The choice does not look at the answers.
+    One image per family of each data set: among fine questions on images that may be rendered, the one whose detail is
+    closest to the family's median (ties: first by id). The choice does not depend on answers.
     """
     rows = selections.plain(study.scores)
     image = rows.groupby(["dataset", "image_id"], sort=False, observed=True).ngroup()
     once = rows.loc[~image.duplicated(), ["dataset", "image_id"]]
-    there = np.array([pair in study.images for pair in once.itertuples(index=False, name=None)], bool)
-    rows = rows[there[image] & rows["render"]]
+    rendered = np.array([pair in study.images for pair in once.itertuples(index=False, name=None)], bool)
+    rows = rows[rendered[image] & rows["render"]]
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     families = [
@@ -52,8 +52,8 @@ def build(study: StudyData) -> pd.DataFrame:
     keys = keys.head(IMAGES)
     chosen = rows[rows["image_id"].isin(keys["image_id"]) & rows["question_id"].isin(keys["question_id"])]
     chosen = chosen.merge(keys, on=["dataset", "image_id", "question_id"])
-    chosen = chosen[chosen["inference"].isin(selections.spread(selections.ladder(rows), PANELS))]
-    known = _asked(chosen, study.examples)
+    chosen = chosen[chosen["inference"].isin(selections.evenly_spaced(selections.ladder(rows), PANELS))]
+    known = _questions(chosen, study.examples)
     references = [_reference(a, o) for a, o in zip(chosen["answer"], known["options"], strict=True)]
     return _answers(chosen.assign(question=known["text"].fillna(chosen["task"]), reference=references))
 
@@ -63,15 +63,13 @@ def _typical(rows: pd.DataFrame) -> dict:
     fine = once.dropna(subset="detail_px")
     short = fine[fine["kind"] != "description"]  # an answer that fits under its image
     pool = short if len(short) else fine if len(fine) else once.assign(detail_px=1.0)
-    distance = (
-        np.log(pool["detail_px"].clip(lower=1)) - np.log(pool["detail_px"].clip(lower=1).median())
-    ).abs()
+    distance = (np.log(pool["detail_px"].clip(lower=1)) - np.log(pool["detail_px"].clip(lower=1).median())).abs()
     best = pool.assign(distance=distance).sort_values(["distance", "image_id", "question_id"]).iloc[0]
     return best[["dataset", "image_id", "question_id"]].to_dict()
 
 
-def _asked(rows: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
-    """text and options of each row's question; missing where `examples` does not carry them."""
+def _questions(rows: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
+    """Text and options of each row's question; missing if `examples` lacks them."""
     keys = ["dataset", "image_id", "question_id"]
     if not set(keys) <= set(examples.columns):
         return pd.DataFrame(index=rows.index, columns=["text", "options"])
@@ -80,7 +78,7 @@ def _asked(rows: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reference(answer: str, options: object) -> str:
-    """The answer; of a choice also its option's text: "B (left lung)"."""
+    """The answer; for a choice with its option's text: "B (left lung)"."""
     place = LETTERS.find(answer) if len(answer) == 1 else -1
     return f"{answer} ({options[place]})" if np.ndim(options) and 0 <= place < len(options) else answer
 
@@ -88,9 +86,7 @@ def _reference(answer: str, options: object) -> str:
 def _answers(rows: pd.DataFrame) -> pd.DataFrame:
     by = [c for c in COLUMNS if c not in ("given", "correct", "seeds")]
     groups = rows.assign(hit=rows["score"] >= 0.5).groupby(by, dropna=False, sort=False, observed=True)
-    table = groups.agg(
-        given=("raw_text", _mode), correct=("hit", "sum"), seeds=("seed", "nunique")
-    ).reset_index()
+    table = groups.agg(given=("raw_text", _mode), correct=("hit", "sum"), seeds=("seed", "nunique")).reset_index()
     return selections.texts(table)[COLUMNS].sort_values(["family", "budget_pixels", "regime"], ignore_index=True)
 
 
@@ -99,7 +95,7 @@ def _mode(answers: pd.Series) -> str:
 
 
 def draw(table: pd.DataFrame, images: Mapping[str, Image.Image | Picture], fig: Figure | None = None) -> Figure:
-    """A row an image, a column a rung; under each panel the answer of every regime and how many seeds were right."""
+    """One row per image, one column per rung; below each panel every regime's answer and how many seeds were right."""
     policies = selections.ladder(table)
     questions = pd.concat(
         table[table["dataset"] == name].drop_duplicates(["image_id", "question_id"])
@@ -111,10 +107,7 @@ def draw(table: pd.DataFrame, images: Mapping[str, Image.Image | Picture], fig: 
     top, *bands = fig.subfigures(
         1 + 2 * len(questions), 1, height_ratios=[LEGEND, *[HEADING, height] * len(questions)]
     )
-    handles = [
-        Line2D([], [], linestyle="", label=style.regime_label(r), **style.regime_style(r))
-        for r in regimes
-    ]
+    handles = [Line2D([], [], linestyle="", label=style.regime_label(r), **style.regime_style(r)) for r in regimes]
     top.legend(handles=handles, loc="center", ncols=min(6, len(handles)), title="answers of models trained at")
     for heading, band, question in zip(bands[::2], bands[1::2], questions.itertuples(), strict=True):
         heading.text(0.01, 0.5, _heading(question), va="center", fontsize=7.5)
@@ -151,7 +144,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, image: Image.Image, regimes: list[str])
 
 
 def _answer(ax: Axes, row: Any, line: int) -> None:
-    """One line under the image: the regime's marker, its answer, and how many of its seeds were right."""
+    """One line below the image: the regime's marker, its answer, and how many of its seeds were right."""
     look = style.regime_style(row.regime)
     words = textwrap.shorten(row.given, WIDTH, placeholder="…") or row.given[: WIDTH - 1] + "…"
     ax.annotate(
@@ -169,8 +162,8 @@ def _answer(ax: Axes, row: Any, line: int) -> None:
 
 
 def shown(image: Image.Image | Picture, height: int, width: int, interpolation: str) -> np.ndarray:
-    """The pixels that the model gets: uint8 [height, width, 3]."""
-    from medstudy.engine import views  # torch: of all figures this one alone needs it
+    """The pixels that the model receives: uint8 [height, width, 3]."""
+    from medstudy.engine import views  # loads torch, which no other figure needs
 
     size = Size(int(height), int(width))
     return views.render(image, View("", (size,), size, 0), interpolation).numpy()
@@ -180,14 +173,13 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     n = table[["image_id", "question_id"]].drop_duplicates()
     return (
-        "**Question.** What is left of an image at a rung, and does the answer follow? **Method.** One "
-        f"test image for each of {n['image_id'].nunique()} families, at up to {PANELS} rungs: the image whose "
-        "short-answer fine question hangs on a detail nearest to the family's median size (a coarse question where "
-        "it has no such fine one), chosen without looking at any answer. Pixels are drawn as the model "
-        "gets them, enlarged without smoothing, at the native aspect ratio; the model's grid rounds both "
-        f"sides to whole visual tokens, so at the lowest rungs pixels are not square. **n.** {len(n)} "
-        f"images, one question each, {captions.plural(table['seeds'].max(), 'seed')} a regime: illustrations, "
-        "not measurements, so no intervals. **How to read it.** Left to right the budget grows up to "
-        "native. Under each panel: the regime by its marker, its most common answer over seeds, and how "
-        "many seeds were right (bold: most of them)."
+        "**Question.** What is left of an image at each rung, and do the answers change with it? **Method.** One test "
+        f"image for each of {n['image_id'].nunique()} families, at up to {PANELS} rungs: the image whose short-answer "
+        "fine question depends on a detail closest to the family's median size (a coarse question if the family has no "
+        "such question), chosen without looking at any answer. Pixels are drawn as the model receives them, enlarged "
+        "without smoothing, at the native aspect ratio. The model's grid rounds both sides to whole visual tokens, so "
+        f"pixels are not square at the lowest rungs. **n.** {len(n)} images, one question each, "
+        f"{captions.plural(table['seeds'].max(), 'seed')} a regime: illustrations, not measurements, so there are no "
+        "intervals. **How to read it.** The pixel budget grows from left to native on the right. Below each panel: "
+        "each regime by its marker, its most common answer over seeds, and how many seeds were right (bold: most)."
     )

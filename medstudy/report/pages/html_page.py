@@ -22,16 +22,17 @@ from markupsafe import Markup
 
 from medstudy import datasets, paths
 from medstudy.params import Study
-from medstudy.report import figures, save, tables
-from medstudy.report import selections as figures_data
+from medstudy.report import figures, save, selections, tables
 from medstudy.report.pages import index_page, markdown, notebook_page
 from medstudy.report.save import Rendered
 from medstudy.report.study_data import StudyData
-from medstudy.runs import plan
-from medstudy.runs import record as runs_record
+from medstudy.runs import plan, record
 from medstudy.utils import formatting, redact, yaml_files
 
-MARKS = {"reproduced": "✓", "not reproduced": "✕", "inconclusive": "≈", "not run": "–"}
+MARKS = {
+    "reproduced": "✓", "supported": "✓", "not reproduced": "✕", "not supported": "✕",
+    "inconclusive": "≈", "not run": "–",
+}
 FOLDED = 15  # tables with more rows are folded
 MADE_HERE = "report"  # the stage that writes this page, whose own time is not known yet
 PREDICTIONS = "predictions.parquet"
@@ -80,7 +81,7 @@ def write(study: Study, data: StudyData, rendered: list[Rendered], jobs: list[pl
     Figures, tables and captions are read from `folder`; rendered: why others are missing. The report holds no images
     but these figures, a notebook's page those of the executed notebook.
     """
-    runs = [Run(job, runs_record.read(job)) for job in jobs if job.done and job.stage != MADE_HERE]
+    runs = [Run(job, record.read(job)) for job in jobs if job.done and job.stage != MADE_HERE]
     shutil.rmtree(folder / "notebooks", ignore_errors=True)
     environment = _environment()
     places = redact.places(study.root)
@@ -105,8 +106,7 @@ def _put(file: Path, text: str) -> Path:
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medstudy.report.pages", "templates"), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
         "markdown": lambda text: Markup(markdown.render(text)),
@@ -142,7 +142,7 @@ def _context(
         "differing": differing(runs),
         "checkpoints": index_page.checkpoints(data.scores),
         "parameters": _parameters(study),
-        "beside": [name for name in ("claims.csv", "README.md") if (folder / name).is_file()],
+        "other_files": [name for name in ("claims.csv", "README.md") if (folder / name).is_file()],
         "hashes": [
             (run.job.name, Path(file).name, digest)
             for run in runs
@@ -154,9 +154,9 @@ def _context(
 
 def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[tuple[str, str, str]]:
     """The facts at the top of the report: each a name, a number and a line about it."""
-    tested = figures_data.tested(data.scores)
+    tested = selections.tested(data.scores)
     questions = tested.drop_duplicates(["dataset", "image_id", "question_id"])
-    names = figures_data.datasets(tested)
+    names = selections.datasets(tested)
     images = questions.drop_duplicates(["dataset", "image_id"]).groupby("dataset").size()[names]
     longest = sorted(stages(runs), key=lambda row: -row["seconds"])[:3]
     rows = [
@@ -168,16 +168,10 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
     if runs:
         span = (max(run.ended for run in runs) - min(run.started for run in runs)).total_seconds()
         rows += [
-            (
-                "First start to last end",
-                formatting.duration(span),
-                f"pauses included, from {min(run.started for run in runs):%d %B %Y, %H:%M} UTC",
-            ),
-            (
-                "Work",
-                formatting.duration(sum(run.work for run in runs)),
-                ", ".join(f"{row['stage']} {formatting.duration(row['seconds'])}" for row in longest),
-            ),
+            ("First start to last end", formatting.duration(span),
+             f"pauses included, from {min(run.started for run in runs):%d %B %Y, %H:%M} UTC"),
+            ("Work", formatting.duration(sum(run.work for run in runs)),
+             ", ".join(f"{row['stage']} {formatting.duration(row['seconds'])}" for row in longest)),
         ]
     return rows
 
@@ -236,7 +230,7 @@ def table(folder: Path, entry: tables.Entry) -> dict[str, Any]:
 
 
 def stages(runs: list[Run]) -> list[dict[str, Any]]:
-    """One row a stage in the order of work: its runs, device time, share of the total, peak memory and devices."""
+    """One row per stage in the order of work: its runs, device time, share of the total, peak memory and devices."""
     parts: dict[str, list[Run]] = {}
     for run in runs:
         parts.setdefault(run.job.stage, []).append(run)
@@ -279,7 +273,7 @@ def _machines(runs: list[Run]) -> list[str]:
     commits = sorted({run.record["commit"] for run in runs if run.record.get("commit")})
     if commits:
         lines.append("Code of the runs: commit " + ", ".join(f"`{commit}`" for commit in commits))
-    here = runs_record.commit()
+    here = record.commit()
     return lines + ([f"Code of this page: commit `{here}`"] if here else [])
 
 

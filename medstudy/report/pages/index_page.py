@@ -15,29 +15,28 @@ from medstudy.report.study_data import StudyData
 from medstudy.utils import redact
 
 QUESTION = (
-    "At which image resolution should a biomedical multimodal model be trained, and at which should it be "
-    "run? Models are commonly fed images brought down to a small fixed size, while the detail that "
-    "decides a biomedical question may be a few pixels wide. The study asks what native resolution gains, "
-    "what a mismatch between training and inference costs, and whether training at mixed resolutions "
-    "avoids the choice. It tests the claims of arXiv 2510.18304 "
+    "At which image resolution should a biomedical multimodal model be trained, and at which should it run? Images are "
+    "commonly downsampled to a small fixed size, while the detail that decides a biomedical question may be a few "
+    "pixels wide. The study asks what native resolution gains, what a mismatch between training and inference costs, "
+    "and whether training at mixed resolutions makes the choice unnecessary. It tests the claims of arXiv 2510.18304 "
     '("The Impact of Image Resolution on Biomedical Multimodal Large Language Models").'
 )
 REGIMES = {
     "native": "every image at its own size, up to a stated cap",
-    "fixed": "every image brought down to at most that many pixels, aspect ratio kept",
+    "fixed": "every image downsampled to at most that many pixels, aspect ratio kept",
     "square": "every image stretched to that square",
-    "pad": "every image brought down, aspect ratio kept, and padded to that square",
-    "mixed": "one of several resolutions, native among them, drawn for each sample and epoch",
-    "add": "every native sample and, beside it, a low-resolution variant of it",
+    "pad": "every image downsampled, aspect ratio kept, and padded to that square",
+    "mixed": "one of several resolutions, including native, drawn for each sample and epoch",
+    "add": "every native sample and also a low-resolution variant of it",
     "curriculum": "low resolution first, then higher, native last",
-    "base": "the model as it comes, for comparison",
+    "base": "the model without fine-tuning, for comparison",
 }
 CONTROLS = {
-    "down_up": "down_up (details removed, token count kept)",
+    "down_up": "down_up (details lost, token count kept)",
     "blind": "blind (no image)",
     "shuffled": "shuffled (another item's image)",
 }
-ALL_RUN = "Everything that the study format knows was run."
+ALL_RUN = "Every regime, control, claim, figure and table was run."
 
 
 def write(study: StudyData, out_dir: str | Path) -> Path:
@@ -89,21 +88,20 @@ def method(study: StudyData) -> str:
     fine = rows.drop_duplicates(["dataset", "image_id", "question_id"])["level"].eq("fine").mean()
     kinds = [f"**{style.regime_label(name)}**: {_regime(name)}" for name in names]
     return "\n\n".join([
-        f"{_model(study)} It is fine-tuned once for each training regime and seed "
-        f"({plural(len(trained), 'regime')}, {plural(seeds, 'training seed')}), with everything but "
-        f"resolution equal. {_training_images(study)} {_training(study)}".rstrip(),
+        f"{_model(study)} It is fine-tuned once for each training regime and seed ({plural(len(trained), 'regime')}, "
+        f"{plural(seeds, 'training seed')}); only the resolution differs. {_training_images(study)} "
+        f"{_training(study)}".rstrip(),
         "Training regimes:\n\n" + bullets(kinds),
-        "Every model then answers every test question at every rung of an inference ladder; what "
-        "an image really costs there, on average:",
+        "Every model then answers every test question at every rung of an inference ladder. The mean size of images as "
+        "they are shown there, and their cost:",
         _ladder(rows),
-        f"Test set: {captions.count_words(rows)}. {fine:.0%} of the questions are *fine*: the size of the "
-        "smallest feature that decides them is known, in native pixels. The others of such a data set are *coarse*: "
-        "controls that no resolution should change; of other data sets that size is *unknown*. Answers are generated "
-        "greedily and scored. Intervals are "
-        f"{study.level:.0%} and treat images and training seeds as random; comparisons are paired question "
-        "by question; families of tests are corrected after Holm. *Aligned* means run at the resolution of the "
-        "training, the *stand-in* is this model on these data. Procedural and real images are never "
-        "pooled: figures keep them apart, and every claim is tested on each.",
+        f"Test set: {captions.count_words(rows)}. {fine:.0%} of the questions are *fine*: the size of the smallest "
+        "feature that decides them is known, in native pixels. The other questions of such a data set are *coarse*, "
+        "controls that resolution should not change; in other data sets the level is *unknown*. Answers are generated "
+        f"greedily and scored. Intervals are {study.confidence:.0%} and treat images and training seeds as random. "
+        "Comparisons are paired question by question; families of tests have Holm's correction. *Aligned* models run "
+        "at the resolution that they were trained at. Procedural and real images are never pooled: figures separate "
+        "them, and every claim is tested on each.",
         _controls(study),
     ])
 
@@ -111,22 +109,15 @@ def method(study: StudyData) -> str:
 def _model(study: StudyData) -> str:
     name, parameters = redact.last(study.study.get("model", "A small Qwen2-VL")), study.study.get("parameters")
     size = f" ({parameters / 1e6:.1f} million parameters)" if parameters else ""
-    return (
-        f"The model is {name}{size}."
-        if "model" in study.study
-        else f"{name}{size}, pre-trained at low resolution."
-    )
+    return f"The model is {name}{size}." if "model" in study.study else f"{name}{size}, pre-trained at low resolution."
 
 
 def _training_images(study: StudyData) -> str:
     if study.examples.empty:
         return ""
     train = study.examples[study.examples["split"] == "train"]
-    return (
-        "Training images: "
-        + join([f"{n} {d}" for d, n in train.groupby("dataset")["image_id"].nunique().items()])
-        + "."
-    )
+    counts = train.groupby("dataset")["image_id"].nunique()
+    return f"Training images: {join([f'{n} {name}' for name, n in counts.items()])}."
 
 
 def _training(study: StudyData) -> str:
@@ -141,7 +132,7 @@ def _training(study: StudyData) -> str:
 
 def _regime(name: str) -> str:
     kind = name if style.rung(name) is None else name.rsplit("-", 1)[0]
-    return REGIMES.get(kind, "see its params")
+    return REGIMES.get(kind, "see the study's parameters")
 
 
 def _ladder(rows: pd.DataFrame) -> str:
@@ -155,9 +146,8 @@ def _ladder(rows: pd.DataFrame) -> str:
 
 
 def _controls(study: StudyData) -> str:
-    present = [
-        words for name, words in CONTROLS.items() if (selections.tested(study.scores)["control"] == name).any()
-    ]
+    controls = selections.tested(study.scores)["control"]
+    present = [words for name, words in CONTROLS.items() if (controls == name).any()]
     return f"Controls: {join(present)}." if present else "No controls were run."
 
 
@@ -165,17 +155,10 @@ def _claims(study: StudyData) -> str:
     if study.claims.empty:
         return "No claims were tested."
     table = tables.claims.build(study)
-    short = table[["id", "claim", "source_value", "estimate", "estimate_low", "estimate_high", "verdict"]]
-    short = short.rename(
-        columns={
-            "source_value": "source",
-            "estimate": "ours",
-            "estimate_low": "ours_low",
-            "estimate_high": "ours_high",
-        }
-    )
+    names = {"source_value": "source", "estimate": "ours", "estimate_low": "ours_low", "estimate_high": "ours_high"}
+    short = table[["id", "claim", *names, "verdict"]].rename(columns=names)
     reasons = "\n".join(f"- **{row.id}** ({row.verdict}). {row.why}" for row in table.itertuples())
-    why = f"<details><summary>Why: each verdict with its rule and its n</summary>\n\n{reasons}\n\n</details>"
+    why = f"<details><summary>Why: the rule and sample sizes of each verdict</summary>\n\n{reasons}\n\n</details>"
     return f"{tables.claims.caption(table, study)}\n\n{save.markdown(short)}\n\n{why}"
 
 
@@ -227,25 +210,25 @@ def limits(study: StudyData) -> list[str]:
     rows = selections.plain(study.scores)
     seeds = rows.loc[rows["regime"] != "base", "seed"].nunique()
     lines = [
-        f"{_stand_in(rows)}{_model(study)} The claims are quoted from "
-        "second-hand sources, as the paper's full text was not at hand.",
+        f"{_no_public_data(rows)}{_model(study)} The claims are quoted from second-hand sources, because the paper's "
+        "full text was not available.",
         "Nothing about patients: no image or answer here is clinical evidence.",
-        f"Not what happens to other training runs in general: {plural(seeds, 'seed')} a regime, one "
-        "learning rate and one number of epochs for all. Regimes are compared after the same images, neither "
-        "after the same number of visual tokens (see the figure of training cost) nor at convergence.",
+        f"Nothing about other training runs in general: there are {plural(seeds, 'seed')} a regime, one learning rate "
+        "and one number of epochs. Regimes are compared after the same images, not after the same number of visual "
+        "tokens (see the figure of training cost) and not at convergence.",
     ]
     if "phantom" in set(rows["dataset"]):
         lines.append(
-            "How large a gain from resolution is in practice. The phantom is procedural: the sizes of its "
-            "deciding details were fixed by design, so its effects show direction and mechanism, not "
-            "magnitude elsewhere."
+            "Not how large a gain from resolution is in practice. The phantom is procedural and the sizes of its "
+            "deciding details are fixed by design, so its effects show direction and mechanism, not their size "
+            "elsewhere."
         )
     real = [name for name in selections.datasets(rows) if name != "phantom"]
-    lines += [f"Much about {name} by itself: {_small(rows[rows['dataset'] == name])}." for name in real]
+    lines += [f"Not much about {name} alone: {_small(rows[rows['dataset'] == name])}." for name in real]
     return lines
 
 
-def _stand_in(rows: pd.DataFrame) -> str:
+def _no_public_data(rows: pd.DataFrame) -> str:
     """A sentence if the study uses no public data set, else an empty text."""
     public = [name for name, module in datasets.REGISTRY.items() if hasattr(module, "CARD")]
     return "" if set(rows["dataset"]) & set(public) else "Nothing about the paper's own models or data sets. "
@@ -293,15 +276,13 @@ def checkpoints(scores: pd.DataFrame) -> list[str]:
 def made_by(study: StudyData) -> list[str]:
     """The study, its data versions and its software."""
     facts = study.study
-    lines = [
-        f"Study: `{facts.get('name', 'study')}`"
-        + (f", made by `{facts['command']}`" if "command" in facts else "")
-    ]
+    command = f", made by `{facts['command']}`" if "command" in facts else ""
+    lines = [f"Study: `{facts.get('name', 'study')}`{command}"]
     lines += [f"{name}: {version}" for name, version in dict(facts.get("data_versions", {})).items()]
     versions = dict(facts.get("versions", {}))
     if versions:
         lines.append("Software: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     lines.append(
-        "Every figure is drawn from the CSV beside it; `claims.csv` and `timing.csv` hold verdicts and run times."
+        "Every figure is drawn from the CSV next to it; `claims.csv` and `timing.csv` hold verdicts and run times."
     )
     return lines

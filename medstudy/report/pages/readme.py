@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from medstudy import paths
-from medstudy.claims.ours import OURS
+from medstudy.claims.claim import OURS
 from medstudy.errors import RunError
 from medstudy.params import Study
 from medstudy.report import save

@@ -1,4 +1,4 @@
-"""Native against low resolution by tag, modality and anatomy: means, paired differences and Holm's p."""
+"""Native against low resolution by tag, modality and anatomy: means, paired differences, Holm's p values."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ NAMES = {"native": "native_pct", "lower": "fixed_pct", "estimate": "difference_p
 
 
 def applies(study: StudyData) -> bool:
-    """Whether both were run: then questions may have been labelled."""
+    """Whether the study compares both regimes and its questions have labels."""
     return not build(study).empty
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x label x category: `tags.compare` of native and low regime, in % and points."""
-    cells = (selections.cell(study.scores, one, one) for one in ("native", study.low or ""))
-    table = tags.compare(*cells, level=study.level)
+    """One row per data set x level x label x category: `tags.compare` of native and low regime, in % and points."""
+    cells = (selections.cell(study.scores, regime, regime) for regime in ("native", study.low or ""))
+    table = tags.compare(*cells, confidence=study.confidence)
     if table.empty:
         return table
     ends = {"estimate_low": table["low"], "estimate_high": table["high"]}
-    table = columns.by_dataset(table.assign(**ends).drop(columns=["low", "high"]))
+    table = columns.in_order(table.assign(**ends).drop(columns=["low", "high"]))
     scaled = {f"{new}{end}": 100 * table[f"{old}{end}"] for old, new in NAMES.items() for end in ENDS}
     counts = {new: table[old] for old, new in columns.COUNTS.items()}
     keys = table[["dataset", *tags.BY]]
@@ -36,13 +36,14 @@ def build(study: StudyData) -> pd.DataFrame:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     low = style.regime_label(study.low or "none")
-    tests = captions.join([f"{n} ({name})" for name, n in table.groupby("dataset",
-    sort=False)["tests"].first().items()])
+    sizes = table.groupby("dataset", sort=False)["tests"].first()
+    tests = captions.join([f"{n} ({name})" for name, n in sizes.items()])
     return (
         "Questions grouped by the value of each of their tags, and by modality, anatomy and family of the image. A "
-        "label with one value, or one that groups the questions of a data set as an earlier one does, is left out. "
-        f"native_pct: the model trained and run at native resolution; fixed_pct: at {low}; difference_points: native "
-        f"minus {low}, paired question by question. Brackets: {captions.interval_words(study)}, and of the "
-        f"paired difference. p_holm: Holm's correction over all categories of a data set, tests: {tests}. A question "
-        "with several labels counts in each, so that rows are not independent; images counts independent groups."
+        "label with a single value, or one that groups the questions of a data set exactly like an earlier label, is "
+        "left out. native_pct: the model trained and run at native resolution; fixed_pct: at "
+        f"{low}; difference_points: native minus {low}, paired question by question. In brackets: "
+        f"{captions.interval_words(study)}, or for the paired difference. p_holm: Holm's correction over all values in "
+        f"a data set; number of tests: {tests}. A question with several labels counts in each, so rows are not "
+        "independent; images counts independent groups."
     )

@@ -1,4 +1,4 @@
-"""Choices: what their answers score, and how many of them name no option or several, rung by rung."""
+"""Multiple-choice questions: their scores, and how many answers name no option or several, at each rung."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNTS = ["questions", "images", "seeds"]
 
 
 def applies(study: StudyData) -> bool:
-    """Whether the study asks choices."""
+    """Whether the study has multiple-choice questions."""
     return not _rows(study).empty
 
 
@@ -25,7 +25,7 @@ def _rows(study: StudyData) -> pd.DataFrame:
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime x inference policy: scores, and shares of answers that name none or several, in %."""
+    """One row per data set x regime x inference policy: scores, and answers that name none or several options, in %."""
     rows = _rows(study)
     if rows.empty:
         return pd.DataFrame()
@@ -33,28 +33,23 @@ def build(study: StudyData) -> pd.DataFrame:
     rows, table = rows.assign(**shares), pd.DataFrame()
     for value in ("strict", "author", "likelihood", *shares):
         if rows[value].notna().any():
-            found = columns.percent(summarise(rows, BY, value, study.level), f"{value}_pct")
-            table = found if table.empty else table.merge(found.drop(columns=COUNTS), on=BY, how="left")
-    places = pd.DataFrame({
-        "dataset": table["dataset"].map(selections.datasets(table).index),
-        "regime": table["regime"].map(selections.regimes(table).index),
-        "inference": table["inference"].map(selections.ladder(rows).index),
-    })
-    table = table.loc[places.sort_values(list(places)).index].reset_index(drop=True)
+            part = columns.percent(summarise(rows, BY, value, study.confidence), f"{value}_pct")
+            table = part if table.empty else table.merge(part.drop(columns=COUNTS), on=BY, how="left")
+    table = columns.in_order(table, regime=selections.regimes(table), inference=selections.ladder(rows))
     return table[[name for name in table if name not in COUNTS] + COUNTS]
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
-    scored = (
-        " likelihood: the right option has the highest log-likelihood of all, whatever was written (lm-eval's acc)."
+    likelihood = (
+        " likelihood: the right option has the highest log-likelihood, whatever the answer was (lm-eval's acc)."
         if "likelihood_pct" in table
         else ""
     )
     return (
         "Multiple-choice questions by training regime and inference policy. strict: the answer names the right option "
-        "and no other, by its letter or its text; author: its first character is the letter, as in the paper's first "
-        f"author's code.{scored} none: answers that name no option; several: answers that name more than one. Both "
-        "count as wrong by the strict score: a rung may score low because its answers are not in form. Per cent; "
-        f"brackets: {captions.interval_words(study)}; images counts independent groups."
+        "and no other, by letter or by text; author: its first character is the letter, as in the code of the paper's "
+        f"first author.{likelihood} none: answers that name no option; several: answers that name more than one. Both "
+        "are wrong by the strict metric, so a rung may score low because of the form of its answers. In per cent; in "
+        f"brackets {captions.interval_words(study)}; images counts independent groups."
     )

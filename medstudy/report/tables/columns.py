@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from medstudy.report import selections
@@ -24,12 +22,8 @@ def triple(estimate: Estimate, name: str) -> dict[str, float]:
     return {name: 100 * estimate.estimate, f"{name}_low": 100 * estimate.low, f"{name}_high": 100 * estimate.high}
 
 
-def frame(rows: list[Mapping]) -> pd.DataFrame:
-    """Rows as a table; without rows it has no columns either."""
-    return pd.DataFrame(rows)
-
-
-def by_dataset(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows sorted by data set, in the order of every figure, otherwise in their own order."""
-    order = {name: i for i, name in enumerate(selections.datasets(table))}
-    return table.sort_values("dataset", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+def in_order(table: pd.DataFrame, **orders: list[str]) -> pd.DataFrame:
+    """The rows sorted by data set and then by these columns, each in the given order of values; ties keep theirs."""
+    orders = {"dataset": selections.datasets(table)} | orders
+    places = pd.DataFrame({name: table[name].map(order.index) for name, order in orders.items()})
+    return table.loc[places.sort_values(list(orders), kind="stable").index].reset_index(drop=True)

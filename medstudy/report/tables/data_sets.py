@@ -1,4 +1,4 @@
-"""What was learnt from and tested on: images, questions and sizes of every data set and family."""
+"""The data: images, questions and sizes of every data set and family."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SPLITS = ("train", "val", "test")
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x family: images and questions a split, native sides (px), detail sizes (px), tags."""
+    """One row per data set x family: images and questions per split, native sides (px), detail sizes (px), tags."""
     if study.examples.empty:
         return pd.DataFrame()
     cells = study.examples.groupby(["dataset", "family"])
-    table = columns.frame([{"dataset": d, "family": f} | _row(part) for (d, f), part in cells])
-    return columns.by_dataset(table)
+    table = pd.DataFrame([{"dataset": d, "family": f} | _row(part) for (d, f), part in cells])
+    return columns.in_order(table)
 
 
 def _row(rows: pd.DataFrame) -> dict:
@@ -49,9 +49,9 @@ def _names(values: pd.Series) -> str:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     return (
-        "Every image and question of the study by data set and family. side_px: smallest / median / "
-        "largest √(height × width) in native pixels; aspect_max: the most elongated image, long side over "
-        "short; detail_px: the same three numbers of the smallest feature that decides a fine question, "
-        "in native pixels (– where all are coarse); may_be_shown_pct: share of images that may stand in a "
-        "figure; fine_share_pct: share of questions that are fine."
+        "All images and questions of the study by data set and family. side_px: smallest / median / largest √(height × "
+        "width) in native pixels; aspect_max: the ratio of the long to the short side of the most elongated image; "
+        "detail_px: smallest / median / largest size of the feature that decides a fine question, in native pixels (– "
+        "if all questions are coarse); may_be_shown_pct: share of images that may appear in a figure; fine_share_pct: "
+        "share of fine questions."
     )

@@ -1,4 +1,4 @@
-"""What a mismatch costs: every regime away from the resolution it was trained at, against itself at home."""
+"""The cost of a mismatch: every regime at other resolutions than its own, against itself at its own."""
 
 from __future__ import annotations
 
@@ -13,37 +13,35 @@ TITLE = "Mismatch between training and inference resolution"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime trained at a single rung x other inference policy: change from aligned inference."""
+    """One row per data set x regime trained at one rung x other inference policy: the change from aligned inference."""
     rows = selections.plain(study.scores)
     policies = selections.ladder(rows)
-    found = [
+    changes = [
         row
         for name in selections.datasets(rows)
         for regime in selections.regimes(rows)
         if regime in policies
-        for row in _rows(rows[rows["dataset"] == name], name, regime, policies, study.level)
+        for row in _rows(rows[rows["dataset"] == name], name, regime, policies, study.confidence)
     ]
-    table = columns.frame(found)
-    return table.assign(p_holm=holm(table["p"])["p_holm"].to_numpy(), tests=len(table)) if found else table
+    table = pd.DataFrame(changes)
+    if table.empty:
+        return table
+    return table.assign(p_holm=holm(table["p"])["p_holm"].to_numpy(), tests=len(table))
 
 
-def _rows(rows: pd.DataFrame, name: str, regime: str, policies: list[str], level: float) -> list[dict]:
-    home = selections.cell(rows, regime, regime)
-    away = {policy: selections.cell(rows, regime, policy) for policy in policies if policy != regime and len(home)}
-    return [_row(part, home, name, regime, policy, level) for policy, part in away.items() if len(part)]
+def _rows(rows: pd.DataFrame, name: str, regime: str, policies: list[str], confidence: float) -> list[dict]:
+    aligned = selections.cell(rows, regime, regime)
+    others = {policy: selections.cell(rows, regime, policy) for policy in policies if policy != regime and len(aligned)}
+    return [_row(part, aligned, name, regime, policy, confidence) for policy, part in others.items() if len(part)]
 
 
-def _row(away: pd.DataFrame, home: pd.DataFrame, name: str, regime: str, policy: str, level: float) -> dict:
-    change = paired_difference(away, home, level=level)
-    relative = relative_change(away, home, level=level)
+def _row(other: pd.DataFrame, aligned: pd.DataFrame, name: str, regime: str, policy: str, confidence: float) -> dict:
+    change = paired_difference(other, aligned, confidence=confidence)
+    relative = relative_change(other, aligned, confidence=confidence)
+    scores = {"score_pct": 100 * change.mean_a, "aligned_pct": 100 * change.mean_b}
     return (
-        {
-            "dataset": name,
-            "trained": regime,
-            "shown": policy,
-            "score_pct": 100 * change.mean_a,
-            "aligned_pct": 100 * change.mean_b,
-        }
+        {"dataset": name, "trained": regime, "shown": policy}
+        | scores
         | columns.triple(change, "change_points")
         | columns.triple(relative, "relative_pct")
         | {"p": change.p}
@@ -54,9 +52,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     rows = selections.plain(study.scores)
     return (
-        "Models trained at one resolution and shown another, minus the same models at their own, paired "
-        "question by question over all questions of a data set. change_points: percentage points; "
-        f"relative_pct: per cent of the aligned score. In brackets {study.level:.0%} intervals over image "
-        f"groups and training seeds; p_holm: Holm's correction over the {len(table)} rows. n: "
-        f"{captions.count_words(rows)}. Going down the ladder also loses information."
+        "Models trained at one resolution and shown another, minus the same models at their own resolution, paired "
+        "question by question over all questions of a data set. change_points: percentage points; relative_pct: per "
+        f"cent of the aligned score. In brackets {study.confidence:.0%} intervals over image groups and training "
+        f"seeds; p_holm: Holm's correction over the {len(table)} rows. n: {captions.count_words(rows)}. Lower rungs "
+        "also lose information."
     )

@@ -1,4 +1,4 @@
-"""Mixed, added and curriculum training against native and fixed training, with what each costs."""
+"""Mixed, add and curriculum training against native and fixed training, with their costs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ORDER = ["dataset", "trained", *(f"{name}{end}" for name in _MEASURES for end in
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x regime: scores at native and low inference and over the ladder, against aligned models."""
+    """One row per data set x regime: scores at native and low inference and over the ladder, against aligned models."""
     rows = selections.plain(study.scores)
-    found = [
+    cells = [
         {"dataset": name, "trained": regime} | _row(rows[rows["dataset"] == name], regime, study)
         for name in selections.datasets(rows)
         for regime in selections.regimes(rows)
         if regime != "base"
     ]
-    table = columns.frame(found).reindex(columns=[c for c in ORDER if any(c in row for row in found)])
-    return table.merge(_cost(study.training), on="trained", how="left") if found else columns.frame([])
+    table = pd.DataFrame(cells).reindex(columns=[name for name in ORDER if any(name in row for row in cells)])
+    return table.merge(_cost(study.training), on="trained", how="left") if cells else pd.DataFrame()
 
 
 def _row(rows: pd.DataFrame, regime: str, study: StudyData) -> dict:
@@ -44,13 +44,13 @@ def _row(rows: pd.DataFrame, regime: str, study: StudyData) -> dict:
         )
         if shown.empty or aligned.empty:
             continue
-        row |= columns.triple(mean_interval(shown, level=study.level), f"at_{place}_pct")
+        row |= columns.triple(mean_interval(shown, confidence=study.confidence), f"at_{place}_pct")
         if regime != reference:
             row |= columns.triple(
-                paired_difference(shown, aligned, level=study.level), f"minus_aligned_{place}_points"
+                paired_difference(shown, aligned, confidence=study.confidence), f"minus_aligned_{place}_points"
             )
     ladder = rows[rows["regime"] == regime]
-    return row | columns.triple(mean_interval(ladder, level=study.level), "ladder_mean_pct")
+    return row | columns.triple(mean_interval(ladder, confidence=study.confidence), "ladder_mean_pct")
 
 
 def _cost(training: pd.DataFrame) -> pd.DataFrame:
@@ -68,9 +68,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     rows = selections.plain(study.scores)
     return (
-        f"Every regime shown images at native and at the low resolution ({study.low or 'none was run'}), "
-        "and averaged over all rungs. minus_aligned_native_points: minus native-trained models on the "
-        "same native pixels; minus_aligned_low_points: minus low-trained models on the same low pixels; "
-        f"percentage points, paired, {study.level:.0%} intervals over image groups and training seeds in "
-        f"brackets. Cost of training in per cent of native's, mean over seeds. n: {captions.count_words(rows)}."
+        f"Every regime at native and at low resolution ({study.low or 'not run'}), and averaged over all rungs. "
+        "minus_aligned_native_points: minus native-trained models on the same native pixels; minus_aligned_low_points: "
+        "minus low-trained models on the same low pixels; both in percentage points, paired. In brackets "
+        f"{study.confidence:.0%} intervals over image groups and training seeds. Training cost in per cent of "
+        f"native's, averaged over seeds. n: {captions.count_words(rows)}."
     )

@@ -1,4 +1,4 @@
-"""The comparisons of the study in one family of tests: paired differences, seed by seed, Holm's correction, effect."""
+"""The study's comparisons as one family of tests: paired differences, each seed's, Holm's correction, effect sizes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ TITLE = "Seeds and tests"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row a data set x level x comparison that was run: difference (points), p, Holm's p, Cohen's h, each seed."""
+    """One row per data set x level x comparison run: difference (points), each seed's, Cohen's h, p, Holm's p."""
     rows = selections.tested(study.scores)
-    found = [
+    comparisons = [
         row
         for name in selections.datasets(rows)
         for level in style.LEVELS
         for row in _rows(rows[(rows["dataset"] == name) & (rows["level"] == level)], name, level, study)
     ]
-    table = columns.frame(found)
-    return table.assign(p_holm=holm(table["p"])["p_holm"].to_numpy(), tests=len(table)) if found else table
+    table = pd.DataFrame(comparisons)
+    if table.empty:
+        return table
+    return table.assign(p_holm=holm(table["p"])["p_holm"].to_numpy(), tests=len(table))
 
 
 def _comparisons(rows: pd.DataFrame, low: str | None) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -49,32 +51,30 @@ def _words(trained: str, shown: str, other: str, other_shown: str) -> str:
 
 
 def _rows(rows: pd.DataFrame, name: str, level: str, study: StudyData) -> list[dict]:
-    return [{"dataset": name, "level": level, "comparison": words} | _test(a, b, study.level)
+    return [{"dataset": name, "level": level, "comparison": words} | _test(a, b, study.confidence)
             for words, a, b in _comparisons(rows, study.low)]
 
 
-def _test(a: pd.DataFrame, b: pd.DataFrame, level: float) -> dict:
-    found, both = paired_difference(a, b, level=level), pairs(a, b)
+def _test(a: pd.DataFrame, b: pd.DataFrame, confidence: float) -> dict:
+    difference, both = paired_difference(a, b, confidence=confidence), pairs(a, b)
     seeds = 100 * (both["a"] - both["b"]).groupby(both["run"]).mean()
-    counts = {"questions": found.n_questions, "images": found.n_images, "seeds": found.n_seeds}
-    return (
-        columns.triple(found, "difference_points")
-        | {
-            "each_seed_points": ", ".join(f"{d:+.1f}" for d in seeds),
-            "seed_sd_points": float(seeds.std(ddof=1)),
-        }
-        | {"cohens_h": found.effect}
-        | counts
-        | {"p": found.p}
-    )
+    return columns.triple(difference, "difference_points") | {
+        "each_seed_points": ", ".join(f"{d:+.1f}" for d in seeds),
+        "seed_sd_points": float(seeds.std(ddof=1)),
+        "cohens_h": difference.effect,
+        "questions": difference.n_questions,
+        "images": difference.n_images,
+        "seeds": difference.n_seeds,
+        "p": difference.p,
+    }
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     return (
-        f"Paired differences of the main score, percentage points, with {study.level:.0%} intervals over "
-        "image groups and training seeds; each_seed_points: the difference of every seed on its own, "
-        "seed_sd_points their standard deviation; cohens_h: effect size of the two means (0.2 small, 0.5 "
-        "medium, 0.8 large); p: two-sided, from the same variances as the interval; p_holm: Holm's "
-        f"correction over this table's family of {len(table)} tests."
+        f"Paired differences of the score in percentage points, with {study.confidence:.0%} intervals over image "
+        "groups and training seeds. each_seed_points: the difference for every seed alone; seed_sd_points: their "
+        "standard deviation; cohens_h: effect size of the two means (0.2 small, 0.5 medium, 0.8 large); p: two-sided, "
+        f"from the same variances as the interval; p_holm: Holm's correction over this table's family of {len(table)} "
+        "tests."
     )

@@ -1,4 +1,4 @@
-"""The rows behind the figures: the numbers that are drawn are those of `medstudy.statistics`, and of the right rows."""
+"""The data behind the figures: numbers equal those of `medstudy.statistics` on the right rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def small():
     return study()
 
 
-def test_no_rows_of_controls_or_other_splits_enter_a_plain_figure(small):
+def test_plain_rows_are_of_the_test_split_without_controls(small):
     noisy = small.scores.assign(split=np.where(small.scores["seed"] == 1, "val", "test"))
     rows = selections.plain(noisy)
     assert set(rows["control"]) == {"none"} and set(rows["split"]) == {"test"}
@@ -50,7 +50,7 @@ def test_the_ladder_goes_from_the_smallest_budget_to_native(small):
     ]
 
 
-def test_shown_sizes_count_an_image_once_however_many_questions_it_has():
+def test_shown_sizes_count_each_image_once():
     rows = pd.DataFrame({"inference": "native", "image_id": ["a", "a", "a", "b"], "shown_height": [100, 100, 100, 400],
                          "shown_width": [100, 100, 100, 400], "visual_tokens": [10, 10, 10, 30]})
     shown = selections.shown_sizes(rows, ["inference"]).iloc[0]
@@ -66,7 +66,7 @@ def test_native_sizes_are_shares_of_images_and_budgets_count_larger_images(small
     assert row["share"] == pytest.approx((once["height"] * once["width"] > 224**2).mean())
 
 
-def test_the_shown_image_is_chosen_without_looking_at_answers(small):
+def test_the_shown_image_does_not_depend_on_answers(small):
     first = what_models_see.build(small)
     flipped = dataclasses.replace(small, scores=small.scores.assign(score=1 - small.scores["score"]))
     keys = ["image_id", "question_id"]
@@ -100,8 +100,8 @@ def test_procedural_and_real_images_are_never_pooled(small):
     alone = small.scores[small.scores["dataset"] == "phantom"]
     for module in (mismatch_heatmap, resolution_curves, size_strata, controls, information_loss):
         both = module.build(small).query("dataset == 'phantom'").reset_index(drop=True)
-        one = module.build(dataclasses.replace(small, scores=alone)).reset_index(drop=True)
-        pd.testing.assert_frame_equal(both, one, check_like=True)
+        table = module.build(dataclasses.replace(small, scores=alone)).reset_index(drop=True)
+        pd.testing.assert_frame_equal(both, table, check_like=True)
 
 
 def test_the_heatmap_has_every_cell_and_its_mean(small):
@@ -113,7 +113,7 @@ def test_the_heatmap_has_every_cell_and_its_mean(small):
     assert cell["estimate"] == pytest.approx(rows["score"].mean())
 
 
-def test_the_task_heatmap_keeps_to_the_three_regimes_of_the_claims():
+def test_the_task_heatmap_has_the_three_regimes_of_the_claims():
     many = study(("native", "fixed-84", "fixed-168", "mixed", "curriculum"), 20)
     table = mismatch_by_task.build(many)
     assert set(table["regime"]) == {"native", "fixed-84", "mixed"}
@@ -126,12 +126,12 @@ def test_cost_is_that_of_the_last_step_relative_to_seeds(small):
     assert spent.to_dict() == pytest.approx(last.to_dict())
 
 
-def test_the_pareto_front_leaves_out_what_is_dearer_and_no_better():
+def test_the_pareto_front_has_no_regime_that_costs_more_and_is_no_better():
     part = pd.DataFrame({"spent": [1.0, 2.0, 3.0, 2.0], "estimate": [0.5, 0.5, 0.9, 0.7]})
     assert training_cost._front(part).sort_index().tolist() == [True, False, True, True]
 
 
-def test_a_fit_is_drawn_through_the_threshold_that_is_given(small):
+def test_a_fit_passes_through_its_threshold(small):
     table = acuity.build(small)
     assert len(table.query("row == 'threshold'").dropna(subset="detail_px"))
     for row in table.query("row == 'threshold'").dropna(subset="detail_px").itertuples():
@@ -159,8 +159,8 @@ def test_strata_are_thirds_of_each_data_set(small):
 
 def test_learning_curves_average_windows_and_keep_every_validation(small):
     table = learning_curves.build(small)
-    one = table.query("quantity == 'val_loss' and regime == 'native' and seed == '0'")
-    assert len(one) == small.training.query("regime == 'native' and seed == 0")["val_loss"].notna().sum()
+    curve = table.query("quantity == 'val_loss' and regime == 'native' and seed == '0'")
+    assert len(curve) == small.training.query("regime == 'native' and seed == 0")["val_loss"].notna().sum()
     train = table.query("quantity == 'loss' and regime == 'native' and seed == '0'")
     assert len(train) == learning_curves.BINS
     seeds = table.query("quantity == 'val_loss' and regime == 'native' and seed != 'mean'")
@@ -168,14 +168,14 @@ def test_learning_curves_average_windows_and_keep_every_validation(small):
     assert mean["value"].mean() == pytest.approx(seeds["value"].mean())
 
 
-def test_controls_show_the_model_with_its_image_beside_without(small):
+def test_controls_show_the_model_with_and_without_its_image(small):
     table = controls.build(small).query("dataset == 'phantom' and level == 'fine' and task == 'all tasks'")
     means = table.set_index("view")["estimate"]
     rows = small.scores.query("dataset == 'phantom' and level == 'fine' and control == 'blind'")
     assert means["blind"] == pytest.approx(rows["score"].mean()) and means["native"] > means["blind"]
 
 
-def test_every_figure_copes_with_a_study_that_has_almost_nothing(small):
+def test_every_figure_handles_an_almost_empty_study(small):
     rows = small.scores.query("regime == 'native' and inference == 'native' and control == 'none'")
     bare = StudyData(rows)
     empty = {name for name, entry in figures.REGISTRY.items() if entry.build(bare).empty}
@@ -184,8 +184,8 @@ def test_every_figure_copes_with_a_study_that_has_almost_nothing(small):
     assert not {"mismatch_heatmap", "resolution_curves", "size_strata"} & stems
 
 
-def test_data_sets_may_name_their_images_alike(small):
-    """Each picture and question is of its own data set."""
+def test_data_sets_may_use_the_same_image_names(small):
+    """Each picture and question belongs to its own data set."""
     numbers = small.scores.groupby("dataset")["image_id"].transform(lambda ids: pd.factorize(ids)[0])
     scores = small.scores.assign(image_id=numbers.astype(str))
     pairs = scores.drop_duplicates(["dataset", "image_id"])
@@ -194,6 +194,6 @@ def test_data_sets_may_name_their_images_alike(small):
     assert set(first["dataset"]) == set(scores["dataset"])
 
 
-def test_adapters_leave_the_tower_as_it_was(small):
+def test_with_adapters_the_tower_counts_as_frozen(small):
     facts = {"training": {"lora": {"rank": 8}, "freeze_vision_tower": False, "cache_features": False}}
     assert captions.tower_words(dataclasses.replace(small, study=facts)) == "The vision tower is frozen."

@@ -1,4 +1,4 @@
-"""Figures by their artists: what is drawn, labelled and readable."""
+"""Figures, tested by their artists: data drawn, labels, readability."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def small():
 @pytest.fixture(scope="module")
 def drawn(small):
     """name -> (table, figure) at low resolution; `figure.written` holds (words, font size, box) of each text."""
-    found = {}
+    tables_and_figures = {}
     for name, entry in figures.REGISTRY.items():
         table = entry.build(small)
         with style.context():
             figure = entry.draw(table, small)
             figure.set_dpi(60)
             figure.written = _written(figure)
-        found[name] = (table, figure)
-    return found
+        tables_and_figures[name] = (table, figure)
+    return tables_and_figures
 
 
 def _written(figure) -> list[tuple]:
-    """The texts that reach the page: tick labels outside the view and those of hidden axes do not."""
+    """The texts on the page, without tick labels outside the view and those of hidden axes."""
     canvas, texts = FigureCanvasAgg(figure), []
     with pytest.MonkeyPatch.context() as patch:
         real = Text.draw
@@ -68,11 +68,11 @@ def test_no_two_texts_overlap_and_none_is_too_small(drawn, name):
     written = drawn[name][1].written
     assert written and all(size >= SMALLEST_FONT for _, size, _ in written)
     boxes = [(text, box.padded(-1.0)) for text, _, box in written]
-    assert not [(a, b) for (a, one), (b, two) in combinations(boxes, 2) if one.overlaps(two)]
+    assert not [(a, b) for (a, box), (b, other) in combinations(boxes, 2) if box.overlaps(other)]
 
 
 @pytest.mark.parametrize("name", ["03_native_vs_fixed", "04_mismatch_heatmap", "12_learning_curves"])
-def test_a_leak_is_written_below_the_figure_and_over_nothing(small, name, tmp_path):
+def test_a_leak_is_written_below_the_figure_without_overlap(small, name, tmp_path):
     entry, words = figures.REGISTRY[name], replace(small, leaks=LEAKS).leak_words * 3
     with style.context():
         figure = entry.draw(entry.build(small), small)
@@ -85,8 +85,8 @@ def test_a_leak_is_written_below_the_figure_and_over_nothing(small, name, tmp_pa
     assert all(box.y0 > -1 for _, _, box in written if box is not note)
     with_it = figures.render(name, replace(small, leaks=LEAKS), tmp_path / "with").files[1]
     without = figures.render(name, small, tmp_path / "without").files[1]
-    with Image.open(with_it) as one, Image.open(without) as other:
-        assert one.height > other.height and abs(one.width - other.width) <= 1
+    with Image.open(with_it) as leaking, Image.open(without) as clean:
+        assert leaking.height > clean.height and abs(leaking.width - clean.width) <= 1
 
 
 @pytest.mark.parametrize("name", figures.REGISTRY)
@@ -105,7 +105,7 @@ def test_every_bar_of_the_native_sizes_stays_inside_its_panel(drawn):
     assert min(tops) >= highest > 0.5 * max(tops)
 
 
-def test_a_curve_a_regime_with_one_point_a_rung(drawn):
+def test_one_curve_per_regime_with_one_point_per_rung(drawn):
     table, figure = drawn["06_resolution_curves"]
     for ax in figure.axes:
         lines = [line for line in ax.get_lines() if len(line.get_xdata()) == 6]
@@ -151,7 +151,7 @@ def test_the_heatmap_frames_aligned_cells_only(drawn):
     assert sorted(patch.get_x() - 0.03 for patch in ax.patches) == pytest.approx([1, 5])  # 84² and native
 
 
-def test_fine_rows_stand_above_coarse_ones_in_their_own_colour(drawn):
+def test_fine_rows_are_above_coarse_ones_in_another_colour(drawn):
     _, figure = drawn["03_native_vs_fixed"]
     ax = figure.axes[0]
     height = {style.FINE: [], style.COARSE: []}
@@ -173,7 +173,7 @@ def test_the_model_s_pixels_are_drawn(small, drawn):
     assert pixels.shape == (28, 56, 3) and pixels.dtype == np.uint8
 
 
-def test_every_caption_states_question_method_n_and_reading(small, drawn):
+def test_every_caption_has_question_method_n_and_reading(small, drawn):
     for name, entry in figures.REGISTRY.items():
         words = entry.caption(drawn[name][0], small)
         for part in ("**Question.**", "**Method.**", "**n.**", "**How to read it.**", "interval"):
@@ -193,11 +193,11 @@ def test_a_study_of_one_data_set_and_regime_is_drawn(small):
     assert captions.count_words(few).startswith("phantom: ")
 
 
-def test_render_names_what_is_missing_and_writes_what_is_not(small, tmp_path):
+def test_render_explains_a_missing_figure_and_writes_the_others(small, tmp_path):
     few = StudyData(small.scores[small.scores["control"] == "none"])
-    made = figures.render("06_resolution_curves", few, tmp_path)
-    assert sorted(path.suffix for path in made.files) == [".csv", ".md", ".pdf", ".png"]
-    assert all(path.stat().st_size for path in made.files)
+    rendered = figures.render("06_resolution_curves", few, tmp_path)
+    assert sorted(path.suffix for path in rendered.files) == [".csv", ".md", ".pdf", ".png"]
+    assert all(path.stat().st_size for path in rendered.files)
     assert figures.render("13_controls", few, tmp_path).missing
 
 

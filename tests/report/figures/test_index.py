@@ -1,4 +1,4 @@
-"""The page that puts a study in order."""
+"""The README.md of a study's figures."""
 
 from __future__ import annotations
 
@@ -28,26 +28,27 @@ def test_every_link_and_picture_exists(page):
     assert all((page.parent / link).is_file() for link in links)
 
 
-def test_it_is_read_in_order(page):
+def test_sections_are_in_order(page):
     headings = re.findall(r"^## (.*)$", page.read_text(), flags=re.M)
     assert headings == ["Question", "Method in short", "Claims and verdicts", "Figures", "Tables",
                         "What this does not show", "Not run", "Provenance"]
 
 
-def test_an_allowed_leak_is_said_beside_everything(tmp_path):
-    said = ("Leak: 3 of 12 test images of atlas stand in train of atlas (2 the same pixels, 1 nearly). "
+def test_an_allowed_leak_is_stated_with_every_result(tmp_path):
+    warning = ("Leak: 3 of 12 test images of atlas stand in train of atlas (2 the same pixels, 1 nearly). "
             "Allowed: its split is by question.")
     leaking = replace(study(), leaks=LEAKS)
-    made = figures.render_all(leaking, tmp_path, only=["06_resolution_curves"]) + tables.render_all(leaking, tmp_path)
-    assert len(made) == 1 + len(tables.REGISTRY)
-    assert all(item.caption.endswith(said) for item in made if not item.missing)
-    assert all(said in file.read_text() for item in made for file in item.files if file.suffix == ".md")
+    rendered = figures.render_all(leaking, tmp_path, only=["06_resolution_curves"])
+    rendered += tables.render_all(leaking, tmp_path)
+    assert len(rendered) == 1 + len(tables.REGISTRY)
+    assert all(item.caption.endswith(warning) for item in rendered if not item.missing)
+    assert all(warning in file.read_text() for item in rendered for file in item.files if file.suffix == ".md")
     page = index_page.write(leaking, tmp_path).read_text()
-    assert page.index(said) < page.index("## Claims and verdicts")
-    assert said not in index_page.write(study(), tmp_path).read_text().split("## Figures")[0]
+    assert page.index(warning) < page.index("## Claims and verdicts")
+    assert warning not in index_page.write(study(), tmp_path).read_text().split("## Figures")[0]
 
 
-def test_it_says_what_was_not_run(page):
+def test_it_lists_what_was_not_run(page):
     left = page.read_text().split("## Not run")[1]
     assert "curriculum" in left and "Claim C3b" in left and "Blind and shuffled baselines" in left
     assert "Control blind" not in left
@@ -61,19 +62,19 @@ def test_its_numbers_are_those_of_the_study(page):
     assert f"{first['estimate']:.2f} [{first['low']:.2f}, {first['high']:.2f}] | {first['verdict']}" in text
 
 
-def test_the_model_as_it_comes_is_no_training_regime():
+def test_the_model_without_fine_tuning_is_no_training_regime():
     small = study()
     scores = small.scores.replace({"regime": {"fixed-84": "base"}})
     assert "(2 regimes, " in index_page.method(replace(small, scores=scores))
     assert "(3 regimes, " in index_page.method(small)
 
 
-def test_it_says_how_the_models_were_trained_and_names_every_checkpoint():
+def test_it_describes_training_and_names_every_checkpoint():
     small = study()
     options = {"epochs": 3, "images_per_step": 4, "optimizer": "muon", "learning_rate": 0.004,
                "freeze_vision_tower": True}
-    said = index_page.method(replace(small, study=small.study | {"training": options}))
-    assert "3 epochs of 4 images a step, optimizer muon, peak learning rate 0.004. The vision tower is frozen." in said
+    text = index_page.method(replace(small, study=small.study | {"training": options}))
+    assert "3 epochs of 4 images a step, optimizer muon, peak learning rate 0.004. The vision tower is frozen." in text
     listed = "\n".join(index_page.provenance(small))
     checkpoints = small.scores[["regime", "seed"]].drop_duplicates()
     assert f"{len(checkpoints)} checkpoints" in listed and listed.count("revision `") == len(checkpoints)

@@ -14,7 +14,7 @@ from medstudy.report import save, style
 REGIMES = ["native", "fixed-84", "fixed-168", "mixed", "add-84", "curriculum", "base"]
 
 
-def test_every_regime_of_a_study_has_a_colour_and_a_marker_of_its_own():
+def test_every_regime_has_its_own_colour_and_marker():
     looks = [style.regime_style(regime) for regime in REGIMES]
     assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == len(REGIMES)
 
@@ -42,7 +42,7 @@ def test_regime_labels(regime, label):
     assert style.regime_label(regime) == label
 
 
-def test_regimes_stand_in_one_order_whatever_order_they_come_in():
+def test_regimes_have_one_order():
     assert style.regime_order(reversed(REGIMES)) == REGIMES
     assert style.regime_order(["fixed-168", "fixed-84", "fixed-1000"]) == [
         "fixed-84",
@@ -51,7 +51,7 @@ def test_regimes_stand_in_one_order_whatever_order_they_come_in():
     ]
 
 
-def test_rungs_that_all_but_coincide_share_a_tick():
+def test_rungs_that_nearly_coincide_share_a_tick():
     with style.context():
         ax = style.new_figure(3, 2).subplots()
         sizes = {
@@ -75,6 +75,19 @@ def test_the_same_figure_is_saved_as_the_same_bytes(tmp_path):
     first, second = _saved(tmp_path / "a"), _saved(tmp_path / "b")
     assert first == second
     assert sorted(first) == ["01_x.csv", "01_x.md", "01_x.pdf", "01_x.png"]
+
+
+def test_positions_are_rounded_so_that_memory_addresses_do_not_change_bytes(tmp_path):
+    """The layout solver's last digits differ between processes; axes of subfigures have thirds as positions."""
+    with style.context():
+        figure = style.new_figure(3, 3)
+        parts = figure.subfigures(3, 1, height_ratios=[0.3, 1, 0.7])
+        axes = [ax for part in parts for ax in part.subplots(1, 3)]
+        save.save(figure, pd.DataFrame({"x": [1]}), "Title", "Caption.", tmp_path, "01_x")
+    bounds = [ax.get_position(original=True).get_points() for ax in axes]
+    bounds += [part.bbox_relative.get_points() for part in parts]
+    assert all((points == points.round(9)).all() for points in bounds)
+    assert len({points.tobytes() for points in bounds}) > 9  # laid out
 
 
 def test_pdf_fonts_are_embedded_as_truetype(tmp_path):

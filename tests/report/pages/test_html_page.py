@@ -1,4 +1,4 @@
-"""The report as one HTML file, and the pages of executed notebooks beside it."""
+"""The report as one HTML file, and the pages of executed notebooks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FETCHED = {"src", "srcset", "data", "poster", "action", "background", "xlink:hre
 
 
 class Elements(HTMLParser):
-    """The elements of a page with their attributes, its text, and its words, of which each element has its own."""
+    """A page's elements with their attributes, its text, and its words separated by elements."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -60,7 +60,7 @@ def elements(file: Path) -> Elements:
 
 
 def picture() -> str:
-    """A PNG as a notebook holds it."""
+    """A PNG as notebooks store it."""
     with io.BytesIO() as stream:
         Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(stream, "PNG")
         return base64.b64encode(stream.getvalue()).decode()
@@ -86,27 +86,27 @@ def job(root: Path, stage: str, name: str, seconds: float, noted: bool = True, *
     folder = root / "runs" / f"{name}-0123"
     folder.mkdir(parents=True)
     parameters = {"training": {"processes": 2}} if stage == "train" else {}
-    made = plan.Job(stage, name, folder, (), "x", parameters, "0123")
+    job = plan.Job(stage, name, folder, (), "x", parameters, "0123")
     files = {f"runs/{name}/predictions.parquet": HASH} if noted else {}
     record = {"started": "2026-01-02T03:04:05+00:00", "seconds": seconds, "peak_memory_mb": 2048,
               "versions": {"torch": "2.0"}, "files": files}
-    made.record.write_text(json.dumps(record | more))
+    job.record.write_text(json.dumps(record | more))
     if noted:
         nbformat.write(notebook(root), folder / "notebook.ipynb")
-    return made
+    return job
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """(study, data, what was drawn, jobs, folder) of a report in its folder, questions and claims with HTML in them."""
+def published(tmp_path_factory):
+    """(study, data, rendered, jobs, folder) of a written report whose questions and claims contain HTML."""
     root = tmp_path_factory.mktemp("study")
     settings = params.load(paths.ROOT / "params" / "tiny.yaml").model_copy(update={"root": root})
     small = study(n_images=16)
     claims = small.claims.assign(why=small.claims["why"] + f" {EVIL}", claim=EVIL + small.claims["claim"])
     claims = pd.concat([claims, claims.head(1).assign(id="C1/atlas")], ignore_index=True)
     first = small.scores[["dataset", "image_id"]].iloc[0]
-    asked = small.examples.assign(text=f"Is [this](gone) {EVIL} *it*?")
-    data = replace(small, claims=claims, leaks=LEAKS, examples=asked)
+    examples = small.examples.assign(text=f"Is [this](gone) {EVIL} *it*?")
+    data = replace(small, claims=claims, leaks=LEAKS, examples=examples)
     assert (first["dataset"], first["image_id"]) not in data.images
     folder = settings.figures
     drawn = figures.render_all(data, folder, only=["02_what_models_see", "06_resolution_curves"])
@@ -128,16 +128,16 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(made):
-    return elements(made[-1] / "report.html")
+def report(published):
+    return elements(published[-1] / "report.html")
 
 
 def pages(folder: Path) -> list[Path]:
     return [folder / "report.html", *sorted((folder / "notebooks").glob("*.html"))]
 
 
-def test_nothing_is_loaded_from_the_network_and_nothing_runs(made):
-    for file in pages(made[-1]):
+def test_nothing_is_loaded_from_the_network_and_nothing_runs(published):
+    for file in pages(published[-1]):
         for tag, attributes in elements(file).all:
             assert tag not in {"script", "iframe", "object", "embed", "base"}, file
             assert not any(name.startswith("on") for name in attributes), attributes
@@ -146,8 +146,8 @@ def test_nothing_is_loaded_from_the_network_and_nothing_runs(made):
         assert "url(" not in file.read_text() and "@import" not in file.read_text()
 
 
-def test_every_link_finds_its_file_and_its_place(made):
-    for file in pages(made[-1]):
+def test_every_link_has_its_target(published):
+    for file in pages(published[-1]):
         links = [attributes["href"] for attributes in elements(file).named("a") if "href" in attributes]
         assert links
         for link in links:
@@ -155,18 +155,18 @@ def test_every_link_finds_its_file_and_its_place(made):
             target = file.parent / name if name else file
             assert target.is_file(), link
             assert not place or place in elements(target).ids, link
-    assert len(elements(made[-1] / "report.html").ids) == len(set(elements(made[-1] / "report.html").ids))
+    assert len(elements(published[-1] / "report.html").ids) == len(set(elements(published[-1] / "report.html").ids))
 
 
-def test_what_is_html_in_questions_and_claims_is_shown_as_text(made, report):
+def test_html_in_questions_and_claims_is_shown_as_text(published, report):
     assert "Is [this](gone)" in report.text and f"{EVIL} *it*?" in report.text  # a cell is no Markdown either
-    rows = [row for row in made[1].claims.to_dict("records") if row["verdict"] != "not run"]
+    rows = [row for row in published[1].claims.to_dict("records") if row["verdict"] != "not run"]
     assert all(row["why"] in report.text and row["claim"] in report.text for row in rows)
     assert "On 2 machines" not in report.text and "Card <X>" in report.text
 
 
-def test_its_pictures_are_the_figures_that_stand_there_and_no_other(made, report):
-    folder = made[-1]
+def test_its_pictures_are_the_figures_of_the_folder(published, report):
+    folder = published[-1]
     shown = report.named("img")
     names = ["02_what_models_see", "06_resolution_curves"]
     for attributes, name in zip(shown, names, strict=True):
@@ -179,8 +179,8 @@ def test_its_pictures_are_the_figures_that_stand_there_and_no_other(made, report
         assert (folder / f"{name}.png").stat().st_size * 4 / 3 > len(attributes["src"])
 
 
-def test_images_that_may_not_be_shown_leave_nothing_but_counts(made):
-    settings, data, drawn, jobs, folder = made
+def test_images_that_may_not_be_shown_appear_only_in_counts(published):
+    settings, data, drawn, jobs, folder = published
     scores, examples = data.scores.assign(render=False), data.examples.assign(render=False)
     hidden = replace(data, scores=scores, images={}, examples=examples)
     closed = folder.parent / "closed"
@@ -194,21 +194,21 @@ def test_images_that_may_not_be_shown_leave_nothing_but_counts(made):
     assert f"{len(images):,}" in text and not any(name in text for name in images["image_id"])
 
 
-def test_a_claim_has_its_verdict_in_words_its_interval_and_its_reason(made, report):
-    text = (made[-1] / "report.html").read_text()
-    for row in made[1].claims.to_dict("records"):
-        found = re.search(rf'<tr role="row" id="claim-{row["id"].replace("/", "-")}">.*?</tr>', text, re.DOTALL)[0]
-        assert f"</span> {row['verdict']}</span>" in found and f'chip {row["verdict"].replace(" ", "-")}' in found
-        assert html.escape(row["why"], quote=False).replace('"', "&#34;").replace("'", "&#39;") in found
+def test_a_claim_has_its_verdict_interval_and_reason(published, report):
+    text = (published[-1] / "report.html").read_text()
+    for row in published[1].claims.to_dict("records"):
+        cells = re.search(rf'<tr role="row" id="claim-{row["id"].replace("/", "-")}">.*?</tr>', text, re.DOTALL)[0]
+        assert f"</span> {row['verdict']}</span>" in cells and f'chip {row["verdict"].replace(" ", "-")}' in cells
+        assert html.escape(row["why"], quote=False).replace('"', "&#34;").replace("'", "&#39;") in cells
         if not np.isnan(row["estimate"]):
-            assert f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" in found
-    counts = made[1].claims["verdict"].value_counts()
+            assert f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" in cells
+    counts = published[1].claims["verdict"].value_counts()
     assert all(f"{count} {verdict}" in report.text for verdict, count in counts.items())
     assert report.text.index("On phantom") < report.text.index("On atlas")
 
 
-def test_work_is_counted_by_stage_and_device(made, report):
-    """train ran 1.5 h on two devices; the run of the report itself is no part of it."""
+def test_work_is_counted_by_stage_and_device(published, report):
+    """train ran 1.5 h on two devices; the report's own run does not count."""
     words = report.words
     assert "train 1 3.0 h 3.000 95 % 2.15 GB Card <X>" in words
     assert "evaluate 1 10.0 min 0.167 5 % 2.15 GB Card <X>" in words
@@ -218,7 +218,7 @@ def test_work_is_counted_by_stage_and_device(made, report):
     assert "Card <X> × 2" in words and "not recorded" in words
 
 
-def test_provenance_has_versions_machines_parameters_and_hashes(made, report):
+def test_provenance_has_versions_machines_parameters_and_hashes(published, report):
     words = report.words
     assert "1 machine. Devices: Card <X> (2 runs)" in words and "secret-host" not in words
     assert "torch: 2.0 in 2 runs, 2.1 in 1 run" in words
@@ -227,15 +227,15 @@ def test_provenance_has_versions_machines_parameters_and_hashes(made, report):
     assert LEAKS["allowed"][0] in words
 
 
-def test_nothing_names_a_place_of_this_machine(made):
-    for file in pages(made[-1]):
+def test_no_local_path_is_shown(published):
+    for file in pages(published[-1]):
         text = file.read_text()
-        assert str(made[0].root) not in text and str(paths.ROOT) not in text and str(Path.home()) + "/" not in text
-    assert "wrote ./runs/x and ~/y" in elements(made[-1] / "notebooks" / "train-native-s0.html").text
+        assert str(published[0].root) not in text and str(paths.ROOT) not in text and str(Path.home()) + "/" not in text
+    assert "wrote ./runs/x and ~/y" in elements(published[-1] / "notebooks" / "train-native-s0.html").text
 
 
-def test_a_notebook_is_shown_with_its_code_tables_and_pictures_alone(made):
-    shown = elements(made[-1] / "notebooks" / "train-native-s0.html")
+def test_a_notebook_is_shown_with_code_tables_and_pictures_only(published):
+    shown = elements(published[-1] / "notebooks" / "train-native-s0.html")
     assert [image["src"] for image in shown.named("img")] == [f"data:image/png;base64,{picture()}"]
     assert shown.named("img")[0]["alt"] == "Picture under: What they look like"
     assert "x = '<b>'  # seven" in shown.text and "color: red" not in shown.text and "alert(2)" not in shown.text
@@ -243,8 +243,8 @@ def test_a_notebook_is_shown_with_its_code_tables_and_pictures_alone(made):
     assert "stage train: the executed notebook, with its code and its outputs. 1.5 h" in shown.words
 
 
-def test_only_runs_with_a_notebook_have_a_page_and_old_pages_go(made):
-    settings, data, drawn, jobs, folder = made
+def test_only_runs_with_a_notebook_have_a_page_and_old_pages_are_removed(published):
+    settings, data, drawn, jobs, folder = published
     assert {file.stem for file in (folder / "notebooks").iterdir()} == {"train-native-s0", "evaluate-native-s0"}
     copied = folder.parent / "again"
     (copied / "notebooks").mkdir(parents=True)
@@ -254,15 +254,15 @@ def test_only_runs_with_a_notebook_have_a_page_and_old_pages_go(made):
     assert "None was drawn." in elements(copied / "report.html").text  # an empty folder is no error
 
 
-def test_it_is_the_same_bytes_when_written_again(made):
-    settings, data, drawn, jobs, folder = made
+def test_it_is_the_same_bytes_when_written_again(published):
+    settings, data, drawn, jobs, folder = published
     before = {file: file.read_bytes() for file in pages(folder)}
     html_page.write(settings, data, drawn, jobs, folder)
     assert before == {file: file.read_bytes() for file in pages(folder)}
 
 
-def test_long_tables_are_folded_and_numbers_stand_right(made):
-    text = (made[-1] / "report.html").read_text()
+def test_long_tables_are_folded_and_numbers_are_right_aligned(published):
+    text = (published[-1] / "report.html").read_text()
     tasks, main = (re.search(rf'<article class="figure" id="table-{n}">.*?</article>', text, re.S)[0] for n in (2, 3))
     for part in (tasks, main):
         rows = part.count("<tr>") - 1
@@ -272,8 +272,8 @@ def test_long_tables_are_folded_and_numbers_stand_right(made):
     assert 'class="box"' in tasks and '<th scope="col"' in tasks
 
 
-def test_colours_can_be_read_in_the_light_and_in_the_dark():
-    """WCAG 2 AA: letters differ from what they stand on by 4.5 to 1. https://www.w3.org/TR/WCAG22/#contrast-minimum"""
+def test_colours_have_contrast_in_light_and_dark_mode():
+    """WCAG 2 AA: text has a contrast of 4.5 to 1 with its background. https://www.w3.org/TR/WCAG22/#contrast-minimum"""
     css = (paths.PACKAGE / "report/pages/templates" / "page.css").read_text()
     schemes = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
     light, dark, _ = (dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", scheme)) for scheme in schemes)
@@ -295,14 +295,14 @@ def luminance(colour: str) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def test_a_caption_is_read_in_parts_or_as_it_is():
+def test_a_caption_is_split_at_its_headings():
     assert html_page.caption_parts("**Question.** Why? **n.** 3 **bold** things. Leak.") == [
         ("Question", "Why?"), ("n", "3 **bold** things. Leak.")
     ]
     assert html_page.caption_parts("Just words.") == [("", "Just words.")]
 
 
-def test_cells_of_a_table_are_shown_as_they_are_written():
+def test_cells_of_a_table_are_escaped():
     cells = [r"a\|b", "*x* _y_ `z`", "[l](http://x)", "<b>", "&lt;", "![i](u)", "back\\slash"]
     shown = Elements(markdown.render(markdown.literal("| h |\n| --- |\n" + "\n".join(f"| {cell} |" for cell in cells))))
     assert not {"a", "em", "code", "b", "img"} & {tag for tag, _ in shown.all}
@@ -314,7 +314,7 @@ def test_markdown_loads_no_picture_and_keeps_html_as_text():
     assert [tag for tag, _ in shown.all] == ["p", "strong"] and shown.text.split() == ["far", "<b>b</b>", "c"]
 
 
-def test_cleaning_keeps_tables_and_drops_what_runs():
+def test_cleaning_keeps_tables_and_removes_scripts():
     table = '<table onclick="x()"><tr><th rowspan="2">a</th></tr></table>'
     dirty = f'{table}<a href="javascript:x">l</a><svg><script>y</script></svg>'
     assert notebook_page.clean(dirty) == '<table><tbody><tr><th rowspan="2">a</th></tr></tbody></table><a>l</a>'

@@ -1,4 +1,4 @@
-"""The table of sets: shares of sets, not of questions; confusion only where there are pairs to be told apart."""
+"""The table of sets: shares of sets, not of questions; confusion only for pairs with different references."""
 
 import numpy as np
 import pandas as pd
@@ -13,25 +13,25 @@ from tests.support import synthetic
 from tests.support.scored_study import study
 
 NAME = next(entry.name for entry in tables.REGISTRY.values() if entry.title == sets.TITLE)
-SAID = {"fixed-84": ("A", "A"), "native": ("A", "B")}  # the same option for both; told apart
+ANSWERS = {"fixed-84": ("A", "A"), "native": ("A", "B")}  # the same option for both; different options
 
 
 @pytest.fixture(scope="module")
-def asked():
-    """20 pairs of images with the same question at two rungs, two seeds; at the low one models say A but once."""
-    rows = synthetic.predictions(20, 2, ("native",), tuple(SAID), ())
+def with_sets():
+    """20 pairs of images with the same question at two rungs, two seeds; at the low one all answers but one are A."""
+    rows = synthetic.predictions(20, 2, ("native",), tuple(ANSWERS), ())
     base = rows.drop_duplicates(["inference", "seed"]).to_dict("records")
-    made = [
-        one | dict(dataset="mediconfusion", image_id=f"{pair}-{side}", question_id=f"{pair}-{side}", group=f"{pair}",
-                   set_id=f"{pair}", kind="choice", options=["x", "y"], answer="AB"[side],
-                   raw_text="neither" if pair == 0 else SAID[one["inference"]][side])
-        for one in base for pair in range(20) for side in (0, 1)
+    rows = [
+        cell | dict(dataset="mediconfusion", image_id=f"{pair}-{side}", question_id=f"{pair}-{side}", group=f"{pair}",
+                    set_id=f"{pair}", kind="choice", options=["x", "y"], answer="AB"[side],
+                    raw_text="neither" if pair == 0 else ANSWERS[cell["inference"]][side])
+        for cell in base for pair in range(20) for side in (0, 1)
     ]
-    return StudyData(score.score(pd.DataFrame(made)), study={"level": 0.9})
+    return StudyData(score.score(pd.DataFrame(rows)), study={"confidence": 0.9})
 
 
-def test_set_accuracy_and_confusion(asked):
-    table = sets.build(asked)
+def test_set_accuracy_and_confusion(with_sets):
+    table = sets.build(with_sets)
     assert table["inference"].tolist() == ["fixed-84", "native"]  # by the ladder
     assert table["set_accuracy_pct"].tolist() == pytest.approx([0, 95])
     assert table["confusion_pct"].tolist() == pytest.approx([100, 0])
@@ -44,30 +44,30 @@ def test_set_accuracy_and_confusion(asked):
         assert (table[f"{name}_high"] - table[f"{name}_low"] > 1).all()
 
 
-def test_it_is_rendered_with_what_it_counts(asked, tmp_path):
-    made = tables.render(NAME, asked, tmp_path)
-    text = made.files[1].read_text()
+def test_it_is_rendered_with_its_counts(with_sets, tmp_path):
+    rendered = tables.render(NAME, with_sets, tmp_path)
+    text = rendered.files[1].read_text()
     assert "confusion: the share of pairs" in text and "90% intervals" in text and "set_accuracy_pct" in text
 
 
-def test_sets_without_pairs_have_no_confusion(asked):
-    answers = np.where(asked.scores["answer"] == "A", "yes", "no")
-    yes = asked.scores.assign(kind="closed", raw_text="yes", answer=answers).drop(columns=list(score.METRICS))
+def test_sets_without_pairs_have_no_confusion(with_sets):
+    answers = np.where(with_sets.scores["answer"] == "A", "yes", "no")
+    yes = with_sets.scores.assign(kind="closed", raw_text="yes", answer=answers).drop(columns=list(score.METRICS))
     closed = StudyData(score.score(yes))
     table = sets.build(closed)
     assert "confusion_pct" not in table and (table["set_accuracy_pct"] == 0).all()
     assert "confusion" not in sets.caption(table, closed).replace("MediConfusion", "")
 
 
-def test_controls_are_left_out(asked):
-    blind = asked.scores.assign(control="blind", strict=1.0)
-    both = StudyData(pd.concat([asked.scores, blind], ignore_index=True))
+def test_controls_do_not_count(with_sets):
+    blind = with_sets.scores.assign(control="blind", strict=1.0)
+    both = StudyData(pd.concat([with_sets.scores, blind], ignore_index=True))
     assert sets.build(both)["set_accuracy_pct"].tolist() == pytest.approx([0, 95])
 
 
-def test_a_study_without_sets_neither_draws_nor_misses_it(asked, tmp_path):
+def test_without_sets_it_is_neither_rendered_nor_missing(with_sets, tmp_path):
     small = study()
-    assert sets.build(small).empty and tables.REGISTRY[NAME].applies(asked)
+    assert sets.build(small).empty and tables.REGISTRY[NAME].applies(with_sets)
     figures.render_all(small, tmp_path, only=["01_native_sizes"])
     assert not any(sets.TITLE in line for line in index_page.not_run(small, tmp_path))
     assert any(tables.claims.TITLE in line for line in index_page.not_run(small, tmp_path))

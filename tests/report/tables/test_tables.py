@@ -35,7 +35,7 @@ def phantom(small):
     return small.scores[small.scores["dataset"] == "phantom"]
 
 
-def test_data_sets_count_images_once_and_questions_each(small):
+def test_data_sets_count_each_image_once_and_every_question(small):
     row = data_sets.build(small).query("dataset == 'phantom' and family == 'radiology'").iloc[0]
     rows = small.examples.query("dataset == 'phantom' and family == 'radiology' and split == 'test'")
     assert row["images_test"] == rows["image_id"].nunique() and row["questions_test"] == len(rows)
@@ -54,7 +54,7 @@ def test_tasks_show_the_options_of_a_choice_and_the_answers_of_the_others(small)
     assert table.loc[("mitosis", "closed"), "questions"] == len(rows)
 
 
-def test_main_results_are_the_author_s_and_the_strict_mean_at_aligned_inference(small, phantom):
+def test_main_results_are_author_and_strict_means_at_aligned_inference(small, phantom):
     table = main_results.build(small)
     row = table.query("dataset == 'phantom' and kind == 'closed' and regime == 'fixed-84'").iloc[0]
     rows = selections.cell(phantom, "fixed-84", "fixed-84").query("kind == 'closed'")
@@ -67,17 +67,17 @@ def test_main_results_are_the_author_s_and_the_strict_mean_at_aligned_inference(
 def test_author_s_metrics_are_those_of_scoring(small, phantom):
     table = author_scores.build(small).query("dataset == 'phantom' and regime == 'mixed' and inference == 'native'")
     rows = selections.cell(phantom, "mixed", "native")
-    found = table.set_index("metric")
+    by_metric = table.set_index("metric")
     expected = 100 * score.macro_localization_recall(rows.query("kind == 'description'"))
-    assert found.loc["localization macro recall", "greedy_author_pct"] == pytest.approx(expected)
-    assert found.loc["open F1", "greedy_author_pct"] == pytest.approx(100 * rows["f1"].mean())
-    assert found.loc["open F1", "strict_mode_pct"] == pytest.approx(100 * rows["strict_f1"].mean())
+    assert by_metric.loc["localization macro recall", "greedy_author_pct"] == pytest.approx(expected)
+    assert by_metric.loc["open F1", "greedy_author_pct"] == pytest.approx(100 * rows["f1"].mean())
+    assert by_metric.loc["open F1", "strict_mode_pct"] == pytest.approx(100 * rows["strict_f1"].mean())
     assert not {"author_mode_pct", "sampled_standard_pct"} & set(table)
-    assert "not asked for" in author_scores.caption(table, small)
+    assert "does not use the author's decoding" in author_scores.caption(table, small)
 
 
-def test_author_mode_stands_beside_strict_mode_and_moves_nothing_else(small, phantom):
-    """Sampled answers that all say yes: the author's columns show it, and no other table does."""
+def test_author_mode_adds_columns_and_changes_no_others(small, phantom):
+    """All sampled answers are yes: only the author's columns show it."""
     few = replace(small, scores=small.scores[small.scores["inference"].isin(["fixed-84", "native"])])
     bare = phantom.assign(raw_text="yes", decoding="sampled-0.2")
     drawn = score.score(bare.drop(columns=[*score.METRICS, "chance", "level"]))
@@ -96,9 +96,9 @@ def test_author_mode_stands_beside_strict_mode_and_moves_nothing_else(small, pha
         pd.testing.assert_frame_equal(other.build(both), other.build(few))
 
 
-def test_mismatch_compares_a_model_with_itself_at_home(small, phantom):
+def test_mismatch_compares_a_model_with_itself_at_its_own_resolution(small, phantom):
     table = mismatch.build(small)
-    assert set(table["trained"]) == {"native", "fixed-84"}  # mixed has no home of its own
+    assert set(table["trained"]) == {"native", "fixed-84"}  # mixed has no rung of its own
     row = table.query("dataset == 'phantom' and trained == 'fixed-84' and shown == 'native'").iloc[0]
     away, home = selections.cell(phantom, "fixed-84", "native"), selections.cell(phantom, "fixed-84", "fixed-84")
     assert row["change_points"] == pytest.approx(100 * (away["score"].mean() - home["score"].mean()))
@@ -106,7 +106,7 @@ def test_mismatch_compares_a_model_with_itself_at_home(small, phantom):
     assert (table["p_holm"] >= table["p"]).all() and set(table["tests"]) == {len(table)} == {20}
 
 
-def test_mixed_stands_against_the_aligned_model_on_the_same_pixels(small, phantom):
+def test_mixed_is_compared_with_the_aligned_model_on_the_same_pixels(small, phantom):
     table = mixed.build(small).query("dataset == 'phantom'").set_index("trained")
     difference = (
         selections.cell(phantom, "mixed", "fixed-84")["score"].mean()
@@ -118,7 +118,7 @@ def test_mixed_stands_against_the_aligned_model_on_the_same_pixels(small, phanto
     assert table.loc["mixed", "visual_tokens_pct_of_native"] == pytest.approx(50)
 
 
-def test_every_seed_s_difference_averages_to_the_difference(small):
+def test_differences_of_seeds_average_to_the_difference(small):
     table = seeds_and_tests.build(small)
     for row in table.itertuples():
         seeds = [float(x) for x in row.each_seed_points.split(", ")]
@@ -127,7 +127,7 @@ def test_every_seed_s_difference_averages_to_the_difference(small):
     assert set(table["tests"]) == {len(table)} and (table["p_holm"] >= table["p"]).all()
 
 
-def test_robustness_is_over_the_ladder_without_controls(small, phantom):
+def test_robustness_uses_the_ladder_without_controls(small, phantom):
     row = (
         robustness.build(small)
         .query("dataset == 'phantom' and regime == 'native' and measure == 'ACE'")
@@ -139,18 +139,18 @@ def test_robustness_is_over_the_ladder_without_controls(small, phantom):
 
 
 def test_every_table_is_written_as_numbers_and_as_markdown(small, tmp_path):
-    made = tables.render_all(replace(small, leaks=LEAKS), tmp_path)
-    assert [item.name[3:] for item in made if item.missing] == ["sets"]  # this study has none
-    for item in filter(lambda item: not item.missing, made):
+    rendered = tables.render_all(replace(small, leaks=LEAKS), tmp_path)
+    assert [item.name[3:] for item in rendered if item.missing] == ["sets"]  # this study has no sets
+    for item in filter(lambda item: not item.missing, rendered):
         csv, markdown = item.files
         rows = pd.read_csv(csv)
         lines = [line for line in markdown.read_text().splitlines() if line.startswith("|")]
         assert len(lines) == len(rows) + 2 and len({line.count(" | ") for line in lines[2:]}) == 1
 
 
-def test_tables_without_rows_say_so_instead_of_failing(small, tmp_path):
-    one = small.scores.query("regime == 'native' and inference == 'native' and control == 'none'")
-    missing = {item.name[3:] for item in tables.render_all(StudyData(one), tmp_path) if item.missing}
+def test_tables_without_rows_are_missing_and_do_not_fail(small, tmp_path):
+    native = small.scores.query("regime == 'native' and inference == 'native' and control == 'none'")
+    missing = {item.name[3:] for item in tables.render_all(StudyData(native), tmp_path) if item.missing}
     without = {"data_sets", "tasks", "mismatch", "robustness", "seeds_and_tests", "claims", "leakage", "sets",
                "by_tag"}
     assert missing == without
