@@ -197,14 +197,14 @@ def test_a_path_that_is_only_elsewhere_is_an_error_that_says_where(project, monk
     (tmp_path / "params").mkdir()
     (folder / "s.yaml").rename(tmp_path / "params" / "s.yaml")
     monkeypatch.chdir(folder)
-    with pytest.raises(ParamsError, match="datasets.0.local.path.*taken from the folder of the params file") as error:
+    with pytest.raises(ParamsError, match="datasets.0.local.path.*relative to the folder of the params file") as error:
         params.load(tmp_path / "params" / "s.yaml")
     assert "Write '../project/scans'" in str(error.value)
     hub = {"name": "path_vqa", "path": "project/scans"}  # of the form of a hub's id
     (tmp_path / "params" / "h.yaml").write_text(yaml.safe_dump(TINY | {"datasets": [hub]}))
     assert params.load(tmp_path / "params" / "h.yaml").datasets[0].path == "project/scans"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ParamsError, match="taken from the folder of the params file"):
+    with pytest.raises(ParamsError, match="relative to the folder of the params file"):
         params.load(tmp_path / "params" / "h.yaml")
 
 

@@ -23,7 +23,7 @@ class Conflicts:
         self.rows: list[dict] = []
 
     def add(self, example: Example, prints: list[dict]) -> list[dict]:
-        """The conflicts of an example with earlier ones. prints: of its images (`fingerprints.rows_of`)."""
+        """The conflicts of an example with earlier ones. prints: of its images (`perceptual_hash.rows_of`)."""
         pixels = tuple(row["exact"] for row in prints)
         new = []
         for question in example.questions:

@@ -31,7 +31,7 @@ def strict_closed(prediction: str, answer: str) -> float:
 
 
 def multiset_words(prediction: str, answer: str) -> tuple[float, float, float]:
-    """Precision, recall, F1 over multisets of words, as in SQuAD (arXiv 1606.05250), on `words.matched`."""
+    """Precision, recall, F1 over multisets of words, as in SQuAD (arXiv 1606.05250), on `words.comparable`."""
     given, true = map(Counter, comparable(without_reasoning(prediction), answer))
     return precision_recall_f1((given & true).total(), given.total(), true.total())
 

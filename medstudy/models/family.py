@@ -204,7 +204,7 @@ class Family:
         if seen is not None:
             if packed.visual != len(seen.tokens):
                 raise ModelError(f"A row must hold a place for each visual token, got {packed.visual} places for "
-                                 f"{len(seen.tokens)} tokens. RowLayout the row and its images with the same views.")
+                                 f"{len(seen.tokens)} tokens. Plan the row and its images with the same views.")
             at = packed.ids == self.image_token
             embeds = embeds.masked_scatter(at[..., None], seen.tokens.to(embeds.dtype))
             deep = {"visual_pos_masks": at, "deepstack_visual_embeds": list(seen.deep)} if seen.deep else {}

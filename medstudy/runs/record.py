@@ -128,7 +128,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def commit(root: Path = paths.ROOT) -> str | None:
+def commit(root: Path = paths.PACKAGE.parent) -> str | None:
     """The commit of this code, `-dirty` where files differ from it; None outside of its git checkout."""
     if not (root / ".git").exists():
         return None

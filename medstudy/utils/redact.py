@@ -15,7 +15,7 @@ from typing import Any
 from medstudy import paths
 
 FIELDS = ("path", "images", "id")  # the parameters that may name a folder or file
-BASE64 = r"(?:[A-Za-z0-9+/=]|\\n){400,}"  # an embedded image: letters of a folder's name are chance
+BASE64 = r"[A-Za-z0-9+/=\\]{400,}"  # an embedded image, in JSON with \n: a folder's name in it is chance
 START = r"(?:(?<![\w.~…+-])|(?<=\\[bfnrt])|(?<=\dm))"  # of an absolute path; \n: in JSON; 1m: a terminal's colour
 
 
@@ -53,7 +53,7 @@ def text(content: str, known: Mapping[Path, str] | None = None) -> str:
         if len(place.parts) > 1:
             path = str(place)
             names |= dict.fromkeys((path, html.escape(path), json.dumps(path, ensure_ascii=False)[1:-1]), name)
-    if not names:
+    if not any(name in content for name in names):
         return content
     longest = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
     pattern = rf"{BASE64}|{START}(?P<place>{longest})(?![\w-])"

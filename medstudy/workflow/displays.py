@@ -1,7 +1,7 @@
-"""What the notebooks show beside their results: an image at each rung, a packed row, answers beside their image.
+"""What the notebooks show besides their results: an image at each rung, a packed row, images with their answers.
 
-Nothing here writes a file or changes a result. Images, questions and answers appear only where the data set allows
-them in a rendered notebook (`Example.render`); sizes and counts are shown of every data set.
+Nothing here writes a file or changes a result. Images, questions and answers appear only if the data set allows them in
+a rendered notebook (`Example.render`); sizes and counts appear for every data set.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HIDDEN = "No image of these data may appear in a rendered notebook."
 MASK_SIDE = 800  # pixels of a drawn mask; a longer row is drawn smaller
 UNKNOWN = "The model's files are not on this machine, so its sizes are not known here."
 COUNTED = 2000  # images whose visual tokens are counted
-FIRST = 8  # images of which the largest is shown at every rung
+FIRST = 8  # images; the largest of them is shown at every rung
 ANSWERS = 4  # questions shown with their image
 PANELS = 3  # rungs in a row
 DRAWN_SIDE = 1200  # pixels of a drawn image; of a larger one every second, third, … pixel is drawn

@@ -1,7 +1,7 @@
 """What the notebooks in notebooks/explore/ compute: a model to ask, losses and times of rows, coverage of intervals.
 
-These notebooks are not jobs. They work before any study was run, with the base model that ships with the package and
-the phantom, and say what to run where they could show more.
+These notebooks are not jobs. They work before any study has run, with the base model of the package and the phantom,
+and state what to run if they could show more.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ CELLS = ["regime", "inference"]
 
 
 def model(study: Study, regime: str) -> Family:
-    """The model that a regime trained (first seed); the base model where there is none, with a sentence that says so.
+    """The model trained under a regime (first seed); the base model, with a notice, if there is none.
 
-    Raises ParamsError for a regime that the study does not have.
+    Raises ParamsError for a regime that is not in the study.
     """
     study = study.each()[0]
     if displays.outline(study.model) is None:
@@ -80,7 +80,7 @@ def loss(supply: ImageInputs, packed: PackedRow, example: Example, view: View) -
 
 
 def seconds(supply: ImageInputs, rows: Sequence[Row], example: Example, view: View) -> float:
-    """Of a forward and backward pass over rows about one image, one after the other: the best of a few repeats."""
+    """Seconds for a forward and backward pass over rows about one image, one after the other: the best of `REPEATS`."""
     best = float("inf")
     for _ in range(REPEATS):
         supply.family.model.zero_grad()
@@ -92,7 +92,7 @@ def seconds(supply: ImageInputs, rows: Sequence[Row], example: Example, view: Vi
 
 
 def work_saved(model: str, sides: Sequence[int], questions: Sequence[int]) -> pd.DataFrame:
-    """Operations of separate sequences over those of one row: a row a number of questions, a column a square image."""
+    """Operations of separate sequences divided by those of one row: by number of questions and by image size."""
     family = models.sketch(Model(id=model))
     table = {}
     for side in sides:
@@ -111,14 +111,14 @@ def _work(family: Family, visual_tokens: int, questions: int) -> float:
 
 
 def rows(images: int, questions: int, seeds: int) -> pd.DataFrame:
-    """A frame with one row per image, question and seed, in that order, as `statistics` reads it; without scores."""
+    """One row per image, question and seed, in that order, with all columns that `statistics` needs but the score."""
     names = ["image_id", "question_id", "seed"]
     frame = pd.MultiIndex.from_product(map(range, (images, questions, seeds)), names=names).to_frame(index=False)
     return frame.assign(dataset="simulated", group=frame["image_id"])
 
 
 def coverage(hits: dict[str, np.ndarray]) -> pd.DataFrame:
-    """How often intervals held the truth, in %, with the standard error of that share over the simulated studies."""
+    """How often the intervals contained the truth, in %, with the standard error of that percentage."""
     return pd.DataFrame({
         "covers (%)": {name: 100 * hit.mean() for name, hit in hits.items()},
         "± (%)": {name: 100 * (hit.mean() * (1 - hit.mean()) / len(hit)) ** 0.5 for name, hit in hits.items()},
@@ -126,9 +126,9 @@ def coverage(hits: dict[str, np.ndarray]) -> pd.DataFrame:
 
 
 def widths(study: Study) -> pd.DataFrame | str:
-    """Of the native model at its own resolution, by data set: the study's interval and the naive one, in points.
+    """The width of the study's interval and of the naive one, in points, by regime, rung and data set.
 
-    A sentence that says what to run where there are no scores.
+    A sentence that states what to run if there are no scores.
     """
     study = study.each()[0]
     jobs = [job for job in runs_plan.plan(study) if job.stage == "scores"]
@@ -138,7 +138,7 @@ def widths(study: Study) -> pd.DataFrame | str:
     plain = scores[(scores["control"] == "none") & (scores["split"] == "test")]
     table = []
     for (regime, rung, dataset), cell in plain.groupby([*CELLS, "dataset"], observed=True):
-        interval = mean_interval(cell, level=study.intervals.confidence)
+        interval = mean_interval(cell, confidence=study.intervals.confidence)
         naive = 2 * 1.96 * (interval.estimate * (1 - interval.estimate) / len(cell)) ** 0.5
         width = interval.high - interval.low
         table.append((regime, rung, dataset, len(cell), interval.n_images, interval.n_seeds, 100 * naive, 100 * width))
@@ -152,13 +152,13 @@ def data_sets(study: Study) -> list[str]:
 
 
 def claims(study: Study) -> pd.DataFrame:
-    """The claims of a study that was run, model by model. Raises RunError when it was not."""
+    """The claims of a finished study, model by model. Raises RunError if it is not finished."""
     tables = [pd.read_csv(study_data.claims_file(part)).assign(model=part.model.label or redact.last(part.model.id))
               for part in study.each()]  # fmt: skip
     return pd.concat(tables, ignore_index=True)
 
 
 def figures(study: Study) -> list[save.Rendered]:
-    """The figures of a study that was run, in reading order, model by model. Raises RunError when it was not."""
+    """The figures of a finished study in reading order, model by model. Raises RunError if it is not finished."""
     jobs = [job for part in study.each() for job in inputs.complete(inputs.by_stage(part)["figure"])]
     return [item for job in jobs for item in save.kept(job)]

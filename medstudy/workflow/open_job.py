@@ -1,13 +1,13 @@
 """The first line of a notebook: `study, job = open_job(globals())`.
 
-It checks the parameters cell, loads the study, finds the job, makes what the job needs where a person opened the
-notebook, and prints a header. What follows gets `study` (the settings of one model's study) and `job` (its name,
-parameters, folder and inputs) and plans nothing again. The cell that makes the run takes its lock and writes its
-record: `with recorded(study, job) as new:`.
+It checks the parameters cell, loads the study and finds the job. If a person opened the notebook, it also makes the
+jobs that this job needs. The cells that follow use `study` (the settings for one model) and `job` (its name,
+parameters, folder and inputs); they plan nothing again. The cell that makes the run locks it and writes its record:
+`with recorded(study, job) as new:`.
 
-`overrides` changes settings of the study by hand: `name: value` pairs in YAML, nested settings by dotted names, members
-of a list by their position. The changed study is written to runs/overrides/ as a params file of its own, under a name
-of its own, so its runs and figures stand beside those of the study and not in their place.
+The parameter `overrides` changes settings of the study: `name: value` pairs in YAML, with dotted names for nested
+settings and positions for members of a list. The changed study gets its own name and its own params file in
+runs/overrides/, so it never replaces runs or figures of the original study.
 
     training.learning_rate: 0.001
     datasets.0.train: 16
@@ -34,8 +34,8 @@ EXAMPLE = "`training.learning_rate: 0.001`"
 def open_job(namespace: dict[str, Any]) -> tuple[Study, Job]:
     """The study and the job that a notebook's parameters `study`, `run` and `overrides` name.
 
-    The cell may run again: parameters that are still as an earlier call left them count as they were given.
-    Raises ParamsError for a wrong parameter, RunError that explains each job that the run needs and that failed.
+    The cell may run again: an unchanged parameters cell keeps its meaning. Raises ParamsError for a wrong parameter,
+    and RunError if a job that this one needs has failed.
     """
     file, values = _checked(namespace)
     study, job = needs.prepare(file, values["run"])
@@ -45,9 +45,9 @@ def open_job(namespace: dict[str, Any]) -> tuple[Study, Job]:
 
 
 def load_study(namespace: dict[str, Any]) -> Study:
-    """The study that a notebook's parameters `study` and `overrides` name, for a notebook that is not a job.
+    """The study that the parameters `study` and `overrides` name, in a notebook that is not a job; makes no run.
 
-    Makes nothing. Raises ParamsError for a wrong parameter.
+    Raises ParamsError for a wrong parameter.
     """
     file, values = _checked(namespace)
     study = params.load(file)
@@ -56,15 +56,15 @@ def load_study(namespace: dict[str, Any]) -> Study:
 
 
 def run_study(namespace: dict[str, Any]) -> None:
-    """Make what is missing of the study that `load_study` loaded, as `medstudy run` does. Raises RunError."""
+    """Make the missing runs of the study that `load_study` loaded, as `medstudy run` does. Raises RunError."""
     given = namespace[GIVEN]
     needs.make(given["object"], given["file"])
 
 
 def overridden(file: str, overrides: str) -> str:
-    """The params file of a study with some settings changed; the study's own file where nothing is changed.
+    """The params file of a study with some settings changed; the study's own file if nothing is changed.
 
-    Raises ParamsError for a setting that there is none of, with the nearest valid name.
+    Raises ParamsError for an unknown setting and names the nearest valid one.
     """
     changes = yaml_files.loads(overrides, "overrides")
     if changes is None:
@@ -117,12 +117,12 @@ def _checked(namespace: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _replace(namespace: dict[str, Any], text: str, file: str, study: Study) -> None:
-    """Put the study in the place of its name, and remember both."""
+    """Replace the name of the study with the study itself, and remember both."""
     namespace[GIVEN] = {"study": text, "file": file, "object": study}
     namespace["study"] = study
 
 
 def _given(namespace: dict[str, Any]) -> dict[str, str]:
-    """The text of `study`, where an earlier call replaced it by the study itself."""
+    """The name of the study, if an earlier call replaced it with the study itself."""
     given = namespace.get(GIVEN)
     return {"study": given["study"]} if given and namespace.get("study") is given["object"] else {}

@@ -26,10 +26,10 @@ def tiny_file(tmp_path):
 def test_help_lists_every_command_and_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert stop.value.code == 0
-    assert all(f"\n    {name} " in said for name in COMMANDS)
-    assert "examples:" in said and "params/offline.yaml" in said
+    assert all(f"\n    {name} " in output for name in COMMANDS)
+    assert "examples:" in output and "params/offline.yaml" in output
 
 
 def test_every_example_parses():
@@ -42,9 +42,9 @@ def test_every_example_parses():
 @pytest.mark.parametrize("command", ["run", "estimate", "status", "report", "verify"])
 def test_a_missing_study_is_one_message_without_traceback(command, capsys):
     assert main([command, "params/nothing.yaml"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("medstudy: A study is a yaml file, but there is none at params/nothing.yaml")
-    assert "Traceback" not in said
+    output = capsys.readouterr().err
+    assert output.startswith("medstudy: A study is a yaml file, but there is none at params/nothing.yaml")
+    assert "Traceback" not in output
 
 
 def test_a_wrong_parameter_is_named_before_anything_is_made(tmp_path, capsys, tiny_file):
@@ -56,15 +56,15 @@ def test_a_wrong_parameter_is_named_before_anything_is_made(tmp_path, capsys, ti
 
 def test_dry_run_prints_the_jobs_and_makes_nothing(tmp_path, capsys, tiny_file):
     assert main(["run", str(tiny_file()), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "train-native-s0" in said and "jobs to make." in said
+    output = capsys.readouterr().out
+    assert "train-native-s0" in output and "jobs to make." in output
     assert not (tmp_path / "runs").exists()
 
 
 def test_status_of_a_study_that_never_ran(capsys, tiny_file):
     assert main(["status", str(tiny_file())]) == 0
-    said = capsys.readouterr().out
-    assert "train-native-s0" in said and "0 of 35 jobs done, 35 waiting" in said
+    output = capsys.readouterr().out
+    assert "train-native-s0" in output and "0 of 35 jobs done, 35 waiting" in output
 
 
 @pytest.mark.parametrize("command, message", [("report", "has no claims yet"), ("verify", "data-phantom has not run")])
@@ -119,6 +119,6 @@ def test_the_claims_table_shows_estimate_interval_and_verdict():
     assert any(line.split()[:5] == ["C1", "+3.25", "[-1.00,", "+7.50]", "inconclusive"] for line in lines)
     console = Console(width=140, record=True, file=open("/dev/null", "w"))
     console.print(cli_claims.claims_table(claims, 0.95))
-    said = console.export_text()
-    assert "95 %" in said and "+3.25" in said and "[-1.00, +7.50]" in said
-    assert "inconclusive" in said and "not run" in said and "nan" not in said
+    output = console.export_text()
+    assert "95 %" in output and "+3.25" in output and "[-1.00, +7.50]" in output
+    assert "inconclusive" in output and "not run" in output and "nan" not in output

@@ -60,7 +60,7 @@ def means(image: Image.Image, cells: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def plans() -> dict[str, list]:
     """700 plans of each family, not drawn."""
-    return {family: [phantom.scene(3, "train", family, i) for i in range(700)] for family in phantom.FAMILIES}
+    return {family: [phantom.plan(3, "train", family, i)[0] for i in range(700)] for family in phantom.FAMILIES}
 
 
 @pytest.fixture(scope="module")

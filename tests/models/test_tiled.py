@@ -255,7 +255,7 @@ def test_it_learns_and_its_checkpoint_gives_the_same_answers(checkpoints, tiled,
         sorted(evaluate.answers(ImageInputs(one, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=8)))
         for one in (family, loaded)
     ]
-    texts = [text for _, (texts, _) in said[0] for text in texts]
+    texts = [text for _, (texts, _, _) in said[0] for text in texts]
     assert log["loss"].iloc[-1] < 0.5 * log["loss"].iloc[0]
     assert sum(map(eq, texts, (question.answer for one in examples for question in one.questions))) >= 8
     assert said[0] == said[1] and loaded.revision != family.revision

@@ -24,8 +24,8 @@ def test_every_record_says_where_it_was_made(tmp_path, monkeypatch):
     job = plan.plan(study)[0]
     with record.recorded(study, job):
         pass
-    said = {"host": platform.node(), "device": "NVIDIA H100", "cards": ["3", "GPU-1a"], "slurm_job": "4711"}
-    assert record.read(job)["machine"] == said
+    output = {"host": platform.node(), "device": "NVIDIA H100", "cards": ["3", "GPU-1a"], "slurm_job": "4711"}
+    assert record.read(job)["machine"] == output
 
 
 def test_an_arrays_task_has_slurms_name(monkeypatch):
@@ -41,7 +41,19 @@ def test_without_a_gpu_the_device_is_cpu_and_torch_is_not_imported():
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(paths.ROOT)}
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    content, imported = said.stdout.rsplit(" ", 1)
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    content, imported = output.stdout.rsplit(" ", 1)
     assert json.loads(content) == {"host": platform.node(), "device": "cpu", "cards": None, "slurm_job": None}
     assert imported.strip() == "False"
+
+
+def test_the_commit_is_whole_says_when_files_differ_and_is_none_without_git(tmp_path):
+    assert record.commit(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "file").write_text("one")
+    for words in (["init", "-q"], ["add", "file"], ["commit", "-qm", "first"], ["tag", "v1"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert record.commit(tmp_path) == head
+    (tmp_path / "file").write_text("two")
+    assert record.commit(tmp_path) == f"{head}-dirty"

@@ -1,8 +1,8 @@
-"""Synthetic predictions with known true effects: for tests of scores, statistics, claims and figures.
+"""Synthetic predictions with known true effects, for tests of scoring, statistics, claims and figures.
 
 Nothing here is a result. A regime sees a detail of `d` native pixels, shown at scale `s`, with probability
 `guess + (1 - guess - lapse) * logistic(slope * log2(d * s / acuity_px[regime]))`; away from the resolution it
-was trained at it loses `mismatch_loss` (logit units) an octave. Coarse questions depend on neither.
+was trained at it loses `mismatch_loss` (logit units) per octave. Coarse questions depend on neither.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Effects:
-    """The true effects behind `predictions`. Units: pixels shown, logits, shares."""
+    """The true effects in `predictions`. Units: pixels as shown, logits, shares."""
 
     acuity_px: dict = field(default_factory=lambda: {"native": 2.5, "mixed": 2.6})  # other regimes: 3.5
     slope: float = 1.6
@@ -54,8 +54,8 @@ class Effects:
 
 def side_of(policy: str) -> float:
     """The side of the pixel budget of a policy label: 84 for "fixed-84", the native cap for every other."""
-    match = re.fullmatch(r"(?:fixed|square|pad)-(\d+)", policy)
-    return float(match[1]) if match else float(NATIVE_CAP)
+    found = re.fullmatch(r"(?:fixed|square|pad)-(\d+)", policy)
+    return float(found[1]) if found else float(NATIVE_CAP)
 
 
 def predictions(n_images: int = 80, seeds: int = 3, regimes=REGIMES, rungs=RUNGS, controls=CONTROLS,
@@ -166,7 +166,7 @@ def _probability(frame, scale, regime, rung, control, shift, effects) -> np.ndar
 
 
 def training(regimes=REGIMES, seeds: int = 3, steps: int = 20, seed: int = 0) -> pd.DataFrame:
-    """training.parquet; add-84 costs 5 % more than native, fixed-84 a tenth."""
+    """training.parquet as the contract has it; add-84 costs 5 % more than native, fixed-84 a tenth."""
     rng = np.random.default_rng(seed)
     cost = {"native": 1.0, "add-84": 1.05, "mixed": 0.5, "curriculum": 0.6}
     rows = []

@@ -193,8 +193,8 @@ def test_float32_weights_are_saved_in_the_models_own_type(tiny_model, examples, 
 
 def test_adapters_that_name_their_model_load_as_a_model(adapted, tiny_model, tmp_path):
     made = adapted[1].dir / "checkpoint"
-    unnamed = pytest.raises(ModelError, match="name their model")
-    with pytest.warns(UserWarning, match="trained by medstudy"), unnamed:
+    nameless = pytest.raises(ModelError, match="must name their model")
+    with pytest.warns(UserWarning, match="trained by medstudy"), nameless:
         models.load(Model(id=str(made)))
     folder = Path(shutil.copytree(made, tmp_path / "adapters"))
     config = json.loads((folder / "adapter_config.json").read_text())

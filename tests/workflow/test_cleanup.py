@@ -27,7 +27,7 @@ def shared(tmp_path):
     for job in [*runs_plan.plan(older)[-3:], *runs_plan.plan(params.load(file))]:
         finish(job)
         (job.dir / "result.parquet").write_bytes(b"x" * 1000)
-        log(job, "said\n")
+        log(job, "a line\n")
     return tmp_path, file
 
 
@@ -81,8 +81,8 @@ def test_a_params_file_that_cannot_be_planned_keeps_all_runs(shared, broken, cap
     (root / "broken.yaml").write_text(broken)
     before = everything(root)
     assert command("clean", file, "--yes") == 0
-    said = capsys.readouterr().out
-    assert "all runs: broken.yaml cannot be planned" in said and "Freed 0 B" in said and everything(root) == before
+    output = capsys.readouterr().out
+    assert "all runs: broken.yaml cannot be planned" in output and "Freed 0 B" in output and everything(root) == before
 
 
 def test_a_study_whose_model_is_not_mounted_keeps_its_own_runs(shared):
@@ -115,10 +115,10 @@ def test_resume_points_of_complete_and_of_unplanned_runs_are_freed(shared):
     shutil.rmtree(waiting.dir)
     for job in (done, waiting):
         paths.scratch(job.dir).mkdir(parents=True)
-    for name, said in (("train-old-s0-0123456789ab", file), ("train-old-s1-0123456789ab", root / "gone.yaml"),
+    for name, output in (("train-old-s0-0123456789ab", file), ("train-old-s1-0123456789ab", root / "gone.yaml"),
                        ("train-far-s0-0123456789ab", paths.ROOT / "params" / "tiny.yaml")):
         (root / "runs" / ".partial" / name).mkdir()
-        started(root / "runs" / name, said)
+        started(root / "runs" / name, output)
     (root / "runs" / ".partial" / "train-mystery-s0-0123456789ab").mkdir()
     found = {item.path.name for item in cleanup.find([file]).items if item.kind == "resume point"}
     assert found == {done.dir.name, "train-old-s0-0123456789ab", "train-old-s1-0123456789ab"}

@@ -33,7 +33,7 @@ def run(name: str, **parameters) -> dict:
 
 @pytest.fixture
 def study(tmp_path):
-    """A tiny study of which nothing was run."""
+    """A tiny study without any run."""
     return str(write_study(tmp_path))
 
 

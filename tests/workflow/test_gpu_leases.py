@@ -120,7 +120,7 @@ def test_more_gpus_than_visible_is_an_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("said", "ids"),
+    ("output", "ids"),
     [
         ("", []),
         ("-1", []),
@@ -132,8 +132,8 @@ def test_more_gpus_than_visible_is_an_error(tmp_path, monkeypatch):
         ("GPU-1a-2b,MIG-3c", ["GPU-1a-2b", "MIG-3c"]),
     ],
 )
-def test_visible_reads_the_variable_as_cuda_does(said, ids, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+def test_visible_reads_the_variable_as_cuda_does(output, ids, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", output)
     assert devices.visible() == ids
 
 

@@ -30,15 +30,15 @@ def test_a_run_is_given_by_name_folder_unique_part_or_pattern(study):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "output"),
     [
         ("-native-s", "but 4 names contain it. Similar: train-native-s0, evaluate-native-s0"),
         ("train-nativ-s0", "but no name contains it. Similar: train-native-s0"),
         ("no-*", "but no name contains it"),
     ],
 )
-def test_other_names_are_an_error_that_lists_similar_ones(study, name, said):
-    with pytest.raises(ParamsError, match=said):
+def test_other_names_are_an_error_that_lists_similar_ones(study, name, output):
+    with pytest.raises(ParamsError, match=output):
         logs.find(study, name)
 
 

@@ -47,8 +47,8 @@ def made(monkeypatch):
 def test_what_a_job_needs_is_made_first_and_named(study, made, capsys):
     settings, job = needs.prepare(str(study), "evaluate-native-s0")
     assert made == [job.needs] and not job.done
-    said = capsys.readouterr().out
-    assert "needs 5 jobs that are not done: data-phantom, data-atlas, leakage, base, train-native-s0" in said
+    output = capsys.readouterr().out
+    assert "needs 5 jobs that are not done: data-phantom, data-atlas, leakage, base, train-native-s0" in output
     assert len(job.inputs("train")) == 1
     needs.prepare(str(study), "evaluate-native-s0")
     assert len(made) == 1 and capsys.readouterr().out == ""
@@ -162,7 +162,7 @@ def test_every_notebook_by_bare_papermill_from_an_empty_folder_and_a_run_finds_a
         opened(name)
     assert {job.name: job.record.stat().st_mtime_ns for job in jobs} == before
     for file in tmp_path.glob("*.ipynb"):
-        said = [line for line in words_on_stderr(file) if "made by another process; waiting for it" not in line]
-        assert said == []
+        output = [line for line in words_on_stderr(file) if "made by another process; waiting for it" not in line]
+        assert output == []
     again = medstudy("run", study)
     assert again.returncode == 0 and f"all {len(jobs)} jobs are done" in again.stdout

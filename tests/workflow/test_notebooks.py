@@ -121,7 +121,7 @@ def test_check_inside_a_notebook_knows_what_was_typed_by_hand():
     typed = opened | {"stuyd": "b", "__annotations__": kinds | {"stuyd": str}}
     with pytest.raises(ParamsError, match="no parameter 'stuyd'; there are: study, run, overrides"):
         parameters.check(typed | {"In": ["", cell, cell.replace("study:", "stuyd:"), "check(globals())"]})
-    parameters.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # mended since
+    parameters.check(typed | {"In": ["", cell.replace("study:", "stuyd:"), cell, "check(globals())"]})  # corrected
     fresh = {name: value for name, value in typed.items() if name != "study"}
     fresh["__annotations__"] = dict.fromkeys(("stuyd", "run", "overrides"), str)
     with pytest.raises(ParamsError, match="there are: study, run, overrides; study is missing"):
@@ -204,7 +204,7 @@ def test_a_notebook_by_itself_takes_the_lock_of_the_run_that_it_makes(tmp_path, 
     with record.recorded(study, job):
         assert lock.running(job.dir)
     assert job.done and not lock.running(job.dir)
-    monkeypatch.setenv(lock.HELD, str(job.dir))  # whoever started the kernel holds it
+    monkeypatch.setenv(lock.HELD, str(job.dir))  # the process that started the kernel holds it
     with lock.alone(job.dir), record.recorded(study, job):
         pass
     assert job.done

@@ -57,8 +57,9 @@ def test_each_job_has_a_row_with_state_time_host_and_newest_line(half):
 def test_a_job_is_predicted_from_other_seeds_else_from_its_regime_else_from_the_estimate(half):
     study, _, jobs = half
     records = {"train-native-s0": {"seconds": 100.0}, "train-native-s1": {"seconds": 140.0}}
-    said = status.predicted(jobs.values(), records, {"train-mixed-s0": 7.0, "train-native-s2": 1.0})
-    assert said["train-native-s2"] == 120.0 and said["train-mixed-s0"] == 7.0 and math.isnan(said["train-fixed-84-s0"])
+    seconds = status.predicted(jobs.values(), records, {"train-mixed-s0": 7.0, "train-native-s2": 1.0})
+    assert seconds["train-native-s2"] == 120.0 and seconds["train-mixed-s0"] == 7.0
+    assert math.isnan(seconds["train-fixed-84-s0"])
     slower = {**jobs["train-native-s2"].parameters, "training": {"learning_rate": 1.0}}
     other = replace(jobs["train-native-s2"], name="other", parameters=slower)
     assert status.predicted([*jobs.values(), other], records)["other"] == 120.0
@@ -88,9 +89,10 @@ def test_the_summary_adds_known_times_and_counts_unknown_ones(half):
     assert total["device_hours"] == pytest.approx(left / 3600)
     two = rows.assign(processes=2)
     assert status.summary(two)["device_hours"] == pytest.approx(2 * left / 3600)
-    said = status.sentence(total)
-    assert said.startswith(f"3 of {len(jobs)} jobs done, 1 running, 1 failed, {total['waiting']} waiting.")
-    assert f"(unknown for {total['unknown']} jobs)" in said and "with 1 at once" in said and "device-hours" in said
+    output = status.sentence(total)
+    assert output.startswith(f"3 of {len(jobs)} jobs done, 1 running, 1 failed, {total['waiting']} waiting.")
+    assert f"(unknown for {total['unknown']} jobs)" in output
+    assert "with 1 at once" in output and "device-hours" in output
 
 
 def test_the_time_left_is_at_least_that_of_the_longest_job(half):
@@ -122,8 +124,8 @@ def test_a_record_is_read_once_and_a_broken_one_does_not_stop_the_rest(half, mon
 def test_the_command_shows_jobs_and_json(half, capsys):
     study, file, jobs = half
     assert command("status", file) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in jobs) and "DataError: no such file [bold]" in said
+    output = capsys.readouterr().out
+    assert all(name in output for name in jobs) and "DataError: no such file [bold]" in output
     assert command("status", file, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["summary"]["done"] == 3 and len(told["jobs"]) == len(jobs)
@@ -134,9 +136,9 @@ def test_a_large_study_shows_stages_and_what_runs_or_failed(half):
     study, _, _ = half
     text = io.StringIO()
     Console(file=text, width=150).print(status.render(status.table(study), limit=5))
-    said = text.getvalue()
-    assert "train-native-s2" in said and "data-atlas" in said and "evaluate-native-s0" not in said
-    assert [line.split()[:2] for line in said.splitlines() if line.startswith("train ")] == [["train", "9"]]
+    output = text.getvalue()
+    assert "train-native-s2" in output and "data-atlas" in output and "evaluate-native-s0" not in output
+    assert [line.split()[:2] for line in output.splitlines() if line.startswith("train ")] == [["train", "9"]]
 
 
 def test_paths_of_this_machine_are_not_shown(half):

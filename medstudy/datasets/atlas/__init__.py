@@ -66,18 +66,10 @@ def example(row: dict) -> Example:
     about = SOURCES[row["source"]]
     path = about["files"][0][0]
     return Example(
-        image_id=row["id"],
-        image=pixels(row),
-        questions=tuple(question(item) for item in row["questions"]),
-        dataset="atlas",
-        split=row["split"],
-        group=row["group"],
-        family=about["family"],
-        modality=about["modality"],
-        anatomy=about["anatomy"],
-        render=about["render"],
-        source=f"{about['package']} {about['version']}: {path} {row['box']}",
-        license=about["license"],
+        image_id=row["id"], image=pixels(row), questions=tuple(question(item) for item in row["questions"]),
+        dataset="atlas", split=row["split"], group=row["group"], family=about["family"], modality=about["modality"],
+        anatomy=about["anatomy"], render=about["render"],
+        source=f"{about['package']} {about['version']}: {path} {row['box']}", license=about["license"],
     )
 
 

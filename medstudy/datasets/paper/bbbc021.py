@@ -25,7 +25,7 @@ CARD = Card(
 
 
 class Params(class_rows.Rows):
-    """See `classes.Rows`."""
+    """See `class_rows.Rows`."""
 
     name: Literal["bbbc021"] = "bbbc021"
     train_file: str = "bbbc021_train.jsonl"

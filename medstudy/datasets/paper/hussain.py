@@ -29,7 +29,7 @@ CARD = Card(
 
 
 class Params(class_rows.Rows):
-    """See `classes.Rows`."""
+    """See `class_rows.Rows`."""
 
     name: Literal["hussain"] = "hussain"
     test_file: str | None = "test_200_qwen.jsonl"

@@ -38,7 +38,7 @@ TOPICS = get_args(Topic)
 
 
 class Params(class_rows.Rows):
-    """See `classes.Rows` for the form "jsonl", whose default test file is the author's subtype.
+    """See `class_rows.Rows` for the form "jsonl", whose default test file is the author's subtype.
 
     topics: for the form "original", use only questions on these; empty is all questions. skip_missing: leave out
     patients without an image instead of raising an error.

@@ -65,32 +65,18 @@ def load(params: Params, split: str) -> Iterator[Example]:
     )
 
 
-def scene(seed: int, split: str, family: str, index: int) -> Scene:
-    """The plan of image `index` of a family: what it shows, without drawing it."""
-    return _scene(seed, split, family, index)[0]
+def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generator]:
+    """(what image `index` of a family shows, the generator that draws it)."""
+    planning, rendering = drawing.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
+    return FAMILIES[family].plan(planning), rendering
 
 
 def example(seed: int, split: str, family: str, index: int) -> Example:
     """Image `index` (from 0) of one family and split, with its questions."""
-    planned, render = _scene(seed, split, family, index)
+    scene, generator = plan(seed, split, family, index)
     image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
     return Example(
-        image_id=image_id,
-        image=Image.fromarray(planned.render(render)),
-        questions=planned.questions(),
-        dataset="phantom",
-        split=split,
-        group=image_id,
-        family=family,
-        modality=planned.modality,
-        anatomy=planned.anatomy,
-        render=True,
-        source=f"phantom {VERSION}",
-        license="CC0-1.0",
+        image_id=image_id, image=Image.fromarray(scene.render(generator)), questions=scene.questions(),
+        dataset="phantom", split=split, group=image_id, family=family, modality=scene.modality, anatomy=scene.anatomy,
+        render=True, source=f"phantom {VERSION}", license="CC0-1.0",
     )
-
-
-def _scene(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generator]:
-    """(what an image shows, the generator that draws it)."""
-    plan, render = drawing.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
-    return FAMILIES[family].plan(plan), render
