@@ -5,7 +5,7 @@
     python -m benchmarks gpu --needs                            what its stages import, and what is missing here
 
 Prints a table and writes benchmarks/results/cpu.json (gpu.json), a list of lines with name, unit, ours, peer,
-peer_name, ratio, goal and floor, and beside it what it ran on. A peer that is not installed is listed as not run. The
+peer_name, ratio, goal and floor, and the machine it ran on. A peer that is not installed is listed as not run. The
 exit status is 1 when a line misses its floor, or a stage of the GPU failed or was cut.
 """
 

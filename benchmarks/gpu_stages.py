@@ -1,4 +1,4 @@
-"""What each stage of the GPU's benchmark measures: tasks by name, each of which yields lines of the results.
+"""What each stage of the GPU's benchmark measures: named tasks; each yields lines of the results.
 
 A line that is yielded again takes the place of the one before, so that a pair's first round counts when the second one
 is cut off. Full fine-tuning in bfloat16, Qwen2-VL-2B's real configuration with random weights, 10 questions an image.
@@ -137,8 +137,8 @@ def utilisation(bench: Bench, height: int, width: int, images: int, steps: int, 
     settings = Optimisation(epochs=1, learning_rate=1e-6, gradient_checkpointing=options.gradient_checkpointing)
     pace, _ = throughput.paces(bench.family, settings, rates)
     steps = options.steps - 1
-    foretold = pace.turn + made["flops"] / steps / pace.rate
-    yield prediction(f"seconds a step at {where}", "s", made["seconds_per_step"], foretold)
+    predicted = pace.turn + made["flops"] / steps / pace.rate
+    yield prediction(f"seconds a step at {where}", "s", made["seconds_per_step"], predicted)
     yield prediction(f"memory at {where}", "GB", made["peak_memory_bytes"] / 1e9, made["predicted_memory_bytes"] / 1e9)
 
 

@@ -51,7 +51,7 @@ intervals: {confidence: 0.95, resamples: 2000, seed: 0}
 FAMILIES = {"radiology": ("x-ray", "chest"), "pathology": ("light microscopy", "breast"),
             "subcellular": ("fluorescence microscopy", "cell"), "cytology": ("light microscopy", "cervix"),
             "retina": ("fundus photography", "eye")}
-# of every image of a family: (task, kind, whether it hangs on a fine detail)
+# of every image of a family: (task, kind, whether it depends on a fine detail)
 TASKS = {
     "radiology": (("nodule", "closed", True), ("position", "choice", True), ("count", "open", True),
                   ("side", "closed", False), ("anatomy", "choice", False)),
@@ -111,7 +111,7 @@ def complete(job: plan.Job) -> None:
 
 
 def _data(folder: Path, name: str, questions: int, rng) -> pd.DataFrame:
-    """The splits of a data set, of which the test split has about so many questions; returns the questions of all."""
+    """The splits of a data set, with about this many test questions; returns the questions of all."""
     each = np.mean([len(tasks) for tasks in TASKS.values()])
     tables = []
     for split, share in (("train", 2), ("val", 0.1), ("test", 1)):
@@ -208,8 +208,8 @@ PROMPT = ("<|im_start|>system\nYou are a biomedical expert.<|im_end|>\n<|im_star
 def _texts(asked: pd.DataFrame, right: np.ndarray, rng) -> list[str]:
     """What the models say: the reference, or that of another question of the kind; of descriptions a sentence more."""
     wrong = asked.groupby("kind")["answer"].transform(lambda answers: answers.to_numpy()[rng.permutation(len(answers))])
-    said = np.where(right, asked["answer"], wrong)
+    texts = np.where(right, asked["answer"], wrong)
     long = asked["kind"].isin(["description", "open"]).to_numpy()
     picks = rng.integers(0, len(WORDS), (len(asked), 8))
     return [f"{text} {' '.join(WORDS[i] for i in pick)}" if more else text
-            for text, more, pick in zip(said, long, picks, strict=True)]
+            for text, more, pick in zip(texts, long, picks, strict=True)]

@@ -1,6 +1,6 @@
-"""What the engine costs beside the work: seconds a job, speed-up on all cores, and planning a large study.
+"""What the engine costs apart from the work: seconds a job, speed-up on all cores, and planning a large study.
 
-    python -m benchmarks.sweeps [--stage NAME] [--docs]      15 minutes on two cores, with nothing beside it
+    python -m benchmarks.sweeps [--stage NAME] [--docs]      15 minutes on two cores, with nothing else running
 
 Writes benchmarks/results/sweeps.json. Everything is run as a user does, by `python -m medstudy run` and `snakemake`, on
 studies made on the spot from params/tiny.yaml.
@@ -127,7 +127,7 @@ def _study(root: Path, **changes) -> Path:
 
 
 def _timed(*words) -> float:
-    """Seconds of `python WORDS`. Raises RuntimeError with what it said when it fails."""
+    """Seconds of `python WORDS`. Raises RuntimeError with its output when it fails."""
     clock = time.perf_counter()
     done = subprocess.run([sys.executable, *map(str, words)], cwd=paths.ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -140,7 +140,7 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--docs", action="store_true", help="also write the table into docs/reference/benchmarks.md")
-    parser.add_argument("--stage", choices=STAGES, help="this one alone, beside what was measured of the others")
+    parser.add_argument("--stage", choices=STAGES, help="this stage alone; the others keep their earlier measurements")
     options = parser.parse_args()
     about_, file = about(), RESULTS / "sweeps.json"
     before = json.loads(file.read_text(encoding="utf-8")) if options.stage and file.is_file() else []

@@ -36,7 +36,7 @@ def engine(options):
 
 
 def answered(model, options) -> dict:
-    """All questions in one call, so that vLLM may batch them as it likes; its caches are empty at the start."""
+    """All questions in one call, so that vLLM may batch them freely; its caches are empty at the start."""
     from PIL import Image
     from vllm import SamplingParams
 

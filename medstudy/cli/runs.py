@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace) -> None:
             console.print("What the whole study costs:", highlight=False)
             _costs(study, options.tflops, options.cores)
         return
-    from medstudy.cli import claims  # takes a second, which a dry run can save
+    from medstudy.cli import claims  # importing it takes a second; a dry run does not need it
     from medstudy.report.pages import publish
 
     _prepare(options, study, how)

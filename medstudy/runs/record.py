@@ -1,4 +1,4 @@
-"""The record of a run, record.json: what made it and what it made. It is written last, so its run is complete."""
+"""The record of a run, record.json: what made it and what it made. Written last: a run with a record is complete."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ def _whole(run: Path, why: str) -> Iterator[Item]:
 
 
 def _traces(run: Path) -> list[tuple[str, Path]]:
-    """What there is of a run outside its folder, with its kind: resume point, log, Slurm's log."""
+    """A run's files outside its folder, each with its kind: resume point, log, Slurm's log."""
     logs = [paths.logs(run), *(run.parent / "logs" / "slurm").glob(f"*/{run.name}")]
     known = [("resume point", paths.scratch(run)), *(("log", path) for path in logs)]
     return [(kind, path) for kind, path in known if path.exists()]

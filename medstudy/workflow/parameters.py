@@ -33,7 +33,7 @@ class Parameter:
 
 def declared(notebook: Path) -> dict[str, Parameter]:
     """The parameters of a notebook, from its cell tagged `parameters`. Raises ParamsError for any other line in it."""
-    import nbformat  # takes a second, which a kernel that only checks can save
+    import nbformat  # importing it takes a second; a kernel that only checks does not need it
 
     cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if "parameters" in _tags(cell)]
     if len(cells) != 1:
