@@ -154,7 +154,7 @@ def passes(lengths: Sequence[int], tokens_per_pass: int, names: Sequence[str], r
            costs: Sequence[float] | None = None) -> list[list[list[int]]]:
     """For each process the groups of `lengths` that share a pass, by index; see `bin_packing`.
 
-    costs: FLOPs of each view, of which each process gets about an equal sum; None: the lengths.
+    costs: FLOPs of each view, divided about equally among the processes; None: the lengths.
     """
     bin_packing.check(lengths, tokens_per_pass, names)
     groups_of_each = []

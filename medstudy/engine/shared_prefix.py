@@ -23,7 +23,7 @@ from medstudy.resolution.sizes import View
 def row(
     family: Family, questions: tuple[Question, ...], shown: View, answered: bool, context: tuple[Shot, ...] = ()
 ) -> Row:
-    """Tokenise the questions of one image, with their answers (training) or up to where an answer starts.
+    """Tokenise the questions of one image, with their answers (training) or up to the start of the answer.
 
     context: the shots that precede the image in the prompt; `shown.context` holds their views. Raises DataError if a
     text contains the image token.

@@ -42,7 +42,7 @@ class Passes:
         return [self.row(index) for index in range(len(self.examples))]
 
     def row(self, index: int) -> tuple[Row, Row | None]:
-        """An image's questions up to where an answer starts, and its multiple-choice options as answers."""
+        """An image's questions up to the start of the answer, and its multiple-choice options as answers."""
         family, example, view = self.inputs.family, self.examples[index], self.shown[index]
         questions = shared_prefix.row(family, example.questions, view, False, example.context)
         options = options_of(example.questions) if self.options.option_likelihoods else ()

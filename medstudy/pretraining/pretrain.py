@@ -53,7 +53,7 @@ class Base(_Params):
     vision_width: PositiveInt
     vision_layers: PositiveInt
     images: PositiveInt
-    plain: NonNegativeInt  # the first so many images are simple: one object at a time, no multiple choice
+    plain: NonNegativeInt  # how many images at the start are simple: one object at a time, no multiple choice
     val_images: PositiveInt
     side: PositiveInt  # images are shown at no more than side² pixels
     vision: Vision | None  # null: the tower starts untrained

@@ -69,7 +69,7 @@ class Fixed(_Policy):
     @model_validator(mode="after")
     def _rounds_a_budget(self) -> Fixed:
         if self.rounding == "processor" and self.mode != "budget":
-            raise ValueError(f"rounding: processor is of mode: budget, and mode: {self.mode} has none: leave it out")
+            raise ValueError(f"`rounding: processor` needs `mode: budget`, got `mode: {self.mode}`: remove it")
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""Size arithmetic: (height, width) and a budget of pixels -> the size that a family shows. Integers only, no pixels.
+"""Size arithmetic: native (height, width) and `max_pixels` -> the (height, width) shown: `fit_budget`. Integers only.
 
 It is Qwen2-VL's `smart_resize` in one of two roundings. exact: by integer square roots, so that an image gets all that
 its budget allows, and no more. processor: in floating point, as the function itself computes; it shows an image of 239²

@@ -1,7 +1,7 @@
 """AdamW; or Muon for the matrices inside the network and AdamW for the rest, with one learning rate.
 
-Muon (https://kellerjordan.github.io/posts/muon/; torch.optim.Muon) with the scale of Moonlight
-(https://arxiv.org/abs/2502.16982), with which AdamW's learning rates carry over. LOG.md reports what it saves here.
+Muon (https://kellerjordan.github.io/posts/muon/; torch.optim.Muon) uses the scale of Moonlight
+(https://arxiv.org/abs/2502.16982), so AdamW's learning rates can be reused. LOG.md reports what it saves here.
 
 torch's Muon orthogonalises in bfloat16, whatever the type of the weights. On a GPU that is fast. A CPU without bfloat16
 instructions (most laptops) takes ten times as long for the whole training step, and one with them rounds differently.

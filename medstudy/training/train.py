@@ -1,7 +1,7 @@
 """Training: every question of an image in one row, loss on the answers only, exact resume.
 
 A step's data are a pure function of (seed, step) and of no global random state. So a run that was killed and resumed
-ends with the same bits on the same machine (on CUDA, if torch is told to use deterministic kernels). The resume point
+ends with the same bits on the same machine (on CUDA, if torch is set to use deterministic kernels). The resume point
 is one file, replaced atomically.
 """
 

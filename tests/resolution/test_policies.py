@@ -195,7 +195,7 @@ def test_tiles_have_one_rounding():
 
 
 def test_a_square_or_padded_view_has_no_budget_to_round():
-    with pytest.raises(ValidationError, match="rounding: processor is of mode: budget"):
+    with pytest.raises(ValidationError, match="`rounding: processor` needs `mode: budget`"):
         Fixed(side=224, mode="pad", rounding="processor")
 
 
