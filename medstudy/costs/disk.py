@@ -15,7 +15,7 @@ from medstudy.models.family import Family
 from medstudy.resolution.sizes import View
 from medstudy.runs.plan import Job
 
-HEADER_BYTES = 75  # of a safetensors file, a tensor: its type, shape and place, beside its name
+HEADER_BYTES = 75  # per tensor in the header of a safetensors file, without the tensor's name
 
 
 def checkpoint(family: Family, adapters_only: bool = False) -> int:

@@ -1,6 +1,6 @@
-"""What a study costs before it runs: FLOPs, seconds, memory and disk of every job, beside what finished jobs measured.
+"""What a study costs before it runs: FLOPs, seconds, memory and disk of every job, next to those of finished jobs.
 
-`estimate(study)` is a table with one row a job; `totals` sums it up. The numbers come from:
+`estimate(study)` is a table with one row per job; `totals` sums it up. The numbers come from:
 
 - FLOPs: `medstudy.engine.flops` over the same views and passes as in the jobs (`medstudy.costs.workload`). Answers are
   assumed to be as long as their references.
@@ -62,7 +62,7 @@ COLUMNS = {
     "resume_mb": "on disk while a training runs longer than checkpoint_seconds",
     "measured_seconds": "from the record of a finished job",
     "measured_memory_mb": "peak resident memory of its process",
-    "measured_tflops": "predicted FLOPs over measured seconds, in 10^12 a second",
+    "measured_tflops": "predicted FLOPs over measured seconds, in 10^12 per second",
     "seconds_ratio": "measured over predicted",
     "memory_ratio": "measured over predicted; empty on CUDA (a record has the host's memory) and for several processes",
 }
@@ -72,9 +72,9 @@ def estimate(
     study: Study, tflops: float | None = None, progress: bool = False, known: set[tuple] | None = None,
     data: dict[str, list[Example]] | None = None,
 ) -> pd.DataFrame:
-    """One row a job, in the order of the plan; `COLUMNS` describes the columns.
+    """One row per job, in the order of the plan; `COLUMNS` describes the columns.
 
-    tflops: the sustained rate of a device in 10^12 operations a second; None takes finished jobs, else the study's own
+    tflops: the sustained rate of a device in 10^12 operations per second; None takes finished jobs, else the study's
     rate, else this device. known, data: for a study of several models, the views of resized images that jobs of other
     models cache already, and the examples, which all models share.
 
@@ -234,7 +234,7 @@ def _with_caches(
 
 
 def _json(values: dict) -> dict:
-    """As JSON has it: an infinite rate, which means that FLOPs had no effect on the seconds, becomes None."""
+    """For JSON: an infinite rate, which means that FLOPs had no effect on the seconds, becomes None."""
     return {name: _json(part) if isinstance(part, dict) else None if part == math.inf else part
             for name, part in values.items()}
 
@@ -249,7 +249,7 @@ def _memory(study: Study, job: Job, workload: JobWorkload, family: Family, store
 
 
 def _measured(job: Job, row: dict[str, float]) -> dict[str, str | float]:
-    """What a finished job's record says, beside its prediction."""
+    """A finished job's measurements, to compare with its prediction."""
     if not job.done:
         return {"state": "to do"}
     measured = record.read(job)

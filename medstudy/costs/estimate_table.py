@@ -13,7 +13,7 @@ from medstudy.utils.formatting import duration, size
 
 
 def table(frame: pd.DataFrame) -> Table:
-    """Predictions for the jobs with a model; once one has run, measurements of all finished jobs beside them."""
+    """Predictions for the jobs with a model; once one has run, measurements of all finished jobs next to them."""
     rows = grouped(frame)
     rows = rows[rows["seconds"].notna() | (rows["done"] > 0)]
     measured = bool(rows.loc[rows["seconds"].notna(), "done"].any())

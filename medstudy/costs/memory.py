@@ -107,7 +107,7 @@ def trained(model: torch.nn.Module) -> int:
 
 
 def optimizer_states(model: torch.nn.Module, options: Optimisation) -> int:
-    """AdamW keeps two numbers a trained weight, Muon (for matrices) one; all in the type of the weight."""
+    """AdamW keeps two numbers per trained weight, Muon (matrices only) one, in the weight's dtype."""
     total = 0
     for optimizer in optimizers.build(model, options):
         numbers = 1 if type(optimizer).__name__ == "Muon" else 2

@@ -56,7 +56,7 @@ TOKENS = (1, 9)  # new tokens in the two calibrated evaluations
 
 @dataclass(frozen=True)
 class Pace:
-    """overhead: seconds a job. turn: seconds a pass or decoded token. rate: FLOP/s, infinite if FLOPs had no effect."""
+    """overhead: seconds per job. turn: seconds per pass or decoded token. rate: FLOP/s, infinite if without effect."""
 
     overhead: float
     turn: float
@@ -138,7 +138,7 @@ def measured(done: Sequence[tuple[Job, JobWorkload]]) -> Throughput | None:
 
     Least squares with non-negative terms. Evaluations keep no log, and those of a study differ little. With at least
     DESIGNS different ones, all three numbers are fitted. With fewer, one factor is fitted that scales the pace of the
-    trainings, with a third of its seconds a turn; without trainings, seconds are proportional to FLOPs. Without
+    trainings, with a third of its seconds per turn; without trainings, seconds are proportional to FLOPs. Without
     evaluations, the pace of the trainings is used unscaled.
     """
     if not done:
@@ -176,7 +176,7 @@ def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]
             f"A calibration needs a model whose smallest pass takes at most {PASS_FLOPS[device.type]:.0e} FLOPs and "
             f"{FREE_SHARE:.0%} of the free memory on this device ({device.type}), but here it takes {min(costs):.1e} "
             f"FLOPs, and {need / 2**30:.1f} of {free / 2**30:.1f} GiB. Give the sustained rate of the device that the "
-            "study is for with --tflops, in 10^12 operations a second."
+            "study is for with --tflops, in 10^12 operations per second."
         )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -311,7 +311,7 @@ def _medians(rows: Sequence[tuple[float, float, float, float]]) -> list[tuple[fl
 
 
 def _fitted(rows: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float]:
-    """(job, turns, flops, seconds) rows -> non-negative (seconds a job, seconds a turn, FLOP/s), by least squares."""
+    """(job, turns, flops, seconds) rows -> non-negative (seconds per job, per turn, FLOP/s), by least squares."""
     table = np.array(rows, float)
     # Columns scaled to at most 1, because FLOPs are 10^10 times larger than turns
     scale = np.where(table[:, :3].max(0) > 0, table[:, :3].max(0), 1.0)

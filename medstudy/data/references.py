@@ -142,7 +142,7 @@ def _class(rows: pd.DataFrame) -> Iterator[dict]:
 def _choice(rows: pd.DataFrame) -> Iterator[dict]:
     for row in rows.drop_duplicates(["question_id", "options"]).itertuples():
         for pair in choices.same_text(row.options):
-            message = f"the options {_listed(pair)} are told apart by letter alone"
+            message = f"the options {_listed(pair)} differ by letter alone"
             yield _finding(row, False, OPTIONS_ALIKE, pair, message)
 
 

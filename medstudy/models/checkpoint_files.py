@@ -108,7 +108,7 @@ def tensors_of(folder: Path) -> dict[str, tuple[int, ...]]:
         if repeated := sorted(tensors.keys() & shapes.keys()):
             raise ModelError(
                 f"A checkpoint has each tensor once, but in {folder.name} {len(repeated)} of {file.name} are also in "
-                f"another shard ({listed(repeated)}): one of the shards is of another checkpoint. Fetch them again."
+                f"another shard ({listed(repeated)}): a shard belongs to another checkpoint. Fetch them again."
             )
         tensors |= shapes
     return tensors

@@ -40,7 +40,7 @@ class QwenVL(Family):
         }
 
     def check(self, source: str) -> None:
-        """See `Family.check`. Also: M-RoPE divides the width of a head, and the tower has the blocks it names."""
+        """See `Family.check`. Also: M-RoPE's sections fill half a head, and the named blocks exist."""
         text, vision = self.model.config.text_config, self.model.config.vision_config
         sections, half = (text.rope_parameters or {}).get("mrope_section"), heads(text).width // 2
         numbers = isinstance(sections, (list, tuple)) and all(type(n) is int and n > 0 for n in sections)
@@ -150,7 +150,7 @@ class Qwen2_5VL(QwenVL):
 
 
 class Qwen3VL(QwenVL):
-    """Qwen3-VL (https://arxiv.org/abs/2511.21631): 32 pixels a side a visual token, and DeepStack.
+    """Qwen3-VL (https://arxiv.org/abs/2511.21631): each visual token covers 32 × 32 pixels; it uses DeepStack.
 
     DeepStack gives the language model's first layers the features of earlier blocks of the tower, each through its own
     merger. Cached features are those of the last block, then those of DeepStack's blocks, joined by column.

@@ -1,4 +1,4 @@
-"""The model before training: check that it loads and is of its family, and record what it sees at every rung."""
+"""The model before training: check that it loads and belongs to its family, and record what it sees at every rung."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def examine(study: Study, folder: Path) -> pd.DataFrame:
     """Load the study's model; write model.json and tokens.parquet, and return the latter.
 
     One row for each rung of the ladder and square image: inference, native_side, shown_height, shown_width (pixels),
-    and visual_tokens. Raises ModelError if the model cannot be loaded or is of another family.
+    and visual_tokens. Raises ModelError if the model cannot be loaded or belongs to another family.
     """
     family = models.load(study.model, shown=[rung.label for rung in study.inference])
     about = {

@@ -1,4 +1,4 @@
-"""The estimate of a study: one row a job, totals, and the command that prints them."""
+"""The estimate of a study: one row per job, totals, and the command that prints them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Families that cut an image into square tiles, each of which the vision tower sees by itself.
+"""Families that cut an image into square tiles, which the vision tower sees one by one.
 
 Resolution is the number of tiles. A policy plans a size whose sides are multiples of the tile, the image is resized to
 exactly that size, and it is cut here: the processor's own choice of a grid, its limit on tiles and its padding never

@@ -1,6 +1,6 @@
 """Idefics3 (https://arxiv.org/abs/2408.12637) and SmolVLM (https://arxiv.org/abs/2504.05299): tiles with places.
 
-Tiles have 364, 384 or 512 pixels a side, as the checkpoint says. Before each stands a token that names its row and
+Tiles have 364, 384 or 512 pixels a side, as the checkpoint says. A token before each names its row and
 column; the whole image follows as an overview. Their processor enlarges every image to its longest edge before it cuts;
 here the policy sets the number of tiles, and a native image is not enlarged beyond whole tiles.
 """
