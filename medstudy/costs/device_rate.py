@@ -23,7 +23,7 @@ SIDE, COPIED, REPEATS = 8192, 2**32, 20  # side of the matrices; bytes of a copy
 
 @dataclass(frozen=True)
 class Rates:
-    """flops: per second, of a bfloat16 matrix product. bytes: read and written per second. device: its name. torch: version."""
+    """flops: per second, of a bfloat16 matrix product. bytes: read and written per second."""
 
     flops: float
     bytes: float
