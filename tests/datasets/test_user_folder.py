@@ -345,7 +345,7 @@ def test_a_study_builds_the_data_and_a_changed_row_makes_another_job(tmp_path):
     [
         ((), {}, "has neither tables nor folders"),
         (("a.csv", "b.csv"), {}, "has a.csv, b.csv"),
-        (("train.csv", "train.jsonl"), {}, "train.csv, train.jsonl are of the same one"),
+        (("train.csv", "train.jsonl"), {}, "train.csv, train.jsonl belong to the same"),
         (("a.csv",), {"split": "files"}, "but there are a.csv"),
         (("a.csv",), {"split": "column"}, "needs a column `split`"),
     ],

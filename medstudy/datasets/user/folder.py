@@ -204,7 +204,7 @@ def _tables_by_split(path: Path) -> list[tuple[str, Path]]:
     splits = [split for split, _ in found]
     if repeated := {split for split in splits if splits.count(split) > 1}:
         clash = [file.relative_to(path).as_posix() for split, file in found if split in repeated]
-        raise DataError(f"A split must have one table, but {', '.join(clash)} belong to one. Remove all but one.")
+        raise DataError(f"A split must have one table, but {', '.join(clash)} belong to the same. Keep one of them.")
     return sorted(found, key=lambda pair: SPLITS.index(pair[0]))
 
 
