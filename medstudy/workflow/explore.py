@@ -122,7 +122,7 @@ def coverage(hits: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame({
         "covers (%)": {name: 100 * hit.mean() for name, hit in hits.items()},
         "± (%)": {name: 100 * (hit.mean() * (1 - hit.mean()) / len(hit)) ** 0.5 for name, hit in hits.items()},
-    }).round(1)  # fmt: skip
+    }).round(1)
 
 
 def widths(study: Study) -> pd.DataFrame | str:
@@ -154,7 +154,7 @@ def data_sets(study: Study) -> list[str]:
 def claims(study: Study) -> pd.DataFrame:
     """The claims of a finished study, model by model. Raises RunError if it is not finished."""
     tables = [pd.read_csv(study_data.claims_file(part)).assign(model=part.model.label or redact.last(part.model.id))
-              for part in study.each()]  # fmt: skip
+              for part in study.each()]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -45,7 +45,7 @@ class Copies:
             "Edited by you, and kept, but the repository's version has changed (rename yours to get it)":
                 self.outdated,
             "No longer in the repository, and kept": self.orphaned,
-        }  # fmt: skip
+        }
         return [f"{what} ({len(names)}): {', '.join(names)}" for what, names in lines.items() if names]
 
 

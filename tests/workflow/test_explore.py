@@ -98,7 +98,7 @@ def test_the_front_door_runs_the_study_and_shows_it_and_the_others_follow(study,
         target = tmp_path / f"{name}.ipynb"
         parameters = {"study": study} | ({"regime": "native"} if name == "resolution" else {})
         execute_notebook(FOLDER / f"{name}.ipynb", target, parameters, cwd=tmp_path, kernel_name="python3",
-                         progress_bar=False)  # fmt: skip
+                         progress_bar=False)
         assert words_on_stderr(target) == []
         assert "image/png" in target.read_text()
     assert all(job.done for job in plan.plan(params.load(study)))

@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
         }
         for number, split in enumerate(["train"] * 4 + ["val"] * 2 + ["test"] * 4)
         for kind, shade in (("left", "red" if number % 2 else "blue"), ("right", "Red" if number % 2 else "the red"))
-    ]  # fmt: skip
+    ]
     data = root / "scans"
     data.mkdir()
     for number in range(10):
@@ -77,5 +77,5 @@ def test_what_is_not_private_is_still_shown(finished):
     assert "question 2" in trained and "(not shown)" in trained and trained.count("image/png") == 2  # mask, losses
     cells = nbformat.read(jobs["data-mine"].dir / "notebook.ipynb", as_version=4).cells
     tables = [output["data"]["text/html"] for cell in cells for output in cell.get("outputs", [])
-              if "text/html" in output.get("data", {})]  # fmt: skip
+              if "text/html" in output.get("data", {})]
     assert "images made smaller" in tables[-1]

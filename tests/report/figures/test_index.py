@@ -74,7 +74,8 @@ def test_it_describes_training_and_names_every_checkpoint():
     options = {"epochs": 3, "images_per_step": 4, "optimizer": "muon", "learning_rate": 0.004,
                "freeze_vision_tower": True}
     text = index_page.method(replace(small, study=small.study | {"training": options}))
-    assert "3 epochs of 4 images per step, optimizer muon, peak learning rate 0.004. The vision tower is frozen." in text
+    assert "3 epochs of 4 images per step, optimizer muon, peak learning rate 0.004." in text
+    assert "The vision tower is frozen." in text
     listed = "\n".join(index_page.provenance(small))
     checkpoints = small.scores[["regime", "seed"]].drop_duplicates()
     assert f"{len(checkpoints)} checkpoints" in listed and listed.count("revision `") == len(checkpoints)
