@@ -115,7 +115,7 @@ def uses_finer_detail(study: StudyScores) -> Finding:
     gain = paired_difference(aligned[aligned["level"] == "fine"], control, confidence=study.confidence)
     why = (f"The same {study.native} models on fine questions, original images minus images downsampled to "
            f"{study.side}² and upsampled again, which keeps their number of visual tokens ({basis(gain)}). This claim "
-           "was added after the 15-minute study had been analysed and before the larger one.")
+           "was added after a first small study had been analysed and before the larger one.")
     return needs_image(study, above_zero(gain, why))
 
 
