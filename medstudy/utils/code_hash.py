@@ -1,4 +1,4 @@
-"""Hashes of the package's own files: what they make is made again when they change.
+"""Hashes of files of the package. Which of them a job's hash covers is decided in `medstudy.runs.identity`.
 
 Of Python the syntax tree counts, without comments and docstrings (`medstudy.utils.syntax`); of other files every byte.
 """

@@ -1,7 +1,8 @@
 """Assigns GPUs to jobs: a job leases its GPUs, and no other job on the machine gets them meanwhile.
 
-Each GPU id has a lock that all users of the machine share. The operating system (`flock`) releases it when the process
-that leases ends, however it ends. Inside a Slurm allocation the locks belong to that allocation, because the ids do.
+`medstudy.workflow.notebooks` leases them when it starts a job. Each GPU id has a lock that all users of the machine
+share. The operating system (`flock`) releases it when the process that leases ends, however it ends. Inside a Slurm
+allocation the locks belong to that allocation, because the ids do.
 """
 
 from __future__ import annotations
