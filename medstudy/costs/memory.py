@@ -25,8 +25,7 @@ def training(family: Family, options: Optimisation, stored: bool, passes: Iterab
     """Peak of one training process: weights, gradients, optimizer states, and the largest pass.
 
     family: prepared for training (`medstudy.training.setup`); a sketch is enough. Under FSDP each process holds a
-    share of
-    the states, and for a time whole layers.
+    share of the states, and for a time whole layers.
     """
     states = weights(family.model) + trained(family.model) + optimizer_states(family.model, options)
     if options.processes > 1 and options.sharding == "fsdp":

@@ -207,8 +207,8 @@ class Counter:
         total.flops += sum(count.flops for count in counts)
         # The views share passes as in the job: filled in order up to the budget of tokens
         labels = ViewNames(list(zip(sources, shown, strict=True)))
-        for group in bin_packing.fill([count.tokens for count in counts], self.study.evaluation.tokens_per_pass,
-        labels):
+        tokens = [count.tokens for count in counts]
+        for group in bin_packing.fill(tokens, self.study.evaluation.tokens_per_pass, labels):
             members = [counts[index] for index in group]
             total.passes.add(Pass(*_sums(count.needs for count in members)))
             # One turn for the prefill, then one for each token of the longest answer of every decoding
@@ -278,7 +278,7 @@ class Counter:
 
 
 class ViewNames(Sequence[str]):
-    """Names of views for error messages (`name_of`), each made only when it is needed."""
+    """Names of views for error messages (`view_name`), each made only when it is needed."""
 
     def __init__(self, seen: Sequence[ExampleView]):
         self.seen = seen

@@ -1,10 +1,9 @@
 """Attention over a packed row: each branch attends to its image's prefix and to itself, and to nothing else.
 
 All kernels compute the same result. On CUDA it takes two calls without a mask (`medstudy.engine.attention_kernels`):
-every
-prefix and every branch within itself (causal), and every image's branches to its prefix. Elsewhere it is torch's sdpa,
-one image at a time: its prefix causal, its branches with a boolean mask. `choose` names the kernel and the reason.
-Nothing is fetched from a hub.
+every prefix and every branch within itself (causal), and every image's branches to its prefix. Elsewhere it is torch's
+sdpa, one image at a time: its prefix causal, its branches with a boolean mask. `choose` names the kernel and the
+reason. Nothing is fetched from a hub.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def save(
 ) -> None:
     """Write a family's model. All processes of a training must call this; the first one writes.
 
-    adapter: the result of `adapters.add`; the folder then holds the adapters alone. Weights are saved in the type in
+    adapter: the result of `lora.add`; the folder then holds the adapters alone. Weights are saved in the type in
     which the model computes, adapters in the type in which they were trained.
     """
     state = PartialState()

@@ -59,7 +59,10 @@ def orthogonal(matrix: torch.Tensor, coefficients: Sequence[float], steps: int, 
 
 
 def build(model: torch.nn.Module, options: Optimisation) -> list[torch.optim.Optimizer]:
-    """The optimizers of a model's trainable parameters; no decay for norms and biases."""
+    """The optimizers of a model's trainable parameters; no decay for norms and biases.
+
+    None has an empty group: torch's state dicts refuse them. Muon may take all (of LoRA, whose weights are matrices).
+    """
     inner = _inner(model) if options.optimizer == "muon" else []
     inner_ids = {id(p) for p in inner}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in inner_ids]
@@ -67,8 +70,11 @@ def build(model: torch.nn.Module, options: Optimisation) -> list[torch.optim.Opt
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": options.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]
     fused = all(p.is_cuda for p in rest)
-    optimizers = [torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=fused or None)]
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups:
+        optimizers.append(torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=fused or None))
     if inner:
         optimizers.append(Muon(inner, options.learning_rate, options.weight_decay))
     return optimizers

@@ -76,8 +76,8 @@ def manager(address: str) -> type:
 
     class WarmKernelManager(AsyncKernelManager):
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-            return [sys.executable, "-m", "medstudy.workflow.kernel_server", "attach", address,
-            os.path.realpath(self.connection_file)]
+            connection = os.path.realpath(self.connection_file)
+            return [sys.executable, "-m", "medstudy.workflow.kernel_server", "attach", address, connection]
 
     return WarmKernelManager
 

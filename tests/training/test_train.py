@@ -17,12 +17,13 @@ from medstudy.models.qwen_vl import QwenVL
 from medstudy.params import Lora, Optimisation
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Add, Curriculum, Fixed, Mixed, Native
-from medstudy.training import loop, train
+from medstudy.training import loop, setup, train
 from medstudy.training.checkpoints import save
 from tests.support.parallel_cases import Killed
 
 OPTIONS = Optimisation(epochs=2, images_per_step=2, learning_rate=1e-3, validations=2, checkpoint_seconds=1)
 NATIVE = Native(max_pixels=10**6)
+LORA = Lora(rank=4)
 
 
 def _batches(family, examples, policy, seed=0, options=OPTIONS):
@@ -33,22 +34,31 @@ def _fit(family, seen, options, scratch, seed=0):
     return loop.fit(family.model, seen, None, options, seed, scratch, partial(train.loss_of, ImageInputs(family, "")))
 
 
+def _prepared(model, options):
+    """A loaded model as a training prepares it; the first values of adapters are always the same."""
+    torch.manual_seed(0)
+    family = models.load(model)
+    setup.prepare(family, options)
+    return family
+
+
 def _weights(family):
     return torch.cat([p.detach().flatten() for p in family.model.parameters()]).clone()
 
 
+@pytest.mark.parametrize("adapters", [None, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_resumed_equals_uninterrupted_to_the_bit(tiny_model, examples, tmp_path, optimizer):
-    options = replace_options(checkpoint_seconds=0, optimizer=optimizer)
-    whole = models.load(tiny_model)
+def test_resumed_equals_uninterrupted_to_the_bit(tiny_model, examples, tmp_path, optimizer, adapters):
+    options = replace_options(checkpoint_seconds=0, optimizer=optimizer, lora=adapters)
+    whole = _prepared(tiny_model, options)
     log = _fit(whole, _batches(whole, examples, NATIVE), options, tmp_path / "a")
-    parts = models.load(tiny_model)
+    parts = _prepared(tiny_model, options)
     with pytest.raises(KeyboardInterrupt):
         _fit(parts, Killed(_batches(parts, examples, NATIVE), 3), options, tmp_path / "b")
-    again = models.load(tiny_model)
+    again = _prepared(tiny_model, options)
     resumed = _fit(again, _batches(again, examples, NATIVE), options, tmp_path / "b")
     assert torch.equal(_weights(whole), _weights(again))
-    assert not torch.equal(_weights(whole), _weights(models.load(tiny_model)))
+    assert not torch.equal(_weights(whole), _weights(_prepared(tiny_model, options)))
     pd.testing.assert_frame_equal(log.drop(columns="seconds"), resumed.drop(columns="seconds"))
 
 
