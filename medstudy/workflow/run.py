@@ -251,7 +251,7 @@ def _why(study: Study, file: str, missing: list[plan.Job], log: Path) -> str:
         ends = _indented(logs.last(log, 2 * LOG_LINES))
         return f"Snakemake stopped before any job failed; its log {log} ends:\n{ends}"
     waiting = len(missing) - len(failed)
-    parts = [f"{len(failed)} jobs of {study.study} failed; {waiting} more wait for them."]
+    parts = [f"Failed jobs of {study.study}: {len(failed)}; jobs that wait for them: {waiting}."]
     for job in failed:
         text = logs.file(job)
         parts.append(f"{job.name} ({text}) ends:\n{_indented(logs.last(text, LOG_LINES))}")
