@@ -166,8 +166,8 @@ def _leaking(table: pd.DataFrame) -> pd.DataFrame:
 def _counted(row: NamedTuple) -> str:
     kinds = ", ".join(f"{getattr(row, kind)} {word}" for kind, word in _WORDS.items() if getattr(row, kind))
     total = sum(getattr(row, kind) for kind in KINDS)
-    return (f"{total} of {row.images} {row.split} images of {row.dataset} stand in {row.of_split} of {row.of_dataset} "
-            f"({kinds})")
+    return (f"{total} of {row.images} {row.split} images of {row.dataset} are also in {row.of_split} of "
+            f"{row.of_dataset} ({kinds})")
 
 
 def _classes(table: pd.DataFrame, distance: int, likeness: float) -> pd.DataFrame:

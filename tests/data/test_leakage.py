@@ -153,9 +153,9 @@ def test_a_leak_stops_with_counts_and_what_to_do(leaking):
     with pytest.raises(DataError) as stopped:
         leakage.check(leakage.overview(table, pairs))
     message = str(stopped.value)
-    assert "1 of 4 test images of made stand in train of made (1 the same pixels)" in message
-    assert "1 of 4 test images of made stand in val of made (1 nearly)" in message
-    assert "1 of 1 test images of other stand in train of made (1 the same pixels)" in message
+    assert "1 of 4 test images of made are also in train of made (1 the same pixels)" in message
+    assert "1 of 4 test images of made are also in val of made (1 nearly)" in message
+    assert "1 of 1 test images of other are also in train of made (1 the same pixels)" in message
     assert "clean" not in message and "leakage: {allow: [{evaluated: made, reason: ...}]}" in message
 
 
@@ -163,7 +163,7 @@ def test_what_is_allowed_is_allowed_for_those_two_data_sets_and_said(leaking):
     table, pairs = leaking
     itself = Allowed(evaluated="made", reason="By question.")
     found = leakage.overview(table, pairs, [itself])
-    with pytest.raises(DataError, match="of other stand in train of made") as stopped:
+    with pytest.raises(DataError, match="of other are also in train of made") as stopped:
         leakage.check(found)
     assert "images of made stand" not in str(stopped.value)
     assert "{evaluated: other, trained: made, reason" in str(stopped.value)
@@ -172,7 +172,7 @@ def test_what_is_allowed_is_allowed_for_those_two_data_sets_and_said(leaking):
     sentences = leakage.sentences(found)
     assert set(sentences) == {"made", "other"} and len(sentences["made"]) == 2
     assert sentences["other"] == [
-        "Leak: 1 of 1 test images of other stand in train of made (1 the same pixels). Allowed: It is a part."
+        "Leak: 1 of 1 test images of other are also in train of made (1 the same pixels). Allowed: It is a part."
     ]
 
 
@@ -229,7 +229,7 @@ def test_a_study_that_leaks_stops_at_its_notebook_unless_its_params_allow_it(tmp
             with recorded(study, job):
                 build(study.datasets[0], job.dir)
     job = plan.job(study, "leakage")
-    with pytest.raises(DataError, match="of 3 test images of vqa_rad stand in"):
+    with pytest.raises(DataError, match="of 3 test images of vqa_rad are also in"):
         notebooks.execute("01_leakage", job.dir, {"study": str(tmp_path / "study.yaml"), "run": "leakage"})
     assert not job.done
     shown = (paths.logs(job.dir) / "notebook.ipynb").read_text()

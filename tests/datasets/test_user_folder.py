@@ -465,11 +465,11 @@ def test_hub_splits_redrawn_by_group(tmp_path):
     made = hub_params(folder, columns=QA | {"group": "patient"}, test_share=0.3, val_share=0.2)
     apart = hub_columns.survey(made)
     assert len({(one.split, one.group) for one in apart.entries}) > len({one.group for one in apart.entries})
-    together = hub_columns.survey(Anew(**dict(made) | {"split": "group"}))
+    together = hub_columns.survey(Changed(**dict(made) | {"split": "group"}))
     assert len({(one.split, one.group) for one in together.entries}) == len({one.group for one in together.entries})
 
 
-class Anew(hub_columns.Params):
+class Changed(hub_columns.Params):
     """Params that allow `split: group`."""
 
     split: str = "group"

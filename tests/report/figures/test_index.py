@@ -35,7 +35,7 @@ def test_sections_are_in_order(page):
 
 
 def test_an_allowed_leak_is_stated_with_every_result(tmp_path):
-    warning = ("Leak: 3 of 12 test images of atlas stand in train of atlas (2 the same pixels, 1 nearly). "
+    warning = ("Leak: 3 of 12 test images of atlas are also in train of atlas (2 the same pixels, 1 nearly). "
             "Allowed: its split is by question.")
     leaking = replace(study(), leaks=LEAKS)
     rendered = figures.render_all(leaking, tmp_path, only=["06_resolution_curves"])
