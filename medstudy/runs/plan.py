@@ -70,6 +70,11 @@ class Job:
         return [job.dir for job in self.inputs(stage)]
 
 
+def job_name(stage: str, label: str | None, rest: str) -> str:
+    """A job's name: its stage, the label of its model in a study of several, and the rest that makes it unique."""
+    return "-".join(filter(None, (stage, label, rest)))
+
+
 def plan(study: Study) -> list[Job]:
     """Every job of the study, each after those that it needs; model after model."""
     jobs: dict[str, Job] = {}
@@ -88,7 +93,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         """after: jobs that must succeed first but do not change the result. own: library files of this job alone."""
         needs = tuple(needs)
         label = None if stage in ("data", "leakage") else study.model.label  # jobs that all models share
-        name = "-".join(filter(None, (stage, label, rest)))
+        name = job_name(stage, label, rest)
         known = [[need, jobs[need].identity] for need in needs]  # in this order: the identity of claims depends on it
         code = identity.stage_code(stage, *own)
         digest = identity.hash_of({"stage": stage, "needs": known, "code": code} | parameters)

@@ -36,6 +36,7 @@ from medstudy.params import Model, Study
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Single
 from medstudy.resolution.sizes import Geometry, Size, View
+from medstudy.utils import formatting
 
 HIDDEN = "No image of these data may appear in a rendered notebook."
 MASK_SIDE = 800  # pixels of a drawn mask; a longer row is drawn smaller
@@ -293,4 +294,4 @@ def copies(folders: Sequence[Path]) -> pd.DataFrame:
 
 def file_sizes(folder: Path) -> dict[str, str]:
     """The files of a folder with their sizes."""
-    return {file.name: f"{file.stat().st_size / 1e6:.2f} MB" for file in sorted(folder.iterdir())}
+    return {file.name: formatting.size(file.stat().st_size) for file in sorted(folder.iterdir())}

@@ -53,7 +53,7 @@ def model(study: Study, regime: str) -> Family:
         return models.load(Model())
     if regime == "base":
         return models.load(study.model)
-    name = "-".join(filter(None, ("train", study.model.label, f"{regime}-s{study.seeds[0]}")))
+    name = runs_plan.job_name("train", study.model.label, f"{regime}-s{study.seeds[0]}")
     job = runs_plan.job(study, name)
     if not job.done:
         print(f"{name} has not been trained yet, so the base model answers. Train it: run_study, or")
@@ -67,11 +67,6 @@ def phantom(index: int) -> Example:
     """One test image of the phantom with its questions."""
     families = list(phantom_data.FAMILIES)
     return phantom_data.example(PHANTOM_SEED, "test", families[index % len(families)], index // len(families))
-
-
-def supply(family: Family, interpolation: str) -> ImageInputs:
-    """Images for a model, without a cache on disk."""
-    return ImageInputs(family, interpolation)
 
 
 def loss(supply: ImageInputs, packed: PackedRow, example: Example, view: View) -> torch.Tensor:
