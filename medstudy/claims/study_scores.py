@@ -24,7 +24,6 @@ class StudyScores:
     native: str = "native"
     mixed: str = "mixed"
     confidence: float = 0.95
-    seed: int = 0
 
     @cached_property
     def test(self) -> pd.DataFrame:
@@ -59,14 +58,12 @@ class StudyScores:
 
     def gain_from_image(self) -> Difference:
         """Aligned native minus the same models without an image. Raises NotRun without the blind control."""
-        blind = self.test[(self.test["control"] == "blind") & (self.test["regime"] == self.native)]
-        aligned = self.aligned(self.native)
-        if blind.empty:
+        if self._gain_from_image is None:
             raise NotRun("needs the blind control")
-        return paired_difference(aligned, blind, confidence=self.confidence)
+        return self._gain_from_image
 
-
-def common_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the seeds that every regime has."""
-    seeds = [set(part.unique()) for _, part in rows.groupby("regime", observed=True)["seed"]]
-    return rows[rows["seed"].isin(set.intersection(*seeds) if seeds else set())]
+    @cached_property
+    def _gain_from_image(self) -> Difference | None:
+        aligned = self.aligned(self.native)
+        blind = self.test[(self.test["control"] == "blind") & (self.test["regime"] == self.native)]
+        return None if blind.empty else paired_difference(aligned, blind, confidence=self.confidence)

@@ -139,7 +139,7 @@ def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     """The claims for each data set of the study, from scores and training logs."""
     stages = by_stage(study)
     training = inputs.gather(complete(stages["train"]), "training.parquet")
-    names = {"low": study.low, "confidence": study.intervals.confidence, "seed": study.intervals.seed}
+    names = {"low": study.low, "confidence": study.intervals.confidence}
     notes = {name: " ".join(lines) for name, lines in leakage.sentences(leaks(stages)).items()}
     return claims.by_data_set(scores, training, tuple(map(datasets.label, study.datasets)), notes, **names)
 

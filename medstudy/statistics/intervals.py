@@ -9,6 +9,8 @@ the mean squares of the image x seed table (Hillis 2014, Stat Med 33:330, https:
 Departures from that paper:
 - Each variance takes its own t quantile, half-width^2 = t(I-1)^2 V_image + t(S-1)^2 V_seed (Howe 1974, JASA 69:789),
   instead of one t with Satterthwaite's degrees of freedom. With three seeds, t(2) = 4.3 applies to training noise.
+- Two regimes are two sets of trainings: V_seed is the sum of theirs, with Welch's degrees of freedom (1947, Biometrika
+  34:28), between S - 1 and 2 (S - 1). See `two_regimes`.
 - A mean in [0, 1] gets Wilson's interval (Wilson 1927, JASA 22:209), with the effective number of observations
   that this variance implies, instead of a symmetric interval.
 
@@ -20,7 +22,7 @@ trained model, and `n_seeds` is 1. Questions are never resampled alone; images t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -58,12 +60,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Spread:
-    """The two variances of an estimate, and the numbers of image clusters and seeds behind them."""
+    """The two variances of an estimate, and the numbers of image clusters and seeds behind them.
+
+    seed_df: degrees of freedom of v_seed; 0 stands for n_seeds - 1.
+    """
 
     v_image: float
     v_seed: float
     n_images: int
     n_seeds: int
+    seed_df: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -75,7 +81,8 @@ class Spread:
         if not self.known:
             return wilson(0.0, self.n_images, special.ndtri(1 - alpha / 2))[1]
         image = special.stdtrit(self.n_images - 1, 1 - alpha / 2) ** 2 * self.v_image
-        seed = special.stdtrit(self.n_seeds - 1, 1 - alpha / 2) ** 2 * self.v_seed if self.n_seeds > 1 else 0.0
+        seed_df = self.seed_df or self.n_seeds - 1
+        seed = special.stdtrit(seed_df, 1 - alpha / 2) ** 2 * self.v_seed if self.n_seeds > 1 else 0.0
         return float(np.sqrt(image + seed))
 
     def p_value(self, estimate: float) -> float:
@@ -102,6 +109,22 @@ def spread(images: np.ndarray, seeds: np.ndarray, influence: np.ndarray) -> Spre
     ms_rest = (rest**2).sum() / ((n_i - 1) * (n_s - 1))
     v_seed = max(0.0, table.mean(axis=0).var(ddof=1) / n_s - ms_rest / (n_i * n_s))
     return Spread(float(v_image), float(v_seed), n_i, n_s)
+
+
+def two_regimes(images: np.ndarray, seeds: np.ndarray, influence_a: np.ndarray, influence_b: np.ndarray) -> Spread:
+    """`spread` of influence_a + influence_b, where a and b are answers of different trainings to the same questions.
+
+    Images are shared, so their variance is that of the sum. Trainings are not: a seed's number fixes the order of the
+    images, and all else differs. So V_seed is V_seed(a) + V_seed(b), with Welch's degrees of freedom; pairing seeds by
+    number would leave S - 1. What two trainings of one number share makes this interval too wide, not too narrow,
+    unless it makes one regime better where it makes the other worse.
+    """
+    both, a, b = (spread(images, seeds, x) for x in (influence_a + influence_b, influence_a, influence_b))
+    if both.n_seeds < 2:
+        return both
+    squares = a.v_seed**2 + b.v_seed**2
+    ratio = (a.v_seed + b.v_seed) ** 2 / squares if squares > 0 else 1.0
+    return replace(both, v_seed=a.v_seed + b.v_seed, seed_df=(both.n_seeds - 1) * ratio)
 
 
 def wilson(mean: float, n: float, quantile: float) -> tuple[float, float]:
