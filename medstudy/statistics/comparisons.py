@@ -19,6 +19,8 @@ from statsmodels.stats.proportion import proportion_effectsize
 from medstudy.errors import DataError
 from medstudy.statistics.intervals import QUESTION, Spread, coded, spread, two_regimes, wilson
 
+Measure = Callable[[pd.DataFrame, pd.Series, pd.Series], Spread]
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -59,21 +61,27 @@ class RelativeChange:
     spread: Spread | None = None
 
 
-def pairs(a: pd.DataFrame, b: pd.DataFrame, value: str = "score") -> pd.DataFrame:
+def pairs(a: pd.DataFrame, b: pd.DataFrame, value: str = "score", by: Sequence[str] = ()) -> pd.DataFrame:
     """One row per question and seed: columns image, run, question (codes), a, b, and the other columns of a.
+
+    by: columns whose values each have rows of their own, such as the labels of questions that have several.
 
     Seeds are paired by number, over the seeds that both conditions have. A condition with one seed, such as the base
     model, is compared with each seed of the other. Raises DataError if questions do not match.
     """
     a, b = _same_seeds(a[a[value].notna()], b[b[value].notna()])
-    key = [*QUESTION, "seed"] + (["model"] if "model" in a and a["model"].nunique() > 1 else [])
+    key = [*QUESTION, "seed", *by] + (["model"] if "model" in a and a["model"].nunique() > 1 else [])
     for name, side in (("a", a), ("b", b)):
         if side.duplicated(key).any():
             raise DataError(
                 f"A condition has one row for each question and seed, but {name} has several. Select one regime, "
                 "one inference policy and one control first."
             )
-    both = a.merge(b[[*key, value]], on=key, suffixes=("", "_b"))
+    in_order = len(a) == len(b) and all(np.array_equal(a[name].to_numpy(), b[name].to_numpy()) for name in key)
+    if in_order:  # the usual case; a join gives the same in ten times the time
+        both = a.reset_index(drop=True).assign(**{f"{value}_b": b[value].to_numpy()})
+    else:
+        both = a.merge(b[[*key, value]], on=key, suffixes=("", "_b"))
     if not len(both) == len(a) == len(b):
         raise DataError(
             f"Paired conditions answer the same questions, but a has {len(a)} answers, b has {len(b)}, and they share "
@@ -96,7 +104,7 @@ def _same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.Data
         b = pd.concat([b.assign(seed=seed) for seed in seeds_a])
     if len(seeds_a) == 1 < len(seeds_b):
         a = pd.concat([a.assign(seed=seed) for seed in seeds_b])
-    common = set(a["seed"]) & set(b["seed"])
+    common = set(a["seed"].unique()) & set(b["seed"].unique())
     if not common:
         raise DataError(
             f"Paired conditions share a training seed, but a has {sorted(seeds_a)} and b has {sorted(seeds_b)}. "
@@ -113,7 +121,11 @@ def paired_difference(
     macro: a column, such as "task", whose values all get the same weight, regardless of their number of questions.
     If the differences do not vary, the width is Wilson's for 0 events in as many image clusters.
     """
-    rows, measure = pairs(_narrow(a, value, macro), b, value), _measure(a, b)
+    return _paired(pairs(_narrow(a, value, macro), b, value), _measure(a, b), confidence, macro)
+
+
+def _paired(rows: pd.DataFrame, measure: Measure, confidence: float, macro: str | None = None) -> Difference:
+    """`paired_difference` of rows of `pairs`."""
     weight = 1 / rows.groupby(macro, observed=True)["a"].transform("size") if macro else pd.Series(1.0, rows.index)
     weight = weight / weight.sum()
     mean_a, mean_b = float((weight * rows["a"]).sum()), float((weight * rows["b"]).sum())
@@ -122,7 +134,7 @@ def paired_difference(
     return _difference(rows, sizes, mean_a, mean_b, confidence, effect, bound=1.0)
 
 
-def _measure(a: pd.DataFrame, b: pd.DataFrame) -> Callable[[pd.DataFrame, pd.Series, pd.Series], Spread]:
+def _measure(a: pd.DataFrame, b: pd.DataFrame) -> Measure:
     """The function (rows of `pairs`, influence of a, influence of b) -> variances, for one regime or for two."""
     both = "regime" in a and "regime" in b
     trained_apart = both and not set(a["regime"].unique()) & set(b["regime"].unique())
@@ -171,17 +183,17 @@ def _difference(
 def differences(
     a: pd.DataFrame, b: pd.DataFrame, by: Sequence[str], value: str = "score", confidence: float = 0.95
 ) -> pd.DataFrame:
-    """`paired_difference` in every cell of `by`, with Holm's p values over the family of cells and its size."""
+    """`paired_difference` in every cell of `by`, with Holm's p values over the family of cells and its size.
+
+    `by` belongs to the question: a and b have the same values. Raises DataError otherwise.
+    """
     by = list(by)
-    cells_b = dict(list(b.groupby(by, sort=True, observed=True)))
-    rows = []
-    for key, cell_a in a.groupby(by, sort=True, observed=True):
-        if key not in cells_b:
-            raise DataError(f"Both conditions need rows in every cell, but b has none where {by} is {key}.")
-        difference = paired_difference(cell_a, cells_b[key], value, confidence)
-        numbers = {name: number for name, number in asdict(difference).items() if name != "spread"}
-        rows.append(dict(zip(by, key, strict=True)) | numbers)
-    table = pd.DataFrame(rows)
+    rows, measure = pairs(_narrow(a, value, *by), b, value, by), _measure(a, b)
+    cells = []
+    for key, cell in rows.groupby(by, sort=True, observed=True):
+        difference = asdict(_paired(cell, measure, confidence))
+        cells.append(dict(zip(by, key, strict=True)) | {k: v for k, v in difference.items() if k != "spread"})
+    table = pd.DataFrame(cells)
     return table.assign(**holm(table["p"])[["p_holm", "family_size"]])
 
 
