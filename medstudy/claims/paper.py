@@ -110,9 +110,8 @@ def worst_mismatch(study: StudyScores) -> Finding:
 
 def _mismatches(study: StudyScores) -> list[tuple[str, str]]:
     """(regime, rung) of every regime that was evaluated at its own resolution, at each other rung."""
-    cells = study.ladder[["regime", "inference"]].drop_duplicates().astype(str)
-    aligned = set(cells.loc[cells["regime"] == cells["inference"], "regime"])
-    pairs = [(r, i) for r, i in sorted(cells.itertuples(index=False, name=None)) if r in aligned and i != r]
+    cells = study.cells
+    pairs = [(regime, rung) for regime, rung in sorted(cells) if (regime, regime) in cells and rung != regime]
     if not pairs:
         raise NotRun("needs a regime evaluated at its own resolution and at another")
     return pairs
@@ -124,7 +123,7 @@ def _mismatch(study: StudyScores, regime: str, rung: str, confidence: float) -> 
 
 def _farthest(study: StudyScores, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Of each regime the rung whose pixel budget is the farthest from its own, in octaves."""
-    budget = np.log2(study.ladder.groupby(study.ladder["inference"].astype(str))["budget_pixels"].max())
+    budget = {rung: np.log2(rows["budget_pixels"].max()) for (_, rung), rows in study.cells.items()}
     ranked = sorted(pairs, key=lambda pair: abs(budget[pair[1]] - budget[pair[0]]))
     return sorted({regime: (regime, rung) for regime, rung in ranked}.values())
 

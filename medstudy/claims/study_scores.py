@@ -35,6 +35,12 @@ class StudyScores:
         """The test scores without controls."""
         return self.test[self.test["control"] == "none"]
 
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The scores of each (regime, inference policy) that was run."""
+        cells = self.ladder.groupby(["regime", "inference"], sort=False, observed=True)
+        return {(str(regime), str(inference)): rows for (regime, inference), rows in cells}
+
     @property
     def side(self) -> str:
         """The side of the low policy's pixel budget: "84" of "fixed-84"."""
@@ -47,10 +53,9 @@ class StudyScores:
 
     def cell(self, regime: str, inference: str) -> pd.DataFrame:
         """The scores of one regime at one inference policy. Raises NotRun."""
-        rows = self.ladder[(self.ladder["regime"] == regime) & (self.ladder["inference"] == inference)]
-        if rows.empty:
+        if (regime, inference) not in self.cells:
             raise NotRun(f"needs the regime {regime} evaluated at {inference}, which this study lacks")
-        return rows
+        return self.cells[regime, inference]
 
     def aligned(self, policy: str) -> pd.DataFrame:
         """The scores of the regime trained and evaluated at the same policy. Raises NotRun."""

@@ -17,7 +17,7 @@ from scipy import special
 from statsmodels.stats.proportion import proportion_effectsize
 
 from medstudy.errors import DataError
-from medstudy.statistics.intervals import QUESTION, Spread, coded, spread, two_regimes, wilson
+from medstudy.statistics.intervals import QUESTION, Spread, coded, codes, spread, two_regimes, wilson
 
 Measure = Callable[[pd.DataFrame, pd.Series, pd.Series], Spread]
 
@@ -72,7 +72,7 @@ def pairs(a: pd.DataFrame, b: pd.DataFrame, value: str = "score", by: Sequence[s
     a, b = _same_seeds(a[a[value].notna()], b[b[value].notna()])
     key = [*QUESTION, "seed", *by] + (["model"] if "model" in a and a["model"].nunique() > 1 else [])
     for name, side in (("a", a), ("b", b)):
-        if side.duplicated(key).any():
+        if len(np.unique(codes(side, key))) < len(side):
             raise DataError(
                 f"A condition has one row for each question and seed, but {name} has several. Select one regime, "
                 "one inference policy and one control first."

@@ -202,14 +202,14 @@ def coded(scores: pd.DataFrame, value: str) -> pd.DataFrame:
         raise DataError(
             f"Scores lie in [0, 1], but {value!r} has values from {rows[value].min()} to {rows[value].max()}."
         )
-    image, question = (_codes(rows, columns) for columns in (["dataset", "group"], QUESTION))
+    image, question = (codes(rows, columns) for columns in (["dataset", "group"], QUESTION))
     return rows.assign(image=image, run=rows["seed"], question=question, value=rows[value].astype(float))
 
 
-def _codes(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+def codes(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     """One number for each combination of values."""
-    codes = np.zeros(len(rows), dtype=np.int64)
+    number = np.zeros(len(rows), dtype=np.int64)
     for name in columns:
         column, values = pd.factorize(rows[name], use_na_sentinel=False)
-        codes = codes * len(values) + column
-    return codes
+        number = number * len(values) + column
+    return number

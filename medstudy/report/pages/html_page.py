@@ -187,6 +187,7 @@ def claims(study: Study, data: StudyData) -> list[tuple[str, list[dict]]]:
     parts: dict[str, list[dict]] = {}
     for row in data.claims.to_dict("records"):
         _, _, name = row["id"].partition("/")
+        row["to_settle"] = save.text(row.get("to_settle"))
         row["ours"] = save.interval(row["estimate"], row["low"], row["high"], 2)
         parts.setdefault(name or datasets.label(study.datasets[0]), []).append(row)
     return list(parts.items())

