@@ -22,7 +22,7 @@ trained model, and `n_seeds` is 1. Questions are never resampled alone; images t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -94,37 +94,41 @@ class Spread:
 
 def spread(images: np.ndarray, seeds: np.ndarray, influence: np.ndarray) -> Spread:
     """Variances by image and by seed of an estimate, from each row's influence on it (influences sum to 0)."""
+    v_image, v_seed, n_images, n_seeds = _variances(images, seeds, influence)
+    return Spread(v_image, max(0.0, v_seed), n_images, n_seeds)
+
+
+def _variances(images: np.ndarray, seeds: np.ndarray, influence: np.ndarray) -> tuple[float, float, int, int]:
+    """Variances by image and by seed, and the numbers of both; the unbiased V_seed may be negative."""
     image_ids, i = np.unique(images, return_inverse=True)
     seed_ids, s = np.unique(seeds, return_inverse=True)
     n_i, n_s = len(image_ids), len(seed_ids)
     # total influence of each image x seed cell, scaled so that the mean of the table is the estimate's deviation
     table = np.bincount(i * n_s + s, influence, n_i * n_s).reshape(n_i, n_s) * n_i * n_s
     if n_i < 2:
-        return Spread(0.0, 0.0, n_i, n_s)
-    v_image = table.mean(axis=1).var(ddof=1) / n_i
+        return 0.0, 0.0, n_i, n_s
+    v_image = float(table.mean(axis=1).var(ddof=1) / n_i)
     if n_s < 2:
-        return Spread(float(v_image), 0.0, n_i, n_s)
+        return v_image, 0.0, n_i, n_s
     # interaction: what image and seed effects leave; its mean square is taken off that of seeds
     rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
     ms_rest = (rest**2).sum() / ((n_i - 1) * (n_s - 1))
-    v_seed = max(0.0, table.mean(axis=0).var(ddof=1) / n_s - ms_rest / (n_i * n_s))
-    return Spread(float(v_image), float(v_seed), n_i, n_s)
+    return v_image, float(table.mean(axis=0).var(ddof=1) / n_s - ms_rest / (n_i * n_s)), n_i, n_s
 
 
 def two_regimes(images: np.ndarray, seeds: np.ndarray, influence_a: np.ndarray, influence_b: np.ndarray) -> Spread:
     """`spread` of influence_a + influence_b, where a and b are answers of different trainings to the same questions.
 
     Images are shared, so their variance is that of the sum. Trainings are not: a seed's number fixes the order of the
-    images, and all else differs. So V_seed is V_seed(a) + V_seed(b), with Welch's degrees of freedom; pairing seeds by
-    number would leave S - 1. What two trainings of one number share makes this interval too wide, not too narrow,
-    unless it makes one regime better where it makes the other worse.
+    images, and all else differs. So V_seed is V_seed(a) + V_seed(b), 0 if the sum is below, with Welch's degrees of
+    freedom from the parts above 0; pairing seeds by number would leave S - 1. What two trainings of one number share
+    makes this interval too wide, not too narrow, unless it makes one regime better where it makes the other worse.
     """
-    both, a, b = (spread(images, seeds, x) for x in (influence_a + influence_b, influence_a, influence_b))
-    if both.n_seeds < 2:
-        return both
-    squares = a.v_seed**2 + b.v_seed**2
-    ratio = (a.v_seed + b.v_seed) ** 2 / squares if squares > 0 else 1.0
-    return replace(both, v_seed=a.v_seed + b.v_seed, seed_df=(both.n_seeds - 1) * ratio)
+    v_image, _, n_images, n_seeds = _variances(images, seeds, influence_a + influence_b)
+    parts = np.array([_variances(images, seeds, influence)[1] for influence in (influence_a, influence_b)])
+    above = parts.clip(min=0)
+    ratio = above.sum() ** 2 / (above**2).sum() if above.any() else 1.0
+    return Spread(v_image, max(0.0, float(parts.sum())), n_images, n_seeds, seed_df=max(1, n_seeds - 1) * float(ratio))
 
 
 def wilson(mean: float, n: float, quantile: float) -> tuple[float, float]:

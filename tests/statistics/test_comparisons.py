@@ -63,7 +63,7 @@ def test_two_regimes_are_two_sets_of_trainings():
     alone = [st.spread(*(side[c].to_numpy() for c in ("image_id", "seed")),
                        ((side["score"] - side["score"].mean()) / len(side)).to_numpy()) for side in sides]
     v_a, v_b = (spread.v_seed for spread in alone)
-    assert apart.spread.v_seed == pytest.approx(v_a + v_b)
+    assert min(v_a, v_b) > 0 and apart.spread.v_seed == pytest.approx(v_a + v_b)
     assert apart.spread.seed_df == pytest.approx(2 * (v_a + v_b) ** 2 / (v_a**2 + v_b**2))
     assert 2 <= apart.spread.seed_df <= 4 and together.spread.seed_df == 0
     assert apart.spread.v_image == together.spread.v_image and apart.estimate == together.estimate
@@ -83,7 +83,7 @@ def test_differences_of_regimes_cover_with_three_seeds(share):
         a, b = a.ravel().astype(float), b.ravel().astype(float)
         sizes = intervals.two_regimes(image, seed, (a - a.mean()) / a.size, (b.mean() - b) / b.size)
         hits += abs(a.mean() - b.mean() - truth_a + truth_b) <= sizes.margin(0.05)
-    assert 0.93 <= hits / n <= 0.98
+    assert 0.93 <= hits / n <= 0.97
 
 
 def test_rows_in_another_order_give_the_same_pairs(scores):
