@@ -8,9 +8,12 @@ every 2 × 2 pixels. So the place and shape of detail within a visual token of 2
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
-from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 PATCH, CELL, DOT = 14, 7, 2  # px
 FINE, COARSE = (0.8, 1.2, 1.8, 2.7), (4.0, 6.0)  # px, scales of blobs: told by cell and by patch
@@ -19,6 +22,19 @@ CELLS, DOTS = (PATCH // CELL) ** 2, (PATCH // DOT) ** 2
 LOOKS = CELLS * (2 * len(FINE) + 3 * len(EDGES) + 3) + 2 * len(COARSE) + DOTS + 1  # numbers that describe a patch
 
 
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Products in full float32 on a GPU: faint blobs are lost in TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@torch.no_grad()
+@_exact()
 def describe(images: torch.Tensor) -> torch.Tensor:
     """[n, H, W, 3] uint8 -> [n, H / 14, W / 14, LOOKS] float32, of the order of one."""
     scaled = images.permute(0, 3, 1, 2).float() / 255
@@ -57,10 +73,19 @@ def _blobs(gray: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def _filtered(gray: torch.Tensor, sigma: float, down: int, right: int) -> torch.Tensor:
     """[n, 1, H, W]: a derivative of the image, after a Gaussian of `sigma` px; edges are repeated."""
+    height, width = gray.shape[-2:]
+    return _filter(height, sigma, down, gray.device) @ gray @ _filter(width, sigma, right, gray.device).T
+
+
+@lru_cache(maxsize=1024)
+def _filter(side: int, sigma: float, order: int, device: torch.device) -> torch.Tensor:
+    """[side, side]: what maps a line of pixels to its derivative; as a matrix it needs no plan for each size on a GPU."""
     reach = math.ceil(3 * sigma)
-    grown = pad(gray, (reach,) * 4, mode="replicate")
-    grown = conv2d(grown, _kernel(sigma, down, reach).to(gray.device)[None, None, :, None])
-    return conv2d(grown, _kernel(sigma, right, reach).to(gray.device)[None, None, None, :])
+    kernel, matrix = _kernel(sigma, order, reach), torch.zeros(side, side)
+    rows = torch.arange(side)
+    for shift, weight in zip(range(-reach, reach + 1), kernel, strict=True):
+        matrix.index_put_((rows, (rows + shift).clamp(0, side - 1)), weight.expand(side), accumulate=True)
+    return matrix.to(device)
 
 
 def _kernel(sigma: float, order: int, reach: int) -> torch.Tensor:
@@ -69,7 +94,7 @@ def _kernel(sigma: float, order: int, reach: int) -> torch.Tensor:
     bell = torch.exp(-0.5 * (x / sigma) ** 2)
     bell = bell / bell.sum()
     if order == 1:
-        return (-x * bell / (x**2 * bell).sum()).float().flip(0)
+        return (x * bell / (x**2 * bell).sum()).float()
     if order == 2:
         second = x**2 * bell - (x**2 * bell).sum() * bell
         return (2 * second / (x**2 * second).sum()).float()
