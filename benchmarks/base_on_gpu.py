@@ -10,6 +10,8 @@ an earlier one. Writes NAME.safetensors (float16) and NAME.csv for each base to 
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import os
 import pickle
 import random
@@ -23,7 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-AHEAD = 400  # steps that the producers may be ahead of the fastest training
+AHEAD, KEPT = 300, 300  # steps that are written before the fastest training needs them, and kept after the slowest
+WAIT = 90  # seconds that a training may take to load
 SWITCH = 8  # seconds before the language stage at which the producers turn to its images
 
 
@@ -69,15 +72,78 @@ def run(given: argparse.Namespace) -> None:
     for text in given.base:
         with open(given.out / f"{text.partition(':')[0]}.txt", "w") as stream:
             trainings.append(subprocess.Popen([*own, "--role", "train", "--base", text], stdout=stream, stderr=stream))
-    limit = start + given.vision + given.language + 35
+    while time.time() < start + WAIT and not all(
+            each.poll() is not None or (work / "progress" / f"ready-{text.partition(':')[0]}-0").exists()
+            for each, text in zip(trainings, given.base, strict=True)):
+        time.sleep(0.1)
+    begin = time.time()
+    temporary = work / "begin.part"
+    temporary.write_text(str(begin))
+    os.replace(temporary, work / "begin")
+    print(f"the trainings begin after {begin - start:.0f} s", flush=True)
+    limit = begin + given.vision + given.language + 35
     while any(each.poll() is None for each in trainings) and time.time() < limit:
         time.sleep(0.5)
-        if time.time() > start + given.vision + 10:
+        if time.time() > begin + given.vision + 10:
             shutil.rmtree(work / "vision", ignore_errors=True)
+        for stage in ("vision", "language"):
+            tidy(work, stage, sum(each.poll() is None for each in trainings))
     for each in [*trainings, *makers]:
         if each.poll() is None:
             each.send_signal(signal.SIGKILL)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def begun(given: argparse.Namespace) -> float:
+    """When the trainings began, seconds since 1970; the future until they do."""
+    file = given.work / "begin"
+    return float(file.read_text()) if file.exists() else time.time() + WAIT
+
+
+def reached(work: Path, stage: str) -> list[int]:
+    """The step that each training has reached."""
+    return [int(each.name.rpartition("-")[2]) for each in (work / "progress").glob(f"{stage}-*")]
+
+
+def tidy(work: Path, stage: str, trainings: int) -> None:
+    """Delete the steps that no training needs again."""
+    steps = reached(work, stage)
+    if not steps or len(steps) < trainings:
+        return
+    for file in (work / stage).glob("0*"):
+        if int(file.name) < min(steps) - KEPT:
+            file.unlink(missing_ok=True)
+
+
+class Pickler(pickle.Pickler):
+    """Tensors as arrays: faster to read."""
+
+    def reducer_override(self, value: object):
+        import torch
+
+        return (torch.from_numpy, (value.numpy(),)) if isinstance(value, torch.Tensor) else NotImplemented
+
+
+def store(file: Path, content: object) -> None:
+    """Write an object with its arrays side by side, so that they are read without a copy."""
+    head, arrays = io.BytesIO(), []
+    Pickler(head, 5, buffer_callback=arrays.append).dump(content)
+    parts = [each.raw() for each in arrays]
+    with open(file, "wb") as stream:
+        pickle.dump((head.getvalue(), [len(part) for part in parts]), stream)
+        stream.writelines(parts)
+
+
+def stored(file: Path) -> object:
+    """What `store` wrote."""
+    import numpy as np
+
+    with open(file, "rb") as stream:
+        head, sizes = pickle.load(stream)
+        whole = memoryview(np.empty(sum(sizes), np.uint8))
+        stream.readinto(whole)
+    ends = list(itertools.accumulate(sizes))
+    return pickle.loads(head, buffers=[whole[end - size : end] for end, size in zip(ends, sizes, strict=True)])
 
 
 def produce(given: argparse.Namespace) -> None:
@@ -93,23 +159,22 @@ def produce(given: argparse.Namespace) -> None:
     base = pretrain.load(given.params).model_copy(update={"vision_width": 48, "vision_layers": 1})
     folder = given.work / f"maker{given.number}"
     family = models.load(Model(id=str(pretrain.untrained(base, folder))))
-    stage, until = base.vision, given.start + given.vision - SWITCH
+    stage = base.vision
     scenes = Scenes(family, base.seed, 10**6, stage.canvases, stage.tokens)
-    write(given, "vision", scenes, until)
+    write(given, "vision", scenes, given.vision - SWITCH)
     corpus = pretrain.Corpus(family, "train", base.model_copy(update={"images": 10**8}))
-    write(given, "language", corpus, given.start + given.vision + given.language)
+    write(given, "language", corpus, given.vision + given.language)
 
 
-def write(given: argparse.Namespace, name: str, data, until: float) -> None:
+def write(given: argparse.Namespace, name: str, data, seconds: float) -> None:
+    """Write steps until so many seconds after the trainings began."""
     step, folder = given.number, given.work / name
-    while time.time() < until:
-        reached = max((int(each.name.split("-")[2]) for each in (given.work / "progress").glob(f"{name}-*")), default=0)
-        if step > reached + AHEAD:
-            time.sleep(0.05)
+    while time.time() < begun(given) + seconds:
+        if step > max(reached(given.work, name), default=0) + AHEAD:
+            time.sleep(0.02)
             continue
-        content = pickle.dumps(data[step], protocol=5)
         temporary = folder / f"{step}.part"
-        temporary.write_bytes(content)
+        store(temporary, data[step])
         os.replace(temporary, folder / f"{step:07d}")
         step += given.producers
 
@@ -121,10 +186,6 @@ class Feed:
         self.folder, self.next, self.first, self.fresh, self.random = folder, 0, first, 0, random.Random(0)
         self.pool, self.queue, self.lock = ThreadPoolExecutor(2), [], threading.Lock()
 
-    @staticmethod
-    def _load(file: Path):
-        return pickle.loads(file.read_bytes())
-
     def __call__(self):
         while len(self.queue) < 3:
             self.queue.append(self.pool.submit(self._guarded))
@@ -135,13 +196,13 @@ class Feed:
     def _guarded(self):
         with self.lock:
             file, fresh = self._pick()
-        return self._load(file), fresh
+        return stored(file), fresh
 
     def _pick(self) -> tuple[Path, bool]:
         file = self.folder / f"{self.next:07d}"
         while not file.exists():
             if self.next > self.first + 100:
-                return self.folder / f"{self.random.randrange(self.first, self.next):07d}", False
+                return self.folder / f"{self.random.randrange(max(self.first, self.next - 200), self.next):07d}", False
             time.sleep(0.01)
         self.next += 1
         return file, True
@@ -194,8 +255,7 @@ def train(given: argparse.Namespace) -> None:
             if time.time() - spoken > 20:
                 spoken = time.time()
                 print(*log[-1:], flush=True)
-                if stage == "language":
-                    save()
+                save()
         module.eval()
 
     def save() -> None:
@@ -207,8 +267,12 @@ def train(given: argparse.Namespace) -> None:
         lines = ["stage,step,fresh,seconds,loss", *(",".join(map(str, row)) for row in log)]
         (given.out / f"{name}.csv").write_text("\n".join(lines) + "\n")
 
-    print("ready", time.time() - given.start, flush=True)
     seer = vision.Seer(family).to(family.model.device)
+    (given.work / "progress" / f"ready-{name}-0").touch()
+    while not (given.work / "begin").exists():
+        time.sleep(0.05)
+    given.start = begun(given)
+    print("begins", flush=True)
     fit("vision", seer, partial(vision.loss_of, seer), base.vision.training, Feed(given.work / "vision"),
         given.start + given.vision)
     family.model.save_pretrained(folder / "seeing")
