@@ -63,8 +63,8 @@ def run(given: argparse.Namespace) -> None:
     for folder in ("vision", "language", "progress"):
         (work / folder).mkdir(parents=True)
     start = time.time()
-    own = [sys.executable, __file__, str(given.out), "--work", str(work), "--start", str(start), "--params", given.params,
-           "--vision", str(given.vision), "--language", str(given.language), "--producers", str(given.producers)]
+    own = [sys.executable, __file__, str(given.out), "--work", str(work), "--start", str(start),
+           "--params", given.params, "--vision", str(given.vision), "--language", str(given.language), "--producers", str(given.producers)]
     blind = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     makers = [subprocess.Popen([*own, "--role", "produce", "--number", str(n)], env=blind)
               for n in range(given.producers)]
@@ -261,8 +261,9 @@ def train(given: argparse.Namespace) -> None:
     def save() -> None:
         from safetensors.torch import save_file
 
-        state = {k: v.detach().half().cpu().contiguous() for k, v in family.model.state_dict().items() if k != "lm_head.weight"}
-        save_file(state, given.out / f"{name}.tmp")
+        weights = family.model.state_dict()
+        weights.pop("lm_head.weight")  # tied
+        save_file({k: v.half().cpu().contiguous() for k, v in weights.items()}, given.out / f"{name}.tmp")
         os.replace(given.out / f"{name}.tmp", given.out / f"{name}.safetensors")
         lines = ["stage,step,fresh,seconds,loss", *(",".join(map(str, row)) for row in log)]
         (given.out / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -286,8 +287,9 @@ def train(given: argparse.Namespace) -> None:
         given.start + given.vision + given.language)
     validation = pretrain.Corpus(family, "val", base)
     with torch.no_grad():
-        parts = [(float(loss(each.content)), each.questions) for step in range(len(validation)) for each in validation[step]]
-    log.append(("validation", 0, 0, round(time.time() - given.start, 2), sum(a for a, _ in parts) / sum(b for _, b in parts)))
+        passes = [each for step in range(len(validation)) for each in validation[step]]
+        mean = sum(float(loss(each.content)) for each in passes) / sum(each.questions for each in passes)
+    log.append(("validation", 0, 0, round(time.time() - given.start, 2), mean))
     save()
     print("done", log[-1], time.time() - given.start, flush=True)
 

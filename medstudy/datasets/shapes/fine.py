@@ -50,7 +50,8 @@ def field(rng: Generator, height: int, width: int) -> Field:
     base, hue = rng.uniform(25, 230, 3), rng.normal(0, 1, 3)
     if gray:
         base, hue = np.full(3, base[0]), np.ones(3)
-    pixels = np.float32(base)[:, None, None] + _noise(rng, height, width) * _tint(hue)  # [3, H, W]: faster than [H, W, 3]
+    # [3, H, W], which is faster to draw on than [H, W, 3]
+    pixels = np.float32(base)[:, None, None] + _noise(rng, height, width) * _tint(hue)
     grounds = np.full(shape, GROUNDS.index("smooth"), np.int8)
     outlines = np.full(shape, len(OUTLINES), np.int8)
     _texture(rng, pixels, grounds, None, hue)
@@ -216,7 +217,8 @@ def _marks(rng: Generator, pixels: np.ndarray, gray: bool) -> tuple[np.ndarray, 
 def _stamp(pixels: np.ndarray, y: np.ndarray, x: np.ndarray, stamps: np.ndarray, shade: np.ndarray) -> None:
     """Add stamps [n, S, S] times shade [n, 3] around each (y, x), in place."""
     height, width, reach = *pixels.shape[1:], stamps.shape[1] // 2
-    for stamp, colour, row, column in zip(stamps, shade[:, :, None, None], y.astype(int).tolist(), x.astype(int).tolist(), strict=True):
+    at = zip(y.astype(int).tolist(), x.astype(int).tolist(), strict=True)
+    for stamp, colour, (row, column) in zip(stamps, shade[:, :, None, None], at, strict=True):
         top, left, bottom, right = row - reach, column - reach, row + reach + 1, column + reach + 1
         up, before = max(-top, 0), max(-left, 0)
         part = stamp[up : height - top, before : width - left]
