@@ -212,8 +212,7 @@ def stages(bench: Bench) -> dict[str, Callable[[], Tasks]]:
         "utilisation": lambda: {
             "1024": partial(use, 1008, 1008, 4, 8, 0.55),
             "float32 weights": partial(use, 1008, 1008, 4, 4, None, mixed_precision=True),
-            "compiled": partial(use, 1008, 1008, 4, 5, 0.55, compile_layers=True),
-            "compiled, float32 weights": partial(use, 1008, 1008, 4, 5, None, compile_layers=True, mixed_precision=True),
+            "compiled": partial(use, 1008, 1008, 4, 5, None, compile_layers=True, mixed_precision=True),
             "12 MP": partial(use, 2996, 3976, 1, 3, 0.40, gradient_checkpointing=True),
         },
         "train-448": lambda: {"trainer": partial(train, 448, 8, 4, 6.0, 1, trial=2)},
