@@ -145,7 +145,7 @@ def _check(example: Example, name: str, split: str) -> None:
             f"An image needs a question, but image {example.image_id} of {name} {split} has none. Remove it."
         )
     for question in example.questions:
-        if len(question.options) > len(LETTERS):
+        if question.kind == "choice" and len(question.options) > len(LETTERS):
             raise DataError(
                 f"A choice has at most {len(LETTERS)} options, one per letter, but {question.id!r} of image "
                 f"{example.image_id} ({name} {split}) has {len(question.options)}. Remove some."

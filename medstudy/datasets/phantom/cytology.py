@@ -52,7 +52,7 @@ class Smear:
     def questions(self) -> tuple[Question, ...]:
         closed = Question.closed
         return (
-            Question("class", "What is the class of this cell?", self.label, "class", "cell class",
+            Question("class", "What is the class of this cell?", self.label, "class", "cell class", tuple(CLASSES),
                      detail_px=self.outline_px),
             closed("nucleolus", "Is there a nucleolus in the nucleus?", self.nucleolus, "nucleolus", self.nucleolus_px),
             closed("bacteria", "Are there bacteria in the background?", self.bacteria, "bacteria", self.bacteria_px),

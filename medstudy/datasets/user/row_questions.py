@@ -102,7 +102,7 @@ def _question(name: str, question: str, answer: str, texts: tuple[str, ...], rig
         return question_rules.choice(name, question, texts, right, f"{label} choice")
     if kind == "closed" and answer.lower() not in ("yes", "no"):
         raise RowError("not yes or no", f"A closed question's answer must be yes or no, got {answer!r}. Make it open.")
-    return Question(name, question, answer, kind, f"{label} {kind}")
+    return Question(name, question, answer, kind, f"{label} {kind}", texts if kind == "class" else ())
 
 
 def _refuse_list(answer: str) -> None:
