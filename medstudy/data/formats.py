@@ -46,6 +46,17 @@ def asked_as(question_id: str) -> str:
     return question_id.removesuffix(f"_{LETTER}")
 
 
+def without_words(questions: Iterable[Question]) -> Question | None:
+    """The first question with a format that is no choice by letter with a question in words among these; or None."""
+    asked_ = {question.id: question for question in questions}
+    for question in asked_.values():
+        words = asked_.get(asked_as(question.id), question)
+        paired = (question.format, question.kind, words.format) == (LETTER, "choice", "")
+        if question.format and not paired:
+            return question
+    return None
+
+
 def alternatives(words: Sequence[str]) -> str:
     """ "a, b or c"."""
     return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

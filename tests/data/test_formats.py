@@ -1,11 +1,16 @@
 """A choice in words and by letter: the same question, and an answer that only the right option gives."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medstudy.data import formats, standard_scores
 from medstudy.data.example import LETTERS, Question
+from medstudy.datasets import phantom
+from medstudy.datasets.build import build
+from medstudy.errors import DataError
 from medstudy.models.prompts import user_text
 
 STAIN = Question("stain", "Which stain is used?", "B", "choice", "stain", ("Pap", "Giemsa stain", "H&E"), 3.0)
@@ -42,6 +47,22 @@ def test_the_prompt_lists_letters_for_a_choice_alone():
     words, letters = formats.asked((STAIN,), letters=True)
     assert user_text(words) == words.text
     assert user_text(letters).split("\n")[1:4] == ["A. Pap", "B. Giemsa stain", "C. H&E"]
+
+
+def test_a_question_by_letter_needs_one_in_words():
+    words, letters = formats.asked((STAIN,), letters=True)
+    assert formats.without_words((words, letters)) is None and formats.without_words((words,)) is None
+    for wrong in ((letters,), (words, replace(letters, format="number")), (words, replace(letters, kind="open")),
+                  (words, replace(letters, id="stain2_letter")), (replace(words, id="stain_letter_letter"), letters)):
+        assert formats.without_words(wrong) is wrong[-1]
+
+
+def test_a_study_with_a_question_by_letter_alone_stops(tmp_path, monkeypatch):
+    lone = next(phantom.load(phantom.Params(test=1, letters=True, families=("pathology",)), "test"))
+    lone = replace(lone, questions=lone.questions[1:])
+    monkeypatch.setattr(phantom, "load", lambda params, split: [lone] if split == "test" else [])
+    with pytest.raises(DataError, match="mitosis_letter.*'choice' and the format 'letter'"):
+        build(phantom.Params(train=0, val=0, test=1), tmp_path)
 
 
 def test_the_answers_that_name_each_option():

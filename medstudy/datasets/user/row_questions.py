@@ -69,6 +69,7 @@ def read(row: Mapping, where: str, number: int, columns: Columns, params: UserDa
     asked = replace(
         asked, task=stated("task") or asked.task, detail_px=detail, cell_line=stated("cell_line") or None,
         localizations=_localizations(value(row, columns.localizations)), set_id=stated("set_id") or None,
+        format=stated("format"),
         tags=tuple(f"{name}={content}" for name in columns.tags if (content := text(value(row, name)))),
     )
     if kind == "description" and not (asked.cell_line or asked.localizations):
