@@ -146,7 +146,7 @@ def _check(example: Example, name: str, split: str) -> None:
         )
     if lone := formats.without_words(example.questions):
         raise DataError(
-            f"A question with a format is a choice, its format is {formats.LETTER!r}, and its id is that of a question in "
+            f"A question with a format is a choice, its format is {formats.LETTER!r} and its id that of a question in "
             f"words about the same image with _{formats.LETTER} added; but {lone.id!r} of image {example.image_id} "
             f"({name} {split}) has the kind {lone.kind!r} and the format {lone.format!r}. Correct them, or leave the "
             "format empty."
