@@ -33,12 +33,21 @@ def _forms(question: Question, letters: bool) -> Iterator[Question]:
 def in_words(choice: Question) -> Question:
     """A choice as a question of kind "class" that lists its options in words and is answered by one of them.
 
-    Options are written as inside a sentence, and listed by number or alphabet, so that their order tells nothing.
+    Options are written as inside a sentence.
     """
     words = [_within_sentence(option) for option in choice.options]
-    answer, listed = words[LETTERS.index(choice.answer)], tuple(sorted(words, key=_place))
-    text = f"{choice.text.rstrip('?: ')}: {alternatives(listed)}?"
-    return replace(choice, text=text, answer=answer, kind="class", options=listed)
+    right = words[LETTERS.index(choice.answer)]
+    return worded(choice.id, choice.text, right, words, choice.task, choice.detail_px)
+
+
+def worded(id: str, text: str, answer: str, options: Iterable[str], task: str,
+           detail_px: float | None = None) -> Question:
+    """A question of kind "class" that lists its options: "Where is it?" with left and right asks "… it: left or right?"
+
+    They are listed by number or alphabet, so that their order tells nothing.
+    """
+    listed = tuple(sorted(options, key=_place))
+    return Question(id, f"{text.rstrip('?')}: {alternatives(listed)}?", answer, "class", task, listed, detail_px)
 
 
 def asked_as(question_id: str) -> str:

@@ -16,7 +16,7 @@ from scipy import ndimage, stats
 from medstudy.data import formats
 from medstudy.data.example import KINDS, LETTERS, SPLITS, Example
 from medstudy.datasets import phantom
-from medstudy.datasets.phantom.radiology import QUADRANTS
+from medstudy.datasets.phantom.drawing import QUADRANTS
 from medstudy.errors import DataError
 
 SIDES = {"radiology": (308, 448), "pathology": (252, 392), "subcellular": (252, 364), "cytology": (140, 280)}
@@ -30,10 +30,10 @@ IMAGES = {
     "cytology": "43d7afdec878069b1ce20ac57c99ea98be73f6fd5c37f8100fb483d432dfefd4",
 }
 QUESTIONS = {
-    "radiology": "1073023cf94696d48641f562b992c0c9c8e1d6c60be51fc63e7d1dae47ed52d6",
+    "radiology": "5483c25fda02355839c5ec687287983716165ac47da67711abe7ba21580d83ef",
     "pathology": "0560ff194fa2eb1a80d710fdef611201a10977564ee1a9d95c5a0204a7afef79",
-    "subcellular": "a348cd6bd6b45902fb2ec792021667efed780d9a57381c87c9e7b7d351ef2f1c",
-    "cytology": "dba7c28b72e651eeb07928967845b69eccfe9f9940509ca1dbd85087988c6b02",
+    "subcellular": "b69f4c6a361c0d9e40e91c5dd12b31b6d74f2c05a00bfe3ab7b833beedd23ab1",
+    "cytology": "4f00232244064295244eb5ed231fc23f0bb2d72e739254ee18b2207c48219082",
 }
 
 
@@ -164,6 +164,8 @@ def test_every_kind_and_format_is_there(asked):
     assert {question.kind for question in asked} == set(KINDS)
     for question in asked:
         assert question.kind not in ("choice", "class") or 2 <= len(question.options) <= 4
+        assert question.kind != "class" or all(option in question.text for option in question.options)
+        assert question.detail_px is None or question.kind != "open"  # words in common would be worth half a point
         assert (question.kind == "choice") == (question.format == "letter")
         assert question.kind != "closed" or question.answer in ("yes", "no")
         if question.kind == "description":

@@ -20,7 +20,7 @@ from medstudy.data import formats
 from medstudy.data.example import SPLITS, Example, Question, check_split
 from medstudy.datasets.phantom import cytology, drawing, pathology, radiology, subcellular
 
-VERSION = "2"  # 1: choices by letter alone; the images are the same
+VERSION = "2"  # 1: the same images, choices by letter, places as open questions
 FAMILIES = {"radiology": radiology, "pathology": pathology, "subcellular": subcellular, "cytology": cytology}
 Family = Literal["radiology", "pathology", "subcellular", "cytology"]
 
