@@ -98,7 +98,7 @@ class Optimisation(_Params):
             )
         if self.compile_layers and self.gradient_checkpointing:
             raise ValueError(
-                "compile_layers has no effect on layers that gradient_checkpointing recomputes: set one of them to false"
+                "compile_layers has no effect on layers that gradient_checkpointing recomputes: set one to false"
             )
         return self
 
