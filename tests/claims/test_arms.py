@@ -9,6 +9,7 @@ import pytest
 from medstudy.claims import arms, ours
 from medstudy.claims.study_scores import StudyScores
 from medstudy.scoring import score as scoring_score
+from medstudy.statistics import gain_parts
 from tests.support.synthetic import ARMS, REGIMES, Effects, predictions
 
 ALL = (*REGIMES, *ARMS)
@@ -73,13 +74,13 @@ def test_a_null_part_is_hardly_ever_called_an_effect():
 
 
 def test_each_arm_is_trained_and_run_on_its_own_view(scores):
-    cells = arms.arms(StudyScores(scores))
+    cells = gain_parts.arms(scores, "native", "fixed-84")
     own = {name: set(map(tuple, rows[["regime", "inference", "control"]].drop_duplicates().to_numpy()))
            for name, rows in cells.items()}
     assert own == {"native": {("native", "native", "none")}, "low": {("fixed-84", "fixed-84", "none")},
                    "down_up": {("down_up-84", "down_up-84", "down_up")},
                    "equal_flops": {("equal_flops-84", "fixed-84", "none")}}
-    assert arms.views(StudyScores(scores, low="square-112"))["equal_flops"] == ("equal_flops_square-112", "square-112")
+    assert gain_parts.views("native", "square-112")["equal_flops"] == ("equal_flops_square-112", "square-112")
 
 
 def test_the_control_of_native_models_is_not_the_arm(scores):
@@ -110,7 +111,7 @@ def test_parts_need_fine_questions_an_image_and_two_seeds(scores):
 
 def test_only_seeds_that_all_arms_have_count(scores):
     fewer = scores[(scores["regime"] != "equal_flops-84") | (scores["seed"] < 2)]
-    cells = arms.arms(StudyScores(fewer))
+    cells = gain_parts.arms(fewer, "native", "fixed-84")
     assert all(set(rows["seed"]) == {0, 1} for rows in cells.values())
     table = of(fewer)
     means = {arm: rows.loc[rows["level"] == "fine", "score"].mean() for arm, rows in cells.items()}

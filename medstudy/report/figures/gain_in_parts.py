@@ -9,14 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from medstudy.claims.arms import LOW, NATIVE, PARTS, Part, arms
-from medstudy.claims.study_scores import StudyScores
 from medstudy.report import captions, selections, style
 from medstudy.report.study_data import StudyData
 from medstudy.statistics import differences
+from medstudy.statistics.gain_parts import GAIN, NATIVE, PARTS, arms
 
 TITLE = "The gain of native resolution in parts"
-GAIN = "gain"
 COLUMNS = ["dataset", "level", "task", "part", "estimate", "low", "high", "p", "p_holm", "family_size", "mean_a",
            "mean_b", "n_questions", "n_images", "n_seeds"]
 ALL = "all tasks"
@@ -41,8 +39,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def _data_set(rows: pd.DataFrame, study: StudyData) -> pd.DataFrame:
-    cells = arms(StudyScores(rows, low=study.low or "", confidence=study.confidence))
-    parts = [Part("", GAIN, NATIVE, LOW), *PARTS]
+    cells, parts = arms(rows, NATIVE, study.low or ""), [GAIN, *PARTS]
     if not {arm for part in parts for arm in (part.has, part.lacks)} <= set(cells):
         return pd.DataFrame()
     tables = [_differences(cells[part.has], cells[part.lacks], study.confidence).assign(part=part.words)
@@ -77,7 +74,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
 
 def _lines(table: pd.DataFrame) -> list[tuple[str, str]]:
     """(level, task) from top to bottom: fine first, "all tasks" first, then by the gain."""
-    gains = table[table["part"] == GAIN]
+    gains = table[table["part"] == GAIN.words]
     rank = gains.assign(level=gains["level"].map(list(style.LEVELS).index), task_rank=gains["task"] != ALL)
     ordered = rank.sort_values(["level", "task_rank", "estimate", "task"], ascending=[True, True, False, True])
     return [(list(style.LEVELS)[level], task) for level, task in zip(ordered["level"], ordered["task"], strict=True)]
@@ -91,7 +88,7 @@ def stack(part: pd.DataFrame, ax: Axes, lines: list[tuple[str, str]]) -> Axes:
         ax.barh(y, value, 0.62, np.where(value < 0, left, right), color=colour, hatch=hatch, edgecolor="white",
                 linewidth=0.3)
         left, right = left + np.minimum(value, 0), right + np.maximum(value, 0)
-    gain = part.loc[GAIN].reindex(lines)
+    gain = part.loc[GAIN.words].reindex(lines)
     error = [gain["estimate"] - gain["low"], gain["high"] - gain["estimate"]]
     ax.errorbar(gain["estimate"], y, xerr=error, fmt="D", color="black", markersize=3.2, linewidth=0.9)
     return ax
@@ -150,7 +147,7 @@ def _results(table: pd.DataFrame) -> str:
     pooled = table[table["task"] == ALL].set_index(["dataset", "level", "part"])["estimate"]
     cells = table.loc[table["task"] == ALL, ["dataset", "level"]].drop_duplicates().itertuples(index=False)
     return " ".join(
-        f"{name}, {style.LEVEL_WORDS[level]}: {100 * pooled[name, level, GAIN]:+.1f} points = "
+        f"{name}, {style.LEVEL_WORDS[level]}: {100 * pooled[name, level, GAIN.words]:+.1f} points = "
         + " ".join(f"{100 * pooled[name, level, part.words]:+.1f} ({part.words})" for part in PARTS) + "."
         for name, level in cells
     )
