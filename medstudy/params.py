@@ -27,7 +27,7 @@ from medstudy.data import leakage
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
-from medstudy.resolution.plan import roundings
+from medstudy.resolution.plan import check_arms, roundings
 from medstudy.resolution.policies import Control, Single, Training
 from medstudy.utils import yaml_files
 
@@ -204,6 +204,7 @@ class Study(_Params):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
+        check_arms(self.regimes, self.controls.views)
         policies = (*self.regimes, *self.inference, *self.controls.views)
         if len(rounded := frozenset().union(*map(roundings, policies))) > 1:
             raise ValueError(

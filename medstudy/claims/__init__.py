@@ -1,4 +1,4 @@
-"""Claims under test: C1 to C3b of the paper (`paper`), O1 to O7 of our own (`ours`), each with a verdict (`claim`)."""
+"""Claims under test, each with a verdict: C1 to C3b of the paper (`paper`), O1 to O10 our own (`ours`, `arms`)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from medstudy.claims import ours, paper
+from medstudy.claims import arms, ours, paper
 from medstudy.claims.claim import Claim
 from medstudy.claims.study_scores import StudyScores
 
 COLUMNS = list(Claim.__dataclass_fields__)
-CLAIMS = (*paper.CLAIMS, *ours.CLAIMS)
+CLAIMS = (*paper.CLAIMS, *ours.CLAIMS, *arms.CLAIMS)
 
 
 def claims_table(scores: pd.DataFrame, training: pd.DataFrame | None = None, **names: object) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from typing import Any
 from medstudy import datasets, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
+from medstudy.resolution.policies import Control, DownUp
 from medstudy.runs import identity, stages
 from medstudy.utils import redact
 
@@ -154,12 +155,18 @@ def job(study: Study, name: str) -> Job:
     return find(study, name)[1]
 
 
+def views_of(study: Study, regime: str) -> tuple[Control, ...]:
+    """The views besides the ladder at which a regime's models are evaluated: controls, and its own if it is no rung."""
+    controls = study.controls.views if regime == study.controls.of else ()
+    own = [policy for policy in study.regimes if policy.label == regime and isinstance(policy, DownUp)]
+    return (*controls, *(policy for policy in own if policy not in controls))
+
+
 def _evaluate(
     add: Callable[..., str], study: Study, common: dict, needs: list[str], regime: str, seed: int,
     after: Iterable[str] = (),
 ) -> str:
     """Add one evaluation; returns its name."""
-    views = study.controls.views if regime == study.controls.of else ()
     return add(
         "evaluate",
         f"{regime}-s{seed}",
@@ -169,7 +176,7 @@ def _evaluate(
         seed=seed,
         study=study.study,
         inference=[rung.model_dump() for rung in study.inference],
-        controls=[view.model_dump() for view in views],
+        controls=[view.model_dump() for view in views_of(study, regime)],
         evaluation=study.evaluation.model_dump(),
         **common,
     )

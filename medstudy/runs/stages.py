@@ -32,6 +32,7 @@ _ORDER = (
     "learning_curves",
     "controls",
     "by_tag",
+    "gain_in_parts",
 )
 FIGURES = tuple(f"{number:02d}_{module}" for number, module in enumerate(_ORDER, start=1))
 

@@ -74,6 +74,7 @@ MADE_BY = {
     "runs/wall_clock.py": {"report"},
     "scoring/author_report.py": {"tables", "report"},
     "scoring/metrics.py": SCORED, "scoring/score.py": SCORED,
+    "statistics/gain_parts.py": {"figure", "claims"},
     "statistics/tags.py": DRAWN,
     "statistics/*.py": SHOWN,
     "training/launch.py": set(), "training/model_card.py": set(), "training/worker.py": set(),
