@@ -3,6 +3,7 @@
 To add a data set, write one file in `paper/`, `benchmarks/` or a folder of its own, and add its module to `REGISTRY`:
 
     VERSION = "1"                     # raise it when images or questions change
+    NO_CLAIMS = "..."                 # only where no claim could be decided: why not
     class Params(Source): ...         # its entry in a study's params, with a `name`; strict and frozen
     def load(params, split): ...      # yields `Example`s of "train", "val" or "test" in a fixed order
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Union
@@ -91,6 +92,24 @@ def _listing(folder: Path) -> str:
 def label(params: Params) -> str:
     """A data set's name in a study: its `label` if it has one, as a user's own data, else its `name`."""
     return getattr(params, "label", params.name)
+
+
+def no_claims(params: Params) -> str:
+    """Why no claim is tested on a data set, as its params or its module says; empty where claims are tested.
+
+    Scores, figures and tables show such a data set like any other.
+    """
+    return getattr(params, "no_claims", "") or getattr(REGISTRY[params.name], "NO_CLAIMS", "")
+
+
+def with_claims(data: Iterable[Params]) -> tuple[str, ...]:
+    """The labels of the data sets on which claims are tested."""
+    return tuple(label(params) for params in data if not no_claims(params))
+
+
+def without_claims(data: Iterable[Params]) -> dict[str, str]:
+    """The other data sets: why no claim is tested, by label."""
+    return {label(params): reason for params in data if (reason := no_claims(params))}
 
 
 def card(params: Params) -> Card | None:

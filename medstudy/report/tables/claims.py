@@ -16,7 +16,10 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
-    """What the columns are."""
+    """What the columns are, and on which data sets no claim is tested."""
+    excluded = "".join(f" {line}" for line in not_tested(study))
+    if table.empty:
+        return f"No claims were tested.{excluded}"
     counts = ", ".join(f"{n} {verdict}" for verdict, n in table["verdict"].value_counts().sort_index().items())
     return (
         "The paper's claims (C), as second-hand sources give them, and our own (O), tested on the model and data of "
@@ -24,5 +27,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         f"nothing about the paper's own models. Units are in each claim; in brackets {study.confidence:.0%} intervals. "
         f"Verdicts follow from the interval by the rule given with each claim: {counts}. Rules were fixed before the "
         "data, with two exceptions made after the first results had been seen: O7 was added, and C1b, C3, C3b and O7 "
-        "are inconclusive if the native models are not shown to beat the same models without an image (O6)."
+        "are inconclusive if the native models are not shown to beat the same models without an image "
+        f"(O6).{excluded}"
     )
+
+
+def not_tested(study: StudyData) -> list[str]:
+    """A sentence on each data set on which no claim is tested, with the reason."""
+    reasons = dict(study.study.get("no_claims", {}))
+    return [f"No claim is tested on {name}: {reason.rstrip('.')}." for name, reason in reasons.items()]
