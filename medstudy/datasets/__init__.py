@@ -28,7 +28,7 @@ from medstudy import paths
 from medstudy.data import splits
 from medstudy.data.example import Example
 from medstudy.data.readers.dataset_card import Card
-from medstudy.datasets import atlas, phantom, shapes
+from medstudy.datasets import atlas, organs, phantom, shapes
 from medstudy.datasets.benchmarks import (
     gmai_mmbench,
     medbookvqa,
@@ -51,7 +51,7 @@ from medstudy.utils import code_hash
 REGISTRY = {
     module.Params.model_fields["name"].default: module
     for module in (
-        phantom, atlas, shapes,
+        phantom, atlas, organs, shapes,
         vqa_rad, path_vqa, slake, ubench, hpa, hussain, wsi_vqa, bbbc021,
         pmc_vqa, omnimedvqa, mmmu, medxpertqa, microvqa, mediconfusion, probmed, gmai_mmbench, medbookvqa, smmile, mmxu,
         user_folder, hub,
