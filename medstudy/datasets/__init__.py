@@ -61,11 +61,21 @@ Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], 
 READERS = ("imaging/dicom.py", "imaging/nifti.py", "imaging/whole_slide.py", "imaging/tiff.py")  # of some kinds of file
 
 
-def load(params: Params, split: str) -> Iterator[Example]:
-    """The examples of one split in a fixed order: of the source's split, or of a new split by groups."""
+def load(params: Params, split: str, processes: int = 1) -> Iterator[Example]:
+    """The examples of one split in a fixed order: of the source's split, or of a new split by groups.
+
+    processes: at most so many make a data set that says it can use several (`PROCESSES`); the result is the same.
+    """
     source = REGISTRY[params.name].load  # a user's own data draw such splits themselves
+    if min(processes, max_processes(params.name)) > 1:
+        return source(params, split, processes)
     by_group = getattr(params, "split", None) == "group" and not isinstance(params, UserData)
     return splits.by_group(source, params, split) if by_group else source(params, split)
+
+
+def max_processes(name: str) -> int:
+    """In how many processes a data set of this name can be made."""
+    return getattr(REGISTRY[name], "PROCESSES", 1)
 
 
 def version(params: Params) -> str:

@@ -47,6 +47,8 @@ class Job:
     @property
     def processes(self) -> int:
         """How many processes the job starts; each uses one core or GPU."""
+        if self.stage == "data":
+            return datasets.max_processes(self.parameters["data"]["name"])
         return self.parameters["training"]["processes"] if self.stage == "train" else 1
 
     @property
