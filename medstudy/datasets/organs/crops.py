@@ -13,6 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy import ndimage
 
+from medstudy.data import formats
 from medstudy.data.example import Question
 from medstudy.datasets.atlas.measure import diameter, rng_of
 from medstudy.datasets.organs.volumes import ORGANS, Volume
@@ -21,7 +22,7 @@ LOW, HIGH = 140, 448  # pixels of a side
 DEPTHS = (1.5, 3.0, 6.0, 12.0)  # pixels from the centre to the organ's edge, at least; each as often where it exists
 PART = 400  # an organ counts as visible from this many pixels
 NAMES = tuple(ORGANS)
-WHICH = f"Which of these is at the exact centre of the image: {', '.join(NAMES[:-1])} or {NAMES[-1]}?"
+WHICH = "Which of these is at the exact centre of the image?"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def of_organs(volume: Volume, z: int, count: int) -> Iterator[Crop]:
         code = int(rng.choice(sorted(depths)))
         box, depth = centred(depths[code], rng)
         organ = NAMES[code - 1]
-        questions = [Question("organ", WHICH, organ, "class", "organ", detail_px=round(2 * depth, 1))]
+        questions = [formats.worded("organ", WHICH, organ, NAMES, "organ", round(2 * depth, 1))]
         questions += visible(volume.labels[z, box[0] : box[2], box[1] : box[3]], rng)
         yield Crop(name, volume, z, box, tuple(questions))
 
