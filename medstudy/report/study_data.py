@@ -41,7 +41,7 @@ class StudyData:
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
     the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), not_run
-    (texts), data_versions, versions.
+    (texts), no_claims (reasons by data set), data_versions, versions.
     """
 
     scores: pd.DataFrame
@@ -113,6 +113,7 @@ def _facts(study: Study, trained: plan.Job) -> dict:
         "seed": study.intervals.seed,
         "parameters": _size(study, trained.dir / "checkpoint"),
         "training": study.training.model_dump(),
+        "no_claims": datasets.without_claims(study.datasets),
         "data_versions": {datasets.label(item): f"version {datasets.version(item)}" for item in study.datasets},
         "versions": record.versions(),
     } | ({} if study.model.id == "base" else {"model": redact.last(study.model.id)})
@@ -139,12 +140,12 @@ def claims_file(study: Study) -> Path:
 
 
 def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
-    """The claims for each data set of the study, from scores and training logs."""
+    """The claims for each data set of the study on which claims are tested, from scores and training logs."""
     stages = by_stage(study)
     training = inputs.gather(complete(stages["train"]), "training.parquet")
     names = {"low": study.low, "confidence": study.intervals.confidence}
     notes = {name: " ".join(lines) for name, lines in leakage.sentences(leaks(stages)).items()}
-    return claims.by_data_set(scores, training, tuple(map(datasets.label, study.datasets)), notes, **names)
+    return claims.by_data_set(scores, training, datasets.with_claims(study.datasets), notes, **names)
 
 
 def leaks(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:

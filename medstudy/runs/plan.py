@@ -48,6 +48,8 @@ class Job:
     @property
     def processes(self) -> int:
         """How many processes the job starts; each uses one core or GPU."""
+        if self.stage == "data":
+            return datasets.max_processes(self.parameters["data"]["name"])
         return self.parameters["training"]["processes"] if self.stage == "train" else 1
 
     @property
@@ -104,8 +106,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         return name
 
     data = [
-        add("data", datasets.label(dataset), (), data=redact.tree(dataset.model_dump(mode="json"), redact.FIELDS),
-            version=datasets.version(dataset), own=datasets.sources(dataset))
+        add("data", datasets.label(dataset), (), data=_data(dataset), version=datasets.version(dataset),
+            own=datasets.sources(dataset))
         for dataset in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
@@ -129,7 +131,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     scores = add("scores", "", evaluations)
-    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
+    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump(),
+                 no_claims=datasets.without_claims(study.datasets))
     shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
     figures = [
         add("figure", name, [*data, leaks, scores], study=shown, element=name,
@@ -138,6 +141,11 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     ]
     tables = add("tables", "", [*data, leaks, scores, claims], study=shown)
     add("report", "", [*data, leaks, scores, *figures, tables, claims], study=shown)
+
+
+def _data(dataset: datasets.Params) -> dict:
+    """The parameters that decide what a data set holds, without local paths."""
+    return redact.tree(dataset.model_dump(mode="json", exclude={"no_claims"}), redact.FIELDS)
 
 
 def find(study: Study, name: str) -> tuple[Study, Job]:
