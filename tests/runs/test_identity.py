@@ -58,6 +58,7 @@ MADE_BY = {
     "imaging/read_options.py": EVERY, "imaging/to_rgb.py": EVERY,
     "imaging/dicom*.py": {"data"}, "imaging/codestream.py": {"data"},  # atlas has images of pydicom
     "models/auto.py": set(), "models/auto_processor.py": set(), "models/tiled/*": set(),
+    "models/convert/*": set(),
     "models/summary.py": {"base"},
     "models/*.py": MODEL,
     "report/captions.py": DRAWN,
