@@ -64,7 +64,8 @@ def run(given: argparse.Namespace) -> None:
         (work / folder).mkdir(parents=True)
     start = time.time()
     own = [sys.executable, __file__, str(given.out), "--work", str(work), "--start", str(start),
-           "--params", given.params, "--vision", str(given.vision), "--language", str(given.language), "--producers", str(given.producers)]
+           "--params", given.params, "--vision", str(given.vision), "--language", str(given.language),
+           "--producers", str(given.producers)]
     blind = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     makers = [subprocess.Popen([*own, "--role", "produce", "--number", str(n)], env=blind)
               for n in range(given.producers)]

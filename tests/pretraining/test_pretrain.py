@@ -116,6 +116,7 @@ def test_the_vision_stage_learns_and_resumes_to_the_same_bits(untrained, small, 
 
     def fit(folder, batches):
         untrained.model.load_state_dict(start)
+        untrained.model.zero_grad()
         torch.manual_seed(0)
         seer = pretraining_vision.Seer(untrained)
         before = new_loss(seer)
