@@ -83,7 +83,7 @@ class Optimisation(_Params):
     processes: PositiveInt = 1  # for one training, one per device (on a CPU, per core); results do not depend on it
     sharding: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or a share of weights and states
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, 4/3 of the time
-    compile_layers: bool = False  # torch.compile every layer for a GPU: a minute at the start, then faster steps
+    compile_layers: bool = False  # torch.compile every layer: slow first steps, then fewer and larger kernels
     validations: PositiveInt = 8  # evenly spaced, on the val split, with the regime's own policy
     checkpoint_seconds: PositiveInt = 60
 
@@ -98,7 +98,7 @@ class Optimisation(_Params):
             )
         if self.compile_layers and self.gradient_checkpointing:
             raise ValueError(
-                "compile_layers has no effect on layers that gradient_checkpointing recomputes: set one of them to false"
+                "compile_layers has no effect on layers that gradient_checkpointing recomputes: set one to false"
             )
         return self
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from medstudy import datasets, paths
-from medstudy.data import arrow_store, conflicts, perceptual_hash, references
+from medstudy.data import arrow_store, conflicts, formats, perceptual_hash, references
 from medstudy.data.example import LETTERS, SPLITS, Example
 from medstudy.data.readers import hub
 from medstudy.datasets.user import examples as user_examples
@@ -144,8 +144,15 @@ def _check(example: Example, name: str, split: str) -> None:
         raise DataError(
             f"An image needs a question, but image {example.image_id} of {name} {split} has none. Remove it."
         )
+    if lone := formats.without_words(example.questions):
+        raise DataError(
+            f"A question with a format is a choice, its format is {formats.LETTER!r} and its id that of a question in "
+            f"words about the same image with _{formats.LETTER} added; but {lone.id!r} of image {example.image_id} "
+            f"({name} {split}) has the kind {lone.kind!r} and the format {lone.format!r}. Correct them, or leave the "
+            "format empty."
+        )
     for question in example.questions:
-        if len(question.options) > len(LETTERS):
+        if question.kind == "choice" and len(question.options) > len(LETTERS):
             raise DataError(
                 f"A choice has at most {len(LETTERS)} options, one per letter, but {question.id!r} of image "
                 f"{example.image_id} ({name} {split}) has {len(question.options)}. Remove some."

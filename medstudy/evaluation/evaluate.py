@@ -178,7 +178,7 @@ def _rows(
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
             "family": example.family, "modality": example.modality, "anatomy": example.anatomy,
             "question_id": question.id, "task": question.task, "kind": question.kind,
-            "set_id": question.set_id, "tags": list(question.tags),
+            "set_id": question.set_id, "tags": list(question.tags), "format": question.format,
             "options": list(question.options), "answer": question.answer, "cell_line": question.cell_line,
             "localizations": list(question.localizations),
             "detail_px": float("nan") if question.detail_px is None else question.detail_px,

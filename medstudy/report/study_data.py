@@ -27,7 +27,7 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and pag
     "width", "shown_height", "shown_width", "visual_tokens", "decoding", "scale", "interpolation", "raw_text",
     "render", "study", "model", "model_revision", "regime", "seed", "score", "author", "strict", "recall", "f1",
     "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line", "strict_localization_f1", "likelihood",
-    "answer_read", "answer_letter", "chance", "level",
+    "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
 )
 
 
@@ -35,7 +35,8 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and pag
 class StudyData:
     """Everything that the report of a study uses. Every table may be empty; what it would show is listed as not run.
 
-    scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones.
+    scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones; letters: of the greedy ones
+    to choices that are asked by letter as well.
     training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
@@ -51,6 +52,7 @@ class StudyData:
     study: Mapping[str, Any] = field(default_factory=dict)
     leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
     author: pd.DataFrame = field(default_factory=pd.DataFrame)
+    letters: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def leak_words(self) -> str:
@@ -90,6 +92,7 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
     return StudyData(
         scores=inputs.gather(complete(stages["scores"]), "scores.parquet", SCORES),
         author=inputs.gather(complete(stages["scores"]), "author.parquet", SCORES),
+        letters=inputs.gather(complete(stages["scores"]), "letters.parquet", SCORES),
         training=inputs.gather(complete(stages["train"]), "training.parquet"),
         examples=inputs.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),

@@ -90,12 +90,26 @@ def test_examples_are_well_formed(examples):
 
 
 def check_question(question):
-    assert question.kind in ("closed", "open", "choice")
+    assert question.kind in ("closed", "open", "class") and not question.format
     if question.kind == "closed":
         assert question.answer in ("yes", "no")
-    if question.kind == "choice":
-        assert LETTERS.index(question.answer) < len(question.options) == len(set(question.options))
+    if question.kind == "class":
+        assert question.answer in question.options and len(question.options) == len(set(question.options))
+        assert all(option in question.text for option in question.options)
     assert question.detail_px is None or 1 <= question.detail_px < 150
+
+
+def test_choices_are_in_words_and_by_letter_too_where_the_params_say_so(examples):
+    stored = [item for row in ROWS for item in row["questions"] if item["kind"] == "choice"]
+    words = [question for example in examples for question in example.questions if question.kind == "class"]
+    both = [question for split in SPLITS for example in atlas.load(atlas.Params(letters=True), split)
+            for question in example.questions]
+    letters = [question for question in both if question.format == "letter"]
+    assert len(stored) == len(words) == len(letters) > 100
+    assert sorted(tuple(item["options"]) for item in stored) == sorted(question.options for question in letters)
+    for word, letter in zip(words, letters, strict=True):
+        right = letter.options[LETTERS.index(letter.answer)]
+        assert letter.kind == "choice" and right.lower() == word.answer.lower()
 
 
 def test_images_show_something(examples):

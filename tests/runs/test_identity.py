@@ -39,6 +39,7 @@ MADE_BY = {
     "data/choices.py": SCORED, "data/standard_scores.py": SCORED, "data/words.py": SCORED,
     "data/conflicts.py": {"data"}, "data/readers/hub.py": {"data"},
     "data/encoded_image.py": EVERY, "data/example.py": EVERY,
+    "data/formats.py": {"data", "evaluate", "scores", "tables", "report"},
     "data/leakage.py": {"leakage", *SHOWN},
     "data/perceptual_hash.py": {"data", "leakage", *SHOWN},
     "data/references.py": {"scores"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from medstudy.data import formats
 from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, step
@@ -31,8 +32,8 @@ class Chest:
 
     def questions(self) -> tuple[Question, ...]:
         closed, nodule, mesh = Question.closed, self.nodule_px, self.mesh_px
-        where = Question("nodule_where", "Where is the nodule?", self.quadrant, "open", "nodule location",
-                         detail_px=nodule)
+        where = formats.worded("nodule_where", "Where is the nodule?", self.quadrant, drawing.QUADRANTS,
+                               "nodule location", nodule)
         return (
             closed("nodule", "Is there a nodule in the lung?", self.nodules, "nodule", nodule),
             *([where] if self.nodules else []),

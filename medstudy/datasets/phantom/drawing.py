@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 Array = np.ndarray
 T = TypeVar("T")
+QUADRANTS = ("upper left", "upper right", "lower left", "lower right")  # of an image
 PSF = 0.6  # sigma, in pixels, of every imaging system here: no edge is sharper
 
 

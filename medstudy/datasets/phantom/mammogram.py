@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from medstudy.data import formats
 from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
@@ -32,13 +33,13 @@ class Mammogram:
 
     def questions(self) -> tuple[Question, ...]:
         closed, grain, spicule = Question.closed, self.calcification_px, self.spicule_px
-        where = Question("calc_where", "Where are the microcalcifications?", self.quadrant, "open",
-                         "calcification location", detail_px=grain)
+        where = formats.worded("calc_where", "Where are the microcalcifications?", self.quadrant, drawing.QUADRANTS,
+                               "calcification location", grain)
         return (
             closed("calc", "Are there microcalcifications?", self.calcifications, "calcification", grain),
             *([where] if self.calcifications else []),
             closed("margin", "Is the margin of the mass spiculated?", self.spiculated, "mass margin", spicule),
-            Question("side", "Which side does the breast point to?", self.points, "open", "side"),
+            formats.worded("side", "Which side does the breast point to?", self.points, ("left", "right"), "side"),
             closed("density", "Is the breast dense?", self.dense, "breast density"),
             Question("region", "What part of the body is shown?", "breast", "open", "body part"),
         )
