@@ -15,6 +15,7 @@ import torch
 from medstudy.bounds import encoders, marks, questions, readings
 from medstudy.bounds.questions import Unit
 from medstudy.bounds.readings import Eye
+from medstudy.bounds.results import ANSWERS, MARKS, UNBOUNDED, ends, rungs
 from medstudy.data import arrow_store, splits
 from medstudy.data.example import SPLITS, Example
 from medstudy.data.reading_params import Bounds, Probe
@@ -24,8 +25,6 @@ from medstudy.resolution.policies import Single, Training
 from medstudy.resolution.sizes import Geometry
 from medstudy.runs.plan import Job
 from medstudy.utils.progress import bar
-
-ANSWERS, MARKS, UNBOUNDED = "answers.parquet", "marks.csv", "unbounded.csv"
 
 
 def bounds(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
@@ -41,21 +40,6 @@ def probe(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     encoder = encoders.load(study.model, study.interpolation, study.runs / ".cache" / "features")
     pairs = [(study.regimes, rung) for rung in rungs(study)]
     return _read(study, job, study.probe, [readings.of_encoder(encoder)], encoder.geometry, pairs, progress)
-
-
-def rungs(study: Study) -> list[Single]:
-    """The inference ladder, and the low regime if it is a single policy outside of the ladder."""
-    ladder = {rung.label: rung for rung in study.inference}
-    low = study.policy(study.low)
-    if low.label not in ladder and low.singles == (low,):
-        ladder[low.label] = low
-    return sorted(ladder.values(), key=lambda rung: rung.budget)
-
-
-def ends(study: Study) -> tuple[str, str]:
-    """The labels of the rungs that marks compare: the largest budget, and the low regime, else the smallest budget."""
-    ladder = [rung.label for rung in rungs(study)]
-    return ladder[-1], study.low if study.low in ladder else ladder[0]
 
 
 def examples(job: Job, settings: Bounds | Probe) -> dict[str, list[Example]]:

@@ -1,7 +1,7 @@
 """What a task says about resolution, from the readers' answers: by intervals, never by point estimates alone.
 
-Each task gets one of three marks. With R readers at native (`tower` and `pixels`; in a probe study, one for each training
-view) every interval is at confidence 1 - (1 - c) / R,
+Each task gets one of three marks. With R readers at native (`tower` and `pixels`; in a probe study, one for each
+training view) every interval is at confidence 1 - (1 - c) / R,
 Bonferroni's correction for picking the better reader; intervals cluster by image, as those of all other scores.
 
 visible   Some reader tells the task from chance at native: the lower end of its score is above uniform guessing, and
@@ -23,7 +23,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from medstudy.bounds.questions import TASK
-from medstudy.bounds.readings import GUESS
+from medstudy.bounds.results import GUESS
 from medstudy.statistics import Difference, mean_interval, paired_difference
 
 FINE, NOT_FINE, UNSEEN = "fine", "not shown to be fine", "not shown to be visible"
@@ -51,10 +51,11 @@ def _marked(part: pd.DataFrame, native: str, low: str, confidence: float) -> dic
     falls = {name: _smallest(at[native][name], at[low].values(), strict) for name in at[native]}
     fine = [name for name in visible if falls[name].low > 0]
     best = max(fine or visible or at[native], key=lambda name: (at[native][name]["score"].mean(), name))
+    name = best[0] if len({regime for _, regime in at[native]}) == 1 else " at ".join(best)
     fall = asdict(falls[best])
     return {
         "visible": bool(visible), "fine": bool(fine), "mark": FINE if fine else NOT_FINE if visible else UNSEEN,
-        "bound": best[0] if len({regime for _, regime in at[native]}) == 1 else " at ".join(best), "fall": fall["estimate"], "fall_low": fall["low"], "fall_high": fall["high"],
+        "bound": name, "fall": fall["estimate"], "fall_low": fall["low"], "fall_high": fall["high"],
     }
 
 

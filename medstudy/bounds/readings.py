@@ -18,6 +18,7 @@ import torch
 from medstudy.bounds import pixels, pooling, ridge
 from medstudy.bounds.encoders import Encoder
 from medstudy.bounds.questions import Asked, Unit
+from medstudy.bounds.results import GUESS, PIXELS, TOWER
 from medstudy.data.example import Example
 from medstudy.engine import views
 from medstudy.resolution.plan import current
@@ -26,7 +27,6 @@ from medstudy.resolution.sizes import Geometry, Size, View
 from medstudy.scoring.score import levels
 from medstudy.utils.seeding import uniform
 
-TOWER, PIXELS, GUESS = "tower", "pixels", "guess"
 Vectors = list[np.ndarray]  # one vector for each block of `pooling.BLOCKS`
 
 

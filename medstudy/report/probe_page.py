@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medstudy.bounds import jobs
-from medstudy.bounds.readings import GUESS, TOWER
+from medstudy.bounds import results
+from medstudy.bounds.results import GUESS, TOWER
 from medstudy.params import Study
 from medstudy.report import save, selections, style
 from medstudy.runs.plan import Job
@@ -16,6 +16,10 @@ from medstudy.utils import redact
 
 FIGURE, TABLE = "resolution", "tasks"
 TITLE = "What a linear reader finds in a frozen encoder, against the resolution shown"
+MARKS = (
+    "visible: a reader tells the task from chance at the largest rung. fine: it also does worse at the low rung. Both "
+    "by intervals (`medstudy.bounds.marks`); fall is the difference in question, as a share of 1."
+)
 
 
 def curves(answers: pd.DataFrame, confidence: float) -> pd.DataFrame:
@@ -79,37 +83,31 @@ def _panel(table: pd.DataFrame, ax: Axes) -> None:
 
 def caption(table: pd.DataFrame, study: Study, unbounded: pd.DataFrame) -> str:
     """What is drawn, n, and how to read it."""
-    counts = "; ".join(f"{row.dataset}, {row.level}: {row.n_questions} questions about {row.n_images} independent images"
+    counts = "; ".join(f"{row.dataset}, {row.level}: {row.n_questions} questions, {row.n_images} independent images"
                        for row in table.drop_duplicates(["dataset", "level"]).itertuples())
     left = ", ".join(f"{row.task} ({row.dataset}: {row.why})" for row in unbounded.itertuples())
     return (
         f"**Question.** How much can be read from the frozen features of {redact.last(study.model.id)} at each "
         "resolution? **Method.** One linear reader for each question, fitted on the train images as a training view "
         "shows them; its penalty is chosen on the val split; tested on the test split at every rung. "
-        f"**n.** {counts}. Bands are {100 * study.intervals.confidence:g} % intervals over images; the readers are fitted "
-        "once, so they do not hold the chance of the draw of training images. **How to read it.** The dotted line is "
-        "uniform guessing. A line that falls to the left loses what the question needs; lines that differ at a rung show "
-        "what a training view is worth there. Coarse questions should not fall." + (f" Not read: {left}." if left else "")
+        f"**n.** {counts}. Bands are {100 * study.intervals.confidence:g} % intervals over images; the readers are "
+        "fitted once, so they do not hold the chance of the draw of training images. **How to read it.** The dotted "
+        "line is uniform guessing. A line that falls to the left loses what the question needs; lines that differ at a "
+        "rung show what a training view is worth there. Coarse questions should not fall."
+        + (f" Not read: {left}." if left else "")
     )
 
 
 def publish(study: Study, job: Job) -> None:
     """Write figure, tables and README.md of a complete probe into figures/STUDY/."""
-    answers, confidence = pd.read_parquet(job.dir / jobs.ANSWERS), study.intervals.confidence
-    unbounded, marks = (pd.read_csv(job.dir / name) for name in (jobs.UNBOUNDED, jobs.MARKS))
-    table = curves(answers, confidence)
-    text = caption(table, study, unbounded)
+    found, confidence = results.read([job.dir]), study.intervals.confidence
+    table = curves(found.answers, confidence)
+    text = caption(table, study, found.unbounded)
     with style.context():
         save.save(draw(table), table, TITLE, text, study.figures, FIGURE)
-    each = tasks(answers, marks, confidence)
+    each = tasks(found.answers, found.marks, confidence)
     save.write_csv(each, study.figures / f"{TABLE}.csv")
-    save.write_csv(marks, study.figures / jobs.MARKS)
+    save.write_csv(found.marks, study.figures / results.MARKS)
     parts = (f"# {TITLE}", f"![{TITLE}]({FIGURE}.png)", text, "## Tasks", save.markdown(each), "## Marks",
-             MARKS, save.markdown(marks))
+             MARKS, save.markdown(found.marks))
     (study.figures / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-
-
-MARKS = (
-    "visible: the reader tells the task from chance at the largest rung. fine: it also does worse at the low rung. Both "
-    "by intervals (`medstudy.bounds.marks`); fall is the difference in question, as a share of 1."
-)

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from medstudy import claims, datasets
+from medstudy.bounds import results
 from medstudy.data import arrow_store, leakage
 from medstudy.data.encoded_image import Picture
 from medstudy.params import Study
@@ -37,6 +38,7 @@ class StudyData:
 
     scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones.
     training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
+    bounds: what readers of features and pixels find.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
     the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), not_run
@@ -51,6 +53,7 @@ class StudyData:
     study: Mapping[str, Any] = field(default_factory=dict)
     leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
     author: pd.DataFrame = field(default_factory=pd.DataFrame)
+    bounds: results.Results = field(default_factory=results.Results)
 
     @property
     def leak_words(self) -> str:
@@ -94,6 +97,7 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
         examples=inputs.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
         leaks=leaks(stages),
+        bounds=results.read(job.dir for job in complete(stages["bounds"])),
         images=images,
         study=_facts(study, stages["train"][0]),
     )
@@ -107,6 +111,7 @@ def _facts(study: Study, trained: plan.Job) -> dict:
         "low": study.low,
         "resamples": study.intervals.resamples,
         "confidence": study.intervals.confidence,
+        "native": results.ends(study)[0],
         "seed": study.intervals.seed,
         "parameters": _size(study, trained.dir / "checkpoint"),
         "training": study.training.model_dump(),

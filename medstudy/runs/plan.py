@@ -136,7 +136,9 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
                 **common,
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
-    bounds = [add("bounds", "", data, after=checked, settings=study.bounds.model_dump(), **read)] if study.bounds else []
+    bounds = []
+    if study.bounds:
+        bounds = [add("bounds", "", data, after=checked, settings=study.bounds.model_dump(), **read)]
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
     shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
