@@ -11,6 +11,8 @@ SigLIP, CLIP); any other name is a model family, of which the vision tower is re
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -31,7 +33,7 @@ from medstudy.errors import ModelError
 from medstudy.models.loading import default_device
 from medstudy.params import Model
 from medstudy.resolution.sizes import Geometry, View
-from medstudy.utils import code_hash
+from medstudy.utils import code_hash, redact
 
 VISION = "vision"  # the family of plain vision encoders
 
@@ -107,19 +109,12 @@ class VisionEncoder:
     @classmethod
     def load(cls, model: Model, interpolation: str, cache: TensorCache | None) -> VisionEncoder:
         """See `load` of the module. Raises ModelError for a checkpoint without an encoder of images in patches."""
-        folder = paths.resolve(model.id)
-        source = str(folder if folder.is_dir() else model.id)
-        options = {} if folder.is_dir() or model.revision is None else {"revision": model.revision}
-        try:
+        source, options = _source(model)
+        with _explained(model.id):
             processor = AutoImageProcessor.from_pretrained(source, backend="torchvision", **options)
             whole = AutoModel.from_pretrained(
                 source, dtype=getattr(torch, model.dtype), trust_remote_code=False, use_safetensors=True, **options
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(
-                f"A vision encoder is a hub id or a folder with config.json, preprocessor_config.json and "
-                f"model.safetensors, but {model.id!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
-            ) from error
         tower = getattr(whole, "vision_model", whole).eval().to(default_device())
         patch_size(tower.config, model.id)
         return cls(tower, _shades(processor), interpolation, cache)
@@ -163,6 +158,33 @@ class VisionEncoder:
 
 
 REGISTRY: dict[str, type[VisionEncoder]] = {VISION: VisionEncoder}
+
+
+def outline(model: Model) -> PreTrainedModel:
+    """A vision encoder without its weights, on torch's meta device. Raises ModelError."""
+    source, options = _source(model)
+    with _explained(model.id), torch.device("meta"):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+        return AutoModel.from_config(getattr(config, "vision_config", config))
+
+
+def _source(model: Model) -> tuple[str, dict[str, str]]:
+    """Where an encoder comes from, and the hub's options for it."""
+    folder = paths.resolve(model.id)
+    local = folder.is_dir()
+    return str(folder if local else model.id), {} if local or model.revision is None else {"revision": model.revision}
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn what a library raises about a checkpoint into ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            "A vision encoder is a hub id or a folder with config.json, preprocessor_config.json and model.safetensors; "
+            f"{redact.last(name)!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 def patch_size(config: PretrainedConfig, source: str = "this checkpoint") -> int:

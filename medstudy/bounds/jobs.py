@@ -59,11 +59,11 @@ def _read(
     torch.set_num_threads(1)
     units, unbounded = questions.units(examples(job, settings), settings)
     unbounded.to_csv(job.dir / UNBOUNDED, index=False)
-    if not units:
+    if not units and study.probe:
         raise DataError(
-            "Bounds need a task with a finite set of answers, but no task of the study has one: "
+            "A probe needs a task with a finite set of answers, but no task of the study has one: "
             + "; ".join(f"{row.task} of {row.dataset}: {row.why}" for row in unbounded.itertuples())
-            + ". Set `bounds: null`, or change its settings `least`, `answers` and `images`."
+            + ". Change `least`, `answers` or `images` under `probe`, or the data."
         )
     line = bar(job.name, "view", _views(units, eyes, pairs)) if progress else None
     tick = (lambda: line.update()) if line is not None else (lambda: None)

@@ -27,6 +27,11 @@ from medstudy.resolution.sizes import Geometry, Size, View
 from medstudy.scoring.score import levels
 from medstudy.utils.seeding import uniform
 
+COLUMNS = [
+    "dataset", "task", "kind", "split", "image_id", "group", "question_id", "reader", "seed", "control", "detail_px",
+    "answer", "given", "score", "chance", "regime", "inference", "budget_pixels", "shown_height", "shown_width",
+    "visual_tokens",
+]
 Vectors = list[np.ndarray]  # one vector for each block of `pooling.BLOCKS`
 
 
@@ -138,7 +143,7 @@ def guesses(units: Sequence[Unit]) -> Iterator[dict]:
 
 def table(rows: Iterable[dict]) -> pd.DataFrame:
     """All rows, with `level` (fine, coarse, unknown)."""
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.assign(level=levels(frame))
 
 

@@ -137,7 +137,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     bounds = []
-    if study.bounds:
+    if study.bounds and study.model.family != "auto":  # whose tower runs inside the model
         bounds = [add("bounds", "", data, after=checked, settings=study.bounds.model_dump(), **read)]
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())

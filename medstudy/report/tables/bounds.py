@@ -19,15 +19,13 @@ def build(study: StudyData) -> pd.DataFrame:
     reached: (model - chance) / (probe of the tower - chance) at native, where the probe's interval is above chance.
     """
     drawn = bounds.build(study)
-    if drawn.empty:
-        return drawn
-    marks = study.bounds.marks.set_index(["dataset", "task"])
+    marks = study.bounds.marks.set_index(["dataset", "task"]) if len(drawn) else pd.DataFrame()
     rows = [_row(key, part.set_index(["reader", "end"]), marks.loc[key]) for key, part
             in drawn.groupby(["dataset", "task"], sort=False)]
     for left in study.bounds.unbounded.itertuples():
         rows.append({"dataset": left.dataset, "task": left.task, "mark": NOT_BOUNDED + left.why,
                      "questions": left.n_questions})
-    return columns.in_order(pd.DataFrame(rows))
+    return columns.in_order(pd.DataFrame(rows)) if rows else pd.DataFrame()
 
 
 def _row(key: tuple[str, str], cells: pd.DataFrame, mark: pd.Series) -> dict:
@@ -53,9 +51,11 @@ def _reached(row: dict) -> float:
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are, and how far the models get."""
-    fine = table[(table.get("level") == "fine") & table["reached"].notna()]
-    mean = fine["reached"].mean()
-    words = f" Its mean over {len(fine)} tasks with a small detail is {mean:.2f}." if len(fine) else ""
+    fine, words = table[:0], ""
+    if "reached" in table:
+        fine = table[(table["level"] == "fine") & table["reached"].notna()]
+    if len(fine):
+        words = f" Its mean over {len(fine)} tasks with a small detail is {fine['reached'].mean():.2f}."
     return (
         "Each task's score by the models (trained and run at the same resolution), by a linear probe of their frozen "
         "tower and by a linear reader of pixels, at native and at the low rung. fall_points: what the better reader "
@@ -69,4 +69,4 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
 
 def applies(study: StudyData) -> bool:
     """Whether the study was asked for bounds."""
-    return not study.bounds.answers.empty
+    return not (study.bounds.answers.empty and study.bounds.unbounded.empty)
