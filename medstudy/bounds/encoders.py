@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
-from transformers import AutoImageProcessor, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PretrainedConfig, PreTrainedModel
 
 from medstudy import models, paths
 from medstudy.bounds import places
@@ -182,8 +182,8 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(
-            "A vision encoder is a hub id or a folder with config.json, preprocessor_config.json and model.safetensors; "
-            f"{redact.last(name)!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
+            "A vision encoder is a hub id or a folder with config.json, preprocessor_config.json and model.safetensors, "
+            f"but {redact.last(name)!r} does not load: {' '.join(str(error).split())[:300]}"
         ) from error
 
 

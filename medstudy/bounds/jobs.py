@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 
 from medstudy.bounds import encoders, marks, questions, readings
+from medstudy.bounds.ladder import ends, rungs
 from medstudy.bounds.questions import Unit
 from medstudy.bounds.readings import Eye
-from medstudy.bounds.results import ANSWERS, MARKS, UNBOUNDED, ends, rungs
+from medstudy.bounds.results import ANSWERS, MARKS, UNBOUNDED
 from medstudy.data import arrow_store, splits
 from medstudy.data.example import SPLITS, Example
 from medstudy.data.reading_params import Bounds, Probe

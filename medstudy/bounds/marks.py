@@ -23,10 +23,8 @@ from dataclasses import asdict
 import pandas as pd
 
 from medstudy.bounds.questions import TASK
-from medstudy.bounds.results import GUESS
+from medstudy.bounds.results import FINE, GUESS, NOT_FINE, UNSEEN
 from medstudy.statistics import Difference, mean_interval, paired_difference
-
-FINE, NOT_FINE, UNSEEN = "fine", "not shown to be fine", "not shown to be visible"
 
 
 def marks(answers: pd.DataFrame, native: str, low: str, confidence: float = 0.95) -> pd.DataFrame:
@@ -36,10 +34,11 @@ def marks(answers: pd.DataFrame, native: str, low: str, confidence: float = 0.95
     its smallest gain at native over any reader at the low rung, with the ends of that interval.
     """
     rows = [
-        dict(zip(TASK, task, strict=True)) | {"level": part["level"].iloc[0]} | _marked(part, native, low, confidence)
+        dict(zip(TASK, task, strict=True)) | {"level": part["level"].iloc[0], "native": native, "low": low}
+        | _marked(part, native, low, confidence)
         for task, part in answers.groupby(TASK, sort=False)
     ]
-    names = [*TASK, "level", "visible", "fine", "mark", "bound", "fall", "fall_low", "fall_high"]
+    names = [*TASK, "level", "native", "low", "visible", "fine", "mark", "bound", "fall", "fall_low", "fall_high"]
     return pd.DataFrame(rows, columns=names)
 
 

@@ -1,4 +1,4 @@
-"""What the jobs `bounds` and `probe` leave on disk, and the rungs that they read at. Imports no torch."""
+"""What the jobs `bounds` and `probe` leave on disk."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from medstudy.params import Study
-from medstudy.resolution.policies import Single
-
 TOWER, PIXELS, GUESS = "tower", "pixels", "guess"  # readers
+FINE, NOT_FINE, UNSEEN = "fine", "not shown to be fine", "not shown to be visible"  # marks
 ANSWERS, MARKS, UNBOUNDED = "answers.parquet", "marks.csv", "unbounded.csv"  # files in a job's folder
 
 
@@ -30,18 +28,3 @@ def read(folders: Iterable[Path]) -> Results:
         tables = (pd.read_csv(folder / name) for name in (MARKS, UNBOUNDED))
         return Results(pd.read_parquet(folder / ANSWERS), *tables)
     return Results()
-
-
-def rungs(study: Study) -> list[Single]:
-    """The inference ladder, and the low regime if it is a single policy outside of it; by budget."""
-    ladder = {rung.label: rung for rung in study.inference}
-    low = study.policy(study.low)
-    if low.singles == (low,):
-        ladder.setdefault(low.label, low)
-    return sorted(ladder.values(), key=lambda rung: rung.budget)
-
-
-def ends(study: Study) -> tuple[str, str]:
-    """The labels of the rungs that marks compare: the largest budget, and the low regime, else the smallest budget."""
-    ladder = [rung.label for rung in rungs(study)]
-    return ladder[-1], study.low if study.low in ladder else ladder[0]

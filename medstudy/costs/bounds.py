@@ -11,7 +11,7 @@ import torch
 
 from medstudy import models
 from medstudy.bounds.encoders import VISION, outline, patch_size
-from medstudy.bounds.results import rungs
+from medstudy.bounds.ladder import rungs
 from medstudy.costs import memory
 from medstudy.data import splits
 from medstudy.data.example import SPLITS, Example

@@ -111,7 +111,6 @@ def _facts(study: Study, trained: plan.Job) -> dict:
         "low": study.low,
         "resamples": study.intervals.resamples,
         "confidence": study.intervals.confidence,
-        "native": results.ends(study)[0],
         "seed": study.intervals.seed,
         "parameters": _size(study, trained.dir / "checkpoint"),
         "training": study.training.model_dump(),

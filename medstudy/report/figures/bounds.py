@@ -8,42 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from medstudy.bounds.marks import UNSEEN
-from medstudy.bounds.results import GUESS, PIXELS, TOWER
+from medstudy.bounds.results import FINE, PIXELS, TOWER, UNSEEN
 from medstudy.report import captions, selections, style
+from medstudy.report.bounded import MODEL, cells
 from medstudy.report.study_data import StudyData
-from medstudy.statistics import summarise
 
 TITLE = "Bounds: what there is to be seen, and what the models say"
-COLUMNS = ["dataset", "level", "task", "reader", "end", "inference", "chance", "mark", "estimate", "low", "high",
-           "n_questions", "n_images", "n_seeds"]
-MODEL = "model"
 READERS = {MODEL: ("the model", style.BLUE, "o"), TOWER: ("linear probe of its tower", style.GREEN, "D"),
            PIXELS: ("pixels", style.VERMILLION, "s")}
-ENDS = {"native": "native", "low": "low"}
 
 
 def build(study: StudyData) -> pd.DataFrame:
-    """One row per bounded task x reader (model, tower, pixels) x end (native, low): `summarise`, chance and mark.
-
-    model: trained and run at the same policy. Each reader is fitted and tested at the same rung. chance: of guessing
-    among the possible answers.
-    """
-    answers = study.bounds.answers
-    if answers.empty:
-        return pd.DataFrame(columns=COLUMNS)
-    ends = {study.study.get("native", "native"): "native", study.low: "low"}
-    by = ["dataset", "level", "task", "reader", "inference"]
-    parts = [answers[(answers["reader"] != GUESS) & answers["inference"].isin(list(ends))]]
-    scores = selections.texts(selections.plain(study.scores))
-    own = scores[scores["inference"].isin(list(ends)) & (scores["regime"] == scores["inference"])]
-    bounded = answers[["dataset", "task"]].drop_duplicates()
-    parts.append(own.merge(bounded, on=["dataset", "task"]).assign(reader=MODEL))
-    table = pd.concat([summarise(rows, by, confidence=study.confidence) for rows in parts if len(rows)])
-    chance = answers.groupby(["dataset", "task"], as_index=False)["chance"].mean()
-    marks = study.bounds.marks[["dataset", "task", "mark"]]
-    table = table.assign(end=table["inference"].map(ends))
-    return table.merge(chance, on=["dataset", "task"]).merge(marks, on=["dataset", "task"])[COLUMNS]
+    """See `medstudy.report.bounded.cells`."""
+    return cells(study)
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
@@ -91,7 +68,7 @@ def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:
     ax.set_yticks(range(len(rows)), [task for _, task in rows])
     for label, (level, _), mark in zip(ax.get_yticklabels(), rows, by_task["mark"], strict=True):
         label.set_color(style.GREY if mark == UNSEEN else style.BLACK)
-        label.set_fontweight("bold" if mark == "fine" else "normal")
+        label.set_fontweight("bold" if mark == FINE else "normal")
         label.set_fontstyle("normal" if level == "fine" else "italic")
     ax.set_xlim(-0.02, 1.02)
     ax.grid(axis="y", visible=False)
@@ -105,7 +82,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     counts = captions.count_words(rows.assign(regime="base"))
     marks = study.bounds.marks
     unseen = [f"{row.task} ({row.dataset})" for row in marks[~marks["visible"]].itertuples()]
-    low = "the low rung" if study.low is None else style.rung_label(study.low)
+    low = style.rung_label(marks["low"].iloc[0])
     flat = marks[marks["visible"] & ~marks["fine"] & (marks["level"] == "fine")]
     flat = [f"{row.task} ({row.dataset})" for row in flat.itertuples()]
     left = [f"{row.task} ({row.dataset}: {row.why})" for row in study.bounds.unbounded.itertuples()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from medstudy.bounds.results import TOWER
-from medstudy.report.figures import bounds
+from medstudy.bounds.results import PIXELS, TOWER
+from medstudy.report import bounded
 from medstudy.report.study_data import StudyData
 from medstudy.report.tables import columns
 
@@ -18,7 +18,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
     reached: (model - chance) / (probe of the tower - chance) at native, where the probe's interval is above chance.
     """
-    drawn = bounds.build(study)
+    drawn = bounded.cells(study)
     marks = study.bounds.marks.set_index(["dataset", "task"]) if len(drawn) else pd.DataFrame()
     rows = [_row(key, part.set_index(["reader", "end"]), marks.loc[key]) for key, part
             in drawn.groupby(["dataset", "task"], sort=False)]
@@ -31,7 +31,7 @@ def build(study: StudyData) -> pd.DataFrame:
 def _row(key: tuple[str, str], cells: pd.DataFrame, mark: pd.Series) -> dict:
     row: dict = {"dataset": key[0], "task": key[1], "level": cells["level"].iloc[0], "mark": mark["mark"]}
     row["chance_pct"] = 100 * cells["chance"].iloc[0]
-    for reader in bounds.READERS:
+    for reader in (bounded.MODEL, TOWER, PIXELS):
         for end in ("native", "low"):
             there = (reader, end) in cells.index
             for name, suffix in (("estimate", ""), ("low", "_low"), ("high", "_high")):
