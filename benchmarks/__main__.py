@@ -27,6 +27,7 @@ from medstudy import paths
 from medstudy.runs import record
 from medstudy.utils import devices
 
+YES = "1 is yes"  # the unit of a check that holds or does not
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -121,17 +122,20 @@ def markdown(lines: list[dict]) -> str:
         if line["ours"] is None:
             made.append(f"| {line['name']} | | {line['peer_name']} | not run: {line['not_run']} | |")
             continue
+        if line["unit"] == YES:
+            made.append(f"| {line['name']} | {'yes' if line['ours'] else 'no'} | {line['peer_name']} | | yes |")
+            continue
         spread = f" [{line['low']:.1f}, {line['high']:.1f}]" if "low" in line else ""
-        goal = _goal(line)
+        ratio = f"{line['ratio']:.1f}" if line["ratio"] >= 2 else f"{line['ratio']:.2f}"
         ours, peer = (f"{_number(line[name])} {line['unit']}" for name in ("ours", "peer"))
-        made.append(f"| {line['name']} | {ours} | {line['peer_name']}, {peer} | {line['ratio']:.1f}{spread} | {goal} |")
+        made.append(f"| {line['name']} | {ours} | {line['peer_name']}, {peer} | {ratio}{spread} | {_goal(line)} |")
     return "\n".join(made)
 
 
 def _goal(line: dict) -> str:
     if line["goal"] is None:
         return ""
-    return f"at most {line['goal']:g} ms" if line["unit"].startswith("ms") else f"at least {line['goal']:g} times"
+    return f"at most {line['goal']:g} ms" if line["unit"].startswith("ms") else f"at least {line['goal']:g}"
 
 
 def _number(value: float | None) -> str:

@@ -29,7 +29,7 @@ STAGES = (  # in order of worth; seconds at most, and the least that makes it wo
     Stage("smoke", 90, 20),
     Stage("train-1024", 150, 45),
     Stage("evaluate-1024", 90, 30),
-    Stage("utilisation", 90, 25),
+    Stage("utilisation", 150, 25),
     Stage("train-448", 60, 30),
     Stage("train-2048", 120, 45),
     Stage("train-224", 60, 30),

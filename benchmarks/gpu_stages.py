@@ -24,6 +24,7 @@ from medstudy.engine import flops as engine_flops
 from medstudy.params import Optimisation
 
 QUESTIONS = 10
+TRAINERS_BATCH = 5  # the fastest of the Trainer at 1008² (results/gpu.json), kept where only the trainer differs
 Lines = Iterator[dict]
 Tasks = dict[str, Callable[[], Lines]]
 
@@ -77,14 +78,14 @@ def alternating(name: str, ours: Callable[[], dict], peer: Callable[[], dict], p
 
 
 def train_pair(bench: Bench, side: int, images: int, steps: int, goal: float, rounds: int, train=trainer.train,
-               peer_name: str = "trainer", **more: object) -> Lines:
-    """Training against a peer, and how much of what the FLOPs allow."""
+               peer_name: str = "trainer", trial: int = 1, **more: object) -> Lines:
+    """Training against a peer, and how much of what the FLOPs allow. trial: images a step while its batch is found."""
     options = bench.step(side, side, images, steps, **more)
     frozen = " with a frozen tower, features kept" if more.get("freeze_tower") else ""
     name = f"training at {side}², {QUESTIONS} questions{frozen}"
     bound = flop_bound(bench, options) if not frozen else None
-    for line in alternating(name, partial(bench.train, options), partial(bench.train_peer, train, options), peer_name,
-                            rounds, goal, flop_bound=bound):
+    both = partial(bench.train, options), partial(bench.train_peer, train, options, trial)
+    for line in alternating(name, *both, peer_name, rounds, goal, flop_bound=bound):
         yield line
     if bound:
         yield {
@@ -128,6 +129,8 @@ def utilisation(bench: Bench, height: int, width: int, images: int, steps: int, 
     options = bench.step(height, width, images, steps, **more)
     made, rates, where = bench.train(options), bench.rates, f"{height}x{width}"
     where += " with gradient checkpointing" if options.gradient_checkpointing else ""
+    where += " with float32 weights" if options.mixed_precision else ""
+    where += ", layers compiled" if options.compile_layers else ""
     yield {
         "name": f"model FLOP utilisation at {where}", "unit": "TFLOP/s", "ours": made["flops_per_second"] / 1e12,
         "peer": rates.flops / 1e12, "peer_name": "matrix product in bfloat16",
@@ -182,7 +185,7 @@ def trl(bench: Bench) -> Lines:
     from benchmarks.peers import trl_sft
 
     require("trl", "datasets")
-    yield from train_pair(bench, 1008, 4, 4, None, 1, trl_sft.train, "trl_sft")
+    yield from train_pair(bench, 1008, 4, 4, None, 1, trl_sft.train, "trl_sft", batch_size=TRAINERS_BATCH)
 
 
 def vllm(bench: Bench) -> Lines:
@@ -201,24 +204,26 @@ def require(*modules: str) -> None:
 def stages(bench: Bench) -> dict[str, Callable[[], Tasks]]:
     """The tasks of every stage of `benchmarks.gpu.STAGES`."""
     train, use = partial(train_pair, bench), partial(utilisation, bench)
-    methods = attention_methods.METHODS
+    methods, trainers = attention_methods.METHODS, {"batch_size": TRAINERS_BATCH}
     return {
         "smoke": lambda: smoke.tasks(bench),
         "train-1024": lambda: {"trainer": partial(train, 1008, 4, 4, 8.5, 2)},
         "evaluate-1024": lambda: {"generate": partial(evaluate_pair, bench, 1008, 8.0, 2)},
         "utilisation": lambda: {
             "1024": partial(use, 1008, 1008, 4, 8, 0.55),
-            "12 MP": partial(use, 2996, 3976, 1, 4, 0.40, gradient_checkpointing=True),
+            "float32 weights": partial(use, 1008, 1008, 4, 4, None, mixed_precision=True),
+            "compiled": partial(use, 1008, 1008, 4, 5, None, compile_layers=True, mixed_precision=True),
+            "12 MP": partial(use, 2996, 3976, 1, 3, 0.40, gradient_checkpointing=True),
         },
-        "train-448": lambda: {"trainer": partial(train, 448, 8, 4, 6.0, 1)},
+        "train-448": lambda: {"trainer": partial(train, 448, 8, 4, 6.0, 1, trial=2)},
         # One row of 21,316 patches fills a GPU, and to find a peer's best batch would take a quarter of all time.
         "train-2048": lambda: {"trainer": partial(train, 2044, 1, 3, 9.0, 1, batch_size=1)},
-        "train-224": lambda: {"trainer": partial(train, 224, 16, 4, 3.3, 1)},
+        "train-224": lambda: {"trainer": partial(train, 224, 16, 4, 3.3, 1, trial=4)},
         "kernels": lambda: {
             **{name: partial(kernel_pair, bench, name) for name in attention.FUNCTIONS if name != "prefix_masked"},
             **{name: partial(attention_methods.line, bench, name) for name in methods},
         },
         "trl": lambda: {"trl_sft": partial(trl, bench)},
-        "frozen": lambda: {"trainer": partial(train, 1008, 4, 4, None, 1, freeze_tower=True)},
+        "frozen": lambda: {"trainer": partial(train, 1008, 4, 4, None, 1, freeze_tower=True, **trainers)},
         "vllm": lambda: {"vllm": partial(vllm, bench)},
     }

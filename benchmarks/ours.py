@@ -28,7 +28,7 @@ from medstudy.evaluation import evaluate
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Native
-from medstudy.training import loop, setup
+from medstudy.training import loop, mixed_precision, setup
 from medstudy.training import train as training_train
 
 NATIVE = Native(max_pixels=2**31)
@@ -72,6 +72,10 @@ def train(options, family=None) -> dict:
         family.freeze_tower()
     if options.gradient_checkpointing:
         setup.checkpoint(family.model)
+    if options.mixed_precision:
+        mixed_precision.to_float32(family.model)
+    if options.compile_layers:
+        setup.compile_layers(family.model)
     with tempfile.TemporaryDirectory() as scratch:
         shelves = {"features" if options.freeze_tower else "pixels": TensorCache(Path(scratch) / "shelf")}
         supply = ImageInputs(family, "bicubic", **shelves)

@@ -75,7 +75,11 @@ class Resident:
             for name, parameter in family.model.named_parameters():
                 parameter.grad = None
                 parameter.requires_grad_(True)
+                if parameter.dtype != self.start[name].dtype:  # a round in mixed precision was before
+                    parameter.data = parameter.data.to(self.start[name].dtype)
                 parameter.copy_(self.start[name])
+        for module in family.model.modules():
+            module._compiled_call_impl = None  # what `compile` put there
         getattr(family.model, "activation_checkpointing_disable", family.model.gradient_checkpointing_disable)()
         family.model.eval()
         family.model.config.use_cache = True
@@ -119,12 +123,16 @@ class Resident:
     def generate(self, options: argparse.Namespace) -> dict:
         return self._described(options, ours.generate(options, self.fresh(options.kernel)))
 
-    def train_peer(self, train, options: argparse.Namespace) -> dict:
-        """train: a peer's own; the batch size that is fastest on one image a step is found first, and kept."""
+    def train_peer(self, train, options: argparse.Namespace, images: int = 1) -> dict:
+        """train: a peer's own. Its batch size, if not given, is the fastest with `images` a step: found once, and kept.
+
+        A batch of less than an image's questions is tried only where a step has one image.
+        """
         if options.batch_size is None:
-            one = replace_options(options, images_per_step=1, steps=common.TRIAL_STEPS)
-            sizes = common.batch_sizes(common.questions_per_step(common.read(options.data), 1))
-            options.batch_size, _ = common.fastest(train.__module__, sizes, partial(self._trial, train, one))
+            few = replace_options(options, images_per_step=images, steps=common.TRIAL_STEPS)
+            questions = common.questions_per_step(common.read(options.data), 1)
+            sizes = [size for size in common.batch_sizes(images * questions) if images == 1 or size >= questions]
+            options.batch_size, _ = common.fastest(train.__module__, sizes, partial(self._trial, train, few))
         made = common.measured(options, partial(train, model=self.plain()))
         return self._described(options, made)
 

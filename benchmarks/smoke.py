@@ -18,7 +18,7 @@ from medstudy.engine.image_inputs import ImageInputs
 from medstudy.evaluation import evaluate
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.pretraining import tiny_qwen2_vl
-from medstudy.training import loop, setup, train
+from medstudy.training import checkpoints, loop, setup, train
 
 WORDS = ["Is there a nodule in region of this image? yes no"] * 20
 SDPA = ("prefix_sdpa", "prefix_masked")  # what the others are compared with
@@ -47,16 +47,18 @@ def kernel(bench, name: str) -> Iterator[dict]:
 
 
 def family(bench, name: str, build: Callable[[list[str], Path], Path]) -> Iterator[dict]:
-    """A training step and an evaluation of a tiny checkpoint in bfloat16; its loss and float32's."""
+    """A training step of a tiny checkpoint in bfloat16, and an evaluation of what it saved; its loss and float32's."""
     folder = bench.scratch / "families" / name
     if not folder.is_dir():
         build(WORDS, folder)
     losses = {}
     for dtype in ("float32", "bfloat16"):
-        made = models.load(Model(id=str(folder), family=name, dtype=dtype))
-        log, _ = _trained(bench, made, bench.scratch / f"{name}-{dtype}", steps=1)
+        params, scratch = Model(id=str(folder), family=name, dtype=dtype), bench.scratch / f"{name}-{dtype}"
+        trained = models.load(params)
+        log, _ = _trained(bench, trained, scratch, steps=1)
         losses[dtype] = float(log["loss"].iloc[0])
-    examples = _examples(bench)
+    checkpoints.save(trained, scratch / "checkpoint", {})
+    made, examples = models.load(params, scratch / "checkpoint"), _examples(bench)
     shown = [batches.plan_views(ours.NATIVE, one, made.geometry)[0] for one in examples]
     inputs = ImageInputs(made, "bicubic")
     answers = list(evaluate.answers(inputs, examples, examples, shown, Decoding(max_new_tokens=4)))

@@ -54,7 +54,7 @@ def blocks() -> dict[str, type]:
         blocks[policy.model_fields["policy"].default] = policy
     for outer, name in (("training", "lora"), ("evaluation", "author"), ("leakage", "allow")):
         blocks[name] = _block(blocks[outer], name)
-    for name in ("phantom", "atlas", "slake", "local", "hub"):
+    for name in ("phantom", "atlas", "organs", "slake", "local", "hub"):
         blocks[name] = datasets.REGISTRY[name].Params
     for outer, name in (("local", "columns"), ("local", "reading"), ("hub", "splits")):
         blocks[name] = _block(blocks[outer], name)

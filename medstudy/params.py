@@ -28,7 +28,7 @@ from medstudy.data.reading_params import Bounds, Probe
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
-from medstudy.resolution.plan import roundings
+from medstudy.resolution.plan import check_arms, roundings
 from medstudy.resolution.policies import Control, Single, Training
 from medstudy.utils import yaml_files
 
@@ -85,6 +85,7 @@ class Optimisation(_Params):
     processes: PositiveInt = 1  # for one training, one per device (on a CPU, per core); results do not depend on it
     sharding: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or a share of weights and states
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, 4/3 of the time
+    compile_layers: bool = False  # torch.compile every layer: slow first steps, then fewer and larger kernels
     validations: PositiveInt = 8  # evenly spaced, on the val split, with the regime's own policy
     checkpoint_seconds: PositiveInt = 60
 
@@ -96,6 +97,10 @@ class Optimisation(_Params):
             raise ValueError(
                 "optimizer: muon needs whole matrices, but with sharding: fsdp a process has only a share of each; use "
                 "adamw, or sharding: ddp"
+            )
+        if self.compile_layers and self.gradient_checkpointing:
+            raise ValueError(
+                "compile_layers has no effect on layers that gradient_checkpointing recomputes: set one to false"
             )
         return self
 
@@ -203,6 +208,7 @@ class Study(_Params):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
+        check_arms(self.regimes, self.controls.views)
         self._check_kind()
         policies = (*self.regimes, *self.inference, *self.controls.views)
         if len(rounded := frozenset().union(*map(roundings, policies))) > 1:

@@ -68,6 +68,8 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     parser.add_argument("--freeze-tower", action="store_true", help="train all but the vision tower's blocks")
     parser.add_argument("--max-new-tokens", type=int, default=16, help="of an answer, in generate")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="of ours alone: less memory, 4/3 time")
+    parser.add_argument("--mixed-precision", action="store_true", help="of ours alone: weights in float32, autocast")
+    parser.add_argument("--compile-layers", action="store_true", help="of ours alone: torch.compile every layer")
     parser.add_argument("--kernel", help="of medstudy.engine.attention; a peer keeps to sdpa")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(argv)

@@ -182,8 +182,8 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(
-            "A vision encoder is a hub id or a folder with config.json, preprocessor_config.json and model.safetensors, "
-            f"but {redact.last(name)!r} does not load: {' '.join(str(error).split())[:300]}"
+            "A vision encoder is a hub id or a folder with config.json, preprocessor_config.json and safetensors, but "
+            f"{redact.last(name)!r} does not load: {' '.join(str(error).split())[:300]}"
         ) from error
 
 

@@ -2,7 +2,8 @@
 
 A reader gets an image and no text. So each question text of a task gets a reader of its own, and a task is bounded if
 all its test questions are. The answer to predict is the answer itself: of a choice the text of the option, whatever its
-letter, so that a bound does not depend on the format in which the model answers.
+letter, so that a bound does not depend on the format in which the model answers. A choice that is asked by letter
+besides words is read once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from medstudy.data import formats
 from medstudy.data.example import LETTERS, SPLITS, Example, Question
 from medstudy.data.reading_params import Bounds, Probe
 
@@ -57,11 +59,11 @@ def units(examples: dict[str, Sequence[Example]], settings: Bounds | Probe) -> t
     for split in SPLITS:
         for example in examples[split]:
             for question in example.questions:
-                unit = found.setdefault(
-                    (example.dataset, question.task, question.text),
-                    Unit(example.dataset, question.task, question.kind, question.text, {name: [] for name in SPLITS}),
-                )
-                unit.asked[split].append(asked(example, question))
+                if question.format != formats.LETTER:  # the same choice is asked in words
+                    text = stem(question)
+                    new = Unit(example.dataset, question.task, question.kind, text, {name: [] for name in SPLITS})
+                    unit = found.setdefault((example.dataset, question.task, text), new)
+                    unit.asked[split].append(asked(example, question))
     tasks: dict[tuple[str, str], list[Unit]] = defaultdict(list)
     for unit in found.values():
         if unit.asked["test"]:
@@ -76,6 +78,12 @@ def units(examples: dict[str, Sequence[Example]], settings: Bounds | Probe) -> t
         else:
             bounded += parts
     return bounded, pd.DataFrame(left, columns=UNBOUNDED)
+
+
+def stem(question: Question) -> str:
+    """The text without its list of options, which may differ between images."""
+    listed = f": {formats.alternatives(question.options)}?"
+    return question.text.removesuffix(listed) if question.options else question.text
 
 
 def asked(example: Example, question: Question) -> Asked:

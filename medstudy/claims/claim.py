@@ -3,9 +3,15 @@
 A claim of the paper (C…) is reproduced or not reproduced, one of our own (O…) supported or not supported: each states
 two conditions on its interval, one to hold and one to fail. It is inconclusive if
 - the interval meets neither condition,
-- the study has one training seed, so the interval lacks training noise, or
-- the claim `needs_image`, and the native models are not shown to beat the same models without an image (O6).
+- the study has one training seed, so the interval lacks training noise,
+- the native models are not shown to beat the same models without an image (O6): a model that does not use the image
+  says nothing about resolution. This holds for every claim but O6 itself; or
+- the claim's function gives a reason of its own, such as a ratio to a score that may be 0.
 It is not run if the study lacks scores that it needs (`NotRun`). The column `why` of claims.csv says all this.
+
+An inconclusive claim says in `to_settle` how many images and seeds would settle it (`statistics.sample_size`), from the
+study's own variances, if the estimate stays where it is. If the study is too small for the effect that the source
+states, `why` says so too: "Not decidable at this size".
 """
 
 from __future__ import annotations
@@ -14,16 +20,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from medstudy.claims.study_scores import NotRun, StudyScores
-from medstudy.statistics import Difference, Draws, Estimate
+from medstudy.statistics import Difference, Estimate, SampleSize, Spread, size_for
 
 OURS = "none: our own"  # the source value of our own claims
 PAPER_WORDS, OUR_WORDS = ("reproduced", "not reproduced"), ("supported", "not supported")
 INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
+POWER = 0.8  # share of studies that decide a claim if its effect is as stated; studies are sized for it
+MEAN_GAIN = 12.7  # %: the average gain from native resolution that the source states
+DESIGN_GAIN = MEAN_GAIN / 2  # points: the effect that our own claims are sized for, half the source's average gain
 ONE_SEED = "One training seed: the interval lacks training noise, so there is no verdict."
 NO_IMAGE = (
     "No verdict: the native models are not shown to beat the same models without an image (O6), so their gains and "
     "losses mean nothing."
 )
+NO_SIZE = "no practical size: the estimate lies on the bound"
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,27 @@ class Claim:
     low: float
     high: float
     verdict: str
+    to_settle: str  # images and seeds that would settle an inconclusive claim; else empty
     why: str
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What planning needs: variances, and distances in the same unit (a score, or the log of a ratio).
+
+    needed: half the width of the interval that would settle the claim, with the estimate where it is.
+    stated: the distance from the effect that the source states to the bound that decides.
+    comparisons: for how many the interval is corrected, by Bonferroni.
+    """
+
+    spread: Spread
+    needed: float
+    stated: float
+    comparisons: int = 1
+
+    def size(self, distance: float, confidence: float, power: float = 0.5) -> SampleSize | None:
+        """`size_for` this distance with the corrected interval."""
+        return size_for(self.spread, distance, 1 - (1 - confidence) / self.comparisons, power)
 
 
 @dataclass(frozen=True)
@@ -53,6 +83,7 @@ class Finding:
     holds_if: str
     fails_if: str
     no_verdict: str = ""  # a reason to give none, whatever the interval
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +94,7 @@ class ClaimTest:
     claim: str
     source_value: str
     find: Callable[[StudyScores], Finding]
+    gated: bool = True  # no verdict unless the native models beat the blind control
 
     def __call__(self, study: StudyScores) -> Claim:
         """The claim with its verdict in this study."""
@@ -70,39 +102,77 @@ class ClaimTest:
             finding = self.find(study)
         except NotRun as missing:
             why, numbers = f"Not run: {missing}.", [float("nan")] * 3
-            return Claim(self.id, self.claim, self.source_value, *numbers, NOT_RUN, why)
+            return Claim(self.id, self.claim, self.source_value, *numbers, NOT_RUN, "", why)
+        finding = needs_image(study, finding) if self.gated else finding
         yes, no = OUR_WORDS if self.source_value == OURS else PAPER_WORDS
         rule = f"Rule: {yes} if {finding.holds_if}; {no} if {finding.fails_if}; else {INCONCLUSIVE}."
         one_seed = ONE_SEED if study.ladder["seed"].nunique() < 2 else ""
         verdict = yes if finding.holds else no if finding.fails else INCONCLUSIVE
         if finding.no_verdict or one_seed:
             verdict = INCONCLUSIVE
-        why = " ".join(filter(None, (finding.why, rule, finding.no_verdict, one_seed)))
+        open_ = verdict == INCONCLUSIVE
+        to_settle = _to_settle(study, finding, one_seed) if open_ else ""
+        size = _too_small(study, finding) if open_ and not finding.no_verdict else ""
+        why = " ".join(filter(None, (finding.why, rule, size, finding.no_verdict, one_seed)))
         numbers = (float(x) for x in (finding.estimate, finding.low, finding.high))
-        return Claim(self.id, self.claim, self.source_value, *numbers, verdict, why)
+        return Claim(self.id, self.claim, self.source_value, *numbers, verdict, to_settle, why)
 
 
-def claim(id: str, text: str, source_value: str = OURS) -> Callable[[Callable[[StudyScores], Finding]], ClaimTest]:
+def claim(
+    id: str, text: str, source_value: str = OURS, gated: bool = True
+) -> Callable[[Callable[[StudyScores], Finding]], ClaimTest]:
     """Decorator of the function that tests a claim; without a source value the claim is our own."""
-    return lambda find: ClaimTest(id, text, source_value, find)
+    return lambda find: ClaimTest(id, text, source_value, find, gated)
 
 
 def needs_image(study: StudyScores, finding: Finding) -> Finding:
     """The finding, without a verdict if the blind control was run and the native models do not beat it (O6)."""
+    return finding if _beats_blind(study) else replace(finding, no_verdict=NO_IMAGE)
+
+
+def _beats_blind(study: StudyScores) -> bool:
+    """Whether the native models are shown to beat the blind control; a study without the control is not asked."""
     try:
-        uses_image = study.gain_from_image().low > 0
+        return study.gain_from_image().low > 0
     except NotRun:
-        uses_image = True
-    return finding if uses_image else replace(finding, no_verdict=NO_IMAGE)
+        return True
+
+
+def _to_settle(study: StudyScores, finding: Finding, one_seed: str) -> str:
+    """The images and seeds that would settle an inconclusive claim, in words."""
+    if one_seed:
+        return "at least 2 seeds"
+    if finding.no_verdict == NO_IMAGE:
+        gain = study.gain_from_image()
+        return f"for O6, {size_for(gain.spread, gain.estimate, study.confidence) or NO_SIZE}"
+    precision = finding.precision
+    return str(precision and precision.size(precision.needed, study.confidence) or NO_SIZE)
+
+
+def _too_small(study: StudyScores, finding: Finding) -> str:
+    """A sentence, if this study could not decide the claim even if its effect were as stated."""
+    precision = finding.precision
+    if precision is None or study.ladder["seed"].nunique() < 2:
+        return ""
+    size, spread = precision.size(precision.stated, study.confidence, POWER), precision.spread
+    if size and size.images <= spread.n_images and size.seeds <= spread.n_seeds:
+        return ""
+    needs = f"that needs {size}" if size else "no practical size would"
+    return f"Not decidable at this size: {POWER:.0%} of studies should decide it if the effect is as stated; {needs}."
 
 
 def above_zero(difference: Difference, why: str) -> Finding:
-    """The finding of a claim that a difference of scores is above 0, in percentage points."""
+    """The finding of a claim that a difference of scores is above 0, in percentage points.
+
+    Studies are sized to decide it at a true difference of `DESIGN_GAIN`.
+    """
     holds, fails = difference.low > 0, difference.high < 0
-    return Finding(*points(difference), holds, fails, why, "the interval is above 0", "it is below 0")
+    precision = Precision(difference.spread, abs(difference.estimate), DESIGN_GAIN / 100)
+    return Finding(*points(difference), holds, fails, why, "the interval is above 0", "it is below 0",
+                   precision=precision)
 
 
-def basis(estimate: Estimate | Draws) -> str:
+def basis(estimate: Estimate) -> str:
     """The sample sizes of an estimate, in words."""
     seeds = "1 seed" if estimate.n_seeds == 1 else f"{estimate.n_seeds} seeds"
     return f"{estimate.n_questions} questions, {estimate.n_images} independent images, {seeds}"

@@ -1,18 +1,18 @@
 """Our own claims, O1 to O7: what the phantom was built to show, tested as strictly as the paper's.
 
-Each function ends with the conditions for supported and not supported. A claim is inconclusive if its interval meets
-neither, if the study has one training seed, or if it `needs_image` and the native models do not beat the blind control.
+Each function ends with the conditions for supported and not supported; `claim` has those for no verdict, which are the
+same for all claims. The bounds were fixed before the results were seen that they judge.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
-from medstudy.claims.claim import Finding, above_zero, basis, claim, needs_image, points
-from medstudy.claims.study_scores import NotRun, StudyScores, common_seeds
-from medstudy.statistics import Difference, contrast, draw_means, paired_difference, simultaneous
+from medstudy.claims.claim import DESIGN_GAIN, Finding, Precision, above_zero, basis, claim, points
+from medstudy.claims.study_scores import NotRun, StudyScores
+from medstudy.statistics import Difference, contrast, paired_difference
 
-MARGIN = 3.0  # points within which coarse questions count as unchanged
+MARGIN = DESIGN_GAIN  # points within which coarse questions count as unchanged: half the source's average gain
 NEGLIGIBLE = 1.0  # points: a smaller loss counts as none
 
 
@@ -29,12 +29,13 @@ def coarse_unchanged(study: StudyScores) -> Finding:
     """Aligned native minus aligned low over coarse questions, as a test of equivalence."""
     gain = _gain_at_level(study, "coarse")
     estimate, low, high = points(gain)
+    precision = Precision(gain.spread, abs(MARGIN - abs(estimate)) / 100, MARGIN / 100)
     return Finding(
         estimate, low, high, -MARGIN < low and high < MARGIN, low > MARGIN or high < -MARGIN,
         f"Aligned {study.native} minus aligned {study.low} over coarse questions ({basis(gain)}); the interval "
         f"{'includes' if low <= 0 <= high else 'excludes'} 0. This is a test of equivalence, because finding no "
-        "difference does not show that there is none.",
-        f"the interval lies within ±{MARGIN:g} points", "it lies entirely outside them",
+        "difference does not show that there is none; the margin is half of the average gain that the source states.",
+        f"the interval lies within ±{MARGIN:g} points", "it lies entirely outside them", precision=precision,
     )
 
 
@@ -59,22 +60,28 @@ def fine_over_coarse(study: StudyScores) -> Finding:
 
 @claim("O4", "Ours: on the same pixels, models trained at another resolution do worse (the worse of two, points)")
 def mismatch_on_the_same_pixels(study: StudyScores) -> Finding:
-    """Native-trained against low-trained models at low inference, and the reverse at native inference."""
+    """Native-trained against low-trained models at low inference, and the reverse at native inference.
+
+    The upper end is corrected for two comparisons (Bonferroni), because the worse is picked after seeing both. The
+    lower end needs no correction: whichever is truly worse, its own interval covers it.
+    """
     low, native = study.low, study.native
-    cells = [study.cell(*cell) for cell in ((native, low), (low, low), (low, native), (native, native))]
-    drawn = draw_means(common_seeds(pd.concat(cells)), ["regime", "inference"], seed=study.seed)
-    mismatched = [drawn.of(native, low), drawn.of(low, native)]
-    matched = [drawn.of(low, low), drawn.of(native, native)]
-    changes = drawn.means[mismatched] - drawn.means[matched]
-    lows, highs = simultaneous(changes, drawn.draws[:, mismatched] - drawn.draws[:, matched], study.confidence)
-    estimate, bottom, top = 100 * changes.min(), 100 * lows.min(), 100 * highs.min()
-    at_low, at_native = 100 * changes
+    cells = [(study.cell(native, low), study.aligned(low)), (study.cell(low, native), study.aligned(native))]
+    changes = [paired_difference(*cell, confidence=study.confidence) for cell in cells]
+    corrected = [paired_difference(*cell, confidence=(1 + study.confidence) / 2) for cell in cells]
+    at_low, at_native = (100 * change.estimate for change in changes)
+    worse = min(changes, key=lambda change: change.estimate)
+    bottom, top = 100 * min(change.low for change in changes), 100 * min(change.high for change in corrected)
+    estimate = 100 * worse.estimate
     return Finding(
         estimate, bottom, top, top < 0, bottom > -NEGLIGIBLE,
         f"At {low}, {native}-trained minus {low}-trained models: {at_low:+.1f} points; at {native}, {low}-trained "
-        f"minus {native}-trained models: {at_native:+.1f} ({basis(drawn)}). Unlike in C2, both see the same pixels, "
-        "so only training differs. The interval is simultaneous over the two.",
+        f"minus {native}-trained models: {at_native:+.1f} ({basis(worse)}). Unlike in C2, both see the same pixels, "
+        "so only training differs. The interval is for the worse of the two; its upper end is corrected for two "
+        "comparisons.",
         "the interval is below 0", f"even its lower end is above -{NEGLIGIBLE:g}",
+        precision=Precision(worse.spread, max(-worse.estimate, worse.estimate + NEGLIGIBLE / 100), DESIGN_GAIN / 100,
+                            comparisons=2),
     )
 
 
@@ -91,11 +98,12 @@ def mixed_over_the_ladder(study: StudyScores) -> Finding:
 def _over_ladder(study: StudyScores, regime: str) -> pd.DataFrame:
     study.cell(regime, study.native)  # raises NotRun
     rows = study.ladder[study.ladder["regime"] == regime]
-    question = ["dataset", "image_id", "group", "question_id", "seed"]
+    question = ["dataset", "image_id", "group", "question_id", "regime", "seed"]
     return rows.groupby(question, as_index=False, observed=True)["score"].mean()
 
 
-@claim("O6", "Ours: the native model needs the image (points above the same model without an image)")
+@claim("O6", "Ours: the native model needs the image (points above the same model without an image)",
+       gated=False)
 def beats_blind(study: StudyScores) -> Finding:
     """Aligned native minus the blind control."""
     gain = study.gain_from_image()
@@ -114,9 +122,8 @@ def uses_finer_detail(study: StudyScores) -> Finding:
         raise NotRun(f"needs the control {label} and fine questions")
     gain = paired_difference(aligned[aligned["level"] == "fine"], control, confidence=study.confidence)
     why = (f"The same {study.native} models on fine questions, original images minus images downsampled to "
-           f"{study.side}² and upsampled again, which keeps their number of visual tokens ({basis(gain)}). This claim "
-           "was added after a first small study had been analysed and before the larger one.")
-    return needs_image(study, above_zero(gain, why))
+           f"{study.side}² and upsampled again, which keeps their number of visual tokens ({basis(gain)}).")
+    return above_zero(gain, why)
 
 
 CLAIMS = (fine_gain, coarse_unchanged, fine_over_coarse, mismatch_on_the_same_pixels, mixed_over_the_ladder,

@@ -24,7 +24,6 @@ class StudyScores:
     native: str = "native"
     mixed: str = "mixed"
     confidence: float = 0.95
-    seed: int = 0
 
     @cached_property
     def test(self) -> pd.DataFrame:
@@ -35,6 +34,12 @@ class StudyScores:
     def ladder(self) -> pd.DataFrame:
         """The test scores without controls."""
         return self.test[self.test["control"] == "none"]
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The scores of each (regime, inference policy) that was run."""
+        cells = self.ladder.groupby(["regime", "inference"], sort=False, observed=True)
+        return {(str(regime), str(inference)): rows for (regime, inference), rows in cells}
 
     @property
     def side(self) -> str:
@@ -48,10 +53,9 @@ class StudyScores:
 
     def cell(self, regime: str, inference: str) -> pd.DataFrame:
         """The scores of one regime at one inference policy. Raises NotRun."""
-        rows = self.ladder[(self.ladder["regime"] == regime) & (self.ladder["inference"] == inference)]
-        if rows.empty:
+        if (regime, inference) not in self.cells:
             raise NotRun(f"needs the regime {regime} evaluated at {inference}, which this study lacks")
-        return rows
+        return self.cells[regime, inference]
 
     def aligned(self, policy: str) -> pd.DataFrame:
         """The scores of the regime trained and evaluated at the same policy. Raises NotRun."""
@@ -59,14 +63,12 @@ class StudyScores:
 
     def gain_from_image(self) -> Difference:
         """Aligned native minus the same models without an image. Raises NotRun without the blind control."""
-        blind = self.test[(self.test["control"] == "blind") & (self.test["regime"] == self.native)]
-        aligned = self.aligned(self.native)
-        if blind.empty:
+        if self._gain_from_image is None:
             raise NotRun("needs the blind control")
-        return paired_difference(aligned, blind, confidence=self.confidence)
+        return self._gain_from_image
 
-
-def common_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the seeds that every regime has."""
-    seeds = [set(part.unique()) for _, part in rows.groupby("regime", observed=True)["seed"]]
-    return rows[rows["seed"].isin(set.intersection(*seeds) if seeds else set())]
+    @cached_property
+    def _gain_from_image(self) -> Difference | None:
+        aligned = self.aligned(self.native)
+        blind = self.test[(self.test["control"] == "blind") & (self.test["regime"] == self.native)]
+        return None if blind.empty else paired_difference(aligned, blind, confidence=self.confidence)

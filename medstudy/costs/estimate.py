@@ -35,8 +35,9 @@ from medstudy.models import summary
 from medstudy.models.family import Family
 from medstudy.models.loading import default_device
 from medstudy.params import Study
+from medstudy.resolution.policies import Control
 from medstudy.runs import record
-from medstudy.runs.plan import Job, plan
+from medstudy.runs.plan import Job, plan, views_of
 from medstudy.training.train import check_data
 from medstudy.utils import redact
 from medstudy.utils.progress import bar
@@ -222,16 +223,16 @@ def _workloads(
     """The work of every job with a model. Evaluations of the same views share one object."""
     modelled = [job for job in jobs if job.stage in ("train", "evaluate")]
     rungs: dict[str, JobWorkload] = {}
-    evaluations: dict[bool, JobWorkload] = {}  # with and without the controls
+    evaluations: dict[tuple[Control, ...], JobWorkload] = {}  # by the views besides the ladder
     line = bar("counting", "job", len(modelled)) if progress else None
     workloads = []
     for job in modelled:
         if job.stage == "train":
             workload = counter.training(data, study.policy(job.parameters["label"]), job.parameters["seed"])
         else:
-            controls = bool(job.parameters["controls"])
+            controls = views_of(study, job.parameters["regime"])
             if controls not in evaluations:
-                policies = [*study.inference, *(study.controls.views if controls else ())]
+                policies = [*study.inference, *controls]
                 for policy in policies:
                     if policy.label not in rungs:
                         rungs[policy.label] = counter.evaluation(data["test"], [policy])

@@ -47,7 +47,7 @@ from medstudy.training.train import loss_of
 OVERHEAD_SECONDS = 1.0  # assumed for loading model and data where no overhead was measured
 LAYER_SECONDS = 0.001  # assumed for launching the kernels of one layer in one turn, where only a rate is known
 PASS_FLOPS = {"cpu": 2e10, "cuda": 1e14}  # limit of a calibrated pass: a second on a slow device
-RATE_SHARE = 0.5  # share of a GPU's matrix rate that passes are assumed to reach until jobs have finished
+RATE_SHARE = 0.38  # share of a GPU's matrix rate assumed until jobs have finished: measured on an H200, see LOG.md
 FREE_SHARE = 0.5  # share of the free memory that a calibration may take
 DESIGNS = 4  # evaluations of different work that a fit of three numbers needs
 ROUNDS, ANSWERED = 4, 2  # runs of each calibrated training pass, and of each calibrated evaluation

@@ -35,6 +35,7 @@ _QUESTION = {
     "localizations": List(_TEXT),
     "set_id": _TEXT,
     "tags": List(_TEXT),
+    "format": _TEXT,
 }
 _LISTS = [name for name, kind in _QUESTION.items() if isinstance(kind, List)]
 _PICTURE = {"image": ImageFeature(), "sha256": _TEXT, "height": Value("int32"), "width": Value("int32")}

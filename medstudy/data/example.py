@@ -26,9 +26,10 @@ class Question:
     """One question about one image, with its reference answer.
 
     `detail_px` is the size, in native pixels, of the smallest feature that decides the answer. None marks a coarse
-    control, whose answer is visible at any resolution. For kind "choice" the answer is the letter. Questions that share
-    a `set_id` are also scored as a set, which is right if all of them are. `tags` are "name=value", for example
-    "department=radiology".
+    control, whose answer is visible at any resolution. For kind "choice" the answer is the letter; for kind "class" it
+    is one of the `options`, if there are any, else one of all answers to questions with this id. Questions that share a
+    `set_id` are also scored as a set, which is right if all of them are. `tags` are "name=value", for example
+    "department=radiology". A question with a `format` asks another one in another form (`medstudy.data.formats`).
     """
 
     id: str
@@ -42,6 +43,7 @@ class Question:
     localizations: tuple[str, ...] = ()
     set_id: str | None = None
     tags: tuple[str, ...] = ()
+    format: str = ""
 
     @classmethod
     def closed(cls, id: str, text: str, yes: bool, task: str, detail_px: float | None = None) -> Question:

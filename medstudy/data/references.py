@@ -72,10 +72,11 @@ def _tuple(value: Sequence[str] | float | None) -> tuple[str, ...]:
 
 def _itself(rows: pd.DataFrame) -> Iterator[dict]:
     """References, all of one data set and kind, that do not score 1 on themselves by every standard score."""
-    classes = {question: tuple(same) for question, same in rows.groupby("question_id")["answer"]}
+    occurring = {question: tuple(same) for question, same in rows.groupby("question_id")["answer"]}
     lines, places = rows["cell_line"].dropna().unique(), rows["localizations"].explode().dropna().unique()
     try:
-        scores = [_on_itself(row, classes[row.question_id], lines, places) for row in rows.itertuples()]
+        classes = [row.options or occurring[row.question_id] for row in rows.itertuples()]
+        scores = [_on_itself(row, known, lines, places) for row, known in zip(rows.itertuples(), classes, strict=True)]
     except DataError as error:
         yield _finding(rows.iloc[0], True, ITSELF, rows["answer"].iloc[:0], str(error))
         return
@@ -111,6 +112,8 @@ def _on_itself(row: NamedTuple, classes: Sequence[str], lines: Sequence[str], pl
 def _advice(row: NamedTuple) -> str:
     if row.kind == "choice":
         return f"A choice's answer is the letter of one of its {len(row.options)} options, from A on."
+    if row.kind == "class" and row.options and row.answer not in row.options:
+        return f"It is one of the question's options, written like it: {_listed(row.options)}."
     if row.kind == "description":
         return "A description's text names its cell line and its localizations, and no others: correct one of the two."
     return "Write it in words that an answer can repeat."
@@ -134,7 +137,8 @@ def _open(rows: pd.DataFrame) -> Iterator[dict]:
 
 def _class(rows: pd.DataFrame) -> Iterator[dict]:
     for _, part in rows.groupby("question_id", sort=False):
-        for same in _groups(part["answer"], lambda text: float(text) if NUMBER.fullmatch(text) else _texts(text)):
+        classes = {*part["answer"], *part["options"].explode().dropna()}
+        for same in _groups(classes, lambda text: float(text) if NUMBER.fullmatch(text) else _texts(text)):
             message = f"the classes {_listed(same)} read the same, so no answer can name only one. Give them one name."
             yield _finding(part.iloc[0], True, ALIKE, same, message)
 

@@ -13,7 +13,8 @@ from medstudy.errors import DataError
 
 COLUMNS = {  # the `columns` of a params file that reads the table
     "id": "question_id", "task": "task", "modality": "modality", "anatomy": "anatomy", "family": "family",
-    "cell_line": "cell_line", "localizations": "localizations", "set_id": "set_id", "detail": "detail_px",
+    "cell_line": "cell_line", "localizations": "localizations", "set_id": "set_id", "format": "format",
+    "detail": "detail_px",
 }
 HEAD = ("images", "question", "answer", "options", "kind", "group", "split", *COLUMNS.values())
 
@@ -58,12 +59,13 @@ def _images(example: Example, folder: Path) -> list[str]:
 
 
 def _row(example: Example, question: Question, images: str) -> dict:
-    options = dict(zip(LETTERS, question.options, strict=False))  # by letter, as the answer is
+    options = dict(zip(LETTERS, question.options, strict=False))  # by letter, as the answer of a choice is
     about = {name: getattr(example, name) for name in ("group", "split", "modality", "anatomy", "family")}
     return about | {
         "images": images, "question": question.text, "answer": question.answer, "kind": question.kind,
         "options": json.dumps(options, ensure_ascii=False) if options else "", "question_id": question.id,
         "task": question.task, "cell_line": question.cell_line or "", "set_id": question.set_id or "",
+        "format": question.format,
         "localizations": json.dumps(question.localizations, ensure_ascii=False) if question.localizations else "",
         "detail_px": "" if question.detail_px is None else repr(question.detail_px),
     }

@@ -58,7 +58,12 @@ def sdpa(
 def cascade(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: RowLayout, scale: float, kernel: Kernel
 ) -> torch.Tensor:
-    """The same as `sdpa`, by two calls of a kernel."""
+    """The same as `sdpa`, by two calls of a kernel. Raises ModelError for tensors of 32 bits on a GPU."""
+    if query.is_cuda and query.dtype.itemsize != 2:
+        raise ModelError(
+            f"Flash attention computes in 16 bits, but the model gives it {query.dtype}: training keeps its weights in "
+            "float32. Save the model and load it again, or run it under torch.autocast."
+        )
     parts = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
     return Cascade.apply(*parts, layout, kernel, scale).transpose(0, 1)[None]
 
@@ -69,6 +74,7 @@ def _interface(function: Callable, masked: bool = False) -> Callable:
     masked: whether the function handles windows and tokens that attend in both directions, which some families have.
     """
 
+    @torch.compiler.disable
     def attend(
         module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
         attention_mask: torch.Tensor | None, scaling: float | None = None, layout: RowLayout | None = None,

@@ -32,13 +32,13 @@ from medstudy.params import Author, Decoding, Study
 from medstudy.resolution.plan import roundings, trained_on
 from medstudy.resolution.policies import Control, Single
 from medstudy.resolution.sizes import Geometry, Size, View, scale
-from medstudy.runs.plan import Job
+from medstudy.runs.plan import Job, views_of
 from medstudy.utils import redact
 from medstudy.utils.progress import bar
 
 
 def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
-    """Predictions of one model at every rung and, for the regime of the controls, under every control.
+    """Predictions of one model at every rung and under the controls of its regime (`medstudy.runs.plan.views_of`).
 
     Writes one parquet file per rung to the run's scratch, so that a killed run resumes there, then predictions.parquet
     to `job.dir`. Returns the predictions, one row per question and rung.
@@ -50,7 +50,7 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     print("attention: {}, because {}".format(*family.attention))
     examples = arrow_store.read_all(job.folders("data"), "test")
     inputs = ImageInputs.of(study, family)
-    policies = [*study.inference, *(study.controls.views if job.parameters["controls"] else ())]
+    policies = [*study.inference, *views_of(study, job.parameters["regime"])]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None
     parts = []
     for policy in policies:
@@ -178,7 +178,7 @@ def _rows(
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
             "family": example.family, "modality": example.modality, "anatomy": example.anatomy,
             "question_id": question.id, "task": question.task, "kind": question.kind,
-            "set_id": question.set_id, "tags": list(question.tags),
+            "set_id": question.set_id, "tags": list(question.tags), "format": question.format,
             "options": list(question.options), "answer": question.answer, "cell_line": question.cell_line,
             "localizations": list(question.localizations),
             "detail_px": float("nan") if question.detail_px is None else question.detail_px,

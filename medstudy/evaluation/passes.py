@@ -10,7 +10,8 @@ from functools import cached_property
 
 import torch
 
-from medstudy.data.example import LETTERS, Example, Question
+from medstudy.data import formats
+from medstudy.data.example import Example, Question
 from medstudy.engine import bin_packing, shared_prefix
 from medstudy.engine.batches import shown_images, view_name
 from medstudy.engine.image_inputs import ImageInputs
@@ -42,7 +43,7 @@ class Passes:
         return [self.row(index) for index in range(len(self.examples))]
 
     def row(self, index: int) -> tuple[Row, Row | None]:
-        """An image's questions up to the start of the answer, and its multiple-choice options as answers."""
+        """An image's questions up to the start of the answer, and their options as answers."""
         family, example, view = self.inputs.family, self.examples[index], self.shown[index]
         questions = shared_prefix.row(family, example.questions, view, False, example.context)
         options = options_of(example.questions) if self.options.option_likelihoods else ()
@@ -65,12 +66,8 @@ class Passes:
 
 
 def options_of(questions: Sequence[Question]) -> tuple[Question, ...]:
-    """Each option of each multiple-choice question, as a question with that letter as its answer."""
-    return tuple(
-        replace(question, answer=letter)
-        for question in questions
-        for letter in LETTERS[: len(question.options)]
-    )
+    """Each option of each question that has options, as a question with its letter, or its text, as the answer."""
+    return tuple(replace(question, answer=answer) for question in questions for answer in formats.candidates(question))
 
 
 def _without(row: Row) -> Row:

@@ -11,10 +11,12 @@ LETTER_ONLY = "Answer with a single letter, no extra details."
 
 
 def user_text(question: Question) -> str:
-    """The author's prompt: the question, its options as "A. …", and, if there are options, the request for a letter."""
+    """The author's prompt: the question, and of a choice its options as "A. …" and the request for a letter."""
+    if question.kind != "choice" or not question.options:
+        return question.text
     letters = LETTERS[: len(question.options)]
     options = [f"{letter}. {text}" for letter, text in zip(letters, question.options, strict=True)]
-    return "\n".join([question.text, *options, *([LETTER_ONLY] if options else [])])
+    return "\n".join([question.text, *options, LETTER_ONLY])
 
 
 def messages(question: Question, image: bool, context: Sequence[Shot]) -> list[dict]:

@@ -7,38 +7,49 @@ answers.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
-from pydantic import NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
 from medstudy import models, paths
+from medstudy.data import formats
+from medstudy.data.example import Example
 from medstudy.datasets import shapes
-from medstudy.engine import batches
+from medstudy.datasets.shapes.scene import TOKEN
+from medstudy.engine import attention, batches
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
+from medstudy.engine.row_layout import VisualTokens
 from medstudy.errors import ParamsError
+from medstudy.models import family as model_family
 from medstudy.params import Model, Optimisation, _Params
 from medstudy.pretraining import tiny_qwen2_vl
 from medstudy.pretraining import vision as pretraining_vision
+from medstudy.pretraining.tower import Tower
 from medstudy.pretraining.vision import Scenes
 from medstudy.resolution.policies import Fixed
 from medstudy.resolution.sizes import Size
-from medstudy.training import checkpoints, loop, train
+from medstudy.training import checkpoints, loop, setup, train
 from medstudy.training import launch as training_launch
 from medstudy.utils import yaml_files
 
+SMALL = 16  # visual tokens: a canvas that is called large has more
 
 class Vision(_Params):
-    """The first stage: the vision tower alone."""
+    """The first stage: the vision tower alone. tokens say how much a step is, `training.images_per_step` does not."""
 
-    images: PositiveInt
+    steps: PositiveInt
+    canvases: PositiveInt  # sizes of images in a step
+    tokens: PositiveInt  # visual tokens of the images of each size, about
     training: Optimisation
 
 
@@ -54,10 +65,11 @@ class Base(_Params):
     vision_layers: PositiveInt
     images: PositiveInt
     plain: NonNegativeInt  # how many images at the start are simple: one object at a time, no multiple choice
+    large: float = Field(ge=0, le=1)  # share of the later images whose canvas has up to side² pixels
     val_images: PositiveInt
     side: PositiveInt  # images are shown at no more than side² pixels
     vision: Vision | None  # null: the tower starts untrained
-    training: Optimisation
+    training: Optimisation  # of the whole model; freeze_vision_tower keeps what the first stage taught
 
 
 @dataclass(frozen=True)
@@ -87,10 +99,56 @@ class Corpus:
         views = []
         for index in range(step * size, min(self.images, (step + 1) * size))[self.rank :: self.ranks]:
             plain = self.split == "train" and index < self.params.plain
-            example = shapes.example(self.params.seed, self.split, index, plain)
+            canvas = None if plain else self._canvas(index)
+            example = _some_in_words(shapes.example(self.params.seed, self.split, index, plain, canvas), index)
             view = policy.view(Size(example.image.height, example.image.width), self.family.geometry)
             views.append((example, view))
-        return batches.micro_batches(self.inputs, views, self.params.training.tokens_per_pass)
+        passes = batches.micro_batches(self.inputs, views, self.params.training.tokens_per_pass)
+        return [replace(each, content=_patched(each.content)) for each in passes]
+
+    def _canvas(self, index: int) -> tuple[int, int] | None:
+        """Height and width of image `index` if it is a large one."""
+        rng = np.random.default_rng([self.params.seed, index, self.split == "val"])
+        if rng.random() >= self.params.large:
+            return None
+        rows, columns = pretraining_vision.canvas(rng, (SMALL, (self.params.side // TOKEN) ** 2))
+        return rows * TOKEN, columns * TOKEN
+
+
+def _some_in_words(example: Example, index: int) -> Example:
+    """Every second choice lists its options in words and is answered by one, as in the studies; others by letter."""
+    questions = list(example.questions)
+    choices = [place for place, question in enumerate(questions) if question.kind == "choice"]
+    for place in choices[index % 2 :: 2]:
+        questions[place] = formats.in_words(questions[place])
+    return replace(example, questions=tuple(questions))
+
+
+def _patched(batch: batches.Batch) -> batches.Batch:
+    """The same with all images as patches [n, 3, 14²] uint8, in one tensor."""
+    return replace(batch, images=[torch.cat([pretraining_vision.patches(image[None]) for image in batch.images])])
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What `train.loss_of` asks of a model's inputs, for a pass whose images are patches in one tensor."""
+
+    family: Family
+    tower: Tower
+
+    def visual_tokens(self, images: list[torch.Tensor], grids: torch.Tensor) -> VisualTokens:
+        """In float32, also where the language model computes in bfloat16."""
+        device = self.family.model.device
+        with torch.autocast(device.type, enabled=False):
+            pixels = self.family.normalised(images[0].to(device))
+            return VisualTokens(self.tower(pixels, grids.cpu())[1])
+
+
+def loss_of(inputs: Inputs, batch: batches.Batch) -> torch.Tensor:
+    """`train.loss_of`; on a GPU the language model computes in bfloat16, with weights in float32."""
+    device = inputs.family.model.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        return train.loss_of(inputs, batch)
 
 
 def load(path: str | Path) -> Base:
@@ -108,17 +166,22 @@ def launch(path: str | Path, folder: Path, processes: int) -> pd.DataFrame:
     return pd.read_csv(folder / "training.csv")
 
 
-def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
-    """Build the model, train it, and write it to `folder` in the hub's format, with the log of the steps."""
+def pretrain(base: Base, folder: Path, workers: int | None = None) -> None:
+    """Build the model, train it, and write it to `folder` in the hub's format, with the log of the steps.
+
+    workers: processes that make the images; None: one on a CPU, all cores but one beside a GPU.
+    """
     torch.set_num_threads(1)
     state, scratch = PartialState(cpu=not torch.cuda.is_available()), paths.scratch(folder)
+    if workers is None:
+        workers = max(1, len(os.sched_getaffinity(0)) - 1) if torch.cuda.is_available() else 1
     share = {"rank": state.process_index, "ranks": state.num_processes}
     start = scratch / "seeing"
     if not start.is_dir():
-        _pretrain_vision(base, start, scratch / "untrained", workers, share)
-    family = models.load(Model(id=str(start)))
+        pretrain_vision(base, start, scratch / "untrained", workers, share)
+    family = answering(start, base)
     corpus, validation = (Corpus(family, split, base, **share) for split in ("train", "val"))
-    loss = partial(train.loss_of, corpus.inputs)
+    loss = partial(loss_of, Inputs(family, Tower(family)))
     log = loop.fit(family.model, corpus, validation, base.training, base.seed, scratch, loss, "pretrain", workers)
     stamp = {"regime": "base", "policy": Fixed(side=base.side).model_dump(), "seed": base.seed}
     checkpoints.save(family, folder, stamp)
@@ -127,17 +190,34 @@ def pretrain(base: Base, folder: Path, workers: int = 1) -> None:
     state.wait_for_everyone()
 
 
-def _pretrain_vision(base: Base, folder: Path, untrained: Path, workers: int, share: dict[str, int]) -> None:
+def answering(start: Path, base: Base) -> Family:
+    """The model whose tower sees, ready for the second stage."""
+    family = models.load(Model(id=str(start)))
+    setup.prepare(family, base.training)
+    if (device := family.model.device).type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        heads = model_family.heads(family.model.config.text_config)
+        attention.install(family.model, attention.choose(device, torch.bfloat16, heads))
+    return family
+
+
+def untrained(base: Base, folder: Path) -> Path:
+    """Write the model with random weights."""
+    sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
+    return tiny_qwen2_vl.build(shapes.vocabulary(), folder, base.vocabulary, base.seed, **sizes)
+
+
+def pretrain_vision(base: Base, folder: Path, first: Path, workers: int, share: dict[str, int]) -> None:
     """Build the untrained model and, if `base.vision` is set, train its vision tower."""
     state, stage = PartialState(), base.vision
     if state.is_main_process:
-        sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
-        tiny_qwen2_vl.build(shapes.vocabulary(), untrained, base.vocabulary, base.seed, **sizes)
+        untrained(base, first)
     state.wait_for_everyone()
-    family, stamp = models.load(Model(id=str(untrained))), {"stage": "untrained"}
+    family, stamp = models.load(Model(id=str(first))), {"stage": "untrained"}
     if stage is not None:
         torch.manual_seed(base.seed)
-        scenes = Scenes(family, base.seed, stage.images, stage.training.images_per_step, **share)
+        torch.set_float32_matmul_precision("high" if torch.cuda.is_available() else "highest")
+        scenes = Scenes(family, base.seed, stage.steps, stage.canvases, stage.tokens, **share)
         seer, scratch = pretraining_vision.Seer(family), folder.parent / "vision"
         loss = partial(pretraining_vision.loss_of, seer)
         log = loop.fit(seer, scenes, None, stage.training, base.seed, scratch, loss, "vision", workers)

@@ -1,9 +1,11 @@
-"""The first stage of pre-training: the vision tower learns to describe every patch of a general image.
+"""The first stage of pre-training: the vision tower learns to say what is in every patch of a general image.
 
-Qwen2-VL starts from a pre-trained vision tower, and so does our tiny model, on the same low-resolution general corpus.
-For each visual token a linear head predicts colour, contrast, edge energy, blob strength at six scales (the idea of
-MaskFeat, https://arxiv.org/abs/2112.09133, with Laplacian-of-Gaussian responses in addition to gradients) and the shape
-whose centre is there. The head is then discarded, and the language stage follows.
+Qwen2-VL starts from a pre-trained vision tower, and so does our small model. From each patch of 14 px, and again from
+the merger's output for each visual token of 28 px, a linear head predicts how the patch looks
+(`medstudy.pretraining.targets`) and what stands there: the kind, place, size and direction of a small mark, the texture
+of the ground, the outline that runs through it, and the shape whose centre is in the token. Images are fields of marks
+(`medstudy.datasets.shapes.fine`) and scenes of the general corpus, on canvases of 56 to 448 px a side. The heads are
+then discarded, and the language stage follows.
 """
 
 from __future__ import annotations
@@ -14,104 +16,170 @@ from random import Random
 
 import numpy as np
 import torch
-from scipy import ndimage
+from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from medstudy.datasets import shapes as datasets_shapes
+from medstudy.datasets.shapes import fine
+from medstudy.datasets.shapes.marks import MARKS
 from medstudy.datasets.shapes.scene import Scene
 from medstudy.datasets.shapes.words import SHAPES
 from medstudy.engine.batches import MicroBatch
 from medstudy.engine.family_protocol import Family
+from medstudy.pretraining import targets
+from medstudy.pretraining.tower import Tower
 from medstudy.resolution.sizes import Size
 
-SCALES = (0.8, 1.2, 1.8, 2.7, 4.0, 6.0)  # of blobs, in pixels
-EDGES = (1.0, 2.5)  # of gradients, in pixels
-LOCAL = 4 + 2 * len(SCALES) + 3 * len(EDGES)  # numbers that describe a visual token
+TOKEN, PATCH = 28, fine.PATCH
+AREA = (4, 256)  # visual tokens of a canvas
+ASPECT = 2.5  # at most
+SCENES = 0.3  # share of scenes of the general corpus; the rest are fields of marks
+LEAST = 2  # images of a pass, however large
+NONE = fine.NONE
+# What is predicted of a patch, and how many numbers that takes.
+PARTS = {
+    "looks": targets.LOOKS,
+    "marks": len(MARKS) + 1,
+    "numbers": fine.NUMBERS,
+    "grounds": len(fine.GROUNDS),
+    "outlines": len(fine.OUTLINES) + 1,
+}
+WIDTH = sum(PARTS.values())
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Step k holds images k·n … (k+1)·n of the corpus, their grids and the targets of every visual token.
+    """Step k holds `canvases` passes, each of images of one size, of about `tokens` visual tokens in all.
 
     rank, ranks: this process's number and the number of processes; each takes its share of the images.
     """
 
     family: Family
     seed: int
-    images: int
-    per_step: int
+    steps: int
+    canvases: int
+    tokens: int
     rank: int = 0
     ranks: int = 1
 
     def __len__(self) -> int:
-        return self.images // self.per_step
+        return self.steps
 
     def __getitem__(self, step: int) -> list[MicroBatch]:
-        indices = range(step * self.per_step, (step + 1) * self.per_step)[self.rank :: self.ranks]
-        if not indices:
-            return []
-        arrays, scenes = zip(*map(self._drawn, indices), strict=True)
-        grids = torch.cat([self.family.grid(Size(*array.shape[:2])) for array in arrays])
-        inputs = {"images": [torch.from_numpy(array.copy()) for array in arrays], "grids": grids}
-        factor = self.family.geometry.factor
-        local = torch.cat([describe(array, factor) for array in arrays])
-        shapes = torch.cat([centres(scene, factor) for scene in scenes])
-        return [MicroBatch(inputs | {"local": local, "shapes": shapes}, len(arrays), len(arrays), len(shapes), 0.0)]
+        passes = (self._canvas(step, number) for number in range(self.canvases))
+        return [each for each in passes if each is not None]
 
-    def _drawn(self, index: int) -> tuple[np.ndarray, Scene]:
-        rng = Random(f"vision/{self.seed}/{index}")
-        scene = datasets_shapes.compose(rng)
-        return np.asarray(datasets_shapes.render(scene, np.random.default_rng(rng.getrandbits(64)))), scene
-
-
-def describe(image: np.ndarray, factor: int) -> torch.Tensor:
-    """[height, width, 3] uint8 -> [tokens, LOCAL]: local features of each visual token, of the order of one."""
-    scaled = image.astype(np.float32) / 255
-    gray = scaled.mean(2)
-    channels = [_pool(scaled[..., c], factor).mean(1) * 2 - 1 for c in range(3)] + [_pool(gray, factor).std(1) * 5]
-    for sigma in SCALES:
-        response = _pool(sigma**2 * ndimage.gaussian_laplace(gray, sigma, truncate=3), factor)
-        channels += [_root(-response.min(1)), _root(response.max(1))]
-    for sigma in EDGES:
-        down, right = (ndimage.gaussian_filter(gray, sigma, order=order, truncate=3) for order in ((1, 0), (0, 1)))
-        channels += [_root(_pool(part, factor).mean(1) * 10) for part in (down**2, right**2, down * right)]
-    return torch.from_numpy(np.stack(channels, 1).astype(np.float32))
+    def _canvas(self, step: int, number: int) -> MicroBatch | None:
+        """This process's share of a pass; None if there are fewer images than processes."""
+        rows, columns = canvas(np.random.default_rng([self.seed, step, number]))
+        own = range(max(self.tokens // (rows * columns), LEAST))[self.rank :: self.ranks]
+        if not own:
+            return None
+        labelled = [draw(f"vision/{self.seed}/{step}/{number}/{index}", rows * TOKEN, columns * TOKEN) for index in own]
+        content = {name: torch.from_numpy(np.stack([each[name] for each in labelled])) for name in labelled[0]}
+        grid = self.family.grid(Size(rows * TOKEN, columns * TOKEN))
+        tokens = len(own) * rows * columns
+        return MicroBatch(content | {"grids": grid.repeat(len(own), 1)}, tokens, len(own), tokens, 0.0)
 
 
-def centres(scene: Scene, factor: int) -> torch.Tensor:
-    """[tokens] index of the shape whose centre is in the token; the number of shapes if there is none."""
-    grid = torch.full((scene.height // factor, scene.width // factor), len(SHAPES))
+def canvas(rng: np.random.Generator, area: tuple[int, int] = AREA) -> tuple[int, int]:
+    """Rows and columns of about `area` visual tokens, from and to: any size is as likely as half or twice that size."""
+    low, high = area
+    tokens, aspect = np.exp(rng.uniform(np.log(low), np.log(high))), np.exp(rng.uniform(-1, 1) * np.log(ASPECT))
+    sides = np.sqrt([tokens * aspect, tokens / aspect]).round().astype(int).clip(2, math.isqrt(AREA[1]))
+    return int(sides[0]), int(sides[1])
+
+
+def draw(name: str, height: int, width: int) -> dict[str, np.ndarray]:
+    """An image of that size and its labels: a field of marks, or a scene of the general corpus."""
+    rng = Random(name)
+    if rng.random() < SCENES:
+        scene = datasets_shapes.compose(rng, size=(height, width))
+        pixels = np.asarray(datasets_shapes.render(scene, np.random.default_rng(rng.getrandbits(64))))
+        return {"images": pixels} | labels(scene) | {"shapes": centres(scene, TOKEN)}
+    field = fine.field(np.random.default_rng(rng.getrandbits(64)), height, width)
+    unknown = np.full((height // TOKEN, width // TOKEN), NONE, np.int8)
+    return {"images": field.pixels, "marks": field.marks, "numbers": field.numbers, "grounds": field.grounds,
+            "outlines": field.outlines, "shapes": unknown}
+
+
+def labels(scene: Scene) -> dict[str, np.ndarray]:
+    """marks, numbers, grounds and outlines of a scene by patch, as of a field: a scene's only marks are its dots."""
+    size = (scene.height // PATCH, scene.width // PATCH)
+    free = np.ones(size, bool)
+    for item in scene.items:
+        reach = 1.1 * item.radius
+        (top, bottom), (left, right) = ((max(int((at - reach) // PATCH), 0), int((at + reach) // PATCH) + 1)
+                                        for at in (item.y, item.x))
+        free[top:bottom, left:right] = False
+    clear = free & (not scene.lines and not scene.word)
+    marks = np.where(clear, len(MARKS), NONE).astype(np.int8)
+    numbers = np.zeros((*size, fine.NUMBERS), np.float32)
+    for dot in scene.dots:
+        at = int(dot.y) // PATCH, int(dot.x) // PATCH
+        marks[at] = list(MARKS).index("disc")
+        contrast, (y, x) = (sum(scene.marks.rgb) - sum(scene.base)) / 150, (dot.y / PATCH % 1, dot.x / PATCH % 1)
+        numbers[at] = (2 * y - 1, 2 * x - 1, math.log2(dot.diameter / 6), 0, 0, contrast)
+    grounds = np.where(clear, fine.GROUNDS.index(scene.texture), NONE).astype(np.int8)
+    outlines = np.where(clear, len(fine.OUTLINES), NONE).astype(np.int8)
+    return {"marks": marks, "numbers": numbers, "grounds": grounds, "outlines": outlines}
+
+
+def centres(scene: Scene, factor: int) -> np.ndarray:
+    """[rows, columns] index of the shape whose centre is in the token; the number of shapes if there is none."""
+    grid = np.full((scene.height // factor, scene.width // factor), len(SHAPES), np.int8)
     for item in scene.items:
         grid[int(item.y) // factor, int(item.x) // factor] = list(SHAPES).index(item.shape)
-    return grid.flatten()
+    return grid
 
 
 class Seer(torch.nn.Module):
-    """A vision tower with the head that is discarded later."""
+    """A vision tower with its merger, and the heads that are discarded later."""
 
     def __init__(self, family: Family):
         super().__init__()
-        self.patches = family.patches
-        self.visual = family.model.model.visual
-        self.head = torch.nn.Linear(family.model.config.text_config.hidden_size, LOCAL + len(SHAPES) + 1)
+        config = family.model.config
+        self.normalised = family.normalised
+        self.visual, self.tower = family.model.model.visual, Tower(family)
+        self.norm = torch.nn.LayerNorm(config.vision_config.embed_dim)
+        self.by_patch = torch.nn.Linear(config.vision_config.embed_dim, WIDTH)
+        self.by_token = torch.nn.Linear(config.text_config.hidden_size, 4 * WIDTH + len(SHAPES) + 1)
+
+    def forward(self, images: torch.Tensor, grids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images [n, H, W, 3] uint8 -> predictions [patches, WIDTH] from patches and from tokens, and of shapes."""
+        states, tokens = self.tower(self.normalised(patches(images)), grids)
+        whole, shapes = self.by_token(tokens).split([4 * WIDTH, len(SHAPES) + 1], 1)
+        return self.by_patch(self.norm(states)), whole.reshape(-1, WIDTH), shapes
 
 
-def loss_of(seer: Seer, inputs: dict) -> torch.Tensor:
-    """Mean loss over the visual tokens, times the number of images."""
-    pixels = torch.cat([seer.patches(image) for image in inputs["images"]])
-    grids, true_local, true_shapes = (inputs[name].to(pixels.device) for name in ("grids", "local", "shapes"))
-    tokens = seer.visual(pixels, grid_thw=grids).pooler_output
-    local, shapes = seer.head(tokens).split([LOCAL, len(SHAPES) + 1], 1)
-    loss = torch.nn.functional.smooth_l1_loss(local, true_local, beta=0.2) * 5
-    loss = loss + 0.3 * torch.nn.functional.cross_entropy(shapes, true_shapes)
-    return loss * len(grids)
+def patches(images: torch.Tensor) -> torch.Tensor:
+    """[n, H, W, 3] -> [patches, 3, 14²] in the tower's order."""
+    n, height, width, _ = images.shape
+    split = images.view(n, height // TOKEN, 2, PATCH, width // TOKEN, 2, PATCH, 3)
+    return split.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3, PATCH**2)
 
 
-def _pool(plane: np.ndarray, factor: int) -> np.ndarray:
-    """[height, width] -> [tokens, factor²], tokens row by row."""
-    rows, columns = plane.shape[0] // factor, plane.shape[1] // factor
-    return plane.reshape(rows, factor, columns, factor).swapaxes(1, 2).reshape(rows * columns, -1)
+def loss_of(seer: Seer, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The sum over the visual tokens of a pass of their loss: from patches, and half as much from tokens."""
+    device = seer.by_patch.weight.device
+    moved = {name: part.to(device, non_blocking=True) for name, part in inputs.items() if name != "grids"}
+    by_patch, by_token, shapes = seer(moved["images"], inputs["grids"])
+    true = {name: targets.ordered(moved[name]) for name in PARTS if name != "looks"}
+    true["looks"] = targets.ordered(targets.describe(moved["images"]))
+    loss = _loss(by_patch, true) + 0.5 * _loss(by_token, true)
+    count = len(shapes)
+    named = cross_entropy(shapes, moved["shapes"].flatten().long(), ignore_index=NONE, reduction="sum") / count
+    return (loss + 0.3 * named) * count
 
 
-def _root(values: np.ndarray) -> np.ndarray:
-    """Signed square root: compresses strong responses and separates faint ones."""
-    return np.sign(values) * np.sqrt(np.abs(values)) * math.sqrt(10)
+def _loss(predicted: torch.Tensor, true: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean loss over the patches."""
+    parts = dict(zip(PARTS, predicted.split(list(PARTS.values()), 1), strict=True))
+    count, marks = len(predicted), true["marks"].long()
+    loss = 5 * smooth_l1_loss(parts["looks"], true["looks"], beta=0.2)
+    there = ((marks >= 0) & (marks < len(MARKS)))[:, None]
+    off = smooth_l1_loss(parts["numbers"], true["numbers"], beta=0.2, reduction="none")
+    loss = loss + (off * there).sum() / count
+    for name, weight in (("marks", 1.0), ("grounds", 0.2), ("outlines", 0.5)):
+        named = cross_entropy(parts[name], true[name].long(), ignore_index=NONE, reduction="sum")
+        loss = loss + weight * named / count
+    return loss

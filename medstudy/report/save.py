@@ -80,6 +80,11 @@ def interval(x: float, low: float, high: float, digits: int) -> str:
     return "–" if pd.isna(x) else f"{fixed(x, digits)} [{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
+def text(value: object) -> str:
+    """A text read from a CSV file; "" if missing."""
+    return value if isinstance(value, str) else ""
+
+
 def fixed(x: float, digits: int) -> str:
     """A number with this many decimals, and no minus sign if it rounds to zero."""
     return f"{round(x, digits) + 0.0:.{digits}f}"

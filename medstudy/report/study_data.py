@@ -28,7 +28,7 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and pag
     "width", "shown_height", "shown_width", "visual_tokens", "decoding", "scale", "interpolation", "raw_text",
     "render", "study", "model", "model_revision", "regime", "seed", "score", "author", "strict", "recall", "f1",
     "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line", "strict_localization_f1", "likelihood",
-    "answer_read", "answer_letter", "chance", "level",
+    "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
 )
 
 
@@ -36,13 +36,14 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and pag
 class StudyData:
     """Everything that the report of a study uses. Every table may be empty; what it would show is listed as not run.
 
-    scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones.
+    scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones; letters: of the greedy ones
+    to choices that are asked by letter as well.
     training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
     bounds: what readers of features and pixels find.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
     the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), not_run
-    (texts), data_versions, versions.
+    (texts), no_claims (reasons by data set), data_versions, versions.
     """
 
     scores: pd.DataFrame
@@ -53,6 +54,7 @@ class StudyData:
     study: Mapping[str, Any] = field(default_factory=dict)
     leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
     author: pd.DataFrame = field(default_factory=pd.DataFrame)
+    letters: pd.DataFrame = field(default_factory=pd.DataFrame)
     bounds: results.Results = field(default_factory=results.Results)
 
     @property
@@ -93,6 +95,7 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
     return StudyData(
         scores=inputs.gather(complete(stages["scores"]), "scores.parquet", SCORES),
         author=inputs.gather(complete(stages["scores"]), "author.parquet", SCORES),
+        letters=inputs.gather(complete(stages["scores"]), "letters.parquet", SCORES),
         training=inputs.gather(complete(stages["train"]), "training.parquet"),
         examples=inputs.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
@@ -114,6 +117,7 @@ def _facts(study: Study, trained: plan.Job) -> dict:
         "seed": study.intervals.seed,
         "parameters": _size(study, trained.dir / "checkpoint"),
         "training": study.training.model_dump(),
+        "no_claims": datasets.without_claims(study.datasets),
         "data_versions": {datasets.label(item): f"version {datasets.version(item)}" for item in study.datasets},
         "versions": record.versions(),
     } | ({} if study.model.id == "base" else {"model": redact.last(study.model.id)})
@@ -140,12 +144,12 @@ def claims_file(study: Study) -> Path:
 
 
 def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
-    """The claims for each data set of the study, from scores and training logs."""
+    """The claims for each data set of the study on which claims are tested, from scores and training logs."""
     stages = by_stage(study)
     training = inputs.gather(complete(stages["train"]), "training.parquet")
-    names = {"low": study.low, "confidence": study.intervals.confidence, "seed": study.intervals.seed}
+    names = {"low": study.low, "confidence": study.intervals.confidence}
     notes = {name: " ".join(lines) for name, lines in leakage.sentences(leaks(stages)).items()}
-    return claims.by_data_set(scores, training, tuple(map(datasets.label, study.datasets)), notes, **names)
+    return claims.by_data_set(scores, training, datasets.with_claims(study.datasets), notes, **names)
 
 
 def leaks(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:

@@ -41,6 +41,7 @@ NEUTRAL = {  # pattern of files: why they cannot change a result
     "runs/lock.py": "which process makes a run", "utils/devices.py": "which cores and GPUs a process may use",
     "runs/record.py": "records what was made, and by what",
     "utils/progress.py": "shows progress",
+    "utils/parallel.py": "in how many processes something is made", "utils/allocation.py": "how memory is kept",
     "training/launch.py": "starts the processes of a training",
     "training/model_card.py": "words about a checkpoint, saved with it",
     "data/gallery.py": "shows images in a notebook",

@@ -22,6 +22,7 @@ from typing import Any
 from medstudy import datasets, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
+from medstudy.resolution.policies import Control, DownUp
 from medstudy.runs import identity, stages
 from medstudy.utils import redact
 
@@ -50,6 +51,8 @@ class Job:
     @property
     def processes(self) -> int:
         """How many processes the job starts; each uses one core or GPU."""
+        if self.stage == "data":
+            return datasets.max_processes(self.parameters["data"]["name"])
         return self.parameters["training"]["processes"] if self.stage == "train" else 1
 
     @property
@@ -106,8 +109,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         return name
 
     data = [
-        add("data", datasets.label(dataset), (), data=redact.tree(dataset.model_dump(mode="json"), redact.FIELDS),
-            version=datasets.version(dataset), own=datasets.sources(dataset))
+        add("data", datasets.label(dataset), (), data=_data(dataset), version=datasets.version(dataset),
+            own=datasets.sources(dataset))
         for dataset in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
@@ -140,7 +143,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     if study.bounds and study.model.family != "auto":  # whose tower runs inside the model
         bounds = [add("bounds", "", data, after=checked, settings=study.bounds.model_dump(), **read)]
     scores = add("scores", "", evaluations)
-    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
+    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump(),
+                 no_claims=datasets.without_claims(study.datasets))
     shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
     figures = [
         add("figure", name, [*data, leaks, scores, *bounds], study=shown, element=name,
@@ -149,6 +153,11 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     ]
     tables = add("tables", "", [*data, leaks, scores, *bounds, claims], study=shown)
     add("report", "", [*data, leaks, scores, *bounds, *figures, tables, claims], study=shown)
+
+
+def _data(dataset: datasets.Params) -> dict:
+    """The parameters that decide what a data set holds, without local paths."""
+    return redact.tree(dataset.model_dump(mode="json", exclude={"no_claims"}), redact.FIELDS)
 
 
 def find(study: Study, name: str) -> tuple[Study, Job]:
@@ -166,12 +175,18 @@ def job(study: Study, name: str) -> Job:
     return find(study, name)[1]
 
 
+def views_of(study: Study, regime: str) -> tuple[Control, ...]:
+    """The views besides the ladder at which a regime's models are evaluated: controls, and its own if it is no rung."""
+    controls = study.controls.views if regime == study.controls.of else ()
+    own = [policy for policy in study.regimes if policy.label == regime and isinstance(policy, DownUp)]
+    return (*controls, *(policy for policy in own if policy not in controls))
+
+
 def _evaluate(
     add: Callable[..., str], study: Study, common: dict, needs: list[str], regime: str, seed: int,
     after: Iterable[str] = (),
 ) -> str:
     """Add one evaluation; returns its name."""
-    views = study.controls.views if regime == study.controls.of else ()
     return add(
         "evaluate",
         f"{regime}-s{seed}",
@@ -181,7 +196,7 @@ def _evaluate(
         seed=seed,
         study=study.study,
         inference=[rung.model_dump() for rung in study.inference],
-        controls=[view.model_dump() for view in views],
+        controls=[view.model_dump() for view in views_of(study, regime)],
         evaluation=study.evaluation.model_dump(),
         **common,
     )

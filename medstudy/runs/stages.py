@@ -34,6 +34,7 @@ _ORDER = (
     "learning_curves",
     "controls",
     "by_tag",
+    "gain_in_parts",
     "bounds",
 )
 FIGURES = tuple(f"{number:02d}_{module}" for number, module in enumerate(_ORDER, start=1))

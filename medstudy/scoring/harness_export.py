@@ -7,11 +7,11 @@ lm_eval/loggers/evaluation_tracker.py). Both write into a folder named after the
     lmms-eval   DATE_results.json   DATE_samples_TASK.jsonl   DATE as 20261122_224800
     lm-eval     results_DATE.json   samples_TASK_DATE.jsonl   DATE as 2026-11-22T22-48-00
 
-Here each run has a folder MODEL@REGIME-sSEED with one results file. A task is DATASET_RUNG, or DATASET_RUNG_DECODING if
-not greedy, so no rung overwrites another. Fields that the formats lack are under an additional key of each sample,
-`medstudy`, from which `medstudy.scoring.rescore` makes the same scores. Images, questions and groups are named by
-hashes and a model's folder by its last part: no image, path or name of a person is written unless an answer contains
-one.
+Here each run has a folder MODEL@REGIME-sSEED with one results file. A task is DATASET_RUNG, with the decoding if it is
+not greedy and the format if questions are asked in another, so no rung overwrites another. Fields that the formats lack
+are under an additional key of each sample, `medstudy`, from which `medstudy.scoring.rescore` makes the same scores.
+Images, questions and groups are named by hashes and a model's folder by its last part: no image, path or name of a
+person is written unless an answer contains one.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from medstudy.errors import DataError, ParamsError
 from medstudy.scoring import rescore, score
 
 RUN = ["model", "regime", "seed"]
-TASK = ["dataset", "inference", "decoding"]
+TASK = ["dataset", "inference", "decoding", "format"]
 DOC = ["dataset", "image_id", "question_id"]
 HASHED = ("image_id", "group", "question_id", "set_id")
 FIELDS = (  # columns of predictions that scores, intervals and tables read
     "study", "model", "model_revision", "regime", "seed", "inference", "control", "mismatch", "budget_pixels",
-    "interpolation", "decoding", "dataset", "split", "image_id", "group", "question_id", "set_id", "tags", "family",
-    "modality", "anatomy", "task", "kind", "options", "option_log_likelihoods", "cell_line", "localizations",
-    "detail_px", "height", "width", "shown_height", "shown_width", "visual_tokens", "scale",
+    "interpolation", "decoding", "dataset", "split", "image_id", "group", "question_id", "set_id", "tags",
+    "format", "family", "modality", "anatomy", "task", "kind", "options", "option_log_likelihoods", "cell_line",
+    "localizations", "detail_px", "height", "width", "shown_height", "shown_width", "visual_tokens", "scale",
 )
 
 
@@ -104,9 +104,10 @@ def export(
     return list(texts)
 
 
-def task_name(dataset: str, inference: str, decoding: str) -> str:
-    """DATASET_RUNG, and the decoding if it is not greedy."""
-    return _safe("_".join([dataset, inference, *([] if decoding == GREEDY else [decoding])]))
+def task_name(dataset: str, inference: str, decoding: str, format: str = "") -> str:
+    """DATASET_RUNG, the decoding if it is not greedy, and the format if there is one."""
+    parts = [dataset, inference, decoding if decoding != GREEDY else "", format]
+    return _safe("_".join(filter(None, parts)))
 
 
 def _new(texts: dict[Path, str], file: Path, text: str) -> dict[Path, str]:

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medstudy.data.example import LETTERS
 from medstudy.data.standard_scores import precision_recall_f1, strict_class, strict_localizations
 from medstudy.data.words import ARTICLES, NUMBERS
 from medstudy.errors import DataError
@@ -91,21 +90,24 @@ def author_choice(prediction: str, answer: str) -> float:
     return float(prediction.strip().upper()[:1] == answer)
 
 
-def likelihood(scores: Sequence[float], answer: str) -> float:
-    """1 if the answer's option has the highest log-likelihood, a fraction for ties, NaN without log-likelihoods.
+def likelihood(scores: Sequence[float], candidates: Sequence[str], answer: str) -> tuple[float, float]:
+    """Whether the answer's option is the most likely: by its log-likelihood, and by that per character of its text.
 
-    After `acc` of lm-evaluation-harness, which takes the first option of a tie. Its `acc_norm`, divided by the length
-    of each option's text, would be the same: options are scored by their letters. Raises DataError.
+    1, or a fraction for ties; NaN without log-likelihoods. `candidates` are the texts that were scored, one for each of
+    `scores`: letters of a choice, words of a class. These are `acc` and `acc_norm` of lm-evaluation-harness, with two
+    departures: it takes the first option of a tie, and it does not score the end of the answer, which here is part of
+    every log-likelihood. For letters both are the same. Raises DataError.
     """
     if not len(scores):
-        return np.nan
-    if answer not in tuple(LETTERS[: len(scores)]) or np.isnan(scores).any():
+        return np.nan, np.nan
+    if answer not in candidates or len(scores) != len(candidates) or np.isnan(scores).any():
         raise DataError(
-            f"A choice needs a log-likelihood for each option, its answer {answer!r} included, got {list(scores)}. "
-            "Evaluate it again."
+            f"Options need a log-likelihood each, that of the answer {answer!r} included, but for the options "
+            f"{list(candidates)} there are {list(scores)}. Evaluate the model again."
         )
-    best = np.asarray(scores) == np.max(scores)
-    return float(best[LETTERS.index(answer)]) / best.sum()
+    place, sums = list(candidates).index(answer), np.asarray(scores, float)
+    best = (values == values.max() for values in (sums, sums / [len(text) for text in candidates]))
+    return tuple(float(most[place]) / most.sum() for most in best)
 
 
 def author_class(prediction: str, answer: str) -> float:

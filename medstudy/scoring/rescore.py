@@ -37,7 +37,8 @@ AUTHORS = "sampled-0.2"
 OWN = tuple(name for name in score.NEEDED if name != "detail_px")  # unknown for most data sets
 DEFAULTS = {  # values of columns that a file lacks
     "split": "test", "control": "none", "regime": "unknown", "seed": 0, "inference": "unknown", "budget_pixels": 0,
-    "decoding": GREEDY, "detail_px": float("nan"), "task": "unknown", "cell_line": None, "model": "unknown",
+    "decoding": GREEDY, "format": "", "detail_px": float("nan"), "task": "unknown", "cell_line": None,
+    "model": "unknown",
 }
 
 

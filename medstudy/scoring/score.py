@@ -11,19 +11,21 @@ and the answer "ER-" scores 1 where "ER+" is right.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from medstudy.data import choices, standard_scores
-from medstudy.data.example import GREEDY
+from medstudy.data import choices, formats, standard_scores
+from medstudy.data.example import GREEDY, LETTERS
+from medstudy.data.words import named, without_reasoning
 from medstudy.errors import DataError
 from medstudy.scoring import metrics
 
 METRICS = ("score", "author", "strict", "precision", "recall", "f1", "strict_precision", "strict_recall",
            "strict_f1", "exact", "llava_med", "cell_line_hit", "localization_recall", "strict_cell_line",
-           "strict_localization_f1", "likelihood")
-READ = ("answer_read", "answer_letter")  # choices only: how many options the answer names, and the letter of the one
+           "strict_localization_f1", "likelihood", "likelihood_norm")
+READ = ("answer_read", "answer_letter")  # how many options the answer names; of a choice, the letter of the one
 NEEDED = ("dataset", "image_id", "question_id", "kind", "answer", "raw_text", "detail_px")
 LEFT_OUT = ("prompt", "options", *READ)
 
@@ -31,8 +33,9 @@ LEFT_OUT = ("prompt", "options", *READ)
 def score(predictions: pd.DataFrame) -> pd.DataFrame:
     """Every row of predictions with its metrics, `READ`, `chance` (of guessing right) and `level` (see `levels`).
 
-    `score` equals `strict`; `author` is the author's metric. Known cell lines, localizations and classes are those of
-    the references of the same data set. `likelihood` is set for choices with `option_log_likelihoods`.
+    `score` equals `strict`; `author` is the author's metric. Known classes are the question's options; without them, as
+    for cell lines and localizations, those of the references of the same data set. `likelihood` and `likelihood_norm`
+    are set where there are `option_log_likelihoods`.
     """
     _check(predictions)
     out = predictions.drop(columns=[c for c in LEFT_OUT if c in predictions]).reset_index(drop=True)
@@ -48,17 +51,29 @@ def score(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def greedy(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of predictions or scores with greedy answers, which figures and claims use; without `decoding`, all."""
-    return rows[_decoding(rows) == GREEDY]
+    """The rows of predictions or scores with greedy answers, which figures and claims use; without `decoding`, all.
+
+    As in `sampled`, without the questions that are also asked in another form: those are in `by_letter`.
+    """
+    return rows[(_decoding(rows) == GREEDY) & (_format(rows) == "")]
 
 
 def sampled(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows sampled at a temperature, as the author's are; only the table of author scores uses them."""
-    return rows[_decoding(rows) != GREEDY]
+    return rows[(_decoding(rows) != GREEDY) & (_format(rows) == "")]
+
+
+def by_letter(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with greedy answers to choices asked by letter besides in words; only one table uses them."""
+    return rows[(_decoding(rows) == GREEDY) & (_format(rows) == formats.LETTER)]
 
 
 def _decoding(rows: pd.DataFrame) -> pd.Series:
     return rows["decoding"].fillna(GREEDY) if "decoding" in rows else pd.Series(GREEDY, rows.index)
+
+
+def _format(rows: pd.DataFrame) -> pd.Series:
+    return rows["format"].fillna("") if "format" in rows else pd.Series("", rows.index)
 
 
 def levels(rows: pd.DataFrame) -> np.ndarray:
@@ -120,36 +135,51 @@ def _open(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _choice(rows: pd.DataFrame) -> pd.DataFrame:
-    texts, answers = rows["raw_text"], rows["answer"]
-    options = rows["options"].map(tuple) if "options" in rows else pd.Series([()] * len(rows), rows.index)
+    texts, answers, options = rows["raw_text"], rows["answer"], _options(rows)
     # read each distinct answer once
     table = {pair: choices.read(*pair) for pair in set(zip(texts, options, strict=True))}
     read = [table[pair] for pair in zip(texts, options, strict=True)]
     letters = pd.Series([reading.letter for reading in read], rows.index, dtype=object)
-    scored = rows.get("option_log_likelihoods", pd.Series(None, rows.index)).map(_scored)
+    likely = _likelihoods(rows, options.map(lambda listed: tuple(LETTERS[: len(listed)])))
     counts = options.map(len)
-    return _frame(rows, author=_map(metrics.author_choice, texts, answers), strict=letters == answers,
-                  likelihood=_map(metrics.likelihood, scored, answers), chance=1 / counts.where(counts > 0)).assign(
+    return _frame(rows, author=_map(metrics.author_choice, texts, answers), strict=letters == answers, **likely,
+                  chance=1 / counts.where(counts > 0)).assign(
         answer_read=[reading.how for reading in read], answer_letter=letters
     )
 
 
-def _scored(value: object) -> tuple[float, ...]:
-    """The log-likelihoods of a question's options; empty if options were not scored."""
-    return tuple(map(float, value)) if np.ndim(value) else ()
+def _options(rows: pd.DataFrame) -> pd.Series:
+    """The options of each row; empty if it has none."""
+    if "options" not in rows:
+        return pd.Series([()] * len(rows), rows.index, dtype=object)
+    return rows["options"].map(lambda listed: tuple(listed) if np.ndim(listed) else ())
+
+
+def _likelihoods(rows: pd.DataFrame, candidates: pd.Series) -> dict[str, np.ndarray]:
+    """`likelihood` and `likelihood_norm` of rows; NaN where options were not scored."""
+    logs = rows.get("option_log_likelihoods", pd.Series(None, rows.index))
+    logs = logs.map(lambda value: tuple(map(float, value)) if np.ndim(value) else ())
+    both = _map(metrics.likelihood, logs, candidates, rows["answer"])
+    return {"likelihood": both[:, 0], "likelihood_norm": both[:, 1]}
 
 
 def _class(rows: pd.DataFrame) -> pd.DataFrame:
-    parts = []
-    for _, same in rows.groupby(["dataset", "question_id"], sort=False):
-        classes = tuple(sorted(same["answer"].unique()))
-        author = _map(metrics.author_class, same["raw_text"], same["answer"])
-        strict = _map(lambda text, answer, known=classes: standard_scores.strict_class(text, answer, known),
-                      same["raw_text"], same["answer"])
-        exact = _map(standard_scores.exact_match, same["raw_text"], same["answer"])
-        parts.append(_frame(same, author=author, strict=strict, exact=exact,
-                            chance=1 / len(classes)))
-    return pd.concat(parts)
+    texts, answers, options = rows["raw_text"], rows["answer"], _options(rows)
+    # without options, the classes are all answers to the questions with the same id
+    questions = [rows["dataset"].astype(str), rows["question_id"].astype(str)]
+    occurring = {key: tuple(sorted(same.unique())) for key, same in answers.groupby(questions, sort=False)}
+    known = [listed or occurring[name, id] for name, id, listed in zip(*questions, options, strict=True)]
+    read = [_named(*row) if row[1] else None for row in zip(texts, options, strict=True)]
+    return _frame(rows, author=_map(metrics.author_class, texts, answers),
+                  strict=_map(standard_scores.strict_class, texts, answers, known),
+                  exact=_map(standard_scores.exact_match, texts, answers), **_likelihoods(rows, options),
+                  chance=[1 / len(classes) for classes in known]).assign(answer_read=read)
+
+
+@cache
+def _named(text: str, classes: tuple[str, ...]) -> str:
+    """How many of the classes a text names: none, one or several."""
+    return ("none", "one", "several")[min(2, len(named(without_reasoning(text), classes)))]
 
 
 def _description(rows: pd.DataFrame) -> pd.DataFrame:

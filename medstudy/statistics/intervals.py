@@ -9,6 +9,8 @@ the mean squares of the image x seed table (Hillis 2014, Stat Med 33:330, https:
 Departures from that paper:
 - Each variance takes its own t quantile, half-width^2 = t(I-1)^2 V_image + t(S-1)^2 V_seed (Howe 1974, JASA 69:789),
   instead of one t with Satterthwaite's degrees of freedom. With three seeds, t(2) = 4.3 applies to training noise.
+- Two regimes are two sets of trainings: V_seed is the sum of theirs, with Welch's degrees of freedom (1947, Biometrika
+  34:28), between S - 1 and 2 (S - 1). See `two_regimes`.
 - A mean in [0, 1] gets Wilson's interval (Wilson 1927, JASA 22:209), with the effective number of observations
   that this variance implies, instead of a symmetric interval.
 
@@ -58,12 +60,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Spread:
-    """The two variances of an estimate, and the numbers of image clusters and seeds behind them."""
+    """The two variances of an estimate, and the numbers of image clusters and seeds behind them.
+
+    seed_df: degrees of freedom of v_seed; 0 stands for n_seeds - 1.
+    """
 
     v_image: float
     v_seed: float
     n_images: int
     n_seeds: int
+    seed_df: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -75,7 +81,8 @@ class Spread:
         if not self.known:
             return wilson(0.0, self.n_images, special.ndtri(1 - alpha / 2))[1]
         image = special.stdtrit(self.n_images - 1, 1 - alpha / 2) ** 2 * self.v_image
-        seed = special.stdtrit(self.n_seeds - 1, 1 - alpha / 2) ** 2 * self.v_seed if self.n_seeds > 1 else 0.0
+        seed_df = self.seed_df or self.n_seeds - 1
+        seed = special.stdtrit(seed_df, 1 - alpha / 2) ** 2 * self.v_seed if self.n_seeds > 1 else 0.0
         return float(np.sqrt(image + seed))
 
     def p_value(self, estimate: float) -> float:
@@ -87,21 +94,41 @@ class Spread:
 
 def spread(images: np.ndarray, seeds: np.ndarray, influence: np.ndarray) -> Spread:
     """Variances by image and by seed of an estimate, from each row's influence on it (influences sum to 0)."""
+    v_image, v_seed, n_images, n_seeds = _variances(images, seeds, influence)
+    return Spread(v_image, max(0.0, v_seed), n_images, n_seeds)
+
+
+def _variances(images: np.ndarray, seeds: np.ndarray, influence: np.ndarray) -> tuple[float, float, int, int]:
+    """Variances by image and by seed, and the numbers of both; the unbiased V_seed may be negative."""
     image_ids, i = np.unique(images, return_inverse=True)
     seed_ids, s = np.unique(seeds, return_inverse=True)
     n_i, n_s = len(image_ids), len(seed_ids)
     # total influence of each image x seed cell, scaled so that the mean of the table is the estimate's deviation
     table = np.bincount(i * n_s + s, influence, n_i * n_s).reshape(n_i, n_s) * n_i * n_s
     if n_i < 2:
-        return Spread(0.0, 0.0, n_i, n_s)
-    v_image = table.mean(axis=1).var(ddof=1) / n_i
+        return 0.0, 0.0, n_i, n_s
+    v_image = float(table.mean(axis=1).var(ddof=1) / n_i)
     if n_s < 2:
-        return Spread(float(v_image), 0.0, n_i, n_s)
+        return v_image, 0.0, n_i, n_s
     # interaction: what image and seed effects leave; its mean square is taken off that of seeds
     rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
     ms_rest = (rest**2).sum() / ((n_i - 1) * (n_s - 1))
-    v_seed = max(0.0, table.mean(axis=0).var(ddof=1) / n_s - ms_rest / (n_i * n_s))
-    return Spread(float(v_image), float(v_seed), n_i, n_s)
+    return v_image, float(table.mean(axis=0).var(ddof=1) / n_s - ms_rest / (n_i * n_s)), n_i, n_s
+
+
+def two_regimes(images: np.ndarray, seeds: np.ndarray, influence_a: np.ndarray, influence_b: np.ndarray) -> Spread:
+    """`spread` of influence_a + influence_b, where a and b are answers of different trainings to the same questions.
+
+    Images are shared, so their variance is that of the sum. Trainings are not: a seed's number fixes the order of the
+    images, and all else differs. So V_seed is V_seed(a) + V_seed(b), 0 if the sum is below, with Welch's degrees of
+    freedom from the parts above 0; pairing seeds by number would leave S - 1. What two trainings of one number share
+    makes this interval too wide, not too narrow, unless it makes one regime better where it makes the other worse.
+    """
+    v_image, _, n_images, n_seeds = _variances(images, seeds, influence_a + influence_b)
+    parts = np.array([_variances(images, seeds, influence)[1] for influence in (influence_a, influence_b)])
+    above = parts.clip(min=0)
+    ratio = above.sum() ** 2 / (above**2).sum() if above.any() else 1.0
+    return Spread(v_image, max(0.0, float(parts.sum())), n_images, n_seeds, seed_df=max(1, n_seeds - 1) * float(ratio))
 
 
 def wilson(mean: float, n: float, quantile: float) -> tuple[float, float]:
@@ -179,5 +206,14 @@ def coded(scores: pd.DataFrame, value: str) -> pd.DataFrame:
         raise DataError(
             f"Scores lie in [0, 1], but {value!r} has values from {rows[value].min()} to {rows[value].max()}."
         )
-    image, question = (rows.groupby(of, sort=False, observed=True).ngroup() for of in (["dataset", "group"], QUESTION))
+    image, question = (codes(rows, columns) for columns in (["dataset", "group"], QUESTION))
     return rows.assign(image=image, run=rows["seed"], question=question, value=rows[value].astype(float))
+
+
+def codes(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """One number for each combination of values."""
+    number = np.zeros(len(rows), dtype=np.int64)
+    for name in columns:
+        column, values = pd.factorize(rows[name], use_na_sentinel=False)
+        number = number * len(values) + column
+    return number

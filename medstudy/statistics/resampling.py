@@ -1,4 +1,4 @@
-"""Joint draws of many means, for statistics that are not means: robustness over the ladder, the worst of many cells.
+"""Joint draws of many means, for statistics that are not means: robustness over the ladder.
 
 A cluster bootstrap (Davison and Hinkley 1997, section 3.8): images are resampled with multinomial weights, all their
 questions, regimes and rungs together, so pairing is kept. Departure: three seeds are too few to resample. Their
@@ -84,18 +84,6 @@ def _seed_noise(
     weights = rng.normal(size=(n, n_seeds)) / np.sqrt(n_seeds * (n_seeds - 1))
     weights /= np.sqrt(rng.chisquare(n_seeds - 1, size=(n, 1)) / (n_seeds - 1))
     return weights @ (share * deviation)
-
-
-def simultaneous(estimates: np.ndarray, draws: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Simultaneous lower and upper ends [K] of K estimates: the max-t method (Westfall and Young 1993), two-sided.
-
-    The smallest (largest) lower end and the smallest (largest) upper end form an interval for the smallest (largest)
-    true value, which is needed when the worst of many is picked after seeing them. Departure: draws are of means, not
-    of test statistics under the null hypothesis.
-    """
-    size = np.maximum(draws.std(axis=0, ddof=1), 1e-12)
-    width = np.quantile(np.abs((draws - estimates) / size).max(axis=1), confidence) * size
-    return estimates - width, estimates + width
 
 
 def bias_corrected(estimate: float, draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:

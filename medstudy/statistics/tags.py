@@ -18,7 +18,7 @@ FIELDS = ("modality", "anatomy", "family")  # of an image; in addition to the ta
 BY = ["level", "label", "category"]
 COLUMNS = ["dataset", *BY, "native", "native_low", "native_high", "lower", "lower_low", "lower_high", "estimate", "low",
            "high", "p", "p_holm", "family_size", "effect", "n_questions", "n_images", "n_seeds"]
-_READ = (*QUESTION, "group", "seed", "model", "level", "score")
+_READ = (*QUESTION, "group", "regime", "seed", "model", "level", "score")
 
 
 def compare(native: pd.DataFrame, lower: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def prepare(family: Family, options: Optimisation) -> PeftModel | None:
-    """Freeze, add adapters, convert trained weights to float32 and turn on gradient checkpointing, in place.
+    """Freeze, add adapters, convert trained weights to float32, turn on gradient checkpointing, compile; in place.
 
     Returns the PeftModel that saves the adapters, or None without adapters. Raises ParamsError.
     """
@@ -26,6 +26,8 @@ def prepare(family: Family, options: Optimisation) -> PeftModel | None:
     mixed_precision.to_float32(family.model)
     if options.gradient_checkpointing:
         checkpoint(family.model)
+    if options.compile_layers:
+        compile_layers(family.model)
     return adapter
 
 
@@ -33,3 +35,14 @@ def checkpoint(model: torch.nn.Module) -> None:
     """Keep only the inputs of layers for the backward pass; transformers 5.23 renamed the method."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+
+
+def compile_layers(model: torch.nn.Module) -> None:
+    """Let torch compile every layer and vision block at its first pass, for rows of any length.
+
+    It fuses the operations between matrix products, such as normalisation, rotation and activation. Attention itself
+    stays outside (`medstudy.engine.attention`).
+    """
+    for module in model.modules():
+        if type(module).__name__ in (model._no_split_modules or ()):
+            module.compile(dynamic=True)

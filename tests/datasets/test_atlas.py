@@ -90,12 +90,26 @@ def test_examples_are_well_formed(examples):
 
 
 def check_question(question):
-    assert question.kind in ("closed", "open", "choice")
+    assert question.kind in ("closed", "open", "class") and not question.format
     if question.kind == "closed":
         assert question.answer in ("yes", "no")
-    if question.kind == "choice":
-        assert LETTERS.index(question.answer) < len(question.options) == len(set(question.options))
+    if question.kind == "class":
+        assert question.answer in question.options and len(question.options) == len(set(question.options))
+        assert all(option in question.text for option in question.options)
     assert question.detail_px is None or 1 <= question.detail_px < 150
+
+
+def test_choices_are_in_words_and_by_letter_too_where_the_params_say_so(examples):
+    stored = [item for row in ROWS for item in row["questions"] if item["kind"] == "choice"]
+    words = [question for example in examples for question in example.questions if question.kind == "class"]
+    both = [question for split in SPLITS for example in atlas.load(atlas.Params(letters=True), split)
+            for question in example.questions]
+    letters = [question for question in both if question.format == "letter"]
+    assert len(stored) == len(words) == len(letters) > 100
+    assert sorted(tuple(item["options"]) for item in stored) == sorted(question.options for question in letters)
+    for word, letter in zip(words, letters, strict=True):
+        right = letter.options[LETTERS.index(letter.answer)]
+        assert letter.kind == "choice" and right.lower() == word.answer.lower()
 
 
 def test_images_show_something(examples):
@@ -175,3 +189,16 @@ def test_bundled_crops_are_the_pixels_of_the_package():
     for row in (row for row in ROWS if row["source"] == "skin"):
         _, top, left, bottom, right = row["box"]
         assert (np.asarray(atlas.pixels(row)) == image[top:bottom, left:right]).all()
+
+
+def test_the_reason_for_no_claims_gives_the_true_numbers():
+    test = [row for row in ROWS if row["split"] == "test"]
+    sources = {split: {row["source"] for row in ROWS if row["split"] == split} for split in SPLITS}
+    card = " ".join((atlas.DATA / "README.md").read_text(encoding="utf-8").split())
+    assert len(sources["test"]) == 9 and sources["train"] == sources["val"] == sources["test"]
+    assert f"its {len(test)} test crops come from nine images and volumes" in atlas.NO_CLAIMS
+    assert f"The {len(test)} test crops come from nine images and volumes, in {len(groups_of(test))} groups" in card
+
+
+def groups_of(rows):
+    return {row["group"] for row in rows}

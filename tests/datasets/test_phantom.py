@@ -13,19 +13,27 @@ from PIL import Image
 from pydantic import ValidationError
 from scipy import ndimage, stats
 
+from medstudy.data import formats
 from medstudy.data.example import KINDS, LETTERS, SPLITS, Example
 from medstudy.datasets import phantom
-from medstudy.datasets.phantom.radiology import QUADRANTS
+from medstudy.datasets.phantom.drawing import QUADRANTS
 from medstudy.errors import DataError
 
 SIDES = {"radiology": (308, 448), "pathology": (252, 392), "subcellular": (252, 364), "cytology": (140, 280)}
-# Fingerprints of image 3 of each family in the train split at seed 0. No block of these images is within 0.03 grey
-# values of the edge of a level. A change here is a change of the data: raise phantom.VERSION with it.
-GOLDEN = {
-    "radiology": "8b4ebce47c12420845a261395d583cb34d2525417a64b4641c2e610d35dd6a26",
-    "pathology": "dc80b9294d1edc0ed3fb34ae694fe8c5f324dae04209340c1d21a58c0c58a8a8",
-    "subcellular": "2ac6299e7880147ea91cb28d92acae7ce09fcbb3116d65a95e0409133f497552",
-    "cytology": "f86bf1199bc60080b28a0b0a42264ed2f731255efbed5e85918b1c4c05eca5d1",
+# Fingerprints of image 3 of each family in the train split at seed 0, and of its questions, by letter too. No block of
+# these images is within 0.03 grey values of the edge of a level. A change here is a change of the data: raise
+# phantom.VERSION with it. The images are still those of version 1.
+IMAGES = {
+    "radiology": "4bcdcf530340d2af8335895952a7e9fdff297225618cadb38795d0dc7a87c6e0",
+    "pathology": "daade42dde1305c7e60894ed99db797a2f455e8614256383b7952818f67a7242",
+    "subcellular": "5d965092a2c93f11f443791da7cf920993bab6ac7e6ba44466edd4baf3bed9ae",
+    "cytology": "43d7afdec878069b1ce20ac57c99ea98be73f6fd5c37f8100fb483d432dfefd4",
+}
+QUESTIONS = {
+    "radiology": "5483c25fda02355839c5ec687287983716165ac47da67711abe7ba21580d83ef",
+    "pathology": "0560ff194fa2eb1a80d710fdef611201a10977564ee1a9d95c5a0204a7afef79",
+    "subcellular": "b69f4c6a361c0d9e40e91c5dd12b31b6d74f2c05a00bfe3ab7b833beedd23ab1",
+    "cytology": "4f00232244064295244eb5ed231fc23f0bb2d72e739254ee18b2207c48219082",
 }
 
 
@@ -36,16 +44,20 @@ def truth(question) -> str:
     return question.cell_line or question.answer
 
 
-def fingerprint(example: Example, cells: int = 8, levels: int = 16) -> str:
-    """SHA-256 of the questions and of an 8 x 8 thumbnail in 16 levels.
+def fingerprint(image: Image.Image, cells: int = 8, levels: int = 16) -> str:
+    """SHA-256 of the size and of an 8 x 8 thumbnail in 16 levels.
 
     It is coarse because another FFT or SIMD rounds a few pixels in a million to the neighbouring grey value.
     """
-    thumbnail = np.floor(means(example.image, cells) * levels / 256).astype(np.uint8)
+    thumbnail = np.floor(means(image, cells) * levels / 256).astype(np.uint8)
+    return hashlib.sha256(json.dumps(image.size).encode() + thumbnail.tobytes()).hexdigest()
+
+
+def asked_hash(example: Example) -> str:
+    """SHA-256 of the questions."""
     fields = [{name: value for name, value in asdict(question).items() if name not in ("set_id", "tags")}
               for question in example.questions]
-    content = json.dumps([example.image.size, fields], sort_keys=True)
-    return hashlib.sha256(content.encode() + thumbnail.tobytes()).hexdigest()
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def means(image: Image.Image, cells: int) -> np.ndarray:
@@ -64,8 +76,10 @@ def plans() -> dict[str, list]:
 
 
 @pytest.fixture(scope="module")
-def asked(plans) -> list:
-    return [question for scenes in plans.values() for scene in scenes for question in scene.questions()]
+def asked(plans) -> tuple:
+    """All questions, choices in words and by letter."""
+    questions = (question for scenes in plans.values() for scene in scenes for question in scene.questions())
+    return formats.asked(questions, letters=True)
 
 
 # ------------------------------------------------------------------------------------------ reproducible
@@ -82,8 +96,17 @@ def test_an_image_made_alone_equals_the_one_made_in_its_split():
 
 
 def test_golden_images():
-    assert phantom.VERSION == "1"
-    assert {f: fingerprint(phantom.example(0, "train", f, 3)) for f in phantom.FAMILIES} == GOLDEN
+    examples = {family: phantom.example(0, "train", family, 3, letters=True) for family in phantom.FAMILIES}
+    assert phantom.VERSION == "2"
+    assert {family: fingerprint(example.image) for family, example in examples.items()} == IMAGES
+    assert {family: asked_hash(example) for family, example in examples.items()} == QUESTIONS
+
+
+def test_the_format_of_answers_changes_no_pixel():
+    for family in phantom.FAMILIES:
+        words, both = (phantom.example(4, "test", family, 1, letters) for letters in (False, True))
+        assert words.image.tobytes() == both.image.tobytes()
+        assert words.questions == tuple(question for question in both.questions if not question.format)
 
 
 def test_the_fingerprint_forgives_rounding_but_not_change():
@@ -93,9 +116,9 @@ def test_the_fingerprint_forgives_rounding_but_not_change():
     nudged = replace(example, image=Image.fromarray(pixels))
     darker = replace(example, image=Image.fromarray(pixels // 2))
     other = replace(example, questions=example.questions[1:])
-    same = fingerprint(example)
-    assert fingerprint(nudged) == same
-    assert same not in (fingerprint(darker), fingerprint(other))
+    same = fingerprint(example.image)
+    assert fingerprint(nudged.image) == same != fingerprint(darker.image)
+    assert asked_hash(nudged) == asked_hash(example) != asked_hash(other)
 
 
 def test_splits_seeds_and_families_share_no_image():
@@ -107,7 +130,8 @@ def test_splits_seeds_and_families_share_no_image():
 def test_params_and_splits_are_strict():
     with pytest.raises(DataError, match="train, val, test"):
         phantom.load(phantom.Params(), "minitrain")
-    for wrong in ({"trains": 3}, {"train": -1}, {"train": "3"}, {"families": ()}, {"families": ("chest",)}):
+    for wrong in ({"trains": 3}, {"train": -1}, {"train": "3"}, {"families": ()}, {"families": ("chest",)},
+                  {"letters": 1}):
         with pytest.raises(ValidationError):
             phantom.Params(**wrong)
     with pytest.raises(ValidationError, match="named only once"):
@@ -139,10 +163,38 @@ def test_sizes_vary_within_their_range(plans):
 def test_every_kind_and_format_is_there(asked):
     assert {question.kind for question in asked} == set(KINDS)
     for question in asked:
-        assert question.kind != "choice" or 2 <= len(question.options) <= 4
+        assert question.kind not in ("choice", "class") or 2 <= len(question.options) <= 4
+        assert question.kind != "class" or all(option in question.text for option in question.options)
+        assert question.detail_px is None or question.kind != "open"  # words in common would be worth half a point
+        assert (question.kind == "choice") == (question.format == "letter")
         assert question.kind != "closed" or question.answer in ("yes", "no")
         if question.kind == "description":
             assert all(name in question.answer for name in (question.cell_line, *question.localizations))
+
+
+def test_a_choice_lists_its_options_in_words_and_is_answered_by_one():
+    (example,) = phantom.load(phantom.Params(train=1, families=("pathology",)), "train")
+    assert [question.text for question in example.questions] == [
+        "Which phase do the mitotic figures show: anaphase, metaphase or no mitosis?",
+        "What is the chromatin pattern of the nuclei: smudged, stippled or vesicular?",
+        "How is the tissue organized: glands, lymphoid tissue, solid sheets or spindle cell bundles?",
+        "Which of these is present in the tissue: fat vacuoles, hemorrhage or neither?",
+        "Which stain was used: hematoxylin and eosin or immunohistochemistry?",
+    ]
+    for question in example.questions:
+        assert (question.kind, question.format) == ("class", "")
+        assert question.answer in question.options and question.answer in question.text
+
+
+def test_by_letter_the_same_choices_are_asked_with_shuffled_options():
+    (example,) = phantom.load(phantom.Params(train=1, families=("pathology",), letters=True), "train")
+    words, letters = example.questions[::2], example.questions[1::2]
+    for word, letter in zip(words, letters, strict=True):
+        assert (letter.kind, letter.format, letter.id) == ("choice", "letter", f"{word.id}_letter")
+        assert (letter.task, letter.detail_px) == (word.task, word.detail_px)
+        assert truth(letter).lower() == word.answer and {text.lower() for text in letter.options} == {*word.options}
+    assert any([text.lower() for text in letter.options] != [*word.options]
+               for word, letter in zip(words, letters, strict=True))
 
 
 def test_no_prior_answers_a_question(asked):

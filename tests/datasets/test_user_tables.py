@@ -553,7 +553,7 @@ def test_an_impossible_size_is_a_fault_of_its_row(tmp_path, row, problem):
 def pair(tmp_path_factory):
     """The phantom's examples, and those that `local` reads from the phantom exported as images and a table."""
     folder = tmp_path_factory.mktemp("exported")
-    params = phantom.Params(train=4, val=4, test=24)
+    params = phantom.Params(train=4, val=4, test=24, letters=True)
     made = [one for split in SPLITS for one in phantom.load(params, split)]
     table_export.write(made, folder)
     read = own.found(own.params(folder, label="phantom", columns=table_export.COLUMNS, render=True))

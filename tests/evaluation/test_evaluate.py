@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from medstudy import models
-from medstudy.data.example import Shot
+from medstudy.data import formats
+from medstudy.data.example import Question, Shot
 from medstudy.engine import views
 from medstudy.engine.batches import FineTuning, size_of
 from medstudy.engine.image_inputs import ImageInputs
@@ -117,6 +118,18 @@ def test_options_are_scored_as_they_are_one_by_one(trained, examples):
         assert choice == pytest.approx(expected, abs=1e-4)
         best = "AB"[choice.index(max(choice))]
         assert best == _one_by_one(trained, example, view, example.questions[2])
+
+
+def test_options_in_words_are_scored_as_they_are_one_by_one(trained, examples):
+    choice = Question("where", "Where is it?", "A", "choice", "where", options=("red", "upper left", "upper left dot"))
+    worded = [replace(example, questions=formats.asked((*example.questions[:2], choice))) for example in examples]
+    scored = [scores for _, scores in _asked(trained, worded, NATIVE, max_new_tokens=4, option_likelihoods=True)]
+    for example, (closed, open_, words) in zip(worded, scored, strict=True):
+        assert closed == open_ == []
+        view, question = plan(NATIVE, size_of(example), trained.geometry)[0], example.questions[2]
+        assert question.kind == "class" and len({len(trained.ids(option)) for option in question.options}) == 3
+        expected = [_log_likelihood(trained, example, view, question, option) for option in question.options]
+        assert words == pytest.approx(expected, abs=1e-4)
 
 
 def _log_likelihood(family, example, view, question, answer):

@@ -41,6 +41,7 @@ MADE_BY = {
     "data/choices.py": SCORED, "data/standard_scores.py": SCORED, "data/words.py": SCORED,
     "data/conflicts.py": {"data"}, "data/readers/hub.py": {"data"},
     "data/encoded_image.py": EVERY, "data/example.py": EVERY,
+    "data/formats.py": {"bounds", "data", "evaluate", "scores", "tables", "report"},
     "data/leakage.py": {"leakage", *SHOWN},
     "data/perceptual_hash.py": {"data", "leakage", *SHOWN},
     "data/reading_params.py": {"bounds"}, "data/references.py": {"scores"},
@@ -60,6 +61,7 @@ MADE_BY = {
     "imaging/read_options.py": EVERY, "imaging/to_rgb.py": EVERY,
     "imaging/dicom*.py": {"data"}, "imaging/codestream.py": {"data"},  # atlas has images of pydicom
     "models/auto.py": set(), "models/auto_processor.py": set(), "models/tiled/*": set(),
+    "models/convert/*": set(),
     "models/summary.py": {"base"},
     "models/*.py": MODEL,
     "report/bounded.py": DRAWN, "report/captions.py": DRAWN, "report/probe_page.py": set(),
@@ -76,6 +78,7 @@ MADE_BY = {
     "runs/wall_clock.py": {"report"},
     "scoring/author_report.py": {"tables", "report"},
     "scoring/metrics.py": SCORED, "scoring/score.py": SCORED,
+    "statistics/gain_parts.py": {"figure", "claims"},
     "statistics/tags.py": DRAWN,
     "statistics/*.py": {"bounds", *SHOWN},
     "training/launch.py": set(), "training/model_card.py": set(), "training/worker.py": set(),

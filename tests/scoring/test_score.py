@@ -263,14 +263,23 @@ def test_scores_of_choices_include_how_they_were_answered():
     ((-1, -0.5, -3), "B", 1), ((-1, -0.5, -3), "A", 0), ((-1, -1, -3), "A", 1 / 2), ((-1, -1, -1), "C", 1 / 3),
     ((-np.inf, -1), "B", 1), ((), "A", np.nan),
 ])
-def test_the_likelihood_of_the_right_option(scored, answer, expected):
-    assert metrics.likelihood(scored, answer) == pytest.approx(expected, nan_ok=True)
+def test_the_likelihood_of_the_right_letter(scored, answer, expected):
+    both = metrics.likelihood(scored, "ABC"[: len(scored)], answer)
+    assert both == pytest.approx((expected, expected), nan_ok=True)
 
 
-@pytest.mark.parametrize("scored, answer", [((-1, np.nan), "A"), ((-1, -2), "C")])
+def test_the_likelihood_of_words_by_their_sum_and_by_character():
+    words = ("stippled", "no mitosis", "fat")  # -0.5, -0.4 and -0.6 a character
+    scored = (-4.0, -4.0, -1.8)
+    assert metrics.likelihood(scored, words, "fat") == (1, 0)
+    assert metrics.likelihood(scored, words, "no mitosis") == (0, 1)
+    assert metrics.likelihood(scored, words, "stippled") == (0, 0)
+
+
+@pytest.mark.parametrize("scored, answer", [((-1, np.nan), "A"), ((-1, -2), "C"), ((-1, -2, -3), "A")])
 def test_likelihoods_that_do_not_match_the_options_are_refused(scored, answer):
-    with pytest.raises(DataError, match="log-likelihood for each option"):
-        metrics.likelihood(scored, answer)
+    with pytest.raises(DataError, match="need a log-likelihood each"):
+        metrics.likelihood(scored, ("A", "B"), answer)
 
 
 def test_likelihoods_are_scored_where_predictions_have_them(tmp_path):
@@ -280,3 +289,30 @@ def test_likelihoods_are_scored_where_predictions_have_them(tmp_path):
     for table in (frame, pd.read_parquet(tmp_path / "p.parquet")):
         assert score.score(table)["likelihood"].tolist() == pytest.approx([1, np.nan], nan_ok=True)
     assert score.score(frame.drop(columns="option_log_likelihoods"))["likelihood"].isna().all()
+
+
+def test_a_class_with_options_is_scored_among_all_of_them():
+    options = ["smudged", "stippled", "vesicular"]
+    texts = ["stippled", "Stippled.", "It is stippled", "vesicular", "stippled or vesicular", "not smudged", "B", ""]
+    rows = [row(kind="class", question_id="chromatin", answer="stippled", raw_text=text, options=options,
+                option_log_likelihoods=[-3.0, -2.0, -1.9]) for text in texts]
+    table = score.score(pd.DataFrame(rows))  # no row's answer is vesicular: the options alone say that it is a class
+    assert table["score"].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert table["answer_read"].tolist() == ["one", "one", "one", "one", "several", "none", "none", "none"]
+    assert set(table["chance"]) == {1 / 3} and table["answer_letter"].isna().all()
+    assert set(table["likelihood"]) == {0.0} and set(table["likelihood_norm"]) == {0.0}  # vesicular by both
+
+
+def test_classes_without_options_are_those_that_occur():
+    rows = [row(kind="class", question_id="q", answer=answer, raw_text="low") for answer in ("low", "high")]
+    table = score.score(pd.DataFrame(rows))
+    assert table["score"].tolist() == [1, 0] and set(table["chance"]) == {0.5} and table["answer_read"].isna().all()
+
+
+def test_choices_asked_by_letter_too_are_kept_apart():
+    rows = pd.DataFrame([row(format=""), row(format="letter"), row(format=None), row(format="letter", decoding="x")])
+    rows["decoding"] = rows["decoding"].fillna("greedy") if "decoding" in rows else "greedy"
+    assert score.greedy(rows).index.tolist() == [0, 2]
+    assert score.by_letter(rows).index.tolist() == [1] and score.sampled(rows).empty
+    assert len(score.greedy(rows.drop(columns="format"))) == 3 and score.by_letter(rows.drop(columns="format")).empty
+

@@ -6,6 +6,7 @@ import pytest
 
 from medstudy import statistics as st
 from medstudy.errors import DataError
+from medstudy.statistics import intervals
 from tests.support.simulated_scores import at, frame, index_arrays, simulate
 
 
@@ -51,6 +52,46 @@ def test_p_and_interval_agree(scores):
     p = st.paired_difference(native, mixed).p
     edge = st.paired_difference(native, mixed, confidence=1 - p)
     assert min(abs(edge.low), abs(edge.high)) == pytest.approx(0, abs=1e-6)
+
+
+def test_two_regimes_are_two_sets_of_trainings():
+    """Their training noise adds up, with more degrees of freedom; that of one regime at two rungs cancels."""
+    rng = np.random.default_rng(8)
+    sides = [frame(simulate(rng, 400, seed_sd=0.3)[0]) for _ in range(2)]
+    a, b = (side.assign(regime=name) for side, name in zip(sides, ("native", "mixed"), strict=True))
+    apart, together = st.paired_difference(a, b), st.paired_difference(a, b.assign(regime="native"))
+    alone = [st.spread(*(side[c].to_numpy() for c in ("image_id", "seed")),
+                       ((side["score"] - side["score"].mean()) / len(side)).to_numpy()) for side in sides]
+    v_a, v_b = (spread.v_seed for spread in alone)
+    assert min(v_a, v_b) > 0 and apart.spread.v_seed == pytest.approx(v_a + v_b)
+    assert apart.spread.seed_df == pytest.approx(2 * (v_a + v_b) ** 2 / (v_a**2 + v_b**2))
+    assert 2 <= apart.spread.seed_df <= 4 and together.spread.seed_df == 0
+    assert apart.spread.v_image == together.spread.v_image and apart.estimate == together.estimate
+    both = [np.ones((40, 2, 3)) * [0, 0.5, 1], np.ones((40, 2, 3)) * [0, 0.5, 1]]
+    a, b = (frame(values).assign(regime=name) for values, name in zip(both, ("native", "mixed"), strict=True))
+    assert st.paired_difference(a, b).high > 0.9 and st.paired_difference(a, b.assign(regime="native")).high < 0.1
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_differences_of_regimes_cover_with_three_seeds(share):
+    """The training noise is that of both regimes, or nearly all of it that of one."""
+    rng, n, images, hits = np.random.default_rng(5), 800, 120, 0
+    image, seed, _ = index_arrays(images)
+    for _ in range(n):
+        a, truth_a = simulate(rng, images, mean=0.9, seed_sd=0.2 * np.sqrt(2 * share))
+        b, truth_b = simulate(rng, images, mean=0.5, seed_sd=0.2 * np.sqrt(2 * (1 - share)))
+        a, b = a.ravel().astype(float), b.ravel().astype(float)
+        sizes = intervals.two_regimes(image, seed, (a - a.mean()) / a.size, (b.mean() - b) / b.size)
+        hits += abs(a.mean() - b.mean() - truth_a + truth_b) <= sizes.margin(0.05)
+    assert 0.93 <= hits / n <= 0.97
+
+
+def test_rows_in_another_order_give_the_same_pairs(scores):
+    native, low = at(scores, "native", "native"), at(scores, "fixed-84", "fixed-84")
+    mixed_up = low.sample(frac=1, random_state=1)
+    one, other = st.paired_difference(native, mixed_up), st.paired_difference(native, low)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+    pd.testing.assert_frame_equal(st.differences(native, mixed_up, ["task"]), st.differences(native, low, ["task"]))
 
 
 def test_equal_conditions_differ_by_0_with_an_interval():
@@ -102,6 +143,14 @@ def test_relative_change_of_known_ratios_and_of_zeros():
     assert "0" in st.relative_change(ones, ones.assign(score=0.0)).note
     lost = st.relative_change(ones.assign(score=0.0), ones)
     assert (lost.estimate, lost.low) == (-1, -1) and lost.high > -1
+
+
+def test_a_ratio_to_a_score_that_may_be_0_is_bounded_and_says_so():
+    right = np.zeros((40, 2, 3))
+    right[0, 0, :2] = 1
+    rare = st.relative_change(frame(np.ones((40, 2, 3))), frame(right))
+    assert (rare.low, rare.high) == (-1, pytest.approx(rare.estimate)) and "includes 0" in rare.note
+    assert st.relative_change(frame(right), frame(np.ones((40, 2, 3)))).note == ""
 
 
 def test_holm_by_hand():

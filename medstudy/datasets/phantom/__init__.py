@@ -2,7 +2,8 @@
 
 Four families mirror those of the paper: radiology, pathology, subcellular, cytology. Each image is first planned (what
 it shows: answers and detail sizes), then drawn. Image i of a family and split depends only on (seed, split, family, i),
-so any image can be made without the others.
+so any image can be made without the others. Choices are asked in words, and by letter too if the params say so
+(`medstudy.data.formats`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from numpy.random import Generator
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
+from medstudy.data import formats
 from medstudy.data.example import SPLITS, Example, Question, check_split
 from medstudy.datasets.phantom import cytology, drawing, pathology, radiology, subcellular
+from medstudy.utils import parallel
 
-VERSION = "1"
+VERSION = "2"  # 1: the same images, choices by letter, places as open questions
+PROCESSES = 2  # a data job may draw in as many
+MANY = 200  # images of a split from which more than one process is worth its start
 FAMILIES = {"radiology": radiology, "pathology": pathology, "subcellular": subcellular, "cytology": cytology}
 Family = Literal["radiology", "pathology", "subcellular", "cytology"]
 
@@ -29,14 +34,15 @@ class Scene(Protocol):
     modality: str
     anatomy: str
 
-    def questions(self) -> tuple[Question, ...]: ...
+    def questions(self) -> tuple[Question, ...]:
+        """Choices have shuffled options and are answered by letter."""
 
     def render(self, rng: Generator) -> np.ndarray:
         """uint8 [height, width, 3]."""
 
 
 class Params(BaseModel):
-    """The number of images in each split; the families take turns."""
+    """The number of images in each split; the families take turns. letters: ask each choice by letter too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -46,6 +52,7 @@ class Params(BaseModel):
     test: NonNegativeInt = 320
     seed: NonNegativeInt = 0
     families: tuple[Family, ...] = Field(default=tuple(FAMILIES), min_length=1)
+    letters: bool = False
 
     @field_validator("families")
     @classmethod
@@ -55,14 +62,16 @@ class Params(BaseModel):
         return families
 
 
-def load(params: Params, split: str) -> Iterator[Example]:
-    """The examples of one split, families interleaved. Raises DataError for a split that does not exist."""
+def load(params: Params, split: str, processes: int = 1) -> Iterator[Example]:
+    """The examples of one split, families interleaved. Raises DataError for a split that does not exist.
+
+    processes: in how many a large split is drawn.
+    """
     check_split(split)
-    families = params.families
-    return (
-        example(params.seed, split, families[i % len(families)], i // len(families))
-        for i in range(getattr(params, split))
-    )
+    families, count = params.families, getattr(params, split)
+    places = ((families[i % len(families)], i // len(families)) for i in range(count))
+    items = ((params.seed, split, family, index, params.letters) for family, index in places)
+    return parallel.mapped(example, items, processes if count >= MANY else 1)
 
 
 def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generator]:
@@ -71,12 +80,13 @@ def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generat
     return FAMILIES[family].plan(planning), rendering
 
 
-def example(seed: int, split: str, family: str, index: int) -> Example:
-    """Image `index` (from 0) of one family and split, with its questions."""
+def example(seed: int, split: str, family: str, index: int, letters: bool = False) -> Example:
+    """Image `index` (from 0) of one family and split, with its questions. letters: ask each choice by letter too."""
     scene, generator = plan(seed, split, family, index)
     image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
     return Example(
-        image_id=image_id, image=Image.fromarray(scene.render(generator)), questions=scene.questions(),
+        image_id=image_id, image=Image.fromarray(scene.render(generator)),
+        questions=formats.asked(scene.questions(), letters),
         dataset="phantom", split=split, group=image_id, family=family, modality=scene.modality, anatomy=scene.anatomy,
         render=True, source=f"phantom {VERSION}", license="CC0-1.0",
     )

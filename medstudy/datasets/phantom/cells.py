@@ -84,7 +84,7 @@ class Field:
         )
         coarse = (
             Question("compartment", "Is the protein in the nucleus, in the cytoplasm or in both?", self.compartment,
-                     "open", "compartment"),
+                     "class", "compartment", ("nucleus", "cytoplasm", "both")),
             Question.closed("crowded", "Are the cells crowded?", self.crowded, "crowding"),
         )
         return described, *closed, *coarse

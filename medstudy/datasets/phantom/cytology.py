@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from medstudy.data import formats
 from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
@@ -52,8 +53,8 @@ class Smear:
     def questions(self) -> tuple[Question, ...]:
         closed = Question.closed
         return (
-            Question("class", "What is the class of this cell?", self.label, "class", "cell class",
-                     detail_px=self.outline_px),
+            formats.worded("class", "What is the class of this cell?", self.label, CLASSES, "cell class",
+                           self.outline_px),
             closed("nucleolus", "Is there a nucleolus in the nucleus?", self.nucleolus, "nucleolus", self.nucleolus_px),
             closed("bacteria", "Are there bacteria in the background?", self.bacteria, "bacteria", self.bacteria_px),
             closed("cluster", "Is there more than one cell?", self.cluster, "cluster"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from medstudy.data import formats
 from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
@@ -32,13 +33,13 @@ class Mammogram:
 
     def questions(self) -> tuple[Question, ...]:
         closed, grain, spicule = Question.closed, self.calcification_px, self.spicule_px
-        where = Question("calc_where", "Where are the microcalcifications?", self.quadrant, "open",
-                         "calcification location", detail_px=grain)
+        where = formats.worded("calc_where", "Where are the microcalcifications?", self.quadrant, drawing.QUADRANTS,
+                               "calcification location", grain)
         return (
             closed("calc", "Are there microcalcifications?", self.calcifications, "calcification", grain),
             *([where] if self.calcifications else []),
             closed("margin", "Is the margin of the mass spiculated?", self.spiculated, "mass margin", spicule),
-            Question("side", "Which side does the breast point to?", self.points, "open", "side"),
+            formats.worded("side", "Which side does the breast point to?", self.points, ("left", "right"), "side"),
             closed("density", "Is the breast dense?", self.dense, "breast density"),
             Question("region", "What part of the body is shown?", "breast", "open", "body part"),
         )
@@ -89,7 +90,7 @@ def _flip(quadrant: str, mirror: bool) -> str:
 def _mass(scene: Mammogram, room: Array, mirror: bool, rng: Generator) -> Array:
     """A round mass with spicules of uneven length, or with a halo of the same sum."""
     radius, d = rng.uniform(13, 20), scene.spicule_px
-    y, x = drawing.place(rng, drawing.blur(room, 8), _flip(scene.mass_quadrant, mirror), radius + 10)
+    y, x = drawing.place(rng, room, 8, _flip(scene.mass_quadrant, mirror), radius + 10)
     stamps = drawing.Stamps(np.array([y]), np.array([x]), 2.4 * radius + 4)
     outline = radius, radius * rng.uniform(0.85, 1), rng.uniform(0, np.pi), drawing.lumpy(rng, 1, radius, 0.05)
     core = step(-stamps.ellipse(*outline), 4)
@@ -110,7 +111,7 @@ def _calcifications(scene: Mammogram, room: Array, mirror: bool, rng: Generator)
     """A cluster of angular grains of one size; absent, the same sum as a haze."""
     d = scene.calcification_px
     n, spread = int(rng.integers(7, 13)), 5 + 1.9 * d
-    y, x = drawing.place(rng, drawing.blur(room, 6), _flip(scene.quadrant, mirror), spread + 8)
+    y, x = drawing.place(rng, room, 6, _flip(scene.quadrant, mirror), spread + 8)
     angle, r = rng.uniform(0, 2 * np.pi, n), spread * np.sqrt((np.arange(n) + 0.5) / n)
     y, x, size = y + r * np.sin(angle), x + r * np.cos(angle), d * rng.uniform(0.85, 1.2, n)
     weight = (60 + 50 / d) * rng.uniform(0.8, 1.1, n)

@@ -9,9 +9,8 @@ from numpy.random import Generator
 
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.chest import Chest
+from medstudy.datasets.phantom.drawing import QUADRANTS
 from medstudy.datasets.phantom.mammogram import Mammogram
-
-QUADRANTS = ("upper left", "upper right", "lower left", "lower right")
 
 
 def plan(rng: Generator) -> Chest | Mammogram:

@@ -43,11 +43,14 @@ def load(params: Params, split: str) -> Iterator[Example]:
     return (example(params.seed, split, index) for index in range(getattr(params, split)))
 
 
-def example(seed: int, split: str, i: int, plain: bool = False) -> Example:
-    """Image `i` of a split with 4 or 5 questions; it depends only on (seed, split, i). plain: one object at a time."""
+def example(seed: int, split: str, i: int, plain: bool = False, size: tuple[int, int] | None = None) -> Example:
+    """Image `i` of a split with 4 or 5 questions; it depends only on the arguments.
+
+    plain: one object at a time. size: height and width in px; None: small ones, drawn with the image.
+    """
     check_split(split)
     rng = Random(f"general/{seed}/{split}/{i}")
-    scene = compose(rng, plain)
+    scene = compose(rng, plain, size)
     image_id = f"general-{seed}-{split}-{i:06d}"
     image = render(scene, np.random.default_rng(rng.getrandbits(64)))
     return Example(

@@ -125,11 +125,14 @@ class Scene:
         return QUADRANTS[2 * (y > self.height / 2) + (x > self.width / 2)]
 
 
-def compose(rng: Random, plain: bool = False) -> Scene:
-    """A random scene: recipe, canvas, background, items, then the recipe's dots, lines or word."""
+def compose(rng: Random, plain: bool = False, size: tuple[int, int] | None = None) -> Scene:
+    """A random scene: recipe, canvas, background, items, then the recipe's dots, lines or word.
+
+    size: height and width of the canvas, px; None: small ones of 56 to 168 px a side.
+    """
     recipes = PLAIN_RECIPES if plain else RECIPES
     name = rng.choices(list(recipes), [recipe.weight for recipe in recipes.values()])[0]
-    recipe, (height, width) = recipes[name], _size(rng, PLAIN_TOKENS if plain else _tokens(rng))
+    recipe, (height, width) = recipes[name], size or _size(rng, PLAIN_TOKENS if plain else _tokens(rng))
     gray, texture = rng.random() < GRAY_SHARE, rng.choice(recipe.textures)
     background = rng.choice(("gray", "gray", "white", "black") if gray else list(BACKGROUNDS))
     base = _jitter(BACKGROUNDS[background], rng, 10, gray)

@@ -7,7 +7,7 @@ A column is found by its name; `columns:` in the params states another name for 
     images           several images: the question is about the last; the others are shown before it
     question         its text; the params' `ask` replaces a missing column
     answer           its text; of a choice, the key, text, letter or number (from 0) of an option
-    options          of a choice: a list, a mapping, a text with | between parts, or one column per option
+    options          of a choice or class: a list, a mapping, a text with | between parts, or one column per option
     kind             closed, open, choice, class or description; by default from the options and the answer
     group            what must not be split, such as a patient
     split            train, val or test
@@ -17,6 +17,7 @@ These are read only if `columns:` states them:
     id, task, modality, anatomy, family
     cell_line, localizations    what a description is scored by
     set_id           questions that are also scored together
+    format           "letter": the choice asks by letter what the row with the same id, without "_letter", asks in words
     detail           size in native pixels of the smallest feature that decides the question; empty for a coarse one
     box              [x0, y0, x1, y1] of that feature, in one column or four; its shorter side is the detail
     tags             columns by which results are grouped
@@ -59,6 +60,7 @@ class Columns(BaseModel):
     cell_line: str | None = None
     localizations: str | None = None
     set_id: str | None = None
+    format: str | None = None
     detail: str | None = None
     box: str | tuple[str, str, str, str] | None = None
     tags: tuple[str, ...] = ()

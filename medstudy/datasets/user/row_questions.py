@@ -69,6 +69,7 @@ def read(row: Mapping, where: str, number: int, columns: Columns, params: UserDa
     asked = replace(
         asked, task=stated("task") or asked.task, detail_px=detail, cell_line=stated("cell_line") or None,
         localizations=_localizations(value(row, columns.localizations)), set_id=stated("set_id") or None,
+        format=stated("format"),
         tags=tuple(f"{name}={content}" for name in columns.tags if (content := text(value(row, name)))),
     )
     if kind == "description" and not (asked.cell_line or asked.localizations):
@@ -102,7 +103,7 @@ def _question(name: str, question: str, answer: str, texts: tuple[str, ...], rig
         return question_rules.choice(name, question, texts, right, f"{label} choice")
     if kind == "closed" and answer.lower() not in ("yes", "no"):
         raise RowError("not yes or no", f"A closed question's answer must be yes or no, got {answer!r}. Make it open.")
-    return Question(name, question, answer, kind, f"{label} {kind}")
+    return Question(name, question, answer, kind, f"{label} {kind}", texts if kind == "class" else ())
 
 
 def _refuse_list(answer: str) -> None:

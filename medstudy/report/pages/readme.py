@@ -52,6 +52,8 @@ def results(figures: Path, root: Path) -> str:
         "here_points_high": claims["high"],
         "verdict": claims["verdict"],
     })
+    if "to_settle" in claims and claims["to_settle"].notna().any():
+        table["would settle it"] = claims["to_settle"]
     place = figures.relative_to(root).as_posix()
     drawn = [f"![{words}]({place}/{name}.png)" for name, words in SHOWN.items() if (figures / f"{name}.png").is_file()]
     return "\n\n".join([save.markdown(table).replace("here_points", "here", 1), *drawn])

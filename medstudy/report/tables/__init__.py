@@ -33,6 +33,7 @@ from medstudy.report.tables import (
     seeds_and_tests,
     sets,
     tasks,
+    words_or_letters,
 )
 from medstudy.runs import plan
 
@@ -62,7 +63,7 @@ def _entry(number: int, module: ModuleType) -> Entry:
 
 _ORDER = (
     data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage, sets,
-    choices, by_tag, bounds,
+    choices, by_tag, words_or_letters, bounds,
 )
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 

@@ -23,11 +23,12 @@ def build(study: StudyData) -> pd.DataFrame:
     author = columns.percent(summarise(both, KEYS, value="author", confidence=study.confidence), "author_pct")
     strict = columns.percent(summarise(both, KEYS, value="strict", confidence=study.confidence), "strict_pct")
     table = author.merge(strict[[*KEYS, "strict_pct", "strict_pct_low", "strict_pct_high"]], on=KEYS, how="left")
-    chosen = rows[rows["kind"] == "choice"]
-    if "likelihood" in chosen and chosen["likelihood"].notna().any():
-        likely = columns.percent(summarise(chosen, KEYS, "likelihood", study.confidence), "likelihood_pct")
-        ends = ["likelihood_pct", "likelihood_pct_low", "likelihood_pct_high"]
-        table = table.merge(selections.texts(likely)[[*KEYS, *ends]], on=KEYS, how="left")
+    for value in ("likelihood", "likelihood_norm"):
+        if value in rows and rows[value].notna().any():
+            name = f"{value}_pct"
+            likely = columns.percent(summarise(rows, KEYS, value, study.confidence), name)
+            ends = [name, f"{name}_low", f"{name}_high"]
+            table = table.merge(selections.texts(likely)[[*KEYS, *ends]], on=KEYS, how="left")
     counts, kinds = ["questions", "images", "seeds"], [ALL, *sorted(set(table["kind"]) - {ALL})]
     table = table[[name for name in table if name not in counts] + counts]
     return columns.in_order(table, kind=kinds, regime=selections.regimes(table))
@@ -36,7 +37,8 @@ def build(study: StudyData) -> pd.DataFrame:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     likelihood = (
-        "likelihood_pct: of choices, the right option has the highest log-likelihood, whatever the answer was. "
+        "likelihood_pct: of questions with options, the right one has the highest log-likelihood, whatever the answer "
+        "was; likelihood_norm_pct: the highest per character of the option. "
         if "likelihood_pct" in table
         else ""
     )

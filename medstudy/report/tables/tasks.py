@@ -36,9 +36,8 @@ def _row(rows: pd.DataFrame) -> dict:
 
 
 def _answers(rows: pd.DataFrame) -> str:
-    """The options of a choice, else the reference answers."""
-    lettered = rows["kind"].iloc[0] == "choice"
-    answers = sorted({option for options in rows["options"] for option in options} if lettered else set(rows["answer"]))
+    """The options of questions that have them, else the reference answers."""
+    answers = sorted({option for options in rows["options"] for option in options} or set(rows["answer"]))
     more = f", … ({len(answers)})" if len(answers) > ANSWERS else ""
     return ", ".join(answers[:1] if rows["kind"].iloc[0] == "description" else answers[:ANSWERS]) + more
 
@@ -48,8 +47,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     return (
         "Every task of the test split. level: fine if the size of the smallest feature that decides the answer is "
         "known in native pixels; coarse if it is not, but known for other tasks of the data set; unknown if it is not "
-        "known for any. kind: closed (yes or no), open (a word or two), choice (a letter; phantom "
-        "and atlas shuffle the options of every question), class (one of a few names), description (a sentence). "
-        "example: one question as asked; answers: all that occur, or the "
-        "options of a choice; both only for data that may be shown."
+        "known for any. kind: closed (yes or no), open (a word or two), choice (a letter), class "
+        "(one of a few names; phantom and atlas list them in the question), description (a sentence). example: one "
+        "question as asked; answers: the options, or else all that occur; both only for data that may be shown."
     )

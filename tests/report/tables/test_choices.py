@@ -47,6 +47,7 @@ def test_main_results_have_likelihoods_only_for_choices(with_choices):
 
 
 def test_without_choices_there_is_no_such_table(with_choices):
-    closed = StudyData(with_choices.scores.assign(kind="closed"))
+    closed = StudyData(with_choices.scores.assign(answer_read=None))
     assert choices.applies(with_choices) and not choices.applies(closed) and choices.build(closed).empty
-    assert "likelihood_pct" not in choices.build(StudyData(with_choices.scores.assign(likelihood=pd.NA)))
+    unscored = with_choices.scores.assign(likelihood=pd.NA, likelihood_norm=pd.NA)
+    assert not {"likelihood_pct", "likelihood_norm_pct"} & set(choices.build(StudyData(unscored)))
