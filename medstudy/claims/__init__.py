@@ -25,7 +25,7 @@ def by_data_set(
     scores: pd.DataFrame, training: pd.DataFrame | None, order: tuple[str, ...],
     notes: Mapping[str, str] | None = None, **names: object,
 ) -> pd.DataFrame:
-    """`claims_table` for each data set, never pooled; ids of those after the first are like "C1/atlas".
+    """`claims_table` for each data set in `order`, never pooled; ids of those after the first are like "C1/slake".
 
     notes: by data set, a text that ends the reasons of all its claims, such as an allowed leak.
     """
@@ -35,4 +35,4 @@ def by_data_set(
         if notes and dataset in notes:
             table["why"] += f" {notes[dataset]}"
         tables.append(table if place == 0 else table.assign(id=table["id"] + f"/{dataset}"))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)

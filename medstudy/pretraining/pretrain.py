@@ -21,6 +21,8 @@ from accelerate import PartialState
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
 from medstudy import models, paths
+from medstudy.data import formats
+from medstudy.data.example import Example
 from medstudy.datasets import shapes
 from medstudy.datasets.shapes.scene import TOKEN
 from medstudy.engine import attention, batches
@@ -98,7 +100,7 @@ class Corpus:
         for index in range(step * size, min(self.images, (step + 1) * size))[self.rank :: self.ranks]:
             plain = self.split == "train" and index < self.params.plain
             canvas = None if plain else self._canvas(index)
-            example = shapes.example(self.params.seed, self.split, index, plain, canvas)
+            example = _some_in_words(shapes.example(self.params.seed, self.split, index, plain, canvas), index)
             view = policy.view(Size(example.image.height, example.image.width), self.family.geometry)
             views.append((example, view))
         passes = batches.micro_batches(self.inputs, views, self.params.training.tokens_per_pass)
@@ -111,6 +113,15 @@ class Corpus:
             return None
         rows, columns = pretraining_vision.canvas(rng, (SMALL, (self.params.side // TOKEN) ** 2))
         return rows * TOKEN, columns * TOKEN
+
+
+def _some_in_words(example: Example, index: int) -> Example:
+    """Every second choice lists its options in words and is answered by one, as in the studies; others by letter."""
+    questions = list(example.questions)
+    choices = [place for place, question in enumerate(questions) if question.kind == "choice"]
+    for place in choices[index % 2 :: 2]:
+        questions[place] = formats.in_words(questions[place])
+    return replace(example, questions=tuple(questions))
 
 
 def _patched(batch: batches.Batch) -> batches.Batch:

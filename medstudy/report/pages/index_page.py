@@ -154,7 +154,7 @@ def _controls(study: StudyData) -> str:
 
 def _claims(study: StudyData) -> str:
     if study.claims.empty:
-        return "No claims were tested."
+        return tables.claims.caption(study.claims, study)
     table = tables.claims.build(study)
     names = {"source_value": "source", "estimate": "ours", "estimate_low": "ours_low", "estimate_high": "ours_high"}
     short = table[["id", "claim", *names, "verdict", "to_settle"]].rename(columns=names)
@@ -249,6 +249,7 @@ def not_run(study: StudyData, out: Path) -> list[str]:
     if not study.claims.empty:
         missing = study.claims[study.claims["verdict"] == "not run"]
         lines += [f"Claim {row.id}: {row.why}" for row in missing.itertuples()]
+    lines += tables.claims.not_tested(study)
     present = {*drawn(out), *written(out)}
     lines += [f"Figure: {entry.title}." for entry in figures.REGISTRY.values() if entry not in present]
     absent = [entry for entry in tables.REGISTRY.values() if entry not in present]
