@@ -46,7 +46,7 @@ def blocks() -> dict[str, type]:
     """Every block of a params file, by the heading that it has in the page."""
     study = params.Study
     blocks = {"study": study}
-    for name in ("model", "training", "evaluation", "controls", "leakage", "intervals"):
+    for name in ("model", "training", "evaluation", "controls", "leakage", "intervals", "bounds", "probe"):
         blocks[name] = _block(study, name)
     policies = _blocks(study.model_fields["regimes"].annotation)
     policies += _blocks(blocks["controls"].model_fields["views"].annotation)

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from medstudy import claims, datasets
+from medstudy.bounds import results
 from medstudy.data import arrow_store, leakage
 from medstudy.data.encoded_image import Picture
 from medstudy.params import Study
@@ -38,6 +39,7 @@ class StudyData:
     scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones; letters: of the greedy ones
     to choices that are asked by letter as well.
     training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
+    bounds: what readers of features and pixels find.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
     the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), not_run
@@ -53,6 +55,7 @@ class StudyData:
     leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
     author: pd.DataFrame = field(default_factory=pd.DataFrame)
     letters: pd.DataFrame = field(default_factory=pd.DataFrame)
+    bounds: results.Results = field(default_factory=results.Results)
 
     @property
     def leak_words(self) -> str:
@@ -97,6 +100,7 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
         examples=inputs.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
         leaks=leaks(stages),
+        bounds=results.read(job.dir for job in complete(stages["bounds"])),
         images=images,
         study=_facts(study, stages["train"][0]),
     )

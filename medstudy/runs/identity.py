@@ -48,6 +48,7 @@ NEUTRAL = {  # pattern of files: why they cannot change a result
     "data/readers/dataset_card.py": "what is published about a data set, which notebooks show",
 }
 CHOICES = {  # file: patterns of alternatives among its imports; a job that uses one names it
+    "bounds/places.py": ("models/qwen_vl.py", "models/tiled/*"),  # of families
     "report/study_data.py": ("claims/*", "datasets/*", "models/*"),  # tests of claims; names; a number of weights
     "datasets/__init__.py": ("datasets/user/*",),  # readers of a user's own data
     "datasets/build.py": ("datasets/user/*", "data/references.py"),  # one data set's; a check that changes nothing

@@ -1,7 +1,10 @@
 """From a study's params to its jobs. A job's folder is named by the hash of everything that its result depends on.
 
 data ─► leakage ─┐                                   ┌► one per figure ───┐
-         base ───┴► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
+         base ───┼► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
+                 └► bounds ──────────────────────┘
+
+A study of frozen encoders (`probe` instead of `training`) is data ─► leakage ─► probe.
 
 The hash covers the job's parameters, the hashes of the jobs that it needs, and the code of its notebook and of the
 library files that it uses: editing a figure redraws that figure and remakes the report that shows it. Comments and
@@ -55,7 +58,7 @@ class Job:
     @property
     def gpus(self) -> int:
         """How many GPUs the job uses, on a machine with GPUs."""
-        return self.processes if self.stage in ("train", "evaluate") else 0
+        return self.processes if self.stage in ("train", "evaluate", "bounds", "probe") else 0
 
     def inputs(self, stage: str) -> list[Job]:
         """The complete jobs of one stage whose results this job reads. Raises RunError if one is not complete."""
@@ -112,8 +115,14 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
-    own = (identity.family(study.model.family),)
+    own = () if study.model.family == "vision" else (identity.family(study.model.family),)
     common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
+    read = common | {"inference": [rung.model_dump() for rung in study.inference], "low": study.low,
+                     "low_policy": study.policy(study.low).model_dump(), "confidence": study.intervals.confidence}
+    if study.probe:
+        shown = {"study": study.title, "regimes": [regime.model_dump() for regime in study.regimes]}
+        add("probe", "", data, after=[leaks], settings=study.probe.model_dump(), **shown, **read)
+        return
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
     evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
     for regime in study.regimes:
@@ -130,17 +139,20 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
                 **common,
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
+    bounds = []
+    if study.bounds and study.model.family != "auto":  # whose tower runs inside the model
+        bounds = [add("bounds", "", data, after=checked, settings=study.bounds.model_dump(), **read)]
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump(),
                  no_claims=datasets.without_claims(study.datasets))
     shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
     figures = [
-        add("figure", name, [*data, leaks, scores], study=shown, element=name,
+        add("figure", name, [*data, leaks, scores, *bounds], study=shown, element=name,
             own=(f"report/figures/{stages.module(name)}.py",))
         for name in stages.FIGURES
     ]
-    tables = add("tables", "", [*data, leaks, scores, claims], study=shown)
-    add("report", "", [*data, leaks, scores, *figures, tables, claims], study=shown)
+    tables = add("tables", "", [*data, leaks, scores, *bounds, claims], study=shown)
+    add("report", "", [*data, leaks, scores, *bounds, *figures, tables, claims], study=shown)
 
 
 def _data(dataset: datasets.Params) -> dict:
