@@ -79,13 +79,13 @@ def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     rows = study.bounds.answers
-    counts = captions.count_words(rows.assign(regime="base"))
+    counts = "; ".join(_count(name, rows[rows["dataset"] == name]) for name in selections.datasets(rows))
     marks = study.bounds.marks
     unseen = [f"{row.task} ({row.dataset})" for row in marks[~marks["visible"]].itertuples()]
     low = style.rung_label(marks["low"].iloc[0])
     flat = marks[marks["visible"] & ~marks["fine"] & (marks["level"] == "fine")]
     flat = [f"{row.task} ({row.dataset})" for row in flat.itertuples()]
-    left = [f"{row.task} ({row.dataset}: {row.why})" for row in study.bounds.unbounded.itertuples()]
+    left = [f"{row.task} ({row.dataset})" for row in study.bounds.unbounded.itertuples()]
     return (
         "**Question.** For each task, what is there to be seen, and how much of it do the models say? **Method.** "
         "Models are trained and run at the same resolution. The probe and the reader of pixels are linear, fitted on "
@@ -98,5 +98,10 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         + (f" Not shown to be visible at native, so silent about resolution (grey): {captions.join(unseen)}."
            if unseen else "")
         + (f" With a small detail, but no shown fall of the bound: {captions.join(flat)}." if flat else "")
-        + (f" Not bounded: {captions.join(left)}." if left else "")
+        + (f" Not bounded, for the reasons in the table of bounds: {captions.join(left)}." if left else "")
     )
+
+
+def _count(name: str, rows: pd.DataFrame) -> str:
+    questions, images = len(rows[["image_id", "question_id"]].drop_duplicates()), rows["group"].nunique()
+    return f"{name}: {questions} questions about {images} independent images"
