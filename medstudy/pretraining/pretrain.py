@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from medstudy import models, paths
 from medstudy.data import formats
@@ -32,7 +32,7 @@ from medstudy.engine.row_layout import VisualTokens
 from medstudy.errors import ParamsError
 from medstudy.models import family as model_family
 from medstudy.params import Model, Optimisation, _Params
-from medstudy.pretraining import tiny_qwen2_vl
+from medstudy.pretraining import grow, tiny_qwen2_vl
 from medstudy.pretraining import vision as pretraining_vision
 from medstudy.pretraining.tower import Tower
 from medstudy.pretraining.vision import Scenes
@@ -50,6 +50,7 @@ class Vision(_Params):
     steps: PositiveInt
     canvases: PositiveInt  # sizes of images in a step
     tokens: PositiveInt  # visual tokens of the images of each size, about
+    keep: NonNegativeFloat = 0.0  # weight of being held to the visual tokens of `start`
     training: Optimisation
 
 
@@ -58,6 +59,7 @@ class Base(_Params):
 
     name: Literal["base"] = "base"
     seed: int
+    start: str | None = None  # a folder with a checkpoint to go on from, which may have fewer blocks; null: none
     vocabulary: PositiveInt
     width: PositiveInt
     layers: PositiveInt
@@ -202,7 +204,9 @@ def answering(start: Path, base: Base) -> Family:
 
 
 def untrained(base: Base, folder: Path) -> Path:
-    """Write the model with random weights."""
+    """Write the model to start with: `base.start` with the blocks it lacks, or random weights. Raises ParamsError."""
+    if base.start is not None:
+        return grow.grown(base.start, folder, base.vision_layers, base.seed)
     sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
     return tiny_qwen2_vl.build(shapes.vocabulary(), folder, base.vocabulary, base.seed, **sizes)
 
@@ -218,7 +222,8 @@ def pretrain_vision(base: Base, folder: Path, first: Path, workers: int, share: 
         torch.manual_seed(base.seed)
         torch.set_float32_matmul_precision("high" if torch.cuda.is_available() else "highest")
         scenes = Scenes(family, base.seed, stage.steps, stage.canvases, stage.tokens, **share)
-        seer, scratch = pretraining_vision.Seer(family), folder.parent / "vision"
+        before = models.load(Model(id=base.start)) if base.start is not None and stage.keep else None
+        seer, scratch = pretraining_vision.Seer(family, before, stage.keep), folder.parent / "vision"
         loss = partial(pretraining_vision.loss_of, seer)
         log = loop.fit(seer, scenes, None, stage.training, base.seed, scratch, loss, "vision", workers)
         stamp = {"stage": "vision", "loss": float(log["loss"].tail(50).mean())}
