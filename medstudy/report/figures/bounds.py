@@ -15,7 +15,7 @@ from medstudy.report.study_data import StudyData
 
 TITLE = "Bounds: what there is to be seen, and what the models say"
 READERS = {MODEL: ("the model", style.BLUE, "o"), TOWER: ("linear probe of its tower", style.GREEN, "D"),
-           PIXELS: ("pixels", style.VERMILLION, "s")}
+           PIXELS: ("linear reader of pixels", style.VERMILLION, "s")}
 
 
 def build(study: StudyData) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     names = selections.datasets(table)
     lists = {name: _rows(table[table["dataset"] == name]) for name in names}
     longest = max(map(len, lists.values()))
-    fig = fig or style.new_figure(style.SINGLE * 1.5 if len(names) == 1 else style.DOUBLE, 1.0 + 0.3 * longest)
+    fig = fig or style.new_figure(style.SINGLE * 1.5 if len(names) == 1 else style.DOUBLE, 1.0 + 0.34 * longest)
     axes = fig.subplots(1, len(names), squeeze=False)[0]
     for index, (ax, name) in enumerate(zip(axes, names, strict=True)):
         panel(table[table["dataset"] == name], ax, lists[name])
@@ -56,8 +56,8 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:
     """One data set: for each task a line of points for each reader, native and low; names show the mark."""
     for k, (reader, (_, colour, marker)) in enumerate(READERS.items()):
-        y = np.arange(len(rows)) + 0.24 * (k - 1)
-        for end, face in (("low", "white"), ("native", colour)):
+        for end, face, shift in (("low", "white", 0.06), ("native", colour, -0.06)):
+            y = np.arange(len(rows)) + 0.28 * (k - 1) + shift
             chosen = table[(table["reader"] == reader) & (table["end"] == end)]
             part = chosen.set_index(["level", "task"]).reindex(rows)
             error = [part["estimate"] - part["low"], part["high"] - part["estimate"]]
