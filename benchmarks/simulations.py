@@ -29,7 +29,7 @@ YES, NO = {PAPER_WORDS[0], OUR_WORDS[0]}, {PAPER_WORDS[1], OUR_WORDS[1]}
 STATED = {"C1b": "average"}  # claim: the world whose effect is the one that it states; else "stated"
 NULL = {"C1b": "stated", "O2": "average", "O6": "blind"}  # claim: the world in which yes is false; else "null"
 SHARE = {"average": 0.5, "blind": 0.25}  # of the studies that are simulated in worlds which few claims need
-SIZED = 25  # simulated studies from which the size that decides is taken
+SIZED = 12  # simulated studies from which the size that decides is taken
 
 
 def simulate(plan: simulated.Design, world: str, studies: int, seed: int = 0) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def _line(name: str, worlds: dict[str, pd.DataFrame]) -> dict:
                for world, rows in worlds.items() if world != "blind"]
     decided = float((stated["verdict"] != INCONCLUSIVE).mean())
     sizes = stated[["images", "seeds"]].dropna()
-    middle = sizes.assign(cost=sizes["images"] * sizes["seeds"]).sort_values("cost")
+    middle = sizes.assign(answers=sizes["images"] * sizes["seeds"]).sort_values("answers")
     needs = middle.iloc[len(middle) // 2] if len(middle) else None
     return {
         "claim": name, "stated": float(stated["truth"].iloc[0]), "null": float(null["truth"].iloc[0]),
