@@ -32,9 +32,9 @@ def size_for(sizes: Spread, distance: float, confidence: float = 0.95, power: fl
     """The cheapest study whose interval is short of a bound at this distance.
 
     It has at least the images and seeds behind `sizes`. A seed costs its training, taken to be as dear as evaluating
-    the images of `sizes`, and the evaluation of all images. power: in what share of such studies the interval misses the
-    bound if the truth lies at this distance from it; 0.5: half the width of the interval equals the distance. None if
-    no practical size will do, or if there is one seed, so that training noise is unknown.
+    the images of `sizes`, and the evaluation of all images. power: in what share of such studies the interval misses
+    the bound if the truth lies at this distance from it; 0.5: half the width of the interval equals the distance. None
+    if no practical size will do, or if there is one seed, so that training noise is unknown.
     """
     if not distance > 0 or sizes.n_seeds < 2 or sizes.n_images < 2:
         return None

