@@ -46,7 +46,7 @@ def blocks() -> dict[str, type]:
     """Every block of a params file, by the heading that it has in the page."""
     study = params.Study
     blocks = {"study": study}
-    for name in ("model", "training", "evaluation", "controls", "leakage", "intervals"):
+    for name in ("model", "training", "evaluation", "controls", "leakage", "intervals", "bounds", "probe"):
         blocks[name] = _block(study, name)
     policies = _blocks(study.model_fields["regimes"].annotation)
     policies += _blocks(blocks["controls"].model_fields["views"].annotation)
@@ -54,7 +54,7 @@ def blocks() -> dict[str, type]:
         blocks[policy.model_fields["policy"].default] = policy
     for outer, name in (("training", "lora"), ("evaluation", "author"), ("leakage", "allow")):
         blocks[name] = _block(blocks[outer], name)
-    for name in ("phantom", "atlas", "slake", "local", "hub"):
+    for name in ("phantom", "atlas", "organs", "slake", "local", "hub"):
         blocks[name] = datasets.REGISTRY[name].Params
     for outer, name in (("local", "columns"), ("local", "reading"), ("hub", "splits")):
         blocks[name] = _block(blocks[outer], name)

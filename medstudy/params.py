@@ -24,10 +24,11 @@ from pydantic import (
 
 from medstudy import paths
 from medstudy.data import leakage
+from medstudy.data.reading_params import Bounds, Probe
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
-from medstudy.resolution.plan import roundings
+from medstudy.resolution.plan import check_arms, roundings
 from medstudy.resolution.policies import Control, Single, Training
 from medstudy.utils import yaml_files
 
@@ -47,7 +48,8 @@ class Model(_Params):
     id: str = "base"
     revision: str | None = None
     family: Literal[
-        "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "idefics3", "smolvlm", "gemma3", "auto"
+        "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "idefics3", "smolvlm", "gemma3", "auto",
+        "vision",  # a plain vision encoder, for a probe study alone
     ] = "qwen2_vl"
     dtype: Literal["float32", "bfloat16"] = "float32"
 
@@ -169,7 +171,9 @@ class Study(_Params):
     leakage: Leakage = Leakage()
     low: str  # label of the low-resolution regime that native is compared with
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    training: Optimisation
+    training: Optimisation | None = None
+    probe: Probe | None = None  # instead of `training`: a study of frozen encoders
+    bounds: Bounds | None = Bounds()  # beside the scores of a study with `training`; null: none
     evaluation: Decoding = Decoding()
     workers: NonNegativeInt = 0  # processes per job that read and resize images ahead of the model
     intervals: Intervals = Intervals()
@@ -204,6 +208,8 @@ class Study(_Params):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
+        check_arms(self.regimes, self.controls.views)
+        self._check_kind()
         policies = (*self.regimes, *self.inference, *self.controls.views)
         if len(rounded := frozenset().union(*map(roundings, policies))) > 1:
             raise ValueError(
@@ -225,6 +231,12 @@ class Study(_Params):
         labels = [model.label for model in self.models]
         if None in labels or len(set(labels)) != len(labels):
             raise ValueError(f"each of several models needs its own label, got {labels}")
+
+    def _check_kind(self) -> None:
+        if (self.training is None) == (self.probe is None):
+            raise ValueError("a study has either `training` or, for frozen encoders, `probe`: give one of them")
+        if self.probe is None and any(model.family == "vision" for model in (self.model, *self.models)):
+            raise ValueError("family: vision has no language model, so it needs `probe`, not `training`")
 
     def each(self) -> list[Study]:
         """The study of each model."""

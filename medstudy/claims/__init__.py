@@ -1,4 +1,4 @@
-"""Claims under test: C1 to C3b of the paper (`paper`), O1 to O7 of our own (`ours`), each with a verdict (`claim`)."""
+"""Claims under test, each with a verdict: C1 to C3b of the paper (`paper`), O1 to O10 our own (`ours`, `arms`)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from medstudy.claims import ours, paper
+from medstudy.claims import arms, ours, paper
 from medstudy.claims.claim import Claim
 from medstudy.claims.study_scores import StudyScores
 
 COLUMNS = list(Claim.__dataclass_fields__)
-CLAIMS = (*paper.CLAIMS, *ours.CLAIMS)
+CLAIMS = (*paper.CLAIMS, *ours.CLAIMS, *arms.CLAIMS)
 
 
 def claims_table(scores: pd.DataFrame, training: pd.DataFrame | None = None, **names: object) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def by_data_set(
     scores: pd.DataFrame, training: pd.DataFrame | None, order: tuple[str, ...],
     notes: Mapping[str, str] | None = None, **names: object,
 ) -> pd.DataFrame:
-    """`claims_table` for each data set, never pooled; ids of those after the first are like "C1/atlas".
+    """`claims_table` for each data set in `order`, never pooled; ids of those after the first are like "C1/slake".
 
     notes: by data set, a text that ends the reasons of all its claims, such as an allowed leak.
     """
@@ -35,4 +35,4 @@ def by_data_set(
         if notes and dataset in notes:
             table["why"] += f" {notes[dataset]}"
         tables.append(table if place == 0 else table.assign(id=table["id"] + f"/{dataset}"))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)

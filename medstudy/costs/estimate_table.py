@@ -83,7 +83,7 @@ def _of_model(about: dict) -> list[str]:
     parts = ", ".join(f"{name} {number:,}" for name, number in weights.items())
     paces = "; ".join(
         f"{stage} {pace['overhead']:.1f} s a job + {pace['turn'] * 1e3:.1f} ms a turn + {_rate(pace['rate'])}"
-        for stage, pace in ((stage, speed[stage]) for stage in ("train", "evaluate"))
+        for stage, pace in ((stage, speed[stage]) for stage in ("train", "evaluate", "probe") if stage in speed)
     )
     lines = [
         f"{about['model']}. Weights: {parts}; {about['trained']:,} of {sum(weights.values()):,} are trained"

@@ -102,7 +102,7 @@ class Counter:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
         check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.geometry)
         inputs = ImageInputs(self.family, self.study.interpolation)
-        steps, validation = train_and_val(inputs, data, policy, self.study.training, seed)
+        steps, validation = train_and_val(inputs, data, policy, self.study.training, seed, cost=self.training_flops)
         total = JobWorkload(turns=len(steps))
         # Training steps: forward and backward
         for step in range(len(steps)):

@@ -3,6 +3,7 @@
 To add a data set, write one file in `paper/`, `benchmarks/` or a folder of its own, and add its module to `REGISTRY`:
 
     VERSION = "1"                     # raise it when images or questions change
+    NO_CLAIMS = "..."                 # only where no claim could be decided: why not
     class Params(Source): ...         # its entry in a study's params, with a `name`; strict and frozen
     def load(params, split): ...      # yields `Example`s of "train", "val" or "test" in a fixed order
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Union
@@ -27,7 +28,7 @@ from medstudy import paths
 from medstudy.data import splits
 from medstudy.data.example import Example
 from medstudy.data.readers.dataset_card import Card
-from medstudy.datasets import atlas, phantom, shapes
+from medstudy.datasets import atlas, organs, phantom, shapes
 from medstudy.datasets.benchmarks import (
     gmai_mmbench,
     medbookvqa,
@@ -50,7 +51,7 @@ from medstudy.utils import code_hash
 REGISTRY = {
     module.Params.model_fields["name"].default: module
     for module in (
-        phantom, atlas, shapes,
+        phantom, atlas, organs, shapes,
         vqa_rad, path_vqa, slake, ubench, hpa, hussain, wsi_vqa, bbbc021,
         pmc_vqa, omnimedvqa, mmmu, medxpertqa, microvqa, mediconfusion, probmed, gmai_mmbench, medbookvqa, smmile, mmxu,
         user_folder, hub,
@@ -60,11 +61,21 @@ Params = Annotated[Union[tuple(module.Params for module in REGISTRY.values())], 
 READERS = ("imaging/dicom.py", "imaging/nifti.py", "imaging/whole_slide.py", "imaging/tiff.py")  # of some kinds of file
 
 
-def load(params: Params, split: str) -> Iterator[Example]:
-    """The examples of one split in a fixed order: of the source's split, or of a new split by groups."""
+def load(params: Params, split: str, processes: int = 1) -> Iterator[Example]:
+    """The examples of one split in a fixed order: of the source's split, or of a new split by groups.
+
+    processes: at most so many make a data set that says it can use several (`PROCESSES`); the result is the same.
+    """
     source = REGISTRY[params.name].load  # a user's own data draw such splits themselves
+    if min(processes, max_processes(params.name)) > 1:
+        return source(params, split, processes)
     by_group = getattr(params, "split", None) == "group" and not isinstance(params, UserData)
     return splits.by_group(source, params, split) if by_group else source(params, split)
+
+
+def max_processes(name: str) -> int:
+    """In how many processes a data set of this name can be made."""
+    return getattr(REGISTRY[name], "PROCESSES", 1)
 
 
 def version(params: Params) -> str:
@@ -91,6 +102,24 @@ def _listing(folder: Path) -> str:
 def label(params: Params) -> str:
     """A data set's name in a study: its `label` if it has one, as a user's own data, else its `name`."""
     return getattr(params, "label", params.name)
+
+
+def no_claims(params: Params) -> str:
+    """Why no claim is tested on a data set, as its params or its module says; empty where claims are tested.
+
+    Scores, figures and tables show such a data set like any other.
+    """
+    return getattr(params, "no_claims", "") or getattr(REGISTRY[params.name], "NO_CLAIMS", "")
+
+
+def with_claims(data: Iterable[Params]) -> tuple[str, ...]:
+    """The labels of the data sets on which claims are tested."""
+    return tuple(label(params) for params in data if not no_claims(params))
+
+
+def without_claims(data: Iterable[Params]) -> dict[str, str]:
+    """The other data sets: why no claim is tested, by label."""
+    return {label(params): reason for params in data if (reason := no_claims(params))}
 
 
 def card(params: Params) -> Card | None:

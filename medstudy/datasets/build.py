@@ -16,12 +16,13 @@ from medstudy.datasets.user import examples as user_examples
 from medstudy.datasets.user.params import UserData
 from medstudy.datasets.user.rows import Fault
 from medstudy.errors import DataError, ImageError
+from medstudy.utils import allocation
 from medstudy.utils.progress import track
 
 LOST = ["split", "image_id", "where", "problem", "error"]
 
 
-def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
+def build(params: datasets.Params, folder: Path, processes: int = 1) -> pd.DataFrame:
     """Write every split of a data set to `folder` and return its table of questions (see `arrow_store.questions`).
 
     Each image is decoded, so an unreadable image stops the study before anything is trained. With `on_unreadable: skip`
@@ -30,14 +31,17 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     asked twice about one image, see `medstudy.data.conflicts`); for the user's own data columns.csv (the role of each
     column); and for a source that may change source.json with its commit.
 
+    processes: at most so many make the images, of a data set that can use several.
+
     Raises ImageError; DataError for a repeated image id, a question without an answer, references that cannot be
     scored (`medstudy.data.references`), no test images, training images but no validation images, or test questions of
     the user's own data that contradict each other. A data set without training images is only evaluated on.
     """
+    allocation.keep_freed()
     folder.mkdir(parents=True, exist_ok=True)
     label = datasets.label(params)
     checks = _Checks(label, leave_out=getattr(params, "on_unreadable", "stop") == "skip")
-    tables, load = [], _loader(params, folder, checks)
+    tables, load = [], _loader(params, folder, checks, processes)
     for split in SPLITS:
         examples = track(load(split), f"{label} {split}", unit="image")
         tables.append(arrow_store.write(checks.passed(examples, split), folder / f"{split}.arrow"))
@@ -59,10 +63,12 @@ def build(params: datasets.Params, folder: Path) -> pd.DataFrame:
     return table
 
 
-def _loader(params: datasets.Params, folder: Path, checks: _Checks) -> Callable[[str], Iterable[Example]]:
+def _loader(
+    params: datasets.Params, folder: Path, checks: _Checks, processes: int
+) -> Callable[[str], Iterable[Example]]:
     """A function that loads a split. A user's own table is read once for all splits; rows left out are noted."""
     if not isinstance(params, UserData):
-        return lambda split: datasets.load(params, split)
+        return lambda split: datasets.load(params, split, processes)
     module = datasets.REGISTRY[params.name]
     survey, opener = module.survey(params), module.opener(params)
     columns = pd.DataFrame(survey.bindings, columns=["table", "role", "column", "how"])

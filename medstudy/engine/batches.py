@@ -6,9 +6,9 @@ No global random state and no earlier step has an effect, so a run that was kill
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -24,11 +24,12 @@ from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.row_layout import PackedRow, Row, RowLayout
 from medstudy.params import Optimisation
 from medstudy.resolution.plan import current, plan
-from medstudy.resolution.policies import Add, Control, Mixed, Single, Training
+from medstudy.resolution.policies import Add, Control, EqualFlops, Mixed, Single, Training
 from medstudy.resolution.sizes import Geometry, Size, View, scale
 from medstudy.utils.seeding import uniform
 
 ExampleView = tuple[Example, View]
+Cost = Callable[[Example, View], float]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class FineTuning:
     """The steps of one regime over the examples: an epoch visits each example once, in a seeded order.
 
     rank, ranks: this process's number and the number of processes; each makes its share of every step.
+    length: the number of steps, if not that of whole epochs.
     """
 
     inputs: ImageInputs
@@ -75,9 +77,10 @@ class FineTuning:
     seed: int
     rank: int = 0
     ranks: int = 1
+    length: int | None = None
 
     def __len__(self) -> int:
-        return self.options.epochs * self.steps_an_epoch
+        return self.options.epochs * self.steps_an_epoch if self.length is None else self.length
 
     @property
     def steps_an_epoch(self) -> int:
@@ -114,13 +117,36 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def train_and_val(inputs: ImageInputs, data: dict[str, Sequence[Example]], policy: Training, options: Optimisation,
-                  seed: int, rank: int = 0, ranks: int = 1) -> tuple[FineTuning, FineTuning]:
-    """The steps of a training over data["train"], and those of one validation over data["val"], of one process."""
+                  seed: int, rank: int = 0, ranks: int = 1, cost: Cost | None = None) -> tuple[FineTuning, FineTuning]:
+    """The steps of a training over data["train"], and those of one validation over data["val"], of one process.
+
+    cost: FLOPs of a view in a training, where they are known without its row; see `view_flops`.
+    """
     once = options.model_copy(update={"epochs": 1})
-    return (
-        FineTuning(inputs, data["train"], policy, options, seed, rank, ranks),
-        FineTuning(inputs, data["val"], policy, once, seed, rank, ranks),
+    training = FineTuning(inputs, data["train"], policy, options, seed, rank, ranks)
+    if isinstance(policy, EqualFlops):
+        training = replace(training, length=equal_steps(training, policy, cost or partial(view_flops, inputs)))
+    return training, FineTuning(inputs, data["val"], policy, once, seed, rank, ranks)
+
+
+def equal_steps(training: FineTuning, policy: EqualFlops, cost: Cost) -> int:
+    """After how many steps a training at `policy.low` has taken the FLOPs of one at `policy.native`, to the nearest.
+
+    A row's FLOPs do not depend on the rows that it is packed with, so those of a training are the sum over its views.
+    """
+    if not training.examples:
+        return 0
+    geometry, epochs, size = training.inputs.family.geometry, training.options.epochs, training.options.images_per_step
+    native, low = (
+        np.array([sum(cost(example, view) for view in plan_views(shown, example, geometry))
+                  for example in training.examples])
+        for shown in (policy.native, policy.low)
     )
+    # whole epochs first, then the steps of one more, in its own order
+    whole, rest = divmod(epochs * native.sum(), low.sum())
+    order = _order(training.seed, int(whole), len(low))
+    ends = np.cumsum([0.0, *np.add.reduceat(low[order], range(0, len(low), size))])
+    return max(1, int(whole) * training.steps_an_epoch + int(np.abs(ends - rest).argmin()))
 
 
 def validation_steps(steps: int, validations: int) -> set[int]:
@@ -221,6 +247,11 @@ def row_work(rows: Sequence[Row], layout: RowLayout) -> engine_flops.RowWork:
     """The amount of work in a packed row."""
     answers = sum(len(b) - a for row in rows for b, a in zip(row.branches, row.answers, strict=True))
     return engine_flops.RowWork(tuple(n for row in rows for n in row.patches), len(layout), layout.pairs, answers)
+
+
+def view_flops(inputs: ImageInputs, example: Example, shown: View) -> float:
+    """FLOPs of a forward and backward pass over one view with its questions."""
+    return training_flops(inputs, [shared_prefix.row(inputs.family, example.questions, shown, True, example.context)])
 
 
 def training_flops(inputs: ImageInputs, rows: Sequence[Row]) -> float:

@@ -32,13 +32,13 @@ from medstudy.params import Author, Decoding, Study
 from medstudy.resolution.plan import roundings, trained_on
 from medstudy.resolution.policies import Control, Single
 from medstudy.resolution.sizes import Geometry, Size, View, scale
-from medstudy.runs.plan import Job
+from medstudy.runs.plan import Job, views_of
 from medstudy.utils import redact
 from medstudy.utils.progress import bar
 
 
 def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
-    """Predictions of one model at every rung and, for the regime of the controls, under every control.
+    """Predictions of one model at every rung and under the controls of its regime (`medstudy.runs.plan.views_of`).
 
     Writes one parquet file per rung to the run's scratch, so that a killed run resumes there, then predictions.parquet
     to `job.dir`. Returns the predictions, one row per question and rung.
@@ -50,7 +50,7 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     print("attention: {}, because {}".format(*family.attention))
     examples = arrow_store.read_all(job.folders("data"), "test")
     inputs = ImageInputs.of(study, family)
-    policies = [*study.inference, *(study.controls.views if job.parameters["controls"] else ())]
+    policies = [*study.inference, *views_of(study, job.parameters["regime"])]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None
     parts = []
     for policy in policies:

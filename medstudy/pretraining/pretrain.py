@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from medstudy import models, paths
+from medstudy.data import formats
+from medstudy.data.example import Example
 from medstudy.datasets import shapes
 from medstudy.datasets.shapes.scene import TOKEN
 from medstudy.engine import attention, batches
@@ -30,7 +32,7 @@ from medstudy.engine.row_layout import VisualTokens
 from medstudy.errors import ParamsError
 from medstudy.models import family as model_family
 from medstudy.params import Model, Optimisation, _Params
-from medstudy.pretraining import tiny_qwen2_vl
+from medstudy.pretraining import grow, tiny_qwen2_vl
 from medstudy.pretraining import vision as pretraining_vision
 from medstudy.pretraining.tower import Tower
 from medstudy.pretraining.vision import Scenes
@@ -48,6 +50,7 @@ class Vision(_Params):
     steps: PositiveInt
     canvases: PositiveInt  # sizes of images in a step
     tokens: PositiveInt  # visual tokens of the images of each size, about
+    keep: NonNegativeFloat = 0.0  # weight of being held to the visual tokens of `start`
     training: Optimisation
 
 
@@ -56,6 +59,7 @@ class Base(_Params):
 
     name: Literal["base"] = "base"
     seed: int
+    start: str | None = None  # a folder with a checkpoint to go on from, which may have fewer blocks; null: none
     vocabulary: PositiveInt
     width: PositiveInt
     layers: PositiveInt
@@ -98,7 +102,7 @@ class Corpus:
         for index in range(step * size, min(self.images, (step + 1) * size))[self.rank :: self.ranks]:
             plain = self.split == "train" and index < self.params.plain
             canvas = None if plain else self._canvas(index)
-            example = shapes.example(self.params.seed, self.split, index, plain, canvas)
+            example = _some_in_words(shapes.example(self.params.seed, self.split, index, plain, canvas), index)
             view = policy.view(Size(example.image.height, example.image.width), self.family.geometry)
             views.append((example, view))
         passes = batches.micro_batches(self.inputs, views, self.params.training.tokens_per_pass)
@@ -111,6 +115,15 @@ class Corpus:
             return None
         rows, columns = pretraining_vision.canvas(rng, (SMALL, (self.params.side // TOKEN) ** 2))
         return rows * TOKEN, columns * TOKEN
+
+
+def _some_in_words(example: Example, index: int) -> Example:
+    """Every second choice lists its options in words and is answered by one, as in the studies; others by letter."""
+    questions = list(example.questions)
+    choices = [place for place, question in enumerate(questions) if question.kind == "choice"]
+    for place in choices[index % 2 :: 2]:
+        questions[place] = formats.in_words(questions[place])
+    return replace(example, questions=tuple(questions))
 
 
 def _patched(batch: batches.Batch) -> batches.Batch:
@@ -191,7 +204,9 @@ def answering(start: Path, base: Base) -> Family:
 
 
 def untrained(base: Base, folder: Path) -> Path:
-    """Write the model with random weights."""
+    """Write the model to start with: `base.start` with the blocks it lacks, or random weights. Raises ParamsError."""
+    if base.start is not None:
+        return grow.grown(base.start, folder, base.vision_layers, base.seed)
     sizes = {name: getattr(base, name) for name in ("width", "layers", "vision_width", "vision_layers")}
     return tiny_qwen2_vl.build(shapes.vocabulary(), folder, base.vocabulary, base.seed, **sizes)
 
@@ -207,7 +222,8 @@ def pretrain_vision(base: Base, folder: Path, first: Path, workers: int, share: 
         torch.manual_seed(base.seed)
         torch.set_float32_matmul_precision("high" if torch.cuda.is_available() else "highest")
         scenes = Scenes(family, base.seed, stage.steps, stage.canvases, stage.tokens, **share)
-        seer, scratch = pretraining_vision.Seer(family), folder.parent / "vision"
+        before = models.load(Model(id=base.start)) if base.start is not None and stage.keep else None
+        seer, scratch = pretraining_vision.Seer(family, before, stage.keep), folder.parent / "vision"
         loss = partial(pretraining_vision.loss_of, seer)
         log = loop.fit(seer, scenes, None, stage.training, base.seed, scratch, loss, "vision", workers)
         stamp = {"stage": "vision", "loss": float(log["loss"].tail(50).mean())}

@@ -4,8 +4,9 @@ Qwen2-VL starts from a pre-trained vision tower, and so does our small model. Fr
 the merger's output for each visual token of 28 px, a linear head predicts how the patch looks
 (`medstudy.pretraining.targets`) and what stands there: the kind, place, size and direction of a small mark, the texture
 of the ground, the outline that runs through it, and the shape whose centre is in the token. Images are fields of marks
-(`medstudy.datasets.shapes.fine`) and scenes of the general corpus, on canvases of 56 to 448 px a side. The heads are
-then discarded, and the language stage follows.
+(`medstudy.datasets.shapes.fine`) and scenes of the general corpus, on canvases of 56 to 448 px a side. A tower that
+goes on from a checkpoint is also held to its visual tokens, so that its language model still understands them. The
+heads are then discarded, and the language stage follows.
 """
 
 from __future__ import annotations
@@ -135,20 +136,34 @@ def centres(scene: Scene, factor: int) -> np.ndarray:
 class Seer(torch.nn.Module):
     """A vision tower with its merger, and the heads that are discarded later."""
 
-    def __init__(self, family: Family):
+    def __init__(self, family: Family, start: Family | None = None, keep: float = 0.0):
+        """start: the checkpoint that training goes on from; keep: the weight of being held to its visual tokens."""
         super().__init__()
         config = family.model.config
+        self.keep, self.start = keep, Tower(start) if start is not None else None
         self.normalised = family.normalised
         self.visual, self.tower = family.model.model.visual, Tower(family)
         self.norm = torch.nn.LayerNorm(config.vision_config.embed_dim)
         self.by_patch = torch.nn.Linear(config.vision_config.embed_dim, WIDTH)
         self.by_token = torch.nn.Linear(config.text_config.hidden_size, 4 * WIDTH + len(SHAPES) + 1)
 
-    def forward(self, images: torch.Tensor, grids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images [n, H, W, 3] uint8 -> predictions [patches, WIDTH] from patches and from tokens, and of shapes."""
-        states, tokens = self.tower(self.normalised(patches(images)), grids)
+    def forward(self, images: torch.Tensor, grids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Images [n, H, W, 3] uint8 -> predictions [patches, WIDTH] from patches and from tokens, and of shapes.
+
+        Also how far the visual tokens are from those of the start, in units of the spread of those.
+        """
+        pixels = self.normalised(patches(images))
+        states, tokens = self.tower(pixels, grids)
         whole, shapes = self.by_token(tokens).split([4 * WIDTH, len(SHAPES) + 1], 1)
-        return self.by_patch(self.norm(states)), whole.reshape(-1, WIDTH), shapes
+        return self.by_patch(self.norm(states)), whole.reshape(-1, WIDTH), shapes, self._moved(tokens, pixels, grids)
+
+    def _moved(self, tokens: torch.Tensor, pixels: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
+        if self.start is None:
+            return tokens.new_zeros(())
+        with torch.no_grad():
+            before = self.start(pixels, grids)[1]
+        spread = before.std()
+        return smooth_l1_loss(tokens / spread, before / spread, beta=0.5)
 
 
 def patches(images: torch.Tensor) -> torch.Tensor:
@@ -162,13 +177,13 @@ def loss_of(seer: Seer, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """The sum over the visual tokens of a pass of their loss: from patches, and half as much from tokens."""
     device = seer.by_patch.weight.device
     moved = {name: part.to(device, non_blocking=True) for name, part in inputs.items() if name != "grids"}
-    by_patch, by_token, shapes = seer(moved["images"], inputs["grids"])
+    by_patch, by_token, shapes, away = seer(moved["images"], inputs["grids"])
     true = {name: targets.ordered(moved[name]) for name in PARTS if name != "looks"}
     true["looks"] = targets.ordered(targets.describe(moved["images"]))
     loss = _loss(by_patch, true) + 0.5 * _loss(by_token, true)
     count = len(shapes)
     named = cross_entropy(shapes, moved["shapes"].flatten().long(), ignore_index=NONE, reduction="sum") / count
-    return (loss + 0.3 * named) * count
+    return (loss + 0.3 * named + seer.keep * away) * count
 
 
 def _loss(predicted: torch.Tensor, true: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -25,6 +25,16 @@ def is_plain(scores: pd.DataFrame) -> pd.Series:
     return (scores["split"] == "test") & (scores["control"] == "none")
 
 
+def controls(scores: pd.DataFrame) -> pd.DataFrame:
+    """The test rows of controls, without those of a down_up regime at its own view."""
+    rows = tested(scores)
+    return rows[_controlled(rows)]
+
+
+def _controlled(rows: pd.DataFrame) -> pd.Series:
+    return (rows["control"] != "none") & (rows["regime"].astype(object) != rows["inference"].astype(object))
+
+
 def _kept(scores: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
     """The chosen rows, without a copy if that is all of them."""
     return scores if chosen.all() else scores[chosen]
@@ -49,13 +59,15 @@ def evenly_spaced(policies: list[str], n: int) -> list[str]:
 
 
 def aligned_policy(regime: str, policies: list[str]) -> str:
-    """The inference policy that matches a training regime: the same policy if it is a rung, else native."""
-    return regime if regime in policies else "native"
+    """The policy that matches a training regime: its own view if that was run, else native."""
+    own = style.own_view(regime)
+    return own if own in policies else "native"
 
 
 def aligned(scores: pd.DataFrame) -> pd.DataFrame:
-    """The plain rows of each regime at the inference policy that matches its training."""
-    rows = plain(scores)
+    """The rows of each regime at the view that matches its training; of down_up that is a control's."""
+    rows = tested(scores)
+    rows = _kept(rows, ~_controlled(rows))
     policies = ladder(rows)
     matching = np.logical_or.reduce([
         (rows["regime"] == regime) & (rows["inference"] == aligned_policy(regime, policies))

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from medstudy import claims, datasets
+from medstudy.bounds import results
 from medstudy.data import arrow_store, leakage
 from medstudy.data.encoded_image import Picture
 from medstudy.params import Study
@@ -38,10 +39,11 @@ class StudyData:
     scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones; letters: of the greedy ones
     to choices that are asked by letter as well.
     training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
+    bounds: what readers of features and pixels find.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
     the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), not_run
-    (texts), data_versions, versions.
+    (texts), no_claims (reasons by data set), data_versions, versions.
     """
 
     scores: pd.DataFrame
@@ -53,6 +55,7 @@ class StudyData:
     leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
     author: pd.DataFrame = field(default_factory=pd.DataFrame)
     letters: pd.DataFrame = field(default_factory=pd.DataFrame)
+    bounds: results.Results = field(default_factory=results.Results)
 
     @property
     def leak_words(self) -> str:
@@ -97,6 +100,7 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
         examples=inputs.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
         leaks=leaks(stages),
+        bounds=results.read(job.dir for job in complete(stages["bounds"])),
         images=images,
         study=_facts(study, stages["train"][0]),
     )
@@ -113,6 +117,7 @@ def _facts(study: Study, trained: plan.Job) -> dict:
         "seed": study.intervals.seed,
         "parameters": _size(study, trained.dir / "checkpoint"),
         "training": study.training.model_dump(),
+        "no_claims": datasets.without_claims(study.datasets),
         "data_versions": {datasets.label(item): f"version {datasets.version(item)}" for item in study.datasets},
         "versions": record.versions(),
     } | ({} if study.model.id == "base" else {"model": redact.last(study.model.id)})
@@ -139,12 +144,12 @@ def claims_file(study: Study) -> Path:
 
 
 def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
-    """The claims for each data set of the study, from scores and training logs."""
+    """The claims for each data set of the study on which claims are tested, from scores and training logs."""
     stages = by_stage(study)
     training = inputs.gather(complete(stages["train"]), "training.parquet")
     names = {"low": study.low, "confidence": study.intervals.confidence}
     notes = {name: " ".join(lines) for name, lines in leakage.sentences(leaks(stages)).items()}
-    return claims.by_data_set(scores, training, tuple(map(datasets.label, study.datasets)), notes, **names)
+    return claims.by_data_set(scores, training, datasets.with_claims(study.datasets), notes, **names)
 
 
 def leaks(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:

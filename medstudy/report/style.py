@@ -38,6 +38,8 @@ _REGIMES = {
     "mixed": (GREEN, "D"),
     "add": (PURPLE, "^"),
     "curriculum": (SKY, "P"),
+    "down_up": (ORANGE, "d"),
+    "equal_flops": (BLACK, "p"),
     "base": (GREY, "X"),
 }
 _RUNGS = ((VERMILLION, "s"), (ORANGE, "v"), (YELLOW, "<"), (BLACK, ">"))
@@ -110,13 +112,25 @@ def rung(policy: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def kind(policy: str) -> str:
+    """The kind of a policy by its label: "fixed" of "fixed-84", "equal_flops" of "equal_flops_square-84"."""
+    name = policy if rung(policy) is None else policy.rsplit("-", 1)[0]
+    return "equal_flops" if name.startswith("equal_flops") else name
+
+
+def own_view(regime: str) -> str:
+    """The label of what a regime shows: "fixed-84" of "equal_flops-84", the regime's own label of any other."""
+    if regime.startswith("equal_flops-"):
+        return regime.replace("equal_flops", "fixed")
+    return regime.removeprefix("equal_flops_")
+
+
 def rung_label(policy: str) -> str:
     """A policy as an axis shows it: "fixed-84" -> "84²", "square-84" -> "square 84²", "native" -> "native"."""
     side = rung(policy)
     if side is None:
         return policy
-    kind = policy.rsplit("-", 1)[0]
-    return f"{side}²" if kind == "fixed" else f"{kind.replace('_', '-')} {side}²"
+    return f"{side}²" if kind(policy) == "fixed" else f"{kind(policy).replace('_', '-')} {side}²"
 
 
 def regime_label(regime: str) -> str:
@@ -124,14 +138,14 @@ def regime_label(regime: str) -> str:
     side = rung(regime)
     if side is None:
         return "not fine-tuned" if regime == "base" else regime
-    kind = regime.rsplit("-", 1)[0]
-    return f"native + {side}²" if kind == "add" else f"{kind.replace('_', '-')} {side}²"
+    if kind(regime) == "equal_flops":
+        return f"{rung_label(own_view(regime))} equal FLOPs"
+    return f"native + {side}²" if kind(regime) == "add" else f"{kind(regime).replace('_', '-')} {side}²"
 
 
 def regime_style(regime: str) -> dict[str, str]:
     """The colour and marker of a regime, the same in every figure: keywords of `Axes.plot`."""
-    side, kind = rung(regime), regime.rsplit("-", 1)[0]
-    colour, marker = _REGIMES.get(kind) or _rung_style(side)
+    colour, marker = _REGIMES.get(kind(regime)) or _rung_style(rung(regime))
     return {"color": colour, "marker": marker}
 
 
@@ -148,12 +162,12 @@ def levels(table: pd.DataFrame) -> list[str]:
 
 
 def regime_order(regimes: Iterable[str]) -> list[str]:
-    """Regimes in the order of every legend: native, fixed from low to high, mixed, add, curriculum, base."""
-    first = ["native", "fixed", "square", "pad", "mixed", "add", "curriculum", "base"]
+    """Regimes in the order of every legend: native, its arms, fixed from low to high, mixed, add, curriculum, base."""
+    first = ["native", "down_up", "equal_flops", "fixed", "square", "pad", "mixed", "add", "curriculum", "base"]
 
     def place(regime: str) -> tuple[int, int, str]:
-        kind = regime if rung(regime) is None else regime.rsplit("-", 1)[0]
-        return (first.index(kind) if kind in first else len(first), rung(regime) or 0, regime)
+        name = kind(regime)
+        return (first.index(name) if name in first else len(first), rung(regime) or 0, regime)
 
     return sorted(set(regimes), key=place)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medstudy.resolution.policies import Add, Curriculum, Fixed, Mixed, Native, Single, Training
+from medstudy.resolution.policies import Add, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native, Single, Training
 
 
 def words(policy: Training | Single) -> str:
@@ -21,6 +21,10 @@ def words(policy: Training | Single) -> str:
         return f"{words(policy.native)}, and every image again at {_listed(policy.variants)}"
     if isinstance(policy, Curriculum):
         return f"these in turn, each for an equal part of the training: {_listed(policy.stages)}"
+    if isinstance(policy, DownUp):
+        return f"at most {policy.side} × {policy.side} pixels, enlarged again to {words(policy.native)}"
+    if isinstance(policy, EqualFlops):
+        return f"{words(policy.low)}, for as many steps as take the FLOPs of {words(policy.native)}"
     return policy.label
 
 

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from medstudy.errors import ResolutionError
-from medstudy.resolution.policies import Add, Control, Curriculum, Fixed, Mixed, Native, Single, Training
+from medstudy.resolution.policies import (
+    Add,
+    Control,
+    Curriculum,
+    DownUp,
+    EqualFlops,
+    Fixed,
+    Mixed,
+    Native,
+    Single,
+    Training,
+)
 from medstudy.resolution.sizes import Geometry, Rounding, Size, View
 
 
@@ -21,17 +34,36 @@ def plan(
 
 
 def current(policy: Training | Control, draw: float = 0.0, progress: float = 0.0) -> Single | Add | Control:
-    """The policy of one sample: the one drawn from `mixed`, that of the current stage of `curriculum`, else itself."""
+    """The policy of one sample: one drawn from `mixed`, the stage of `curriculum`, `equal_flops`' low, else itself."""
     if isinstance(policy, Mixed):
         return _drawn(policy, draw)
     if isinstance(policy, Curriculum):
         return policy.stages[min(int(progress * len(policy.stages)), len(policy.stages) - 1)]
-    return policy
+    return policy.low if isinstance(policy, EqualFlops) else policy
 
 
 def trained_on(policy: Training) -> frozenset[str]:
-    """Labels of the single policies that a regime trains on; inference at any other is a mismatch."""
+    """Labels of the views that a regime trains on; inference at any other is a mismatch."""
+    if isinstance(policy, DownUp):
+        return frozenset([policy.label])
     return frozenset(single.label for single in policy.singles)
+
+
+def check_arms(regimes: Iterable[Training], controls: Iterable[Control]) -> None:
+    """Raise ValueError if a regime that shares size or FLOPs with native does not state the study's native policy.
+
+    Its parts of native's gain would not add up. A control of the same label must be the same policy.
+    """
+    known = {policy.label: policy for policy in regimes}
+    native = known.get("native")
+    for policy in (*known.values(), *controls):
+        arm = known.get(policy.label)
+        if not isinstance(arm, DownUp | EqualFlops):
+            continue
+        if native is not None and arm.native != native:
+            raise ValueError(f"`native` of {arm.label} must be the regime native ({native}), got {arm.native}")
+        if policy != arm:
+            raise ValueError(f"{arm.label} must be the same as a regime and as a control, got {arm} and {policy}")
 
 
 def roundings(policy: Training | Control) -> frozenset[Rounding]:
@@ -41,13 +73,14 @@ def roundings(policy: Training | Control) -> frozenset[Rounding]:
 
 
 def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geometry) -> None:
-    """Raise ResolutionError if a fixed policy would change no image at all: it would be native under another name."""
-    if not isinstance(policy, Fixed) or not sizes:
+    """Raise ResolutionError if a low policy would change no image at all: it would be native under another name."""
+    policy = policy.low if isinstance(policy, EqualFlops) else policy
+    if not isinstance(policy, Fixed | DownUp) or not sizes:
         return
     most = max(size.pixels for size in sizes) + geometry.factor**2 * 64  # a cap that changes no image
-    native = Native(max_pixels=most, rounding=policy.rounding)
+    native = policy.native if isinstance(policy, DownUp) else Native(max_pixels=most, rounding=policy.rounding)
     views = ((policy.view(size, geometry), native.view(size, geometry)) for size in sizes)
-    if all((ours.size, ours.steps) == (theirs.size, theirs.steps) for ours, theirs in views):
+    if all(ours.size == theirs.size and set(ours.steps) == set(theirs.steps) for ours, theirs in views):
         largest = max(sizes, key=lambda size: size.pixels)
         raise ResolutionError(
             f"Policy {policy.label} must change at least one image, but all {len(sizes)} images are shown as `native` "

@@ -140,10 +140,32 @@ class Curriculum(_Policy):
         return self.stages
 
 
-class DownUp(_Policy):
-    """Control: downsampled to at most side² pixels and back to the native size, so that only detail is lost.
+class EqualFlops(_Policy):
+    """`low` for as many steps as take the FLOPs of a training at `native`; the images are repeated more often.
 
-    The number of visual tokens is that of `native`, and so is the rounding of both sizes.
+    The number of steps: `medstudy.engine.batches.train_and_val`.
+    """
+
+    policy: Literal["equal_flops"] = "equal_flops"
+    low: Fixed
+    native: Native
+
+    @property
+    def label(self) -> str:
+        kind = "equal_flops" if self.low.mode == "budget" else f"equal_flops_{self.low.mode}"
+        return f"{kind}-{self.low.side}"
+
+    @property
+    def singles(self) -> tuple[Single, ...]:
+        """What is shown: `native` only sets the FLOPs."""
+        return (self.low,)
+
+
+class DownUp(_Policy):
+    """Downsampled to at most side² pixels and back to the native size, so that only detail is lost.
+
+    The number of visual tokens is that of `native`, and so is the rounding of both sizes. As a control it is shown to
+    models that were trained otherwise; as a training policy it gives models that never saw finer detail.
     """
 
     policy: Literal["down_up"] = "down_up"
@@ -191,7 +213,9 @@ class Shuffled(_Policy):
         return replace(self.native.view(size, geometry), label=self.label)
 
 
-Training = Annotated[Native | Fixed | Mixed | Add | Curriculum, Field(discriminator="policy")]
+Training = Annotated[
+    Native | Fixed | Mixed | Add | Curriculum | DownUp | EqualFlops, Field(discriminator="policy")
+]
 Control = Annotated[DownUp | Blind | Shuffled, Field(discriminator="policy")]
 
 

@@ -41,12 +41,14 @@ NEUTRAL = {  # pattern of files: why they cannot change a result
     "runs/lock.py": "which process makes a run", "utils/devices.py": "which cores and GPUs a process may use",
     "runs/record.py": "records what was made, and by what",
     "utils/progress.py": "shows progress",
+    "utils/parallel.py": "in how many processes something is made", "utils/allocation.py": "how memory is kept",
     "training/launch.py": "starts the processes of a training",
     "training/model_card.py": "words about a checkpoint, saved with it",
     "data/gallery.py": "shows images in a notebook",
     "data/readers/dataset_card.py": "what is published about a data set, which notebooks show",
 }
 CHOICES = {  # file: patterns of alternatives among its imports; a job that uses one names it
+    "bounds/places.py": ("models/qwen_vl.py", "models/tiled/*"),  # of families
     "report/study_data.py": ("claims/*", "datasets/*", "models/*"),  # tests of claims; names; a number of weights
     "datasets/__init__.py": ("datasets/user/*",),  # readers of a user's own data
     "datasets/build.py": ("datasets/user/*", "data/references.py"),  # one data set's; a check that changes nothing

@@ -1,7 +1,10 @@
 """From a study's params to its jobs. A job's folder is named by the hash of everything that its result depends on.
 
 data ─► leakage ─┐                                   ┌► one per figure ───┐
-         base ───┴► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
+         base ───┼► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
+                 └► bounds ──────────────────────┘
+
+A study of frozen encoders (`probe` instead of `training`) is data ─► leakage ─► probe.
 
 The hash covers the job's parameters, the hashes of the jobs that it needs, and the code of its notebook and of the
 library files that it uses: editing a figure redraws that figure and remakes the report that shows it. Comments and
@@ -19,6 +22,7 @@ from typing import Any
 from medstudy import datasets, paths
 from medstudy.errors import ParamsError, RunError
 from medstudy.params import Study
+from medstudy.resolution.policies import Control, DownUp
 from medstudy.runs import identity, stages
 from medstudy.utils import redact
 
@@ -47,12 +51,14 @@ class Job:
     @property
     def processes(self) -> int:
         """How many processes the job starts; each uses one core or GPU."""
+        if self.stage == "data":
+            return datasets.max_processes(self.parameters["data"]["name"])
         return self.parameters["training"]["processes"] if self.stage == "train" else 1
 
     @property
     def gpus(self) -> int:
         """How many GPUs the job uses, on a machine with GPUs."""
-        return self.processes if self.stage in ("train", "evaluate") else 0
+        return self.processes if self.stage in ("train", "evaluate", "bounds", "probe") else 0
 
     def inputs(self, stage: str) -> list[Job]:
         """The complete jobs of one stage whose results this job reads. Raises RunError if one is not complete."""
@@ -103,14 +109,20 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         return name
 
     data = [
-        add("data", datasets.label(dataset), (), data=redact.tree(dataset.model_dump(mode="json"), redact.FIELDS),
-            version=datasets.version(dataset), own=datasets.sources(dataset))
+        add("data", datasets.label(dataset), (), data=_data(dataset), version=datasets.version(dataset),
+            own=datasets.sources(dataset))
         for dataset in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
-    own = (identity.family(study.model.family),)
+    own = () if study.model.family == "vision" else (identity.family(study.model.family),)
     common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
+    read = common | {"inference": [rung.model_dump() for rung in study.inference], "low": study.low,
+                     "low_policy": study.policy(study.low).model_dump(), "confidence": study.intervals.confidence}
+    if study.probe:
+        shown = {"study": study.title, "regimes": [regime.model_dump() for regime in study.regimes]}
+        add("probe", "", data, after=[leaks], settings=study.probe.model_dump(), **shown, **read)
+        return
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
     evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
     for regime in study.regimes:
@@ -127,16 +139,25 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
                 **common,
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
+    bounds = []
+    if study.bounds and study.model.family != "auto":  # whose tower runs inside the model
+        bounds = [add("bounds", "", data, after=checked, settings=study.bounds.model_dump(), **read)]
     scores = add("scores", "", evaluations)
-    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump())
+    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump(),
+                 no_claims=datasets.without_claims(study.datasets))
     shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
     figures = [
-        add("figure", name, [*data, leaks, scores], study=shown, element=name,
+        add("figure", name, [*data, leaks, scores, *bounds], study=shown, element=name,
             own=(f"report/figures/{stages.module(name)}.py",))
         for name in stages.FIGURES
     ]
-    tables = add("tables", "", [*data, leaks, scores, claims], study=shown)
-    add("report", "", [*data, leaks, scores, *figures, tables, claims], study=shown)
+    tables = add("tables", "", [*data, leaks, scores, *bounds, claims], study=shown)
+    add("report", "", [*data, leaks, scores, *bounds, *figures, tables, claims], study=shown)
+
+
+def _data(dataset: datasets.Params) -> dict:
+    """The parameters that decide what a data set holds, without local paths."""
+    return redact.tree(dataset.model_dump(mode="json", exclude={"no_claims"}), redact.FIELDS)
 
 
 def find(study: Study, name: str) -> tuple[Study, Job]:
@@ -154,12 +175,18 @@ def job(study: Study, name: str) -> Job:
     return find(study, name)[1]
 
 
+def views_of(study: Study, regime: str) -> tuple[Control, ...]:
+    """The views besides the ladder at which a regime's models are evaluated: controls, and its own if it is no rung."""
+    controls = study.controls.views if regime == study.controls.of else ()
+    own = [policy for policy in study.regimes if policy.label == regime and isinstance(policy, DownUp)]
+    return (*controls, *(policy for policy in own if policy not in controls))
+
+
 def _evaluate(
     add: Callable[..., str], study: Study, common: dict, needs: list[str], regime: str, seed: int,
     after: Iterable[str] = (),
 ) -> str:
     """Add one evaluation; returns its name."""
-    views = study.controls.views if regime == study.controls.of else ()
     return add(
         "evaluate",
         f"{regime}-s{seed}",
@@ -169,7 +196,7 @@ def _evaluate(
         seed=seed,
         study=study.study,
         inference=[rung.model_dump() for rung in study.inference],
-        controls=[view.model_dump() for view in views],
+        controls=[view.model_dump() for view in views_of(study, regime)],
         evaluation=study.evaluation.model_dump(),
         **common,
     )

@@ -11,6 +11,8 @@ NOTEBOOK = {
     "base": "01_model",
     "train": "02_train",
     "evaluate": "03_evaluate",
+    "bounds": "04_bounds",
+    "probe": "04_probe",
     "scores": "04_scores",
     "claims": "05_claims",
     "figure": "06_figure",
@@ -32,6 +34,8 @@ _ORDER = (
     "learning_curves",
     "controls",
     "by_tag",
+    "gain_in_parts",
+    "bounds",
 )
 FIGURES = tuple(f"{number:02d}_{module}" for number, module in enumerate(_ORDER, start=1))
 

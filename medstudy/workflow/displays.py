@@ -263,8 +263,8 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def first_data_set(study: Study) -> str:
-    """The name of the data set whose claims have ids without a suffix."""
-    return datasets.label(study.datasets[0])
+    """The name of the data set whose claims have ids without a suffix; without claims, of the first one."""
+    return next(iter(datasets.with_claims(study.datasets)), datasets.label(study.datasets[0]))
 
 
 def copies(folders: Sequence[Path]) -> pd.DataFrame:

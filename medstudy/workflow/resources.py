@@ -121,7 +121,8 @@ def _rounded(megabytes: float) -> int:
 
 def _default(job: plan.Job) -> dict[str, int]:
     usual = DEFAULTS.get(job.stage, DEFAULT)
-    return usual | {"mem_mb": usual["mem_mb"] * job.processes}
+    shares = 1 if job.stage == "data" else job.processes  # processes that draw images need little
+    return usual | {"mem_mb": usual["mem_mb"] * shares}
 
 
 def _file(study: Study) -> Path:

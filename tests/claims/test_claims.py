@@ -10,9 +10,9 @@ from medstudy.claims.claim import OURS, Finding, claim
 from medstudy.claims.study_scores import StudyScores
 from medstudy.scoring import score as scoring_score
 from medstudy.statistics import RelativeChange
-from tests.support.synthetic import REGIMES, Effects, predictions, training
+from tests.support.synthetic import ARMS, REGIMES, Effects, predictions, training
 
-WITH_ADD = (*REGIMES, "add-84")
+WITH_ADD = (*REGIMES, "add-84", *ARMS)
 VERDICTS = {
     "C": {"reproduced", "not reproduced", "inconclusive", "not run"},
     "O": {"supported", "not supported", "inconclusive", "not run"},
@@ -37,7 +37,7 @@ def test_the_table_has_every_claim_and_exactly_its_columns(table):
     assert list(table) == ["id", "claim", "source_value", "estimate", "low", "high", "verdict", "to_settle",
                            "why"]
     assert table["id"].tolist()[:5] == ["C1", "C1b", "C2", "C3", "C3b"]
-    assert table["id"].tolist()[5:] == ["O1", "O2", "O3", "O4", "O5", "O6", "O7"]
+    assert table["id"].tolist()[5:] == [f"O{number}" for number in range(1, 11)]
     assert all(row.verdict in VERDICTS[row.id[0]] for row in table.itertuples())
     assert (table["low"] <= table["estimate"]).all() and (table["estimate"] <= table["high"]).all()
     assert table["why"][:5].str.contains("Rule: reproduced if .*; not reproduced if .*; else inconclusive.").all()
@@ -65,7 +65,8 @@ def test_absent_effects_are_not_found():
     none = Effects(acuity_px=dict.fromkeys([*WITH_ADD, "fixed-84"], 0.05), mismatch_loss=0, seed_sd=0.02)
     flat = scoring_score.score(predictions(n_images=160, regimes=WITH_ADD, effects=none, seed=3))
     table = claims.claims_table(flat, training(WITH_ADD)).set_index("id")
-    assert not table.loc[["C1", "C2", "O1", "O3", "O4", "O5", "O7"], "verdict"].isin(["reproduced", "supported"]).any()
+    gains = ["C1", "C2", "O1", "O3", "O4", "O5", "O7", "O8", "O9", "O10"]
+    assert not table.loc[gains, "verdict"].isin(["reproduced", "supported"]).any()
     assert table.loc["C1b", "verdict"] == "not reproduced"
     assert table.loc["C3", "low"] < 1 and table.loc["C3b", "verdict"] == "reproduced"
 
@@ -76,7 +77,7 @@ def test_models_that_ignore_the_image_give_no_verdict(scores):
     ignoring = pd.concat([scores[scores["control"] != "blind"], blind])
     table = claims.claims_table(ignoring, training(WITH_ADD)).set_index("id")
     others = table.drop(index="O6")
-    assert len(others) == 11 and (others["verdict"] == "inconclusive").all()
+    assert len(others) == 14 and (others["verdict"] == "inconclusive").all()
     assert others["why"].str.contains("No verdict: .* without an image").all()
     assert (others["to_settle"] == "for O6, no practical size: the estimate lies on the bound").all()
 
@@ -143,11 +144,11 @@ def test_a_ratio_to_a_score_that_may_be_0_gives_no_verdict(scores):
 @pytest.mark.parametrize("spoil, not_run", [
     (lambda s: s[s["regime"] != "add-84"], {"C3b"}),
     (lambda s: s[s["regime"] != "mixed"], {"C3", "O5"}),
-    (lambda s: s[s["control"] == "none"], {"O6", "O7"}),
-    (lambda s: s[s["inference"] != "down_up-84"], {"O7"}),
+    (lambda s: s[s["control"] == "none"], {"O6", "O7", "O8", "O9"}),
+    (lambda s: s[s["inference"] != "down_up-84"], {"O7", "O8", "O9"}),
     (lambda s: s[s["level"] == "fine"], {"O2", "O3"}),
     (lambda s: s[s["inference"] != "native"],
-     {"C1", "C1b", "C3", "C3b", "O1", "O2", "O3", "O4", "O5", "O6", "O7"}),
+     {"C1", "C1b", "C3", "C3b", "O1", "O2", "O3", "O4", "O5", "O6", "O7", "O8"}),
 ])
 def test_what_is_missing_is_not_run_and_says_what_it_needs(scores, spoil, not_run):
     table = claims.claims_table(spoil(scores), training(WITH_ADD)).set_index("id")

@@ -12,8 +12,8 @@ from medstudy.cli import doctor, main
 from tests.support.studies import write_study
 
 COMMANDS = (
-    "run", "retry", "estimate", "data", "status", "logs", "clean", "fetch", "report", "verify", "rescore", "export",
-    "doctor", "notebook",
+    "run", "retry", "estimate", "data", "convert", "status", "logs", "clean", "fetch", "report", "verify", "rescore",
+    "export", "doctor", "notebook",
 )
 
 

@@ -40,8 +40,9 @@ def test_training_flops_are_those_that_a_training_logs(tiny_study, pictured, tmp
     family, _ = workload.trainable(study, "cpu")
     torch.manual_seed(0)
     shelf = TensorCache(tmp_path / "shelf") if study.training.keeps_features else None
-    steps = batches.FineTuning(ImageInputs(family, "bicubic", features=shelf), pictured, policy, study.training, 5)
-    loss = partial(training_train.loss_of, steps.inputs)
+    inputs, split = ImageInputs(family, "bicubic", features=shelf), {"train": pictured, "val": pictured[:1]}
+    steps, _ = batches.train_and_val(inputs, split, policy, study.training, 5)
+    loss = partial(training_train.loss_of, inputs)
     log = loop.fit(family.model, steps, None, study.training, 0, tmp_path, loss)
     counter = workload.Counter(study, workload.trainable(study)[0])
     job = counter.training({"train": sized(pictured), "val": sized(pictured[:1])}, policy, 5)
@@ -126,7 +127,7 @@ def _computed(layout: RowLayout) -> int:
     return sum(p**2 + sum(b) * (p + sum(b)) for p, b in zip(layout.prefixes, layout.branches, strict=True))
 
 
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("regime", sorted(set(REGIMES) - {"equal_flops"}))
 def test_equal_questions_and_views_are_counted_once(tiny_study, pictured, monkeypatch, regime):
     """Forty examples of two kinds and two sizes: one count for each kind and view, and the sums of forty."""
     study = optimisation(tiny_study, tokens_per_pass=4096)

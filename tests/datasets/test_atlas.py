@@ -189,3 +189,16 @@ def test_bundled_crops_are_the_pixels_of_the_package():
     for row in (row for row in ROWS if row["source"] == "skin"):
         _, top, left, bottom, right = row["box"]
         assert (np.asarray(atlas.pixels(row)) == image[top:bottom, left:right]).all()
+
+
+def test_the_reason_for_no_claims_gives_the_true_numbers():
+    test = [row for row in ROWS if row["split"] == "test"]
+    sources = {split: {row["source"] for row in ROWS if row["split"] == split} for split in SPLITS}
+    card = " ".join((atlas.DATA / "README.md").read_text(encoding="utf-8").split())
+    assert len(sources["test"]) == 9 and sources["train"] == sources["val"] == sources["test"]
+    assert f"its {len(test)} test crops come from nine images and volumes" in atlas.NO_CLAIMS
+    assert f"The {len(test)} test crops come from nine images and volumes, in {len(groups_of(test))} groups" in card
+
+
+def groups_of(rows):
+    return {row["group"] for row in rows}

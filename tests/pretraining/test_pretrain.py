@@ -96,6 +96,18 @@ def test_the_corpus_never_repeats_an_image_and_some_are_large(small, untrained):
     assert 0.1 < (grids.prod(1) > 4 * 16).float().mean() < 0.9
 
 
+def test_half_of_the_choices_are_in_words():
+    """By a question's text: "…: a, b or c?" with one of them as the answer."""
+    asked = [question for index in range(200) for question in shapes.example(0, "train", index).questions]
+    told = [question for index in range(200)
+            for question in pretrain._some_in_words(shapes.example(0, "train", index), index).questions]
+    pairs = [(a, b) for a, b in zip(asked, told, strict=True) if a.kind == "choice"]
+    words = [(a, b) for a, b in pairs if b.kind == "class"]
+    assert 0.4 < len(words) / len(pairs) < 0.6
+    assert all(b.answer == a.options["ABCD".index(a.answer)] and b.answer in b.text for a, b in words)
+    assert all(a == b for a, b in zip(asked, told, strict=True) if b.kind != "class")
+
+
 def test_answers_are_learnt_from_the_images_that_a_study_would_show(untrained, small):
     """The loss of a pass is `train.loss_of` on the same images, one at a time."""
     corpus = pretrain.Corpus(untrained, "train", small)
@@ -116,6 +128,7 @@ def test_the_vision_stage_learns_and_resumes_to_the_same_bits(untrained, small, 
 
     def fit(folder, batches):
         untrained.model.load_state_dict(start)
+        untrained.model.zero_grad()
         torch.manual_seed(0)
         seer = pretraining_vision.Seer(untrained)
         before = new_loss(seer)

@@ -11,8 +11,8 @@ import medstudy
 PACKAGE = Path(medstudy.__file__).parent
 LAYERS = (
     "errors", "paths", "utils", "imaging", "resolution", "data", "datasets", "params", "engine", "models", "runs",
-    "training", "pretraining", "evaluation", "statistics", "scoring", "claims", "report", "costs", "workflow", "cli",
-    "__main__",
+    "training", "pretraining", "evaluation", "statistics", "scoring", "bounds", "claims", "report", "costs", "workflow",
+    "cli", "__main__",
 )
 FILES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 LONGEST = 350  # lines of a file

@@ -13,7 +13,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from medstudy.errors import ResolutionError
 from medstudy.resolution import plan, policies, sizes
-from medstudy.resolution.policies import Add, Blind, Curriculum, DownUp, Fixed, Mixed, Native, Shuffled
+from medstudy.resolution.policies import Add, Blind, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native, Shuffled
 from medstudy.resolution.sizes import Geometry, Size
 from medstudy.utils.seeding import uniform
 from tests.support import real
@@ -62,6 +62,11 @@ GOLDEN_POLICY = {
         DownUp(side=84, native=Native(max_pixels=200704)),
         (280, 280),
         [("down_up-84", (280, 280), 100)],
+    ),
+    "equal_flops shows its low policy": (
+        EqualFlops(low=Fixed(side=84), native=Native(max_pixels=200704)),
+        (280, 280),
+        [("fixed-84", (84, 84), 9)],
     ),
     "blind": (Blind(), (280, 280), [("blind", (0, 0), 0)]),
     "shuffled": (Shuffled(native=Native(max_pixels=200704)), (280, 280), [("shuffled", (280, 280), 100)]),
@@ -248,6 +253,26 @@ def test_trained_on_names_the_single_policies():
     assert plan.trained_on(mixed) == {"fixed-84", "native"}
     assert plan.trained_on(Add(native=Native(max_pixels=9), variants=(Fixed(side=56),))) == {"native", "fixed-56"}
     assert plan.trained_on(Fixed(side=84)) == {"fixed-84"}
+    assert plan.trained_on(DownUp(side=84, native=Native(max_pixels=9))) == {"down_up-84"}
+    assert plan.trained_on(EqualFlops(low=Fixed(side=84), native=Native(max_pixels=9))) == {"fixed-84"}
+
+
+def test_regimes_of_equal_flops_have_labels_of_their_own():
+    native = Native(max_pixels=200704)
+    modes = {mode: EqualFlops(low=Fixed(side=84, mode=mode), native=native).label for mode in ("budget", "square")}
+    assert modes == {"budget": "equal_flops-84", "square": "equal_flops_square-84"}
+    assert EqualFlops(low=Fixed(side=84), native=native).budget == 84**2
+
+
+def test_arms_share_the_studys_native_policy():
+    native, other = Native(max_pixels=200704), Native(max_pixels=50176)
+    down_up, longer = DownUp(side=84, native=native), EqualFlops(low=Fixed(side=84), native=native)
+    plan.check_arms([native, Fixed(side=84), down_up, longer], [down_up, DownUp(side=168, native=other)])
+    for arm in (DownUp(side=84, native=other), EqualFlops(low=Fixed(side=84), native=other)):
+        with pytest.raises(ValueError, match=f"`native` of {arm.label} must be the regime native .*50176"):
+            plan.check_arms([native, arm], [])
+    with pytest.raises(ValueError, match="down_up-84 must be the same as a regime and as a control"):
+        plan.check_arms([native, down_up], [DownUp(side=84, native=other)])
 
 
 @pytest.mark.parametrize(
@@ -268,6 +293,14 @@ def test_a_fixed_policy_without_effect_is_an_error():
         plan.check_effect(Fixed(side=448), [Size(200, 300), Size(400, 448)], QWEN)
     plan.check_effect(Fixed(side=224), [Size(200, 300), Size(400, 448)], QWEN)
     plan.check_effect(Native(max_pixels=200704), [Size(200, 300)], QWEN)
+
+
+@pytest.mark.parametrize("make", [lambda side: DownUp(side=side, native=Native(max_pixels=200704)),
+                                  lambda side: EqualFlops(low=Fixed(side=side), native=Native(max_pixels=200704))])
+def test_an_arm_without_effect_is_an_error(make):
+    with pytest.raises(ResolutionError, match="must change at least one image"):
+        plan.check_effect(make(448), [Size(200, 300), Size(400, 448)], QWEN)
+    plan.check_effect(make(224), [Size(200, 300), Size(400, 448)], QWEN)
 
 
 def test_unknown_and_inconsistent_policies_are_refused():

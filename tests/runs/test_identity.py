@@ -25,25 +25,27 @@ from medstudy.utils import code_hash, syntax
 TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
 FIGURES = {f"figure-{name}" for name in runs_stages.FIGURES}
 CACHES = (code_hash.code, identity.files, identity.imports, identity.family, identity.stage_code)
-MODEL, SHOWN = {"base", "train", "evaluate"}, {"claims", "figure", "tables", "report"}
-DRAWN, SCORED = {"figure", "tables", "report"}, {"scores", "tables", "report"}
-EVERY = set(runs_stages.NOTEBOOK)
+MODEL, SHOWN = {"base", "train", "evaluate", "bounds"}, {"claims", "figure", "tables", "report"}
+SIGHT = {"train", "evaluate", "bounds"}
+DRAWN, SCORED = {"figure", "tables", "report"}, {"bounds", "scores", "tables", "report"}
+EVERY = set(runs_stages.NOTEBOOK) - {"probe"}  # a study of its own
 
 # The stages whose jobs each file of the library makes (jobs that need those follow), for the tiny study: phantom, atlas
 # and Qwen2-VL. The first pattern that matches a file decides; a file without a pattern makes nothing.
 MADE_BY = {
     **dict.fromkeys(("engine/__init__.py", "evaluation/__init__.py", "report/__init__.py", "report/pages/__init__.py",
                      "resolution/__init__.py", "training/__init__.py"), set()),
+    "bounds/__init__.py": set(), "bounds/results.py": {"bounds", *SHOWN}, "bounds/*.py": {"bounds"},
     "claims/*.py": {"claims"},
-    "data/arrow_store.py": {"data", "train", "evaluate", *SHOWN},
+    "data/arrow_store.py": {"bounds", "data", "train", "evaluate", *SHOWN},
     "data/choices.py": SCORED, "data/standard_scores.py": SCORED, "data/words.py": SCORED,
     "data/conflicts.py": {"data"}, "data/readers/hub.py": {"data"},
     "data/encoded_image.py": EVERY, "data/example.py": EVERY,
-    "data/formats.py": {"data", "evaluate", "scores", "tables", "report"},
+    "data/formats.py": {"bounds", "data", "evaluate", "scores", "tables", "report"},
     "data/leakage.py": {"leakage", *SHOWN},
     "data/perceptual_hash.py": {"data", "leakage", *SHOWN},
-    "data/references.py": {"scores"},
-    "data/splits.py": {"data", "report"},
+    "data/reading_params.py": {"bounds"}, "data/references.py": {"scores"},
+    "data/splits.py": {"bounds", "data", "report"},
     "datasets/__init__.py": {"data", "report"},
     "datasets/atlas/__init__.py": {"data"}, "datasets/atlas/sources.py": {"data"},
     "datasets/atlas/crops/index.json": {"data"},
@@ -51,36 +53,39 @@ MADE_BY = {
     "datasets/phantom/*": {"data"},
     "engine/attention*.py": MODEL, "engine/family_protocol.py": MODEL, "engine/flops.py": MODEL,
     "engine/row_layout.py": MODEL, "engine/shared_prefix.py": MODEL,
-    "engine/tensor_cache.py": {"train", "evaluate", "figure"}, "engine/views.py": {"train", "evaluate", "figure"},
+    "engine/image_inputs.py": {"bounds", "train", "evaluate"},
+    "engine/tensor_cache.py": {*SIGHT, "figure"}, "engine/views.py": {*SIGHT, "figure"},
     "engine/*.py": {"train", "evaluate"},
     "evaluation/*.py": {"evaluate"},
     "imaging/__init__.py": EVERY, "imaging/common_formats.py": EVERY, "imaging/png.py": EVERY,
     "imaging/read_options.py": EVERY, "imaging/to_rgb.py": EVERY,
     "imaging/dicom*.py": {"data"}, "imaging/codestream.py": {"data"},  # atlas has images of pydicom
     "models/auto.py": set(), "models/auto_processor.py": set(), "models/tiled/*": set(),
+    "models/convert/*": set(),
     "models/summary.py": {"base"},
     "models/*.py": MODEL,
-    "report/captions.py": DRAWN,
+    "report/bounded.py": DRAWN, "report/captions.py": DRAWN, "report/probe_page.py": set(),
     "report/figures/__init__.py": {"figure", "report"},
     "report/figures/*.py": {"figure"},
     "report/pages/readme.py": set(), "report/pages/verify.py": set(),
     "report/pages/*": {"report"},
     "report/tables/*.py": {"tables", "report"},
     "report/*.py": SHOWN,
-    "resolution/resize.py": {"train", "evaluate", "figure"},
+    "resolution/resize.py": {*SIGHT, "figure"},
     "resolution/sizes.py": {*MODEL, "figure"},
     "resolution/*.py": MODEL,
     "runs/inputs.py": {"leakage", "scores", *SHOWN}, "utils/parquet.py": {"leakage", "scores", *SHOWN},
     "runs/wall_clock.py": {"report"},
     "scoring/author_report.py": {"tables", "report"},
     "scoring/metrics.py": SCORED, "scoring/score.py": SCORED,
+    "statistics/gain_parts.py": {"figure", "claims"},
     "statistics/tags.py": DRAWN,
-    "statistics/*.py": SHOWN,
+    "statistics/*.py": {"bounds", *SHOWN},
     "training/launch.py": set(), "training/model_card.py": set(), "training/worker.py": set(),
     "training/*.py": {"train"},
     "utils/formatting.py": {"report"}, "utils/yaml_files.py": {"report"},
     "utils/redact.py": {"data", *MODEL, *SHOWN},
-    "utils/seeding.py": {"data", "train", "evaluate", "report"},
+    "utils/seeding.py": {"data", *SIGHT, "report"},
 }
 
 

@@ -30,7 +30,7 @@ def test_the_plan_has_regimes_by_seeds_and_the_base_model(tmp_path):
     assert trained == {f"train-{regime}-s{seed}" for regime in ("native", "fixed-84", "mixed") for seed in (0, 1)}
     evaluated = {name for name in jobs if name.startswith("evaluate-")}
     assert evaluated == {name.replace("train", "evaluate") for name in trained} | {"evaluate-base-s0"}
-    assert {job.stage for job in jobs.values()} == set(stages.NOTEBOOK)
+    assert {job.stage for job in jobs.values()} == set(stages.NOTEBOOK) - {"probe"}
 
 
 def test_every_job_comes_after_those_it_needs(tmp_path):
@@ -49,6 +49,31 @@ def test_a_new_seed_adds_runs_and_changes_none(tmp_path):
     changed = _changed(before, after)
     assert changed == {"scores", "claims", "tables", "report", *FIGURES}
     assert len(set(after) - set(before)) == 6
+
+
+def test_arms_add_runs_and_change_no_other(tmp_path):
+    """So a study without them keeps the names of its runs."""
+    native = TINY["regimes"][0]
+    arms = [{"policy": "down_up", "side": 84, "native": native},
+            {"policy": "equal_flops", "low": {"side": 84}, "native": native}]
+    before, after = _plan(tmp_path), _plan(tmp_path, regimes=TINY["regimes"] + arms)
+    assert _changed(before, after) == {"scores", "claims", "tables", "report", *FIGURES}
+    added = {f"{stage}-{arm}-s{seed}" for stage in ("train", "evaluate") for arm in ("down_up-84", "equal_flops-84")
+             for seed in (0, 1)}
+    assert set(after) - set(before) == added
+    views = {name: [view["policy"] for view in job.parameters["controls"]] for name, job in after.items()
+             if job.stage == "evaluate"}
+    assert views["evaluate-native-s0"] == ["down_up", "blind", "shuffled"]
+    assert views["evaluate-down_up-84-s0"] == ["down_up"]  # its own view
+    assert views["evaluate-equal_flops-84-s0"] == views["evaluate-mixed-s0"] == []
+
+
+def test_a_regime_of_the_controls_sees_its_own_view_once(tmp_path):
+    native = TINY["regimes"][0]
+    down_up = {"policy": "down_up", "side": 84, "native": native}
+    jobs = _plan(tmp_path, regimes=TINY["regimes"] + [down_up], controls=TINY["controls"] | {"of": "down_up-84"})
+    assert [view["policy"] for view in jobs["evaluate-down_up-84-s0"].parameters["controls"]] == [
+        "down_up", "blind", "shuffled"]
 
 
 def test_the_learning_rate_changes_training_and_what_follows_only(tmp_path):

@@ -263,3 +263,18 @@ def test_numbers_and_lower_case_letters_are_read_as_text(tmp_path, row):
     (tmp_path / "x.jsonl").write_text(json.dumps(row))
     scores, _ = rescore.rescore([tmp_path / "x.jsonl"])
     assert scores["score"].tolist() == [1.0]
+
+
+def test_choices_by_letter_are_a_task_of_their_own_and_enter_no_score_of_the_author(predictions, tmp_path):
+    choices = predictions[(predictions["kind"] == "choice") & (predictions["decoding"] == "greedy")]
+    letters = choices.assign(format="letter", raw_text="D", question_id=choices["question_id"] + "_letter")
+    both = pd.concat([predictions.assign(format=""), letters], ignore_index=True)
+    both[both["regime"] == "native"].to_parquet(tmp_path / "both.parquet")
+    written = harness_export.export([tmp_path / "both.parquet"], tmp_path / "out", "lm-eval", "2026-11-22")
+    tasks = {file.name.removeprefix("samples_").rpartition("_")[0] for file in written}
+    assert {"synthetic_native", "synthetic_native_letter"} <= tasks
+    _, table = rescore.rescore(rescore.find([tmp_path / "out"]))
+    both[both["format"] == ""].query("regime == 'native'").to_parquet(tmp_path / "words.parquet")
+    _, without = rescore.rescore([tmp_path / "words.parquet"])
+    names = ["inference", "metric", "strict_mode_pct", "author_mode_pct", "questions"]
+    pd.testing.assert_frame_equal(table[names], without[names])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from medstudy.resolution.policies import Add, Curriculum, Fixed, Mixed, Native
+from medstudy.resolution.policies import Add, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native
 from medstudy.resolution.sizes import Size
 
 LARGE = Native(max_pixels=10**6)
@@ -14,6 +14,8 @@ REGIMES = {
     "mixed": Mixed(choices=(Fixed(side=84), Native(max_pixels=20000))),
     "add": Add(native=LARGE, variants=(Fixed(side=56),)),
     "curriculum": Curriculum(stages=(Fixed(side=56), LARGE)),
+    "down_up": DownUp(side=56, native=LARGE),
+    "equal_flops": EqualFlops(low=Fixed(side=56), native=LARGE),
 }
 
 

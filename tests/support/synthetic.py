@@ -15,6 +15,7 @@ import pandas as pd
 
 REGIMES = ("native", "fixed-84", "mixed")
 RUNGS = ("fixed-56", "fixed-84", "fixed-112", "fixed-168", "fixed-224", "native")
+ARMS = ("down_up-84", "equal_flops-84")  # regimes that take native's gain over fixed-84 apart
 CONTROLS = ("down_up-84", "blind", "shuffled")
 NATIVE_CAP = 448
 CELL_LINES = ("A-431", "HeLa", "U-2 OS")
@@ -44,6 +45,7 @@ class Effects:
     """The true effects in `predictions`. Units: pixels as shown, logits, shares."""
 
     acuity_px: dict = field(default_factory=lambda: {"native": 2.5, "mixed": 2.6})  # other regimes: 3.5
+    arms: dict = field(default_factory=dict)  # added to the logit of a regime's fine questions
     slope: float = 1.6
     lapse: float = 0.04
     mismatch_loss: float = 0.5
@@ -54,7 +56,7 @@ class Effects:
 
 def side_of(policy: str) -> float:
     """The side of the pixel budget of a policy label: 84 for "fixed-84", the native cap for every other."""
-    found = re.fullmatch(r"(?:fixed|square|pad)-(\d+)", policy)
+    found = re.fullmatch(r"(?:fixed|square|pad|equal_flops)-(\d+)", policy)
     return float(found[1]) if found else float(NATIVE_CAP)
 
 
@@ -62,13 +64,14 @@ def predictions(n_images: int = 80, seeds: int = 3, regimes=REGIMES, rungs=RUNGS
                 effects: Effects = Effects(), seed: int = 0) -> pd.DataFrame:  # noqa: B008 (frozen)
     """The rows of predictions.parquet: n_images test images x 2 to 5 questions x regimes x seeds x rungs.
 
-    The controls are answered by the native regime's models only.
+    The controls are answered by the native regime's models only, and a down_up regime has its own view besides.
     """
     rng = np.random.default_rng(seed)
     items = _items(n_images, rng)
     cells = [(regime, rung, "none") for regime in regimes for rung in rungs]
     if "native" in regimes:
         cells += [("native", control, control.split("-")[0]) for control in controls]
+    cells += [(regime, regime, "down_up") for regime in regimes if regime.startswith("down_up")]
     image_effect = pd.Series(rng.normal(0, effects.image_sd, n_images), items["image_id"].unique())
     items["image_effect"] = items["image_id"].map(image_effect)
     frames = []
@@ -159,6 +162,7 @@ def _probability(frame, scale, regime, rung, control, shift, effects) -> np.ndar
     several = regime in ("mixed", "add-84", "curriculum")
     octaves = 0 if several else abs(np.log2(side_of(rung) / side_of(regime)))
     noise = frame["image_effect"] + shift - effects.mismatch_loss * octaves
+    noise = noise + np.where(frame["detail_px"].isna(), 0.0, effects.arms.get(regime, 0.0))
     detail = effects.slope * np.log2(frame["detail_px"] * scale / effects.acuity_px.get(regime, 3.5))
     coarse = np.log(effects.coarse / (1 - effects.coarse))
     seen = 1 / (1 + np.exp(-(np.where(frame["detail_px"].isna(), coarse, detail) + noise)))
@@ -166,9 +170,9 @@ def _probability(frame, scale, regime, rung, control, shift, effects) -> np.ndar
 
 
 def training(regimes=REGIMES, seeds: int = 3, steps: int = 20, seed: int = 0) -> pd.DataFrame:
-    """training.parquet as the contract has it; add-84 costs 5 % more than native, fixed-84 a tenth."""
+    """training.parquet as the contract has it; add-84 costs 5 % more than native, fixed-84 a tenth, arms as much."""
     rng = np.random.default_rng(seed)
-    cost = {"native": 1.0, "add-84": 1.05, "mixed": 0.5, "curriculum": 0.6}
+    cost = {"native": 1.0, "add-84": 1.05, "mixed": 0.5, "curriculum": 0.6} | dict.fromkeys(ARMS, 1.0)
     rows = []
     for regime in regimes:
         for s in range(seeds):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medstudy import models
-from medstudy.engine.batches import FineTuning, micro_batches, size_of, validation_steps
+from medstudy.engine.batches import FineTuning, micro_batches, size_of, train_and_val, validation_steps
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import DataError, ParamsError, ResolutionError, RunError
@@ -16,7 +16,7 @@ from medstudy.models import lora
 from medstudy.models.qwen_vl import QwenVL
 from medstudy.params import Lora, Optimisation
 from medstudy.resolution.plan import plan
-from medstudy.resolution.policies import Add, Curriculum, Fixed, Mixed, Native
+from medstudy.resolution.policies import Add, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native
 from medstudy.training import loop, setup, train
 from medstudy.training.checkpoints import save
 from tests.support.parallel_cases import Killed
@@ -162,6 +162,49 @@ def test_a_curriculum_that_changes_within_an_epoch_is_in_the_ledger(family, exam
     ledger = train.ledger(batches)
     assert ledger["policy"].tolist() == ["fixed-28"] * 4 + ["fixed-56"] * 2 + ["native"] * 2
     assert ledger["visual_tokens"].sum() == sum(m.visual_tokens for step in range(4) for m in batches[step])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_equal_flops_ends_at_the_step_nearest_to_the_flops_of_native(tiny_model, pictured, tmp_path, frozen, ranks):
+    family = models.load(tiny_model)
+    if frozen:
+        family.freeze_tower()
+    options = replace_options(epochs=4, images_per_step=3)  # the last step of an epoch has one image
+    shelf = TensorCache(tmp_path) if frozen else None
+    inputs, data = ImageInputs(family, "bicubic", features=shelf), {"train": pictured, "val": pictured[:3]}
+
+    def steps_of(policy):
+        """FLOPs of each step, of all processes together, and the steps of a validation."""
+        each = [train_and_val(inputs, data, policy, options, 1, rank, ranks) for rank in range(ranks)]
+        flops = [[sum(micro.flops for micro in training[step]) for step in range(len(training))]
+                 for training, _ in each]
+        return np.sum(flops, axis=0), len(each[0][1])
+
+    (native, once), (low, once_low) = map(steps_of, (NATIVE, EqualFlops(low=Fixed(side=56), native=NATIVE)))
+    assert len(native) == 8 < len(low) and len(low) % 2  # not whole epochs
+    assert abs(low.sum() - native.sum()) <= min(low.max() / 2, abs(low[:-1].sum() - native.sum()))
+    assert once == once_low == 1
+
+
+def test_equal_flops_repeats_the_images_of_the_low_regime_and_decays_once(tiny_model, examples, tmp_path):
+    policy, family = EqualFlops(low=Fixed(side=56), native=NATIVE), models.load(tiny_model)
+    inputs, data = ImageInputs(family, "bicubic"), {"train": examples, "val": examples}
+    longer, low = (train_and_val(inputs, data, shown, OPTIONS, 0)[0] for shown in (policy, policy.low))
+    assert len(longer) > len(low)
+    assert [longer.views(step) for step in range(len(low))] == [low.views(step) for step in range(len(low))]
+    ledger = train.ledger(longer)
+    assert set(ledger["policy"]) == {"fixed-56"} and ledger["epoch"].max() == (len(longer) - 1) // 2
+    log = _fit(family, longer, OPTIONS, tmp_path)
+    assert len(log) == len(longer) and log["images_seen"].iloc[-1] == len(ledger)
+
+
+def test_down_up_trains_on_as_many_tokens_as_native(family, examples):
+    native, down_up = (_batches(family, examples, shown) for shown in (NATIVE, DownUp(side=56, native=NATIVE)))
+    (seen,), (lost,) = native[0], down_up[0]
+    assert seen.visual_tokens == lost.visual_tokens and seen.flops == lost.flops
+    changed = [not torch.equal(*pair) for pair in zip(seen.content.images, lost.content.images, strict=True)]
+    assert any(changed)
 
 
 def test_passes_stay_within_the_token_budget_and_lose_nothing(family, examples):

@@ -30,6 +30,7 @@ class Source(BaseModel):
     split: "source" keeps the source's splits; "group" redraws them by group, with test_share of the groups for testing,
     so that no group is in two splits.
     seed: of that order and those draws.
+    no_claims: why no claim is tested on it, such as too few patients to decide one; empty: claims are tested.
     on_unreadable: an image that cannot be read stops the study, or is left out and listed.
     """
 
@@ -46,6 +47,7 @@ class Source(BaseModel):
     split: Literal["source", "group"] = "source"
     on_unreadable: Literal["stop", "skip"] = "stop"
     seed: NonNegativeInt = 42
+    no_claims: str = ""
 
     @field_validator("path", "images", check_fields=False)
     @classmethod

@@ -24,6 +24,10 @@ from medstudy.imaging import read_rgb
 
 __all__ = ["VERSION", "Params", "load"]
 DATA = Path(__file__).with_name("crops")
+NO_CLAIMS = (
+    "its 44 test crops come from nine images and volumes, each of which is in all splits. It shows real images beside "
+    "the study; it is too small to decide anything"
+)
 FILES = ("datasets/atlas/crops/index.json", "imaging/dicom.py")  # hashes of all crops; how pydicom's images are read
 
 

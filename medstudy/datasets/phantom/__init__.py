@@ -19,8 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validat
 from medstudy.data import formats
 from medstudy.data.example import SPLITS, Example, Question, check_split
 from medstudy.datasets.phantom import cytology, drawing, pathology, radiology, subcellular
+from medstudy.utils import parallel
 
 VERSION = "2"  # 1: the same images, choices by letter, places as open questions
+PROCESSES = 2  # a data job may draw in as many
+MANY = 200  # images of a split from which more than one process is worth its start
 FAMILIES = {"radiology": radiology, "pathology": pathology, "subcellular": subcellular, "cytology": cytology}
 Family = Literal["radiology", "pathology", "subcellular", "cytology"]
 
@@ -59,14 +62,16 @@ class Params(BaseModel):
         return families
 
 
-def load(params: Params, split: str) -> Iterator[Example]:
-    """The examples of one split, families interleaved. Raises DataError for a split that does not exist."""
+def load(params: Params, split: str, processes: int = 1) -> Iterator[Example]:
+    """The examples of one split, families interleaved. Raises DataError for a split that does not exist.
+
+    processes: in how many a large split is drawn.
+    """
     check_split(split)
-    families = params.families
-    return (
-        example(params.seed, split, families[i % len(families)], i // len(families), params.letters)
-        for i in range(getattr(params, split))
-    )
+    families, count = params.families, getattr(params, split)
+    places = ((families[i % len(families)], i // len(families)) for i in range(count))
+    items = ((params.seed, split, family, index, params.letters) for family, index in places)
+    return parallel.mapped(example, items, processes if count >= MANY else 1)
 
 
 def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generator]:

@@ -140,7 +140,7 @@ def _vessels(shape: tuple[int, int], rng: Generator) -> Array:
         fade = weight * np.linspace(1, 0.35, steps) * np.ones((n, 1))
         total += drawing.lines(shape, py, px, calibre, fade.ravel())
     side = np.array([-1, 1])
-    hila = drawing.blur(drawing.splat(shape, np.full(2, 0.45 * height), width / 2 + side * 0.11 * width), 0.028 * width)
+    hila = drawing.blurred_points(shape, np.full(2, 0.45 * height), width / 2 + side * 0.11 * width, 0.028 * width)
     return np.minimum(total, 1.6) + 1.1 * hila / hila.max()
 
 
@@ -156,7 +156,7 @@ def _mesh(scene: Chest, rng: Generator) -> Array:
 def _nodules(scene: Chest, room: Array, rng: Generator) -> Array:
     """Two to four nodules close together; the smaller the denser, as calcified granulomas are."""
     d, n = scene.nodule_px, int(rng.integers(2, 5))
-    y, x = drawing.place(rng, drawing.blur(room, d), scene.quadrant, 10 + d)
+    y, x = drawing.place(rng, room, d, scene.quadrant, 10 + d)
     ring = 2 * np.pi * (np.arange(n) + rng.random()) / n
     apart = (6 + 0.9 * d) * rng.uniform(0.9, 1.3, n)
     layer = np.zeros(scene.shape, np.float32)

@@ -44,16 +44,24 @@ def sides(rng: Generator, low: int, high: int, aspect: tuple[float, float]) -> t
     return int(np.clip(round(side / root), low, high)), int(np.clip(round(side * root), low, high))
 
 
-def _filtered(rng: Generator, shape: tuple[int, int], gain: Callable[[Array, Array], Array]) -> Array:
-    """White noise through the transfer function gain(fy, fx), in cycles per pixel; zero mean, unit deviation."""
+def _filtered(rng: Generator, shape: tuple[int, int], gain: Callable[[Array, Array], Array],
+              even: bool = True) -> Array:
+    """White noise through the transfer function gain(fy, fx), in cycles per pixel; zero mean, unit deviation.
+
+    even: gain(-fy, fx) is gain(fy, fx), so that half of it is computed and mirrored.
+    """
     height, width = (fft.next_fast_len(n, real=True) for n in shape)
     spectrum = fft.rfft2(rng.standard_normal((height, width), dtype=np.float32))
     fy = fft.fftfreq(height).astype(np.float32)[:, None]
     fx = fft.rfftfreq(width).astype(np.float32)[None, :]
-    spectrum *= gain(fy, fx)
+    half = height // 2 + 1 if even else height  # fy: 0 up to the highest, then from minus the highest to below 0
+    factors = gain(np.abs(fy[:half]) if even else fy, fx)
+    spectrum[:half] *= factors
+    spectrum[half:] *= factors[1 : height - half + 1][::-1]
     spectrum[0, 0] = 0
-    field = fft.irfft2(spectrum, s=(height, width))[: shape[0], : shape[1]]
-    return (field - field.mean()) / field.std()
+    field = fft.irfft2(spectrum, s=(height, width), overwrite_x=True)[: shape[0], : shape[1]]
+    field = field - field.mean()
+    return np.divide(field, np.sqrt(np.mean(field * field)), out=field)
 
 
 def power_noise(rng: Generator, shape: tuple[int, int], beta: float, corner: float = 0.004) -> Array:
@@ -99,7 +107,7 @@ def fibre_noise(rng: Generator, shape: tuple[int, int], width: float, length: fl
         along, across = c * fx + s * fy, c * fy - s * fx
         return np.exp(-((along * length) ** 2) - (across * 1.5 * width) ** 2)
 
-    return _filtered(rng, shape, gain)
+    return _filtered(rng, shape, gain, even=False)
 
 
 def warp(field: Array, dy: Array, dx: Array) -> Array:
@@ -113,6 +121,26 @@ def blur(field: Array, sigma: float) -> Array:
     return ndimage.gaussian_filter(field, sigma, mode="nearest", truncate=3.0)
 
 
+def blur_at(field: Array, sigma: float, y: Array, x: Array) -> Array:
+    """`blur` at the pixels (y, x) alone, the same to the last bit: only what reaches them is computed."""
+    reach = int(3.0 * sigma + 0.5)  # as gaussian_filter rounds it
+    (top, bottom), (left, right) = ((max(0, at.min() - reach), at.max() + reach + 1) for at in (y, x))
+    down = ndimage.gaussian_filter1d(field[top:bottom, left:right], sigma, axis=0, mode="nearest", truncate=3.0)
+    rows, row = np.unique(y - top, return_inverse=True)
+    return ndimage.gaussian_filter1d(down[rows], sigma, axis=1, mode="nearest", truncate=3.0)[row, x - left]
+
+
+def blurred_points(shape: tuple[int, int], y: Array, x: Array, sigma: float) -> Array:
+    """`blur` of a few single points, the same to the last bit: only around them is it not 0."""
+    points, field = splat(shape, y, x), np.zeros(shape, np.float32)
+    reach = int(3.0 * sigma + 0.5) + 2
+    (top, bottom), (left, right) = (
+        (max(0, int(at.min()) - reach), int(at.max()) + reach + 2) for at in (np.asarray(y), np.asarray(x))
+    )
+    field[top:bottom, left:right] = blur(points[top:bottom, left:right], sigma)
+    return field
+
+
 def cover(distance: Array, edge: float = 1.2) -> Array:
     """Coverage in [0, 1] of a shape from the signed distance to its outline (negative inside): antialiasing."""
     return np.clip(0.5 - distance / edge, 0, 1)
@@ -124,12 +152,12 @@ def step(value: Array, edge: float) -> Array:
     return t * t * (3 - 2 * t)
 
 
-def _power(base: Array, exponent: int) -> Array:
-    """Complex base to an integer power by squaring: cos(k theta) without an arctangent."""
-    if exponent == 1:
-        return base
-    half = _power(base, exponent // 2)
-    return half * half * base if exponent % 2 else half * half
+def _power(powers: dict[int, Array], exponent: int) -> Array:
+    """Complex powers[1] to an integer power by squaring: cos(k theta) without an arctangent. Powers made are kept."""
+    if exponent not in powers:
+        lower = _power(powers, exponent - 1 if exponent % 2 else exponent // 2)
+        powers[exponent] = lower * (powers[1] if exponent % 2 else lower)
+    return powers[exponent]
 
 
 class Stamps:
@@ -151,12 +179,16 @@ class Stamps:
         c, s = np.cos(angle), np.sin(angle)
         u, v = (c * self.dx + s * self.dy) / a, (c * self.dy - s * self.dx) / b
         mean = np.sqrt(a * b)
-        distance = (np.hypot(u, v) - 1) * mean
+        far = np.hypot(u, v)
+        distance = (far - 1) * mean
         if waves:
-            turn = (u + 1j * v) / np.maximum(np.hypot(u, v), np.float32(1e-6))
+            turn, scale = np.empty(far.shape, np.complex64), 1 / np.maximum(far, np.float32(1e-6))
+            np.multiply(u, scale, out=turn.real)
+            np.multiply(v, scale, out=turn.imag)
+            powers = {1: turn}
             for number, amplitude, phase in waves:
                 swing = (np.asarray(amplitude) * np.exp(1j * np.asarray(phase))).astype(np.complex64)
-                distance = distance - (swing.reshape(-1, 1, 1) * _power(turn, number)).real
+                distance -= (swing.reshape(-1, 1, 1) * _power(powers, number)).real
         return distance
 
     def paste(self, canvas: Array, patches: Array, how: np.ufunc = np.add) -> Array:
@@ -237,15 +269,18 @@ def scatter(rng: Generator, shape: tuple[int, int], spacing: float, margin: floa
     return rng.permutation(points[((points > -margin) & (points < np.array(shape) + margin)).all(1)])
 
 
-def place(rng: Generator, room: Array, quadrant: str, margin: float) -> tuple[float, float]:
-    """A random point of the quadrant, at least `margin` from the midlines, among those where `room` is largest."""
+def place(rng: Generator, room: Array, sigma: float, quadrant: str, margin: float) -> tuple[float, float]:
+    """A random point of the quadrant, at least `margin` from the midlines.
+
+    Of 200 such points it is the one where `room`, blurred by `sigma`, is largest.
+    """
     height, width = room.shape
     row, column = quadrant.split()
     y = np.maximum(rng.uniform(0.12, 0.5, 200) * height - margin, 0.6 * margin)
     x = np.maximum(rng.uniform(0.06, 0.5, 200) * width - margin, 0.6 * margin)
     y = y if row == "upper" else height - 1 - y
     x = x if column == "left" else width - 1 - x
-    best = np.argmax(np.round(room[y.astype(int), x.astype(int)], 1))
+    best = np.argmax(np.round(blur_at(room, sigma, y.astype(int), x.astype(int)), 1))
     return float(y[best]), float(x[best])
 
 
@@ -260,7 +295,9 @@ def borders(centres: Array, shape: tuple[int, int], width: float) -> Array:
 
 def to_rgb(field: Array, rng: Generator, noise: float) -> Array:
     """Add white sensor noise, the same in all channels, and quantise [h, w] or [h, w, 3] to uint8 [h, w, 3]."""
-    grain = np.float32(noise) * rng.standard_normal(field.shape[:2], dtype=np.float32)
-    field = field + (grain if field.ndim == 2 else grain[..., None])
-    field = np.clip(np.rint(field), 0, 255).astype(np.uint8)
+    if noise:
+        grain = np.float32(noise) * rng.standard_normal(field.shape[:2], dtype=np.float32)
+        field = field + (grain if field.ndim == 2 else grain[..., None])
+    field = np.rint(field)
+    field = np.clip(field, 0, 255, out=field).astype(np.uint8)
     return field if field.ndim == 3 else np.repeat(field[:, :, None], 3, axis=2)

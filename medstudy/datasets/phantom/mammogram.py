@@ -90,7 +90,7 @@ def _flip(quadrant: str, mirror: bool) -> str:
 def _mass(scene: Mammogram, room: Array, mirror: bool, rng: Generator) -> Array:
     """A round mass with spicules of uneven length, or with a halo of the same sum."""
     radius, d = rng.uniform(13, 20), scene.spicule_px
-    y, x = drawing.place(rng, drawing.blur(room, 8), _flip(scene.mass_quadrant, mirror), radius + 10)
+    y, x = drawing.place(rng, room, 8, _flip(scene.mass_quadrant, mirror), radius + 10)
     stamps = drawing.Stamps(np.array([y]), np.array([x]), 2.4 * radius + 4)
     outline = radius, radius * rng.uniform(0.85, 1), rng.uniform(0, np.pi), drawing.lumpy(rng, 1, radius, 0.05)
     core = step(-stamps.ellipse(*outline), 4)
@@ -111,7 +111,7 @@ def _calcifications(scene: Mammogram, room: Array, mirror: bool, rng: Generator)
     """A cluster of angular grains of one size; absent, the same sum as a haze."""
     d = scene.calcification_px
     n, spread = int(rng.integers(7, 13)), 5 + 1.9 * d
-    y, x = drawing.place(rng, drawing.blur(room, 6), _flip(scene.quadrant, mirror), spread + 8)
+    y, x = drawing.place(rng, room, 6, _flip(scene.quadrant, mirror), spread + 8)
     angle, r = rng.uniform(0, 2 * np.pi, n), spread * np.sqrt((np.arange(n) + 0.5) / n)
     y, x, size = y + r * np.sin(angle), x + r * np.cos(angle), d * rng.uniform(0.85, 1.2, n)
     weight = (60 + 50 / d) * rng.uniform(0.8, 1.1, n)

@@ -21,7 +21,8 @@ def build(study: StudyData) -> pd.DataFrame:
     Views: native, each down_up rung, and the fixed rung of the same side. Empty without a down_up control.
     """
     rows = selections.tested(study.scores)
-    controls = rows[rows["control"] == "down_up"]
+    controls = selections.controls(rows)
+    controls = controls[controls["control"] == "down_up"]
     sides = {style.rung(policy) for policy in controls["inference"]}
     views = {"native", *controls["inference"], *(f"fixed-{side}" for side in sides)}
     controlled = rows["regime"].isin(controls["regime"].unique())
@@ -85,7 +86,7 @@ def panel(part: pd.DataFrame, ax: Axes) -> Axes:
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
-    rows = selections.tested(study.scores)
+    rows = selections.controls(study.scores)
     rows = rows[rows["control"] == "down_up"]
     trained = captions.join([style.regime_label(r) for r in selections.regimes(table)])
     return (

@@ -61,8 +61,8 @@ def heatmap(ax: Axes, part: pd.DataFrame, regimes: list[str], policies: list[str
     labels = [style.regime_label(r) for r in regimes]
     image = style.heatmap(ax, grid, text, scale.min(), scale.max(), 6.5, yticklabels=labels)
     for y, regime in enumerate(regimes):
-        if regime in policies:
-            ax.add_patch(_frame(policies.index(regime), y))
+        if (own := style.own_view(regime)) in policies:
+            ax.add_patch(_frame(policies.index(own), y))
     return image
 
 

@@ -24,7 +24,7 @@ def build(study: StudyData) -> pd.DataFrame:
     table = table.merge(selections.shown_sizes(rows, ["dataset", "inference"]), on=["dataset", "inference"])
     chance = selections.texts(rows.groupby(["dataset", "level"], as_index=False, observed=True)["chance"].mean())
     table = table.merge(chance, on=["dataset", "level"])
-    return table.assign(aligned=table["regime"] == table["inference"])[COLUMNS]
+    return table.assign(aligned=table["regime"].map(style.own_view) == table["inference"])[COLUMNS]
 
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:

@@ -30,7 +30,7 @@ def build(study: StudyData) -> pd.DataFrame:
     by = ["dataset", "regime"]
     scores = pd.concat(
         [summarise(part, by, confidence=study.confidence).assign(measure=name)
-         for name, part in (("aligned", selections.aligned(rows)), ("ladder", rows))]
+         for name, part in (("aligned", selections.aligned(study.scores)), ("ladder", rows))]
     )
     table = scores.merge(selections.spent(study.training), on="regime")
     front = [_front(part) for _, part in table.groupby(["dataset", "measure", "cost"])]

@@ -129,7 +129,7 @@ def _context(
         "method": index_page.method(data),
         "leaks": index_page.leaks(data) if data.leak_words else [],
         "claims": claims(study, data),
-        "claims_caption": tables.claims.caption(data.claims, data) if len(data.claims) else "No claims were tested.",
+        "claims_caption": tables.claims.caption(tables.claims.build(data), data),
         "figures": [figure(folder, entry) for entry in index_page.drawn(folder)],
         "tables": [table(folder, entry) for entry in index_page.written(folder)],
         "limits": index_page.limits(data),
@@ -189,7 +189,7 @@ def claims(study: Study, data: StudyData) -> list[tuple[str, list[dict]]]:
         _, _, name = row["id"].partition("/")
         row["to_settle"] = save.text(row.get("to_settle"))
         row["ours"] = save.interval(row["estimate"], row["low"], row["high"], 2)
-        parts.setdefault(name or datasets.label(study.datasets[0]), []).append(row)
+        parts.setdefault(name or datasets.with_claims(study.datasets)[0], []).append(row)
     return list(parts.items())
 
 

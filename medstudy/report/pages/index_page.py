@@ -29,6 +29,8 @@ REGIMES = {
     "mixed": "one of several resolutions, including native, drawn for each sample and epoch",
     "add": "every native sample and also a low-resolution variant of it",
     "curriculum": "low resolution first, then higher, native last",
+    "down_up": "every image downsampled and enlarged again: native's visual tokens without its detail",
+    "equal_flops": "every image at the low resolution, with as many steps as take the FLOPs of native's training",
     "base": "the model without fine-tuning, for comparison",
 }
 CONTROLS = {
@@ -131,8 +133,7 @@ def _training(study: StudyData) -> str:
 
 
 def _regime(name: str) -> str:
-    kind = name if style.rung(name) is None else name.rsplit("-", 1)[0]
-    return REGIMES.get(kind, "see the study's parameters")
+    return REGIMES.get(style.kind(name), "see the study's parameters")
 
 
 def _ladder(rows: pd.DataFrame) -> str:
@@ -146,14 +147,14 @@ def _ladder(rows: pd.DataFrame) -> str:
 
 
 def _controls(study: StudyData) -> str:
-    controls = selections.tested(study.scores)["control"]
+    controls = selections.controls(study.scores)["control"]
     present = [words for name, words in CONTROLS.items() if (controls == name).any()]
     return f"Controls: {join(present)}." if present else "No controls were run."
 
 
 def _claims(study: StudyData) -> str:
     if study.claims.empty:
-        return "No claims were tested."
+        return tables.claims.caption(study.claims, study)
     table = tables.claims.build(study)
     names = {"source_value": "source", "estimate": "ours", "estimate_low": "ours_low", "estimate_high": "ours_high"}
     short = table[["id", "claim", *names, "verdict", "to_settle"]].rename(columns=names)
@@ -242,12 +243,13 @@ def _small(rows: pd.DataFrame) -> str:
 def not_run(study: StudyData, out: Path) -> list[str]:
     """The regimes, controls, claims, figures and tables that this study lacks."""
     rows = selections.tested(study.scores)
-    kinds = {name if style.rung(name) is None else name.rsplit("-", 1)[0] for name in rows["regime"]}
+    kinds, controls = set(map(style.kind, rows["regime"].unique())), selections.controls(rows)["control"]
     lines = [f"Training regime {kind}: {words}." for kind, words in REGIMES.items() if kind not in kinds]
-    lines += [f"Control {words}." for name, words in CONTROLS.items() if not (rows["control"] == name).any()]
+    lines += [f"Control {words}." for name, words in CONTROLS.items() if not (controls == name).any()]
     if not study.claims.empty:
         missing = study.claims[study.claims["verdict"] == "not run"]
         lines += [f"Claim {row.id}: {row.why}" for row in missing.itertuples()]
+    lines += tables.claims.not_tested(study)
     present = {*drawn(out), *written(out)}
     lines += [f"Figure: {entry.title}." for entry in figures.REGISTRY.values() if entry not in present]
     absent = [entry for entry in tables.REGISTRY.values() if entry not in present]

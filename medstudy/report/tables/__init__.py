@@ -20,6 +20,7 @@ from medstudy.report.save import Rendered, keep
 from medstudy.report.study_data import StudyData, study_data
 from medstudy.report.tables import (
     author_scores,
+    bounds,
     by_tag,
     choices,
     claims,
@@ -62,7 +63,7 @@ def _entry(number: int, module: ModuleType) -> Entry:
 
 _ORDER = (
     data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage, sets,
-    choices, by_tag, words_or_letters,
+    choices, by_tag, words_or_letters, bounds,
 )
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 

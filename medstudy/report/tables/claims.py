@@ -16,7 +16,10 @@ def build(study: StudyData) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
-    """What the columns are."""
+    """What the columns are, and on which data sets no claim is tested."""
+    excluded = "".join(f" {line}" for line in not_tested(study))
+    if table.empty:
+        return f"No claims were tested.{excluded}"
     counts = ", ".join(f"{n} {verdict}" for verdict, n in table["verdict"].value_counts().sort_index().items())
     return (
         "The paper's claims (C), as second-hand sources give them, and our own (O), tested on the model and data of "
@@ -26,4 +29,11 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         "results that they judge. No claim but O6 has a verdict if the native models are not shown to beat the same "
         "models without an image (O6). to_settle: the images and seeds that would settle an inconclusive claim, from "
         "this study's own variances, if the estimate stays where it is."
+        f"{excluded}"
     )
+
+
+def not_tested(study: StudyData) -> list[str]:
+    """A sentence on each data set on which no claim is tested, with the reason."""
+    reasons = dict(study.study.get("no_claims", {}))
+    return [f"No claim is tested on {name}: {reason.rstrip('.')}." for name, reason in reasons.items()]

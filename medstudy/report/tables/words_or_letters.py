@@ -46,7 +46,8 @@ def _sides(study: StudyData) -> tuple[pd.DataFrame, pd.DataFrame]:
     words, letters = (selections.texts(selections.cell(rows, "native", "native"))
                       for rows in (study.scores, study.letters))
     letters = letters.assign(question_id=letters["question_id"].map(formats.asked_as))
-    return words.merge(letters[["dataset", "image_id", "question_id", "seed"]]), letters
+    asked = ["dataset", "image_id", "question_id", "seed"]
+    return words.merge(letters[asked], on=asked), letters
 
 
 def _compared(words: pd.DataFrame, letters: pd.DataFrame, confidence: float) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from medstudy.report import captions, figures, selections
 from medstudy.report.figures import (
     acuity,
     controls,
+    gain_in_parts,
     information_loss,
     learning_curves,
     mismatch_by_task,
@@ -26,6 +27,7 @@ from medstudy.report.figures import (
 )
 from medstudy.report.study_data import StudyData
 from tests.support.scored_study import study
+from tests.support.synthetic import ARMS, REGIMES
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,34 @@ def test_plain_rows_are_of_the_test_split_without_controls(small):
 def test_aligned_is_the_rung_of_training_and_native_for_mixed(small):
     pairs = set(map(tuple, selections.aligned(small.scores)[["regime", "inference"]].to_numpy()))
     assert pairs == {("native", "native"), ("fixed-84", "fixed-84"), ("mixed", "native")}
+
+
+def test_arms_are_aligned_with_their_own_views():
+    scores = study((*REGIMES, *ARMS)).scores
+    pairs = set(map(tuple, selections.aligned(scores)[["regime", "inference"]].to_numpy()))
+    assert pairs == {("native", "native"), ("fixed-84", "fixed-84"), ("mixed", "native"),
+                     ("down_up-84", "down_up-84"), ("equal_flops-84", "fixed-84")}
+    assert set(selections.controls(scores)["regime"]) == {"native"}
+
+
+def test_the_parts_of_the_gain_add_up_in_every_cell_and_are_those_of_the_claims():
+    arms = study((*REGIMES, *ARMS))
+    table = gain_in_parts.build(arms)
+    wide = table.pivot(index=["dataset", "level", "task"], columns="part", values="estimate")
+    np.testing.assert_allclose(wide.drop(columns="gain").sum(axis=1), wide["gain"], atol=1e-12)
+    assert {"fine", "coarse"} == set(table["level"]) and {"phantom", "atlas"} == set(table["dataset"])
+    fine = table.query("dataset == 'phantom' and level == 'fine' and task == 'all tasks'").set_index("part")
+    claimed = arms.claims.set_index("id")
+    for part, name in (("gain", "O1"), ("information", "O8"), ("tokens and scale", "O9"), ("compute", "O10")):
+        np.testing.assert_allclose(100 * fine.loc[part, ["estimate", "low", "high"]].astype(float),
+                                   claimed.loc[name, ["estimate", "low", "high"]].astype(float))
+
+
+@pytest.mark.parametrize("gone", ["native", *ARMS, "fixed-84"])
+def test_the_parts_of_the_gain_need_all_four_arms(gone):
+    arms = study((*REGIMES, *ARMS))
+    rows = arms.scores[arms.scores["regime"] != gone]
+    assert gain_in_parts.build(dataclasses.replace(arms, scores=rows)).empty
 
 
 def test_the_ladder_goes_from_the_smallest_budget_to_native(small):
@@ -141,9 +171,10 @@ def test_a_fit_passes_through_its_threshold(small):
         assert at == pytest.approx(row.estimate, abs=0.01)
 
 
-def test_information_loss_keeps_the_native_token_count_in_down_up(small):
+@pytest.mark.parametrize("regimes", [REGIMES, (*REGIMES, *ARMS)], ids=["plain", "arms"])
+def test_information_loss_keeps_the_native_token_count_in_down_up(regimes):
     table = (
-        information_loss.build(small).query("dataset == 'phantom' and level == 'fine'").set_index("inference")
+        information_loss.build(study(regimes)).query("dataset == 'phantom' and level == 'fine'").set_index("inference")
     )
     assert set(table.index) == {"native", "down_up-84", "fixed-84"}
     assert set(table["regime"]) == {"native"}

@@ -17,6 +17,7 @@ from medstudy.report.pages import index_page
 from medstudy.report.study_data import SCORES
 from medstudy.utils import parquet
 from tests.support.scored_study import study
+from tests.support.synthetic import ARMS, REGIMES
 
 REPORT = Path(medstudy.__file__).parent / "report"
 
@@ -24,7 +25,7 @@ REPORT = Path(medstudy.__file__).parent / "report"
 @pytest.fixture(scope="module")
 def whole():
     """The study with sets, so that every table has rows, and one answer in ten sampled."""
-    plain = study()
+    plain = study((*REGIMES, *ARMS))
     scores = plain.scores.assign(set_id=np.where(plain.scores["kind"] == "choice", plain.scores["group"], None))
     sampled = scores[scores["regime"] == "native"].assign(decoding="temperature 0.2")
     return dataclasses.replace(plain, scores=scores.assign(decoding="greedy"), author=sampled)

@@ -18,13 +18,14 @@ from medstudy.report import captions, figures, style
 from medstudy.report.figures import mismatch_heatmap, native_vs_fixed, resolution_curves, what_models_see
 from medstudy.report.study_data import StudyData
 from tests.support.scored_study import LEAKS, study
+from tests.support.synthetic import ARMS, REGIMES
 
 SMALLEST_FONT = 5.5
 
 
 @pytest.fixture(scope="module")
 def small():
-    return study()
+    return study((*REGIMES, *ARMS))
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +110,13 @@ def test_one_curve_per_regime_with_one_point_per_rung(drawn):
     table, figure = drawn["06_resolution_curves"]
     for ax in figure.axes:
         lines = [line for line in ax.get_lines() if len(line.get_xdata()) == 6]
-        assert len(lines) == 3
+        assert len(lines) == 5
         assert (
             len({to_hex(line.get_color()) for line in lines})
             == len({line.get_marker() for line in lines})
-            == 3
+            == 5
         )
-        assert len(ax.collections) == 3  # the bands
+        assert len(ax.collections) == 5  # the bands
 
 
 def test_curves_show_the_numbers_of_the_table(drawn):
@@ -148,7 +149,28 @@ def test_the_heatmap_writes_estimate_and_half_width_in_every_cell(drawn):
 def test_the_heatmap_frames_aligned_cells_only(drawn):
     _, figure = drawn["04_mismatch_heatmap"]
     ax = figure.axes[0]
-    assert sorted(patch.get_x() - 0.03 for patch in ax.patches) == pytest.approx([1, 5])  # 84² and native
+    frames = [patch.get_x() - 0.03 for patch in ax.patches]
+    assert sorted(frames) == pytest.approx([1, 1, 5])  # 84², 84² at equal FLOPs, and native
+
+
+def test_the_stack_ends_at_the_gain(drawn):
+    """Bars of a line join without a gap, and their signed widths add up to the diamond."""
+    table, figure = drawn["15_gain_in_parts"]
+    ax = figure.axes[0]
+    gains = next(line for line in ax.get_lines() if line.get_marker() == "D")
+    bars = [(round(bar.get_y() + bar.get_height() / 2), bar) for bar in ax.patches]
+    assert len(bars) == 3 * len(gains.get_xdata()) > 15
+    for line, gain in enumerate(gains.get_xdata()):
+        own = [bar for at, bar in bars if at == line]
+        assert sum(bar.get_width() for bar in own) == pytest.approx(gain, abs=1e-12)
+        ends = [np.array([bar.get_x(), bar.get_x() + bar.get_width()]) for bar in own]
+        covered = sum(abs(bar.get_width()) for bar in own)
+        assert np.ptp([*np.ravel(ends), 0]) == pytest.approx(covered)  # side by side from 0, none hides another
+    fine = table.query("dataset == 'phantom' and level == 'fine' and task == 'all tasks'").set_index("part")
+    assert gains.get_xdata()[0] == fine.loc["gain", "estimate"]
+    points = [line for line in figure.axes[1].get_lines() if line.get_marker() in "odp"]
+    assert [line.get_xdata()[0] for line in points] == fine.loc[
+        ["information", "tokens and scale", "compute"], "estimate"].tolist()
 
 
 def test_fine_rows_are_above_coarse_ones_in_another_colour(drawn):

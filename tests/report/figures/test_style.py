@@ -10,13 +10,20 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medstudy.report import save, style
+from medstudy.report.figures import what_models_see
 
-REGIMES = ["native", "fixed-84", "fixed-168", "mixed", "add-84", "curriculum", "base"]
+REGIMES = ["native", "equal_flops-84", "fixed-84", "fixed-168", "mixed", "add-84", "curriculum", "base"]
 
 
 def test_every_regime_has_its_own_colour_and_marker():
     looks = [style.regime_style(regime) for regime in REGIMES]
     assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == len(REGIMES)
+
+
+def test_the_arms_of_a_study_have_their_own_colours_and_markers():
+    looks = [style.regime_style(regime) for regime in ("native", "down_up-84", "equal_flops-84", "fixed-84", "mixed")]
+    assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 5
+    assert {look["marker"] for look in looks} <= set(what_models_see.GLYPHS)
 
 
 @pytest.mark.skipif("okabe_ito" not in matplotlib.color_sequences, reason="needs matplotlib 3.11")
@@ -36,7 +43,9 @@ def test_rung_labels(policy, label):
 
 @pytest.mark.parametrize(
     ("regime", "label"),
-    [("fixed-84", "fixed 84²"), ("add-84", "native + 84²"), ("base", "not fine-tuned"), ("mixed", "mixed")],
+    [("fixed-84", "fixed 84²"), ("add-84", "native + 84²"), ("base", "not fine-tuned"), ("mixed", "mixed"),
+     ("down_up-84", "down-up 84²"), ("equal_flops-84", "84² equal FLOPs"),
+     ("equal_flops_square-84", "square 84² equal FLOPs")],
 )
 def test_regime_labels(regime, label):
     assert style.regime_label(regime) == label

@@ -1,0 +1,21 @@
+"""The rungs at which readers are tested, and the two that marks compare."""
+
+from __future__ import annotations
+
+from medstudy.params import Study
+from medstudy.resolution.policies import Single
+
+
+def rungs(study: Study) -> list[Single]:
+    """The inference ladder, and the low regime if it is a single policy outside of it; by budget."""
+    ladder = {rung.label: rung for rung in study.inference}
+    low = study.policy(study.low)
+    if low.singles == (low,):
+        ladder.setdefault(low.label, low)
+    return sorted(ladder.values(), key=lambda rung: rung.budget)
+
+
+def ends(study: Study) -> tuple[str, str]:
+    """The labels of the rungs that marks compare: the largest budget, and the low regime, else the smallest budget."""
+    ladder = [rung.label for rung in rungs(study)]
+    return ladder[-1], study.low if study.low in ladder else ladder[0]
