@@ -99,7 +99,8 @@ def markdown(results: list[dict]) -> str:
             "decides in 80 %"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"]
     for study in results:
-        size = f"`{study['study']}`: {study['images']} images, {study['seeds']} seeds"
+        number = study["lines"][0]["studies"]
+        size = f"`{study['study']}`: {study['images']} images, {study['seeds']} seeds ({number} studies)"
         lines += [f"| {size} | {_cells(line)} |" for line in study["lines"]]
     return "\n".join(lines)
 
