@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from medstudy import claims
+from medstudy.bounds import marks, results
 from medstudy.report.study_data import StudyData
 from medstudy.scoring import score
 from tests.support import synthetic
@@ -31,7 +32,23 @@ def study(regimes: tuple[str, ...] = synthetic.REGIMES, n_images: int = 40) -> S
     scores, training = score.score(predictions), synthetic.training(regimes, 2, 60)
     tested = claims.claims_table(scores[scores["dataset"] == "phantom"], training)
     facts = {"name": "test", "resamples": 60, "low": "fixed-84", "parameters": 1_500_000}
-    return StudyData(scores, training, _examples(predictions), tested, _images(scores), facts)
+    return StudyData(scores, training, _examples(predictions), tested, _images(scores), facts, bounds=_bounds(scores))
+
+
+def _bounds(scores: pd.DataFrame) -> results.Results:
+    """Readers that know most of what is shown at native and half of it at 84², and one task that has no bound."""
+    once = scores[(scores["split"] == "test") & scores["kind"].isin(["closed", "choice", "class"])]
+    once = once.drop_duplicates(["dataset", "image_id", "question_id"]).astype({"task": str}).assign(seed=0)
+    right = np.random.default_rng(3).random((5, len(once)))
+    cells = [("guess", "", 0.5), *((reader, rung, share) for reader in ("tower", "pixels")
+                                   for rung, share in (("native", 0.9), ("fixed-84", 0.5)))]
+    answers = pd.concat([
+        once.assign(reader=reader, inference=rung, regime=rung, score=(row < share).astype(float))
+        for (reader, rung, share), row in zip(cells, right, strict=True)
+    ], ignore_index=True)
+    left = pd.DataFrame([{"dataset": "phantom", "task": "localization", "kind": "description", "n_questions": 3,
+                          "why": "its answers are free text"}])
+    return results.Results(answers, marks.marks(answers, "native", "fixed-84"), left)
 
 
 def _examples(predictions: pd.DataFrame) -> pd.DataFrame:
