@@ -135,7 +135,8 @@ def markdown(lines: list[dict]) -> str:
 def _goal(line: dict) -> str:
     if line["goal"] is None:
         return ""
-    return f"at most {line['goal']:g} ms" if line["unit"].startswith("ms") else f"at least {line['goal']:g}"
+    words = f"at most {line['goal']:g} ms" if line["unit"].startswith("ms") else f"at least {line['goal']:g}"
+    return f"{words}: **missed**" if missed(line) else words
 
 
 def _number(value: float | None) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import pandas as pd
 
 from benchmarks import simulated_study as simulated
 from medstudy import claims, params, paths
-from medstudy.claims.claim import INCONCLUSIVE, NOT_RUN, OUR_WORDS, PAPER_WORDS, POWER, ClaimTest
+from medstudy.claims.claim import INCONCLUSIVE, NOT_RUN, OUR_WORDS, PAPER_WORDS, POWER, ClaimTest, Precision
 from medstudy.claims.study_scores import StudyScores
 
 RESULTS = Path(__file__).parent / "results" / "simulations.json"
@@ -28,60 +29,67 @@ STUDIES = ("offline", "offline-full")
 YES, NO = {PAPER_WORDS[0], OUR_WORDS[0]}, {PAPER_WORDS[1], OUR_WORDS[1]}
 STATED = {"C1b": "average"}  # claim: the world whose effect is the one that it states; else "stated"
 NULL = {"C1b": "stated", "O2": "average", "O6": "blind"}  # claim: the world in which yes is false; else "null"
-SHARE = {"average": 0.5, "blind": 0.25}  # of the studies that are simulated in worlds which few claims need
-SIZED = 25  # simulated studies from which the size that decides is taken
+ALONE = {"average": ("C1b", "O2"), "blind": ("O6",)}  # worlds that these claims alone need
+CONFIDENCE = StudyScores.confidence
+SIZED = 12  # simulated studies from which the size that decides is taken
 
 
-def simulate(plan: simulated.Design, world: str, studies: int, seed: int = 0) -> pd.DataFrame:
-    """Every claim that was run in each of these studies: columns claim, truth, low, high, verdict, images, seeds.
+def simulate(
+    plan: simulated.Design, world: str, studies: int, seed: int = 0, only: tuple[str, ...] | None = None
+) -> pd.DataFrame:
+    """Every claim that was run in each of these studies: columns claim, truth, low, high, verdict, precision.
 
-    images, seeds: what decides the stated effect in 80 % of studies, by this study's own variances; NaN after `SIZED`.
+    only: these claims alone. precision: a `Precision`, or None, also in every study after the first `SIZED`.
     """
     truths, logs = simulated.truths(plan, simulated.WORLDS[world]), simulated.training(plan)
+    tests = [test for test in claims.CLAIMS if test.id in truths and test.id in (only or truths)]
     rows = []
     for number in range(studies):
         rng = np.random.default_rng([seed, number, list(simulated.WORLDS).index(world)])
         study = StudyScores(simulated.scores(plan, simulated.WORLDS[world], rng), logs, low=plan.low)
-        rows += [_tested(test, study, truths[test.id], number < SIZED) for test in claims.CLAIMS if test.id in truths]
+        rows += [_tested(test, study, truths[test.id], number < SIZED) for test in tests]
     table = pd.DataFrame(rows)
     return table[table["verdict"] != NOT_RUN]
 
 
 def _tested(test: ClaimTest, study: StudyScores, truth: float, sized: bool) -> dict:
     row = test(study)
-    size = _size(test, study) if sized and row.verdict != NOT_RUN else (np.nan, np.nan)
+    precision = test.find(study).precision if sized and row.verdict != NOT_RUN else None
     return {"claim": row.id, "truth": truth, "low": row.low, "high": row.high, "verdict": row.verdict,
-            "images": size[0], "seeds": size[1]}
+            "precision": precision}
 
 
-def _size(test: ClaimTest, study: StudyScores) -> tuple[float, float]:
-    precision = test.find(study).precision
-    size = precision and precision.size(precision.stated, study.confidence, POWER)
-    return (size.images, size.seeds) if size else (np.nan, np.nan)
+def _needs(precisions: list[Precision]) -> list[int] | None:
+    """The images and seeds that decide the stated effect in 80 % of studies, by the average of their variances."""
+    if not precisions:
+        return None
+    spreads = [precision.spread for precision in precisions]
+    average = {name: float(np.mean([getattr(spread, name) for spread in spreads]))
+               for name in ("v_image", "v_seed", "seed_df")}
+    first = replace(precisions[0], spread=replace(spreads[0], **average))
+    size = first.size(first.stated, CONFIDENCE, POWER)
+    return [size.images, size.seeds] if size else None
 
 
 def table(plan: simulated.Design, studies: int, seed: int = 0) -> list[dict]:
     """One line per claim: shares of simulated studies."""
-    worlds = {world: simulate(plan, world, round(studies * SHARE.get(world, 1)), seed) for world in simulated.WORLDS}
+    worlds = {world: simulate(plan, world, studies, seed, ALONE.get(world)) for world in simulated.WORLDS}
     names = list(dict.fromkeys(worlds["stated"]["claim"]))
     return [_line(name, {world: rows[rows["claim"] == name] for world, rows in worlds.items()}) for name in names]
 
 
 def _line(name: str, worlds: dict[str, pd.DataFrame]) -> dict:
-    """covered: the interval holds the truth; the lowest and highest of the worlds where the models use the image."""
+    """covered: the interval holds the truth; the lowest and highest of the worlds in which the claim was tested."""
     stated, null = worlds[STATED.get(name, "stated")], worlds[NULL.get(name, "null")]
     covered = [float(rows["truth"].between(rows["low"], rows["high"]).mean())
-               for world, rows in worlds.items() if world != "blind"]
+               for rows in worlds.values() if len(rows)]
     decided = float((stated["verdict"] != INCONCLUSIVE).mean())
-    sizes = stated[["images", "seeds"]].dropna()
-    middle = sizes.assign(cost=sizes["images"] * sizes["seeds"]).sort_values("cost")
-    needs = middle.iloc[len(middle) // 2] if len(middle) else None
     return {
         "claim": name, "stated": float(stated["truth"].iloc[0]), "null": float(null["truth"].iloc[0]),
         "covered": [min(covered), max(covered)], "decided": decided,
         "false_no": float(stated["verdict"].isin(NO).mean()), "false_yes": float(null["verdict"].isin(YES).mean()),
-        "blind": float((worlds["blind"]["verdict"] != INCONCLUSIVE).mean()), "studies": len(stated),
-        "needs": None if needs is None or decided >= POWER else [int(needs["images"]), int(needs["seeds"])],
+        "studies": len(stated),
+        "needs": _needs(list(stated["precision"].dropna())) if decided < POWER else None,
     }
 
 
@@ -91,7 +99,8 @@ def markdown(results: list[dict]) -> str:
             "decides in 80 %"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"]
     for study in results:
-        size = f"`{study['study']}`: {study['images']} images, {study['seeds']} seeds"
+        number = study["lines"][0]["studies"]
+        size = f"`{study['study']}`: {study['images']} images, {study['seeds']} seeds ({number} studies)"
         lines += [f"| {size} | {_cells(line)} |" for line in study["lines"]]
     return "\n".join(lines)
 

@@ -70,7 +70,9 @@ def _changed(**changes):
         ({"controls__views__0__native__rounding": "processor"}, "the same `rounding`"),
         ({"regimes__2__choices__1__rounding": "processor"}, "the same `rounding`"),
         ({"regimes__1__rounding": "floor"}, "rounding"),
-        ({"regimes__2": {"policy": "down_up", "side": 84, "native": {"max_pixels": 9}}},
+        ({"controls": {}, "low": "native", "regimes": [
+            {"policy": "native", "max_pixels": 200704},
+            {"policy": "down_up", "side": 84, "native": {"max_pixels": 9}}]},
          "`native` of down_up-84 must be the regime native"),
         ({"model__id": ""}, "model.id.*at least one character"),
         ({"study": "x" * 65}, "study: String should have at most 64 characters"),

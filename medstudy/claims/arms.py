@@ -2,20 +2,19 @@
 
 Four arms, each trained and run on its own view, answer the same questions with the same seeds: native, down_up, low
 at equal FLOPs, and low (`medstudy.statistics.gain_parts`). Each part is the mean difference of two neighbours, so the
-three estimates add up to the gain exactly. Each has the interval of a paired difference: by question and seed, over
+three estimates add up to the gain exactly. Each has the interval of a paired difference: by question, over
 images and training seeds, both random (Hillis 2014; see `medstudy.statistics.intervals`). Parts share arms, so their
 intervals do not add up, and each holds by itself: they are not simultaneous.
 
 The rule of all three, fixed before any study with these arms was read: supported if the interval is above 0, not
-supported if it is below 0, else inconclusive; no verdict with one training seed, or if the native models do not beat
-the blind control (O6).
+supported if it is below 0, else inconclusive; no verdict where no claim has one (`claim`).
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
-from medstudy.claims.claim import Finding, above_zero, basis, claim, needs_image
+from medstudy.claims.claim import Finding, above_zero, basis, claim
 from medstudy.claims.study_scores import NotRun, StudyScores
 from medstudy.statistics import paired_difference
 from medstudy.statistics.gain_parts import GAIN, PARTS, Part, arms, views
@@ -56,7 +55,7 @@ def _part(study: StudyScores, part: Part, words: str) -> Finding:
     gain = paired_difference(fine[part.has], fine[part.lacks], confidence=study.confidence)
     first, second = ("trained at {} and run at {}".format(*names[arm]) for arm in (part.has, part.lacks))
     why = f"Fine questions, models {first} minus models {second} ({basis(gain)}). {words} {_sum(fine)}".rstrip()
-    return needs_image(study, above_zero(gain, why))
+    return above_zero(gain, why)
 
 
 def _sum(fine: dict[str, pd.DataFrame]) -> str:

@@ -29,11 +29,12 @@ class SampleSize:
 
 
 def size_for(sizes: Spread, distance: float, confidence: float = 0.95, power: float = 0.5) -> SampleSize | None:
-    """The smallest study, counted in images x seeds, whose interval is short of a bound at this distance.
+    """The cheapest study whose interval is short of a bound at this distance.
 
-    It has at least the images and seeds behind `sizes`. power: in what share of such studies the interval misses the
-    bound if the truth lies at this distance from it; 0.5: half the width of the interval equals the distance. None if
-    no practical size will do, or if there is one seed, so that training noise is unknown.
+    It has at least the images and seeds behind `sizes`. A seed costs its training, taken to be as dear as evaluating
+    the images of `sizes`, and the evaluation of all images. power: in what share of such studies the interval misses
+    the bound if the truth lies at this distance from it; 0.5: half the width of the interval equals the distance. None
+    if no practical size will do, or if there is one seed, so that training noise is unknown.
     """
     if not distance > 0 or sizes.n_seeds < 2 or sizes.n_images < 2:
         return None
@@ -41,7 +42,7 @@ def size_for(sizes: Spread, distance: float, confidence: float = 0.95, power: fl
     seeds = range(sizes.n_seeds, max(MOST_SEEDS, sizes.n_seeds) + 1)
     tried = [(_images(sizes, n, half, confidence), n) for n in seeds]
     found = [SampleSize(int(images), n) for images, n in tried if images <= MOST_IMAGES]
-    return min(found, key=lambda size: size.images * size.seeds, default=None)
+    return min(found, key=lambda size: size.seeds * (size.images + sizes.n_images), default=None)
 
 
 def _images(sizes: Spread, seeds: int, half: float, confidence: float) -> float:

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from medstudy import claims
+from medstudy.claims import paper
 from medstudy.claims.claim import OURS, Finding, claim
 from medstudy.claims.study_scores import StudyScores
 from medstudy.scoring import score as scoring_score
+from medstudy.statistics import RelativeChange
 from tests.support.synthetic import ARMS, REGIMES, Effects, predictions, training
 
 WITH_ADD = (*REGIMES, "add-84", *ARMS)
@@ -87,6 +89,58 @@ def test_added_cost_above_five_per_cent_is_not_reproduced(scores):
     assert row["verdict"] == "not reproduced" and "+110.0 % visual tokens" in row["why"]
 
 
+def test_an_inconclusive_claim_says_what_would_settle_it_and_no_other_does():
+    few = scoring_score.score(predictions(n_images=24))
+    table = claims.claims_table(few, training()).set_index("id")
+    unsettled = table["verdict"] == "inconclusive"
+    assert unsettled.sum() > 2 and (table.loc[~unsettled, "to_settle"] == "").all()
+    assert table.loc[unsettled, "to_settle"].str.fullmatch(
+        r"about [\d,]+ images and \d+ seeds|no practical size: the estimate lies on the bound").all()
+    small = table.loc[unsettled, "why"].str.extract(r"Not decidable at this size: 80% of studies should decide it if "
+                                                    r"the effect is as stated; that needs about ([\d,]+) images")[0]
+    assert (small.dropna().str.replace(",", "").astype(int) >= 24).all() and small.notna().any()
+
+
+@pytest.mark.parametrize("change, verdict", [
+    ((-0.01, -0.05, 0.03), "reproduced"),  # agrees with a loss of 1.0 % and excludes one of 5.6 %
+    ((-0.03, -0.05, -0.009), "reproduced"),
+    ((-0.03, -0.05, -0.011), "not reproduced"),  # excludes 1.0 %
+    ((-0.02, -0.06, 0.02), "inconclusive"),  # excludes neither
+    ((0.02, 0.01, 0.03), "reproduced"),  # a gain
+])
+def test_mixed_training_must_agree_with_its_source_and_keep_half_of_the_gain(scores, monkeypatch, change, verdict):
+    monkeypatch.setattr(paper, "relative_change", lambda *_, **__: RelativeChange(*change, 500, 100, 3))
+    assert paper.mixed_recovers(StudyScores(scores)).verdict == verdict
+
+
+@pytest.mark.parametrize("change, verdict", [
+    ((-0.08, -0.11, -0.05), "reproduced"),  # agrees with 92 % and excludes 88.7 %
+    ((-0.08, -0.12, -0.05), "inconclusive"),
+    ((-0.10, -0.11, -0.09), "not reproduced"),  # excludes 92 %
+])
+def test_added_variants_must_agree_with_their_source_and_beat_low_training(scores, monkeypatch, change, verdict):
+    monkeypatch.setattr(paper, "relative_change", lambda *_, **__: RelativeChange(*change, 500, 100, 3))
+    assert paper.added_variants(StudyScores(scores, training(WITH_ADD))).verdict == verdict
+
+
+@pytest.mark.parametrize("change, verdict", [
+    ((-0.4, -0.5, -0.25), "reproduced"), ((-0.4, -0.5, -0.2), "inconclusive"), ((-0.1, -0.2, -0.05), "not reproduced"),
+])
+def test_the_worst_mismatch_is_compared_with_half_of_what_the_source_states(scores, monkeypatch, change, verdict):
+    monkeypatch.setattr(paper, "relative_change", lambda *_, **__: RelativeChange(*change, 500, 100, 3))
+    row = paper.worst_mismatch(StudyScores(scores))
+    assert row.verdict == verdict and "fixed-84 at native and native at fixed-56" in row.why
+
+
+def test_a_ratio_to_a_score_that_may_be_0_gives_no_verdict(scores):
+    native = (scores["regime"] == "native") & (scores["control"] == "none")
+    rare = (scores["image_id"] == scores["image_id"].iloc[0]) & (scores["seed"] < 2)
+    spoilt = scores[scores["control"] == "none"].assign(score=scores["score"].where(~native | rare, 0.0))
+    table = claims.claims_table(spoilt, training(WITH_ADD)).set_index("id").loc[["C3", "C3b"]]
+    assert (table["verdict"] == "inconclusive").all() and np.isfinite(table[["low", "high"]]).all(axis=None)
+    assert table["why"].str.contains("No verdict: the interval of the score to compare with includes 0").all()
+
+
 @pytest.mark.parametrize("spoil, not_run", [
     (lambda s: s[s["regime"] != "add-84"], {"C3b"}),
     (lambda s: s[s["regime"] != "mixed"], {"C3", "O5"}),
@@ -112,6 +166,7 @@ def test_without_training_logs_only_the_cost_claim_is_not_run(scores):
 def test_one_seed_gives_no_verdict(scores):
     table = claims.claims_table(scores[scores["seed"] == 0], training(WITH_ADD))
     assert set(table["verdict"]) == {"inconclusive"} and table["why"].str.contains("One training seed").all()
+    assert (table["to_settle"] == "at least 2 seeds").all()
 
 
 def test_the_low_regime_is_a_parameter():

