@@ -21,7 +21,7 @@ from medstudy.resolution.policies import Fixed
 from medstudy.resolution.sizes import Size
 from medstudy.training import loop, train
 
-BASE = yaml.safe_load((paths.ROOT / "params" / "base.yaml").read_text())
+BASE = yaml.safe_load((paths.ROOT / "params" / "base.yaml").read_text()) | {"start": None}
 SIZES = {"width": 64, "layers": 1, "vision_width": 48, "vision_layers": 1}
 
 

@@ -111,7 +111,7 @@ def method(study: StudyData) -> str:
 def _model(study: StudyData) -> str:
     name, parameters = redact.last(study.study.get("model", "A small Qwen2-VL")), study.study.get("parameters")
     size = f" ({parameters / 1e6:.1f} million parameters)" if parameters else ""
-    return f"The model is {name}{size}." if "model" in study.study else f"{name}{size}, pre-trained at low resolution."
+    return f"The model is {name}{size}." if "model" in study.study else f"{name}{size}, pre-trained on general images."
 
 
 def _training_images(study: StudyData) -> str:
