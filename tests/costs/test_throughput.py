@@ -60,7 +60,8 @@ def test_a_gpu_is_estimated_from_its_own_rates(tiny_study, monkeypatch):
     pace = frame.attrs["speed"]
     assert pace["source"] == "rated" and "800 TFLOP/s" in pace["basis"]
     train = frame[frame["stage"] == "train"].iloc[0]
-    expected = pace["train"]["overhead"] + pace["train"]["turn"] * train["turns"] + train["flops"] / 4e14
+    rate = throughput.RATE_SHARE * rates.flops
+    expected = pace["train"]["overhead"] + pace["train"]["turn"] * train["turns"] + train["flops"] / rate
     assert train["seconds"] == pytest.approx(expected)
 
 
