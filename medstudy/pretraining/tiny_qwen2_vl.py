@@ -1,4 +1,4 @@
-"""A tiny Qwen2-VL of about 1.4 M parameters, built from the real transformers classes.
+"""A tiny Qwen2-VL of about 1.6 M parameters, built from the real transformers classes.
 
 It has the family's geometry (patch 14, merge 2: a visual token is 28x28 pixels), chat template, special tokens and
 M-RoPE, so that all code paths are those of the 2B and 7B models; only widths, depths and vocabulary are small.
