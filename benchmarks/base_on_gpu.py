@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--start", type=float)
     parser.add_argument("--vision", type=float, default=125)
     parser.add_argument("--language", type=float, default=145)
-    parser.add_argument("--params", default="params/base.yaml")
+    parser.add_argument("--params", default="params/base-gpu.yaml")
     parser.add_argument("--base", action="append", default=[])
     parser.add_argument("--producers", type=int, default=12)
     parser.add_argument("--number", type=int, default=0)
