@@ -219,7 +219,7 @@ def test_context_sets_and_tags_come_back(monkeypatch, tmp_path):
 def test_neither_building_nor_reading_holds_a_splits_images(monkeypatch, tmp_path):
     made = []
 
-    def noise(params, split):
+    def noise(params, split, processes=1):
         """Pictures of half a megabyte, made on demand."""
         for index in range(40 if split == "train" else 1):
             one = make_example(index, (400, 400), split)

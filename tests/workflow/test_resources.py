@@ -117,7 +117,7 @@ def test_written_requests_are_read_until_the_study_changes(study, estimated, tmp
     changed = params.load(write_study(tmp_path, seeds=[0], training=training))
     names = {job.dir.name: job.stage for job in plan.plan(changed)}
     read = resources.read(changed)
-    assert read and {names[name] for name in read} <= {"data", "leakage", "base", "evaluate"}
+    assert read and {names[name] for name in read} <= {"data", "leakage", "base", "bounds", "evaluate"}
     train = plan.job(changed, "train-native-s0")
     assert resources.of_job(train, read) == {"mem_mb": 1800, "runtime": 60}
     assert resources.of_job(plan.job(study, "train-native-s0"), resources.read(study))["runtime"] == 12
