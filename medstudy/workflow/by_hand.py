@@ -16,7 +16,7 @@ def by_image_and_seed(values: pd.Series) -> pd.DataFrame:
 
 
 def seed_variance(values: pd.Series) -> float:
-    """The variance of a mean that comes from its trainings: their spread, less what the unexplained rest accounts for."""
+    """The variance of a mean that comes from its trainings: their spread less the share of the unexplained rest."""
     cells = by_image_and_seed(values)
     images, seeds = cells.shape
     if seeds < 2:
