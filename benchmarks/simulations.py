@@ -25,7 +25,7 @@ from medstudy.claims.study_scores import StudyScores
 
 RESULTS = Path(__file__).parent / "results" / "simulations.json"
 PAGE = paths.ROOT / "docs" / "explanation" / "statistics.md"
-STUDIES = ("offline", "offline-full")
+STUDIES = ("offline-full",)  # offline has the same sizes
 YES, NO = {PAPER_WORDS[0], OUR_WORDS[0]}, {PAPER_WORDS[1], OUR_WORDS[1]}
 STATED = {"C1b": "average"}  # claim: the world whose effect is the one that it states; else "stated"
 NULL = {"C1b": "stated", "O2": "average", "O6": "blind"}  # claim: the world in which yes is false; else "null"
