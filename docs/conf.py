@@ -18,6 +18,7 @@ include_patterns = [
     "docs/**.md",
     "figures/offline/README.md",
     "figures/offline-full/README.md",
+    "figures/probe/README.md",
     "medstudy/**/README.md",
     "notebooks/**.ipynb",
 ]

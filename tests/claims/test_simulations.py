@@ -89,14 +89,14 @@ def test_the_table_of_the_docs_is_that_of_the_committed_run():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "images"), [(3, 120), (5, 200)])
-def test_every_claim_has_its_coverage_and_its_error_rate(seeds, images):
-    """120 studies: a share of 95 % has a standard error of 2 points."""
+@pytest.mark.parametrize(("seeds", "images", "mean", "least"), [(3, 120, 0.92, 0.88), (5, 200, 0.94, 0.90)])
+def test_every_claim_has_its_coverage_and_its_error_rate(seeds, images, mean, least):
+    """120 studies: a share of 95 % has a standard error of 2 points. Three seeds cover less, as the docs say."""
     plan = Design(images, seeds, PLAN.regimes, PLAN.rungs, PLAN.controls, PLAN.low)
     for world in ("stated", "null"):
         rows = simulations.simulate(plan, world, 120, seed=1)
         share = covered(rows).groupby(rows["claim"]).mean()
-        assert 0.94 <= covered(rows).mean() <= 0.985 and share.min() >= 0.9, share
+        assert mean <= covered(rows).mean() <= 0.985 and share.min() >= least, share
         wrong = rows["verdict"].isin(simulations.NO if world == "stated" else simulations.YES)
         wrong = wrong.groupby(rows["claim"]).mean().drop(["C1b", "O2", "O6"])
         assert wrong.max() <= 0.07, wrong

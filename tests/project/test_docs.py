@@ -205,14 +205,13 @@ def test_the_costs_of_the_findings_are_in_the_results():
     assert f"with {100 / flops['fixed-84']:.1f} times the training FLOPs" in text
 
 
-def test_every_verdict_of_the_smaller_study_is_as_written():
-    verdict = pd.read_csv(paths.ROOT / "figures" / "offline" / "claims.csv").set_index("id")["verdict"]
-    text = " ".join(read("explanation/findings.md").partition("## The smaller study")[2].split())
-    assert "C1, C3, O1 and O5 are inconclusive there; C1b is not reproduced, C2 is reproduced" in text
-    assert "and O3, O4 and O6 hold" in text
-    assert verdict[["C1", "C3", "O1", "O5"]].eq("inconclusive").all() and verdict["C3b"] == "not run"
-    assert verdict["C1b"] == "not reproduced" and verdict["C2"] == "reproduced"
-    assert verdict[["O3", "O4", "O6"]].isin(["reproduced", "supported"]).all()
+def test_the_probe_in_the_findings_is_that_of_the_results():
+    rows = pd.read_csv(paths.ROOT / "figures" / "probe" / "resolution.csv").query("level == 'coarse'")
+    score = rows.set_index(["regime", "inference"])["estimate"].mul(100).round(1)
+    low, mismatch, native = score["fixed-84", "fixed-84"], score["fixed-84", "native"], score["native", "native"]
+    text = " ".join(read("explanation/findings.md").split())
+    assert f"reads {low} % of the coarse questions there and {mismatch} % at native" in text
+    assert f"one fitted at native reads {native}" in text
 
 
 # Links, and the site

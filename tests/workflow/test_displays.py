@@ -20,6 +20,7 @@ from medstudy.evaluation.evaluate import predict
 from medstudy.params import Model
 from medstudy.resolution.policies import Fixed, Native
 from medstudy.scoring import score
+from medstudy.workflow import by_hand as workflow_by_hand
 from medstudy.workflow import displays
 from tests.support.synthetic import predictions, training
 
@@ -145,7 +146,7 @@ def by_hand(scores: pd.DataFrame, table: pd.DataFrame, confidence: float = 0.95)
     start = next(place for place, cell in enumerate(cells) if "## One claim by hand" in cell.source)
     study = SimpleNamespace(low="fixed-84", intervals=SimpleNamespace(confidence=confidence))
     known = SimpleNamespace(first_data_set=lambda _: scores["dataset"].iloc[0])
-    opening = {"scores": scores, "table": table, "study": study, "displays": known}
+    opening = {"scores": scores, "table": table, "study": study, "displays": known, "by_hand": workflow_by_hand}
     exec("import numpy as np\nimport pandas as pd\nfrom scipy import stats", opening)
     *code, last = [cell.source for cell in cells[start:] if cell.cell_type == "code"]
     *lines, value = last.splitlines()
