@@ -44,6 +44,7 @@ def _scores(name: str, study: Study) -> tuple[float, float, float, int]:
     job.dir.mkdir(parents=True, exist_ok=True)
     score.greedy(both).to_parquet(job.dir / "scores.parquet")
     score.sampled(both).to_parquet(job.dir / "author.parquet")
+    score.by_letter(both).to_parquet(job.dir / "letters.parquet")
     return reading, read, _complete(job), len(predictions)
 
 
