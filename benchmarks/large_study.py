@@ -44,6 +44,7 @@ controls:
     - {policy: blind}
     - {policy: shuffled, native: {max_pixels: 200704}}
 low: fixed-84
+bounds: null
 training: {epochs: 3, images_per_step: 3, learning_rate: 0.004, validations: 4}
 evaluation: {max_new_tokens: 40}
 intervals: {confidence: 0.95, resamples: 2000, seed: 0}
