@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -168,7 +169,7 @@ def produce(given: argparse.Namespace) -> None:
 
 
 def write(given: argparse.Namespace, name: str, data, seconds: float) -> None:
-    """Write steps until so many seconds after the trainings began."""
+    """Write steps until `seconds` have passed since the trainings began."""
     step, folder = given.number, given.work / name
     while time.time() < begun(given) + seconds:
         if step > max(reached(given.work, name), default=0) + AHEAD:
@@ -297,5 +298,5 @@ def train(given: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     given = arguments()
-    given.work = given.work or Path("/tmp/base_on_gpu")
+    given.work = given.work or Path(tempfile.gettempdir()) / "base_on_gpu"
     {"all": run, "produce": produce, "train": train}[given.role](given)
