@@ -9,10 +9,13 @@ import pandas as pd
 
 
 def by_image_and_seed(values: pd.Series) -> pd.DataFrame:
-    """Deviations from the mean, added up by image (rows) and seed (columns), scaled to the size of one value."""
+    """Deviations from the mean, added up by image (rows) and seed (columns), scaled to the size of one value.
+
+    Rows are numbered, since the name of a group is that of a patient or an image, and a notebook shows these cells.
+    """
     share = (values - values.mean()) / max(1, len(values))
     cells = share.groupby(["group", "seed"], observed=True).sum().unstack(fill_value=0.0)
-    return cells * cells.size
+    return (cells * cells.size).reset_index(drop=True).rename_axis("image")
 
 
 def seed_variance(values: pd.Series) -> float:
