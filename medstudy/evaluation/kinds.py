@@ -7,9 +7,10 @@ from pathlib import Path
 
 from medstudy.evaluation.answerer import Answerer
 from medstudy.evaluation.in_process import InProcess
+from medstudy.evaluation.server.served import Served
 from medstudy.params import Study
 
-REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {}
+REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {Served.name: Served.open}
 
 
 def opened(study: Study, checkpoint: Path | None = None) -> Answerer:

@@ -2,6 +2,7 @@
 
 from medstudy.params.model import LABEL, Label, Model, Strict
 from medstudy.params.reading import data, load, parse, read
+from medstudy.params.server import DECIDING, Prices, Server
 from medstudy.params.settings import (
     Allowed,
     Author,
@@ -15,6 +16,6 @@ from medstudy.params.settings import (
 from medstudy.params.study import Seed, Study
 
 __all__ = [
-    "LABEL", "Allowed", "Author", "Controls", "Decoding", "Intervals", "Label", "Leakage", "Lora", "Model",
-    "Optimisation", "Seed", "Strict", "Study", "data", "load", "parse", "read",
+    "DECIDING", "LABEL", "Allowed", "Author", "Controls", "Decoding", "Intervals", "Label", "Leakage", "Lora", "Model",
+    "Optimisation", "Prices", "Seed", "Server", "Strict", "Study", "data", "load", "parse", "read",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from medstudy import paths
+from medstudy.params.server import FAMILY, Server
 
 LABEL = r"^[a-z][a-z0-9_-]*$"
 Label = Annotated[str, Field(pattern=LABEL, max_length=64)]  # part of a folder's name, which is at most 255 bytes
@@ -19,19 +20,32 @@ class Strict(BaseModel):
 
 
 class Model(Strict):
-    """A checkpoint: a hub id, a folder, or "base" for the small model that ships with the package."""
+    """A checkpoint: a hub id, a folder, or "base" for the small model that ships with the package.
+
+    family: openai is a model behind a server; `id` is then its name there.
+    """
 
     label: Label | None = None  # the model's name among several models of a study
-    id: str = "base"
-    revision: str | None = None
     family: Literal[
         "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "idefics3", "smolvlm", "gemma3", "auto",
         "vision",  # a plain vision encoder, for a probe study alone
+        "openai",  # a model behind a server
     ] = "qwen2_vl"
+    id: str = "base"
+    revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    server: Server | None = None  # of family openai, and of no other
 
     @field_validator("id")
     @classmethod
     def _placed(cls, id: str, info: ValidationInfo) -> str:
-        """A folder as an absolute path; see `medstudy.paths.placed`."""
-        return id if id == "base" else paths.placed(id, (info.context or {}).get("folder"), hub=True)
+        """A folder as an absolute path; see `medstudy.paths.placed`. A name at a server stays as it is."""
+        return id if id == "base" or info.data.get("family") == FAMILY else paths.placed(id, (info.context or {}).get("folder"), hub=True)
+
+    @model_validator(mode="after")
+    def _served(self) -> Model:
+        if (self.family == FAMILY) != (self.server is not None):
+            raise ValueError(
+                f"family: {FAMILY} and `server` go together: a model behind a server has both, any other neither"
+            )
+        return self

@@ -21,7 +21,7 @@ from typing import Any
 
 from medstudy import datasets, paths
 from medstudy.errors import ParamsError, RunError
-from medstudy.params import Study
+from medstudy.params import DECIDING, Model, Study
 from medstudy.resolution.policies import Control, DownUp
 from medstudy.runs import identity, stages
 from medstudy.utils import redact
@@ -58,6 +58,8 @@ class Job:
     @property
     def gpus(self) -> int:
         """How many GPUs the job uses, on a machine with GPUs."""
+        if (self.parameters.get("model") or {}).get("server"):
+            return 0  # which are the server's
         return self.processes if self.stage in ("train", "evaluate", "bounds", "probe") else 0
 
     def inputs(self, stage: str) -> list[Job]:
@@ -114,7 +116,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         for dataset in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
+    model = _model(study.model)
     own = () if study.model.family == "vision" else (identity.family(study.model.family),)
     common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
     read = common | {"inference": [rung.model_dump() for rung in study.inference], "low": study.low,
@@ -153,6 +155,14 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     ]
     tables = add("tables", "", [*data, leaks, scores, *bounds, claims], study=shown)
     add("report", "", [*data, leaks, scores, *bounds, *figures, tables, claims], study=shown)
+
+
+def _model(model: Model) -> dict:
+    """The parameters that decide what a model answers, without local paths and a server's address, pace and caps."""
+    if model.server is None:
+        return redact.tree(model.model_dump(exclude={"label", "server"}), redact.FIELDS)
+    server = model.server.model_dump(mode="json", include=set(DECIDING)) | {"name": redact.host(model.server.base_url)}
+    return redact.tree(model.model_dump(exclude={"label", "server"}), redact.FIELDS) | {"server": server}
 
 
 def _data(dataset: datasets.Params) -> dict:
