@@ -67,7 +67,7 @@ class Client:
         """What the server lists. Raises ModelError for a wrong address or key."""
         try:
             raw = self._client.models.with_raw_response.list()
-            listed = json.loads(raw.text())["data"]
+            listed = json.loads(raw.http_response.text)["data"]
             return [dict(entry, id=str(entry["id"])) for entry in listed]
         except self._openai.APIStatusError as error:
             self._refuse(error, "does not list its models")
@@ -89,7 +89,7 @@ class Client:
             raw = self._client.chat.completions.with_raw_response.create(
                 model=model, messages=messages, extra_body=more or None, **known
             )
-            text = raw.text()
+            text = raw.http_response.text
         except self._openai.APITimeoutError:
             raise Failed(f"no answer within {self._server.timeout:g} s", busy=True) from None
         except self._openai.APIConnectionError as error:

@@ -10,7 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -48,6 +48,7 @@ class Served:
     interpolation: str
     pixels: TensorCache
     found: dict  # about the server: its list's entry, and the visual tokens it counts
+    fit: Fit = field(default_factory=Fit)
 
     @classmethod
     def open(cls, study: Study, checkpoint: Path | None = None) -> Served:
@@ -86,7 +87,7 @@ class Served:
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """In the order of the examples. If a request fails for good, those under way are waited for and kept."""
         futures: dict[str, Future] = {}  # by key: the same request is sent once
-        fit, misfits = Fit(), 0
+        misfits = 0
         with ThreadPoolExecutor(self.asker.pace.most) as pool:
             waiting: deque[tuple[int, list[tuple[Request, Future]]]] = deque()
             try:
@@ -100,7 +101,7 @@ class Served:
                         waiting and index + 1 == len(asked.examples)
                     ):
                         place, sent = waiting.popleft()
-                        given = self._collected(sent, asked.shown[place], fit)
+                        given = self._collected(sent, asked.shown[place])
                         misfits += sum(columns["server_tokens_fit"] is False for columns in given.columns)
                         yield place, given
                         if asked.line is not None:
@@ -128,10 +129,10 @@ class Served:
         store = self.pixels if isinstance(image, Picture) else None
         return views.cached(image, view, self.interpolation, store)
 
-    def _collected(self, sent: Sequence[tuple[Request, Future]], shown: View, fit: Fit) -> Answers:
+    def _collected(self, sent: Sequence[tuple[Request, Future]], shown: View) -> Answers:
         replies = [future.result() for _, future in sent]
         rows = [
-            row(reply, request, shown, self.geometry.factor > 1, fit)
+            row(reply, request, shown, self.geometry.factor > 1, self.fit)
             for (request, _), reply in zip(sent, replies, strict=True)
         ]
         return Answers([reply["answer"].strip() for reply in replies], [[] for _ in replies], columns=rows)
