@@ -40,7 +40,9 @@ class Model(Strict):
     @classmethod
     def _placed(cls, id: str, info: ValidationInfo) -> str:
         """A folder as an absolute path; see `medstudy.paths.placed`. A name at a server stays as it is."""
-        return id if id == "base" or info.data.get("family") == FAMILY else paths.placed(id, (info.context or {}).get("folder"), hub=True)
+        if id == "base" or info.data.get("family") == FAMILY:
+            return id
+        return paths.placed(id, (info.context or {}).get("folder"), hub=True)
 
     @model_validator(mode="after")
     def _served(self) -> Model:

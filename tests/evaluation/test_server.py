@@ -1,9 +1,12 @@
-"""A model behind a server: nothing is asked twice, nothing is lost, no cap is passed, and no key is written anywhere."""
+"""A model behind a server: nothing is asked twice, nothing is lost, no cap is passed, and no key is written."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +15,7 @@ import pytest
 
 pytest.importorskip("openai", reason="the extra `server` is not installed")
 
-from medstudy import params
+from medstudy import params, paths
 from medstudy.errors import ModelError, ParamsError, RunError
 from medstudy.evaluation import evaluate, kinds
 from medstudy.evaluation.server import pace
@@ -170,6 +173,7 @@ def test_no_file_error_or_row_has_the_key_or_the_address(examples, tmp_path, mon
             asked(study, examples)
         errors.append(str(caught.value))
         rows = asked(study, examples)
+        (tmp_path / "about.json").write_text(json.dumps(kinds.opened(study).about()))
         monkeypatch.setenv("MY_KEY", "sk-wrong-0123456789")
         with pytest.raises(ModelError, match="MY_KEY was sent") as caught:
             asked(made(server, tmp_path / "b", key="MY_KEY"), examples)
@@ -180,8 +184,6 @@ def test_no_file_error_or_row_has_the_key_or_the_address(examples, tmp_path, mon
         with pytest.raises(ModelError, match="none was sent"):
             asked(made(server, tmp_path / "d"), examples)
         rows.to_csv(tmp_path / "rows.csv")
-        (tmp_path / "about.json").write_text(json.dumps(kinds.opened(made(server, tmp_path)).about())) \
-            if not server.keyed else None
         files = [file for file in tmp_path.rglob("*") if file.is_file()]
         texts = [file.read_text() for file in files] + errors + list(capsys.readouterr())
     assert len(files) > 12
@@ -257,3 +259,32 @@ def test_a_study_is_refused_what_a_server_cannot_do(examples, tmp_path):
             with pytest.raises(ParamsError, match=words):
                 kinds.opened(SimpleNamespace(**vars(study) | {"evaluation": evaluation}))
         assert server.received == 0
+
+
+SCRIPT = """
+import sys
+from types import SimpleNamespace
+from tests.conftest import make_example
+from tests.evaluation.test_server import asked, made
+examples = [make_example(index, size) for index, size in enumerate([(56, 84), (112, 112), (140, 196), (90, 60)])]
+asked(made(SimpleNamespace(url=sys.argv[1]), sys.argv[2], concurrency=2, max_requests=17), examples)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_asks_only_for_what_is_missing_and_stays_below_its_cap(examples, tmp_path):
+    with OpenAIServer(hold=0.2) as server:
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, server.url, tmp_path], cwd=paths.ROOT)
+        while server.received < TRIALS + 5:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        kept, before = len(list((tmp_path / "runs" / "responses").glob("*/*/*.json"))), server.received
+        assert TRIALS <= kept < before <= 17 and before - kept <= 2
+        needed = before + TRIALS + 12 - kept
+        with pytest.raises(RunError, match=f"max_requests is {needed - 1}"):  # what was under way counts
+            asked(made(server, tmp_path, max_requests=needed - 1), examples)
+        assert server.received == needed - 1
+        rows = asked(made(server, tmp_path, max_requests=needed), examples)
+        assert server.received == needed and len(rows) == 12

@@ -1,4 +1,4 @@
-"""A server with OpenAI's interface on the loopback interface, with the faults of real ones, and an account of its own."""
+"""A server with OpenAI's interface on the loopback interface, with the faults of real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From requests to answers: what is on disk is not asked; the rest is asked at the server's pace and within the caps."""
+"""From requests to answers: what is on disk is not asked, the rest at the server's pace and within the caps."""
 
 from __future__ import annotations
 

@@ -124,9 +124,12 @@ class Client:
             404: "Check model.id, and model.server.base_url: it usually ends in /v1.",
             429: "The account has no quota left.",
         }
+        if code >= 500:
+            hints[code] = "Run again when the server is well; if only its list fails, set model.server.listed to false."
         hint = hints.get(code, "Check model.id, and that the model takes images; `omit` and `limit` of model.server "
                                "leave out or rename a setting that the server does not know.")
-        raise Refused(f"{self.name} {what}: status {code}, {self._plain(error.body or error)!r}. {hint}", code) from None
+        words = self._plain(error.body or error)
+        raise Refused(f"{self.name} {what}: status {code}, {words!r}. {hint}", code) from None
 
     def _key_hint(self) -> str:
         if self._key:
@@ -164,7 +167,7 @@ def _reply(body: dict, seconds: float) -> dict:
         "answer": message.get("content") or refusal or "",
         "reasoning": message.get("reasoning_content") or message.get("reasoning"),
         "finish": "refusal" if refusal else choice.get("finish_reason"),
-        "model": body.get("model"),
+        "model": redact.last(body.get("model")),  # a server may name it by its folder
         "fingerprint": body.get("system_fingerprint"),
         "usage": {
             "prompt": usage.get("prompt_tokens"),

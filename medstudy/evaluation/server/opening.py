@@ -21,6 +21,7 @@ from medstudy.resolution.sizes import Geometry, Size
 QUESTION = Question("stain", "Which stain is used?", "B", "choice", "stain", options=("Giemsa", "Pap"))
 FACTOR = 28  # of the trial image, where the server states none
 LARGEST = 2048  # pixels a side of the trial image at the highest rung
+KEYS = (401, 403)  # statuses of a wrong key
 TOKENS = 16  # of a trial answer
 LISTED = 8  # names of models in an error
 OWN = ("owned_by", "max_model_len")  # of an entry of the list, besides its name
@@ -28,7 +29,13 @@ OWN = ("owned_by", "max_model_len")  # of an entry of the list, besides its name
 
 def listed(asker: Asker) -> dict:
     """What the server's list says of the model. Raises ModelError if it is not there, unless it need not be."""
-    model, entries = asker.model, asker.client.models()
+    model = asker.model
+    try:
+        entries = asker.client.models()
+    except Refused as error:
+        if model.server.listed or error.status in KEYS:
+            raise
+        entries = []  # it has no list that works
     for entry in entries:
         if entry["id"] == model.id:
             return {"listed": True} | {name: entry[name] for name in OWN if entry.get(name) is not None}
@@ -81,8 +88,8 @@ def notice(found: Sequence[dict]) -> str | None:
     Each image may have a constant number of tokens around it.
     """
     if refused := [each["size"] for each in found if "refused" in each]:
-        return (f"The server refuses an image of {refused[0]}, which the highest rung allows: the study will stop at an "
-                "image of that size.")
+        return (f"The server refuses an image of {refused[0]}, which the highest rung allows: the study will stop at "
+                "an image of that size.")
     around = {each["size"]: each["counted"] - each["planned"] for each in found
               if None not in (each["counted"], each["planned"])}
     if len(set(around.values())) < 2 and all(extra >= 0 for extra in around.values()):
