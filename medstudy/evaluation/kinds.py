@@ -8,6 +8,7 @@ from pathlib import Path
 from medstudy.evaluation.answerer import Answerer
 from medstudy.evaluation.in_process import InProcess
 from medstudy.evaluation.server.served import Served
+from medstudy.evaluation.server.vllm_engine import VLLM
 from medstudy.params import Study
 
 REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {Served.name: Served.open}
@@ -18,4 +19,6 @@ def opened(study: Study, checkpoint: Path | None = None) -> Answerer:
 
     Raises ModelError.
     """
+    if study.evaluation.engine == "vllm":
+        return VLLM.open(study, checkpoint)
     return REGISTRY.get(study.model.family, InProcess.open)(study, checkpoint)

@@ -69,15 +69,16 @@ def ended(process: subprocess.Popen) -> None:
     process.wait(60)
 
 
-def compared(root: Path, model: Model, pictures) -> pd.DataFrame:
-    """The answers of a server beside ours."""
-    def study(one: Model) -> SimpleNamespace:
+def compared(root: Path, model: Model, pictures, **engine) -> pd.DataFrame:
+    """The answers of a server beside ours. engine: settings of the evaluation by the server."""
+
+    def study(one: Model, **engine) -> SimpleNamespace:
         return SimpleNamespace(
             model=one, runs=root / "runs", interpolation="bicubic", workers=0, inference=LADDER, training=None,
-            evaluation=Decoding(max_new_tokens=8))
+            evaluation=Decoding(max_new_tokens=8, **engine))
 
     frames = []
-    for one in (study(model), study(Model())):
+    for one in (study(model, **engine), study(Model())):
         opened = kinds.opened(one)
         asked = [evaluate.ask(opened, pictures, policy, one) for policy in (*LADDER, Blind())]
         frames.append(pd.concat(asked, ignore_index=True))
@@ -100,3 +101,14 @@ def test_transformers_serve_answers_as_we_do(pictures, tmp_path):
     finally:
         ended(process)
     assert not served["server_model"].str.contains("/").any()
+
+
+@pytest.mark.skipif(not os.environ.get("MEDSTUDY_VLLM"), reason="MEDSTUDY_VLLM does not name the command of vLLM")
+def test_vllm_as_the_engine_answers_as_we_do(pictures, tmp_path, monkeypatch):
+    """Also with an image above the limit of the checkpoint's own processor, which vLLM would make smaller."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    options = ("--max-model-len=2048", "--enforce-eager", "--max-num-seqs=8")
+    served = compared(tmp_path, Model(), pictures, engine="vllm", engine_options=options)
+    assert served["prompt"].str.contains("<|im_start|>", regex=False).all()
+    assert served["server_tokens_fit"].any()

@@ -35,7 +35,7 @@ def quick(monkeypatch):
 def made(server: OpenAIServer, root: Path, id: str = "seer", **settings) -> SimpleNamespace:
     """What an evaluation reads of a study."""
     model = Model(id=id, family="openai", server=Server(base_url=server.url, **{"factor": 28} | settings))
-    return SimpleNamespace(model=model, runs=root / "runs", evaluation=Decoding(max_new_tokens=7), workers=0,
+    return SimpleNamespace(model=model, runs=Path(root) / "runs", evaluation=Decoding(max_new_tokens=7), workers=0,
                            interpolation="bicubic", inference=(LOW, NATIVE))
 
 

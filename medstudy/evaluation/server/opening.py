@@ -5,6 +5,7 @@ Three or four short questions; their answers are kept like all others, so they a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from math import isqrt
 
@@ -25,6 +26,16 @@ KEYS = (401, 403)  # statuses of a wrong key
 TOKENS = 16  # of a trial answer
 LISTED = 8  # names of models in an error
 OWN = ("owned_by", "max_model_len")  # of an entry of the list, besides its name
+
+
+def examined(asker: Asker, geometry: Geometry, budgets: Sequence[int]) -> dict:
+    """What is found of the server by `listed` and `look`; a notice is also a warning."""
+    found = listed(asker)
+    found["visual_tokens"] = look(asker, geometry, budgets)
+    if problem := notice(found["visual_tokens"]):
+        warnings.warn(problem, stacklevel=3)
+        found["notice"] = problem
+    return found
 
 
 def listed(asker: Asker) -> dict:

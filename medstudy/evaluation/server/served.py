@@ -57,13 +57,11 @@ class Served:
         Raises ParamsError for what a server cannot do; ModelError for a wrong address, key or name, and a model
         without eyes.
         """
-        _check(study, checkpoint)
+        if checkpoint is not None:
+            raise ModelError("A model behind a server cannot be trained here. Set `regimes` to [].")
+        check_decoding(study)
         asker, geometry = Asker.of(study.model, study.runs), _geometry(study.model.server.factor)
-        found = opening.listed(asker)
-        found["visual_tokens"] = opening.look(asker, geometry, [rung.budget for rung in study.inference])
-        if problem := opening.notice(found["visual_tokens"]):
-            warnings.warn(problem, stacklevel=2)
-            found["notice"] = problem
+        found = opening.examined(asker, geometry, [rung.budget for rung in study.inference])
         return cls(asker, study.interpolation, TensorCache(study.runs / ".cache" / "pixels"), found)
 
     @property
@@ -142,10 +140,8 @@ def _geometry(factor: int | None) -> Geometry:
     return AnySize(1, 1) if factor is None else Geometry(factor, factor**2)
 
 
-def _check(study: Study, checkpoint: Path | None) -> None:
-    """Raise for what a study cannot ask of a server."""
-    if checkpoint is not None:
-        raise ModelError("A model behind a server cannot be trained here. Set `regimes` to [].")
+def check_decoding(study: Study) -> None:
+    """Raise ParamsError for what a study cannot ask of a server."""
     if study.evaluation.option_likelihoods:
         raise ParamsError(
             "evaluation.option_likelihoods needs the likelihood of a given text, which a chat server does not give "
