@@ -26,7 +26,7 @@ pytest.importorskip("openai", reason="the extra `server` is not installed")
 from medstudy import datasets, params, paths
 from medstudy.data.encoded_image import Picture
 from medstudy.evaluation import evaluate, kinds
-from medstudy.params import Decoding, Model, Server
+from medstudy.params import Controls, Decoding, Model, Server
 from medstudy.resolution.policies import Blind, Fixed, Native
 
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ def compared(root: Path, model: Model, pictures, **engine) -> pd.DataFrame:
     def study(one: Model, **engine) -> SimpleNamespace:
         return SimpleNamespace(
             model=one, runs=root / "runs", interpolation="bicubic", workers=0, inference=LADDER, training=None,
-            evaluation=Decoding(max_new_tokens=8, **engine))
+            controls=Controls(), evaluation=Decoding(max_new_tokens=8, **engine))
 
     frames = []
     for one in (study(model, **engine), study(Model())):
@@ -105,7 +105,6 @@ def test_transformers_serve_answers_as_we_do(pictures, tmp_path):
 
 @pytest.mark.skipif(not os.environ.get("MEDSTUDY_VLLM"), reason="MEDSTUDY_VLLM does not name the command of vLLM")
 def test_vllm_as_the_engine_answers_as_we_do(pictures, tmp_path, monkeypatch):
-    """Also with an image above the limit of the checkpoint's own processor, which vLLM would make smaller."""
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     options = ("--max-model-len=2048", "--enforce-eager", "--max-num-seqs=8")

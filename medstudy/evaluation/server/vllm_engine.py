@@ -38,7 +38,6 @@ from medstudy.utils import redact
 
 VARIABLE = "MEDSTUDY_VLLM"
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # whose processor can be told to resize nothing
-LARGEST = 2**31  # pixels of an image that its processor leaves as it is
 START_SECONDS = 900.0
 LOOK_SECONDS = 0.5
 CONCURRENCY = 64
@@ -95,8 +94,12 @@ class VLLM(Served):
 
 
 def _command(study: Study, folder: Path, name: str, port: int, geometry: Geometry) -> list[str]:
-    """How vLLM is started. Sizes that are multiples of the factor stay as they are between the two limits."""
-    limits = {"size": {"shortest_edge": geometry.min_pixels, "longest_edge": LARGEST}}
+    """How vLLM is started. Sizes that are multiples of the factor stay as they are between the two limits.
+
+    The upper one is the study's own: vLLM warms up with an image of that size, so a larger one only takes memory.
+    """
+    budgets = [policy.budget for policy in (*study.inference, *study.controls.views)]
+    limits = {"size": {"shortest_edge": geometry.min_pixels, "longest_edge": max(geometry.factor**2, *budgets)}}
     return [
         _program(), "serve", str(folder), "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port),
         "--dtype", study.model.dtype, "--enable-prefix-caching", "--mm-processor-kwargs", json.dumps(limits),
