@@ -111,6 +111,11 @@ def family(name: str) -> str:
     raise ParamsError(f"A model family is a class with `name = {name!r}` in medstudy/models/, but no class has it.")
 
 
+def engine(name: str) -> str:
+    """The file of an engine other than our own."""
+    return f"evaluation/server/{name}_engine.py"
+
+
 def weights_of(study: Study) -> str:
     """Hash of the files of the model to start from; of a hub id, id and revision are in the parameters.
 

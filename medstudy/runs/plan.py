@@ -118,6 +118,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = _model(study.model)
     own = () if study.model.family == "vision" else (identity.family(study.model.family),)
+    own += () if study.evaluation.engine == "own" else (identity.engine(study.evaluation.engine),)
     common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
     read = common | {"inference": [rung.model_dump() for rung in study.inference], "low": study.low,
                      "low_policy": study.policy(study.low).model_dump(), "confidence": study.intervals.confidence}
@@ -148,6 +149,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump(),
                  no_claims=datasets.without_claims(study.datasets))
     shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
+    if study.model.server is not None:
+        shown["model"] = model | {"label": study.model.label}
     figures = [
         add("figure", name, [*data, leaks, scores, *bounds], study=shown, element=name,
             own=(f"report/figures/{stages.module(name)}.py",))
