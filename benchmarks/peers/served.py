@@ -1,7 +1,8 @@
 """Evaluation through a server with OpenAI's interface: all questions of the images, `--concurrency` at the same time.
 
 The server may be vLLM, SGLang or `transformers serve`, with a prefix cache or without; start it first, so that it
-resizes nothing. It needs the package openai. `--served` is the model's name there, `--model` its folder here, for its sizes.
+resizes nothing. It needs the package openai. `--served` is the model's name there, `--model` its folder here, for its
+sizes.
 """
 
 from __future__ import annotations
