@@ -144,8 +144,10 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     if study.bounded and study.model.abilities.bounds:
         bounds = [add("bounds", "", data, after=checked, settings=study.bounded.model_dump(), **read)]
     scores = add("scores", "", evaluations)
-    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump(),
-                 no_claims=datasets.without_claims(study.datasets))
+    # Of a model as it is, claims also read from its check at which resolution it was trained
+    own = {} if study.trains else {"trained_on": study.model.trained_on and study.model.trained_on.model_dump()}
+    claims = add("claims", "", [leaks, scores, *([] if study.trains else checked[1:])], low=study.low,
+                 intervals=study.intervals.model_dump(), no_claims=datasets.without_claims(study.datasets), **own)
     shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
     figures = [
         add("figure", name, [*data, leaks, scores, *bounds], study=shown, element=name,

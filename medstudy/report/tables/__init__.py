@@ -54,11 +54,13 @@ class Entry:
     build: Callable[[StudyData], pd.DataFrame]
     caption: Callable[[pd.DataFrame, StudyData], str]
     applies: Callable[[StudyData], bool]  # whether the pages mention it if it is missing
+    needs_training: bool = False
 
 
 def _entry(number: int, module: ModuleType) -> Entry:
     name = f"{number:02d}_{module.__name__.rsplit('.', 1)[-1]}"
-    return Entry(name, module.TITLE, module.build, module.caption, getattr(module, "applies", lambda study: True))
+    applies = getattr(module, "applies", lambda study: True)
+    return Entry(name, module.TITLE, module.build, module.caption, applies, getattr(module, "NEEDS_TRAINING", False))
 
 
 _ORDER = (
@@ -77,7 +79,7 @@ def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
     entry = REGISTRY[name]
     table = entry.build(study)
     if table.empty:
-        return Rendered(name, entry.title, missing="the study has no rows for it")
+        return Rendered(name, entry.title, missing=study.why_missing(entry.needs_training))
     caption = f"{entry.caption(table, study)} {study.leak_words}".rstrip()
     files = [Path(out_dir) / "tables" / f"{name}{suffix}" for suffix in (".csv", ".md")]
     save.write_csv(table, files[0])

@@ -21,7 +21,7 @@ def applies(study: StudyData) -> bool:
 
 def build(study: StudyData) -> pd.DataFrame:
     """One row per data set x level x label x category: `tags.compare` of native and low regime, in % and points."""
-    cells = (selections.cell(study.scores, regime, regime) for regime in ("native", study.low or ""))
+    cells = (selections.arm(study.scores, policy) for policy in ("native", study.low or ""))
     table = tags.compare(*cells, confidence=study.confidence)
     if table.empty:
         return table
