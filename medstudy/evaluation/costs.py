@@ -85,9 +85,8 @@ def of_pass(
 def _of_image(family: Family, row: Row, answers: Sequence, limit: int, stored: bool) -> list[dict[str, float]]:
     """Tokens and operations of each question of an image."""
     shape, layout, count = family.shape, layout_of(family, [row]), len(row.branches)
-    patches = row.patches if family.shares_prefix else row.patches * count
-    shared = forward_flops(shape, RowWork(patches, len(layout), layout.pairs, count))
-    shared -= sum(tower_flops(shape, number) for number in patches) * stored
+    shared = forward_flops(shape, RowWork(row.patches, len(layout), layout.pairs, count))
+    shared -= sum(tower_flops(shape, number) for number in row.patches) * stored
     costs = []
     for branch in row.branches:
         tokens, before = len(next(answers)), len(row.prefix) + len(branch)

@@ -49,6 +49,8 @@ def join(names: list[str]) -> str:
 
 def tower_words(study: StudyData) -> str:
     """A sentence: whether the vision tower is trained, and whether its cost is counted."""
+    if study.as_is:
+        return ""
     options = study.study.get("training", {})
     if not (options.get("freeze_vision_tower") or options.get("lora")):
         return "The vision tower is trained too."

@@ -31,6 +31,7 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and pag
     "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line", "strict_localization_f1", "likelihood",
     "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
 )
+COSTS = "costs.parquet"  # as `medstudy.evaluation.costs` names it, which needs torch
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class StudyData:
     scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones; letters: of the greedy ones
     to choices that are asked by letter as well.
     training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
-    bounds: what readers of features and pixels find.
+    bounds: what readers of features and pixels find. costs: costs.parquet of the evaluations.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
     the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), as_is
@@ -57,6 +58,7 @@ class StudyData:
     author: pd.DataFrame = field(default_factory=pd.DataFrame)
     letters: pd.DataFrame = field(default_factory=pd.DataFrame)
     bounds: results.Results = field(default_factory=results.Results)
+    costs: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def leak_words(self) -> str:
@@ -113,9 +115,16 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
         claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
         leaks=leaks(stages),
         bounds=results.read(job.dir for job in complete(stages["bounds"])),
+        costs=costs_of(stages),
         images=images,
         study=_facts(study, stages),
     )
+
+
+def costs_of(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:
+    """The costs of every question (`medstudy.evaluation.costs`); without those of a made study, which asks no model."""
+    kept = [job for job in complete(stages["evaluate"]) if (job.dir / COSTS).is_file()]
+    return inputs.gather(kept, COSTS) if kept else pd.DataFrame()
 
 
 def _training(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:

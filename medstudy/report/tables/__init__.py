@@ -25,6 +25,7 @@ from medstudy.report.tables import (
     choices,
     claims,
     data_sets,
+    inference_costs,
     leakage,
     main_results,
     mismatch,
@@ -65,7 +66,7 @@ def _entry(number: int, module: ModuleType) -> Entry:
 
 _ORDER = (
     data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage, sets,
-    choices, by_tag, words_or_letters, bounds,
+    choices, by_tag, words_or_letters, bounds, inference_costs,
 )
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 
