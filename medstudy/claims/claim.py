@@ -41,6 +41,7 @@ NO_IMAGE_AS_IS = (
     "No verdict: the model at native is not shown to beat itself without an image (O6), so its gains and losses mean "
     "nothing."
 )
+NO_SEEDS = "1 seed"  # in a basis; of a model as it is, a word that means nothing
 NEEDS_TRAINING = "needs training: it compares models that the study trains at different resolutions"
 ONE_MODEL = "The interval is for this one model: it covers other images, not other trainings."
 NO_SIZE = "no practical size: the estimate lies on the bound"
@@ -130,7 +131,8 @@ class ClaimTest:
         to_settle = _to_settle(study, finding, one_seed) if open_ else ""
         size = _too_small(study, finding) if open_ and not finding.no_verdict else ""
         alone = "" if study.trained else ONE_MODEL
-        why = " ".join(filter(None, (finding.why, alone, rule, size, finding.no_verdict, one_seed)))
+        found = finding.why if study.trained else finding.why.replace(f", {NO_SEEDS})", ")")
+        why = " ".join(filter(None, (found, alone, rule, size, finding.no_verdict, one_seed)))
         numbers = (float(x) for x in (finding.estimate, finding.low, finding.high))
         return Claim(self.id, self.claim, self.source_value, *numbers, verdict, to_settle, why)
 
@@ -202,7 +204,7 @@ def above_zero(difference: Difference, why: str) -> Finding:
 
 def basis(estimate: Estimate) -> str:
     """The sample sizes of an estimate, in words."""
-    seeds = "1 seed" if estimate.n_seeds == 1 else f"{estimate.n_seeds} seeds"
+    seeds = NO_SEEDS if estimate.n_seeds == 1 else f"{estimate.n_seeds} seeds"
     return f"{estimate.n_questions} questions, {estimate.n_images} independent images, {seeds}"
 
 

@@ -54,14 +54,14 @@ def training_resolution(study: Study) -> dict | None:
     """
     if (given := study.model.trained_on) is not None:
         rungs = [rung.label for rung in study.inference if rung.budget == given.pixels]
-        return {"words": given.words, "source": f"says {given.source}", "rungs": rungs}
+        return {"words": given.words, "source": given.source, "rungs": rungs}
     where = paths.BASE if study.model.id == "base" else study.model.id
     stamp = stamp_of(str(where), study.model.revision) if study.model.abilities.trains else None
     if stamp is None:
         return None
     policy = policy_of(stamp)
     rungs = [rung.label for rung in study.inference if rung.label in trained_on(policy)]
-    return {"words": words(policy), "source": "says its stamp", "rungs": rungs}
+    return {"words": words(policy), "source": "its stamp", "rungs": rungs}
 
 
 def _row(model: Answerer, rung: Training | Control, native: Size) -> dict[str, str | int]:

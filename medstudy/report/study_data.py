@@ -202,9 +202,9 @@ def _own_rung(about: dict) -> dict[str, str | None]:
         return {"own_rung": None, "own_why": "neither its stamp nor `model.trained_on` states it"}
     rungs = known["rungs"]
     if len(rungs) == 1:
-        return {"own_rung": rungs[0], "own_why": f"{known['words']}, {known['source']}"}
+        return {"own_rung": rungs[0], "own_why": f"{known['source']}: {known['words']}"}
     found = f"the rungs {' and '.join(rungs)} have it" if rungs else "no rung has it"
-    return {"own_rung": None, "own_why": f"it was trained at {known['words']} ({known['source']}), and {found}"}
+    return {"own_rung": None, "own_why": f"{known['source']}: {known['words']}, and {found}"}
 
 
 def leaks(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:

@@ -96,7 +96,7 @@ def plan(study: Study) -> list[Job]:
 
 
 def _add(
-    study: Study, jobs: dict[str, Job], stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (),
+    study: Study, jobs: dict[str, Job], stage: str, rest: str, needs: Iterable[str], /, after: Iterable[str] = (),
     own: Iterable[str] = (), **parameters: Any,
 ) -> str:
     """Add a job; returns its name.
