@@ -54,7 +54,7 @@ def blocks() -> dict[str, type]:
         blocks[policy.model_fields["policy"].default] = policy
     for outer, name in (("model", "server"), ("server", "prices")):
         blocks[name] = _block(blocks[outer], name)
-    for outer, name in (("training", "lora"), ("evaluation", "author"), ("leakage", "allow")):
+    for outer, name in (("model", "trained_on"), ("training", "lora"), ("evaluation", "author"), ("leakage", "allow")):
         blocks[name] = _block(blocks[outer], name)
     for name in ("phantom", "atlas", "organs", "slake", "local", "hub"):
         blocks[name] = datasets.REGISTRY[name].Params

@@ -1,6 +1,6 @@
 """A study's parameters: strict, frozen and complete. An unknown name is an error; all defaults are in this folder."""
 
-from medstudy.params.model import LABEL, Label, Model, Strict
+from medstudy.params.model import LABEL, Abilities, Label, Model, Strict, TrainedOn
 from medstudy.params.reading import data, load, parse, read
 from medstudy.params.server import DECIDING, Prices, Server
 from medstudy.params.settings import (
@@ -16,6 +16,7 @@ from medstudy.params.settings import (
 from medstudy.params.study import Seed, Study
 
 __all__ = [
-    "DECIDING", "LABEL", "Allowed", "Author", "Controls", "Decoding", "Intervals", "Label", "Leakage", "Lora", "Model",
-    "Optimisation", "Prices", "Seed", "Server", "Strict", "Study", "data", "load", "parse", "read",
+    "DECIDING", "LABEL", "Abilities", "Allowed", "Author", "Controls", "Decoding", "Intervals", "Label", "Leakage",
+    "Lora", "Model", "Optimisation", "Prices", "Seed", "Server", "Strict", "Study", "TrainedOn", "data", "load",
+    "parse", "read",
 ]

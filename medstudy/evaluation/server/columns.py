@@ -53,3 +53,10 @@ def row(reply: dict, request: Request, shown: View, counted: bool, fit: Fit) -> 
     if not counted:
         return own | {"visual_tokens": float("nan")}
     return own | {"server_tokens_fit": fit.of(text(request.turns), usage["prompt"], shown.all_tokens)}
+
+
+def costs(reply: dict) -> dict:
+    """What is known of what an answer cost (`medstudy.evaluation.costs.NUMBERS`): its tokens, and the time to it."""
+    usage = reply["usage"]
+    known = {"prompt_tokens": usage["prompt"], "answer_tokens": usage["completion"], "seconds": reply["seconds"]}
+    return {name: value for name, value in known.items() if value is not None}

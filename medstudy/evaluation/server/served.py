@@ -23,7 +23,7 @@ from medstudy.errors import ModelError, ParamsError
 from medstudy.evaluation.answerer import Answers, Asked
 from medstudy.evaluation.server import opening
 from medstudy.evaluation.server.asker import Asker
-from medstudy.evaluation.server.columns import Fit, row
+from medstudy.evaluation.server.columns import Fit, costs, row
 from medstudy.evaluation.server.request import Request, Sent, text
 from medstudy.models import prompts
 from medstudy.params import DECIDING, Study
@@ -133,7 +133,8 @@ class Served:
             row(reply, request, shown, self.geometry.factor > 1, self.fit)
             for (request, _), reply in zip(sent, replies, strict=True)
         ]
-        return Answers([reply["answer"].strip() for reply in replies], [[] for _ in replies], columns=rows)
+        texts = [reply["answer"].strip() for reply in replies]
+        return Answers(texts, [[] for _ in replies], columns=rows, costs=[costs(reply) for reply in replies])
 
 
 def _geometry(factor: int | None) -> Geometry:
