@@ -11,13 +11,15 @@ from medstudy.runs import plan
 from medstudy.utils import redact
 
 TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
+TRAINS = ("seeds", "training", "bounds", "regimes", "controls", "model")
+ALONE = {name: value for name, value in TINY.items() if name not in TRAINS} | {"regimes": []}
 URL = "http://gpu-7.lab.example:8000/v1"
 KEY = "sk-seeded-0123456789abcdef"
 
 
 def study(root, model=None, **server):
     served = {"id": "models/seer", "family": "openai", "server": {"base_url": URL} | server} | (model or {})
-    return params.parse(TINY | {"root": str(root), "model": served}, folder=root)
+    return params.parse(ALONE | {"root": str(root), "model": served}, folder=root)
 
 
 @pytest.mark.parametrize(
