@@ -21,6 +21,7 @@ from medstudy.evaluation import evaluate, kinds
 from medstudy.evaluation.server import pace
 from medstudy.params import Decoding, Model, Prices, Server
 from medstudy.resolution.policies import Blind, Fixed, Native
+from tests.project.test_docs import columns
 from tests.support.openai_server import KEY, OpenAIServer, answer
 
 LOW, NATIVE = Fixed(side=84), Native(max_pixels=112 * 112)
@@ -63,6 +64,7 @@ def test_a_row_has_what_was_sent_and_what_the_server_says(examples, tmp_path):
     blind = rows[rows["inference"] == "blind"]
     assert (blind["visual_tokens"] == 0).all() and not blind["prompt"].str.contains("<image>").any()
     assert blind["server_sent"].map(len).eq(0).all()
+    assert {column for column in rows if column.startswith("server_")} == columns("server")
 
 
 def test_every_fault_is_survived_and_nothing_is_answered_twice(examples, tmp_path):
