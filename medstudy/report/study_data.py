@@ -23,12 +23,12 @@ from medstudy.runs.inputs import by_stage, complete
 from medstudy.utils import redact
 
 SCORES = (  # the columns of scores.parquet that claims, figures, tables and pages use
-    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id",
-    "task", "kind", "set_id", "tags", "modality", "anatomy", "answer", "localizations", "detail_px", "height",
-    "width", "shown_height", "shown_width", "visual_tokens", "decoding", "scale", "interpolation", "raw_text",
-    "render", "study", "model", "model_revision", "regime", "seed", "score", "author", "strict", "recall", "f1",
-    "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line", "strict_localization_f1", "likelihood",
-    "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
+    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id", "task",
+    "kind", "set_id", "tags", "modality", "anatomy", "answer", "localizations", "detail_px", "height", "width",
+    "shown_height", "shown_width", "detail_height", "detail_width", "visual_tokens", "decoding", "scale",
+    "interpolation", "raw_text", "render", "study", "model", "model_revision", "regime", "seed", "score", "author",
+    "strict", "recall", "f1", "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line",
+    "strict_localization_f1", "likelihood", "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
 )
 
 

@@ -36,6 +36,7 @@ _ORDER = (
     "by_tag",
     "gain_in_parts",
     "bounds",
+    "acuity_by_task",
 )
 FIGURES = tuple(f"{number:02d}_{module}" for number, module in enumerate(_ORDER, start=1))
 
