@@ -1,6 +1,6 @@
 """A study's parameters: strict, frozen and complete. An unknown name is an error; all defaults are in this folder."""
 
-from medstudy.params.model import LABEL, Label, Model, Strict
+from medstudy.params.model import LABEL, Abilities, Label, Model, Strict, TrainedOn
 from medstudy.params.reading import data, load, parse, read
 from medstudy.params.settings import (
     Allowed,
@@ -15,6 +15,6 @@ from medstudy.params.settings import (
 from medstudy.params.study import Seed, Study
 
 __all__ = [
-    "LABEL", "Allowed", "Author", "Controls", "Decoding", "Intervals", "Label", "Leakage", "Lora", "Model",
-    "Optimisation", "Seed", "Strict", "Study", "data", "load", "parse", "read",
+    "LABEL", "Abilities", "Allowed", "Author", "Controls", "Decoding", "Intervals", "Label", "Leakage", "Lora", "Model",
+    "Optimisation", "Seed", "Strict", "Study", "TrainedOn", "data", "load", "parse", "read",
 ]

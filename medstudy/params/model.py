@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from medstudy import paths
 
@@ -18,6 +27,48 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+@dataclass(frozen=True)
+class Abilities:
+    """What a study can do with the models of a family."""
+
+    answers: bool = True  # it answers questions; without a language model, it can only be probed
+    trains: bool = True  # its weights are trained here, so it may have regimes
+    bounds: bool = True  # its vision tower runs alone, as the readers of the bounds need it
+    likelihoods: bool = True  # it gives the log-likelihood of an option
+    counts: bool = True  # its FLOPs and its memory follow from its configuration
+
+
+FAMILIES = {  # abilities by the name of a family; those of every other are the default
+    "auto": Abilities(bounds=False),  # its tower runs inside the model
+    "vision": Abilities(answers=False, trains=False, likelihoods=False),
+    "openai": Abilities(trains=False, bounds=False, likelihoods=False, counts=False),
+    "clip": Abilities(trains=False, bounds=False, counts=False),
+}
+
+
+class TrainedOn(Strict):
+    """At which resolution a released model was trained, as its source says: images of side² or `max_pixels` pixels."""
+
+    side: PositiveInt | None = None
+    max_pixels: PositiveInt | None = None
+    source: str = Field(min_length=1)  # where this is stated, such as "model card"
+
+    @model_validator(mode="after")
+    def _one_size(self) -> TrainedOn:
+        if (self.side is None) == (self.max_pixels is None):
+            raise ValueError("trained_on has either `side` or `max_pixels`: give one of them")
+        return self
+
+    @property
+    def pixels(self) -> int:
+        """The pixels of its training images."""
+        return self.max_pixels or self.side**2
+
+    @property
+    def words(self) -> str:
+        return f"{self.side}² pixels" if self.side else f"up to {self.max_pixels} pixels"
+
+
 class Model(Strict):
     """A checkpoint: a hub id, a folder, or "base" for the small model that ships with the package."""
 
@@ -29,6 +80,11 @@ class Model(Strict):
         "vision",  # a plain vision encoder, for a probe study alone
     ] = "qwen2_vl"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    trained_on: TrainedOn | None = None  # without regimes; null: as the checkpoint's stamp says, if it has one
+
+    @property
+    def abilities(self) -> Abilities:
+        return FAMILIES.get(self.family, Abilities())
 
     @field_validator("id")
     @classmethod

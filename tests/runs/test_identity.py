@@ -28,7 +28,7 @@ CACHES = (code_hash.code, identity.files, identity.imports, identity.family, ide
 MODEL, SHOWN = {"base", "train", "evaluate", "bounds"}, {"claims", "figure", "tables", "report"}
 SIGHT = MODEL
 DRAWN, SCORED = {"figure", "tables", "report"}, {"bounds", "scores", "tables", "report"}
-EVERY = set(runs_stages.NOTEBOOK) - {"probe"}  # a study of its own
+EVERY = set(runs_stages.NOTEBOOK) - {"probe", "compare"}  # of other studies
 
 # The stages whose jobs each file of the library makes (jobs that need those follow), for the tiny study: phantom, atlas
 # and Qwen2-VL. The first pattern that matches a file decides; a file without a pattern makes nothing.
@@ -65,6 +65,7 @@ MADE_BY = {
     "models/convert/*": set(),
     "models/summary.py": {"base", "evaluate"},
     "models/*.py": MODEL,
+    "report/compare.py": set(), "report/inference_cost.py": DRAWN,
     "report/bounded.py": DRAWN, "report/captions.py": DRAWN, "report/probe_page.py": set(),
     "report/figures/__init__.py": {"figure", "report"}, "report/frames.py": {"figure"},
     "report/figures/*.py": {"figure"},
