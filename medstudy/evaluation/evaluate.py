@@ -19,8 +19,8 @@ from medstudy.engine.batches import plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
-from medstudy.evaluation import kinds, sampling
-from medstudy.evaluation.answerer import Answerer, Asked
+from medstudy.evaluation import kinds, left_out, sampling
+from medstudy.evaluation.answerer import Answerer, Asked, Keeps
 from medstudy.evaluation.controls import control_of, swapped
 from medstudy.evaluation.in_process import InProcess
 from medstudy.params import Study
@@ -57,6 +57,8 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
         parts.append(pd.read_parquet(part))
     if line is not None:
         line.close()
+    if isinstance(model, Keeps):
+        model.keep(job.dir, (asked(model, examples, policy, study) for policy in policies))
     columns = {
         "study": study.study,
         "run_id": job.dir.name,
@@ -65,6 +67,7 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
         "regime": job.parameters["regime"],
         "seed": job.parameters["seed"],
     }
+    left_out.write(examples, parts[0], job.dir)
     predictions = pd.concat(parts, ignore_index=True).assign(**columns)
     matched = trained_on(study.policy(job.parameters["regime"])) if trained else frozenset()
     predictions["mismatch"] = ~predictions["inference"].isin(matched)
@@ -88,33 +91,44 @@ def ask(
 
     The author's answers are drawn by seed, data set, image, question and rung alone.
     """
-    sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
-    shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
-    _check(policy, sources, shown, model.geometry)
+    put = asked(model, examples, policy, study, line, seed)
     rows: list[dict] = []
-    asked = Asked(examples, sources, shown, policy, study.evaluation, seed, study.workers, line)
-    for index, given in model.answers(asked):
-        image = model, examples[index], sources[index], shown[index]
+    for index, given in model.answers(put):
+        image = model, examples[index], put.sources[index], put.shown[index]
         own = given.columns or [{} for _ in given.greedy]
         greedy = _rows(*image, given.greedy, given.option_scores, policy, study, GREEDY)
-        rows += [row | columns for row, columns in zip(greedy, own, strict=True)]
+        answered = [columns for text, columns in zip(given.greedy, own, strict=True) if text is not None]
+        rows += [row | columns for row, columns in zip(greedy, answered, strict=True)]
         if given.sampled is not None:
             decoding = sampling.label(study.evaluation.author.temperature)
             rows += _rows(*image, given.sampled, [[] for _ in given.sampled], policy, study, decoding)
     return pd.DataFrame(rows).sort_values(["dataset", "image_id", "question_id", "decoding"], ignore_index=True)
 
 
+def asked(
+    model: Answerer, examples: Sequence[Example], policy: Single | Control, study: Study, line: tqdm | None = None,
+    seed: int = 0,
+) -> Asked:
+    """What a model is asked under one policy, with the views of all images."""
+    sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
+    shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
+    _check(policy, sources, shown, model.geometry)
+    return Asked(examples, sources, shown, policy, study.evaluation, seed, study.workers, line)
+
+
 def _rows(
-    model: Answerer, example: Example, source: Example, view: View, texts: Sequence[str],
+    model: Answerer, example: Example, source: Example, view: View, texts: Sequence[str | None],
     scored: Sequence[Sequence[float]], policy: Single | Control, study: Study, decoding: str,
 ) -> Iterator[dict]:
-    """A prediction row for each question of an example, shown the image of `source`."""
+    """A prediction row for each answered question of an example, shown the image of `source`."""
     original = size_of(source)
     context = [
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
         for _, image, own in shown_images(source, view)[:-1]
     ]
     for question, text, scores in zip(example.questions, texts, scored, strict=True):
+        if text is None:
+            continue
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
