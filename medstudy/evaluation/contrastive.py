@@ -5,8 +5,8 @@ embeddings of an option's texts are averaged, and the option of the largest cosi
 log-likelihoods are the log-softmax of the scaled cosines; SigLIP was trained with a sigmoid for each pair, whose bias
 is the same for all options and so does not count here.
 
-Questions that no texts can answer (`medstudy.evaluation.compared`) are left out of the predictions, and counted. Without
-an image (the control `blind`) the answer is that to a plain image of the processor's mean colour.
+Questions that no texts can answer (`medstudy.evaluation.compared`) are left out of the predictions, and counted.
+Without an image (the control `blind`) the answer is that to a plain image of the processor's mean colour.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Questions that a model cannot answer at all, such as open ones for an encoder: left out of predictions, and counted."""
+"""Questions that a model cannot answer at all, such as open ones for an encoder: left out, and counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contrastive encoders equal transformers' own at the trained size and at every other, and refuse what they cannot read."""
+"""Contrastive encoders equal transformers' own at the trained size and at every other; what is wrong is refused."""
 
 import json
 import shutil
