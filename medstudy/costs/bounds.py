@@ -30,7 +30,7 @@ POOLED = 4 + 3 * (4 + 9)  # numbers that `medstudy.bounds.pooling` makes of one 
 
 def of_bounds(study: Study, family: Tower, data: dict[str, Sequence[Example]], rate: float) -> dict[str, float]:
     """A row's numbers: each rung shows all images to the tower and to the pixels' reader. rate: FLOP/s of the tower."""
-    looks = _capped(data, study.bounds)
+    looks = _capped(data, study.bounded)
     views = [view for rung in rungs(study) for split in SPLITS for view in _views(rung, looks[split], family)]
     pixels = PIXEL_SECONDS * sum(view.size.pixels for view in views)
     return _numbers(family, views, max(map(len, looks.values()), default=0), rate, pixels)

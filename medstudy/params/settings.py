@@ -80,7 +80,7 @@ class Decoding(Strict):
 class Controls(Strict):
     """Views that show where an effect comes from. They are evaluated for the models of one regime, `of`."""
 
-    of: str = "native"
+    of: str | None = None  # a regime, or base; null: native, and base in a study without regimes
     views: tuple[Control, ...] = ()
 
 

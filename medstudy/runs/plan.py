@@ -114,18 +114,19 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         for dataset in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    unused = {"label"} | ({"clip"} if study.model.clip is None else set())
+    unused = {"label", "trained_on"} | ({"clip"} if study.model.clip is None else set())
     model = redact.tree(study.model.model_dump(exclude=unused), redact.FIELDS)
     own = () if study.model.family == "vision" else (identity.family(study.model.family),)
     common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
     read = common | {"inference": [rung.model_dump() for rung in study.inference], "low": study.low,
-                     "low_policy": study.policy(study.low).model_dump(), "confidence": study.intervals.confidence}
+                     "low_policy": study.low and study.policy(study.low).model_dump(),
+                     "confidence": study.intervals.confidence}
     if study.probe:
         shown = {"study": study.title, "regimes": [regime.model_dump() for regime in study.regimes]}
         add("probe", "", data, after=[leaks], settings=study.probe.model_dump(), **shown, **read)
         return
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
-    evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
+    evaluations = [_evaluate(add, study, common, data, "base", study.seed, after=checked)]
     for regime in study.regimes:
         for seed in study.seeds:
             train = add(
@@ -141,8 +142,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     bounds = []
-    if study.bounds and study.model.family != "auto":  # whose tower runs inside the model
-        bounds = [add("bounds", "", data, after=checked, settings=study.bounds.model_dump(), **read)]
+    if study.bounded and study.model.abilities.bounds:
+        bounds = [add("bounds", "", data, after=checked, settings=study.bounded.model_dump(), **read)]
     scores = add("scores", "", evaluations)
     claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump(),
                  no_claims=datasets.without_claims(study.datasets))
@@ -178,7 +179,7 @@ def job(study: Study, name: str) -> Job:
 
 def views_of(study: Study, regime: str) -> tuple[Control, ...]:
     """The views besides the ladder at which a regime's models are evaluated: controls, and its own if it is no rung."""
-    controls = study.controls.views if regime == study.controls.of else ()
+    controls = study.controls.views if regime == study.controlled else ()
     own = [policy for policy in study.regimes if policy.label == regime and isinstance(policy, DownUp)]
     return (*controls, *(policy for policy in own if policy not in controls))
 
