@@ -70,19 +70,16 @@ class Model(Strict):
     ] = "qwen2_vl"
     dtype: Literal["float32", "bfloat16"] = "float32"
     trained_on: TrainedOn | None = None  # without regimes; null: as the checkpoint's stamp says, if it has one
-    clip: Clip | None = None  # the texts that a contrastive encoder compares; null for every other family
+    clip: Clip | None = Field(default=None, validate_default=True)  # texts of a contrastive encoder; null: none
 
-    @model_validator(mode="before")
+    @field_validator("clip")
     @classmethod
-    def _with_texts(cls, content: object) -> object:
+    def _with_texts(cls, clip: Clip | None, info: ValidationInfo) -> Clip | None:
         """A contrastive encoder without texts of its own has the default ones. Raises ValueError."""
-        if not isinstance(content, dict):
-            return content
-        if content.get("family") == "clip":
-            return content | {"clip": {} if content.get("clip") is None else content["clip"]}
-        if content.get("clip") is not None:
-            raise ValueError(f"clip has the texts of family: clip, but family is {content.get('family', 'qwen2_vl')}")
-        return content
+        family = info.data.get("family")
+        if clip is not None and family not in ("clip", None):
+            raise ValueError(f"these are the texts of family: clip, but family is {family}: remove them")
+        return clip or Clip() if family == "clip" else clip
 
     @field_validator("id")
     @classmethod

@@ -230,6 +230,24 @@ def test_a_model_depends_only_on_its_own_family(package, file, family, counts):
     assert "data-phantom" not in found
 
 
+@pytest.mark.parametrize(
+    ("file", "family", "stages"),
+    [
+        ("evaluation/contrastive.py", "clip", {"base", "evaluate"}), ("evaluation/compared.py", "clip", {"evaluate"}),
+        ("models/contrastive.py", "clip", {"base", "evaluate"}), ("evaluation/contrastive.py", "qwen2_vl", set()),
+        ("models/contrastive.py", "auto", set()), ("models/qwen_vl.py", "clip", set()),
+    ],
+)
+def test_a_model_that_is_not_trained_depends_only_on_its_own_kind(package, file, family, stages):
+    changes = {"model": {"id": "some/where", "family": family}, "regimes": [], "seeds": [], "low": None,
+               "training": None, "bounds": None, "controls": {}}
+    before = identities(**changes)
+    with edited(package / file):
+        found = changed(before, identities(**changes))
+    assert {name.split("-")[0] for name in found} & {"base", "evaluate", "data"} >= stages
+    assert bool(found) == bool(stages)
+
+
 def test_image_readers_count_for_data_that_may_hold_such_images(package, tmp_path):
     """Phantom is drawn by code; atlas reads images of pydicom; the kinds of files under a path are unknown."""
     (tmp_path / "mine.csv").write_text("image,question,answer\na.png,What?,a\n")
