@@ -28,9 +28,10 @@ def test_an_encoder_without_texts_has_those_of_clips_paper_and_no_other_family_h
 
 
 def test_texts_by_task():
-    made = _study({"by_task": {"stain": ["stained with {}"]}, "yes_no": {"*": {"yes": ["a {question}"], "no": ["b"]}}})
+    pair = {"if_yes": ["a {question}"], "if_no": ["b"]}
+    made = _study({"by_task": {"stain": ["stained with {}"]}, "yes_no": {"*": pair}})
     assert made.model.clip.by_task == {"stain": ("stained with {}",)}
-    assert made.model.clip.yes_no["*"].no == ("b",)
+    assert made.model.clip.yes_no["*"].if_no == ("b",)
 
 
 @pytest.mark.parametrize(
@@ -42,10 +43,10 @@ def test_texts_by_task():
         ({"templates": ["a {} {"]}, "only braces"),
         ({"templates": []}, "at least one text"),
         ({"by_task": {"stain": ["x"]}}, r"by_task.stain.0: .*one \{\}"),
-        ({"yes_no": {"stain": {"yes": ["a {}"], "no": ["b"]}}}, r"only braces of this text are \{question\}, got"),
-        ({"yes_no": {"stain": {"yes": [" "], "no": ["b"]}}}, "must not be empty"),
-        ({"yes_no": {"stain": {"yes": ["a"]}}}, "yes_no.stain.no: Field required"),
-        ({"yes_no": {"stain": {"yes": ["a"], "no": ["b"], "maybe": ["c"]}}}, "valid names here: no, yes"),
+        ({"yes_no": {"stain": {"if_yes": ["a {}"], "if_no": ["b"]}}}, r"braces of this text are \{question\}, got"),
+        ({"yes_no": {"stain": {"if_yes": [" "], "if_no": ["b"]}}}, "must not be empty"),
+        ({"yes_no": {"stain": {"if_yes": ["a"]}}}, "yes_no.stain.if_no: Field required"),
+        ({"yes_no": {"stain": {"if_yes": ["a"], "if_no": ["b"], "maybe": ["c"]}}}, "valid names here: if_no, if_yes"),
         ({"template": ["a {}"]}, "did you mean 'templates'"),
         ({"captions": ["choice"]}, "captions.0"),
     ],

@@ -53,7 +53,7 @@ def _statements(question: Question, settings: Clip) -> Compared | None:
     pair = settings.yes_no.get(question.task, settings.yes_no.get(EVERY))
     if pair is None:
         return None
-    texts = (tuple(_filled(text, question) for text in side) for side in (pair.yes, pair.no))
+    texts = (tuple(_filled(text, question) for text in side) for side in (pair.if_yes, pair.if_no))
     return Compared(("yes", "no"), tuple(texts), False)
 
 

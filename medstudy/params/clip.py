@@ -47,8 +47,8 @@ Statements = Annotated[tuple[Statement, ...], AfterValidator(_some)]
 class Pair(Strict):
     """What is true of an image if the answer is yes, and what if it is no; {question} stands for the question."""
 
-    yes: Statements
-    no: Statements
+    if_yes: Statements  # a key `yes` would be a truth value in YAML
+    if_no: Statements
 
 
 class Clip(Strict):

@@ -30,6 +30,7 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and pag
     "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line", "strict_localization_f1", "likelihood",
     "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
 )
+RETRIEVAL = "retrieval.parquet"  # of an evaluation of a contrastive encoder
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class StudyData:
     to choices that are asked by letter as well.
     training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
     bounds: what readers of features and pixels find.
+    retrieval: where a contrastive encoder's right captions and images stand; empty without such a model.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
     the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), not_run
@@ -56,6 +58,7 @@ class StudyData:
     author: pd.DataFrame = field(default_factory=pd.DataFrame)
     letters: pd.DataFrame = field(default_factory=pd.DataFrame)
     bounds: results.Results = field(default_factory=results.Results)
+    retrieval: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def leak_words(self) -> str:
@@ -101,9 +104,19 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
         claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
         leaks=leaks(stages),
         bounds=results.read(job.dir for job in complete(stages["bounds"])),
+        retrieval=_retrieved(complete(stages["evaluate"])),
         images=images,
         study=_facts(study, stages["train"][0]),
     )
+
+
+def _retrieved(evaluations: list[plan.Job]) -> pd.DataFrame:
+    """retrieval.parquet of the evaluations that have one, with their regime and seed; empty if none has."""
+    parts = [
+        pd.read_parquet(job.dir / RETRIEVAL).assign(regime=job.parameters["regime"], seed=job.parameters["seed"])
+        for job in evaluations if (job.dir / RETRIEVAL).is_file()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _facts(study: Study, trained: plan.Job) -> dict:

@@ -28,7 +28,7 @@ LADDER = (Fixed(side=PATCH), Fixed(side=32), NATIVE)
 STUDY = SimpleNamespace(
     interpolation="bicubic", workers=0, evaluation=Decoding(option_likelihoods=True, tokens_per_pass=200)
 )
-YES_NO = {"*": {"yes": ("a photo of a dot", "there is a dot"), "no": ("a photo of nothing",)}}
+YES_NO = {"*": {"if_yes": ("a photo of a dot", "there is a dot"), "if_no": ("a photo of nothing",)}}
 CLOSED = Question("dot", "Is there a dot?", "yes", "closed", "dot")
 CHOICE = Question("colour", "Which colour is shown?", "B", "choice", "colour", options=("red", "blue", "green"))
 WORDS = Question("size", "How large: big or small?", "big", "class", "size", options=("big", "small"))
@@ -71,7 +71,7 @@ def test_the_texts_of_each_kind_of_question():
     assert choice.prompt.splitlines()[2] == "B: a photo of blue"
     assert compared.of(WORDS, settings).texts == (("it is big",), ("it is small",))
     assert compared.of(CLOSED, settings) == compared.Compared(
-        ("yes", "no"), (YES_NO["*"]["yes"], YES_NO["*"]["no"]), False)
+        ("yes", "no"), (YES_NO["*"]["if_yes"], YES_NO["*"]["if_no"]), False)
     assert compared.of(BARE, settings, ("a disc", "a ring")).texts[0] == ("a photo of a disc", "Which shape? a disc")
 
 
@@ -88,7 +88,7 @@ def test_what_no_texts_answer_is_left_out(question):
 
 
 def test_statements_are_those_of_the_task_or_of_all_others():
-    pairs = YES_NO | {"dot": {"yes": ("{question} yes",), "no": ("{question} no",)}}
+    pairs = YES_NO | {"dot": {"if_yes": ("{question} yes",), "if_no": ("{question} no",)}}
     assert compared.of(CLOSED, Clip(yes_no=pairs)).texts == (("Is there a dot? yes",), ("Is there a dot? no",))
     assert compared.of(replace(CLOSED, task="line"), Clip(yes_no=pairs)).texts[1] == ("a photo of nothing",)
     assert compared.of(replace(CLOSED, task="line"), Clip(yes_no={"dot": pairs["dot"]})) is None

@@ -29,6 +29,7 @@ from medstudy.report.tables import (
     main_results,
     mismatch,
     mixed,
+    retrieval,
     robustness,
     seeds_and_tests,
     sets,
@@ -63,7 +64,7 @@ def _entry(number: int, module: ModuleType) -> Entry:
 
 _ORDER = (
     data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage, sets,
-    choices, by_tag, words_or_letters, bounds,
+    choices, by_tag, words_or_letters, bounds, retrieval,
 )
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 
