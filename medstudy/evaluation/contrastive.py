@@ -11,6 +11,7 @@ Without an image (the control `blind`) the answer is that to a plain image of th
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -64,11 +65,18 @@ class Contrastive:
 
     @classmethod
     def open(cls, study: Study, checkpoint: Path | None = None) -> Contrastive:
-        """The study's model. Raises ModelError, also for a checkpoint of a training, which this family has not."""
+        """The study's model. Raises ModelError, also for a checkpoint of a training, which this family has not.
+
+        Warns if the model's own processor resizes with another filter than the study.
+        """
         if checkpoint is not None:
             raise ModelError("A contrastive encoder is not trained here. Set `regimes: []`, and remove `training`.")
-        pixels = TensorCache(study.runs / ".cache" / "pixels")
-        return cls(contrastive.load(study.model), study.model.clip, study.interpolation, pixels)
+        encoder, pixels = contrastive.load(study.model), TensorCache(study.runs / ".cache" / "pixels")
+        if encoder.resample not in (None, study.interpolation):
+            warnings.warn(
+                f"The model's own processor resizes images by {encoder.resample}, the study by {study.interpolation}: "
+                "their pixels differ. Set `interpolation` in the params where it has that filter.", stacklevel=2)
+        return cls(encoder, study.model.clip, study.interpolation, pixels)
 
     @property
     def revision(self) -> str:

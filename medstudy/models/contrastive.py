@@ -26,12 +26,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.image_utils import PILImageResampling
 from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
 
 from medstudy.errors import ModelError
 from medstudy.models import loading, shades, weights
 from medstudy.params import Model
-from medstudy.resolution.sizes import Geometry
+from medstudy.resolution.sizes import Geometry, Size
 
 NAFLEX = "siglip2"
 KINDS = ("clip", "metaclip_2", "siglip", NAFLEX)  # model types of config.json
@@ -54,6 +55,7 @@ class Encoder:
     tokenizer: PreTrainedTokenizerBase
     shades: torch.Tensor
     revision: str
+    resample: str | None = None  # the filter of its processor, such as "bicubic"
 
     @property
     def geometry(self) -> Patches:
@@ -107,6 +109,15 @@ class Encoder:
             parts.append(_unit(self.model.get_text_features(**tokens.to(self.model.device)).pooler_output))
         return torch.cat(parts)
 
+    def flops(self, size: Size) -> float:
+        """Operations of the vision tower on one image: its projections, attention, feed-forward layers and pooling."""
+        vision, patches = self.model.config.vision_config, self.geometry.tokens(size)
+        width, inner, pooled = vision.hidden_size, vision.intermediate_size, "siglip" in self.model.config.model_type
+        tokens = patches + (not pooled)  # a class token, or a head that attends to all patches
+        layer = 2 * tokens * (4 * width**2 + 2 * width * inner) + 4 * tokens**2 * width
+        head = pooled * (2 * width * (2 * tokens + 2) * width + 4 * tokens * width + 4 * width * inner)
+        return 2 * patches * 3 * vision.patch_size**2 * width + vision.num_hidden_layers * layer + head
+
     def logits(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
         """[images, texts] scaled cosines, as the model's own `logits_per_image` but for SigLIP's constant bias."""
         return images @ texts.T * self.model.logit_scale.detach().float().exp().cpu()
@@ -128,7 +139,9 @@ def load(params: Model) -> Encoder:
         dtype = getattr(torch, params.dtype)
         model = weights.load(source, dtype, AutoModel, **options).eval().to(loading.default_device())
         weights.check_finite(source, model)
-        encoder = Encoder(model, tokenizer, shades.of(processor), loading.revision_of(source, model))
+        revision, resample = loading.revision_of(source, model), getattr(processor, "resample", None)
+        named = None if resample is None else PILImageResampling(int(resample)).name.lower()
+        encoder = Encoder(model, tokenizer, shades.of(processor), revision, named)
     _check(encoder, source)
     return encoder
 

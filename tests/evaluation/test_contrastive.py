@@ -228,6 +228,13 @@ def test_a_training_of_this_family_is_an_error(tmp_path):
         Contrastive.open(STUDY, tmp_path)
 
 
+def test_another_filter_than_the_processors_is_a_notice(tmp_path):
+    study = SimpleNamespace(model=Model(id=str(BUILD["siglip2"](tmp_path)), family="clip"), interpolation="bicubic",
+                            runs=tmp_path)
+    with pytest.warns(UserWarning, match="resizes images by bilinear, the study by bicubic"):
+        Contrastive.open(study)
+
+
 # Retrieval
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, pipeline
 
 from medstudy.errors import ModelError
@@ -138,6 +139,16 @@ def test_the_policy_decides_the_size_in_whole_patches(loaded):
     assert Native(max_pixels=10**6).view(Size(90, 61), geometry).size == (88, 64)
     view = Fixed(side=32).view(Size(90, 61), geometry)
     assert view.size == (32, 24) and view.visual_tokens == 12
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=str)
+def test_operations_are_those_that_torch_counts(folders, name, size):
+    """With plain attention, whose operations torch sees; norms and activations are not counted by either."""
+    eye = contrastive.load(Model(id=str(folders[name]), family="clip"))
+    eye.model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter:
+        eye.images([pixels(*size)])
+    assert eye.flops(Size(*size)) == pytest.approx(counter.get_total_flops(), rel=0.03)
 
 
 def test_texts_of_the_models_limit_are_read_whole_and_longer_ones_are_cut(loaded):
