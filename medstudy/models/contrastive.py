@@ -59,8 +59,7 @@ class Encoder:
 
     @property
     def geometry(self) -> Patches:
-        patch = self.model.config.vision_config.patch_size
-        return Patches(patch, min_pixels=patch**2)
+        return _geometry(self.model.config)
 
     @property
     def trained_side(self) -> int | None:
@@ -127,13 +126,7 @@ def load(params: Model) -> Encoder:
     """From a hub id or folder, with safetensors only and no code from the checkpoint. Raises ModelError."""
     source, options = loading.source_of(params)
     with loading.explained(source, **options):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-        if config.model_type not in KINDS:
-            raise ModelError(
-                f"Family clip reads a model_type of {', '.join(KINDS)}, but {source!r} is a {config.model_type}. "
-                "Checkpoints of open_clip alone, such as BiomedCLIP and UniMed-CLIP, have no such class of "
-                "transformers. For a language model set its own model.family."
-            )
+        _config(source, **options)
         processor = AutoImageProcessor.from_pretrained(source, backend="torchvision", **options)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
         dtype = getattr(torch, params.dtype)
@@ -144,6 +137,30 @@ def load(params: Model) -> Encoder:
         encoder = Encoder(model, tokenizer, shades.of(processor), revision, named)
     _check(encoder, source)
     return encoder
+
+
+def sketch(params: Model) -> Patches:
+    """The sizes of a model's images, from its configuration alone. Raises ModelError."""
+    source, options = loading.source_of(params)
+    with loading.explained(source, weights=False, **options):
+        return _geometry(_config(source, **options))
+
+
+def _config(source: str, **options: str) -> PretrainedConfig:
+    """A checkpoint's configuration. Raises ModelError for one of another kind."""
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+    if config.model_type not in KINDS:
+        raise ModelError(
+            f"Family clip reads a model_type of {', '.join(KINDS)}, but {source!r} is a {config.model_type}. "
+            "Checkpoints of open_clip alone, such as BiomedCLIP and UniMed-CLIP, have no such class of transformers. "
+            "For a language model set its own model.family."
+        )
+    return config
+
+
+def _geometry(config: PretrainedConfig) -> Patches:
+    patch = config.vision_config.patch_size
+    return Patches(patch, min_pixels=patch**2)
 
 
 def tower_inputs(vision: PretrainedConfig, values: torch.Tensor) -> dict[str, torch.Tensor | bool]:

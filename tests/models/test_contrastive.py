@@ -134,8 +134,10 @@ def test_a_blank_image_is_one_of_the_processors_mean_colour(name, loaded):
     assert near > 0.95 > far
 
 
-def test_the_policy_decides_the_size_in_whole_patches(loaded):
+def test_the_policy_decides_the_size_in_whole_patches(name, folders, loaded, tmp_path):
     geometry = loaded[0].geometry
+    shutil.copy(folders[name] / "config.json", tmp_path)  # no weights are needed for a plan
+    assert contrastive.sketch(Model(id=str(tmp_path), family="clip")) == geometry
     assert Native(max_pixels=10**6).view(Size(90, 61), geometry).size == (88, 64)
     view = Fixed(side=32).view(Size(90, 61), geometry)
     assert view.size == (32, 24) and view.visual_tokens == 12
