@@ -52,8 +52,8 @@ def blocks() -> dict[str, type]:
     policies += _blocks(blocks["controls"].model_fields["views"].annotation)
     for policy in policies:
         blocks[policy.model_fields["policy"].default] = policy
-    for outer, name in (("training", "lora"), ("evaluation", "author"), ("leakage", "allow"), ("model", "clip"),
-                        ("clip", "yes_no")):
+    for outer, name in (("model", "trained_on"), ("model", "clip"), ("clip", "yes_no"), ("training", "lora"),
+                        ("evaluation", "author"), ("leakage", "allow")):
         blocks[name] = _block(blocks[outer], name)
     for name in ("phantom", "atlas", "organs", "slake", "local", "hub"):
         blocks[name] = datasets.REGISTRY[name].Params

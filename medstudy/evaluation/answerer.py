@@ -47,6 +47,7 @@ class Answers(NamedTuple):
     option_scores: list[list[float]]  # log-likelihoods
     sampled: list[str] | None = None  # the author's
     columns: list[dict] | None = None  # of each question: what this kind of model adds to its prediction row
+    costs: list[dict] | None = None  # of each question: what is known of `medstudy.evaluation.costs.NUMBERS`
 
 
 class Answerer(Protocol):

@@ -27,7 +27,7 @@ from medstudy.data.example import Example, Question, Shot
 from medstudy.engine import views
 from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ModelError
-from medstudy.evaluation import compared, embeddings
+from medstudy.evaluation import compared, costs, embeddings
 from medstudy.evaluation.answerer import Answers, Asked
 from medstudy.evaluation.compared import Compared
 from medstudy.models import contrastive
@@ -50,6 +50,13 @@ class Seen(NamedTuple):
         return cls(view.size, example.dataset, example.image_id, example.split, view.steps)
 
 
+class Look(NamedTuple):
+    """The vector of an image, and what it cost to make (`medstudy.evaluation.costs`); a plain image costs nothing."""
+
+    vector: torch.Tensor
+    costs: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Contrastive:
     """See the module. pixels: a cache of resized images; None: none."""
@@ -60,7 +67,7 @@ class Contrastive:
     settings: Clip = Clip()
     interpolation: str = "bicubic"
     pixels: TensorCache | None = None
-    _images: dict[Seen, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
+    _images: dict[Seen, Look] = field(default_factory=dict, init=False, repr=False)
     _texts: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -106,9 +113,10 @@ class Contrastive:
         classes = compared.occurring(asked.examples)
         tasks = [compared.questions(example, self.settings, classes) for example in asked.examples]
         self._read(tasks, asked.examples)
-        for indices, vectors in self._batches(asked):
-            for index, vector in zip(indices, vectors, strict=True):
-                yield index, self._answered(tasks[index], vector, asked.options.option_likelihoods)
+        for indices, looks in self._batches(asked):
+            for index, look in zip(indices, looks, strict=True):
+                answers = self._answered(tasks[index], look.vector, asked.options.option_likelihoods)
+                yield index, answers._replace(costs=_shared(tasks[index], look))
             if asked.line is not None:
                 asked.line.update(len(indices))
 
@@ -122,9 +130,9 @@ class Contrastive:
     def vectors(self, asked: Asked) -> torch.Tensor:
         """[examples, width] of the images as they are shown."""
         rows: list[torch.Tensor] = [torch.empty(0)] * len(asked.examples)
-        for indices, vectors in self._batches(asked):
-            for index, vector in zip(indices, vectors, strict=True):
-                rows[index] = vector
+        for indices, looks in self._batches(asked):
+            for index, look in zip(indices, looks, strict=True):
+                rows[index] = look.vector
         return torch.stack(rows)
 
     def _read(self, tasks: Sequence[Sequence[Compared | None]], examples: Sequence[Example]) -> None:
@@ -165,14 +173,14 @@ class Contrastive:
         """[width] the mean of an option's texts, of length 1."""
         return torch.nn.functional.normalize(torch.stack([self._texts[text] for text in texts]).mean(0), dim=0)
 
-    def _batches(self, asked: Asked) -> Iterator[tuple[list[int], list[torch.Tensor]]]:
-        """Examples by index and the vectors of what they are shown; each size of image in batches of its own."""
+    def _batches(self, asked: Asked) -> Iterator[tuple[list[int], list[Look]]]:
+        """Examples by index and what they are shown; each size of image in batches of its own."""
         places: dict[Seen, list[int]] = defaultdict(list)
         for index, (source, view) in enumerate(zip(asked.sources, asked.shown, strict=True)):
             places[Seen.of(source, view)].append(index)
         blind = [index for seen, indices in places.items() if not seen.size.pixels for index in indices]
         if blind:
-            yield blind, [self.encoder.blank[0]] * len(blind)
+            yield blind, [Look(self.encoder.blank[0], {})] * len(blind)
         chunks = _chunks(sorted(seen for seen in places if seen.size.pixels), self.geometry,
                          asked.options.tokens_per_pass)
         missing = [chunk for chunk in chunks if not all(seen in self._images for seen in chunk)]
@@ -182,9 +190,17 @@ class Contrastive:
                                num_workers=asked.workers, collate_fn=_same))
         for chunk in chunks:
             if chunk in missing:
-                self._images.update(zip(chunk, self.encoder.images(next(read)), strict=True))
+                self._images.update(zip(chunk, self._looks(next(read), chunk[0].size), strict=True))
             indices = [(index, self._images[seen]) for seen in chunk for index in places[seen]]
-            yield [index for index, _ in indices], [vector for _, vector in indices]
+            yield [index for index, _ in indices], [look for _, look in indices]
+
+    def _looks(self, pixels: Sequence[torch.Tensor], size: Size) -> list[Look]:
+        """Images of one size, each with an equal share of what the batch cost."""
+        watch = costs.Stopwatch(self.encoder.model.device)
+        vectors = self.encoder.images(pixels)
+        watch.lap("prefill")
+        spent = {"flops": self.encoder.flops(size), "prefill_seconds": watch.parts["prefill"] / len(pixels)}
+        return [Look(vector, spent | {"memory_mb": watch.memory_mb}) for vector in vectors]
 
 
 @dataclass(frozen=True)
@@ -200,6 +216,15 @@ class Pixels:
 
     def __getitem__(self, number: int) -> list[torch.Tensor]:
         return [views.cached(image, view, self.interpolation, self.store) for image, view in self.batches[number]]
+
+
+def _shared(tasks: Sequence[Compared | None], look: Look) -> list[dict]:
+    """The costs of an image in equal parts for the questions that it answers. Texts cost nothing: each is read once."""
+    count = max(1, sum(one is not None for one in tasks))
+    part = {name: number if name == "memory_mb" else number / count for name, number in look.costs.items()}
+    if part:
+        part["seconds"] = part["prefill_seconds"]
+    return [part if one else {} for one in tasks]
 
 
 def _chunks(seen: Sequence[Seen], geometry: Geometry, tokens: int) -> list[list[Seen]]:

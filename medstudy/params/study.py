@@ -180,6 +180,11 @@ class Study(Strict):
         """The folder for figures of one model's study."""
         return self.root / "figures" / self.study / (self.model.label or "")
 
+    @property
+    def compared(self) -> Path:
+        """The folder for what compares several models; no model's label begins with an underscore."""
+        return self.root / "figures" / self.study / "_models"
+
     def policy(self, label: str) -> Training | Control:
         """The regime, rung or control with this label."""
         known = {policy.label: policy for policy in (*self.controls.views, *self.inference, *self.regimes)}

@@ -187,6 +187,19 @@ def test_controls(encoder, asked):
     assert any(changed)
 
 
+def test_an_image_costs_its_operations_once_in_equal_parts(clip, asked):
+    _, spent = evaluate.ask_with_costs(Contrastive(clip, Clip(yes_no=YES_NO)), asked, NATIVE, STUDY)
+    assert len(spent) == 4 * len(asked)  # without the open questions
+    for example in asked:
+        own = spent[spent["image_id"] == example.image_id]
+        size = NATIVE.view(size_of(example), clip.geometry).size
+        assert own["flops"].sum() == pytest.approx(clip.flops(size)) and own["flops"].nunique() == 1
+        assert (own["visual_tokens"] == clip.geometry.tokens(size)).all() and own["answer_tokens"].isna().all()
+        assert (own["seconds"] > 0).all() and own["seconds"].equals(own["prefill_seconds"])
+    _, blind = evaluate.ask_with_costs(Contrastive(clip), asked, Blind(), STUDY)
+    assert blind["flops"].isna().all()
+
+
 # What it cannot answer
 
 
