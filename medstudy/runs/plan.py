@@ -125,7 +125,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         for dataset in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    model = redact.tree(study.model.model_dump(exclude={"label", "trained_on"}), redact.FIELDS)
+    unused = {"label", "trained_on"} | ({"clip"} if study.model.clip is None else set())
+    model = redact.tree(study.model.model_dump(exclude=unused), redact.FIELDS)
     own = () if study.model.family == "vision" else (identity.family(study.model.family),)
     common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
     read = common | {"inference": [rung.model_dump() for rung in study.inference], "low": study.low,
