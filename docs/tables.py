@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic_core import PydanticUndefined
 
 from medstudy import cli, datasets, params, paths
@@ -24,7 +24,8 @@ from medstudy.report.pages import readme
 
 PAGES = paths.ROOT / "docs" / "reference"
 LIMITS = {Gt: ("above", "gt"), Ge: ("at least", "ge"), Lt: ("below", "lt"), Le: ("at most", "le")}
-WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", dict: "mapping"}
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", dict: "mapping",
+         JsonValue: "any value"}
 HEAD = ("number", "title", "what it answers")
 OWN = datasets.REGISTRY["local"].Params
 Cells = Iterable[tuple[str, ...]]
@@ -54,7 +55,8 @@ def blocks() -> dict[str, type]:
         blocks[policy.model_fields["policy"].default] = policy
     for outer, name in (("model", "server"), ("server", "prices")):
         blocks[name] = _block(blocks[outer], name)
-    for outer, name in (("model", "trained_on"), ("training", "lora"), ("evaluation", "author"), ("leakage", "allow")):
+    for outer, name in (("model", "trained_on"), ("model", "clip"), ("clip", "yes_no"), ("training", "lora"),
+                        ("evaluation", "author"), ("leakage", "allow")):
         blocks[name] = _block(blocks[outer], name)
     for name in ("phantom", "atlas", "organs", "slake", "local", "hub"):
         blocks[name] = datasets.REGISTRY[name].Params
@@ -113,6 +115,8 @@ def _kind(annotation: object) -> str:
     if origin is tuple:
         count = "list of" if inner[1:] == (Ellipsis,) else len(inner)
         return f"{count} {_kind(inner[0])}{'s' if _kind(inner[0]) in WORDS.values() else ''}"
+    if origin is dict and inner[1] is not str:
+        return f"mapping to {_kind(inner[1])}"
     name = next((name for name, model in blocks().items() if model is annotation), None)
     if name is None or name in datasets.REGISTRY:
         return "[data set](#data-sets)" if _blocks(annotation) else WORDS[origin or annotation]

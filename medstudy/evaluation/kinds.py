@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medstudy.evaluation.answerer import Answerer
+from medstudy.evaluation.contrastive import Contrastive
 from medstudy.evaluation.in_process import InProcess
 from medstudy.evaluation.server.served import Served
 from medstudy.evaluation.server.vllm_engine import VLLM
 from medstudy.params import Study
 
-REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {Served.name: Served.open}
+REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {
+    Contrastive.name: Contrastive.open,
+    Served.name: Served.open,
+}
 
 
 def opened(study: Study, checkpoint: Path | None = None) -> Answerer:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     JsonValue,
@@ -18,16 +17,18 @@ from pydantic import (
     model_validator,
 )
 
+from medstudy.params.strict import Strict
+
 FAMILY = "openai"  # of a model behind a server
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 OURS = ("model", "messages", "n", "stream", "temperature", "seed", "max_tokens", "max_completion_tokens", "logprobs")
 Price = Annotated[float, Field(ge=0)]
 
 
-class _Strict(BaseModel):
-    """As `medstudy.params.model.Strict`; an error never repeats the text that was entered, which may be a key."""
+class _Strict(Strict):
+    """An error of its own never repeats what was entered, which may be a key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
 
 class Prices(_Strict):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from medstudy.data import leakage
-from medstudy.params.model import Strict
+from medstudy.params.strict import Strict
 from medstudy.resolution.policies import Control
 
 

@@ -13,8 +13,9 @@ from medstudy.data.reading_params import Bounds, Probe
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
-from medstudy.params.model import Label, Model, Strict
+from medstudy.params.model import Label, Model
 from medstudy.params.settings import Controls, Decoding, Intervals, Leakage, Optimisation
+from medstudy.params.strict import Strict
 from medstudy.resolution.plan import check_arms, roundings
 from medstudy.resolution.policies import Control, Single, Training
 

@@ -66,7 +66,7 @@ def test_the_seconds_of_a_pass_are_shared_out_and_add_up(family, examples):
     assert spent["prefill_seconds"].sum() == pytest.approx(3) and spent["decode_seconds"].sum() == pytest.approx(1)
     assert spent["decode_seconds"][2] / spent["decode_seconds"][0] == pytest.approx(4 / 2)  # with the end token
     large, small = (spent["prefill_seconds"][3 * index] for index in (2, 0))  # 140x196 and 56x84 pixels
-    assert large > 2 * small
+    assert large > 1.5 * small
     assert spent["seconds"].sum() == pytest.approx(4)
 
 
