@@ -33,12 +33,6 @@ from medstudy.utils import redact
 AHEAD = 2  # images that are read and sent before the one that is waited for, for each request at the same time
 
 
-class AnySize(Geometry):
-    """Sizes of a server whose visual tokens are not known: any, to the pixel. `tokens` are pixels, and never shown."""
-
-    counted: ClassVar[bool] = False
-
-
 @dataclass(frozen=True)
 class Served:
     """A model behind a server as an `Answerer`."""
@@ -60,7 +54,7 @@ class Served:
         if checkpoint is not None:
             raise ModelError("A model behind a server cannot be trained here. Set `regimes` to [].")
         check_decoding(study)
-        asker, geometry = Asker.of(study.model, study.runs), _geometry(study.model.server.factor)
+        asker, geometry = Asker.of(study.model, study.runs), study.model.server.geometry
         found = opening.examined(asker, geometry, [rung.budget for rung in study.inference])
         return cls(asker, study.interpolation, TensorCache(study.runs / ".cache" / "pixels"), found)
 
@@ -70,7 +64,7 @@ class Served:
 
     @property
     def geometry(self) -> Geometry:
-        return _geometry(self.asker.model.server.factor)
+        return self.asker.model.server.geometry
 
     def about(self) -> dict:
         """The server in words, what its list says, what it counts of trial images, and how it is asked."""
@@ -135,10 +129,6 @@ class Served:
         ]
         texts = [reply["answer"].strip() for reply in replies]
         return Answers(texts, [[] for _ in replies], columns=rows, costs=[costs(reply) for reply in replies])
-
-
-def _geometry(factor: int | None) -> Geometry:
-    return AnySize(1, 1) if factor is None else Geometry(factor, factor**2)
 
 
 def check_decoding(study: Study) -> None:
