@@ -79,7 +79,7 @@ class Served:
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """In the order of the examples. If a request fails for good, those under way are waited for and kept."""
         futures: dict[str, Future] = {}  # by key: the same request is sent once
-        misfits = 0
+        rows: list[dict] = []
         with ThreadPoolExecutor(self.asker.pace.most) as pool:
             waiting: deque[tuple[int, list[tuple[Request, Future]]]] = deque()
             try:
@@ -94,7 +94,7 @@ class Served:
                     ):
                         place, sent = waiting.popleft()
                         given = self._collected(sent, asked.shown[place])
-                        misfits += sum(columns["server_tokens_fit"] is False for columns in given.columns)
+                        rows += given.columns
                         yield place, given
                         if asked.line is not None:
                             asked.line.update()
@@ -103,10 +103,14 @@ class Served:
                 for future in futures.values():
                     future.cancel()
                 raise
-        if misfits:
+        if misfits := sum(columns["server_tokens_fit"] is False for columns in rows):
             warnings.warn(
                 f"{misfits} answers at {asked.policy.label}: the server counts other visual tokens than were sent, so "
                 "it resized the images again. The column server_tokens_fit marks them.", stacklevel=2)
+        if cut := sum(columns["server_finish"] == "length" for columns in rows):
+            most = asked.options.max_new_tokens
+            print(f"{cut} of {len(rows)} answers at {asked.policy.label} were cut off at {most} tokens "
+                  "(server_finish: length).")
 
     def _requests(self, example: Example, source: Example, shown: View, asked: Asked) -> list[Request]:
         """The requests of an example's questions, with the images of `source`."""

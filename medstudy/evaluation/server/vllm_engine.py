@@ -121,9 +121,9 @@ def _program() -> str:
 
 def _folder(model: Model, checkpoint: Path | None) -> Path:
     """The folder of the weights; those of a hub id are fetched if they are not here."""
-    if checkpoint is not None and (checkpoint / "adapter_config.json").is_file():
-        raise ModelError("evaluation.engine: vllm reads whole weights; this training saved adapters. Set it to own.")
     folder = checkpoint or (paths.BASE if model.id == "base" else paths.resolve(model.id))
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError("evaluation.engine: vllm reads whole weights, not adapters. Set evaluation.engine to own.")
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
