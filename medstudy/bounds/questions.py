@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from medstudy.data import formats
+from medstudy.data import formats, standard_scores
 from medstudy.data.example import LETTERS, SPLITS, Example, Question
 from medstudy.data.reading_params import Bounds, Probe
 
@@ -91,7 +91,7 @@ def asked(example: Example, question: Question) -> Asked:
     if question.kind == "choice":
         return Asked(example, question, question.options[LETTERS.index(question.answer)], question.options)
     if question.kind == "closed":
-        return Asked(example, question, question.answer.lower(), ("no", "yes"))
+        return Asked(example, question, standard_scores.yes_or_no(question.answer), ("no", "yes"))
     return Asked(example, question, question.answer, question.options)
 
 
