@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from pydantic import (
 
 from medstudy import paths
 from medstudy.data import leakage
+from medstudy.data.coordinates import Coordinates, check_known
 from medstudy.data.reading_params import Bounds, Probe
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
@@ -52,6 +54,7 @@ class Model(_Params):
         "vision",  # a plain vision encoder, for a probe study alone
     ] = "qwen2_vl"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    coordinates: Coordinates | None = None  # how it writes points and boxes; null: as its makers say
 
     @field_validator("id")
     @classmethod
@@ -208,6 +211,7 @@ class Study(_Params):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
+        check_known(self.datasets, self.models or (self.model,))
         check_arms(self.regimes, self.controls.views)
         self._check_kind()
         policies = (*self.regimes, *self.inference, *self.controls.views)
@@ -288,8 +292,6 @@ def read(path: str | Path) -> dict:
 
 def parse(content: dict, origin: str = "params", folder: Path | None = None) -> Study:
     """Validate a mapping as a study. Relative paths in it are relative to `folder`, if given; see `load`."""
-    import json
-
     try:
         return Study.model_validate_json(json.dumps(content), context={"folder": folder})
     except ValidationError as error:
@@ -298,8 +300,6 @@ def parse(content: dict, origin: str = "params", folder: Path | None = None) -> 
 
 def data(content: dict, origin: str = "params", folder: Path | None = None) -> DataParams:
     """Validate a mapping as one data set of a study; see `parse`."""
-    import json
-
     try:
         return TypeAdapter(DataParams).validate_json(json.dumps(content), context={"folder": folder})
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """How models write coordinates, as their makers say, so that the prompt, the training answer and the reading agree.
 
-    CONVENTIONS["thousand pairs"].write("box", [(10, 20, 50, 60)], frame)   # "(25,50),(125,150)"
+    CONVENTIONS["thousand_pairs"].write("box", [(10, 20, 50, 60)], frame)   # "(25,50),(125,150)"
 
 `BY_MODEL` names the convention of a model by its `model_type` in transformers; a study's `model.coordinates` states
 another. A model without one cannot be asked for places: nothing is guessed. LLaVA's is disputed (LLaVA issues 606, 822:
@@ -9,8 +9,9 @@ fractions of a padded square for some of its data, of the image for other), Gemm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from medstudy.data import places
 from medstudy.data.example import Question
@@ -87,25 +88,29 @@ class Convention:
 _JSON = {"box": '{{"bbox_2d": [{x0}, {y0}, {x1}, {y1}]}}', "point": '{{"point_2d": [{x}, {y}]}}', "around": "[{}]"}
 CONVENTIONS = {convention.name: convention for convention in (
     Convention("thousand", 1000, **_JSON),
-    Convention("thousand pairs", 1000, "({x0},{y0}),({x1},{y1})", "({x},{y})", joined=" "),
-    Convention("thousand box tag", 1000, "[{x0}, {y0}, {x1}, {y1}]", "[{x}, {y}]", "<box>[{}]</box>"),
-    Convention("thousand, y first", 1000, '{{"box_2d": [{y0}, {x0}, {y1}, {x1}]}}', '{{"point": [{y}, {x}]}}', "[{}]",
+    Convention("thousand_pairs", 1000, "({x0},{y0}),({x1},{y1})", "({x},{y})", joined=" "),
+    Convention("thousand_box_tag", 1000, "[{x0}, {y0}, {x1}, {y1}]", "[{x}, {y}]", "<box>[{}]</box>"),
+    Convention("thousand_y_first", 1000, '{{"box_2d": [{y0}, {x0}, {y1}, {x1}]}}', '{{"point": [{y}, {x}]}}', "[{}]",
                y_first=True),
-    Convention("shown pixels", None, **_JSON),
+    Convention("shown_pixels", None, **_JSON),
     Convention("fraction", 1, "[{x0}, {y0}, {x1}, {y1}]", "[{x}, {y}]", decimals=3),
     Convention("percent", 100, "[{x0}, {y0}, {x1}, {y1}]", '<point x="{x}" y="{y}">', decimals=1),
-    Convention("location tokens", 1024, "<loc{y0:04d}><loc{x0:04d}><loc{y1:04d}><loc{x1:04d}>",
+    Convention("location_tokens", 1024, "<loc{y0:04d}><loc{x0:04d}><loc{y1:04d}><loc{x1:04d}>",
                "<loc{y:04d}><loc{x:04d}>", joined=" ; ", y_first=True, most=1023),
 )}
+Coordinates = Literal[
+    "thousand", "thousand_pairs", "thousand_box_tag", "thousand_y_first", "shown_pixels", "fraction", "percent",
+    "location_tokens",
+]
 BY_MODEL = {  # model_type: convention; the source
-    "qwen2_vl": "thousand pairs",  # arXiv 2409.12191, section 2.2.1: [0, 1000), between <|box_start|> tags
-    "qwen2_5_vl": "shown pixels",  # QwenLM/Qwen3-VL issues 676 and 866: absolute, of the image after the processor
+    "qwen2_vl": "thousand_pairs",  # arXiv 2409.12191, section 2.2.1: [0, 1000), between <|box_start|> tags
+    "qwen2_5_vl": "shown_pixels",  # QwenLM/Qwen3-VL issues 676 and 866: absolute, of the image after the processor
     "qwen3_vl": "thousand",  # QwenLM/Qwen3-VL issue 1486 and its cookbook on 2D grounding
     "qwen3_vl_moe": "thousand",
-    "internvl": "thousand box tag",  # internvl.readthedocs.io, chat data format: <box>[[x1, y1, x2, y2]]</box>, 0-1000
+    "internvl": "thousand_box_tag",  # internvl.readthedocs.io, chat data format: <box>[[x1, y1, x2, y2]]</box>, 0-1000
     "glm4v": "thousand",  # zai-org/GLM-V, skills: x = round(x / W · 1000)
     "glm4v_moe": "thousand",
-    "paligemma": "location tokens",  # big_vision's PaliGemma: <loc0000> to <loc1023>, y first
+    "paligemma": "location_tokens",  # big_vision's PaliGemma: <loc0000> to <loc1023>, y first
     "molmo": "percent",  # arXiv 2409.17146: <point x="10.0" y="20.0" alt="…">, per cent of the image
 }
 
@@ -113,6 +118,20 @@ BY_MODEL = {  # model_type: convention; the source
 def of_model(model_type: str, stated: str | None = None) -> str:
     """The name of a model's convention; "" if its makers state none. stated: by the study, before any other."""
     return stated or BY_MODEL.get(model_type, "")
+
+
+def check_known(datasets: Iterable[Any], models: Iterable[Any]) -> None:
+    """Raise ValueError if a data set with `locate` is asked of a family whose coordinates are not known.
+
+    Of family auto they are known once the model is loaded.
+    """
+    if any(getattr(dataset, "locate", False) for dataset in datasets):
+        for model in models:
+            if model.family != "auto" and not of_model(model.family, model.coordinates):
+                raise ValueError(
+                    f"locate asks for points and boxes, but it is not known how models of family {model.family} write "
+                    f"coordinates: set model.coordinates to one of {', '.join(CONVENTIONS)}"
+                )
 
 
 NUMBER_ONLY = "Answer with one whole number in digits and nothing else."

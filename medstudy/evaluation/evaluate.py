@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from medstudy import models, paths
-from medstudy.data import arrow_store
+from medstudy.data import arrow_store, final_answer
 from medstudy.data.example import GREEDY, Example
-from medstudy.engine.batches import keyed_views, plan_views, shown_images, size_of
+from medstudy.engine.batches import asked, keyed_views, plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
@@ -29,6 +29,7 @@ from medstudy.evaluation.controls import control_of, swapped
 from medstudy.evaluation.decode import decode, likelihoods
 from medstudy.evaluation.passes import Passes
 from medstudy.params import Author, Decoding, Study
+from medstudy.resolution.frames import Frame
 from medstudy.resolution.plan import roundings, trained_on
 from medstudy.resolution.policies import Control, Single
 from medstudy.resolution.sizes import Geometry, Size, View, scale
@@ -172,7 +173,10 @@ def _rows(
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
         for _, image, own in shown_images(source, view)[:-1]
     ]
-    for question, text, scores in zip(example.questions, texts, scored, strict=True):
+    frame, forms = Frame.of(view, original), asked(family, example, view)
+    for question, form, text, scores in zip(example.questions, forms, texts, scored, strict=True):
+        prompt = family.prompt(form, view.visual_tokens > 0, example.context)
+        text = final_answer.opening(prompt) + text
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
@@ -187,7 +191,9 @@ def _rows(
             "detail_height": view.detail.height, "detail_width": view.detail.width,
             "context_sizes": context, "decoding": decoding,
             "scale": scale(original, view.size), "interpolation": study.interpolation,
-            "prompt": family.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
+            "coordinates": family.coordinates, "frame": frame.rectangle,
+            "prompt": prompt, "raw_text": text,
+            "thinking_tokens": len(family.ids(thinking)) if (thinking := final_answer.final(text).thinking) else 0,
             "option_log_likelihoods": scores, "render": example.render,
         }
 
