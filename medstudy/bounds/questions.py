@@ -99,8 +99,10 @@ def _reason(parts: Iterable[Unit], settings: Bounds | Probe) -> str:
     """Why a task is not bounded; empty if it is."""
     parts = list(parts)
     every = [each for unit in parts for each in unit.asked["test"]]
-    if any(unit.kind == "description" for unit in parts):
+    if any(unit.kind in ("description", "report") for unit in parts):
         return "its answers are free text"
+    if any(unit.kind in ("count", "point", "box") for unit in parts):
+        return "its answers are numbers or places, not one of a few"
     if any(each.example.context for each in every):
         return "its questions show several images"
     rare = [unit for unit in parts if len(unit.asked["train"]) < settings.least]

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from medstudy.data.example import Question
 from medstudy.errors import DataError
 
 KINDS = {"point": 2, "box": 4}  # how many numbers one has
@@ -56,13 +57,15 @@ def reference(text: str, kind: str) -> Reference:
     return Reference(tuple(tuple(map(float, item)) for item in items), radius)
 
 
-def check_inside(text: str, kind: str, height: int, width: int) -> None:
-    """Raise DataError for a reference that lies outside its image."""
-    for item in reference(text, kind).items:
+def check_question(question: Question, height: int, width: int) -> None:
+    """Raise DataError for a point or box that lies outside its image; nothing for questions of other kinds."""
+    if question.kind not in KINDS:
+        return
+    for item in reference(question.answer, question.kind).items:
         if min(item) < 0 or max(item[::2]) > width or max(item[1::2]) > height:
             raise DataError(
-                f"A {kind} must lie in its image, {width} x {height} (x, y), but the reference {text!r:.80} does not. "
-                "Write it in native pixels."
+                f"A {question.kind} must lie in its image, {width} x {height} (x, y), but the reference "
+                f"{question.answer!r:.80} of {question.id!r} does not. Write it in native pixels."
             )
 
 
