@@ -19,7 +19,7 @@ from medstudy.data.example import Example, Question
 from medstudy.engine import batches, bin_packing, shared_prefix
 from medstudy.engine.batches import (
     ExampleView,
-    asked,
+    as_asked,
     plan_views,
     sizes_of,
     train_and_val,
@@ -278,7 +278,7 @@ class Counter:
         return RowWork(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
 
     def _tokens(self, questions: tuple[Question, ...], example: Example, shown: View) -> QuestionTokens:
-        questions = asked(self.family, replace(example, questions=questions), shown)
+        questions = as_asked(self.family.coordinates, replace(example, questions=questions), shown).questions
         row = shared_prefix.row(self.family, questions, shown, True, example.context)
         image_length = self.image_length(shown)
         answers = tuple(len(branch) - start for branch, start in zip(row.branches, row.answers, strict=True))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from medstudy.data import coordinates
 from medstudy.data.encoded_image import Picture
-from medstudy.data.example import Example, Question
+from medstudy.data.example import Example
 from medstudy.engine import bin_packing, shared_prefix
 from medstudy.engine import flops as engine_flops
 from medstudy.engine.family_protocol import Family
@@ -251,15 +251,20 @@ def row_work(rows: Sequence[Row], layout: RowLayout) -> engine_flops.RowWork:
     return engine_flops.RowWork(tuple(n for row in rows for n in row.patches), len(layout), layout.pairs, answers)
 
 
-def asked(family: Family, example: Example, shown: View) -> tuple[Question, ...]:
-    """An example's questions as the family is asked them about this view (`medstudy.data.coordinates`)."""
+def as_asked(convention: str, example: Example, shown: View) -> Example:
+    """An example with its questions as a model is asked them about this view (`medstudy.data.coordinates`).
+
+    convention: how the model writes points and boxes.
+    """
     frame = Frame.of(shown, size_of(example))
-    return tuple(coordinates.asked(question, family.coordinates, frame) for question in example.questions)
+    questions = tuple(coordinates.asked(question, convention, frame) for question in example.questions)
+    return example if questions == example.questions else replace(example, questions=questions)
 
 
 def answered_row(family: Family, example: Example, shown: View) -> Row:
     """The row of a view with its questions and their answers, as in training."""
-    return shared_prefix.row(family, asked(family, example, shown), shown, True, example.context)
+    questions = as_asked(family.coordinates, example, shown).questions
+    return shared_prefix.row(family, questions, shown, True, example.context)
 
 
 def view_flops(inputs: ImageInputs, example: Example, shown: View) -> float:

@@ -13,7 +13,7 @@ import torch
 from medstudy.data import formats
 from medstudy.data.example import Example, Question
 from medstudy.engine import bin_packing, shared_prefix
-from medstudy.engine.batches import asked, shown_images, view_name
+from medstudy.engine.batches import shown_images, view_name
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.row_layout import PackedRow, Row
 from medstudy.params import Decoding
@@ -45,7 +45,7 @@ class Passes:
     def row(self, index: int) -> tuple[Row, Row | None]:
         """An image's questions up to the start of the answer, and their options as answers."""
         family, example, view = self.inputs.family, self.examples[index], self.shown[index]
-        questions = shared_prefix.row(family, asked(family, example, view), view, False, example.context)
+        questions = shared_prefix.row(family, example.questions, view, False, example.context)
         options = options_of(example.questions) if self.options.option_likelihoods else ()
         return questions, shared_prefix.row(family, options, view, True, example.context) if options else None
 

@@ -32,7 +32,7 @@ SOURCES = {  # patterns of files by stage
 NEUTRAL = {  # pattern of files: why they cannot change a result
     "__init__.py": "the version's number",
     "errors.py": "classes of errors: a run that raises one makes nothing",
-    "params.py": "its values are in the identity of a job",
+    "params/*.py": "their values are in the identity of a job",
     "paths.py": "where files are",
     "workflow/*.py": "starts jobs and shows them",
     "runs/plan.py": "plans jobs: it decides only their names and parameters",
@@ -103,7 +103,7 @@ def used(code: syntax.Code) -> tuple[str, ...]:
 @cache
 def family(name: str) -> str:
     """The file of a model family: the one with a class of that `name`. Raises ParamsError if there is none."""
-    for path in code_hash.matching("models/**/*.py"):
+    for path in code_hash.matching("models/**/*.py") + code_hash.matching("evaluation/**/*.py"):
         classes = (node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef))
         if any(_names(node, name) for model in classes for node in model.body):
             return path.relative_to(paths.PACKAGE).as_posix()
