@@ -45,7 +45,8 @@ LANGUAGES = {
     "tr": Language(("evet",), ("hayır",)),
     "vi": Language(("có", "đúng"), ("không",)),
 }
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")  # of English
+_BETWEEN = re.compile(r"[\s.,;:!?()\[\]\"'*_…।،؟«»“”-]+")  # words of the others, whose marks are no letters for `re`
 
 
 def polarity(answer: str) -> tuple[str, str]:
@@ -71,7 +72,8 @@ def given(text: str, language: str) -> set[str]:
     known = LANGUAGES[language]
     meanings = dict.fromkeys(known.no, "no") | dict.fromkeys(known.yes, "yes")
     if not known.unspaced:
-        return {meanings[word] for word in _WORD.findall(text.lower()) if word in meanings}
+        words = _WORD.findall(text.lower()) if language == "en" else _BETWEEN.split(text.lower())
+        return {meanings[word] for word in words if word in meanings}
     pattern = re.compile("|".join(sorted(map(re.escape, meanings), key=len, reverse=True)))
     start = re.sub(r"\A[\W_]+", "", text)
     found = [first] if (first := pattern.match(start)) else pattern.finditer(text)
