@@ -19,6 +19,7 @@ import pandas as pd
 from medstudy.data import choices, counts, located_scores
 from medstudy.data import standard_scores as standard
 from medstudy.data.example import KINDS
+from medstudy.data.places import reference as place_reference
 from medstudy.data.words import ARTICLES, words
 from medstudy.errors import DataError
 
@@ -110,7 +111,7 @@ def _on_itself(row: NamedTuple, classes: Sequence[str], lines: Sequence[str], pl
         case "count":
             return located_scores.count(answer, str(counts.reference(answer))).score
         case "point" | "box":
-            places.reference(answer, row.kind)
+            place_reference(answer, row.kind)
             return 1.0
         case "report":
             return standard.exact_match(answer, answer)

@@ -20,9 +20,12 @@ def build(study: StudyData) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame()
     both = pd.concat([rows.assign(kind=ALL), rows.assign(kind=rows["kind"].astype(str))], ignore_index=True)
-    author = columns.percent(summarise(both, KEYS, value="author", confidence=study.confidence), "author_pct")
-    strict = columns.percent(summarise(both, KEYS, value="strict", confidence=study.confidence), "strict_pct")
-    table = author.merge(strict[[*KEYS, "strict_pct", "strict_pct_low", "strict_pct_high"]], on=KEYS, how="left")
+    table = columns.percent(summarise(both, KEYS, value="strict", confidence=study.confidence), "strict_pct")
+    if both["author"].notna().any():  # the author's code has no metric of counts, points, boxes and reports
+        author = columns.percent(summarise(both, KEYS, value="author", confidence=study.confidence), "author_pct")
+        ends = ["author_pct", "author_pct_low", "author_pct_high"]
+        table = table.merge(author[[*KEYS, *ends]], on=KEYS, how="left")
+        table = table[[*KEYS, *ends, *(name for name in table if name not in (*KEYS, *ends))]]
     for value in ("likelihood", "likelihood_norm"):
         if value in rows and rows[value].notna().any():
             name = f"{value}_pct"
@@ -45,7 +48,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     return (
         "Each training regime at the inference policy that matches it (native for mixed, add and curriculum regimes). "
         "author_pct: the metric of the public code of the paper's first author, bug for bug; strict_pct: the standard "
-        "metric (yes or no as a word, recall of multisets of words, the option or class named and no other), which all "
-        f"other figures and tables call the score. {likelihood}In brackets {captions.interval_words(study)}; images "
+        "metric (yes or no as a word, recall of multisets of words, the option or class named and no other; of other kinds "
+        f"see table 17), which all other figures and tables call the score. {likelihood}In brackets {captions.interval_words(study)}; images "
         "counts independent groups."
     )
