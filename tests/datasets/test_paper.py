@@ -40,6 +40,20 @@ def test_slake_original_keeps_english_rows_with_an_answer_and_their_tags(tmp_pat
     assert (examples[0].modality, examples[0].anatomy) == ("CT", "Abdomen")
 
 
+def test_slake_in_chinese_comes_in_by_an_option(tmp_path):
+    params = fixtures.slake_original(tmp_path)
+    both = load(params.model_copy(update={"languages": ("en", "zh")}))[0].questions
+    assert [(q.kind, q.answer) for q in both] == [
+        ("open", "CT"), ("closed", "是"), ("closed", "No"), ("open", "Liver")]
+    assert [next(tag for tag in q.tags if tag.startswith("q_lang")) for q in both] == [
+        f"q_lang={name}" for name in ("en", "zh", "en", "en")]
+    (chinese,) = load(params.model_copy(update={"languages": ("zh",)}))[0].questions
+    assert chinese.text == "是否有肝脏?" and not any(tag.startswith("q_lang") for tag in chinese.tags)
+    assert not any("q_lang" in tag for question in load(params)[0].questions for tag in question.tags)
+    with pytest.raises(ValidationError, match="only form: original"):
+        slake.Params(languages=("zh",))
+
+
 def test_slake_original_reads_no_image_outside_its_folder(tmp_path):
     found = fixtures.slake_original(tmp_path / "slake")
     (tmp_path / "secret.jpg").write_bytes(hub.encoded(0)["bytes"])

@@ -6,7 +6,7 @@ import pandas as pd
 
 from medstudy.report import captions, selections
 from medstudy.report.study_data import StudyData
-from medstudy.report.tables import columns
+from medstudy.report.tables import columns, places_and_reports
 from medstudy.statistics import summarise
 
 TITLE = "Main results"
@@ -45,10 +45,12 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         if "likelihood_pct" in table
         else ""
     )
+    if set(places_and_reports.KINDS) & set(table["kind"]):
+        likelihood = f"{likelihood}The measures of counts, points, boxes and reports are in the table of their own. "
     return (
         "Each training regime at the inference policy that matches it (native for mixed, add and curriculum regimes). "
         "author_pct: the metric of the public code of the paper's first author, bug for bug; strict_pct: the standard "
-        "metric (yes or no as a word, recall of multisets of words, the option or class named and no other; of other kinds "
-        f"see table 17), which all other figures and tables call the score. {likelihood}In brackets {captions.interval_words(study)}; images "
+        "metric (yes or no as a word, recall of multisets of words, the option or class named and no other), which all "
+        f"other figures and tables call the score. {likelihood}In brackets {captions.interval_words(study)}; images "
         "counts independent groups."
     )
