@@ -66,7 +66,7 @@ MADE_BY = {
     "models/summary.py": {"base", "evaluate"},
     "models/*.py": MODEL,
     "report/bounded.py": DRAWN, "report/captions.py": DRAWN, "report/probe_page.py": set(),
-    "report/figures/__init__.py": {"figure", "report"},
+    "report/figures/__init__.py": {"figure", "report"}, "report/frames.py": {"figure"},
     "report/figures/*.py": {"figure"},
     "report/pages/readme.py": set(), "report/pages/verify.py": set(),
     "report/pages/*": {"report"},
