@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from medstudy import datasets, imaging, params
 from medstudy.datasets.paper import bbbc021, hpa, hussain, slake, ubench, wsi_vqa
