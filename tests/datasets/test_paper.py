@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from medstudy import datasets, imaging, params
+from medstudy import datasets, imaging, params, paths
 from medstudy.datasets.paper import bbbc021, hpa, hussain, slake, ubench, wsi_vqa
 from medstudy.errors import DataError, ParamsError
 from tests.support import fixtures_paper as fixtures
@@ -173,7 +173,7 @@ def test_forms_that_are_folders_ask_for_one(module, form):
 
 
 def test_parameters_of_every_data_set_can_be_written_in_a_study(tmp_path):
-    content = yaml.safe_load((params.paths.ROOT / "params" / "tiny.yaml").read_text())
+    content = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
     asked = [
         {"name": "vqa_rad"}, {"name": "path_vqa", "train": 100}, {"name": "ubench", "whole": True},
         {"name": "slake", "form": "original", "path": "data/slake"}, {"name": "hpa", "rows_a_cell_line": None},
