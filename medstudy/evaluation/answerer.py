@@ -23,6 +23,8 @@ from medstudy.resolution.sizes import Geometry, View
 class Asked:
     """What a model is asked under one policy: `shown[i]` is how the image of `sources[i]` stands before `examples[i]`.
 
+    Questions for a count, point or box already say in which form they are answered (`medstudy.data.coordinates`).
+
     The sources are the examples themselves, but for the control `shuffled`. seed: of the training. workers: processes
     that read images ahead. line: a progress bar that counts images.
     """
@@ -51,7 +53,10 @@ class Answers(NamedTuple):
 
 
 class Answerer(Protocol):
-    """A model that is ready to be asked."""
+    """A model that is ready to be asked.
+
+    It may also have `coordinates`, the name of how it writes places, and `tokens(text)`, the number of a text's tokens.
+    """
 
     revision: str  # of its weights; of a server, what the server says of them
 
@@ -75,3 +80,15 @@ class Keeps(Protocol):
 
     def keep(self, folder: Path, asked: Iterable[Asked]) -> None:
         """Write them, from what it was asked at each rung and under each control."""
+
+
+def coordinates_of(model: Answerer) -> str:
+    """How a model writes points and boxes; "" if that is not known."""
+    return getattr(model, "coordinates", "")
+
+
+def thinking_tokens(model: Answerer, thinking: str) -> float:
+    """The tokens of a model's reasoning; NaN of a model whose tokens are not known."""
+    if not thinking:
+        return 0.0
+    return float(model.tokens(thinking)) if hasattr(model, "tokens") else float("nan")

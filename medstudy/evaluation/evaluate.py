@@ -13,17 +13,18 @@ import torch
 from tqdm import tqdm
 
 from medstudy import paths
-from medstudy.data import arrow_store
+from medstudy.data import arrow_store, final_answer
 from medstudy.data.example import GREEDY, Example
-from medstudy.engine.batches import plan_views, shown_images, size_of
+from medstudy.engine.batches import as_asked, plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
 from medstudy.evaluation import costs, kinds, left_out, sampling
-from medstudy.evaluation.answerer import Answerer, Answers, Asked, Keeps
+from medstudy.evaluation.answerer import Answerer, Answers, Asked, Keeps, coordinates_of, thinking_tokens
 from medstudy.evaluation.controls import control_of, swapped
 from medstudy.evaluation.in_process import InProcess
 from medstudy.params import Study
+from medstudy.resolution.frames import Frame
 from medstudy.resolution.plan import roundings, trained_on
 from medstudy.resolution.policies import Control, Single
 from medstudy.resolution.sizes import Geometry, Size, View, scale
@@ -135,7 +136,8 @@ def asked(
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
     shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
     _check(policy, sources, shown, model.geometry)
-    return Asked(examples, sources, shown, policy, study.evaluation, seed, study.workers, line)
+    forms = [as_asked(coordinates_of(model), example, view) for example, view in zip(examples, shown, strict=True)]
+    return Asked(forms, sources, shown, policy, study.evaluation, seed, study.workers, line)
 
 
 def _rows(
@@ -148,9 +150,13 @@ def _rows(
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
         for _, image, own in shown_images(source, view)[:-1]
     ]
-    for question, text, scores in zip(example.questions, texts, scored, strict=True):
+    frame = Frame.of(view, original)
+    forms = as_asked(coordinates_of(model), example, view).questions
+    for question, form, text, scores in zip(example.questions, forms, texts, scored, strict=True):
         if text is None:
             continue
+        prompt = model.prompt(form, view.visual_tokens > 0, example.context)
+        text = final_answer.opening(prompt) + text
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
@@ -165,7 +171,8 @@ def _rows(
             "detail_height": view.detail.height, "detail_width": view.detail.width,
             "context_sizes": context, "decoding": decoding,
             "scale": scale(original, view.size), "interpolation": study.interpolation,
-            "prompt": model.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
+            "coordinates": coordinates_of(model), "frame": frame.rectangle, "prompt": prompt, "raw_text": text,
+            "thinking_tokens": thinking_tokens(model, final_answer.final(text).thinking),
             "option_log_likelihoods": scores, "render": example.render,
         }
 
