@@ -28,7 +28,7 @@ from medstudy.data.reading_params import Bounds, Probe
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
-from medstudy.resolution.plan import check_arms, roundings
+from medstudy.resolution.plan import check_policies, roundings
 from medstudy.resolution.policies import Control, Single, Training
 from medstudy.utils import yaml_files
 
@@ -208,10 +208,10 @@ class Study(_Params):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
-        check_arms(self.regimes, self.controls.views)
+        families = [model.family for model in self.models or (self.model,)]
+        check_policies(self.regimes, self.inference, self.controls.views, families, self.probe is not None)
         self._check_kind()
-        policies = (*self.regimes, *self.inference, *self.controls.views)
-        if len(rounded := frozenset().union(*map(roundings, policies))) > 1:
+        if len(rounded := roundings(*self.regimes, *self.inference, *self.controls.views)) > 1:
             raise ValueError(
                 f"all policies of a study must have the same `rounding`; labels do not show it, got {sorted(rounded)}"
             )

@@ -96,7 +96,7 @@ class Counter:
         self.question_tokens: dict[tuple, QuestionTokens] = {}
         self.training_views: dict[tuple, TrainingView] = {}
         self.evaluation_views: dict[tuple, EvaluationView] = {}
-        self.image_lengths: dict[tuple[Size, ...], int] = {}
+        self.image_lengths: dict[tuple[tuple[Size, int], ...], int] = {}
 
     def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> JobWorkload:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
@@ -176,7 +176,7 @@ class Counter:
 
     def image_length(self, shown: View) -> int:
         """The tokens that stand for the images of a view, including the tokens around them."""
-        sizes = tuple(view.size for view in shown.views)
+        sizes = tuple((view.size, view.visual_tokens) for view in shown.views)
         if sizes not in self.image_lengths:
             self.image_lengths[sizes] = self.family.image_length(shown)
         return self.image_lengths[sizes]

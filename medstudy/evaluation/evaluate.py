@@ -142,7 +142,8 @@ def answers(
         inputs.prepare(view for views in each for view in views)
     loader = DataLoader(passes, batch_size=None, num_workers=workers, collate_fn=_same)
     for group, packed_questions, packed_options, images in loader:
-        seen = inputs.visual_tokens(images, packed_questions.grids.to(family.model.device))
+        grids, reductions = packed_questions.grids.to(family.model.device), packed_questions.reductions
+        seen = inputs.visual_tokens(images, grids, reductions)
         sampler = draw.sampler([examples[index] for index in group]) if draw else None
         greedy, drawn = decode(family, packed_questions, seen, options.max_new_tokens, sampler)
         # Branches stand image by image, question by question: each image takes its share from the front.

@@ -208,9 +208,13 @@ class Family:
             at = packed.ids == self.image_token
             embeds = embeds.masked_scatter(at[..., None], seen.tokens.to(embeds.dtype))
             deep = {"visual_pos_masks": at, "deepstack_visual_embeds": list(seen.deep)} if seen.deep else {}
+        positions = packed.positions
+        if seen is not None and seen.kept is not None:  # a token that is kept has its own position
+            positions = positions.clone()
+            positions[:, packed.ids == self.image_token] = packed.places[:, seen.kept]
         outputs = self.language(
             inputs_embeds=embeds,
-            position_ids=packed.positions,
+            position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
             layout=packed.layout,
@@ -242,6 +246,11 @@ class Family:
     @property
     def image_token(self) -> int:
         return self.model.config.image_token_id
+
+    @property
+    def merge_side(self) -> int:
+        """Patches of a visual token, a side, where a grid counts patches."""
+        return self.geometry.factor // self.patch_size
 
     def text(self, ids: list[int]) -> str:
         """The text of an answer's tokens."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medstudy.resolution.compress import Compress
 from medstudy.resolution.policies import Add, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native, Single, Training
+
+_RULES = {
+    "norm": "those with the largest norm", "similarity": "those least like the mean of all", "even": "evenly spaced",
+}
 
 
 def words(policy: Training | Single) -> str:
@@ -12,6 +17,10 @@ def words(policy: Training | Single) -> str:
     by = ", rounded as the model's own processor does" if getattr(policy, "rounding", "") == "processor" else ""
     if isinstance(policy, Native):
         return f"native resolution (sides rounded to whole visual tokens, at most {policy.max_pixels:,} pixels){by}"
+    if isinstance(policy, Compress):
+        pooled = f"the mean of each {policy.pool} × {policy.pool} visual tokens"
+        kept = f"{100 * (policy.share or 1):g} % of the visual tokens, {_RULES[policy.by]}"
+        return f"native resolution (at most {policy.max_pixels:,} pixels){by}, then {pooled if policy.pool else kept}"
     if isinstance(policy, Fixed):
         how = {"budget": "aspect kept", "square": "stretched to a square", "pad": "aspect kept, on a square canvas"}
         return f"at most {policy.side} × {policy.side} pixels ({how[policy.mode]}){by}"

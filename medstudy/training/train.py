@@ -128,7 +128,7 @@ def loss_of(inputs: ImageInputs, batch: Batch) -> torch.Tensor:
     """The sum, over a packed row's questions, of a question's mean cross-entropy over its answer tokens."""
     model = inputs.family.model
     packed = batch.packed.to(model.device)
-    hidden = inputs.family.hidden(packed, inputs.visual_tokens(batch.images, packed.grids))
+    hidden = inputs.family.hidden(packed, inputs.visual_tokens(batch.images, packed.grids, packed.reductions))
     logits = model.lm_head(hidden[packed.at])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = torch.nn.functional.cross_entropy(logits, packed.targets, reduction="none")

@@ -13,6 +13,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from medstudy.errors import ResolutionError
 from medstudy.resolution import plan, policies, sizes
+from medstudy.resolution.compress import Compress
 from medstudy.resolution.policies import Add, Blind, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native, Shuffled
 from medstudy.resolution.sizes import Geometry, Size
 from medstudy.utils.seeding import uniform
@@ -67,6 +68,21 @@ GOLDEN_POLICY = {
         EqualFlops(low=Fixed(side=84), native=Native(max_pixels=200704)),
         (280, 280),
         [("fixed-84", (84, 84), 9)],
+    ),
+    "compress pools": (Compress(max_pixels=200704, pool=2), (280, 280), [("pool-2x2", (280, 280), 25)]),
+    "compress pools an odd grid": (Compress(max_pixels=200704, pool=2), (300, 350), [("pool-2x2", (308, 336), 36)]),
+    "compress pools all of it": (Compress(max_pixels=200704, pool=99), (300, 350), [("pool-99x99", (308, 336), 1)]),
+    "compress over the cap": (Compress(max_pixels=50176, pool=2), (448, 448), [("pool-2x2", (224, 224), 16)]),
+    "compress by 1 is native": (Compress(max_pixels=200704, pool=1), (300, 350), [("pool-1x1", (308, 336), 132)]),
+    "compress prunes": (Compress(max_pixels=200704, share=0.25), (300, 350), [("prune-25pct", (308, 336), 33)]),
+    "compress prunes to the nearest token": (
+        Compress(max_pixels=200704, share=0.11, by="even"), (84, 140), [("prune_even-11pct", (84, 140), 2)],
+    ),
+    "compress keeps one token": (
+        Compress(max_pixels=200704, share=0.01, by="similarity"), (84, 140), [("prune_similarity-1pct", (84, 140), 1)],
+    ),
+    "compress to all is native": (
+        Compress(max_pixels=200704, share=1), (300, 350), [("prune-100pct", (308, 336), 132)],
     ),
     "blind": (Blind(), (280, 280), [("blind", (0, 0), 0)]),
     "shuffled": (Shuffled(native=Native(max_pixels=200704)), (280, 280), [("shuffled", (280, 280), 100)]),
@@ -301,6 +317,28 @@ def test_an_arm_without_effect_is_an_error(make):
     with pytest.raises(ResolutionError, match="must change at least one image"):
         plan.check_effect(make(448), [Size(200, 300), Size(400, 448)], QWEN)
     plan.check_effect(make(224), [Size(200, 300), Size(400, 448)], QWEN)
+
+
+def test_compress_needs_one_way_and_a_family_that_can():
+    for wrong in ({}, {"pool": 2, "share": 0.5}):
+        with pytest.raises(ValidationError, match="either `pool` or `share`"):
+            Compress(max_pixels=9, **wrong)
+    with pytest.raises(ValidationError, match="`by` is the rule of a `share`"):
+        Compress(max_pixels=9, pool=2, by="even")
+    pool, share = Compress(max_pixels=10**6, pool=2), Compress(max_pixels=10**6, share=0.5)
+    (view,) = plan.plan(pool, Size(500, 900), real.geometry("InternVL3"))
+    assert (view.size, view.visual_tokens) == ((448, 896), 3 * 64)  # two tiles and the overview
+    with pytest.raises(ResolutionError, match="plain grids of tokens"):
+        plan.plan(pool, Size(500, 900), real.geometry("LLaVA-OneVision"))
+    with pytest.raises(ResolutionError, match="rows and columns as positions"):
+        plan.plan(share, Size(500, 900), real.geometry("Gemma 3"))
+
+
+def test_compress_to_all_tokens_has_no_effect():
+    for policy in (Compress(max_pixels=10**6, pool=1), Compress(max_pixels=10**6, share=1)):
+        with pytest.raises(ResolutionError, match="must change at least one image"):
+            plan.check_effect(policy, [Size(200, 300)], QWEN)
+    plan.check_effect(Compress(max_pixels=10**6, pool=2), [Size(200, 300)], QWEN)
 
 
 def test_unknown_and_inconsistent_policies_are_refused():
