@@ -15,7 +15,7 @@ import torch
 from medstudy import models
 from medstudy.costs.job_workload import JobWorkload, Pass, QuestionTokens
 from medstudy.data.example import Example, Question
-from medstudy.engine import batches, bin_packing, shared_prefix
+from medstudy.engine import batches, bin_packing, crops, shared_prefix
 from medstudy.engine.batches import ExampleView, plan_views, sizes_of, train_and_val, validation_steps, view_name
 from medstudy.engine.flops import (
     RowWork,
@@ -101,6 +101,7 @@ class Counter:
     def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> JobWorkload:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
         check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.geometry)
+        crops.check(policy, data["train"])
         inputs = ImageInputs(self.family, self.study.interpolation)
         steps, validation = train_and_val(inputs, data, policy, self.study.training, seed, cost=self.training_flops)
         total = JobWorkload(turns=len(steps))
@@ -132,12 +133,14 @@ class Counter:
         total = JobWorkload()
         for policy in policies:
             # The shuffled control shows each example another example's image
-            sources = swapped(examples) if policy.policy == "shuffled" else examples
+            crops.check(policy, examples)
+            asked = [part for example in examples for part in crops.parts(policy, example)]
+            sources = swapped(asked) if policy.policy == "shuffled" else asked
             shown = [plan_views(policy, source, self.geometry)[0] for source in sources]
             total.add(zip(sources, shown, strict=True))
             # Controls have no sampled answers
             author = self.study.evaluation.author if control_of(policy) == "none" else None
-            self._rung(total, examples, sources, shown, length, author.max_new_tokens if author else None)
+            self._rung(total, asked, sources, shown, length, author.max_new_tokens if author else None)
         # `add` counted the questions of the sources; those of the examples are asked
         total.questions = len(policies) * sum(len(example.questions) for example in examples)
         return total
@@ -189,7 +192,7 @@ class Counter:
 
     def tokens(self, example: Example, shown: View, offered: bool = False) -> QuestionTokens:
         """The tokens of an image's questions. offered: of the options of its multiple-choice questions instead."""
-        key = self.kind(example), shown.visual_tokens > 0, offered
+        key = self.kind(example), shown.visual_tokens > 0, shown.crop_counts, offered
         if key not in self.question_tokens:
             questions = options_of(example.questions) if offered else example.questions
             self.question_tokens[key] = self._tokens(questions, example, shown) if questions else NO_TOKENS

@@ -32,9 +32,10 @@ def row(
     if not family.shares_prefix:
         return family.row(questions, shown, answered, context)
     image = shown.visual_tokens > 0
-    prompts = [family.ids(family.prompt(question, image, context)) for question in questions]
+    several = {"crops": shown.crop_counts} if shown.crop_counts else {}
+    prompts = [family.ids(family.prompt(question, image, context, **several)) for question in questions]
     # The prefix is what all prompts have in common, also with a prompt without any text.
-    shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image, context))])
+    shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image, context, **several))])
     answers = [family.answer_ids(question.answer) if answered else [] for question in questions]
     for question, prompt in zip(questions, prompts, strict=True):
         if family.image_token in prompt[shared:]:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from medstudy import models, paths
 from medstudy.data import arrow_store
 from medstudy.data.example import GREEDY, Example
+from medstudy.engine import crops
 from medstudy.engine.batches import keyed_views, plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
@@ -88,6 +89,8 @@ def predict(
     The author's answers are drawn by seed, data set, image, question and rung alone.
     """
     inputs = inputs or ImageInputs(family, study.interpolation)
+    crops.check(policy, examples)
+    examples = [part for example in examples for part in crops.parts(policy, example)]
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
     shown = [plan_views(policy, source, family.geometry)[0] for source in sources]
     _check(policy, sources, shown, family.geometry)
@@ -171,8 +174,9 @@ def _rows(
     original = size_of(source)
     context = [
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
-        for _, image, own in shown_images(source, view)[:-1]
+        for image, own in zip(source.images, view.context, strict=False) if view.visual_tokens
     ]
+    several = {"crops": view.crop_counts} if view.crop_counts else {}
     for question, text, scores in zip(example.questions, texts, scored, strict=True):
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
@@ -187,10 +191,19 @@ def _rows(
             "shown_height": view.size.height, "shown_width": view.size.width, "visual_tokens": view.all_tokens,
             "detail_height": view.detail.height, "detail_width": view.detail.width,
             "context_sizes": context, "decoding": decoding,
-            "scale": scale(original, view.size), "interpolation": study.interpolation,
-            "prompt": family.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
+            "scale": scale(view.native(original), view.size), "interpolation": study.interpolation,
+            **crop_columns(view),
+            "prompt": family.prompt(question, view.visual_tokens > 0, example.context, **several), "raw_text": text,
             "option_log_likelihoods": scores, "render": example.render,
         }
+
+
+def crop_columns(view: View) -> dict[str, float | str | None]:
+    """The columns of a prediction row about crops: how many, where they come from, and a single one's place."""
+    crops_ = [part.crop for part in (view, *view.crops) if part.crop]
+    place = crops_[0] if len(crops_) == 1 else (float("nan"),) * 4
+    names = ("crop_top", "crop_left", "crop_height", "crop_width")
+    return {"crops": len(crops_), "crop_source": view.source or None} | dict(zip(names, map(float, place), strict=True))
 
 
 def _check(
@@ -204,7 +217,7 @@ def _check(
     processor_rounds = geometry.floats and "processor" in roundings(policy)
     views = (view for example, whole in zip(examples, shown, strict=True) for view in shown_images(example, whole))
     for name, image, view in views:
-        detail = min(view.detail, Size(image.height, image.width), key=lambda size: size.pixels)
+        detail = min(view.detail, view.native(Size(image.height, image.width)), key=lambda size: size.pixels)
         if processor_rounds and min(view.size) == geometry.factor:
             continue
         if view.size.pixels > max(policy.budget, geometry.factor**2) or detail.pixels > policy.budget:

@@ -154,9 +154,14 @@ class Family:
         """The token that ends an answer."""
         return self.processor.tokenizer.convert_tokens_to_ids(self.turn_end)
 
-    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
-        """The chat template's text up to the answer, with a placeholder for each image (none when blind)."""
-        turns = prompts.messages(question, image, context)
+    def prompt(
+        self, question: Question, image: bool = True, context: Sequence[Shot] = (), crops: Sequence[int] = ()
+    ) -> str:
+        """The chat template's text up to the answer, with a placeholder for each image (none when blind).
+
+        crops: for each image, how many crops of it follow it, as images of their own; (): none.
+        """
+        turns = prompts.messages(question, image, context, crops)
         return self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
     def ids(self, text: str) -> list[int]:

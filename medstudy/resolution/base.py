@@ -11,6 +11,7 @@ from medstudy.resolution.sizes import Geometry, Size, View
 Whole = Annotated[int, Field(gt=0, strict=True)]
 PLACED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # families whose positions are rows and columns of the image
 GRIDS = (*PLACED, "internvl", "idefics3", "smolvlm", "gemma3")  # families whose visual tokens are plain grids
+SEVERAL = (*GRIDS, "llava_onevision")  # families whose prompt may have several images
 
 
 class Policy(BaseModel):
@@ -36,6 +37,11 @@ class Policy(BaseModel):
     def families(self) -> tuple[str, ...] | None:
         """The model families that can show it; None: all."""
         return None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The entries of `Known` on which a view depends."""
+        return ()
 
     @property
     def rounds(self) -> bool:

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from medstudy.errors import ResolutionError
 from medstudy.resolution.base import GRIDS, PLACED, Policy, Whole, view_of
-from medstudy.resolution.sizes import Geometry, Reduction, Rounding, Rule, Size, View, steps
+from medstudy.resolution.sizes import UNKNOWN, Geometry, Known, Reduction, Rounding, Rule, Size, View, steps
 
 
 class Compress(Policy):
@@ -63,7 +63,7 @@ class Compress(Policy):
     def rounds(self) -> bool:
         return True
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         """See `Policy`. Raises ResolutionError for a family whose visual tokens are not plain grids."""
         whole = view_of(self.label, steps(size, self.max_pixels, geometry, self.rounding), geometry)
         grid = geometry.token_grid(whole.size)

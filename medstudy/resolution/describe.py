@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from medstudy.resolution.compress import Compress
 from medstudy.resolution.policies import Add, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native, Single, Training
+from medstudy.resolution.zoom import Zoom
 
 _RULES = {
     "norm": "those with the largest norm", "similarity": "those least like the mean of all", "even": "evenly spaced",
@@ -21,6 +22,8 @@ def words(policy: Training | Single) -> str:
         pooled = f"the mean of each {policy.pool} × {policy.pool} visual tokens"
         kept = f"{100 * (policy.share or 1):g} % of the visual tokens, {_RULES[policy.by]}"
         return f"native resolution (at most {policy.max_pixels:,} pixels){by}, then {pooled if policy.pool else kept}"
+    if isinstance(policy, Zoom):
+        return f"an overview and a crop of the {policy.box} box, at most {policy.budget // 2:,} pixels each{by}"
     if isinstance(policy, Fixed):
         how = {"budget": "aspect kept", "square": "stretched to a square", "pad": "aspect kept, on a square canvas"}
         return f"at most {policy.side} × {policy.side} pixels ({how[policy.mode]}){by}"

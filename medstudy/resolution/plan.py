@@ -18,20 +18,22 @@ from medstudy.resolution.policies import (
     Single,
     Training,
 )
-from medstudy.resolution.sizes import Geometry, Rounding, Size, View
+from medstudy.resolution.sizes import UNKNOWN, Geometry, Known, Rounding, Size, View
 
 
 def plan(
-    policy: Training | Control, size: Size, geometry: Geometry, draw: float = 0.0, progress: float = 0.0
+    policy: Training | Control, size: Size, geometry: Geometry, draw: float = 0.0, progress: float = 0.0,
+    known: Known = UNKNOWN,
 ) -> tuple[View, ...]:
     """The views of one image under a policy: several under `add`, one under every other policy.
 
-    draw: uniform in [0, 1), used by `mixed`; progress: fraction of the training done, used by `curriculum`.
+    draw: uniform in [0, 1), used by `mixed`; progress: fraction of the training done, used by `curriculum`. known: of
+    the image, used by policies that crop.
     """
     policy = current(policy, draw, progress)
     if isinstance(policy, Add):
         return tuple(single.view(size, geometry) for single in policy.singles)
-    return (policy.view(size, geometry),)
+    return (policy.view(size, geometry, known),)
 
 
 def current(policy: Training | Control, draw: float = 0.0, progress: float = 0.0) -> Single | Add | Control:

@@ -19,7 +19,19 @@ from pydantic import Field, model_validator
 
 from medstudy.resolution.base import Policy, Whole, view_of
 from medstudy.resolution.compress import Compress
-from medstudy.resolution.sizes import Geometry, Rounding, Size, View, fit_budget, inside, square, steps
+from medstudy.resolution.sizes import (
+    UNKNOWN,
+    Geometry,
+    Known,
+    Rounding,
+    Size,
+    View,
+    fit_budget,
+    inside,
+    square,
+    steps,
+)
+from medstudy.resolution.zoom import Zoom
 
 
 class Native(Policy):
@@ -37,7 +49,7 @@ class Native(Policy):
     def rounds(self) -> bool:
         return True
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         return view_of(self.label, steps(size, self.max_pixels, geometry, self.rounding), geometry)
 
 
@@ -70,7 +82,7 @@ class Fixed(Policy):
     def rounds(self) -> bool:
         return self.mode == "budget"
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         if self.mode == "budget":
             return view_of(self.label, steps(size, self.budget, geometry, self.rounding), geometry)
         target, canvas = square(self.side, geometry)  # they differ if the family must enlarge the target
@@ -82,7 +94,7 @@ class Fixed(Policy):
         return view_of(self.label, tuple(dict.fromkeys((inner, scaled))), geometry, canvas)
 
 
-Single = Annotated[Native | Fixed | Compress, Field(discriminator="policy")]
+Single = Annotated[Native | Fixed | Compress | Zoom, Field(discriminator="policy")]
 
 
 class Mixed(Policy):
@@ -170,7 +182,7 @@ class DownUp(Policy):
     def singles(self) -> tuple[Single, ...]:
         return (self.native,)
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         low = steps(size, self.side**2, geometry, self.native.rounding)[0]
         high = fit_budget(size, self.native.max_pixels, geometry, self.native.rounding)
         return view_of(self.label, (low, high), geometry)
@@ -185,7 +197,7 @@ class Blind(Policy):
     def singles(self) -> tuple[Single, ...]:
         return ()
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         return View(self.label, (), Size(0, 0), 0)
 
 
@@ -199,12 +211,12 @@ class Shuffled(Policy):
     def singles(self) -> tuple[Single, ...]:
         return (self.native,)
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         return replace(self.native.view(size, geometry), label=self.label)
 
 
 Training = Annotated[
-    Native | Fixed | Compress | Mixed | Add | Curriculum | DownUp | EqualFlops, Field(discriminator="policy")
+    Native | Fixed | Compress | Zoom | Mixed | Add | Curriculum | DownUp | EqualFlops, Field(discriminator="policy")
 ]
 Control = Annotated[DownUp | Blind | Shuffled, Field(discriminator="policy")]
 

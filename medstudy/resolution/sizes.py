@@ -32,6 +32,29 @@ class Size(NamedTuple):
         return self.height * self.width
 
 
+class Box(NamedTuple):
+    """A rectangle of an image in native pixels, from its upper left corner."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> Size:
+        return Size(self.height, self.width)
+
+
+class Known(NamedTuple):
+    """What is known of an image besides its size: the box that decides the question, and the size of a pixel."""
+
+    box: Box | None = None
+    um_per_px: float | None = None  # µm
+
+
+UNKNOWN = Known()
+
+
 class TokenGrid(NamedTuple):
     """The visual tokens of an image: grids, one after the other, of rows and columns."""
 
@@ -70,7 +93,9 @@ class View:
 
     label: the label of the single policy ("fixed-84" also within a mixed regime). visual_tokens: 0 when no image is
     shown. context: the views, under the same policy, of the images that precede this one in the prompt. reduction: of
-    the visual tokens, which are then those that are left; None: all are kept.
+    the visual tokens, which are then those that are left; None: all are kept. crop: the part of the image that is
+    shown; None: all of it. crops: further views of the image, of a part each, which follow it in the prompt. source:
+    where a policy that crops has the crop from, "none" if it had none to show.
     """
 
     label: str
@@ -79,11 +104,24 @@ class View:
     visual_tokens: int
     context: tuple[View, ...] = ()
     reduction: Reduction | None = None
+    crop: Box | None = None
+    crops: tuple[View, ...] = ()
+    source: str = ""
 
     @cached_property
     def views(self) -> tuple[View, ...]:
         """The views of all images of the prompt, in order; none if the policy shows no image."""
-        return tuple(view for view in (*self.context, self) if view.visual_tokens)
+        return tuple(part for view in (*self.context, self) if view.visual_tokens for part in (view, *view.crops))
+
+    @cached_property
+    def crop_counts(self) -> tuple[int, ...]:
+        """For each image of the prompt, how many views of parts of it follow; () if there are none."""
+        counts = tuple(len(view.crops) for view in (*self.context, self))
+        return counts if any(counts) else ()
+
+    def native(self, image: Size) -> Size:
+        """The native size of what is shown of an image."""
+        return self.crop.size if self.crop else image
 
     @cached_property
     def all_tokens(self) -> int:

@@ -15,7 +15,8 @@ from medstudy.errors import ResolutionError
 from medstudy.resolution import plan, policies, sizes
 from medstudy.resolution.compress import Compress
 from medstudy.resolution.policies import Add, Blind, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native, Shuffled
-from medstudy.resolution.sizes import Geometry, Size
+from medstudy.resolution.sizes import Box, Geometry, Known, Size
+from medstudy.resolution.zoom import Zoom
 from medstudy.utils.seeding import uniform
 from tests.support import real
 
@@ -87,6 +88,48 @@ GOLDEN_POLICY = {
     "blind": (Blind(), (280, 280), [("blind", (0, 0), 0)]),
     "shuffled": (Shuffled(native=Native(max_pixels=200704)), (280, 280), [("shuffled", (280, 280), 100)]),
 }
+
+
+GOLDEN_ZOOM = {
+    # name: (side, image, box (top, left, height, width)) -> (overview, tokens of both, crop or None)
+    "a small box at its native scale": ((112, (300, 350), (100, 100, 10, 12)), ((56, 84), 12, (77, 64, 56, 84))),
+    "at an edge": ((112, (300, 350), (0, 340, 10, 10)), ((56, 84), 12, (0, 266, 56, 84))),
+    "a large box is reduced": ((112, (300, 350), (20, 30, 100, 60)), ((56, 84), 12, (0, 0, 150, 225))),
+    "a wide box": ((112, (300, 350), (20, 30, 10, 200)), ((56, 84), 12, (0, 0, 200, 300))),
+    "the whole image": ((112, (300, 350), (0, 0, 300, 350)), ((56, 84), 12, (0, 0, 300, 350))),
+    "an image below the budget": ((448, (90, 60), (40, 20, 5, 5)), ((84, 56), 12, (0, 0, 84, 56))),
+    "an image that is enlarged by rounding": ((448, (80, 50), (40, 20, 5, 5)), ((84, 56), 12, (0, 0, 80, 50))),
+    "no box": ((112, (300, 350), None), ((84, 112), 12, None)),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_ZOOM)
+def test_zoom_golden(name):
+    (side, size, box), (shown, tokens, crop) = GOLDEN_ZOOM[name]
+    known = Known(None if box is None else Box(*box))
+    (view,) = plan.plan(Zoom(side=side), Size(*size), QWEN, known=known)
+    assert (view.label, view.size, view.all_tokens, view.crop) == (f"zoom-{side}", shown, tokens, None)
+    assert [part.crop for part in view.crops] == ([crop] if crop else [])
+    assert view.source == ("known" if crop else "none") and view.crop_counts == ((1,) if crop else ())
+    assert all(part.size == view.size and part.visual_tokens == view.visual_tokens for part in view.crops)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(30, 2000), st.integers(30, 2000), st.integers(40, 900), st.data())
+def test_zoom_keeps_its_budget_and_its_crop_holds_the_box(height, width, side, data):
+    if max(height, width) > 20 * min(height, width):
+        return
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    box = Box(top, left, data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left)))
+    for its in (QWEN, real.geometry("Gemma 3"), real.geometry("InternVL3")):
+        (view,) = plan.plan(Zoom(side=side), Size(height, width), its, known=Known(box))
+        ((top, left, high, wide),) = (part.crop for part in view.crops)
+        assert 0 <= top <= box.top and 0 <= left <= box.left
+        assert box.top + box.height <= top + high <= height and box.left + box.width <= left + wide <= width
+        if its is QWEN:
+            assert view.size.pixels + view.crops[0].size.pixels <= side**2
+        assert high >= min(view.detail.height, height) and wide >= min(view.detail.width, width)
+        assert view.crops[0].steps == view.steps
 
 
 @pytest.mark.parametrize("name", GOLDEN_POLICY)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validat
 
 from medstudy.data import formats
 from medstudy.data.example import SPLITS, Example, Question, check_split
-from medstudy.datasets.phantom import cytology, drawing, pathology, radiology, subcellular
+from medstudy.datasets.phantom import cytology, drawing, pathology, places, radiology, subcellular
 from medstudy.utils import parallel
 
 VERSION = "2"  # 1: the same images, choices by letter, places as open questions
@@ -42,7 +42,10 @@ class Scene(Protocol):
 
 
 class Params(BaseModel):
-    """The number of images in each split; the families take turns. letters: ask each choice by letter too."""
+    """The number of images in each split; the families take turns. letters: ask each choice by letter too.
+
+    boxes: give each question the box of the detail that decides it, if that is in one place.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -53,6 +56,7 @@ class Params(BaseModel):
     seed: NonNegativeInt = 0
     families: tuple[Family, ...] = Field(default=tuple(FAMILIES), min_length=1)
     letters: bool = False
+    boxes: bool = False
 
     @field_validator("families")
     @classmethod
@@ -69,8 +73,9 @@ def load(params: Params, split: str, processes: int = 1) -> Iterator[Example]:
     """
     check_split(split)
     families, count = params.families, getattr(params, split)
-    places = ((families[i % len(families)], i // len(families)) for i in range(count))
-    items = ((params.seed, split, family, index, params.letters) for family, index in places)
+    pairs = ((families[i % len(families)], i // len(families)) for i in range(count))
+    options = params.letters, params.boxes
+    items = ((params.seed, split, family, index, *options) for family, index in pairs)
     return parallel.mapped(example, items, processes if count >= MANY else 1)
 
 
@@ -80,13 +85,18 @@ def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generat
     return FAMILIES[family].plan(planning), rendering
 
 
-def example(seed: int, split: str, family: str, index: int, letters: bool = False) -> Example:
-    """Image `index` (from 0) of one family and split, with its questions. letters: ask each choice by letter too."""
+def example(
+    seed: int, split: str, family: str, index: int, letters: bool = False, boxes: bool = False
+) -> Example:
+    """Image `index` (from 0) of one family and split, with its questions. letters, boxes: see `Params`."""
     scene, generator = plan(seed, split, family, index)
     image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
+    with places.noted() as details:
+        pixels = scene.render(generator)
+    questions = formats.asked(scene.questions(), letters)
     return Example(
-        image_id=image_id, image=Image.fromarray(scene.render(generator)),
-        questions=formats.asked(scene.questions(), letters),
+        image_id=image_id, image=Image.fromarray(pixels),
+        questions=places.boxed(questions, details, *pixels.shape[:2]) if boxes else questions,
         dataset="phantom", split=split, group=image_id, family=family, modality=scene.modality, anatomy=scene.anatomy,
         render=True, source=f"phantom {VERSION}", license="CC0-1.0",
     )
