@@ -36,16 +36,16 @@ def known(policy: Training | Control, example: Example) -> Known:
 def check(policy: Training | Control, examples: Sequence[Example]) -> None:
     """Raise ResolutionError if a policy reads boxes and no question has one; warn of questions without one."""
     for single in policy.singles:
-        if getattr(single, "box", None) != "known":
+        if "box" not in single.reads:
             continue
         questions = [question for example in examples for question in example.questions]
         missing = sum(question.box is None for question in questions)
         if questions and missing == len(questions):
             raise ResolutionError(
-                f"{single.label} shows a crop of each question's box, but none of {len(questions)} questions has one. "
-                "State the column with `columns: {box: NAME}`, set `boxes: true` for the phantom, or drop the policy."
+                f"{single.label} crops around each question's box, but none of {len(questions)} questions has one. "
+                "Name the column with `columns: {box: NAME}`, set `boxes: true` for the phantom, or drop the policy."
             )
         if missing:
             warnings.warn(
-                f"{single.label}: {missing} of {len(questions)} questions have no box and are shown the whole image in "
-                "the same budget; their rows have crop_source none.", stacklevel=2)
+                f"{single.label}: {missing} of {len(questions)} questions have no box. A zoom shows them the whole "
+                "image in the same budget, a field its middle; their rows say so in crop_source.", stacklevel=2)

@@ -192,7 +192,7 @@ def _rows(
             "detail_height": view.detail.height, "detail_width": view.detail.width,
             "context_sizes": context, "decoding": decoding,
             "scale": scale(view.native(original), view.size), "interpolation": study.interpolation,
-            **crop_columns(view),
+            **crop_columns(view), "um_per_px": float("nan") if source.um_per_px is None else source.um_per_px,
             "prompt": family.prompt(question, view.visual_tokens > 0, example.context, **several), "raw_text": text,
             "option_log_likelihoods": scores, "render": example.render,
         }

@@ -34,7 +34,8 @@ def examine(study: Study, folder: Path) -> pd.DataFrame:
         "weights": weights(family),
     }
     (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    table = pd.DataFrame([_row(family, rung, size) for rung in study.inference for size in SIZES])
+    rungs = [rung for rung in study.inference if "um_per_px" not in rung.reads]  # which no square of pixels states
+    table = pd.DataFrame([_row(family, rung, size) for rung in rungs for size in SIZES])
     table.to_parquet(folder / "tokens.parquet")
     return table
 

@@ -15,6 +15,7 @@ from medstudy.resolution.policies import (
     Fixed,
     Mixed,
     Native,
+    PanAndScan,
     Single,
     Training,
 )
@@ -81,8 +82,8 @@ def check_policies(
                 f"{single.label} can be shown by models of the families {', '.join(single.families)}, got "
                 f"{', '.join(wrong)}: drop the policy, or use another model"
             )
-        if probe and single.families is not None:
-            raise ValueError(f"a study with `probe` has neither prompts nor visual tokens: drop {single.label}")
+        if probe and (single.families is not None or single.reads):
+            raise ValueError(f"a study with `probe` shows whole images without prompts: drop {single.label}")
 
 
 def roundings(*policies: Training | Control) -> frozenset[Rounding]:
@@ -93,7 +94,7 @@ def roundings(*policies: Training | Control) -> frozenset[Rounding]:
 def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geometry) -> None:
     """Raise ResolutionError if a low policy would change no image at all: it would be native under another name."""
     policy = policy.low if isinstance(policy, EqualFlops) else policy
-    if not isinstance(policy, Fixed | DownUp | Compress) or not sizes:
+    if not isinstance(policy, Fixed | DownUp | Compress | PanAndScan) or not sizes:
         return
     most = max(size.pixels for size in sizes) + geometry.factor**2 * 64  # a cap that changes no image
     native = policy.native if isinstance(policy, DownUp) else Native(max_pixels=most, rounding=policy.rounding)
@@ -103,12 +104,12 @@ def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geomet
         raise ResolutionError(
             f"Policy {policy.label} must change at least one image, but all {len(sizes)} images are shown as `native` "
             f"shows them in {policy.budget} pixels (the largest is {largest.height}x{largest.width}; this model family "
-            f"shows {geometry.sizes}). Use a smaller side or fewer visual tokens, or drop it."
+            f"shows {geometry.sizes}). Use a smaller side, fewer visual tokens or more crops, or drop it."
         )
 
 
 def _same(ours: View, theirs: View) -> bool:
-    whole = ours.visual_tokens == theirs.visual_tokens and ours.size == theirs.size
+    whole = not ours.crops and ours.visual_tokens == theirs.visual_tokens and ours.size == theirs.size
     return whole and set(ours.steps) == set(theirs.steps)
 
 

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from medstudy.resolution.base import Policy, Whole, view_of
 from medstudy.resolution.compress import Compress
+from medstudy.resolution.pan_and_scan import PanAndScan
 from medstudy.resolution.sizes import (
     UNKNOWN,
     Geometry,
@@ -31,6 +32,7 @@ from medstudy.resolution.sizes import (
     square,
     steps,
 )
+from medstudy.resolution.spacing import Spacing
 from medstudy.resolution.zoom import Zoom
 
 
@@ -94,7 +96,7 @@ class Fixed(Policy):
         return view_of(self.label, tuple(dict.fromkeys((inner, scaled))), geometry, canvas)
 
 
-Single = Annotated[Native | Fixed | Compress | Zoom, Field(discriminator="policy")]
+Single = Annotated[Native | Fixed | Compress | Zoom | PanAndScan | Spacing, Field(discriminator="policy")]
 
 
 class Mixed(Policy):
@@ -216,7 +218,8 @@ class Shuffled(Policy):
 
 
 Training = Annotated[
-    Native | Fixed | Compress | Zoom | Mixed | Add | Curriculum | DownUp | EqualFlops, Field(discriminator="policy")
+    Native | Fixed | Compress | Zoom | PanAndScan | Spacing | Mixed | Add | Curriculum | DownUp | EqualFlops,
+    Field(discriminator="policy"),
 ]
 Control = Annotated[DownUp | Blind | Shuffled, Field(discriminator="policy")]
 

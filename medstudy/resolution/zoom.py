@@ -1,9 +1,9 @@
 """`zoom`: an overview of the image, and a crop of it in as many visual tokens, in one prompt.
 
-Both have half of the budget, so that the two together have about the visual tokens of `fixed` with the same `side` (in a
-family of tiles, those of two images). The crop is a window around a box: the box enlarged by `context`, in the shape of
-the overview, and with at least as many native pixels as the overview shows. So a small box is shown at its native scale
-with what is around it, and nothing is enlarged that the overview does not enlarge. The window lies within the image.
+Both have half of the budget, so that the two together have about the visual tokens of `fixed` with the same `side` (in
+a family of tiles, those of two images). The crop is a window around a box: the box enlarged by `context`, in the shape
+of the overview, and with at least as many native pixels as the overview shows. So a small box is shown at its native
+scale with what is around it, and nothing is enlarged that the overview does not enlarge. The window is in the image.
 
 Where the box comes from (`box`):
 - known: from the data: the deciding feature of each question (`medstudy.data.example.Question.box`).

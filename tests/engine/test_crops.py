@@ -16,7 +16,7 @@ from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
 from medstudy.evaluation import evaluate
 from medstudy.params import Decoding, Model, Optimisation
-from medstudy.resolution.policies import Fixed, Native
+from medstudy.resolution.policies import Fixed
 from medstudy.resolution.sizes import Box, Size
 from medstudy.resolution.zoom import Zoom
 from medstudy.training import train

@@ -1,5 +1,6 @@
 """Size arithmetic: golden tables of named cases, agreement with Qwen2-VL's own function, and invariants."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -16,6 +17,7 @@ from medstudy.resolution import plan, policies, sizes
 from medstudy.resolution.compress import Compress
 from medstudy.resolution.policies import Add, Blind, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native, Shuffled
 from medstudy.resolution.sizes import Box, Geometry, Known, Size
+from medstudy.resolution.spacing import Spacing
 from medstudy.resolution.zoom import Zoom
 from medstudy.utils.seeding import uniform
 from tests.support import real
@@ -130,6 +132,63 @@ def test_zoom_keeps_its_budget_and_its_crop_holds_the_box(height, width, side, d
             assert view.size.pixels + view.crops[0].size.pixels <= side**2
         assert high >= min(view.detail.height, height) and wide >= min(view.detail.width, width)
         assert view.crops[0].steps == view.steps
+
+
+GOLDEN_SPACING = {
+    # name: (policy, image, µm a pixel, box) -> (label, shown, crop, source)
+    "its own spacing": ((2.0, {}), (300, 350), 2.0, None, ("spacing-2um", (308, 336), None, "")),
+    "half": ((4.0, {}), (300, 350), 2.0, None, ("spacing-4um", (140, 168), None, "")),
+    "finer than the image": ((1.0, {}), (300, 350), 2.0, None, ("spacing-1um", (308, 336), None, "")),
+    "a field in the middle": (
+        (2.0, {"field_um": 224.0}), (300, 350), 2.0, None,
+        ("spacing-2um-of-224um", (112, 112), (94, 119, 112, 112), "centre"),
+    ),
+    "the same field, coarser": (
+        (4.0, {"field_um": 224.0}), (300, 350), 2.0, None,
+        ("spacing-4um-of-224um", (56, 56), (94, 119, 112, 112), "centre"),
+    ),
+    "a field around a box": (
+        (0.5, {"field_um": 56.0, "centre": "box"}), (300, 350), 0.5, (10, 300, 20, 20),
+        ("spacing-0.5um-of-56um-box", (112, 112), (0, 238, 112, 112), "known"),
+    ),
+    "a box that is missing": (
+        (0.5, {"field_um": 56.0, "centre": "box"}), (300, 350), 0.5, None,
+        ("spacing-0.5um-of-56um-box", (112, 112), (94, 119, 112, 112), "centre"),
+    ),
+    "a field wider than the image": (
+        (2.0, {"field_um": 640.0}), (300, 350), 2.0, None,
+        ("spacing-2um-of-640um", (308, 308), (0, 15, 300, 320), "centre"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_SPACING)
+def test_spacing_golden(name):
+    (um, more), size, own, box, expected = GOLDEN_SPACING[name]
+    policy = Spacing(um_per_px=um, max_pixels=200704, **more)
+    known = Known(None if box is None else Box(*box), own)
+    (view,) = plan.plan(policy, Size(*size), QWEN, known=known)
+    assert (view.label, view.size, view.crop, view.source) == expected
+    assert view.visual_tokens == view.size.pixels // 784 and not view.crops
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(28, 2000), st.integers(28, 2000), st.floats(0.1, 500))
+def test_spacing_at_the_native_spacing_equals_native(height, width, um):
+    if max(height, width) > 100 * min(height, width):
+        return
+    for its in (QWEN, real.geometry("Gemma 3"), real.geometry("InternVL3")):
+        (native,) = plan.plan(Native(max_pixels=10**7), Size(height, width), its)
+        (view,) = plan.plan(Spacing(um_per_px=um, max_pixels=10**7), Size(height, width), its, known=Known(None, um))
+        assert replace(view, label="native") == native
+
+
+def test_a_spacing_is_never_guessed_and_its_cap_changes_nothing():
+    policy = Spacing(um_per_px=2.0, max_pixels=50176)
+    with pytest.raises(ResolutionError, match="an image of 300x350 states none"):
+        plan.plan(policy, Size(300, 350), QWEN)
+    with pytest.raises(ResolutionError, match="in 300x350, above its max_pixels of 50176. Raise max_pixels"):
+        plan.plan(policy, Size(300, 350), QWEN, known=Known(None, 2.0))
 
 
 @pytest.mark.parametrize("name", GOLDEN_POLICY)

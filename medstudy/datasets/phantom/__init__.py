@@ -9,7 +9,7 @@ so any image can be made without the others. Choices are asked in words, and by 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -44,7 +44,8 @@ class Scene(Protocol):
 class Params(BaseModel):
     """The number of images in each split; the families take turns. letters: ask each choice by letter too.
 
-    boxes: give each question the box of the detail that decides it, if that is in one place.
+    boxes: give each question the box of the detail that decides it, if that is in one place. um_per_px: what size a
+    pixel of its images shall have, in µm, for policies of `spacing`; null: none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -57,6 +58,7 @@ class Params(BaseModel):
     families: tuple[Family, ...] = Field(default=tuple(FAMILIES), min_length=1)
     letters: bool = False
     boxes: bool = False
+    um_per_px: Annotated[float, Field(gt=0)] | None = None
 
     @field_validator("families")
     @classmethod
@@ -74,7 +76,7 @@ def load(params: Params, split: str, processes: int = 1) -> Iterator[Example]:
     check_split(split)
     families, count = params.families, getattr(params, split)
     pairs = ((families[i % len(families)], i // len(families)) for i in range(count))
-    options = params.letters, params.boxes
+    options = params.letters, params.boxes, params.um_per_px
     items = ((params.seed, split, family, index, *options) for family, index in pairs)
     return parallel.mapped(example, items, processes if count >= MANY else 1)
 
@@ -86,9 +88,10 @@ def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generat
 
 
 def example(
-    seed: int, split: str, family: str, index: int, letters: bool = False, boxes: bool = False
+    seed: int, split: str, family: str, index: int, letters: bool = False, boxes: bool = False,
+    um_per_px: float | None = None,
 ) -> Example:
-    """Image `index` (from 0) of one family and split, with its questions. letters, boxes: see `Params`."""
+    """Image `index` (from 0) of one family and split, with its questions. letters, boxes, um_per_px: see `Params`."""
     scene, generator = plan(seed, split, family, index)
     image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
     with places.noted() as details:
@@ -98,5 +101,5 @@ def example(
         image_id=image_id, image=Image.fromarray(pixels),
         questions=places.boxed(questions, details, *pixels.shape[:2]) if boxes else questions,
         dataset="phantom", split=split, group=image_id, family=family, modality=scene.modality, anatomy=scene.anatomy,
-        render=True, source=f"phantom {VERSION}", license="CC0-1.0",
+        render=True, source=f"phantom {VERSION}", license="CC0-1.0", um_per_px=um_per_px,
     )

@@ -78,11 +78,13 @@ def example(params: UserData, entry: Entry, opener: Opener, faults: list[Fault],
             faults.append(Fault.of(error, row.where, entry.split, entry.image_id))
     if not rows:
         return None
+    own = image.facts.um_per_px if isinstance(image, Converted) and image.facts else None
     return Example(
         image_id=entry.image_id, image=image, questions=tuple(rows),
         dataset=params.label, split=entry.split, group=entry.group, family=first.family or params.label,
         modality=first.modality or params.modality, anatomy=first.anatomy or params.anatomy, render=params.render,
         source=params.label, license=params.license, context=tuple(Shot(picture) for picture in earlier),
+        um_per_px=next((row.um_per_px for row in entry.rows if row.um_per_px), own),
     )
 
 
