@@ -16,7 +16,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from annotated_types import Gt, Le
+from pydantic import Strict, model_validator
 
 from medstudy.errors import ResolutionError
 from medstudy.resolution.base import GRIDS, PLACED, Policy, Whole, view_of
@@ -32,7 +33,7 @@ class Compress(Policy):
     policy: Literal["compress"] = "compress"
     max_pixels: Whole
     pool: Whole | None = None
-    share: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
+    share: Annotated[float, Gt(0), Le(1), Strict()] | None = None
     by: Rule = "norm"
     rounding: Rounding = "exact"
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field
+from annotated_types import Gt
+from pydantic import Strict
 
 from medstudy.errors import ResolutionError
 from medstudy.resolution.base import Policy, Whole, view_of
 from medstudy.resolution.sizes import UNKNOWN, Box, Geometry, Known, Rounding, Size, View, steps
 
-Micrometres = Annotated[float, Field(gt=0, strict=True)]
+Micrometres = Annotated[float, Gt(0), Strict()]
 
 
 class Spacing(Policy):

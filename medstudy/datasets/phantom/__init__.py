@@ -9,12 +9,12 @@ so any image can be made without the others. Choices are asked in words, and by 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, field_validator
 
 from medstudy.data import formats
 from medstudy.data.example import SPLITS, Example, Question, check_split
@@ -58,7 +58,7 @@ class Params(BaseModel):
     families: tuple[Family, ...] = Field(default=tuple(FAMILIES), min_length=1)
     letters: bool = False
     boxes: bool = False
-    um_per_px: Annotated[float, Field(gt=0)] | None = None
+    um_per_px: PositiveFloat | None = None
 
     @field_validator("families")
     @classmethod
