@@ -19,6 +19,7 @@ include_patterns = [
     "figures/offline/README.md",
     "figures/offline-full/README.md",
     "figures/probe/README.md",
+    "figures/real/README.md",
     "medstudy/**/README.md",
     "notebooks/**.ipynb",
 ]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medstudy.bounds import results
 from medstudy.bounds.results import GUESS, TOWER
 from medstudy.params import Study
-from medstudy.report import save, selections, style
+from medstudy.report import frames, save, selections, style
 from medstudy.runs.plan import Job
 from medstudy.statistics import summarise
 from medstudy.utils import redact
@@ -54,31 +53,10 @@ def tasks(answers: pd.DataFrame, marks: pd.DataFrame, confidence: float) -> pd.D
 
 def draw(table: pd.DataFrame) -> Figure:
     """One row per data set, one column per level; one line per training view, with its interval as a band."""
-    names, levels = selections.datasets(table), style.levels(table)
-    figure = style.new_figure(style.DOUBLE, 0.5 + 2.3 * len(names))
-    axes = figure.subplots(len(names), len(levels), squeeze=False, sharey="row")
-    for i, (row, name) in enumerate(zip(axes, names, strict=True)):
-        for j, (ax, level) in enumerate(zip(row, levels, strict=True)):
-            _panel(table[(table["dataset"] == name) & (table["level"] == level)], ax)
-            style.letter(ax, i * len(levels) + j, f"{name}, {style.LEVEL_WORDS[level]}")
-        row[0].set_ylabel("score, %")
-    for ax in axes[-1]:
+    figure, last = frames.by_level(table, None, frames.ladder)
+    for ax in last:
         ax.set_xlabel("shown at: pixel budget (below: mean tokens)")
-    style.regime_legend(figure, selections.regimes(table))
     return figure
-
-
-def _panel(table: pd.DataFrame, ax: Axes) -> None:
-    if table.empty:
-        ax.set_axis_off()
-        return
-    for regime in selections.regimes(table):
-        line, look = table[table["regime"] == regime].sort_values("budget_pixels"), style.regime_style(regime)
-        ax.fill_between(line["side_px"], line["low"], line["high"], color=look["color"], alpha=0.13, linewidth=0)
-        ax.plot(line["side_px"], line["estimate"], **look)
-    ax.axhline(table["chance"].iloc[0], color=style.GREY, linewidth=0.8, linestyle=":")
-    style.rung_axis(ax, table.drop_duplicates("inference").sort_values("side_px"))
-    style.percent_axis(ax.yaxis)
 
 
 def caption(table: pd.DataFrame, study: Study, unbounded: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from medstudy.bounds.results import FINE, PIXELS, TOWER, UNSEEN
-from medstudy.report import captions, selections, style
+from medstudy.report import captions, frames, selections, style
 from medstudy.report.bounded import MODEL, cells
 from medstudy.report.study_data import StudyData
 
@@ -25,16 +25,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """One column per data set, one row per task, fine above coarse; filled: native, open: low."""
-    names = selections.datasets(table)
-    lists = {name: _rows(table[table["dataset"] == name]) for name in names}
-    longest = max(map(len, lists.values()))
-    fig = fig or style.new_figure(style.SINGLE * 1.5 if len(names) == 1 else style.DOUBLE, 1.0 + 0.34 * longest)
-    axes = fig.subplots(1, len(names), squeeze=False)[0]
-    for index, (ax, name) in enumerate(zip(axes, names, strict=True)):
-        panel(table[table["dataset"] == name], ax, lists[name])
-        ax.set_ylim(longest - 0.5, -0.6)
-        style.letter(ax, index, name)
-        ax.set_xlabel("score, %")
+    fig = frames.by_task(table, fig, panel, width=1.5, top=1.0, height=0.34)
     look = {"linestyle": "", "markersize": 4}
     handles = [Line2D([], [], color=colour, marker=marker, label=label, **look)
                for reader, (label, colour, marker) in READERS.items() if (table["reader"] == reader).any()]
@@ -46,11 +37,6 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     handles += [Line2D([], [], color=style.GREY, marker="|", linestyle="", markersize=8, label="uniform guessing")]
     fig.legend(handles=handles, loc="outside upper center", ncols=3)
     return fig
-
-
-def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
-    keys = set(table[["level", "task"]].itertuples(index=False, name=None))
-    return sorted(keys, key=lambda key: (list(style.LEVELS).index(key[0]), key[1]))
 
 
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from medstudy.report import captions, selections, style
+from medstudy.report import captions, frames, selections, style
 from medstudy.report.study_data import StudyData
 from medstudy.statistics import summarise
 
@@ -41,16 +41,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """One column per data set, one row per task, fine above coarse; short grey bars are uniform guessing."""
-    names = selections.datasets(table)
-    lists = {name: _rows(table[table["dataset"] == name]) for name in names}
-    longest = max(map(len, lists.values()))
-    fig = fig or style.new_figure(style.SINGLE * 1.3 if len(names) == 1 else style.DOUBLE, 0.95 + 0.18 * longest)
-    axes = fig.subplots(1, len(names), squeeze=False)[0]
-    for index, (ax, name) in enumerate(zip(axes, names, strict=True)):
-        panel(table[table["dataset"] == name], ax, lists[name])
-        ax.set_ylim(longest - 0.5, -0.6)
-        style.letter(ax, index, name)
-        ax.set_xlabel("score, %")
+    fig = frames.by_task(table, fig, panel, width=1.3, top=0.95, height=0.18, first=ALL)
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", label=label)
         for view, (label, colour, marker) in VIEWS.items()
@@ -59,11 +50,6 @@ def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     guess = Line2D([], [], color=style.GREY, marker="|", linestyle="", markersize=8, label="uniform guessing")
     fig.legend(handles=[*handles, guess], loc="outside upper center", ncols=4)
     return fig
-
-
-def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
-    keys = set(table[["level", "task"]].itertuples(index=False, name=None))
-    return sorted(keys, key=lambda key: (list(style.LEVELS).index(key[0]), key[1] != ALL, key[1]))
 
 
 def panel(table: pd.DataFrame, ax: Axes, rows: list[tuple[str, str]]) -> Axes:

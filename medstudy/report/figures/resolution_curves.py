@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medstudy.report import captions, selections, style
+from medstudy.report import captions, frames, selections, style
 from medstudy.report.study_data import StudyData
 from medstudy.statistics import summarise
 
@@ -29,35 +29,18 @@ def build(study: StudyData) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """One row per data set, one column per level; bands are intervals; points with a black edge are aligned."""
-    names = selections.datasets(table)
-    levels = style.levels(table)
-    fig = fig or style.new_figure(style.DOUBLE, 0.5 + 2.3 * len(names))
-    axes = fig.subplots(len(names), len(levels), squeeze=False, sharey="row")
-    for i, (row, name) in enumerate(zip(axes, names, strict=True)):
-        for j, (ax, level) in enumerate(zip(row, levels, strict=True)):
-            panel(table[(table["dataset"] == name) & (table["level"] == level)], ax)
-            style.letter(ax, i * len(levels) + j, f"{name}, {style.LEVEL_WORDS[level]}")
-        row[0].set_ylabel("score, %")
-    for ax in axes[-1]:
+    fig, last = frames.by_level(table, fig, panel)
+    for ax in last:
         ax.set_xlabel("shown at: pixel budget (below: mean visual tokens)")
-    style.regime_legend(fig, selections.regimes(table))
     return fig
 
 
 def panel(table: pd.DataFrame, ax: Axes) -> Axes:
     """One data set and level: lines with bands over the ladder, and the chance of guessing right."""
-    if table.empty:
-        ax.set_axis_off()
-        return ax
-    for regime in selections.regimes(table):
-        line, look = table[table["regime"] == regime].sort_values("budget_pixels"), style.regime_style(regime)
-        ax.fill_between(line["side_px"], line["low"], line["high"], color=look["color"], alpha=0.13, linewidth=0)
-        ax.plot(line["side_px"], line["estimate"], **look)
-        aligned = line[line["aligned"]]
-        ax.plot(aligned["side_px"], aligned["estimate"], **look, ls="", ms=7, markeredgecolor="black", zorder=5)
-    ax.axhline(table["chance"].iloc[0], color=style.GREY, linewidth=0.8, linestyle=":")
-    style.rung_axis(ax, table.drop_duplicates("inference").sort_values("side_px"))
-    style.percent_axis(ax.yaxis)
+    frames.ladder(table, ax)
+    for regime, line in table[table["aligned"]].groupby("regime", observed=True):
+        look = style.regime_style(regime)
+        ax.plot(line["side_px"], line["estimate"], **look, ls="", ms=7, markeredgecolor="black", zorder=5)
     return ax
 
 

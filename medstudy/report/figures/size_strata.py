@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medstudy.report import captions, selections, style
+from medstudy.report import captions, frames, selections, style
 from medstudy.report.study_data import StudyData
 from medstudy.statistics import native_strata, summarise
 
@@ -34,17 +36,8 @@ def _strata(rows: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, fig: Figure | None = None) -> Figure:
     """One row per data set, one column per level; in each stratum, regimes side by side."""
-    names = selections.datasets(table)
-    levels = style.levels(table)
-    fig = fig or style.new_figure(style.DOUBLE, 0.6 + 1.9 * len(names))
-    axes = fig.subplots(len(names), len(levels), squeeze=False, sharey="row")
-    for i, (row, name) in enumerate(zip(axes, names, strict=True)):
-        for j, (ax, level) in enumerate(zip(row, levels, strict=True)):
-            panel(table[(table["dataset"] == name) & (table["level"] == level)], ax, selections.regimes(table))
-            style.letter(ax, i * len(levels) + j, f"{name}, {style.LEVEL_WORDS[level]}")
-        row[0].set_ylabel("score, %")
+    fig, _ = frames.by_level(table, fig, partial(panel, regimes=selections.regimes(table)), top=0.6, height=1.9)
     fig.supxlabel("native image size, √(height × width)", fontsize=8)
-    style.regime_legend(fig, selections.regimes(table))
     return fig
 
 
