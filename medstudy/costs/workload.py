@@ -8,6 +8,7 @@ with a height and a width. Views and their packing into passes come from the sam
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ from medstudy.evaluation.passes import options_of
 from medstudy.models.family import Family
 from medstudy.params import Optimisation, Study
 from medstudy.resolution.plan import check_effect
-from medstudy.resolution.policies import Control, Training
+from medstudy.resolution.policies import Control, Fixed, Training
 from medstudy.resolution.sizes import Size, View
 from medstudy.training.setup import prepare
 
@@ -134,7 +135,12 @@ class Counter:
         for policy in policies:
             # The shuffled control shows each example another example's image
             crops.check(policy, examples)
-            asked = [part for example in examples for part in crops.parts(policy, example)]
+            if not policy.trains:  # the pass in which the model finds the boxes, as one over the overview alone
+                first = Fixed(side=isqrt(policy.budget // 2), rounding=policy.rounding)
+                shown = [plan_views(first, example, self.geometry)[0] for example in examples]
+                total.add(zip(examples, shown, strict=True))
+                self._rung(total, examples, examples, shown, policy.first_tokens, None)
+            asked = [part for example in crops.assumed(policy, examples) for part in crops.parts(policy, example)]
             sources = swapped(asked) if policy.policy == "shuffled" else asked
             shown = [plan_views(policy, source, self.geometry)[0] for source in sources]
             total.add(zip(sources, shown, strict=True))

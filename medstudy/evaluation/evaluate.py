@@ -90,6 +90,7 @@ def ask(
     The author's answers are drawn by seed, data set, image, question and rung alone.
     """
     crops.check(policy, examples)
+    examples = model.boxed(examples, policy) if not policy.trains else examples
     examples = [part for example in examples for part in crops.parts(policy, example)]
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
     shown = [plan_views(policy, source, model.geometry)[0] for source in sources]

@@ -20,7 +20,7 @@ from medstudy.data.example import Example, Question, Shot
 from medstudy.engine.batches import keyed_views
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
-from medstudy.evaluation import sampling
+from medstudy.evaluation import looking, sampling
 from medstudy.evaluation.answerer import Answers, Asked
 from medstudy.evaluation.controls import control_of
 from medstudy.evaluation.decode import decode, likelihoods
@@ -28,6 +28,7 @@ from medstudy.evaluation.passes import Passes
 from medstudy.models.summary import weights
 from medstudy.params import Author, Decoding, Study
 from medstudy.resolution.sizes import Geometry, View
+from medstudy.resolution.zoom import Zoom
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ class InProcess:
         """The chat template's text up to the answer."""
         several = {"crops": crops} if crops else {}
         return self.family.prompt(question, image, context, **several)
+
+    def boxed(self, examples: Sequence[Example], policy: Zoom) -> Sequence[Example]:
+        """The examples with the boxes where the model itself looks for the answers."""
+        return looking.boxed(self.inputs, examples, policy)
 
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """See `answers`; the author's decoding is drawn at rungs, not under controls."""

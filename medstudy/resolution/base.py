@@ -11,6 +11,7 @@ from medstudy.resolution.sizes import Geometry, Size, View
 Whole = Annotated[int, Field(gt=0, strict=True)]
 PLACED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # families whose positions are rows and columns of the image
 GRIDS = (*PLACED, "internvl", "idefics3", "smolvlm", "gemma3")  # families whose visual tokens are plain grids
+LOOKING = (*PLACED, "gemma3")  # families whose attention to the one grid of an image can be read
 SEVERAL = (*GRIDS, "llava_onevision")  # families whose prompt may have several images
 
 
@@ -37,6 +38,11 @@ class Policy(BaseModel):
     def families(self) -> tuple[str, ...] | None:
         """The model families that can show it; None: all."""
         return None
+
+    @property
+    def trains(self) -> bool:
+        """Whether it can be trained with; others need an answer or a pass of the model first."""
+        return True
 
     @property
     def reads(self) -> tuple[str, ...]:

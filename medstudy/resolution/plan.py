@@ -76,6 +76,8 @@ def check_policies(
 ) -> None:
     """Raise ValueError for a policy that the study's model families or its kind cannot show; see also `check_arms`."""
     check_arms(regimes, controls)
+    if waiting := [single.label for policy in regimes for single in policy.singles if not single.trains]:
+        raise ValueError(f"{waiting[0]} needs a pass of the model before it shows a crop: move it to `inference`")
     for single in (single for policy in (*regimes, *rungs, *controls) for single in (policy, *policy.singles)):
         if single.families is not None and (wrong := sorted(set(families) - set(single.families))):
             raise ValueError(

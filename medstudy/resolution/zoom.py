@@ -6,7 +6,8 @@ of the overview, and with at least as many native pixels as the overview shows. 
 scale with what is around it, and nothing is enlarged that the overview does not enlarge. The window is in the image.
 
 Where the box comes from (`box`):
-- known: from the data: the deciding feature of each question (`medstudy.data.example.Question.box`).
+- known: from the data: the deciding feature of each question (`medstudy.data.example.Question.box`);
+- attention: from a first pass over the overview: where the model looks (`medstudy.evaluation.looking`).
 
 A question without a box is shown the whole image with the whole budget, as by `fixed`; its rows say so.
 """
@@ -19,7 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medstudy.resolution.base import SEVERAL, Policy, Whole, view_of
+from medstudy.resolution.base import LOOKING, SEVERAL, Policy, Whole, view_of
 from medstudy.resolution.sizes import UNKNOWN, Box, Geometry, Known, Rounding, Size, View, steps
 
 
@@ -31,7 +32,7 @@ class Zoom(Policy):
 
     policy: Literal["zoom"] = "zoom"
     side: Whole
-    box: Literal["known"] = "known"
+    box: Literal["known", "attention"] = "known"
     context: Annotated[float, Field(ge=1, strict=True)] = 1.5
     rounding: Rounding = "exact"
 
@@ -45,7 +46,16 @@ class Zoom(Policy):
 
     @property
     def families(self) -> tuple[str, ...]:
-        return SEVERAL
+        return SEVERAL if self.box == "known" else LOOKING
+
+    @property
+    def trains(self) -> bool:
+        return self.box == "known"
+
+    @property
+    def first_tokens(self) -> int:
+        """About how many tokens the model writes in the pass in which it finds the boxes."""
+        return 1
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -58,9 +68,13 @@ class Zoom(Policy):
     def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         if known.box is None:
             return replace(self._shown(size, self.budget, geometry), source="none")
-        overview = self._shown(size, self.budget // 2, geometry)
+        overview = self.overview(size, geometry)
         crop = window(known.box, size, self.context, overview.detail)
         return replace(overview, crops=(replace(overview, crop=crop),), source=self.box)
+
+    def overview(self, size: Size, geometry: Geometry) -> View:
+        """The whole image in half of the budget."""
+        return self._shown(size, self.budget // 2, geometry)
 
     def _shown(self, size: Size, budget: int, geometry: Geometry) -> View:
         return view_of(self.label, steps(size, budget, geometry, self.rounding), geometry)
