@@ -46,9 +46,12 @@ NO_TOKENS = QuestionTokens(0, (), ())
 
 
 def trainable(study: Study, device: torch.device | str = "meta") -> tuple[Family, PeftModel | None]:
-    """The sketch of the model as a training job prepares it, and its PeftModel (None without adapters)."""
+    """The sketch of the model as a training job prepares it, and its PeftModel (None without adapters).
+
+    In a study without regimes the model stays as it is.
+    """
     family = models.sketch(study.model, device)
-    return family, prepare(family, study.training)
+    return family, prepare(family, study.training) if study.training else None
 
 
 class Identities(dict):

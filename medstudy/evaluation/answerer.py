@@ -6,9 +6,10 @@ process. `medstudy.evaluation.kinds` names them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -37,12 +38,16 @@ class Asked:
 
 
 class Answers(NamedTuple):
-    """The answers to an image's questions; a question whose options are not scored has an empty list."""
+    """The answers to an image's questions; a question whose options are not scored has an empty list.
 
-    greedy: list[str]
+    greedy: None for a question of a kind that this model cannot answer at all: it is left out, and counted.
+    """
+
+    greedy: list[str | None]
     option_scores: list[list[float]]  # log-likelihoods
     sampled: list[str] | None = None  # the author's
     columns: list[dict] | None = None  # of each question: what this kind of model adds to its prediction row
+    costs: list[dict] | None = None  # of each question: what is known of `medstudy.evaluation.costs.NUMBERS`
 
 
 class Answerer(Protocol):
@@ -67,3 +72,11 @@ class Answerer(Protocol):
 
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """Yield (index of the example, its Answers), in any order, each example once."""
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A model that leaves files of its own in an evaluation's folder."""
+
+    def keep(self, folder: Path, asked: Iterable[Asked]) -> None:
+        """Write them, from what it was asked at each rung and under each control."""

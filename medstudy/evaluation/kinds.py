@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medstudy.evaluation.answerer import Answerer
+from medstudy.evaluation.contrastive import Contrastive
 from medstudy.evaluation.in_process import InProcess
 from medstudy.params import Study
 
-REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {}
+REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {
+    Contrastive.name: Contrastive.open,
+}
 
 
 def opened(study: Study, checkpoint: Path | None = None) -> Answerer:

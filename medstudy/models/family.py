@@ -24,7 +24,7 @@ from medstudy.engine import attention, flops
 from medstudy.engine.family_protocol import Part
 from medstudy.engine.row_layout import PackedRow, VisualTokens
 from medstudy.errors import ModelError
-from medstudy.models import prompts
+from medstudy.models import prompts, shades
 from medstudy.resolution.sizes import Geometry, Size, View
 
 NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")  # settings of a processor
@@ -291,13 +291,7 @@ class Family:
     @cached_property
     def shades(self) -> torch.Tensor:
         """[3, 256] float32: what the processor's own function makes of each value of each channel."""
-        settings = self.processor.image_processor
-        levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16).clone()
-        normalised = settings.rescale_and_normalize(
-            levels, settings.do_rescale, settings.rescale_factor, settings.do_normalize, settings.image_mean,
-            settings.image_std,
-        )
-        return normalised[0].flatten(1).float()
+        return shades.of(self.processor.image_processor)
 
 
 def heads(text: PretrainedConfig) -> attention.Heads:

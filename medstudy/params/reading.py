@@ -78,7 +78,7 @@ def _names(location: tuple, root: object) -> list[str]:
     for part in (part for part in location[:-1] if isinstance(part, str)):
         inner = (kind for model in models for name, kind in _fields(model).items() if name == part)
         of_kind = [model for model in models if part == _tag(model)]
-        models = of_kind or [model for kind in inner for model in _models(kind)]
+        models = of_kind or [model for kind in inner for model in _models(kind)] or models  # else a mapping's own key
     return sorted({name for model in models for name in _fields(model)})
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from medstudy.data import leakage
-from medstudy.params.model import Strict
+from medstudy.params.strict import Strict
 from medstudy.resolution.policies import Control
 
 
@@ -80,7 +80,7 @@ class Decoding(Strict):
 class Controls(Strict):
     """Views that show where an effect comes from. They are evaluated for the models of one regime, `of`."""
 
-    of: str = "native"
+    of: str | None = None  # a regime, or base; null: native, and base in a study without regimes
     views: tuple[Control, ...] = ()
 
 

@@ -50,6 +50,7 @@ NEUTRAL = {  # pattern of files: why they cannot change a result
 CHOICES = {  # file: patterns of alternatives among its imports; a job that uses one names it
     "bounds/places.py": ("models/qwen_vl.py", "models/tiled/*"),  # of families
     "report/study_data.py": ("claims/*", "datasets/*", "models/*"),  # tests of claims; names; a number of weights
+    "evaluation/kinds.py": ("evaluation/contrastive.py",),  # of models
     "datasets/__init__.py": ("datasets/user/*",),  # readers of a user's own data
     "datasets/build.py": ("datasets/user/*", "data/references.py"),  # one data set's; a check that changes nothing
     "imaging/__init__.py": datasets.READERS,
