@@ -15,11 +15,11 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, field_validator
 
 from medstudy.data import formats
 from medstudy.data.example import SPLITS, Example, Question, check_split
-from medstudy.datasets.phantom import cytology, drawing, locate, pathology, radiology, subcellular
+from medstudy.datasets.phantom import cytology, drawing, locate, pathology, places, radiology, subcellular
 from medstudy.utils import parallel
 
 VERSION = "2"  # 1: the same images, choices by letter, places as open questions
@@ -45,7 +45,9 @@ class Scene(Protocol):
 class Params(BaseModel):
     """The number of images in each split; the families take turns.
 
-    letters: ask each choice by letter too. locate: ask for counts, points and boxes too.
+    letters: ask each choice by letter too. locate: ask for counts, points and boxes too. boxes: give each question the
+    box of the detail that decides it, if that is in one place. um_per_px: what size a pixel of its images shall have,
+    in µm, for policies of `spacing`; null: none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -58,6 +60,8 @@ class Params(BaseModel):
     families: tuple[Family, ...] = Field(default=tuple(FAMILIES), min_length=1)
     letters: bool = False
     locate: bool = False
+    boxes: bool = False
+    um_per_px: PositiveFloat | None = None
 
     @field_validator("families")
     @classmethod
@@ -74,8 +78,9 @@ def load(params: Params, split: str, processes: int = 1) -> Iterator[Example]:
     """
     check_split(split)
     families, count = params.families, getattr(params, split)
-    places = ((families[i % len(families)], i // len(families)) for i in range(count))
-    items = ((params.seed, split, family, index, params.letters, params.locate) for family, index in places)
+    pairs = ((families[i % len(families)], i // len(families)) for i in range(count))
+    options = params.letters, params.locate, params.boxes, params.um_per_px
+    items = ((params.seed, split, family, index, *options) for family, index in pairs)
     return parallel.mapped(example, items, processes if count >= MANY else 1)
 
 
@@ -85,16 +90,21 @@ def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generat
     return FAMILIES[family].plan(planning), rendering
 
 
-def example(seed: int, split: str, family: str, index: int, letters: bool = False, located: bool = False) -> Example:
-    """Image `index` (from 0) of one family and split, with its questions. letters, located: see `Params`."""
+def example(
+    seed: int, split: str, family: str, index: int, letters: bool = False, located: bool = False, boxes: bool = False,
+    um_per_px: float | None = None,
+) -> Example:
+    """Image `index` (from 0) of one family and split, with its questions. The rest is as in `Params`."""
     scene, generator = plan(seed, split, family, index)
     marks = locate.Marks(scene.shape)
-    image = Image.fromarray(scene.render(generator, marks))
-    places = tuple(locate.questions(marks)) if located else ()
     image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
+    with places.noted() as details:
+        pixels = scene.render(generator, marks)
+    questions = formats.asked(scene.questions(), letters)
+    asked = tuple(locate.questions(marks)) if located else ()
     return Example(
-        image_id=image_id, image=image,
-        questions=(*formats.asked(scene.questions(), letters), *places),
+        image_id=image_id, image=Image.fromarray(pixels),
+        questions=(*(places.boxed(questions, details, *pixels.shape[:2]) if boxes else questions), *asked),
         dataset="phantom", split=split, group=image_id, family=family, modality=scene.modality, anatomy=scene.anatomy,
-        render=True, source=f"phantom {VERSION}", license="CC0-1.0",
+        render=True, source=f"phantom {VERSION}", license="CC0-1.0", um_per_px=um_per_px,
     )
