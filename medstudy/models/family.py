@@ -1,7 +1,7 @@
 """The base class of model families.
 
 To add a family, write one file in this folder with a subclass of `Family`, and name it in `REGISTRY`
-(`medstudy/models/__init__.py`) and in `Model.family` (`medstudy/params.py`); CONTRIBUTING lists its tests. It says
+(`medstudy/models/__init__.py`) and in `Model.family` (`medstudy/params/`); CONTRIBUTING lists its tests. It says
 - what resolution means: `geometry`, `grid`, `patch_counts`;
 - how pixels reach the language model: `patches`, `see`, `features`, `merge`;
 - where tokens stand: `positions`;

@@ -31,7 +31,7 @@ from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.row_layout import VisualTokens
 from medstudy.errors import ParamsError
 from medstudy.models import family as model_family
-from medstudy.params import Model, Optimisation, _Params
+from medstudy.params import Model, Optimisation, Strict
 from medstudy.pretraining import grow, tiny_qwen2_vl
 from medstudy.pretraining import vision as pretraining_vision
 from medstudy.pretraining.tower import Tower
@@ -44,7 +44,7 @@ from medstudy.utils import yaml_files
 
 SMALL = 16  # visual tokens: a canvas that is called large has more
 
-class Vision(_Params):
+class Vision(Strict):
     """The first stage: the vision tower alone. tokens say how much a step is, `training.images_per_step` does not."""
 
     steps: PositiveInt
@@ -54,7 +54,7 @@ class Vision(_Params):
     training: Optimisation
 
 
-class Base(_Params):
+class Base(Strict):
     """params/base.yaml: the sizes of the model and of the corpus, and how long to train."""
 
     name: Literal["base"] = "base"

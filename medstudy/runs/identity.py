@@ -32,7 +32,7 @@ SOURCES = {  # patterns of files by stage
 NEUTRAL = {  # pattern of files: why they cannot change a result
     "__init__.py": "the version's number",
     "errors.py": "classes of errors: a run that raises one makes nothing",
-    "params.py": "its values are in the identity of a job",
+    "params/*.py": "their values are in the identity of a job",
     "paths.py": "where files are",
     "workflow/*.py": "starts jobs and shows them",
     "runs/plan.py": "plans jobs: it decides only their names and parameters",
