@@ -24,7 +24,7 @@ from medstudy.data.example import Example, Question
 from medstudy.engine import attention, batches
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.tensor_cache import TensorCache
-from medstudy.evaluation import evaluate
+from medstudy.evaluation import in_process
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Native
@@ -103,9 +103,9 @@ def generate(options, family=None) -> dict:
     shown = [plan(NATIVE, batches.size_of(one), family.geometry)[0] for one in asked]
     decoding = Decoding(max_new_tokens=options.max_new_tokens, tokens_per_pass=TOKENS_PER_PASS[options.device])
     supply = ImageInputs(family, "bicubic")
-    list(evaluate.answers(supply, asked[:1], asked[:1], shown[:1], decoding))  # a warm-up, not counted
+    list(in_process.answers(supply, asked[:1], asked[:1], shown[:1], decoding))  # a warm-up, not counted
     started = now(options.device)
-    made = sorted(evaluate.answers(supply, asked, asked, shown, decoding))
+    made = sorted(in_process.answers(supply, asked, asked, shown, decoding))
     seconds = now(options.device) - started
     count = sum(len(one.questions) for one in asked)
     return {

@@ -15,7 +15,7 @@ from medstudy import models
 from medstudy.cli import doctor
 from medstudy.engine import attention, batches
 from medstudy.engine.image_inputs import ImageInputs
-from medstudy.evaluation import evaluate
+from medstudy.evaluation import in_process
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.pretraining import tiny_qwen2_vl
 from medstudy.training import checkpoints, loop, setup, train
@@ -61,7 +61,7 @@ def family(bench, name: str, build: Callable[[list[str], Path], Path]) -> Iterat
     made, examples = models.load(params, scratch / "checkpoint"), _examples(bench)
     shown = [batches.plan_views(ours.NATIVE, one, made.geometry)[0] for one in examples]
     inputs = ImageInputs(made, "bicubic")
-    answers = list(evaluate.answers(inputs, examples, examples, shown, Decoding(max_new_tokens=4)))
+    answers = list(in_process.answers(inputs, examples, examples, shown, Decoding(max_new_tokens=4)))
     off = abs(losses["bfloat16"] - losses["float32"]) / losses["float32"]
     right = float(off <= BITS and len(answers) == len(examples))
     yield yes(f"{name}: a training step and an evaluation in bfloat16", right, "float32", losses=losses,

@@ -33,7 +33,7 @@ from medstudy.engine.batches import plan_views
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ParamsError
-from medstudy.evaluation.evaluate import answers
+from medstudy.evaluation.in_process import answers
 from medstudy.models.family import Family
 from medstudy.models.loading import default_device
 from medstudy.params import Optimisation, Study

@@ -33,12 +33,13 @@ from medstudy.utils import code_hash
 
 def caches_features(study: Study, family: Family) -> bool:
     """Whether the study caches a frozen tower's features. Raises ModelError for a family that cannot."""
-    if study.training.keeps_features and not family.shares_prefix:
+    keeps = study.training is not None and study.training.keeps_features
+    if keeps and not family.shares_prefix:
         raise ModelError(
             f"Family {family.name} runs its tower for every question, but the study asks to cache a frozen tower's "
             "features. Set training.cache_features to false."
         )
-    return study.training.keeps_features
+    return keeps
 
 
 @dataclass(frozen=True)

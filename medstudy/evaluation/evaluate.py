@@ -1,34 +1,29 @@
-"""Evaluation: a trained model at every rung of the inference ladder, by greedy generation in the author's prompt.
+"""Evaluation: one model at every rung of the inference ladder and under its controls, in the author's prompt.
 
-Each image is encoded once per rung: its prefix is cached once and all its questions are decoded from it together. The
-tokens equal those of one-by-one `generate` (a test checks this). With `evaluation.author` the same cache also gives
-the answers that the paper's first author would sample; controls are decoded greedily only.
+Answers are greedy. With `evaluation.author` a model whose weights are here also gives the answers that the paper's
+first author would sample; controls are answered greedily only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import NamedTuple
 
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from medstudy import models, paths
+from medstudy import paths
 from medstudy.data import arrow_store
 from medstudy.data.example import GREEDY, Example
-from medstudy.engine.batches import keyed_views, plan_views, shown_images, size_of
+from medstudy.engine.batches import plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
-from medstudy.evaluation import sampling
+from medstudy.evaluation import kinds, sampling
+from medstudy.evaluation.answerer import Answerer, Asked
 from medstudy.evaluation.controls import control_of, swapped
-from medstudy.evaluation.decode import decode, likelihoods
-from medstudy.evaluation.passes import Passes
-from medstudy.params import Author, Decoding, Study
+from medstudy.evaluation.in_process import InProcess
+from medstudy.params import Study
 from medstudy.resolution.plan import roundings, trained_on
 from medstudy.resolution.policies import Control, Single
 from medstudy.resolution.sizes import Geometry, Size, View, scale
@@ -45,18 +40,16 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     """
     torch.set_num_threads(1)
     trained = job.folders("train")
-    rungs = [rung.label for rung in study.inference]
-    family = models.load(study.model, trained[0] / "checkpoint" if trained else None, rungs)
-    print("attention: {}, because {}".format(*family.attention))
+    model = kinds.opened(study, trained[0] / "checkpoint" if trained else None)
+    print(*(f"{name}: {value}" for name, value in model.about().items()), sep="\n")
     examples = arrow_store.read_all(job.folders("data"), "test")
-    inputs = ImageInputs.of(study, family)
     policies = [*study.inference, *views_of(study, job.parameters["regime"])]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None
     parts = []
     for policy in policies:
         part = paths.scratch(job.dir) / f"{policy.label}.parquet"
         if not part.is_file():
-            frame = predict(family, examples, policy, study, line, inputs, job.parameters["seed"])
+            frame = ask(model, examples, policy, study, line, job.parameters["seed"])
             with paths.atomic(part) as temporary:
                 frame.to_parquet(temporary)
         elif line is not None:
@@ -68,7 +61,7 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
         "study": study.study,
         "run_id": job.dir.name,
         "model": study.model.label or redact.last(study.model.id),
-        "model_revision": family.revision,
+        "model_revision": model.revision,
         "regime": job.parameters["regime"],
         "seed": job.parameters["seed"],
     }
@@ -83,87 +76,36 @@ def predict(
     family: Family, examples: Sequence[Example], policy: Single | Control, study: Study, line: tqdm | None = None,
     inputs: ImageInputs | None = None, seed: int = 0,
 ) -> pd.DataFrame:
+    """What `ask` returns for a family's model."""
+    return ask(InProcess(inputs or ImageInputs(family, study.interpolation)), examples, policy, study, line, seed)
+
+
+def ask(
+    model: Answerer, examples: Sequence[Example], policy: Single | Control, study: Study, line: tqdm | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
     """The predictions under one policy: one row per question and decoding, with the image as shown, prompt and answer.
 
     The author's answers are drawn by seed, data set, image, question and rung alone.
     """
-    inputs = inputs or ImageInputs(family, study.interpolation)
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
-    shown = [plan_views(policy, source, family.geometry)[0] for source in sources]
-    _check(policy, sources, shown, family.geometry)
+    shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
+    _check(policy, sources, shown, model.geometry)
     rows: list[dict] = []
-    author = study.evaluation.author if control_of(policy) == "none" else None
-    draw = Draw(author, seed, policy.label) if author else None
-    each = answers(inputs, examples, sources, shown, study.evaluation, study.workers, line, draw)
-    for index, (greedy, option_scores, sampled) in each:
-        image = family, examples[index], sources[index], shown[index]
-        rows += _rows(*image, greedy, option_scores, policy, study, GREEDY)
-        if sampled is not None:
-            rows += _rows(*image, sampled, [[] for _ in sampled], policy, study, sampling.label(author.temperature))
+    asked = Asked(examples, sources, shown, policy, study.evaluation, seed, study.workers, line)
+    for index, given in model.answers(asked):
+        image = model, examples[index], sources[index], shown[index]
+        own = given.columns or [{} for _ in given.greedy]
+        greedy = _rows(*image, given.greedy, given.option_scores, policy, study, GREEDY)
+        rows += [row | columns for row, columns in zip(greedy, own, strict=True)]
+        if given.sampled is not None:
+            decoding = sampling.label(study.evaluation.author.temperature)
+            rows += _rows(*image, given.sampled, [[] for _ in given.sampled], policy, study, decoding)
     return pd.DataFrame(rows).sort_values(["dataset", "image_id", "question_id", "decoding"], ignore_index=True)
 
 
-class Answers(NamedTuple):
-    """The answers to an image's questions; a question whose options are not scored has an empty list."""
-
-    greedy: list[str]
-    option_scores: list[list[float]]  # log-likelihoods
-    sampled: list[str] | None = None  # the author's
-
-
-@dataclass(frozen=True)
-class Draw:
-    """The author's decoding, with random numbers that depend on seed, rung and question."""
-
-    author: Author
-    seed: int
-    rung: str
-
-    def sampler(self, examples: Sequence[Example]) -> sampling.Sampler:
-        """Draws the answers to all questions of the examples, in order."""
-        keys = tuple(sampling.key(self.seed, example.dataset, example.image_id, question.id, self.rung)
-                     for example in examples for question in example.questions)
-        return sampling.Sampler(self.author.temperature, self.author.max_new_tokens, keys)
-
-
-@torch.inference_mode()
-def answers(
-    inputs: ImageInputs, examples: Sequence[Example], sources: Sequence[Example], shown: Sequence[View],
-    options: Decoding, workers: int = 0, line: tqdm | None = None, draw: Draw | None = None,
-) -> Iterator[tuple[int, Answers]]:
-    """Yield (index of the example, its Answers), pass by pass. sources: the examples whose images are shown.
-
-    With workers, images of the next passes are read while the model computes.
-    """
-    family = inputs.family
-    passes = Passes(inputs, examples, sources, shown, options)
-    if workers:
-        each = (keyed_views(source, view).values() for source, view in zip(sources, shown, strict=True))
-        inputs.prepare(view for views in each for view in views)
-    loader = DataLoader(passes, batch_size=None, num_workers=workers, collate_fn=_same)
-    for group, packed_questions, packed_options, images in loader:
-        seen = inputs.visual_tokens(images, packed_questions.grids.to(family.model.device))
-        sampler = draw.sampler([examples[index] for index in group]) if draw else None
-        greedy, drawn = decode(family, packed_questions, seen, options.max_new_tokens, sampler)
-        # Branches stand image by image, question by question: each image takes its share from the front.
-        greedy_texts, drawn_texts = (iter([family.text(tokens) for tokens in part]) for part in (greedy, drawn))
-        scores = iter(() if packed_options is None else likelihoods(family, packed_options, seen).tolist())
-        for index in group:
-            questions = examples[index].questions
-            texts = [next(greedy_texts) for _ in questions]
-            option_scores = [list(islice(scores, len(question.options))) for question in questions]
-            yield index, Answers(texts, option_scores, [next(drawn_texts) for _ in questions] if sampler else None)
-        if line is not None:
-            line.update(len(group))
-
-
-def _same(content: tuple) -> tuple:
-    """A pass as it is: the loader must not stack its parts."""
-    return content
-
-
 def _rows(
-    family: Family, example: Example, source: Example, view: View, texts: Sequence[str],
+    model: Answerer, example: Example, source: Example, view: View, texts: Sequence[str],
     scored: Sequence[Sequence[float]], policy: Single | Control, study: Study, decoding: str,
 ) -> Iterator[dict]:
     """A prediction row for each question of an example, shown the image of `source`."""
@@ -187,7 +129,7 @@ def _rows(
             "detail_height": view.detail.height, "detail_width": view.detail.width,
             "context_sizes": context, "decoding": decoding,
             "scale": scale(original, view.size), "interpolation": study.interpolation,
-            "prompt": family.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
+            "prompt": model.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
             "option_log_likelihoods": scores, "render": example.render,
         }
 

@@ -103,7 +103,7 @@ def used(code: syntax.Code) -> tuple[str, ...]:
 @cache
 def family(name: str) -> str:
     """The file of a model family: the one with a class of that `name`. Raises ParamsError if there is none."""
-    for path in code_hash.matching("models/**/*.py"):
+    for path in code_hash.matching("models/**/*.py") + code_hash.matching("evaluation/**/*.py"):
         classes = (node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef))
         if any(_names(node, name) for model in classes for node in model.body):
             return path.relative_to(paths.PACKAGE).as_posix()

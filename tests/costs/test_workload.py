@@ -18,8 +18,7 @@ from medstudy.engine import batches
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.row_layout import RowLayout
 from medstudy.engine.tensor_cache import TensorCache
-from medstudy.evaluation import controls
-from medstudy.evaluation import evaluate as evaluation_evaluate
+from medstudy.evaluation import controls, in_process
 from medstudy.evaluation import passes as evaluation_passes
 from medstudy.models import summary
 from medstudy.params import Model
@@ -118,7 +117,7 @@ def test_evaluation_flops_are_what_torch_counts(tiny_study, family, examples, op
     shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in group]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         inputs = ImageInputs(family, "bicubic")
-        ((_, (texts, scored, _)),) = evaluation_evaluate.answers(inputs, group, group, shown, study.evaluation)
+        ((_, (texts, scored, *_)),) = in_process.answers(inputs, group, group, shown, study.evaluation)
     assert len(texts) == 3 and bool(scored[2]) == options
     assert job.flops == pytest.approx(counter.get_total_flops(), rel=0.03)
 

@@ -15,7 +15,7 @@ from medstudy.engine import views
 from medstudy.engine.batches import FineTuning, size_of
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import DataError, ResolutionError
-from medstudy.evaluation import controls, evaluate
+from medstudy.evaluation import controls, evaluate, in_process
 from medstudy.params import Decoding, Model, Optimisation
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Blind, DownUp, Fixed, Native, Shuffled
@@ -41,7 +41,7 @@ def trained(tiny_model, examples, tmp_path_factory):
 def _asked(family, examples, policy, **options):
     """Greedy answers and option likelihoods of every example, in order."""
     shown = [plan(policy, size_of(example), family.geometry)[0] for example in examples]
-    made = evaluate.answers(ImageInputs(family, "bicubic"), examples, examples, shown, Decoding(**options))
+    made = in_process.answers(ImageInputs(family, "bicubic"), examples, examples, shown, Decoding(**options))
     return [content[:2] for _, content in sorted(made)]
 
 

@@ -25,7 +25,7 @@ from medstudy.engine import batches, flops, image_inputs, shared_prefix
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.views import render
 from medstudy.errors import ModelError
-from medstudy.evaluation import decode, evaluate, sampling
+from medstudy.evaluation import decode, evaluate, in_process, sampling
 from medstudy.models import lora
 from medstudy.models.prompts import SYSTEM
 from medstudy.params import Decoding, Lora, Model, Optimisation
@@ -148,7 +148,7 @@ def test_losses_and_gradients_are_those_of_the_models_own_pass(auto, examples, p
 def test_answers_and_likelihoods_are_those_of_generate(auto, examples, policy):
     seen = _views(auto, examples, policy)
     options = Decoding(max_new_tokens=6, option_likelihoods=True)
-    made = evaluate.answers(ImageInputs(auto, "bicubic"), examples, examples, [view for _, view in seen], options)
+    made = in_process.answers(ImageInputs(auto, "bicubic"), examples, examples, [view for _, view in seen], options)
     said = dict(made)
     texts = set()
     for index, (one, view) in enumerate(seen):

@@ -7,7 +7,7 @@ from transformers import AutoModelForImageTextToText
 from medstudy import models
 from medstudy.engine import batches
 from medstudy.engine.image_inputs import ImageInputs
-from medstudy.evaluation import evaluate
+from medstudy.evaluation import in_process
 from medstudy.evaluation import passes as evaluation_passes
 from medstudy.params import Decoding, Model
 from medstudy.resolution.plan import plan
@@ -49,7 +49,7 @@ def test_answers_equal_generate_with_several_images_in_a_row(intern, examples):
     given = ImageInputs(intern, "bicubic")
     passes = evaluation_passes.Passes(given, examples, examples, shown, Decoding())
     assert [len(group) for group in passes.groups] == [len(examples)]
-    made = dict(evaluate.answers(given, examples, examples, shown, Decoding(max_new_tokens=8)))
+    made = dict(in_process.answers(given, examples, examples, shown, Decoding(max_new_tokens=8)))
     said = [made[index][0] for index in range(len(examples))]
     expected = [[_one_by_one(intern, one, view, question) for question in one.questions]
                 for one, view in zip(examples, shown, strict=True)]
@@ -89,5 +89,5 @@ def test_bfloat16_weights_are_read_as_such_and_answer(intern, examples, tmp_path
     assert loss == pytest.approx(expected, rel=0.02)
     shown = [plan(NATIVE, batches.size_of(one), half.geometry)[0] for one in examples]
     inputs = ImageInputs(half, "bicubic")
-    answers = list(evaluate.answers(inputs, examples, examples, shown, Decoding(max_new_tokens=3)))
+    answers = list(in_process.answers(inputs, examples, examples, shown, Decoding(max_new_tokens=3)))
     assert len(answers) == len(examples)

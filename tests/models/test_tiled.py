@@ -19,7 +19,7 @@ from medstudy.engine import batches
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.views import render
 from medstudy.errors import ModelError, ResolutionError
-from medstudy.evaluation import evaluate
+from medstudy.evaluation import evaluate, in_process
 from medstudy.models.tiled import Tiles
 from medstudy.models.tiled.llava_onevision import Anyres
 from medstudy.params import Decoding, Model, Optimisation
@@ -252,7 +252,7 @@ def test_it_learns_and_its_checkpoint_gives_the_same_answers(checkpoints, tiled,
     loaded = models.load(Model(id=str(checkpoints[tiled.name]), family=tiled.name), tmp_path / "checkpoint")
     shown = [plan(policy, batches.size_of(one), family.geometry)[0] for one in examples]
     said = [
-        sorted(evaluate.answers(ImageInputs(one, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=8)))
+        sorted(in_process.answers(ImageInputs(one, "bicubic"), examples, examples, shown, Decoding(max_new_tokens=8)))
         for one in (family, loaded)
     ]
     texts = [text for _, (texts, _, _) in said[0] for text in texts]

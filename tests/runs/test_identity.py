@@ -26,7 +26,7 @@ TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
 FIGURES = {f"figure-{name}" for name in runs_stages.FIGURES}
 CACHES = (code_hash.code, identity.files, identity.imports, identity.family, identity.stage_code)
 MODEL, SHOWN = {"base", "train", "evaluate", "bounds"}, {"claims", "figure", "tables", "report"}
-SIGHT = {"train", "evaluate", "bounds"}
+SIGHT = MODEL
 DRAWN, SCORED = {"figure", "tables", "report"}, {"bounds", "scores", "tables", "report"}
 EVERY = set(runs_stages.NOTEBOOK) - {"probe"}  # a study of its own
 
@@ -41,7 +41,7 @@ MADE_BY = {
     "data/choices.py": SCORED, "data/standard_scores.py": SCORED, "data/words.py": SCORED,
     "data/conflicts.py": {"data"}, "data/readers/hub.py": {"data"},
     "data/encoded_image.py": EVERY, "data/example.py": EVERY,
-    "data/formats.py": {"bounds", "data", "evaluate", "scores", "tables", "report"},
+    "data/formats.py": {"base", "bounds", "data", "evaluate", "scores", "tables", "report"},
     "data/leakage.py": {"leakage", *SHOWN},
     "data/perceptual_hash.py": {"data", "leakage", *SHOWN},
     "data/reading_params.py": {"bounds"}, "data/references.py": {"scores"},
@@ -53,16 +53,17 @@ MADE_BY = {
     "datasets/phantom/*": {"data"},
     "engine/attention*.py": MODEL, "engine/family_protocol.py": MODEL, "engine/flops.py": MODEL,
     "engine/row_layout.py": MODEL, "engine/shared_prefix.py": MODEL,
-    "engine/image_inputs.py": {"bounds", "train", "evaluate"},
+    "engine/image_inputs.py": MODEL,
     "engine/tensor_cache.py": {*SIGHT, "figure"}, "engine/views.py": {*SIGHT, "figure"},
-    "engine/*.py": {"train", "evaluate"},
-    "evaluation/*.py": {"evaluate"},
+    "engine/*.py": {"base", "train", "evaluate"},
+    "evaluation/evaluate.py": {"evaluate"}, "evaluation/examine.py": {"base"},
+    "evaluation/*.py": {"base", "evaluate"},
     "imaging/__init__.py": EVERY, "imaging/common_formats.py": EVERY, "imaging/png.py": EVERY,
     "imaging/read_options.py": EVERY, "imaging/to_rgb.py": EVERY,
     "imaging/dicom*.py": {"data"}, "imaging/codestream.py": {"data"},  # atlas has images of pydicom
     "models/auto.py": set(), "models/auto_processor.py": set(), "models/tiled/*": set(),
     "models/convert/*": set(),
-    "models/summary.py": {"base"},
+    "models/summary.py": {"base", "evaluate"},
     "models/*.py": MODEL,
     "report/bounded.py": DRAWN, "report/captions.py": DRAWN, "report/probe_page.py": set(),
     "report/figures/__init__.py": {"figure", "report"},

@@ -1,0 +1,64 @@
+"""What an evaluation asks of a model of whatever kind: the answers to questions about images shown as planned.
+
+A kind is one class: `medstudy.evaluation.in_process` for the families of `medstudy.models`, whose weights are in this
+process. `medstudy.evaluation.kinds` names them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from tqdm import tqdm
+
+from medstudy.data.example import Example, Question, Shot
+from medstudy.params import Decoding
+from medstudy.resolution.policies import Control, Single
+from medstudy.resolution.sizes import Geometry, View
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model is asked under one policy: `shown[i]` is how the image of `sources[i]` stands before `examples[i]`.
+
+    The sources are the examples themselves, but for the control `shuffled`. seed: of the training. workers: processes
+    that read images ahead. line: a progress bar that counts images.
+    """
+
+    examples: Sequence[Example]
+    sources: Sequence[Example]
+    shown: Sequence[View]
+    policy: Single | Control
+    options: Decoding
+    seed: int = 0
+    workers: int = 0
+    line: tqdm | None = None
+
+
+class Answers(NamedTuple):
+    """The answers to an image's questions; a question whose options are not scored has an empty list."""
+
+    greedy: list[str]
+    option_scores: list[list[float]]  # log-likelihoods
+    sampled: list[str] | None = None  # the author's
+    columns: list[dict] | None = None  # of each question: what this kind of model adds to its prediction row
+
+
+class Answerer(Protocol):
+    """A model that is ready to be asked."""
+
+    revision: str  # of its weights; of a server, what the server says of them
+
+    @property
+    def geometry(self) -> Geometry:
+        """Which sizes it can be shown, and how many visual tokens they take."""
+
+    def about(self) -> dict:
+        """What model.json records of it besides id, revision, family and dtype; JSON values."""
+
+    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
+        """The text that it is asked."""
+
+    def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
+        """Yield (index of the example, its Answers), in any order, each example once."""
