@@ -4,7 +4,8 @@ Four families mirror those of the paper: radiology, pathology, subcellular, cyto
 it shows: answers and detail sizes), then drawn. Image i of a family and split depends only on (seed, split, family, i),
 so any image can be made without the others. Choices are asked in words, and by letter too if the params say so
 (`medstudy.data.formats`). With `locate` images are also asked to be counted in, pointed at and boxed
-(`medstudy.datasets.phantom.locate`); their pixels and their other questions are the same.
+(`medstudy.datasets.phantom.locate`); their pixels and their other questions are the same. A further family, of no
+medical kind, is drawn only if the params name it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from medstudy.data import formats
 from medstudy.data.example import SPLITS, Example, Question, check_split
-from medstudy.datasets.phantom import cytology, drawing, locate, pathology, places, radiology, subcellular
+from medstudy.datasets.phantom import cytology, drawing, geometry, locate, pathology, places, radiology, subcellular
 from medstudy.utils import parallel
 
 VERSION = "2"  # 1: the same images, choices by letter, places as open questions
 PROCESSES = 2  # a data job may draw in as many
 MANY = 200  # images of a split from which more than one process is worth its start
 FAMILIES = {"radiology": radiology, "pathology": pathology, "subcellular": subcellular, "cytology": cytology}
-Family = Literal["radiology", "pathology", "subcellular", "cytology"]
+MORE = FAMILIES | {"geometry": geometry}  # in this order, by which images are drawn: new ones at the end
+Family = Literal["radiology", "pathology", "subcellular", "cytology", "geometry"]
 
 
 class Scene(Protocol):
@@ -86,8 +88,8 @@ def load(params: Params, split: str, processes: int = 1) -> Iterator[Example]:
 
 def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generator]:
     """(what image `index` of a family shows, the generator that draws it)."""
-    planning, rendering = drawing.streams(seed, SPLITS.index(split), list(FAMILIES).index(family), index)
-    return FAMILIES[family].plan(planning), rendering
+    planning, rendering = drawing.streams(seed, SPLITS.index(split), list(MORE).index(family), index)
+    return MORE[family].plan(planning), rendering
 
 
 def example(
