@@ -13,8 +13,7 @@ from medstudy.evaluation.server.vllm_engine import VLLM
 from medstudy.params import Study
 
 REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {
-    Contrastive.name: Contrastive.open,
-    Served.name: Served.open,
+    kind.name: kind.open for kind in (Contrastive, Served)
 }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from medstudy import paths
+from medstudy.data.coordinates import Coordinates
 from medstudy.params.clip import Clip
 from medstudy.params.server import FAMILY, Server
 from medstudy.params.strict import Strict
@@ -74,6 +75,7 @@ class Model(Strict):
     id: str = "base"
     revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    coordinates: Coordinates | None = None  # how it writes points and boxes; null: as its makers say
     server: Server | None = None  # of family openai, and of no other
     trained_on: TrainedOn | None = None  # without regimes; null: as the checkpoint's stamp says, if it has one
     clip: Clip | None = Field(default=None, validate_default=True)  # texts of a contrastive encoder; null: none

@@ -26,13 +26,13 @@ OURS = ("model", "messages", "n", "stream", "temperature", "seed", "max_tokens",
 Price = Annotated[float, Field(ge=0)]
 
 
-class _Strict(Strict):
-    """An error of its own never repeats what was entered, which may be a key."""
+class _Secret(Strict):
+    """As `Strict`; an error never repeats the text that was entered, which may be a key."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
 
-class Prices(_Strict):
+class Prices(_Secret):
     """What the server charges, in one currency, for a million tokens.
 
     image_tokens: the most prompt tokens that one image takes, so that a request's cost is known before it is sent.
@@ -44,7 +44,7 @@ class Prices(_Strict):
     image_tokens: PositiveInt
 
 
-class Server(_Strict):
+class Server(_Secret):
     """How a server is asked. Of these, `DECIDING` decide an answer; the others only when and how fast it comes."""
 
     base_url: str  # such as http://localhost:8000/v1; no record has it

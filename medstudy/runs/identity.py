@@ -50,9 +50,9 @@ NEUTRAL = {  # pattern of files: why they cannot change a result
 CHOICES = {  # file: patterns of alternatives among its imports; a job that uses one names it
     "bounds/places.py": ("models/qwen_vl.py", "models/tiled/*"),  # of families
     "report/study_data.py": ("claims/*", "datasets/*", "models/*"),  # tests of claims; names; a number of weights
-    "evaluation/kinds.py": ("evaluation/contrastive.py", "evaluation/server/*"),  # of models
     "datasets/__init__.py": ("datasets/user/*",),  # readers of a user's own data
     "datasets/build.py": ("datasets/user/*", "data/references.py"),  # one data set's; a check that changes nothing
+    "evaluation/kinds.py": ("evaluation/contrastive.py", "evaluation/server/*"),  # of models and engines
     "imaging/__init__.py": datasets.READERS,
 }
 LARGE = 2**26  # bytes of a file from which its hash is cached on this machine

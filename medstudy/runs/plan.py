@@ -176,12 +176,12 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
 
 def _model(model: Model) -> dict:
     """The parameters that decide what a model answers, without local paths and a server's address, pace and caps."""
-    unused = {"label", "trained_on", "server"} | ({"clip"} if model.clip is None else set())
-    known = redact.tree(model.model_dump(exclude=unused), redact.FIELDS)
+    unused = {"label", "server", "trained_on"} | ({"clip"} if model.clip is None else set())
+    decides = redact.tree(model.model_dump(exclude=unused), redact.FIELDS)
     if model.server is None:
-        return known
+        return decides
     server = model.server.model_dump(mode="json", include=set(DECIDING)) | {"name": redact.host(model.server.base_url)}
-    return known | {"server": server}
+    return decides | {"server": server}
 
 
 def _data(dataset: datasets.Params) -> dict:
