@@ -72,7 +72,7 @@ def test_every_fault_is_survived_and_nothing_is_answered_twice(examples, tmp_pat
     with OpenAIServer() as server:
         expected = asked(made(server, tmp_path / "well"), examples)["raw_text"].tolist()
     with OpenAIServer(faults) as server:
-        study = made(server, tmp_path, timeout=0.5)
+        study = made(server, tmp_path, timeout=3.0)
         rows = asked(study, examples)
         assert rows["raw_text"].tolist() == expected
         assert "1 of 12 answers at fixed-84 were cut off at 7 tokens" in capsys.readouterr().out
