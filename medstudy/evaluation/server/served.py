@@ -63,6 +63,10 @@ class Served:
         return self.asker.model.revision or "as served"
 
     @property
+    def coordinates(self) -> str:
+        return self.asker.model.coordinates or ""
+
+    @property
     def geometry(self) -> Geometry:
         return self.asker.model.server.geometry
 
