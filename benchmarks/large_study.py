@@ -171,7 +171,7 @@ def predictions(asked: pd.DataFrame, difficulty: np.ndarray, job: plan.Job, stud
     """The rows of one evaluation: every question (with its image's difficulty, logits) at every rung and control."""
     regime, seed = job.parameters["regime"], job.parameters["seed"]
     views = [(rung, "none") for rung in study.inference]
-    views += [(view, view.policy) for view in study.controls.views if regime == study.controls.of]
+    views += [(view, view.policy) for view in study.controls.views if regime == study.controlled]
     shift = rng.normal(0, 0.15)
     parts = [_shown(asked, policy, control, difficulty + shift, regime, rng) for policy, control in views]
     about = {"study": study.study, "run_id": job.dir.name, "model": "base", "regime": regime, "seed": seed,

@@ -33,7 +33,7 @@ def bounds(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     encoder = encoders.load(study.model, study.interpolation, study.runs / ".cache" / "features")
     eyes = [readings.of_encoder(encoder), readings.of_pixels(study.interpolation)]
     pairs = [((rung,), rung) for rung in rungs(study)]
-    return _read(study, job, study.bounds, eyes, encoder.geometry, pairs, progress)
+    return _read(study, job, study.bounded, eyes, encoder.geometry, pairs, progress)
 
 
 def probe(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:

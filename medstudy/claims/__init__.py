@@ -1,4 +1,7 @@
-"""Claims under test, each with a verdict: C1 to C3b of the paper (`paper`), O1 to O10 our own (`ours`, `arms`)."""
+"""Claims under test, each with a verdict: C1 to C3b of the paper (`paper`), O1 to O10 our own (`ours`, `arms`).
+
+A study without regimes also has I1 to I4 (`one_model`), about one model as it is.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from medstudy.claims import arms, ours, paper
+from medstudy.claims import arms, one_model, ours, paper
 from medstudy.claims.claim import Claim
 from medstudy.claims.study_scores import StudyScores
 
@@ -18,7 +21,8 @@ CLAIMS = (*paper.CLAIMS, *ours.CLAIMS, *arms.CLAIMS)
 def claims_table(scores: pd.DataFrame, training: pd.DataFrame | None = None, **names: object) -> pd.DataFrame:
     """Every claim with its verdict; names: fields of `StudyScores`, such as low="fixed-84"."""
     study = StudyScores(scores, training, **names)
-    return pd.DataFrame([asdict(test(study)) for test in CLAIMS], columns=COLUMNS)
+    tests = CLAIMS if study.trained else (*CLAIMS, *one_model.CLAIMS)
+    return pd.DataFrame([asdict(test(study)) for test in tests], columns=COLUMNS)
 
 
 def by_data_set(

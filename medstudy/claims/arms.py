@@ -23,21 +23,22 @@ IDS = ("O8", "O9", "O10")  # of the claims about the parts
 
 
 @claim(IDS[0], "Ours: detail finer than the low resolution helps on fine questions, at the same visual tokens and "
-       "training FLOPs (information, points)")
+       "training FLOPs (information, points)", needs_training=True)
 def information(study: StudyScores) -> Finding:
     """Aligned native minus down_up, each trained and run on its own view, over fine questions."""
     return _part(study, PARTS[0], "Both have the same number of visual tokens, the same sizes and the same FLOPs.")
 
 
 @claim(IDS[1], "Ours: native's visual tokens and scale help on fine questions, without its detail and at the same "
-       "training FLOPs (points)")
+       "training FLOPs (points)", needs_training=True)
 def tokens_and_scale(study: StudyScores) -> Finding:
     """down_up minus low resolution at equal training FLOPs, each trained and run on its own view."""
     return _part(study, PARTS[1], "Both have the same information and training FLOPs; the first shows it in more "
                                   "visual tokens and in fewer epochs.")
 
 
-@claim(IDS[2], "Ours: native's training FLOPs help on fine questions, at the low resolution (compute, points)")
+@claim(IDS[2], "Ours: native's training FLOPs help on fine questions, at the low resolution (compute, points)",
+       needs_training=True)
 def compute(study: StudyScores) -> Finding:
     """Low resolution at native's training FLOPs minus low resolution for native's epochs, both run at low."""
     return _part(study, PARTS[2], "Both have the same view; the first repeats the same images more often.")

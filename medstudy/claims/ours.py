@@ -20,8 +20,7 @@ NEGLIGIBLE = 1.0  # points: a smaller loss counts as none
 def fine_gain(study: StudyScores) -> Finding:
     """Aligned native minus aligned low over fine questions."""
     gain = _gain_at_level(study, "fine")
-    return above_zero(gain, f"Aligned {study.native} minus aligned {study.low} over fine questions ({basis(gain)}), "
-                            f"Cohen's h {gain.effect:.2f}.")
+    return above_zero(gain, f"{study.versus} over fine questions ({basis(gain)}), Cohen's h {gain.effect:.2f}.")
 
 
 @claim("O2", "Ours: coarse questions do not change with resolution (points)")
@@ -32,7 +31,7 @@ def coarse_unchanged(study: StudyScores) -> Finding:
     precision = Precision(gain.spread, abs(MARGIN - abs(estimate)) / 100, MARGIN / 100)
     return Finding(
         estimate, low, high, -MARGIN < low and high < MARGIN, low > MARGIN or high < -MARGIN,
-        f"Aligned {study.native} minus aligned {study.low} over coarse questions ({basis(gain)}); the interval "
+        f"{study.versus} over coarse questions ({basis(gain)}); the interval "
         f"{'includes' if low <= 0 <= high else 'excludes'} 0. This is a test of equivalence, because finding no "
         "difference does not show that there is none; the margin is half of the average gain that the source states.",
         f"the interval lies within ±{MARGIN:g} points", "it lies entirely outside them", precision=precision,
@@ -58,7 +57,8 @@ def fine_over_coarse(study: StudyScores) -> Finding:
                                   f"estimate is their difference ({basis(difference)}).")
 
 
-@claim("O4", "Ours: on the same pixels, models trained at another resolution do worse (the worse of two, points)")
+@claim("O4", "Ours: on the same pixels, models trained at another resolution do worse (the worse of two, points)",
+       needs_training=True)
 def mismatch_on_the_same_pixels(study: StudyScores) -> Finding:
     """Native-trained against low-trained models at low inference, and the reverse at native inference.
 
@@ -85,7 +85,8 @@ def mismatch_on_the_same_pixels(study: StudyScores) -> Finding:
     )
 
 
-@claim("O5", "Ours: averaged over the inference ladder, mixed training beats native training (points)")
+@claim("O5", "Ours: averaged over the inference ladder, mixed training beats native training (points)",
+       needs_training=True)
 def mixed_over_the_ladder(study: StudyScores) -> Finding:
     """Each question's score averaged over the rungs, mixed minus native training."""
     mixed, native = (_over_ladder(study, regime) for regime in (study.mixed, study.native))
@@ -107,7 +108,8 @@ def _over_ladder(study: StudyScores, regime: str) -> pd.DataFrame:
 def beats_blind(study: StudyScores) -> Finding:
     """Aligned native minus the blind control."""
     gain = study.gain_from_image()
-    return above_zero(gain, f"Aligned {study.native} minus the same models without an image ({basis(gain)}).")
+    who = f"Aligned {study.native} minus the same models" if study.trained else "The model at native minus itself"
+    return above_zero(gain, f"{who} without an image ({basis(gain)}).")
 
 
 @claim("O7", "Ours: on fine questions, native models use detail finer than the low resolution (points above the same "
@@ -116,12 +118,13 @@ def uses_finer_detail(study: StudyScores) -> Finding:
     """Native models on fine questions: native images minus those downsampled to the low side and upsampled again."""
     aligned = study.aligned(study.native)
     label = f"down_up-{study.side}"
-    control = study.test[(study.test["inference"] == label) & (study.test["regime"] == study.native)]
+    control = study.test[(study.test["inference"] == label) & (study.test["regime"] == study.of_native)]
     control = control[control["level"] == "fine"]
     if control.empty:
         raise NotRun(f"needs the control {label} and fine questions")
     gain = paired_difference(aligned[aligned["level"] == "fine"], control, confidence=study.confidence)
-    why = (f"The same {study.native} models on fine questions, original images minus images downsampled to "
+    who = f"The same {study.native} models" if study.trained else "The same model"
+    why = (f"{who} on fine questions, original images minus images downsampled to "
            f"{study.side}² and upsampled again, which keeps their number of visual tokens ({basis(gain)}).")
     return above_zero(gain, why)
 

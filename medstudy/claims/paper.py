@@ -32,7 +32,7 @@ MOST_LOSS = (100 - LOW_SHARE) / 2  # 5.6 %: the loss that leaves half of native 
 
 
 @claim("C1", "Native-resolution training and inference beat fixed low resolution across tasks (points)",
-       "+0.54 % to +6.8 % per task")
+       "+0.54 % to +6.8 % per task", needs_training=True)
 def native_beats_low(study: StudyScores) -> Finding:
     """The paired difference over all questions, with the range over tasks."""
     native, low = study.aligned(study.native), study.aligned(study.low)
@@ -58,7 +58,7 @@ def _task_range(native: pd.DataFrame, low: pd.DataFrame, confidence: float) -> s
             f"after Holm's correction over {len(tasks)} tasks, {(sure > 0).sum()} gain and {(sure < 0).sum()} lose.")
 
 
-@claim("C1b", "The same gain, averaged over tasks (points)", "+12.7 % average")
+@claim("C1b", "The same gain, averaged over tasks (points)", "+12.7 % average", needs_training=True)
 def native_beats_low_on_average(study: StudyScores) -> Finding:
     """The paired difference with the same weight for every task."""
     native, low = study.aligned(study.native), study.aligned(study.low)
@@ -81,6 +81,8 @@ def native_beats_low_on_average(study: StudyScores) -> Finding:
 def worst_mismatch(study: StudyScores) -> Finding:
     """The worst relative change when an aligned model is evaluated at any other rung of the ladder.
 
+    A model as it is counts as aligned at the rung of the resolution that it was trained at, where that is stated.
+
     The lower end is the lowest of all mismatches: whichever is truly worst, its own interval covers it. The upper end
     comes from the farthest rung of each regime alone, named before the data: the worst of all is at most the worst of
     these, with Bonferroni's correction over them. So nothing is gained by picking the worst after seeing them.
@@ -97,11 +99,10 @@ def worst_mismatch(study: StudyScores) -> Finding:
     top = max(estimate, 100 * min(_mismatch(study, *pair, confidence).high for pair in far))
     return Finding(
         estimate, bottom, top, top < -LEAST_LOSS, bottom > -LEAST_LOSS,
-        f"The worst of {len(usable)} mismatches is {regime}-trained models evaluated at {rung} instead of {regime} "
-        f"({basis(worst)}). The interval is for the worst of all: its upper end is from the farthest mismatch of each "
-        f"regime, {' and '.join(f'{r} at {i}' for r, i in far)}, corrected for their number. It "
-        f"{'includes' if bottom <= -WORST_LOSS <= top else 'excludes'} -{WORST_LOSS} %. Lower rungs also lose "
-        "information: O4 separates the two.",
+        f"The worst of {len(usable)} mismatches is {_who(study, regime)} evaluated at {rung} instead of "
+        f"{_own(study, regime)} ({basis(worst)}). The interval is for the worst of all: its upper end is from the "
+        f"farthest mismatch{_each(study, far)}. It {'includes' if bottom <= -WORST_LOSS <= top else 'excludes'} "
+        f"-{WORST_LOSS} %. Lower rungs also lose information: {_separates(study)}",
         f"the interval is below -{LEAST_LOSS:g} %, half of what the source states", "it is above that",
         no_verdict=_bounded(worst),
         precision=_log_precision(worst, 1 + worst.estimate, [1 - LEAST_LOSS / 100], 1 - WORST_LOSS / 100, len(far)),
@@ -110,21 +111,47 @@ def worst_mismatch(study: StudyScores) -> Finding:
 
 def _mismatches(study: StudyScores) -> list[tuple[str, str]]:
     """(regime, rung) of every regime that was evaluated at its own resolution, at each other rung."""
+    if not study.trained and study.own_rung is None:
+        raise NotRun(f"needs the model's own training resolution as a rung; {study.own_why}")
     cells = study.cells
-    pairs = [(regime, rung) for regime, rung in sorted(cells) if (regime, regime) in cells and rung != regime]
+    pairs = [(regime, rung) for regime, rung in sorted(cells)
+             if (regime, _own(study, regime)) in cells and rung != _own(study, regime)]
     if not pairs:
         raise NotRun("needs a regime evaluated at its own resolution and at another")
     return pairs
 
 
+def _own(study: StudyScores, regime: str) -> str:
+    """The rung at which a regime was trained; of a model as it is, the one that is stated."""
+    return regime if study.trained else study.own_rung
+
+
+def _who(study: StudyScores, regime: str) -> str:
+    if study.trained:
+        return f"{regime}-trained models"
+    return f"the model, which was trained at {study.own_rung} ({study.own_why}),"
+
+
+def _each(study: StudyScores, far: list[tuple[str, str]]) -> str:
+    if not study.trained:
+        return f", {far[0][1]}"
+    return f" of each regime, {' and '.join(f'{r} at {i}' for r, i in far)}, corrected for their number"
+
+
+def _separates(study: StudyScores) -> str:
+    if study.trained:
+        return "O4 separates the two."
+    return "only models trained at both resolutions separate the two (O4)."
+
+
 def _mismatch(study: StudyScores, regime: str, rung: str, confidence: float) -> RelativeChange:
-    return relative_change(study.cell(regime, rung), study.aligned(regime), confidence=confidence)
+    return relative_change(study.cell(regime, rung), study.aligned(_own(study, regime)), confidence=confidence)
 
 
 def _farthest(study: StudyScores, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Of each regime the rung whose pixel budget is the farthest from its own, in octaves."""
     budget = {rung: np.log2(rows["budget_pixels"].max()) for (_, rung), rows in study.cells.items()}
-    ranked = sorted(pairs, key=lambda pair: abs(budget[pair[1]] - budget[pair[0]]))
+    ranked = sorted(pairs, key=lambda pair: abs(budget[pair[1]] - budget[_own(study, pair[0])]))
     return sorted({regime: (regime, rung) for regime, rung in ranked}.values())
 
 
@@ -148,7 +175,7 @@ def _log_precision(
 
 
 @claim("C3", "Mixed-resolution training recovers aligned native performance (loss at native inference, %)",
-       "average loss limited to 1.0 %")
+       "average loss limited to 1.0 %", needs_training=True)
 def mixed_recovers(study: StudyScores) -> Finding:
     """The relative loss of mixed against native training, both evaluated at native resolution."""
     mixed, native = study.cell(study.mixed, study.native), study.aligned(study.native)
@@ -168,7 +195,8 @@ def mixed_recovers(study: StudyScores) -> Finding:
 
 
 @claim("C3b", "Low-resolution variants added to native training keep its performance at little cost (share "
-       "of the native score, %; cost in visual tokens)", "92 % of native performance for +5 % training cost")
+       "of the native score, %; cost in visual tokens)", "92 % of native performance for +5 % training cost",
+       needs_training=True)
 def added_variants(study: StudyScores) -> Finding:
     """The share of the native score that the add regime reaches, with its added training cost."""
     added, native = study.cell(study.add, study.native), study.aligned(study.native)

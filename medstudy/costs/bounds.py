@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from medstudy import models
-from medstudy.bounds.encoders import VISION, outline, patch_size
+from medstudy.bounds.encoders import REGISTRY, outline, patch_size
 from medstudy.bounds.ladder import rungs
 from medstudy.costs import memory
 from medstudy.data import splits
@@ -30,7 +30,7 @@ POOLED = 4 + 3 * (4 + 9)  # numbers that `medstudy.bounds.pooling` makes of one 
 
 def of_bounds(study: Study, family: Tower, data: dict[str, Sequence[Example]], rate: float) -> dict[str, float]:
     """A row's numbers: each rung shows all images to the tower and to the pixels' reader. rate: FLOP/s of the tower."""
-    looks = _capped(data, study.bounds)
+    looks = _capped(data, study.bounded)
     views = [view for rung in rungs(study) for split in SPLITS for view in _views(rung, looks[split], family)]
     pixels = PIXEL_SECONDS * sum(view.size.pixels for view in views)
     return _numbers(family, views, max(map(len, looks.values()), default=0), rate, pixels)
@@ -93,7 +93,7 @@ class VisionSketch:
 
 def sketch(model: Model) -> Tower:
     """The encoder of a probe study without its weights. Raises ModelError."""
-    return VisionSketch(outline(model)) if model.family == VISION else models.sketch(model)
+    return VisionSketch(outline(model)) if model.family in REGISTRY else models.sketch(model)
 
 
 def _numbers(family: Tower, views: Sequence[View], kept: int, rate: float, more: float) -> dict[str, float]:

@@ -25,7 +25,7 @@ from operator import add
 import pandas as pd
 
 from medstudy import models
-from medstudy.costs import bounds, disk, memory, throughput
+from medstudy.costs import bounds, disk, elsewhere, memory, throughput
 from medstudy.costs.examples import examples, origins
 from medstudy.costs.job_workload import JobWorkload
 from medstudy.costs.workload import Counter, trainable
@@ -46,7 +46,7 @@ MB = 2**20
 TEXTS = ("job", "stage", "needs", "state")
 COLUMNS = {
     "job": "its name",
-    "stage": "data, leakage, base, train, evaluate, bounds, scores, claims, figure, tables or report; or probe",
+    "stage": "data, leakage, base, train, evaluate, bounds, scores, claims, figure, tables or report; probe; compare",
     "needs": "the jobs that it waits for",
     "state": "done, or to do",
     "images": "images shown, each time they are shown; a training includes its validations",
@@ -86,6 +86,8 @@ def estimate(
         return _of_each_model(study, tflops, progress)
     if study.probe:
         return _of_probe(study, tflops, data)
+    if not study.model.abilities.counts:
+        return _of_elsewhere(study, data)
     # The model twice: as it is evaluated, and as a training prepares it
     jobs, plain = plan(study), models.sketch(study.model)
     family, adapter = trainable(study)
@@ -93,7 +95,7 @@ def estimate(
     # The examples, and the work of each job on them
     data = examples(study, jobs) if data is None else data
     sources = origins(study, jobs, data)
-    if not data["train"] and not any("NOT COUNTED" in source["from"] for source in sources):
+    if study.trains and not data["train"] and not any("NOT COUNTED" in source["from"] for source in sources):
         check_data(data, study.study)
     with _no_garbage_collection():
         work = _with_caches(counter, _workloads(study, jobs, counter, data, progress), known)
@@ -101,7 +103,9 @@ def estimate(
     speed = throughput.of(study, counter, [(job, workload) for job, workload, _ in work], data, tflops)
     device = "stated" if speed.source == "stated" else default_device().type
     checkpoint = disk.checkpoint(family if adapter else plain, adapters_only=adapter is not None)
-    resume = memory.trained(family.model) + memory.optimizer_states(family.model, study.training)
+    resume = 0
+    if study.trains:
+        resume = memory.trained(family.model) + memory.optimizer_states(family.model, study.training)
     rows = {job.name: {"job": job.name, "stage": job.stage, "needs": ", ".join(job.needs)} for job in jobs}
     for job, workload, cached in work:
         sketch = family if job.stage == "train" else plain
@@ -126,7 +130,7 @@ def estimate(
         "data": sources,
         "device": device,
         "weights": summary.weights(plain),
-        "trained": sum(p.numel() for p in family.model.parameters() if p.requires_grad),
+        "trained": sum(p.numel() for p in family.model.parameters() if p.requires_grad) if study.trains else 0,
         "adapters": adapter is not None,
         "speed": _json(asdict(speed)),
     }
@@ -155,6 +159,17 @@ def _of_probe(study: Study, tflops: float | None, data: dict[str, list[Example]]
     return frame
 
 
+def _of_elsewhere(study: Study, data: dict[str, list[Example]] | None) -> pd.DataFrame:
+    """The estimate of a model whose work is not known here: how often it is asked."""
+    jobs, rows, sources = elsewhere.counted(study, data)
+    frame = _frame(jobs, rows)
+    frame.attrs |= {
+        "study": study.title, "model": redact.last(study.model.id), "data": sources, "device": default_device().type,
+        "trained": 0, "adapters": False, "weights": {}, "speed": {"source": "unknown", "basis": elsewhere.NOT_KNOWN},
+    }
+    return frame
+
+
 def _frame(jobs: Sequence[Job], rows: dict[str, dict]) -> pd.DataFrame:
     """The table, with the measurements of finished jobs."""
     for job in jobs:
@@ -169,7 +184,11 @@ def _of_each_model(study: Study, tflops: float | None, progress: bool) -> pd.Dat
     with _no_garbage_collection():
         data = examples(first, plan(first))
         frames = [estimate(single, tflops, progress, known, data) for single in study.each()]
-    frame = pd.concat(frames, ignore_index=True).drop_duplicates("job", ignore_index=True)
+    named = {name for part in frames for name in part["job"]}
+    rest = [job for job in plan(study) if job.name not in named]  # those of all models together
+    rows = {job.name: {"job": job.name, "stage": job.stage, "needs": ", ".join(job.needs)} for job in rest}
+    parts = [*frames, _frame(rest, rows)] if rest else frames
+    frame = pd.concat(parts, ignore_index=True).drop_duplicates("job", ignore_index=True)
     frame.attrs |= {"study": study.study, "models": [part.attrs for part in frames]}
     return frame
 

@@ -80,6 +80,8 @@ def _of_data(about: dict) -> str:
 def _of_model(about: dict) -> list[str]:
     """The weights of a model, and the pace of its jobs."""
     speed, weights = about["speed"], about["weights"]
+    if speed["source"] == "unknown":
+        return [f"{about['model']}. Seconds are unknown: {speed['basis']}."]
     parts = ", ".join(f"{name} {number:,}" for name, number in weights.items())
     paces = "; ".join(
         f"{stage} {pace['overhead']:.1f} s a job + {pace['turn'] * 1e3:.1f} ms a turn + {_rate(pace['rate'])}"

@@ -28,7 +28,7 @@ from medstudy.costs import device_rate, memory
 from medstudy.costs.job_workload import JobWorkload
 from medstudy.costs.workload import Counter, trainable
 from medstudy.data.example import Example
-from medstudy.engine import batches
+from medstudy.engine import batches, crops
 from medstudy.engine.batches import plan_views
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.tensor_cache import TensorCache
@@ -85,8 +85,9 @@ def of(
     workloads: of every job with a model. data: the examples of each split. Raises ParamsError if only the user knows a
     rate.
     """
+    processes = study.training.processes if study.training else 1
     if tflops is not None:
-        return _of_all(stated(counter, tflops), study.training.processes)
+        return _of_all(stated(counter, tflops), processes)
     if finished := measured([(job, workload) for job, workload in workloads if job.done]):
         return finished
     if study.tflops:
@@ -95,7 +96,7 @@ def of(
         single = rated(study, counter.family, device_rate.kept(default_device(), study.runs / ".cache" / "devices"))
     else:
         single = calibrated(study, counter, data)
-    return _of_all(single, study.training.processes)
+    return _of_all(single, processes)
 
 
 def rated(study: Study, family: Family, rates: device_rate.Rates) -> Throughput:
@@ -109,13 +110,15 @@ def rated(study: Study, family: Family, rates: device_rate.Rates) -> Throughput:
     return Throughput(train, evaluate, "rated", basis)
 
 
-def paces(family: Family, options: Optimisation, rates: device_rate.Rates) -> tuple[Pace, Pace]:
-    """Of training and evaluation.
+def paces(family: Family, options: Optimisation | None, rates: device_rate.Rates) -> tuple[Pace, Pace]:
+    """Of training and evaluation. options: None if nothing is trained; the pace of training then means nothing.
 
     A training step reads and writes weights, gradients and optimizer states; a decoded token reads the weights.
     """
     weights = memory.weights(family.model)
-    states = weights + memory.trained(family.model) + memory.optimizer_states(family.model, options)
+    states = weights
+    if options is not None:
+        states += memory.trained(family.model) + memory.optimizer_states(family.model, options)
     launches = LAYER_SECONDS * family.shape.layers
     train, evaluate = (max(launches, moved / rates.bytes) for moved in (2 * states, weights))
     rate = RATE_SHARE * rates.flops
@@ -164,6 +167,8 @@ def _device(job: Job) -> str:
 def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]]) -> Throughput:
     """Real passes with random weights on noise. Raises ParamsError when the model is too large for this device."""
     device = default_device()
+    if not study.trains:
+        return _calibrated_evaluation(study, counter, data, device)
     # The smallest and the largest training pass within the limit
     seen = _candidates(study, counter, data["train"])
     costs = [sum(counter.training_flops(*view) for view in views) for views in seen]
@@ -192,6 +197,31 @@ def calibrated(study: Study, counter: Counter, data: dict[str, Sequence[Example]
     return Throughput(train, evaluate, "calibrated", basis)
 
 
+def _calibrated_evaluation(
+    study: Study, counter: Counter, data: dict[str, Sequence[Example]], device: torch.device
+) -> Throughput:
+    """`calibrated` of a study without regimes: evaluations alone."""
+    need = memory.weights(counter.family.model)
+    free = psutil.virtual_memory().available if device.type == "cpu" else torch.cuda.mem_get_info()[0]
+    if need > FREE_SHARE * free:
+        raise ParamsError(
+            f"A calibration needs a model of at most {FREE_SHARE:.0%} of the free memory on this device "
+            f"({device.type}), but it takes {need / 2**30:.1f} of {free / 2**30:.1f} GiB. Give the sustained rate of "
+            "the device that the study is for with --tflops, in 10^12 operations per second."
+        )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pace = _timed_evaluation(study, device, data["test"])
+    finally:
+        torch.set_num_threads(threads)
+    basis = (
+        f"four evaluations with random weights on one thread of this {device.type}; assumed: {OVERHEAD_SECONDS:g} s a "
+        "job"
+    )
+    return Throughput(pace, pace, "calibrated", basis)
+
+
 def _of_all(speed: Throughput, processes: int) -> Throughput:
     """The rate of all devices of a training, from that of a single device."""
     if processes == 1:
@@ -214,14 +244,15 @@ class _Noise(ImageInputs):
 
     @classmethod
     def like(cls, study: Study, family: Family) -> _Noise:
-        return cls(family, study.interpolation, features=TensorCache(Path()) if study.training.keeps_features else None)
+        keeps = study.training is not None and study.training.keeps_features
+        return cls(family, study.interpolation, features=TensorCache(Path()) if keeps else None)
 
 
 def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> list[list[batches.ExampleView]]:
     """Candidate passes: the first images of the study, alone and together, as every regime shows them."""
     first, candidates = examples[: study.training.images_per_step], []
     for regime in study.regimes:
-        views = [(example, plan_views(regime, example, counter.family.geometry)[0]) for example in first]
+        views = [batches.example_views(regime, example, counter.family.geometry)[0] for example in first]
         fits = np.cumsum([counter.work(*view).tokens for view in views]) <= study.training.tokens_per_pass
         candidates += [[view] for view in views] + [views[: count + 1] for count in np.flatnonzero(fits)]
     return candidates
@@ -257,6 +288,7 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
     rows = []
     for policy, group, count in [designs[0], *designs * ANSWERED]:  # the first is a warm-up
         workload = counter.evaluation(group, [policy], count)
+        group = [part for example in group for part in crops.parts(policy, example)]
         shown = [plan_views(policy, example, family.geometry)[0] for example in group]
         options = greedy.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()

@@ -6,9 +6,10 @@ process. `medstudy.evaluation.kinds` names them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -24,7 +25,8 @@ class Asked:
 
     Questions for a count, point or box already say in which form they are answered (`medstudy.data.coordinates`).
 
-    The sources are the examples themselves, but for the control `shuffled`. seed: of the training. workers: processes
+    The sources are the examples themselves, but for the control `shuffled`. originals: the examples as the data set has
+    them; those that are asked may say how to write points and boxes. seed: of the training. workers: processes
     that read images ahead. line: a progress bar that counts images.
     """
 
@@ -33,18 +35,23 @@ class Asked:
     shown: Sequence[View]
     policy: Single | Control
     options: Decoding
+    originals: Sequence[Example] = ()
     seed: int = 0
     workers: int = 0
     line: tqdm | None = None
 
 
 class Answers(NamedTuple):
-    """The answers to an image's questions; a question whose options are not scored has an empty list."""
+    """The answers to an image's questions; a question whose options are not scored has an empty list.
 
-    greedy: list[str]
+    greedy: None for a question of a kind that this model cannot answer at all: it is left out, and counted.
+    """
+
+    greedy: list[str | None]
     option_scores: list[list[float]]  # log-likelihoods
     sampled: list[str] | None = None  # the author's
     columns: list[dict] | None = None  # of each question: what this kind of model adds to its prediction row
+    costs: list[dict] | None = None  # of each question: what is known of `medstudy.evaluation.costs.NUMBERS`
 
 
 class Answerer(Protocol):
@@ -62,11 +69,24 @@ class Answerer(Protocol):
     def about(self) -> dict:
         """What model.json records of it besides id, revision, family and dtype; JSON values."""
 
-    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
-        """The text that it is asked."""
+    def prompt(
+        self, question: Question, image: bool = True, context: Sequence[Shot] = (), crops: Sequence[int] = ()
+    ) -> str:
+        """The text that it is asked. crops: for each image, how many crops of it follow it; () if there are none.
+
+        A kind that no policy with crops names in `families` is never given any.
+        """
 
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """Yield (index of the example, its Answers), in any order, each example once."""
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A model that leaves files of its own in an evaluation's folder."""
+
+    def keep(self, folder: Path, asked: Iterable[Asked]) -> None:
+        """Write them, from what it was asked at each rung and under each control."""
 
 
 def coordinates_of(model: Answerer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -14,20 +15,26 @@ from medstudy.models import generation_config
 
 
 def decode(
-    family: Family, packed: PackedRow, seen: VisualTokens | None, limit: int, sampler: sampling.Sampler | None = None
+    family: Family, packed: PackedRow, seen: VisualTokens | None, limit: int, sampler: sampling.Sampler | None = None,
+    lap: Callable[[str], None] = lambda part: None,
 ) -> tuple[list[list[int]], list[list[int]]]:
     """The most likely tokens of every branch of a packed row, up to its end or `limit`, as `generate` finds them.
 
     The second list holds the tokens that the sampler draws, none without a sampler. One pass fills a cache that holds
-    the prefix once; both kinds of answer continue from it.
+    the prefix once; both kinds of answer continue from it. lap: called at the ends of "prefill", "decode" (of the most
+    likely tokens) and "sampled"; a family that generates by itself has no prefill of its own.
     """
     if not family.shares_prefix:
+        greedy = family.generated(packed, seen, limit)
+        lap("decode")
         drawn = family.generated(packed, seen, sampler.limit, partial(sampling.Draws, sampler)) if sampler else []
-        return family.generated(packed, seen, limit), drawn
+        return greedy, drawn
     packed = packed.to(family.model.device)
     cache = family.cache()
     hidden = family.hidden(packed, seen, cache)[packed.last]
+    lap("prefill")
     greedy = _continued(family, packed, hidden, cache, limit)
+    lap("decode")
     if sampler is None:
         return greedy, []
     if decoded_tokens := cache.get_seq_length() - packed.ids.shape[1]:

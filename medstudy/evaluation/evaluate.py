@@ -15,12 +15,13 @@ from tqdm import tqdm
 from medstudy import paths
 from medstudy.data import arrow_store, final_answer
 from medstudy.data.example import GREEDY, Example
+from medstudy.engine import crops
 from medstudy.engine.batches import as_asked, plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
-from medstudy.evaluation import kinds, sampling
-from medstudy.evaluation.answerer import Answerer, Asked, coordinates_of, thinking_tokens
+from medstudy.evaluation import costs, kinds, left_out, sampling
+from medstudy.evaluation.answerer import Answerer, Answers, Asked, Keeps, coordinates_of, thinking_tokens
 from medstudy.evaluation.controls import control_of, swapped
 from medstudy.evaluation.in_process import InProcess
 from medstudy.params import Study
@@ -36,8 +37,8 @@ from medstudy.utils.progress import bar
 def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     """Predictions of one model at every rung and under the controls of its regime (`medstudy.runs.plan.views_of`).
 
-    Writes one parquet file per rung to the run's scratch, so that a killed run resumes there, then predictions.parquet
-    to `job.dir`. Returns the predictions, one row per question and rung.
+    Writes parquet files of each rung to the run's scratch, so that a killed run resumes there, then predictions.parquet
+    and costs.parquet (`medstudy.evaluation.costs`) to `job.dir`. Returns the predictions: a row per question and rung.
     """
     torch.set_num_threads(1)
     trained = job.folders("train")
@@ -46,18 +47,23 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
     examples = arrow_store.read_all(job.folders("data"), "test")
     policies = [*study.inference, *views_of(study, job.parameters["regime"])]
     line = bar(job.name, "image", len(examples) * len(policies)) if progress else None
-    parts = []
+    parts, spent = [], []
     for policy in policies:
         part = paths.scratch(job.dir) / f"{policy.label}.parquet"
+        spending = part.with_suffix(".costs")
         if not part.is_file():
-            frame = ask(model, examples, policy, study, line, job.parameters["seed"])
-            with paths.atomic(part) as temporary:
-                frame.to_parquet(temporary)
+            frame, cost = ask_with_costs(model, examples, policy, study, line, job.parameters["seed"])
+            for table, file in ((cost, spending), (frame, part)):
+                with paths.atomic(file) as temporary:
+                    table.to_parquet(temporary)
         elif line is not None:
             line.update(len(examples))
         parts.append(pd.read_parquet(part))
+        spent.append(pd.read_parquet(spending))
     if line is not None:
         line.close()
+    if isinstance(model, Keeps):
+        model.keep(job.dir, (asked(model, examples, policy, study) for policy in policies))
     columns = {
         "study": study.study,
         "run_id": job.dir.name,
@@ -66,10 +72,13 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
         "regime": job.parameters["regime"],
         "seed": job.parameters["seed"],
     }
+    left_out.write(examples, parts[0], job.dir)
     predictions = pd.concat(parts, ignore_index=True).assign(**columns)
     matched = trained_on(study.policy(job.parameters["regime"])) if trained else frozenset()
     predictions["mismatch"] = ~predictions["inference"].isin(matched)
     predictions.to_parquet(job.dir / "predictions.parquet")
+    about = {name: columns[name] for name in ("model", "regime", "seed")}
+    pd.concat(spent, ignore_index=True).assign(**about).to_parquet(job.dir / costs.FILE)
     return predictions
 
 
@@ -89,37 +98,72 @@ def ask(
 
     The author's answers are drawn by seed, data set, image, question and rung alone.
     """
-    sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
-    shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
-    _check(policy, sources, shown, model.geometry)
+    return ask_with_costs(model, examples, policy, study, line, seed)[0]
+
+
+def ask_with_costs(
+    model: Answerer, examples: Sequence[Example], policy: Single | Control, study: Study, line: tqdm | None = None,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`ask`, and the costs of each question (`costs.table`)."""
+    put = asked(model, examples, policy, study, line, seed)
     rows: list[dict] = []
-    forms = [as_asked(coordinates_of(model), example, view) for example, view in zip(examples, shown, strict=True)]
-    asked = Asked(forms, sources, shown, policy, study.evaluation, seed, study.workers, line)
-    for index, given in model.answers(asked):
-        image = model, examples[index], sources[index], shown[index]
-        own = given.columns or [{} for _ in given.greedy]
+    spent: list[dict] = []
+    for index, given in model.answers(put):
+        image = model, put.originals[index], put.sources[index], put.shown[index]
         greedy = _rows(*image, given.greedy, given.option_scores, policy, study, GREEDY)
-        rows += [row | columns for row, columns in zip(greedy, own, strict=True)]
+        greedy = [row | columns for row, columns in zip(greedy, _answered(given, given.columns), strict=True)]
+        rows += greedy
+        known = [{name: row.get(name) for name in costs.COLUMNS} for row in greedy]
+        spent += [row | cost for row, cost in zip(known, _answered(given, given.costs), strict=True)]
         if given.sampled is not None:
             decoding = sampling.label(study.evaluation.author.temperature)
             rows += _rows(*image, given.sampled, [[] for _ in given.sampled], policy, study, decoding)
-    return pd.DataFrame(rows).sort_values(["dataset", "image_id", "question_id", "decoding"], ignore_index=True)
+    order = ["dataset", "image_id", "question_id", "decoding"]
+    return pd.DataFrame(rows).sort_values(order, ignore_index=True), costs.table(spent)
+
+
+def _answered(given: Answers, each: Sequence[dict] | None) -> list[dict]:
+    """What there is of each question, of those that were answered."""
+    of_each = each or [{} for _ in given.greedy]
+    return [own for text, own in zip(given.greedy, of_each, strict=True) if text is not None]
+
+
+def asked(
+    model: Answerer, examples: Sequence[Example], policy: Single | Control, study: Study, line: tqdm | None = None,
+    seed: int = 0,
+) -> Asked:
+    """What a model is asked under one policy, with the views of all images.
+
+    An example whose questions have different boxes is one for each box, where the policy crops around them.
+    """
+    crops.check(policy, examples)
+    examples = model.boxed(examples, policy) if not policy.trains else examples
+    examples = [part for example in examples for part in crops.parts(policy, example)]
+    sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
+    shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
+    _check(policy, sources, shown, model.geometry)
+    forms = [as_asked(coordinates_of(model), example, view) for example, view in zip(examples, shown, strict=True)]
+    return Asked(forms, sources, shown, policy, study.evaluation, examples, seed, study.workers, line)
 
 
 def _rows(
-    model: Answerer, example: Example, source: Example, view: View, texts: Sequence[str],
+    model: Answerer, example: Example, source: Example, view: View, texts: Sequence[str | None],
     scored: Sequence[Sequence[float]], policy: Single | Control, study: Study, decoding: str,
 ) -> Iterator[dict]:
-    """A prediction row for each question of an example, shown the image of `source`."""
+    """A prediction row for each answered question of an example, shown the image of `source`."""
     original = size_of(source)
     context = [
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
-        for _, image, own in shown_images(source, view)[:-1]
+        for image, own in zip(source.images, view.context, strict=False) if view.visual_tokens
     ]
     frame = Frame.of(view, original)
     forms = as_asked(coordinates_of(model), example, view).questions
+    several = {"crops": view.crop_counts} if view.crop_counts else {}
     for question, form, text, scores in zip(example.questions, forms, texts, scored, strict=True):
-        prompt = model.prompt(form, view.visual_tokens > 0, example.context)
+        if text is None:
+            continue
+        prompt = model.prompt(form, view.visual_tokens > 0, example.context, **several)
         text = final_answer.opening(prompt) + text
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
@@ -134,11 +178,20 @@ def _rows(
             "shown_height": view.size.height, "shown_width": view.size.width, "visual_tokens": view.all_tokens,
             "detail_height": view.detail.height, "detail_width": view.detail.width,
             "context_sizes": context, "decoding": decoding,
-            "scale": scale(original, view.size), "interpolation": study.interpolation,
+            "scale": scale(view.native(original), view.size), "interpolation": study.interpolation,
+            **crop_columns(view), "um_per_px": float("nan") if source.um_per_px is None else source.um_per_px,
             "coordinates": coordinates_of(model), "frame": frame.rectangle, "prompt": prompt, "raw_text": text,
             "thinking_tokens": thinking_tokens(model, final_answer.final(text).thinking),
             "option_log_likelihoods": scores, "render": example.render,
         }
+
+
+def crop_columns(view: View) -> dict[str, float | str | None]:
+    """The columns of a prediction row about crops: how many, where they come from, and a single one's place."""
+    crops_ = [part.crop for part in (view, *view.crops) if part.crop]
+    place = crops_[0] if len(crops_) == 1 else (float("nan"),) * 4
+    names = ("crop_top", "crop_left", "crop_height", "crop_width")
+    return {"crops": len(crops_), "crop_source": view.source or None} | dict(zip(names, map(float, place), strict=True))
 
 
 def _check(
@@ -152,7 +205,7 @@ def _check(
     processor_rounds = geometry.floats and "processor" in roundings(policy)
     views = (view for example, whole in zip(examples, shown, strict=True) for view in shown_images(example, whole))
     for name, image, view in views:
-        detail = min(view.detail, Size(image.height, image.width), key=lambda size: size.pixels)
+        detail = min(view.detail, view.native(Size(image.height, image.width)), key=lambda size: size.pixels)
         if processor_rounds and min(view.size) == geometry.factor:
             continue
         if view.size.pixels > max(policy.budget, geometry.factor**2) or detail.pixels > policy.budget:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from medstudy import paths
 from medstudy.data.example import Question
 from medstudy.evaluation import kinds
 from medstudy.evaluation.answerer import Answerer
+from medstudy.models.stamp import policy_of, stamp_of
 from medstudy.params import Study
-from medstudy.resolution.plan import plan
+from medstudy.resolution.describe import words
+from medstudy.resolution.plan import plan, trained_on
 from medstudy.resolution.policies import Control, Training
 from medstudy.resolution.sizes import Size
 from medstudy.utils import redact
@@ -35,10 +38,31 @@ def examine(study: Study, folder: Path) -> pd.DataFrame:
         **model.about(),
         "prompt": model.prompt(QUESTION),
     }
+    if (stated := training_resolution(study)) is not None:
+        about["trained_on"] = stated
     (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    table = pd.DataFrame([_row(model, rung, size) for rung in study.inference for size in SIZES])
+    rungs = [rung for rung in study.inference if "um_per_px" not in rung.reads]  # which no square of pixels states
+    table = pd.DataFrame([_row(model, rung, size) for rung in rungs for size in SIZES])
     table.to_parquet(folder / "tokens.parquet")
     return table
+
+
+def training_resolution(study: Study) -> dict | None:
+    """At which resolution the model was trained, by `model.trained_on`, else by its checkpoint's stamp; else None.
+
+    words, source, and `rungs`: the labels of the study's rungs that show images so. What the user states matches the
+    rungs of as many pixels.
+    """
+    if (given := study.model.trained_on) is not None:
+        rungs = [rung.label for rung in study.inference if rung.budget == given.pixels]
+        return {"words": given.words, "source": given.source, "rungs": rungs}
+    where = paths.BASE if study.model.id == "base" else study.model.id
+    stamp = stamp_of(str(where), study.model.revision) if study.model.abilities.trains else None
+    if stamp is None:
+        return None
+    policy = policy_of(stamp)
+    rungs = [rung.label for rung in study.inference if rung.label in trained_on(policy)]
+    return {"words": words(policy), "source": "its stamp", "rungs": rungs}
 
 
 def _row(model: Answerer, rung: Training | Control, native: Size) -> dict[str, str | int]:

@@ -19,7 +19,8 @@ def _count(rows: pd.DataFrame) -> str:
     images, groups = rows["image_id"].nunique(), rows["group"].nunique()
     seeds = rows.loc[rows["regime"] != "base", "seed"].nunique()
     within = f" in {groups} independent groups" if groups < images else ""
-    return f"{questions} questions about {images} images{within}, {plural(seeds, 'training seed')}"
+    answered = plural(seeds, "training seed") if seeds else "one model as it is"
+    return f"{questions} questions about {images} images{within}, {answered}"
 
 
 def plural(n: int, noun: str) -> str:
@@ -30,7 +31,8 @@ def plural(n: int, noun: str) -> str:
 def interval_words(study: StudyData) -> str:
     """What the intervals of means cover, as a part of a sentence for every caption."""
     seeds = study.scores.loc[is_plain(study.scores), "seed"].nunique()
-    factors = "image groups and training seeds, both as random factors" if seeds > 1 else "image groups (one seed)"
+    alone = "image groups (one model)" if study.as_is else "image groups (one seed)"
+    factors = "image groups and training seeds, both as random factors" if seeds > 1 else alone
     return f"{study.confidence:.0%} intervals for a mean, over {factors}"
 
 
@@ -47,6 +49,8 @@ def join(names: list[str]) -> str:
 
 def tower_words(study: StudyData) -> str:
     """A sentence: whether the vision tower is trained, and whether its cost is counted."""
+    if study.as_is:
+        return ""
     options = study.study.get("training", {})
     if not (options.get("freeze_vision_tower") or options.get("lora")):
         return "The vision tower is trained too."

@@ -46,6 +46,16 @@ def cell(scores: pd.DataFrame, regime: str, inference: str) -> pd.DataFrame:
     return scores[chosen & is_plain(scores)]
 
 
+def arm(scores: pd.DataFrame, policy: str) -> pd.DataFrame:
+    """The plain rows of the regime trained and run at a policy; where nothing is trained, of the model run at it."""
+    return cell(scores, policy if trained(scores) else "base", policy)
+
+
+def trained(scores: pd.DataFrame) -> bool:
+    """Whether the scores are of models that the study trained, besides the model as it is."""
+    return bool((scores["regime"] != "base").any())
+
+
 def ladder(scores: pd.DataFrame) -> list[str]:
     """Inference policies from the smallest pixel budget to the largest (native last)."""
     rungs = scores[["inference", "budget_pixels"]].drop_duplicates("inference")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,15 +24,17 @@ from medstudy.runs.inputs import by_stage, complete
 from medstudy.utils import redact
 
 SCORES = (  # the columns of scores.parquet that claims, figures, tables and pages use
-    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id",
-    "task", "kind", "set_id", "tags", "modality", "anatomy", "answer", "localizations", "detail_px", "height",
-    "width", "shown_height", "shown_width", "visual_tokens", "decoding", "scale", "interpolation", "raw_text",
-    "render", "study", "model", "model_revision", "regime", "seed", "score", "author", "strict", "recall", "f1",
-    "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line", "strict_localization_f1", "likelihood",
-    "likelihood_norm", "answer_read", "answer_letter", "chance", "level", "coordinates", "frame", "thinking_tokens",
-    "count_error", "within_one", "within_ten_pct", "point_hit", "point_f1", "iou", "box_f1", "rouge_l", "clinical_f1",
-    "radgraph_f1", "ratescore", "unread",
+    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id", "task",
+    "kind", "set_id", "tags", "modality", "anatomy", "answer", "localizations", "detail_px", "height", "width",
+    "shown_height", "shown_width", "detail_height", "detail_width", "visual_tokens", "decoding", "scale",
+    "interpolation", "raw_text", "render", "study", "model", "model_revision", "regime", "seed", "score", "author",
+    "strict", "recall", "f1", "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line",
+    "strict_localization_f1", "likelihood", "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
+    "coordinates", "frame", "thinking_tokens", "count_error", "within_one", "within_ten_pct", "point_hit", "point_f1",
+    "iou", "box_f1", "rouge_l", "clinical_f1", "radgraph_f1", "ratescore", "unread",
 )
+COSTS = "costs.parquet"  # as `medstudy.evaluation.costs` names it, which needs torch
+RETRIEVAL = "retrieval.parquet"  # of an evaluation of a contrastive encoder
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,12 @@ class StudyData:
     scores: `scoring.score(predictions)` of the greedy answers; author: of the sampled ones; letters: of the greedy ones
     to choices that are asked by letter as well.
     training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
-    bounds: what readers of features and pixels find.
+    bounds: what readers of features and pixels find. costs: costs.parquet of the evaluations.
+    retrieval: where a contrastive encoder's right captions and images stand; empty without such a model.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
-    the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), not_run
-    (texts), no_claims (reasons by data set), data_versions, versions.
+    the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), as_is
+    (nothing is trained), not_run (texts), no_claims (reasons by data set), data_versions, versions.
     """
 
     scores: pd.DataFrame
@@ -58,12 +62,25 @@ class StudyData:
     author: pd.DataFrame = field(default_factory=pd.DataFrame)
     letters: pd.DataFrame = field(default_factory=pd.DataFrame)
     bounds: results.Results = field(default_factory=results.Results)
+    costs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    retrieval: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def leak_words(self) -> str:
         """The warning of every caption about images in both training and evaluation; empty if there are none."""
         sentences = leakage.sentences(self.leaks)
         return " ".join(line for lines in sentences.values() for line in lines)
+
+    def why_missing(self, needs_training: bool) -> str:
+        """Why a figure or table without rows is not made."""
+        if self.as_is and needs_training:
+            return "it needs training, and the study has no regimes"
+        return "the study has no rows for it"
+
+    @property
+    def as_is(self) -> bool:
+        """Whether nothing is trained: each model is evaluated as it is."""
+        return bool(self.study.get("as_is", False))
 
     @property
     def resamples(self) -> int:
@@ -98,17 +115,40 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
         scores=inputs.gather(complete(stages["scores"]), "scores.parquet", SCORES),
         author=inputs.gather(complete(stages["scores"]), "author.parquet", SCORES),
         letters=inputs.gather(complete(stages["scores"]), "letters.parquet", SCORES),
-        training=inputs.gather(complete(stages["train"]), "training.parquet"),
+        training=_training(stages),
         examples=inputs.gather(complete(stages["data"]), "questions.parquet").rename(columns={"question": "text"}),
         claims=pd.read_csv(claims_file(study)) if claimed else pd.DataFrame(),
         leaks=leaks(stages),
         bounds=results.read(job.dir for job in complete(stages["bounds"])),
+        costs=costs_of(stages),
+        retrieval=_retrieved(complete(stages["evaluate"])),
         images=images,
-        study=_facts(study, stages["train"][0]),
+        study=_facts(study, stages),
     )
 
 
-def _facts(study: Study, trained: plan.Job) -> dict:
+def costs_of(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:
+    """The costs of every question (`medstudy.evaluation.costs`); without those of a made study, which asks no model."""
+    kept = [job for job in complete(stages["evaluate"]) if (job.dir / COSTS).is_file()]
+    return inputs.gather(kept, COSTS) if kept else pd.DataFrame()
+
+
+def _training(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:
+    """The logs of all trainings; empty in a study without regimes."""
+    jobs = complete(stages["train"])
+    return inputs.gather(jobs, "training.parquet") if jobs else pd.DataFrame()
+
+
+def _retrieved(evaluations: list[plan.Job]) -> pd.DataFrame:
+    """retrieval.parquet of the evaluations that have one, with their regime and seed; empty if none has."""
+    parts = [
+        pd.read_parquet(job.dir / RETRIEVAL).assign(regime=job.parameters["regime"], seed=job.parameters["seed"])
+        for job in evaluations if (job.dir / RETRIEVAL).is_file()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _facts(study: Study, stages: dict[str, list[plan.Job]]) -> dict:
     """Facts of the study for captions and pages."""
     return {
         "name": study.title,
@@ -117,12 +157,26 @@ def _facts(study: Study, trained: plan.Job) -> dict:
         "resamples": study.intervals.resamples,
         "confidence": study.intervals.confidence,
         "seed": study.intervals.seed,
-        "parameters": _size(study, trained.dir / "checkpoint"),
-        "training": study.training.model_dump(),
+        **(_as_trained(study, stages["train"][0]) if study.trains else _as_is(stages)),
         "no_claims": datasets.without_claims(study.datasets),
         "data_versions": {datasets.label(item): f"version {datasets.version(item)}" for item in study.datasets},
         "versions": record.versions(),
     } | ({} if study.model.id == "base" else {"model": redact.last(study.model.id)})
+
+
+def _as_trained(study: Study, trained: plan.Job) -> dict:
+    return {"parameters": _size(study, trained.dir / "checkpoint"), "training": study.training.model_dump()}
+
+
+def _as_is(stages: dict[str, list[plan.Job]]) -> dict:
+    """Of a model that is not trained: its number of weights, if they are here."""
+    weights = _about(stages).get("weights")
+    return {"as_is": True, "parameters": sum(weights.values()) if weights else None}
+
+
+def _about(stages: dict[str, list[plan.Job]]) -> dict:
+    """model.json of the check of a study's model."""
+    return json.loads((complete(stages["base"])[0].dir / "model.json").read_text(encoding="utf-8"))
 
 
 def _size(study: Study, folder: Path) -> int:
@@ -148,10 +202,24 @@ def claims_file(study: Study) -> Path:
 def claims_of(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     """The claims for each data set of the study on which claims are tested, from scores and training logs."""
     stages = by_stage(study)
-    training = inputs.gather(complete(stages["train"]), "training.parquet")
+    training = _training(stages)
     names = {"low": study.low, "confidence": study.intervals.confidence}
+    if not study.trains:
+        names |= {"trained": False, "resamples": study.intervals.resamples} | _own_rung(_about(stages))
     notes = {name: " ".join(lines) for name, lines in leakage.sentences(leaks(stages)).items()}
     return claims.by_data_set(scores, training, datasets.with_claims(study.datasets), notes, **names)
+
+
+def _own_rung(about: dict) -> dict[str, str | None]:
+    """The rung at which a model as it is was trained, and who says so, as its check found them."""
+    known = about.get("trained_on")
+    if known is None:
+        return {"own_rung": None, "own_why": "neither its stamp nor `model.trained_on` states it"}
+    rungs = known["rungs"]
+    if len(rungs) == 1:
+        return {"own_rung": rungs[0], "own_why": f"{known['source']}: {known['words']}"}
+    found = f"the rungs {' and '.join(rungs)} have it" if rungs else "no rung has it"
+    return {"own_rung": None, "own_why": f"{known['source']}: {known['words']}, and {found}"}
 
 
 def leaks(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:

@@ -4,7 +4,8 @@ data ─► leakage ─┐                                   ┌► one per figu
          base ───┼► train ─► evaluate ─► scores ─┬─┴► claims ─► tables ─┴► report
                  └► bounds ──────────────────────┘
 
-A study of frozen encoders (`probe` instead of `training`) is data ─► leakage ─► probe.
+A study of frozen encoders (`probe` instead of `training`) is data ─► leakage ─► probe. A study without regimes goes
+from the check of its model (base) to its evaluation. Of several models, `compare` shows scores and costs together.
 
 The hash covers the job's parameters, the hashes of the jobs that it needs, and the code of its notebook and of the
 library files that it uses: editing a figure redraws that figure and remakes the report that shows it. Comments and
@@ -16,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medstudy import datasets, paths
 from medstudy.errors import ParamsError, RunError
-from medstudy.params import Study
+from medstudy.params import DECIDING, Model, Study
 from medstudy.resolution.policies import Control, DownUp
 from medstudy.runs import identity, stages
 from medstudy.utils import redact
@@ -58,6 +60,8 @@ class Job:
     @property
     def gpus(self) -> int:
         """How many GPUs the job uses, on a machine with GPUs."""
+        if (self.parameters.get("model") or {}).get("server"):
+            return 0  # which are the server's
         return self.processes if self.stage in ("train", "evaluate", "bounds", "probe") else 0
 
     def inputs(self, stage: str) -> list[Job]:
@@ -86,45 +90,56 @@ def plan(study: Study) -> list[Job]:
     jobs: dict[str, Job] = {}
     for one_model in study.each():
         _plan(one_model, jobs)
+    if len(study.models) > 1 and not study.probe:
+        of_all = [job_name(stage, model.label, "") for stage in ("scores", "claims") for model in study.models]
+        about = {"study": study.study, "trains": study.trains, "confidence": study.intervals.confidence}
+        _add(study, jobs, "compare", "", of_all, about=about, models=[model.label for model in study.models])
     return list(jobs.values())
+
+
+def _add(
+    study: Study, jobs: dict[str, Job], stage: str, rest: str, needs: Iterable[str], /, after: Iterable[str] = (),
+    own: Iterable[str] = (), **parameters: Any,
+) -> str:
+    """Add a job; returns its name.
+
+    after: jobs that must succeed first but do not change the result. own: library files of this job alone.
+    """
+    needs = tuple(needs)
+    label = None if stage in ("data", "leakage") else study.model.label  # jobs that all models share
+    name = job_name(stage, label, rest)
+    known = [[need, jobs[need].identity] for need in needs]  # in this order: the identity of claims depends on it
+    code = identity.stage_code(stage, *own)
+    digest = identity.hash_of({"stage": stage, "needs": known, "code": code} | parameters)
+    folder, names = study.runs / f"{name}-{digest[:12]}", (*needs, *after)
+    upstream = tuple(jobs[other] for other in names)
+    jobs[name] = Job(stage, name, folder, names, stages.NOTEBOOK[stage], parameters, digest, upstream)
+    return name
 
 
 def _plan(study: Study, jobs: dict[str, Job]) -> None:
     """Add the jobs of one model's study."""
 
-    def add(
-        stage: str, rest: str, needs: Iterable[str], after: Iterable[str] = (), own: Iterable[str] = (),
-        **parameters: Any,
-    ) -> str:
-        """after: jobs that must succeed first but do not change the result. own: library files of this job alone."""
-        needs = tuple(needs)
-        label = None if stage in ("data", "leakage") else study.model.label  # jobs that all models share
-        name = job_name(stage, label, rest)
-        known = [[need, jobs[need].identity] for need in needs]  # in this order: the identity of claims depends on it
-        code = identity.stage_code(stage, *own)
-        digest = identity.hash_of({"stage": stage, "needs": known, "code": code} | parameters)
-        folder, names = study.runs / f"{name}-{digest[:12]}", (*needs, *after)
-        upstream = tuple(jobs[other] for other in names)
-        jobs[name] = Job(stage, name, folder, names, stages.NOTEBOOK[stage], parameters, digest, upstream)
-        return name
-
+    add = partial(_add, study, jobs)
     data = [
         add("data", datasets.label(dataset), (), data=_data(dataset), version=datasets.version(dataset),
             own=datasets.sources(dataset))
         for dataset in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    model = redact.tree(study.model.model_dump(exclude={"label"}), redact.FIELDS)
+    model = _model(study.model)
     own = () if study.model.family == "vision" else (identity.family(study.model.family),)
+    own += () if study.evaluation.engine == "own" else (identity.engine(study.evaluation.engine),)
     common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
     read = common | {"inference": [rung.model_dump() for rung in study.inference], "low": study.low,
-                     "low_policy": study.policy(study.low).model_dump(), "confidence": study.intervals.confidence}
+                     "low_policy": study.low and study.policy(study.low).model_dump(),
+                     "confidence": study.intervals.confidence}
     if study.probe:
         shown = {"study": study.title, "regimes": [regime.model_dump() for regime in study.regimes]}
         add("probe", "", data, after=[leaks], settings=study.probe.model_dump(), **shown, **read)
         return
     checked = [leaks, add("base", "", (), inference=[rung.model_dump() for rung in study.inference], **common)]
-    evaluations = [_evaluate(add, study, common, data, "base", study.seeds[0], after=checked)]
+    evaluations = [_evaluate(add, study, common, data, "base", study.seed, after=checked)]
     for regime in study.regimes:
         for seed in study.seeds:
             train = add(
@@ -140,12 +155,16 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
             )
             evaluations.append(_evaluate(add, study, common, [*data, train], regime.label, seed))
     bounds = []
-    if study.bounds and study.model.family != "auto":  # whose tower runs inside the model
-        bounds = [add("bounds", "", data, after=checked, settings=study.bounds.model_dump(), **read)]
+    if study.bounded and study.model.abilities.bounds:
+        bounds = [add("bounds", "", data, after=checked, settings=study.bounded.model_dump(), **read)]
     scores = add("scores", "", evaluations)
-    claims = add("claims", "", [leaks, scores], low=study.low, intervals=study.intervals.model_dump(),
-                 no_claims=datasets.without_claims(study.datasets))
+    # Of a model as it is, claims also read from its check at which resolution it was trained
+    own = {} if study.trains else {"trained_on": study.model.trained_on and study.model.trained_on.model_dump()}
+    claims = add("claims", "", [leaks, scores, *([] if study.trains else checked[1:])], low=study.low,
+                 intervals=study.intervals.model_dump(), no_claims=datasets.without_claims(study.datasets), **own)
     shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
+    if study.model.server is not None:
+        shown["model"] = model | {"label": study.model.label}
     figures = [
         add("figure", name, [*data, leaks, scores, *bounds], study=shown, element=name,
             own=(f"report/figures/{stages.module(name)}.py",))
@@ -153,6 +172,16 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     ]
     tables = add("tables", "", [*data, leaks, scores, *bounds, claims], study=shown)
     add("report", "", [*data, leaks, scores, *bounds, *figures, tables, claims], study=shown)
+
+
+def _model(model: Model) -> dict:
+    """The parameters that decide what a model answers, without local paths and a server's address, pace and caps."""
+    unused = {"label", "server", "trained_on"} | ({"clip"} if model.clip is None else set())
+    decides = redact.tree(model.model_dump(exclude=unused), redact.FIELDS)
+    if model.server is None:
+        return decides
+    server = model.server.model_dump(mode="json", include=set(DECIDING)) | {"name": redact.host(model.server.base_url)}
+    return decides | {"server": server}
 
 
 def _data(dataset: datasets.Params) -> dict:
@@ -166,6 +195,9 @@ def find(study: Study, name: str) -> tuple[Study, Job]:
         for planned in plan(one_model):
             if planned.name == name:
                 return one_model, planned
+    for planned in plan(study):  # of all models together
+        if planned.name == name:
+            return study, planned
     names = ", ".join(planned.name for planned in plan(study))
     raise ParamsError(f"A run of {study.study} is one of {names}; got {name!r}.")
 
@@ -177,7 +209,7 @@ def job(study: Study, name: str) -> Job:
 
 def views_of(study: Study, regime: str) -> tuple[Control, ...]:
     """The views besides the ladder at which a regime's models are evaluated: controls, and its own if it is no rung."""
-    controls = study.controls.views if regime == study.controls.of else ()
+    controls = study.controls.views if regime == study.controlled else ()
     own = [policy for policy in study.regimes if policy.label == regime and isinstance(policy, DownUp)]
     return (*controls, *(policy for policy in own if policy not in controls))
 

@@ -18,6 +18,7 @@ NOTEBOOK = {
     "figure": "06_figure",
     "tables": "07_tables",
     "report": "08_report",
+    "compare": "09_compare",
 }
 _ORDER = (
     "native_sizes",
@@ -36,6 +37,8 @@ _ORDER = (
     "by_tag",
     "gain_in_parts",
     "bounds",
+    "score_and_cost",
+    "acuity_by_task",
 )
 FIGURES = tuple(f"{number:02d}_{module}" for number, module in enumerate(_ORDER, start=1))
 

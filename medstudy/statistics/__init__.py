@@ -21,15 +21,15 @@ from medstudy.statistics.comparisons import (
     relative_change,
 )
 from medstudy.statistics.intervals import Estimate, Interval, Spread, mean_interval, spread, summarise, wilson
-from medstudy.statistics.psychometric import Acuity, acuity, acuity_table
+from medstudy.statistics.psychometric import Acuity, AcuityGain, acuity, acuity_gain, acuity_table
 from medstudy.statistics.resampling import Draws, bias_corrected, draw_means
 from medstudy.statistics.robustness import ace, rce, robustness, spearman
-from medstudy.statistics.sample_size import SampleSize, size_for
+from medstudy.statistics.sample_size import SampleSize, images_for, size_for
 from medstudy.statistics.strata import native_strata
 
 __all__ = [
-    "Acuity", "Difference", "Draws", "Estimate", "Interval", "RelativeChange", "SampleSize", "Spread", "ace", "acuity",
-    "acuity_table", "bias_corrected", "contrast", "differences", "draw_means", "holm", "mean_interval", "native_strata",
-    "paired_difference", "pairs", "rce", "relative_change", "robustness", "size_for", "spearman",
-    "spread", "summarise", "wilson",
+    "Acuity", "AcuityGain", "Difference", "Draws", "Estimate", "Interval", "RelativeChange", "SampleSize", "Spread",
+    "ace", "acuity", "acuity_gain", "acuity_table", "bias_corrected", "contrast", "differences", "draw_means", "holm",
+    "images_for", "mean_interval", "native_strata", "paired_difference", "pairs", "rce", "relative_change",
+    "robustness", "size_for", "spearman", "spread", "summarise", "wilson",
 ]

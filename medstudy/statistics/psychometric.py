@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import optimize, sparse
 
 from medstudy.errors import DataError
-from medstudy.statistics.intervals import coded
+from medstudy.statistics.intervals import QUESTION, Spread, coded
 
 SLOPES = np.geomspace(0.5, 8, 7)  # logits per octave at the midpoint
 LAPSES = np.array([0, 0.03, 0.08, 0.15, 0.25, 0.35, 0.5])
@@ -103,6 +103,49 @@ def acuity_table(
     return pd.DataFrame([
         dict(zip(by, key, strict=True)) | asdict(acuity(part, value, confidence, n, seed)) for key, part in cells
     ])
+
+
+@dataclass(frozen=True)
+class AcuityGain:
+    """By how many octaves the threshold of a is below that of b; NaN, and `why`, if one of them is not estimable.
+
+    low, high: percentiles of the bootstrap, where both thresholds are fitted to the same resamples of images and seeds.
+    `spread` has the bootstrap's variance, all of it by image, for planning.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    why: str
+    n_questions: int
+    n_images: int
+    n_seeds: int
+    spread: Spread
+
+
+def acuity_gain(
+    a: pd.DataFrame, b: pd.DataFrame, value: str = "score", confidence: float = 0.95, n: int = 400, seed: int = 0
+) -> AcuityGain:
+    """log2 of b's threshold over a's, of answers to the same fine questions: above 0 where a sees smaller details."""
+    fits = [acuity(rows, value, confidence, n, seed) for rows in (a, b)]
+    counts = fits[0].n_questions, fits[0].n_images, fits[0].n_seeds
+    if failed := [fit.why for fit in fits if not fit.estimable]:
+        return AcuityGain(*[float("nan")] * 3, failed[0], *counts, Spread(0.0, 0.0, *counts[1:]))
+    if any((fit.n_questions, fit.n_images, fit.n_seeds) != counts for fit in fits):
+        raise DataError("Two thresholds are compared over the same questions, but the conditions have different ones.")
+    gain = float(np.log2(fits[1].threshold_px / fits[0].threshold_px))
+    # The same order of images and seeds in both, so that the same numbers draw the same resamples of both
+    drawn = [_thresholds(rows.sort_values([*QUESTION, "seed"]), value, n, seed) for rows in (a, b)]
+    gains = drawn[1] - drawn[0]
+    low, high = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
+    spread = Spread(float(gains.var(ddof=1)), 0.0, *counts[1:])
+    return AcuityGain(gain, min(float(low), gain), max(float(high), gain), "", *counts, spread)
+
+
+def _thresholds(rows: pd.DataFrame, value: str, n: int, seed: int) -> np.ndarray:
+    """The thresholds [n] of the resamples, in octaves."""
+    rows = coded(rows[rows["detail_px"].notna()], value)
+    return _bootstrap(_counted(rows, _rounded(np.log2(rows["detail_px"].to_numpy(float)))), n, seed)[:, 0]
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:

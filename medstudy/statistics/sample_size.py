@@ -19,13 +19,13 @@ MOST_IMAGES, MOST_SEEDS = 20_000, 10  # beyond these no size counts as practical
 
 @dataclass(frozen=True)
 class SampleSize:
-    """Independent test images and training seeds of a study."""
+    """Independent test images and training seeds of a study; one seed is that of a model that is not trained."""
 
     images: int
     seeds: int
 
     def __str__(self) -> str:
-        return f"about {self.images:,} images and {self.seeds} seeds"
+        return f"about {self.images:,} images" + (f" and {self.seeds} seeds" if self.seeds > 1 else "")
 
 
 def size_for(sizes: Spread, distance: float, confidence: float = 0.95, power: float = 0.5) -> SampleSize | None:
@@ -43,6 +43,16 @@ def size_for(sizes: Spread, distance: float, confidence: float = 0.95, power: fl
     tried = [(_images(sizes, n, half, confidence), n) for n in seeds]
     found = [SampleSize(int(images), n) for images, n in tried if images <= MOST_IMAGES]
     return min(found, key=lambda size: size.seeds * (size.images + sizes.n_images), default=None)
+
+
+def images_for(sizes: Spread, distance: float, confidence: float = 0.95, power: float = 0.5) -> SampleSize | None:
+    """`size_for` of an interval for one model: images alone vary. None if no practical number will do."""
+    if not distance > 0 or sizes.n_images < 2:
+        return None
+    half = distance / (1 + special.ndtri(power) / special.ndtri((1 + confidence) / 2))
+    images = special.ndtri((1 + confidence) / 2) ** 2 * sizes.v_image * sizes.n_images / half**2 + 2
+    needed = max(sizes.n_images, _rounded_up(images))
+    return SampleSize(needed, 1) if needed <= MOST_IMAGES else None
 
 
 def _images(sizes: Spread, seeds: int, half: float, confidence: float) -> float:

@@ -28,7 +28,7 @@ CACHES = (code_hash.code, identity.files, identity.imports, identity.family, ide
 MODEL, SHOWN = {"base", "train", "evaluate", "bounds"}, {"claims", "figure", "tables", "report"}
 SIGHT = MODEL
 DRAWN, SCORED = {"figure", "tables", "report"}, {"bounds", "scores", "tables", "report"}
-EVERY = set(runs_stages.NOTEBOOK) - {"probe"}  # a study of its own
+EVERY = set(runs_stages.NOTEBOOK) - {"probe", "compare"}  # of other studies
 
 # The stages whose jobs each file of the library makes (jobs that need those follow), for the tiny study: phantom, atlas
 # and Qwen2-VL. The first pattern that matches a file decides; a file without a pattern makes nothing.
@@ -59,15 +59,19 @@ MADE_BY = {
     "engine/image_inputs.py": MODEL,
     "engine/tensor_cache.py": {*SIGHT, "figure"}, "engine/views.py": {*SIGHT, "figure"},
     "engine/*.py": {"base", "train", "evaluate"},
+    "evaluation/server/*": set(),  # models behind servers
     "evaluation/evaluate.py": {"evaluate"}, "evaluation/examine.py": {"base"},
+    "evaluation/left_out.py": {"evaluate"},
+    **dict.fromkeys((f"evaluation/{name}.py" for name in ("compared", "contrastive", "embeddings")), set()),
     "evaluation/*.py": {"base", "evaluate"},
     "imaging/__init__.py": EVERY, "imaging/common_formats.py": EVERY, "imaging/png.py": EVERY,
     "imaging/read_options.py": EVERY, "imaging/to_rgb.py": EVERY,
     "imaging/dicom*.py": {"data"}, "imaging/codestream.py": {"data"},  # atlas has images of pydicom
     "models/auto.py": set(), "models/auto_processor.py": set(), "models/tiled/*": set(),
-    "models/convert/*": set(),
+    "models/convert/*": set(), "models/contrastive.py": {"bounds"},
     "models/summary.py": {"base", "evaluate"},
     "models/*.py": MODEL,
+    "report/compare.py": set(), "report/inference_cost.py": DRAWN,
     "report/bounded.py": DRAWN, "report/captions.py": DRAWN, "report/probe_page.py": set(),
     "report/figures/__init__.py": {"figure", "report"}, "report/frames.py": {"figure"},
     "report/figures/*.py": {"figure"},
@@ -230,6 +234,24 @@ def test_a_model_depends_only_on_its_own_family(package, file, family, counts):
         found = changed(before, identities(**changes))
     assert ("train-native-s0" in found, "base" in found, "evaluate-base-s0" in found) == (counts,) * 3
     assert "data-phantom" not in found
+
+
+@pytest.mark.parametrize(
+    ("file", "family", "stages"),
+    [
+        ("evaluation/contrastive.py", "clip", {"base", "evaluate"}), ("evaluation/compared.py", "clip", {"evaluate"}),
+        ("models/contrastive.py", "clip", {"base", "evaluate"}), ("evaluation/contrastive.py", "qwen2_vl", set()),
+        ("models/contrastive.py", "auto", set()), ("models/qwen_vl.py", "clip", set()),
+    ],
+)
+def test_a_model_that_is_not_trained_depends_only_on_its_own_kind(package, file, family, stages):
+    changes = {"model": {"id": "some/where", "family": family}, "regimes": [], "seeds": [], "low": None,
+               "training": None, "bounds": None, "controls": {}}
+    before = identities(**changes)
+    with edited(package / file):
+        found = changed(before, identities(**changes))
+    assert {name.split("-")[0] for name in found} & {"base", "evaluate", "data"} >= stages
+    assert bool(found) == bool(stages)
 
 
 def test_image_readers_count_for_data_that_may_hold_such_images(package, tmp_path):

@@ -30,7 +30,7 @@ def test_the_plan_has_regimes_by_seeds_and_the_base_model(tmp_path):
     assert trained == {f"train-{regime}-s{seed}" for regime in ("native", "fixed-84", "mixed") for seed in (0, 1)}
     evaluated = {name for name in jobs if name.startswith("evaluate-")}
     assert evaluated == {name.replace("train", "evaluate") for name in trained} | {"evaluate-base-s0"}
-    assert {job.stage for job in jobs.values()} == set(stages.NOTEBOOK) - {"probe"}
+    assert {job.stage for job in jobs.values()} == set(stages.NOTEBOOK) - {"probe", "compare"}
 
 
 def test_every_job_comes_after_those_it_needs(tmp_path):
@@ -93,7 +93,7 @@ def test_several_models_share_the_data_and_nothing_else(tmp_path):
     study = _several(tmp_path)
     jobs = {job.name: job for job in plan.plan(study)}
     alone = _plan(tmp_path)
-    assert len(jobs) == 2 * len(alone) - 3  # two of data, one of leakage
+    assert len(jobs) == 2 * len(alone) - 3 + 1  # two of data, one of leakage; one that compares the models
     assert jobs["data-phantom"].identity == alone["data-phantom"].identity
     small, job = plan.find(study, "train-small-native-s0")
     other, _ = plan.find(study, "claims-other")

@@ -33,6 +33,7 @@ class Entry:
     build: Callable[[StudyData], pd.DataFrame]
     draw: Callable[[pd.DataFrame, StudyData], Figure]
     caption: Callable[[pd.DataFrame, StudyData], str]
+    needs_training: bool = False
 
 
 def _entry(name: str) -> Entry:
@@ -42,7 +43,7 @@ def _entry(name: str) -> Entry:
     def draw(table: pd.DataFrame, study: StudyData) -> Figure:
         return module.draw(table, study.images) if images else module.draw(table)
 
-    return Entry(name, module.TITLE, module.build, draw, module.caption)
+    return Entry(name, module.TITLE, module.build, draw, module.caption, getattr(module, "NEEDS_TRAINING", False))
 
 
 REGISTRY = {name: _entry(name) for name in stages.FIGURES}
@@ -57,7 +58,7 @@ def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
     entry = REGISTRY[name]
     table = entry.build(study)
     if table.empty:
-        return Rendered(name, entry.title, missing="the study has no rows for it")
+        return Rendered(name, entry.title, missing=study.why_missing(entry.needs_training))
     caption = f"{entry.caption(table, study)} {study.leak_words}".rstrip()
     with style.context():
         figure = entry.draw(table, study)

@@ -22,7 +22,7 @@ def build(study: StudyData) -> pd.DataFrame:
 
     For each label the `MOST` values with most questions; `values` counts all of them.
     """
-    cells = (selections.cell(study.scores, regime, regime) for regime in ("native", study.low or ""))
+    cells = (selections.arm(study.scores, policy) for policy in ("native", study.low or ""))
     table = tags.compare(*cells, confidence=study.confidence)
     table = table.assign(against=study.low or "", alpha=1 - study.confidence)
     values = table.groupby(["dataset", "label", "category"], sort=False)["n_questions"].sum().reset_index()
@@ -93,6 +93,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What is drawn, n, and how to read it."""
     low = style.regime_label(study.low or "none")
     rows = selections.plain(study.scores)
+    run, other = ("run", "the same model") if study.as_is else ("trained and run", "the model")
     family = [f"{n} in {name}" for name, n in table.groupby("dataset")["family_size"].first().items()]
     sure = int((table["p_holm"] < table["alpha"]).sum())
     labels = table.drop_duplicates(["dataset", "label"])
@@ -101,7 +102,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     left_out = f" Only the {MOST} values with most questions are drawn; the table has all: {captions.join(cut)}."
     return (
         "**Question.** Does the gain from native resolution depend on the kind of image or question? **Method.** The "
-        f"model trained and run at native resolution minus the model trained and run at {low}, paired question by "
+        f"model {run} at native resolution minus {other} {run} at {low}, paired question by "
         "question, for each value of the questions' tags and of the images' modality, anatomy and family. A label "
         f"that groups the questions exactly like another one is left out. **n.** {captions.count_words(rows)}; the "
         f"number of questions of each value is in brackets. Bars are {study.confidence:.0%} intervals of the paired "

@@ -77,9 +77,9 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     rows = rows[rows["control"].isin(["blind", "shuffled"])]
     missing = [label for view, (label, *_) in VIEWS.items() if not (table["view"] == view).any()]
     return (
-        "**Question.** Do the models use the image, or do they answer from the question alone? **Method.** The models "
-        f"trained at {trained} answer the same questions with the image, with another item's image, and without an "
-        "image. "
+        "**Question.** Do the models use the image, or do they answer from the question alone? **Method.** "
+        + (f"The models trained at {trained} answer" if not study.as_is else "The model, as it is, answers")
+        + " the same questions with the image, with another item's image, and without an image. "
         + (f"Not run: {captions.join(missing)}. " if missing else "")
         + f"**n.** {captions.count_words(rows)}. Bars are {captions.interval_words(study)}. **How to read it.** The "
         "distance from 'no image' to 'its own image' is the value of the image; a task where they coincide says "

@@ -15,6 +15,7 @@ from medstudy.statistics import differences
 from medstudy.statistics.gain_parts import GAIN, NATIVE, PARTS, arms
 
 TITLE = "The gain of native resolution in parts"
+NEEDS_TRAINING = True  # a study without regimes cannot have it
 COLUMNS = ["dataset", "level", "task", "part", "estimate", "low", "high", "p", "p_holm", "family_size", "mean_a",
            "mean_b", "n_questions", "n_images", "n_seeds"]
 ALL = "all tasks"

@@ -12,6 +12,7 @@ from medstudy.report import selections, style
 from medstudy.report.study_data import StudyData
 
 TITLE = "Learning curves"
+NEEDS_TRAINING = True  # a study without regimes cannot have it
 BINS = 40  # windows per run over which the training loss is averaged
 LOSSES = {"loss": "training loss,\nnats a question", "val_loss": "validation loss,\nnats a question"}
 AXES = {"images_seen": "images seen", "visual_tokens": "visual tokens, millions"}

@@ -21,15 +21,17 @@ ALL = "all tasks"
 def build(study: StudyData) -> pd.DataFrame:
     """One row per data set x level x task (or "all tasks") x fixed regime: `differences` of native minus fixed.
 
-    Both are trained and run at their own resolution. Holm's correction is over the tasks of a data set and regime;
-    the rows "all tasks" are a family of their own.
+    Both are trained and run at their own resolution; where nothing is trained, the same model is run at both. Holm's
+    correction is over the tasks of a data set and regime; the rows "all tasks" are a family of their own.
     """
-    fixed = [r for r in selections.regimes(selections.plain(study.scores)) if r.startswith("fixed-")]
-    native = selections.cell(study.scores, "native", "native")
+    rows = selections.plain(study.scores)
+    compared = selections.regimes(rows) if selections.trained(rows) else [study.low or ""]
+    fixed = [policy for policy in compared if policy.startswith("fixed-")]
+    native = selections.arm(study.scores, "native")
     parts = [
         _differences(part, low[low["dataset"] == name], study.confidence).assign(dataset=name, against=regime)
         for regime in fixed
-        for low in [selections.cell(study.scores, regime, regime)]
+        for low in [selections.arm(study.scores, regime)]
         for name, part in native.groupby("dataset", observed=True)
         if (low["dataset"] == name).any()
     ]
@@ -121,12 +123,18 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
     tasks = table[table["task"] != ALL]
     sure = (tasks["p_holm"] < 1 - study.confidence).sum()
     return (
-        "**Question.** Which tasks gain from native resolution? **Method.** The model trained and run at native "
-        "resolution minus the model trained and run at a fixed one, paired question by question, in percentage points "
-        f"of the score. **n.** {captions.count_words(rows)}. Bars are {study.confidence:.0%} intervals of the paired "
-        "difference, with image groups and training seeds as random factors. **How to read it.** Right of 0, native is "
-        "better. Fine questions depend on a small detail; coarse ones are controls that resolution should not affect. "
+        f"**Question.** Which tasks gain from native resolution? **Method.** {_method(study)}, paired question by "
+        f"question, in percentage points of the score. **n.** {captions.count_words(rows)}. Bars are "
+        f"{study.confidence:.0%} intervals of the paired difference, with image groups and training seeds as random "
+        "factors. **How to read it.** Right of 0, native is better. Fine questions depend on a small detail; coarse "
+        "ones are controls that resolution should not affect. "
         f"Large markers pool all tasks of a level, in points: {results}. After Holm's correction within each data set "
         f"and comparison, {sure} of {len(tasks)} task differences exclude 0. A gain may start below guessing: the "
         "figure of the controls shows what each task's score means."
     )
+
+
+def _method(study: StudyData) -> str:
+    if study.as_is:
+        return "The model run at native resolution minus the same model run at a fixed one"
+    return "The model trained and run at native resolution minus the model trained and run at a fixed one"

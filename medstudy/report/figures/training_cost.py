@@ -11,6 +11,7 @@ from medstudy.report.study_data import StudyData
 from medstudy.statistics import summarise
 
 TITLE = "Score against training cost"
+NEEDS_TRAINING = True  # a study without regimes cannot have it
 COSTS = {"flops": "training, TFLOP", "visual_tokens": "training, visual tokens (thousands)",
          "seconds": "training, seconds"}
 MEASURES = {"aligned": "at its own resolution", "ladder": "mean over the ladder"}

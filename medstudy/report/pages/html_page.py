@@ -161,7 +161,7 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
     longest = sorted(stages(runs), key=lambda row: -row["seconds"])[:3]
     rows = [
         ("Runs", f"{len(runs)}", "and this report" if len(runs) == planned else f"of {planned} planned"),
-        ("Seeds", f"{len(study.seeds)}", f"per regime; {len(study.regimes)} regimes, {len(study.inference)} rungs"),
+        _trainings(study),
         ("Test images", f"{images.sum():,}", ", ".join(f"{name} {n:,}" for name, n in images.items())),
         ("Test questions", f"{len(questions):,}", f"{len(tested):,} scored answers"),
     ]
@@ -174,6 +174,13 @@ def facts(study: Study, data: StudyData, runs: list[Run], planned: int) -> list[
              ", ".join(f"{row['stage']} {formatting.duration(row['seconds'])}" for row in longest)),
         ]
     return rows
+
+
+def _trainings(study: Study) -> tuple[str, str, str]:
+    rungs = f"{len(study.inference)} rungs"
+    if not study.trains:
+        return "Models", "1", f"as it is, nothing trained; {rungs}"
+    return "Seeds", f"{len(study.seeds)}", f"per regime; {len(study.regimes)} regimes, {rungs}"
 
 
 def _verdicts(claims: pd.DataFrame) -> list[tuple[str, int]]:

@@ -89,11 +89,14 @@ def method(study: StudyData) -> str:
     seeds = rows.loc[rows["regime"] != "base", "seed"].nunique()
     fine = rows.drop_duplicates(["dataset", "image_id", "question_id"])["level"].eq("fine").mean()
     kinds = [f"**{style.regime_label(name)}**: {_regime(name)}" for name in names]
-    return "\n\n".join([
+    tuned = [
         f"{_model(study)} It is fine-tuned once for each training regime and seed ({plural(len(trained), 'regime')}, "
         f"{plural(seeds, 'training seed')}); only the resolution differs. {_training_images(study)} "
         f"{_training(study)}".rstrip(),
         "Training regimes:\n\n" + bullets(kinds),
+    ]
+    return "\n\n".join([
+        *([f"{_model(study)} It is evaluated as it is: nothing is trained."] if study.as_is else tuned),
         "Every model then answers every test question at every rung of an inference ladder. The mean size of images as "
         "they are shown there, and their cost:",
         _ladder(rows),
@@ -214,9 +217,11 @@ def limits(study: StudyData) -> list[str]:
         f"{_no_public_data(rows)}{_model(study)} The claims are quoted from second-hand sources, because the paper's "
         "full text was not available.",
         "Nothing about patients: no image or answer here is clinical evidence.",
-        f"Nothing about other training runs in general: there are {plural(seeds, 'seed')} per regime, one learning "
-        "rate and one number of epochs. Regimes are compared after the same images, not after the same number of "
-        "visual tokens (see the figure of training cost) and not at convergence.",
+        ("Nothing about training: one model is evaluated as it is. Its intervals cover other images, not other models."
+         if study.as_is else
+         f"Nothing about other training runs in general: there are {plural(seeds, 'seed')} per regime, one learning "
+         "rate and one number of epochs. Regimes are compared after the same images, not after the same number of "
+         "visual tokens (see the figure of training cost) and not at convergence."),
     ]
     if "phantom" in set(rows["dataset"]):
         lines.append(
@@ -245,6 +250,7 @@ def not_run(study: StudyData, out: Path) -> list[str]:
     rows = selections.tested(study.scores)
     kinds, controls = set(map(style.kind, rows["regime"].unique())), selections.controls(rows)["control"]
     lines = [f"Training regime {kind}: {words}." for kind, words in REGIMES.items() if kind not in kinds]
+    lines = ["Training: the study has no regimes."] if study.as_is else lines
     lines += [f"Control {words}." for name, words in CONTROLS.items() if not (controls == name).any()]
     if not study.claims.empty:
         missing = study.claims[study.claims["verdict"] == "not run"]

@@ -25,11 +25,13 @@ from medstudy.report.tables import (
     choices,
     claims,
     data_sets,
+    inference_costs,
     leakage,
     main_results,
     mismatch,
     mixed,
     places_and_reports,
+    retrieval,
     robustness,
     seeds_and_tests,
     sets,
@@ -56,16 +58,18 @@ class Entry:
     build: Callable[[StudyData], pd.DataFrame]
     caption: Callable[[pd.DataFrame, StudyData], str]
     applies: Callable[[StudyData], bool]  # whether the pages mention it if it is missing
+    needs_training: bool = False
 
 
 def _entry(number: int, module: ModuleType) -> Entry:
     name = f"{number:02d}_{module.__name__.rsplit('.', 1)[-1]}"
-    return Entry(name, module.TITLE, module.build, module.caption, getattr(module, "applies", lambda study: True))
+    applies = getattr(module, "applies", lambda study: True)
+    return Entry(name, module.TITLE, module.build, module.caption, applies, getattr(module, "NEEDS_TRAINING", False))
 
 
 _ORDER = (
     data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage, sets,
-    choices, by_tag, words_or_letters, bounds, unread, places_and_reports,
+    choices, by_tag, words_or_letters, bounds, inference_costs, retrieval, unread, places_and_reports,
 )
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 
@@ -79,7 +83,7 @@ def render(name: str, study: StudyData, out_dir: str | Path) -> Rendered:
     entry = REGISTRY[name]
     table = entry.build(study)
     if table.empty:
-        return Rendered(name, entry.title, missing="the study has no rows for it")
+        return Rendered(name, entry.title, missing=study.why_missing(entry.needs_training))
     caption = f"{entry.caption(table, study)} {study.leak_words}".rstrip()
     files = [Path(out_dir) / "tables" / f"{name}{suffix}" for suffix in (".csv", ".md")]
     save.write_csv(table, files[0])

@@ -21,7 +21,7 @@ def applies(study: StudyData) -> bool:
 
 def build(study: StudyData) -> pd.DataFrame:
     """One row per data set x level x label x category: `tags.compare` of native and low regime, in % and points."""
-    cells = (selections.cell(study.scores, regime, regime) for regime in ("native", study.low or ""))
+    cells = (selections.arm(study.scores, policy) for policy in ("native", study.low or ""))
     table = tags.compare(*cells, confidence=study.confidence)
     if table.empty:
         return table
@@ -35,13 +35,13 @@ def build(study: StudyData) -> pd.DataFrame:
 
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
-    low = style.regime_label(study.low or "none")
+    low, run = style.regime_label(study.low or "none"), "run" if study.as_is else "trained and run"
     sizes = table.groupby("dataset", sort=False)["tests"].first()
     tests = captions.join([f"{n} ({name})" for name, n in sizes.items()])
     return (
         "Questions grouped by the value of each of their tags, and by modality, anatomy and family of the image. A "
         "label with a single value, or one that groups the questions of a data set exactly like an earlier label, is "
-        "left out. native_pct: the model trained and run at native resolution; fixed_pct: at "
+        f"left out. native_pct: the model {run} at native resolution; fixed_pct: at "
         f"{low}; difference_points: native minus {low}, paired question by question. In brackets: "
         f"{captions.interval_words(study)}, or for the paired difference. p_holm: Holm's correction over all values in "
         f"a data set; number of tests: {tests}. A question with several labels counts in each, so rows are not "

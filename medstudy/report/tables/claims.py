@@ -27,9 +27,18 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         f"nothing about the paper's own models. Units are in each claim; in brackets {study.confidence:.0%} intervals. "
         f"Verdicts follow from the interval by the rule given with each claim: {counts}. Rules were fixed before the "
         "results that they judge. No claim but O6 has a verdict if the native models are not shown to beat the same "
-        "models without an image (O6). to_settle: the images and seeds that would settle an inconclusive claim, from "
-        "this study's own variances, if the estimate stays where it is."
+        f"models without an image (O6). {_as_is(study)}to_settle: the images and seeds that would settle an "
+        "inconclusive claim, from this study's own variances, if the estimate stays where it is."
         f"{excluded}"
+    )
+
+
+def _as_is(study: StudyData) -> str:
+    if not study.as_is:
+        return ""
+    return (
+        "Nothing is trained here: claims that compare trainings are not run, because they need training, and the "
+        "others, I1 to I4 among them, hold for this one model, with intervals over images (or groups). "
     )
 
 

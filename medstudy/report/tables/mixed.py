@@ -10,6 +10,7 @@ from medstudy.report.tables import columns
 from medstudy.statistics import mean_interval, paired_difference
 
 TITLE = "Mixed against native and fixed training, with cost"
+NEEDS_TRAINING = True  # a study without regimes cannot have it
 
 _ENDS = ("", "_low", "_high")
 _MEASURES = (

@@ -10,6 +10,7 @@ from medstudy.report.tables import columns
 from medstudy.statistics import holm, paired_difference, pairs
 
 TITLE = "Seeds and tests"
+NEEDS_TRAINING = True  # a study without regimes cannot have it
 
 
 def build(study: StudyData) -> pd.DataFrame:

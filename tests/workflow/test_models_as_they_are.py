@@ -1,0 +1,107 @@
+"""A study without regimes, of several models: it ends in reports with claims, figures and costs, offline."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import yaml
+
+from medstudy import params, paths
+from medstudy.report import study_data
+from medstudy.report.pages.verify import verify
+from medstudy.runs import inputs, plan
+from medstudy.workflow import status
+from tests.conftest import TEXTS
+from tests.support import families
+from tests.support.studies import medstudy, words_on_stderr
+
+pytestmark = pytest.mark.slow
+NATIVE = {"policy": "native", "max_pixels": 78400}
+CONTROLS = {"views": [{"policy": "down_up", "side": 84, "native": {"max_pixels": 78400}}, {"policy": "blind"},
+                      {"policy": "shuffled", "native": {"max_pixels": 78400}}]}
+NEEDS_TRAINING = ("03_native_vs_fixed", "07_training_cost", "12_learning_curves", "15_gain_in_parts")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A study of the shipped base and of two tiny checkpoints, of test images alone, after `medstudy run`."""
+    root = tmp_path_factory.mktemp("as-they-are")
+    names = ("qwen2_5_vl", "internvl")
+    made = {name: families.BUILD[name](TEXTS * 20, tmp_path_factory.mktemp(name)) for name in names}
+    content = {
+        "study": "as-they-are", "root": str(root), "regimes": [], "low": "fixed-84", "controls": CONTROLS,
+        "datasets": [{"name": "phantom", "train": 0, "val": 0, "test": 12, "seed": 1}],
+        "models": [
+            {"label": "shipped", "trained_on": {"side": 280, "source": "its page"}},
+            *({"label": name, "id": str(folder), "family": name} for name, folder in made.items()),
+        ],
+        "inference": [{"policy": "fixed", "side": 84}, NATIVE],
+        "evaluation": {"max_new_tokens": 4}, "intervals": {"resamples": 50},
+    }
+    file = root / "study.yaml"
+    file.write_text(yaml.safe_dump(content))
+    done = medstudy("run", file, "--offline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return params.load(file), file, done.stdout
+
+
+def test_every_model_has_claims_and_those_without_training_have_intervals(finished):
+    study, _, said = finished
+    for one in study.each():
+        claims = pd.read_csv(one.figures / "claims.csv").set_index("id")
+        needing = claims[claims["why"].str.startswith("Not run: needs training")]
+        assert list(needing.index) == ["C1", "C1b", "C3", "C3b", "O4", "O5", "O8", "O9", "O10"]
+        asked = claims.loc[["O1", "O2", "O3", "O6", "O7", "I1", "I2", "I3"]]
+        assert asked[["estimate", "low", "high"]].notna().all(axis=None)
+        assert asked["why"].str.contains("for this one model").all()
+    assert said.count("I1 ") >= 3
+    known, unknown = (pd.read_csv(one.figures / "claims.csv").set_index("id") for one in study.each()[:2])
+    assert known.loc["C2", "verdict"] != "not run" and "its page: 280² pixels" in known.loc["C2", "why"]
+    assert "neither its stamp nor" in unknown.loc["C2", "why"]
+
+
+def test_what_needs_training_is_listed_and_the_rest_is_drawn(finished):
+    study, _, _ = finished
+    for one in study.each():
+        drawn = {file.stem for file in one.figures.glob("*.png")}
+        assert {"02_what_models_see", "06_resolution_curves", "13_controls", "17_score_and_cost"} <= drawn
+        assert not drawn & set(NEEDS_TRAINING[1:])
+        page = (one.figures / "README.md").read_text()
+        assert "Training: the study has no regimes." in page and "nothing is trained" in page
+        assert "it needs training, and the study has no regimes" in (one.figures / "report.html").read_text()
+
+
+def test_costs_are_kept_for_each_question_and_compared_over_models_and_rungs(finished):
+    study, _, _ = finished
+    for one in study.each():
+        job = inputs.by_stage(one)["evaluate"][0]
+        costs, rows = pd.read_parquet(job.dir / study_data.COSTS), pd.read_parquet(job.dir / "predictions.parquet")
+        assert len(costs) == len(rows) and (costs[["flops", "seconds", "memory_mb"]] > 0).all(axis=None)
+    figure = pd.read_csv(study.compared / "score_and_cost.csv")
+    labels = {"shipped", "qwen2_5_vl", "internvl"}
+    assert set(zip(figure["series"], figure["inference"], strict=True)) == {
+        (label, rung) for label in labels for rung in ("fixed-84", "native")}
+    assert set(figure["cost"]) == {"flops", "seconds", "tokens"} and figure["front"].any()
+    shipped = figure[(figure["series"] == "shipped") & (figure["cost"] == "flops")].set_index("inference")["spent"]
+    assert shipped["native"] > 2 * shipped["fixed-84"]
+    claims = pd.read_csv(study.compared / "claims_table.csv").set_index("id")
+    assert labels < set(claims) and (claims.loc["C3", sorted(labels)] == "not run").all()
+    page = (study.compared / "README.md").read_text()
+    assert "score_and_cost.png" in page and (study.compared / "score_and_cost.png").is_file()
+
+
+def test_no_notebook_warns_and_none_has_a_local_path(finished):
+    study, _, _ = finished
+    for job in plan.plan(study):
+        assert words_on_stderr(job.dir / "notebook.ipynb") == [], job.name
+        assert f"{paths.ROOT}/" not in (job.dir / "notebook.ipynb").read_text()
+
+
+def test_the_other_commands_work_with_it(finished):
+    study, file, _ = finished
+    assert verify(study) > 100
+    assert (status.table(study)["state"] == "done").all()
+    estimate = medstudy("estimate", file, "--tflops", "1")
+    assert estimate.returncode == 0 and "0 of" in estimate.stdout, estimate.stderr
+    again = medstudy("run", file)
+    assert again.returncode == 0 and "jobs are done" in again.stdout
