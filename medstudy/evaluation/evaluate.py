@@ -13,18 +13,19 @@ import torch
 from tqdm import tqdm
 
 from medstudy import paths
-from medstudy.data import arrow_store
+from medstudy.data import arrow_store, final_answer
 from medstudy.data.example import GREEDY, Example
 from medstudy.engine import crops
-from medstudy.engine.batches import plan_views, shown_images, size_of
+from medstudy.engine.batches import as_asked, plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
 from medstudy.evaluation import costs, kinds, left_out, sampling
-from medstudy.evaluation.answerer import Answerer, Answers, Asked, Keeps
+from medstudy.evaluation.answerer import Answerer, Answers, Asked, Keeps, coordinates_of, thinking_tokens
 from medstudy.evaluation.controls import control_of, swapped
 from medstudy.evaluation.in_process import InProcess
 from medstudy.params import Study
+from medstudy.resolution.frames import Frame
 from medstudy.resolution.plan import roundings, trained_on
 from medstudy.resolution.policies import Control, Single
 from medstudy.resolution.sizes import Geometry, Size, View, scale
@@ -109,7 +110,7 @@ def ask_with_costs(
     rows: list[dict] = []
     spent: list[dict] = []
     for index, given in model.answers(put):
-        image = model, put.examples[index], put.sources[index], put.shown[index]
+        image = model, put.originals[index], put.sources[index], put.shown[index]
         greedy = _rows(*image, given.greedy, given.option_scores, policy, study, GREEDY)
         greedy = [row | columns for row, columns in zip(greedy, _answered(given, given.columns), strict=True)]
         rows += greedy
@@ -142,7 +143,8 @@ def asked(
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
     shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
     _check(policy, sources, shown, model.geometry)
-    return Asked(examples, sources, shown, policy, study.evaluation, seed, study.workers, line)
+    forms = [as_asked(coordinates_of(model), example, view) for example, view in zip(examples, shown, strict=True)]
+    return Asked(forms, sources, shown, policy, study.evaluation, examples, seed, study.workers, line)
 
 
 def _rows(
@@ -155,10 +157,14 @@ def _rows(
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
         for image, own in zip(source.images, view.context, strict=False) if view.visual_tokens
     ]
+    frame = Frame.of(view, original)
+    forms = as_asked(coordinates_of(model), example, view).questions
     several = {"crops": view.crop_counts} if view.crop_counts else {}
-    for question, text, scores in zip(example.questions, texts, scored, strict=True):
+    for question, form, text, scores in zip(example.questions, forms, texts, scored, strict=True):
         if text is None:
             continue
+        prompt = model.prompt(form, view.visual_tokens > 0, example.context, **several)
+        text = final_answer.opening(prompt) + text
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
@@ -174,7 +180,8 @@ def _rows(
             "context_sizes": context, "decoding": decoding,
             "scale": scale(view.native(original), view.size), "interpolation": study.interpolation,
             **crop_columns(view), "um_per_px": float("nan") if source.um_per_px is None else source.um_per_px,
-            "prompt": model.prompt(question, view.visual_tokens > 0, example.context, **several), "raw_text": text,
+            "coordinates": coordinates_of(model), "frame": frame.rectangle, "prompt": prompt, "raw_text": text,
+            "thinking_tokens": thinking_tokens(model, final_answer.final(text).thinking),
             "option_log_likelihoods": scores, "render": example.render,
         }
 

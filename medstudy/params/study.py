@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, ValidationInfo, field_validator, model_validator
 
 from medstudy import paths
+from medstudy.data.coordinates import check_known
 from medstudy.data.reading_params import Bounds, Probe
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
@@ -76,6 +77,7 @@ class Study(Strict):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
+        check_known(self.datasets, self.models or (self.model,))
         families = [model.family for model in self.models or (self.model,)]
         check_policies(self.regimes, self.inference, self.controls.views, families, self.probe is not None)
         self._check_kind()

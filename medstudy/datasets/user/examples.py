@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medstudy import imaging
-from medstudy.data import known
+from medstudy.data import known, places
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example, Shot
 from medstudy.datasets.user import detail_size
@@ -72,6 +72,7 @@ def example(params: UserData, entry: Entry, opener: Opener, faults: list[Fault],
     for row in entry.rows:
         try:
             detail_size.check(row.question.detail_px, row.box, height, width)
+            places.check_question(row.question, height, width)
             box = None if row.box is None else known.inside(row.box, height, width)
             rows.append(replace(row.question, box=box))
         except DataError as error:
