@@ -43,7 +43,8 @@ def folder(root, stage):
 @pytest.mark.slow
 def test_it_ends_in_a_report(done):
     page = (done / "figures" / "encoder" / "README.md").read_text()
-    assert "native" in page and (folder(done, "report") / paths.RECORD).is_file()
+    assert "open questions of phantom: the model cannot answer them" in page
+    assert (folder(done, "report") / paths.RECORD).is_file()
     scores = pd.read_parquet(folder(done, "scores") / "scores.parquet")
     assert set(scores["kind"]) == {"closed", "class"} and scores["score"].between(0, 1).all()
     assert set(scores["control"]) == {"none", "down_up", "blind", "shuffled"}
