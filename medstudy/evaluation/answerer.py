@@ -23,7 +23,10 @@ from medstudy.resolution.sizes import Geometry, View
 class Asked:
     """What a model is asked under one policy: `shown[i]` is how the image of `sources[i]` stands before `examples[i]`.
 
-    The sources are the examples themselves, but for the control `shuffled`. seed: of the training. workers: processes
+    Questions for a count, point or box already say in which form they are answered (`medstudy.data.coordinates`).
+
+    The sources are the examples themselves, but for the control `shuffled`. originals: the examples as the data set has
+    them; those that are asked may say how to write points and boxes. seed: of the training. workers: processes
     that read images ahead. line: a progress bar that counts images.
     """
 
@@ -32,6 +35,7 @@ class Asked:
     shown: Sequence[View]
     policy: Single | Control
     options: Decoding
+    originals: Sequence[Example] = ()
     seed: int = 0
     workers: int = 0
     line: tqdm | None = None
@@ -51,7 +55,10 @@ class Answers(NamedTuple):
 
 
 class Answerer(Protocol):
-    """A model that is ready to be asked."""
+    """A model that is ready to be asked.
+
+    It may also have `coordinates`, the name of how it writes places, and `tokens(text)`, the number of a text's tokens.
+    """
 
     revision: str  # of its weights; of a server, what the server says of them
 
@@ -62,8 +69,13 @@ class Answerer(Protocol):
     def about(self) -> dict:
         """What model.json records of it besides id, revision, family and dtype; JSON values."""
 
-    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
-        """The text that it is asked."""
+    def prompt(
+        self, question: Question, image: bool = True, context: Sequence[Shot] = (), crops: Sequence[int] = ()
+    ) -> str:
+        """The text that it is asked. crops: for each image, how many crops of it follow it; () if there are none.
+
+        A kind that no policy with crops names in `families` is never given any.
+        """
 
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """Yield (index of the example, its Answers), in any order, each example once."""
@@ -75,3 +87,15 @@ class Keeps(Protocol):
 
     def keep(self, folder: Path, asked: Iterable[Asked]) -> None:
         """Write them, from what it was asked at each rung and under each control."""
+
+
+def coordinates_of(model: Answerer) -> str:
+    """How a model writes points and boxes; "" if that is not known."""
+    return getattr(model, "coordinates", "")
+
+
+def thinking_tokens(model: Answerer, thinking: str) -> float:
+    """The tokens of a model's reasoning; NaN of a model whose tokens are not known."""
+    if not thinking:
+        return 0.0
+    return float(model.tokens(thinking)) if hasattr(model, "tokens") else float("nan")

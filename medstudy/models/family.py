@@ -20,6 +20,7 @@ import torch
 from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from medstudy.data.example import Question, Shot
+from medstudy.data.final_answer import MARKS
 from medstudy.engine import attention, flops
 from medstudy.engine.family_protocol import Part
 from medstudy.engine.row_layout import PackedRow, VisualTokens
@@ -32,12 +33,16 @@ NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "
 
 @dataclass(frozen=True)
 class Family:
-    """A loaded model in evaluation mode, its processor, the identity of its weights, and the attention kernel."""
+    """A loaded model in evaluation mode, its processor, the identity of its weights, and the attention kernel.
+
+    coordinates: how it writes points and boxes, a name of `medstudy.data.coordinates`; "" if that is not known.
+    """
 
     model: PreTrainedModel
     processor: ProcessorMixin
     revision: str
     attention: attention.KernelChoice
+    coordinates: str = ""
 
     # To set: names
 
@@ -154,9 +159,14 @@ class Family:
         """The token that ends an answer."""
         return self.processor.tokenizer.convert_tokens_to_ids(self.turn_end)
 
-    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
-        """The chat template's text up to the answer, with a placeholder for each image (none when blind)."""
-        turns = prompts.messages(question, image, context)
+    def prompt(
+        self, question: Question, image: bool = True, context: Sequence[Shot] = (), crops: Sequence[int] = ()
+    ) -> str:
+        """The chat template's text up to the answer, with a placeholder for each image (none when blind).
+
+        crops: for each image, how many crops of it follow it, as images of their own; (): none.
+        """
+        turns = prompts.messages(question, image, context, crops)
         return self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
     def ids(self, text: str) -> list[int]:
@@ -208,9 +218,13 @@ class Family:
             at = packed.ids == self.image_token
             embeds = embeds.masked_scatter(at[..., None], seen.tokens.to(embeds.dtype))
             deep = {"visual_pos_masks": at, "deepstack_visual_embeds": list(seen.deep)} if seen.deep else {}
+        positions = packed.positions
+        if seen is not None and seen.kept is not None:  # a token that is kept has its own position
+            positions = positions.clone()
+            positions[:, packed.ids == self.image_token] = packed.places[:, seen.kept]
         outputs = self.language(
             inputs_embeds=embeds,
-            position_ids=packed.positions,
+            position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
             layout=packed.layout,
@@ -243,9 +257,25 @@ class Family:
     def image_token(self) -> int:
         return self.model.config.image_token_id
 
+    @property
+    def merge_side(self) -> int:
+        """Patches of a visual token, a side, where a grid counts patches."""
+        return self.geometry.factor // self.patch_size
+
     def text(self, ids: list[int]) -> str:
-        """The text of an answer's tokens."""
-        return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        """The text of an answer's tokens; of special ones it has those that mark reasoning, answers or boxes."""
+        tokenizer = self.processor.tokenizer
+        if not self._marks.intersection(ids):
+            return tokenizer.decode(ids, skip_special_tokens=True).strip()
+        dropped = set(tokenizer.all_special_ids) - self._marks
+        return tokenizer.decode([token for token in ids if token not in dropped]).strip()
+
+    @cached_property
+    def _marks(self) -> set[int]:
+        """The special tokens that `text` keeps."""
+        tokenizer = self.processor.tokenizer
+        special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+        return {token for text, token in special if text in MARKS}
 
     @property
     def tower(self) -> list[torch.nn.Parameter]:

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import cached_file
 
 from medstudy import paths
+from medstudy.data import coordinates
 from medstudy.engine import attention
 from medstudy.errors import MedstudyError, ModelError
 from medstudy.models import (
@@ -56,7 +57,7 @@ def load(kind: type[Family], params: Model, checkpoint: Path | None = None) -> F
         processor = _processor(source, **options)
         model = weights.load(source, getattr(torch, params.dtype), **options).to(default_device())
         weights.check_finite(source, model)
-        family = _family(kind, model, processor, source, revision_of(source, model))
+        family = _family(kind, model, processor, source, revision_of(source, model), params.coordinates)
         check(family, source)
         trial_question.ask(family, source)
     return family
@@ -90,7 +91,7 @@ def sketch(kind: type[Family], params: Model, device: torch.device | str = "meta
     with explained(source, weights=False, **options):
         with torch.device(device):
             model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
-        family = _family(kind, model, processor, source, revision)
+        family = _family(kind, model, processor, source, revision, params.coordinates)
         if revision != "published sizes":
             check(family, source)
     return family
@@ -106,15 +107,19 @@ def check(family: Family, source: str) -> None:
 
 
 def _family(
-    kind: type[Family], model: PreTrainedModel, processor: ProcessorMixin, source: str, revision: str
+    kind: type[Family], model: PreTrainedModel, processor: ProcessorMixin, source: str, revision: str,
+    stated: str | None = None,
 ) -> Family:
-    """The family around a model of transformers. Raises ModelError for a checkpoint of another family."""
+    """The family around a model of transformers. Raises ModelError for a checkpoint of another family.
+
+    stated: how the model writes coordinates, if the study says so.
+    """
     kind.accept(model, processor, source)
     kernel = kind.kernel(model, default_device())
     if kind.shares_prefix:
         attention.install(model, kernel)
     kind.prepare(model)
-    family = kind(model.eval(), processor, revision, kernel)
+    family = kind(model.eval(), processor, revision, kernel, coordinates.of_model(model.config.model_type, stated))
     if kind.turn_end and family.end in (None, processor.tokenizer.unk_token_id):
         raise ModelError(
             f"Family {kind.name} ends its answers with {kind.turn_end}, but the tokenizer of {source!r} has no such "

@@ -30,6 +30,8 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and pag
     "interpolation", "raw_text", "render", "study", "model", "model_revision", "regime", "seed", "score", "author",
     "strict", "recall", "f1", "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line",
     "strict_localization_f1", "likelihood", "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
+    "coordinates", "frame", "thinking_tokens", "count_error", "within_one", "within_ten_pct", "point_hit", "point_f1",
+    "iou", "box_f1", "rouge_l", "clinical_f1", "radgraph_f1", "ratescore", "unread",
 )
 COSTS = "costs.parquet"  # as `medstudy.evaluation.costs` names it, which needs torch
 LEFT_OUT = "left_out.csv"  # as `medstudy.evaluation.left_out` names it

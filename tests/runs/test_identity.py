@@ -56,6 +56,7 @@ MADE_BY = {
     "engine/image_inputs.py": MODEL,
     "engine/tensor_cache.py": {*SIGHT, "figure"}, "engine/views.py": {*SIGHT, "figure"},
     "engine/*.py": {"base", "train", "evaluate"},
+    "evaluation/server/*": set(),  # models behind servers
     "evaluation/evaluate.py": {"evaluate"}, "evaluation/examine.py": {"base"},
     "evaluation/left_out.py": {"evaluate"},
     **dict.fromkeys((f"evaluation/{name}.py" for name in ("compared", "contrastive", "embeddings")), set()),

@@ -26,7 +26,8 @@ NEEDS_TRAINING = ("03_native_vs_fixed", "07_training_cost", "12_learning_curves"
 def finished(tmp_path_factory):
     """A study of the shipped base and of two tiny checkpoints, of test images alone, after `medstudy run`."""
     root = tmp_path_factory.mktemp("as-they-are")
-    made = {name: families.BUILD[name](TEXTS * 20, tmp_path_factory.mktemp(name)) for name in ("qwen2_5_vl", "internvl")}
+    names = ("qwen2_5_vl", "internvl")
+    made = {name: families.BUILD[name](TEXTS * 20, tmp_path_factory.mktemp(name)) for name in names}
     content = {
         "study": "as-they-are", "root": str(root), "regimes": [], "low": "fixed-84", "controls": CONTROLS,
         "datasets": [{"name": "phantom", "train": 0, "val": 0, "test": 12, "seed": 1}],

@@ -6,9 +6,11 @@ A column is found by its name; `columns:` in the params states another name for 
     image            path of the image (in a hub data set, the image itself); `file_name` is accepted too
     images           several images: the question is about the last; the others are shown before it
     question         its text; the params' `ask` replaces a missing column
-    answer           its text; of a choice, the key, text, letter or number (from 0) of an option
+    answer           its text; of a choice, the key, text, letter or number (from 0) of an option; of a point or box
+                     JSON in native pixels, [[x, y], …] or [[x0, y0, x1, y1], …]
     options          of a choice or class: a list, a mapping, a text with | between parts, or one column per option
-    kind             closed, open, choice, class or description; by default from the options and the answer
+    kind             closed, open, choice, class, description, count, point, box or report; by default from the options
+                     and the answer, which is then closed, open or choice
     group            what must not be split, such as a patient
     split            train, val or test
 
@@ -20,6 +22,7 @@ These are read only if `columns:` states them:
     format           "letter": the choice asks by letter what the row with the same id, without "_letter", asks in words
     detail           size in native pixels of the smallest feature that decides the question; empty for a coarse one
     box              [x0, y0, x1, y1] of that feature, in one column or four; its shorter side is the detail
+    um_per_px        size of a native pixel of the image in µm, instead of what its file states
     tags             columns by which results are grouped
     reading          how a row's image is read, such as {frame: page} (`medstudy.imaging.read_options.ReadOptions`)
     unused           columns that are none of these, although their names are similar
@@ -63,6 +66,7 @@ class Columns(BaseModel):
     format: str | None = None
     detail: str | None = None
     box: str | tuple[str, str, str, str] | None = None
+    um_per_px: str | None = None
     tags: tuple[str, ...] = ()
     reading: dict[str, str] = Field(default_factory=dict)
     unused: tuple[str, ...] = ()
