@@ -133,8 +133,8 @@ def _left_out(evaluations: list[plan.Job]) -> list[str]:
     files = [job.dir / LEFT_OUT for job in evaluations if (job.dir / LEFT_OUT).is_file()]
     rows = pd.concat([pd.read_csv(file) for file in files]).drop_duplicates() if files else pd.DataFrame()
     return [
-        f"{row.left_out} of {row.questions} {row.kind} questions of {row.dataset}: the model cannot answer them, so they "
-        "have no scores." for row in rows.itertuples()
+        f"{row.left_out} of {row.questions} {row.kind} questions of {row.dataset}: the model cannot answer them, so "
+        "they have no scores." for row in rows.itertuples()
     ]
 
 
