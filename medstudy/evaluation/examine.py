@@ -43,6 +43,8 @@ def examine(study: Study, folder: Path) -> pd.DataFrame:
     (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     rungs = [rung for rung in study.inference if "um_per_px" not in rung.reads]  # which no square of pixels states
     table = pd.DataFrame([_row(model, rung, size) for rung in rungs for size in SIZES])
+    if study.model.server is not None and study.model.server.factor is None:
+        table["visual_tokens"] = float("nan")  # the server knows
     table.to_parquet(folder / "tokens.parquet")
     return table
 
@@ -56,6 +58,8 @@ def training_resolution(study: Study, side: int | None = None) -> dict | None:
     if (given := study.model.trained_on) is not None:
         rungs = [rung.label for rung in study.inference if rung.budget == given.pixels]
         return {"words": given.words, "source": given.source, "rungs": rungs}
+    if study.model.server is not None:
+        return None
     where = paths.BASE if study.model.id == "base" else study.model.id
     stamp = stamp_of(str(where), study.model.revision) if study.model.abilities.trains else None
     if stamp is None:
