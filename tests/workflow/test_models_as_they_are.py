@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 NATIVE = {"policy": "native", "max_pixels": 78400}
 CONTROLS = {"views": [{"policy": "down_up", "side": 84, "native": {"max_pixels": 78400}}, {"policy": "blind"},
                       {"policy": "shuffled", "native": {"max_pixels": 78400}}]}
+TINY = ("qwen2_5_vl", "internvl")
 NEEDS_TRAINING = ("03_native_vs_fixed", "07_training_cost", "12_learning_curves", "15_gain_in_parts")
 
 
@@ -26,7 +27,7 @@ NEEDS_TRAINING = ("03_native_vs_fixed", "07_training_cost", "12_learning_curves"
 def finished(tmp_path_factory):
     """A study of the shipped base and of two tiny checkpoints, of test images alone, after `medstudy run`."""
     root = tmp_path_factory.mktemp("as-they-are")
-    made = {name: families.BUILD[name](TEXTS * 20, tmp_path_factory.mktemp(name)) for name in ("qwen2_5_vl", "internvl")}
+    made = {name: families.BUILD[name](TEXTS * 20, tmp_path_factory.mktemp(name)) for name in TINY}
     content = {
         "study": "as-they-are", "root": str(root), "regimes": [], "low": "fixed-84", "controls": CONTROLS,
         "datasets": [{"name": "phantom", "train": 0, "val": 0, "test": 12, "seed": 1}],
