@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic_core import PydanticUndefined
 
 from medstudy import cli, datasets, params, paths
@@ -52,7 +52,8 @@ def blocks() -> dict[str, type]:
     policies += _blocks(blocks["controls"].model_fields["views"].annotation)
     for policy in policies:
         blocks[policy.model_fields["policy"].default] = policy
-    for outer, name in (("model", "trained_on"), ("training", "lora"), ("evaluation", "author"), ("leakage", "allow")):
+    for outer, name in (("model", "server"), ("server", "prices"), ("model", "trained_on"), ("model", "clip"),
+                        ("clip", "yes_no"), ("training", "lora"), ("evaluation", "author"), ("leakage", "allow")):
         blocks[name] = _block(blocks[outer], name)
     for name in ("phantom", "atlas", "organs", "slake", "local", "hub"):
         blocks[name] = datasets.REGISTRY[name].Params
@@ -111,6 +112,8 @@ def _kind(annotation: object) -> str:
     if origin is tuple:
         count = "list of" if inner[1:] == (Ellipsis,) else len(inner)
         return f"{count} {_kind(inner[0])}{'s' if _kind(inner[0]) in WORDS.values() else ''}"
+    if origin is dict and inner[1] not in (str, JsonValue):
+        return f"mapping to {_kind(inner[1])}"
     name = next((name for name, model in blocks().items() if model is annotation), None)
     if name is None or name in datasets.REGISTRY:
         return "[data set](#data-sets)" if _blocks(annotation) else WORDS[origin or annotation]

@@ -5,7 +5,8 @@
     tokens = eye(picture, view)                   # Tokens(features [n, width], places [n, 2])
 
 `Model.family` selects the encoder: "vision" is a plain vision encoder of transformers (`VisionEncoder`: DINOv2, ViT,
-SigLIP, CLIP); any other name is a model family, of which the vision tower is read (`FamilyTower`).
+SigLIP, CLIP), "clip" the same of a contrastive one; any other name is a model family, of which the vision tower is read
+(`FamilyTower`).
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from medstudy.engine import tensor_cache, views
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ModelError
+from medstudy.models import contrastive, shades
 from medstudy.models.loading import default_device
 from medstudy.params import Model
 from medstudy.resolution.sizes import Geometry, View
 from medstudy.utils import code_hash, redact
 
 VISION = "vision"  # the family of plain vision encoders
+CODE = ("bounds/encoders.py", "models/contrastive.py", "models/shades.py")  # that makes their features
 
 
 class Tokens(NamedTuple):
@@ -117,7 +120,7 @@ class VisionEncoder:
             )
         tower = getattr(whole, "vision_model", whole).eval().to(default_device())
         patch_size(tower.config, model.id)
-        return cls(tower, _shades(processor), interpolation, cache)
+        return cls(tower, shades.of(processor), interpolation, cache)
 
     @property
     def geometry(self) -> Geometry:
@@ -131,7 +134,7 @@ class VisionEncoder:
         digest = hashlib.sha256()
         for parameter in self.model.parameters():
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        versions = (metadata.version("transformers"), torch.__version__, code_hash.code("bounds/encoders.py"))
+        versions = (metadata.version("transformers"), torch.__version__, code_hash.code(*CODE))
         kind = (str(self.model.dtype), self.model.config._attn_implementation, self.model.device.type)
         return tensor_cache.key(digest.hexdigest(), self.shades.tolist(), kind, versions)
 
@@ -149,15 +152,16 @@ class VisionEncoder:
     @torch.no_grad()
     def _features(self, image: Picture, view: View) -> torch.Tensor:
         """[tokens, width] of the last layer."""
-        pixels = views.render(image, view, self.interpolation).permute(2, 0, 1).long()
-        values = torch.stack([shades[channel] for shades, channel in zip(self.shades, pixels, strict=True)])[None]
-        accepts = "interpolate_pos_encoding" in signature(self.model.forward).parameters
-        options = {"interpolate_pos_encoding": True} if accepts else {}
-        values = values.to(self.model.device, self.model.dtype)
-        return self.model(pixel_values=values, **options).last_hidden_state[0].cpu()
+        values = shades.applied(views.render(image, view, self.interpolation), self.shades)[None]
+        inputs, device = contrastive.tower_inputs(self.model.config, values), self.model.device
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        accepted = signature(self.model.forward).parameters
+        taken = {name: value.to(device) if isinstance(value, torch.Tensor) else value
+                 for name, value in inputs.items() if name in accepted}
+        return self.model(**taken).last_hidden_state[0].cpu()
 
 
-REGISTRY: dict[str, type[VisionEncoder]] = {VISION: VisionEncoder}
+REGISTRY: dict[str, type[VisionEncoder]] = {VISION: VisionEncoder, "clip": VisionEncoder}
 
 
 def outline(model: Model) -> PreTrainedModel:
@@ -196,13 +200,3 @@ def patch_size(config: PretrainedConfig, source: str = "this checkpoint") -> int
             " Use a vision transformer such as DINOv2, ViT or SigLIP."
         )
     return patch
-
-
-def _shades(processor: object) -> torch.Tensor:
-    """[3, 256] float32: the processor's own rescaling and normalisation of each value."""
-    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16).clone()
-    normalised = processor.rescale_and_normalize(
-        levels, processor.do_rescale, processor.rescale_factor, processor.do_normalize, processor.image_mean,
-        processor.image_std,
-    )
-    return normalised[0].flatten(1).float()

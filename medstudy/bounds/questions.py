@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from medstudy.data import formats
+from medstudy.data import formats, standard_scores
 from medstudy.data.example import LETTERS, SPLITS, Example, Question
 from medstudy.data.reading_params import Bounds, Probe
 
@@ -91,7 +91,7 @@ def asked(example: Example, question: Question) -> Asked:
     if question.kind == "choice":
         return Asked(example, question, question.options[LETTERS.index(question.answer)], question.options)
     if question.kind == "closed":
-        return Asked(example, question, question.answer.lower(), ("no", "yes"))
+        return Asked(example, question, standard_scores.yes_or_no(question.answer), ("no", "yes"))
     return Asked(example, question, question.answer, question.options)
 
 
@@ -99,8 +99,10 @@ def _reason(parts: Iterable[Unit], settings: Bounds | Probe) -> str:
     """Why a task is not bounded; empty if it is."""
     parts = list(parts)
     every = [each for unit in parts for each in unit.asked["test"]]
-    if any(unit.kind == "description" for unit in parts):
+    if any(unit.kind in ("description", "report") for unit in parts):
         return "its answers are free text"
+    if any(unit.kind in ("count", "point", "box") for unit in parts):
+        return "its answers are numbers or places, not one of a few"
     if any(each.example.context for each in every):
         return "its questions show several images"
     rare = [unit for unit in parts if len(unit.asked["train"]) < settings.least]

@@ -62,9 +62,11 @@ def _geometry(model: Model) -> tuple[Geometry, str]:
     """How a model sizes images, and whose rule that is; Qwen2-VL's if the model's configuration cannot be read."""
     from medstudy import models
     from medstudy.datasets import audit
+    from medstudy.models import contrastive
 
     try:
-        return models.sketch(model).geometry, f"of {model.id} ({model.family})"
+        geometry = contrastive.sketch(model) if model.family == "clip" else models.sketch(model).geometry
+        return geometry, f"of {model.id} ({model.family})"
     except MedstudyError:
         return audit.GEOMETRY, f"Qwen2-VL's, because the configuration of {model.id} is not available"
 

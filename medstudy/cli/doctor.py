@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 from importlib import metadata
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ class Finding(NamedTuple):
 
 def examine() -> list[Finding]:
     """Every finding, in reading order. Imports torch; starts no process and contacts no hub."""
-    return [*_software(), *_hardware(), _device(), *_attention(), _hub(), _base()]
+    return [*_software(), *_hardware(), _device(), *_attention(), _hub(), *_servers(), _base()]
 
 
 def _software() -> list[Finding]:
@@ -95,6 +96,18 @@ def _hub() -> Finding:
 
     state = "offline" if constants.HF_HUB_OFFLINE else "reachable when a model id asks for it"
     return Finding("model hub", state, "the offline studies need none")
+
+
+def _servers() -> list[Finding]:
+    """What asks a model behind a server, and vLLM as an engine; no server is contacted."""
+    try:
+        client = Finding("server client", f"openai {metadata.version('openai')}", "for models of family: openai")
+    except metadata.PackageNotFoundError:
+        client = Finding("server client", "not installed", "optional, for models of family: openai; "
+                                                           "`pip install -e '.[server]'` installs it")
+    named = os.environ.get("MEDSTUDY_VLLM") or "vllm"
+    found = "found" if shutil.which(named) else "not found"
+    return [client, Finding("vllm", found, "optional, for evaluation.engine: vllm; MEDSTUDY_VLLM names its command")]
 
 
 def _base() -> Finding:

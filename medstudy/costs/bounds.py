@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from medstudy import models
-from medstudy.bounds.encoders import VISION, outline, patch_size
+from medstudy.bounds.encoders import REGISTRY, outline, patch_size
 from medstudy.bounds.ladder import rungs
 from medstudy.costs import memory
 from medstudy.data import splits
@@ -93,7 +93,7 @@ class VisionSketch:
 
 def sketch(model: Model) -> Tower:
     """The encoder of a probe study without its weights. Raises ModelError."""
-    return VisionSketch(outline(model)) if model.family == VISION else models.sketch(model)
+    return VisionSketch(outline(model)) if model.family in REGISTRY else models.sketch(model)
 
 
 def _numbers(family: Tower, views: Sequence[View], kept: int, rate: float, more: float) -> dict[str, float]:

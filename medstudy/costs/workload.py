@@ -8,6 +8,7 @@ with a height and a width. Views and their packing into passes come from the sam
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,7 +17,15 @@ from medstudy import models
 from medstudy.costs.job_workload import JobWorkload, Pass, QuestionTokens
 from medstudy.data.example import Example, Question
 from medstudy.engine import batches, bin_packing, shared_prefix
-from medstudy.engine.batches import ExampleView, plan_views, sizes_of, train_and_val, validation_steps, view_name
+from medstudy.engine.batches import (
+    ExampleView,
+    as_asked,
+    plan_views,
+    sizes_of,
+    train_and_val,
+    validation_steps,
+    view_name,
+)
 from medstudy.engine.flops import (
     RowWork,
     TrainedParts,
@@ -272,6 +281,7 @@ class Counter:
         return RowWork(self.patches(shown, len(layout.branches[0])), len(layout), layout.pairs, scores)
 
     def _tokens(self, questions: tuple[Question, ...], example: Example, shown: View) -> QuestionTokens:
+        questions = as_asked(self.family.coordinates, replace(example, questions=questions), shown).questions
         row = shared_prefix.row(self.family, questions, shown, True, example.context)
         image_length = self.image_length(shown)
         answers = tuple(len(branch) - start for branch, start in zip(row.branches, row.answers, strict=True))

@@ -3,7 +3,7 @@
 The rules, in order: the answer is an option's text; it states which letter is the answer ("The answer is B",
 \\boxed{B}); it names letters; it names options by their texts. A letter counts if it stands alone in a position that is
 usual for answers: first, in brackets, after a sign, after words such as "option" or "is". "A nodule", "hepatitis B" and
-"Not B" name none. Reasoning in <think> is skipped.
+"Not B" name none. Reasoning is skipped (`medstudy.data.final_answer`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medstudy.data.example import LETTERS
-from medstudy.data.words import NEGATIONS, comparable, named, without_reasoning, words
+from medstudy.data.final_answer import final
+from medstudy.data.words import NEGATIONS, comparable, named, words
 
 _FULL_WIDTH = {0xFF01 + n: 0x21 + n for n in range(94)}
 _DRESS = tuple((re.compile(pattern, re.IGNORECASE), by) for pattern, by in (
@@ -61,8 +62,11 @@ class Read:
 
 def read(text: str, options: Sequence[str] = ()) -> Read:
     """The option that the text names. Without `options` only letters are read, from A to J."""
-    plain = _undressed(without_reasoning(text))
-    letters = _whole(plain, options) or _by_letter(plain, options) or _by_text(plain, options)
+    answer = final(text)
+    plain = _undressed(answer.text)
+    # What is stated as the answer is read as such: "\\boxed{B, not A}" as "Answer: B, not A".
+    stated = _undressed("\n".join(f"Answer: {part}" for part in answer.parts)) if answer.shape else plain
+    letters = _whole(plain, options) or _by_letter(stated, options) or _by_text(stated, options)
     if len(letters) == 1:
         return Read(*letters, "one")
     return Read(None, "several" if letters else "none")

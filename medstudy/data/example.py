@@ -9,7 +9,7 @@ from PIL import Image
 from medstudy.data.encoded_image import Picture
 from medstudy.errors import DataError
 
-KINDS = ("closed", "open", "choice", "description", "class")
+KINDS = ("closed", "open", "choice", "description", "class", "count", "point", "box", "report")
 SPLITS = ("train", "val", "test")
 LETTERS = "ABCDEFGHIJ"
 GREEDY = "greedy"  # a prediction's decoding; any other is named by its temperature
@@ -27,9 +27,10 @@ class Question:
 
     `detail_px` is the size, in native pixels, of the smallest feature that decides the answer. None marks a coarse
     control, whose answer is visible at any resolution. For kind "choice" the answer is the letter; for kind "class" it
-    is one of the `options`, if there are any, else one of all answers to questions with this id. Questions that share a
-    `set_id` are also scored as a set, which is right if all of them are. `tags` are "name=value", for example
-    "department=radiology". A question with a `format` asks another one in another form (`medstudy.data.formats`).
+    is one of the `options`, if there are any, else one of all answers to questions with this id; for a point or box
+    JSON in native pixels (`medstudy.data.places`). Questions that share a `set_id` are also scored as a set, which is
+    right if all of them are. `tags` are "name=value", for example "department=radiology". A question with a `format`
+    asks another one in another form (`medstudy.data.formats`).
     """
 
     id: str

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from medstudy.data import choices
+from medstudy.data import choices, counts, located_scores
 from medstudy.data import standard_scores as standard
 from medstudy.data.example import KINDS
+from medstudy.data.places import reference as place_reference
 from medstudy.data.words import ARTICLES, words
 from medstudy.errors import DataError
 
@@ -91,7 +92,8 @@ def _on_itself(row: NamedTuple, classes: Sequence[str], lines: Sequence[str], pl
     answer = row.answer
     match row.kind:
         case "closed":
-            return standard.strict_closed(answer, standard.yes_or_no(answer))
+            standard.yes_or_no(answer)
+            return standard.strict_closed(answer, answer)
         case "open":
             return min(*standard.multiset_words(answer, answer), standard.exact_match(answer, answer))
         case "choice":
@@ -106,6 +108,13 @@ def _on_itself(row: NamedTuple, classes: Sequence[str], lines: Sequence[str], pl
             line = standard.strict_class(answer, row.cell_line, lines) if row.cell_line else 1.0
             place = standard.strict_localizations(answer, row.localizations, places) if row.localizations else 1.0
             return min(line, place)
+        case "count":
+            return located_scores.count(answer, str(counts.reference(answer))).score
+        case "point" | "box":
+            place_reference(answer, row.kind)
+            return 1.0
+        case "report":
+            return standard.exact_match(answer, answer)
     raise DataError(f"a question's kind is one of {', '.join(KINDS)}; got {row.kind!r}")
 
 

@@ -2,7 +2,8 @@
 
 `metrics.normalise`, like VQA evaluations, deletes signs and articles: "ER+" equals "ER-", and nothing is left of "A".
 This module ignores only these: case, quotes and brackets, a full stop at the end of a word, a comma or colon outside a
-number, emphasis in Markdown, an article before a word, and different characters for a minus or a quote.
+number, emphasis in Markdown, an article before a word, and different characters for a minus or a quote. Chinese and
+Japanese have no spaces, so there each character is a word: 左肺 is found in 左肺有结节, and F1 is over characters.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import NamedTuple
 NUMBERS = dict(zip("none zero one two three four five six seven eight nine ten".split(),
                    "0 0 1 2 3 4 5 6 7 8 9 10".split(), strict=True))
 ARTICLES = frozenset(("a", "an", "the"))
-NEGATIONS = frozenset(("no", "not", "non", "without", "neither", "nor", "never", "isn't", "aren't", "wasn't", "cannot"))
-CARRY = frozenset("any evidence sign signs indication features of for".split())  # no evidence of a tumor denies tumor
+NEGATIONS = frozenset("no not non without neither nor never isn't aren't wasn't cannot 无 未 没 不 非".split())
+CARRY = frozenset(  # no evidence of a tumor denies tumor; 未见明显结节 denies 结节
+    "any evidence sign signs indication features of for 有 见 发 现 明 显 任 何 的 是 到 示 存 在".split()
+)
 DENYING = frozenset((("absence", "of"), ("lack", "of"), ("free", "of"), ("negative", "for")))
 CONJUNCTIONS = frozenset(("and", "or", "nor", "but", "is", "are", "was", "vs", "versus"))
 
@@ -27,9 +30,11 @@ _TYPED = str.maketrans({  # one character for each sign that is typed in several
     "\u00b5": "\u03bc", "\uff0b": "+", "\u2014": " ",
 })
 _BREAK = "\ue000"  # a word that marks the end of a clause
+_UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"  # Chinese and Japanese: each character is a word
 _RULES = tuple((re.compile(pattern), by) for pattern, by in (
     (r"(?<!\w)(\*{1,3}|_{1,3}|`+)(?=\S)(.+?)(?<=\S)\1(?!\w)", r"\2"),  # **B**, `B`; T2* keeps its star
     (r"<=", "≤"), (r">=", "≥"),
+    (rf"(?<={_UNSPACED})(?=\S)|(?<=\S)(?={_UNSPACED})", " "),
     (r"(?<=\d),(?=\d{3}(?!\d))", ""),  # 1,000
     (r"([<>≤≥±~≈])\s+(?=[\d.])", r"\1"),  # > 5
     (r"(?<=\d)\s+%", "%"),
@@ -40,8 +45,6 @@ _RULES = tuple((re.compile(pattern), by) for pattern, by in (
     (r"(?<=[\w*])-(?=[^\W\d_])|(?<=[^\W\d_])-(?=\w)|-{2,}|(?<=[^\W_])_(?=[^\W_])", " "),  # x-ray; not 5-10, ER-, -3
 ))
 _LETTERS_ALONE = re.compile(r"[A-Za-z0-9 ]*\Z")  # no rule applies to such a text
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_CLOSED = re.compile(r"\A.*</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
 
 
 class Word(NamedTuple):
@@ -53,11 +56,6 @@ class Word(NamedTuple):
     denied: bool = False
 
 
-def without_reasoning(text: str) -> str:
-    """The text after the reasoning, as in "<think>…</think> B"; "" if the reasoning never ends."""
-    return _THOUGHT.sub(" ", _CLOSED.sub("", text)).strip() if "<" in text else text.strip()
-
-
 @lru_cache(maxsize=4096)
 def words(text: str) -> tuple[Word, ...]:
     """The words in order; at least one unless the text is blank."""
@@ -67,7 +65,7 @@ def words(text: str) -> tuple[Word, ...]:
     typed = [word for word in map(_unquoted, out.split()) if word]
     # A text of signs only, as "+/-": its words as they are.
     if not set(typed) - {_BREAK}:
-        return tuple(Word(word.lower(), word) for word in plain.split())
+        return tuple(Word(word.lower(), word) for word in plain.split() or text.split())
     found, denied = [], False
     for before, word, after in zip([_BREAK, *typed], typed, [*typed[1:], _BREAK], strict=False):
         lower = word.lower()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from medstudy import datasets, paths
-from medstudy.data import arrow_store, conflicts, formats, perceptual_hash, references
+from medstudy.data import arrow_store, conflicts, formats, perceptual_hash, places, references
 from medstudy.data.example import LETTERS, SPLITS, Example
 from medstudy.data.readers import hub
 from medstudy.datasets.user import examples as user_examples
@@ -114,6 +114,8 @@ class _Checks:
                 lost = {"split": split, "image_id": example.image_id, "where": "", "problem": "unreadable"}
                 self.lost.append(lost | {"error": str(error)})
                 continue
+            for question in example.questions:
+                places.check_question(question, example.image.height, example.image.width)
             self.prints += prints
             self.conflicts.add(example, prints)
             yield example

@@ -16,13 +16,16 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from medstudy.data import coordinates
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example
 from medstudy.engine import bin_packing, shared_prefix
 from medstudy.engine import flops as engine_flops
+from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.row_layout import PackedRow, Row, RowLayout
 from medstudy.params import Optimisation
+from medstudy.resolution.frames import Frame
 from medstudy.resolution.plan import current, plan
 from medstudy.resolution.policies import Add, Control, EqualFlops, Mixed, Single, Training
 from medstudy.resolution.sizes import Geometry, Size, View, scale
@@ -162,7 +165,7 @@ def micro_batches(inputs: ImageInputs, views: Sequence[ExampleView], tokens_per_
     weights must gather them together. Raises ResolutionError naming a view that fits in no pass.
     """
     family = inputs.family
-    rows = [shared_prefix.row(family, example.questions, view, True, example.context) for example, view in views]
+    rows = [answered_row(family, example, view) for example, view in views]
     lengths = list(map(len, rows))
     # Several processes get equal shares of the FLOPs; each packs its share into passes.
     costs = [training_flops(inputs, [row]) for row in rows] if ranks > 1 else None
@@ -200,8 +203,7 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
         for example, shown in batches.views(step):
             key = (example.dataset, example.image_id, shown)
             if key not in lengths:
-                row = shared_prefix.row(batches.inputs.family, example.questions, shown, True, example.context)
-                lengths[key] = len(row)
+                lengths[key] = len(answered_row(batches.inputs.family, example, shown))
             rows += [
                 {
                     "dataset": example.dataset, "image_id": name,
@@ -249,9 +251,25 @@ def row_work(rows: Sequence[Row], layout: RowLayout) -> engine_flops.RowWork:
     return engine_flops.RowWork(tuple(n for row in rows for n in row.patches), len(layout), layout.pairs, answers)
 
 
+def as_asked(convention: str, example: Example, shown: View) -> Example:
+    """An example with its questions as a model is asked them about this view (`medstudy.data.coordinates`).
+
+    convention: how the model writes points and boxes.
+    """
+    frame = Frame.of(shown, size_of(example))
+    questions = tuple(coordinates.asked(question, convention, frame) for question in example.questions)
+    return example if questions == example.questions else replace(example, questions=questions)
+
+
+def answered_row(family: Family, example: Example, shown: View) -> Row:
+    """The row of a view with its questions and their answers, as in training."""
+    questions = as_asked(family.coordinates, example, shown).questions
+    return shared_prefix.row(family, questions, shown, True, example.context)
+
+
 def view_flops(inputs: ImageInputs, example: Example, shown: View) -> float:
     """FLOPs of a forward and backward pass over one view with its questions."""
-    return training_flops(inputs, [shared_prefix.row(inputs.family, example.questions, shown, True, example.context)])
+    return training_flops(inputs, [answered_row(inputs.family, example, shown)])
 
 
 def training_flops(inputs: ImageInputs, rows: Sequence[Row]) -> float:

@@ -27,6 +27,7 @@ class Family(Protocol):
     processor: object
     revision: str
     attention: attention.KernelChoice
+    coordinates: str
     images: str
     both_ways: bool
     shares_prefix: bool

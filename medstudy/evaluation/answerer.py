@@ -6,9 +6,10 @@ process. `medstudy.evaluation.kinds` names them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -21,6 +22,8 @@ from medstudy.resolution.sizes import Geometry, View
 @dataclass(frozen=True)
 class Asked:
     """What a model is asked under one policy: `shown[i]` is how the image of `sources[i]` stands before `examples[i]`.
+
+    Questions for a count, point or box already say in which form they are answered (`medstudy.data.coordinates`).
 
     The sources are the examples themselves, but for the control `shuffled`. seed: of the training. workers: processes
     that read images ahead. line: a progress bar that counts images.
@@ -37,9 +40,12 @@ class Asked:
 
 
 class Answers(NamedTuple):
-    """The answers to an image's questions; a question whose options are not scored has an empty list."""
+    """The answers to an image's questions; a question whose options are not scored has an empty list.
 
-    greedy: list[str]
+    greedy: None for a question of a kind that this model cannot answer at all: it is left out, and counted.
+    """
+
+    greedy: list[str | None]
     option_scores: list[list[float]]  # log-likelihoods
     sampled: list[str] | None = None  # the author's
     columns: list[dict] | None = None  # of each question: what this kind of model adds to its prediction row
@@ -47,7 +53,10 @@ class Answers(NamedTuple):
 
 
 class Answerer(Protocol):
-    """A model that is ready to be asked."""
+    """A model that is ready to be asked.
+
+    It may also have `coordinates`, the name of how it writes places, and `tokens(text)`, the number of a text's tokens.
+    """
 
     revision: str  # of its weights; of a server, what the server says of them
 
@@ -63,3 +72,23 @@ class Answerer(Protocol):
 
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """Yield (index of the example, its Answers), in any order, each example once."""
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A model that leaves files of its own in an evaluation's folder."""
+
+    def keep(self, folder: Path, asked: Iterable[Asked]) -> None:
+        """Write them, from what it was asked at each rung and under each control."""
+
+
+def coordinates_of(model: Answerer) -> str:
+    """How a model writes points and boxes; "" if that is not known."""
+    return getattr(model, "coordinates", "")
+
+
+def thinking_tokens(model: Answerer, thinking: str) -> float:
+    """The tokens of a model's reasoning; NaN of a model whose tokens are not known."""
+    if not thinking:
+        return 0.0
+    return float(model.tokens(thinking)) if hasattr(model, "tokens") else float("nan")

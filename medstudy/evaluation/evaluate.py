@@ -13,17 +13,18 @@ import torch
 from tqdm import tqdm
 
 from medstudy import paths
-from medstudy.data import arrow_store
+from medstudy.data import arrow_store, final_answer
 from medstudy.data.example import GREEDY, Example
-from medstudy.engine.batches import plan_views, shown_images, size_of
+from medstudy.engine.batches import as_asked, plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
-from medstudy.evaluation import costs, kinds, sampling
-from medstudy.evaluation.answerer import Answerer, Asked
+from medstudy.evaluation import costs, kinds, left_out, sampling
+from medstudy.evaluation.answerer import Answerer, Answers, Asked, Keeps, coordinates_of, thinking_tokens
 from medstudy.evaluation.controls import control_of, swapped
 from medstudy.evaluation.in_process import InProcess
 from medstudy.params import Study
+from medstudy.resolution.frames import Frame
 from medstudy.resolution.plan import roundings, trained_on
 from medstudy.resolution.policies import Control, Single
 from medstudy.resolution.sizes import Geometry, Size, View, scale
@@ -60,6 +61,8 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
         spent.append(pd.read_parquet(spending))
     if line is not None:
         line.close()
+    if isinstance(model, Keeps):
+        model.keep(job.dir, (asked(model, examples, policy, study) for policy in policies))
     columns = {
         "study": study.study,
         "run_id": job.dir.name,
@@ -68,6 +71,7 @@ def evaluate(study: Study, job: Job, progress: bool = True) -> pd.DataFrame:
         "regime": job.parameters["regime"],
         "seed": job.parameters["seed"],
     }
+    left_out.write(examples, parts[0], job.dir)
     predictions = pd.concat(parts, ignore_index=True).assign(**columns)
     matched = trained_on(study.policy(job.parameters["regime"])) if trained else frozenset()
     predictions["mismatch"] = ~predictions["inference"].isin(matched)
@@ -101,21 +105,16 @@ def ask_with_costs(
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`ask`, and the costs of each question (`costs.table`)."""
-    sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
-    shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
-    _check(policy, sources, shown, model.geometry)
+    put = asked(model, examples, policy, study, line, seed)
     rows: list[dict] = []
     spent: list[dict] = []
-    asked = Asked(examples, sources, shown, policy, study.evaluation, seed, study.workers, line)
-    for index, given in model.answers(asked):
-        image = model, examples[index], sources[index], shown[index]
-        own = given.columns or [{} for _ in given.greedy]
+    for index, given in model.answers(put):
+        image = model, examples[index], put.sources[index], put.shown[index]
         greedy = _rows(*image, given.greedy, given.option_scores, policy, study, GREEDY)
-        greedy = [row | columns for row, columns in zip(greedy, own, strict=True)]
+        greedy = [row | columns for row, columns in zip(greedy, _answered(given, given.columns), strict=True)]
         rows += greedy
-        each = given.costs or [{} for _ in greedy]
         known = [{name: row.get(name) for name in costs.COLUMNS} for row in greedy]
-        spent += [row | cost for row, cost in zip(known, each, strict=True)]
+        spent += [row | cost for row, cost in zip(known, _answered(given, given.costs), strict=True)]
         if given.sampled is not None:
             decoding = sampling.label(study.evaluation.author.temperature)
             rows += _rows(*image, given.sampled, [[] for _ in given.sampled], policy, study, decoding)
@@ -123,17 +122,41 @@ def ask_with_costs(
     return pd.DataFrame(rows).sort_values(order, ignore_index=True), costs.table(spent)
 
 
+def _answered(given: Answers, each: Sequence[dict] | None) -> list[dict]:
+    """What there is of each question, of those that were answered."""
+    of_each = each or [{} for _ in given.greedy]
+    return [own for text, own in zip(given.greedy, of_each, strict=True) if text is not None]
+
+
+def asked(
+    model: Answerer, examples: Sequence[Example], policy: Single | Control, study: Study, line: tqdm | None = None,
+    seed: int = 0,
+) -> Asked:
+    """What a model is asked under one policy, with the views of all images."""
+    sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
+    shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
+    _check(policy, sources, shown, model.geometry)
+    forms = [as_asked(coordinates_of(model), example, view) for example, view in zip(examples, shown, strict=True)]
+    return Asked(forms, sources, shown, policy, study.evaluation, seed, study.workers, line)
+
+
 def _rows(
-    model: Answerer, example: Example, source: Example, view: View, texts: Sequence[str],
+    model: Answerer, example: Example, source: Example, view: View, texts: Sequence[str | None],
     scored: Sequence[Sequence[float]], policy: Single | Control, study: Study, decoding: str,
 ) -> Iterator[dict]:
-    """A prediction row for each question of an example, shown the image of `source`."""
+    """A prediction row for each answered question of an example, shown the image of `source`."""
     original = size_of(source)
     context = [
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
         for _, image, own in shown_images(source, view)[:-1]
     ]
-    for question, text, scores in zip(example.questions, texts, scored, strict=True):
+    frame = Frame.of(view, original)
+    forms = as_asked(coordinates_of(model), example, view).questions
+    for question, form, text, scores in zip(example.questions, forms, texts, scored, strict=True):
+        if text is None:
+            continue
+        prompt = model.prompt(form, view.visual_tokens > 0, example.context)
+        text = final_answer.opening(prompt) + text
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
             "dataset": example.dataset, "split": example.split, "image_id": example.image_id, "group": example.group,
@@ -148,7 +171,8 @@ def _rows(
             "detail_height": view.detail.height, "detail_width": view.detail.width,
             "context_sizes": context, "decoding": decoding,
             "scale": scale(original, view.size), "interpolation": study.interpolation,
-            "prompt": model.prompt(question, view.visual_tokens > 0, example.context), "raw_text": text,
+            "coordinates": coordinates_of(model), "frame": frame.rectangle, "prompt": prompt, "raw_text": text,
+            "thinking_tokens": thinking_tokens(model, final_answer.final(text).thinking),
             "option_log_likelihoods": scores, "render": example.render,
         }
 

@@ -51,6 +51,14 @@ class InProcess:
         return self.family.revision
 
     @property
+    def coordinates(self) -> str:
+        return self.family.coordinates
+
+    def tokens(self, text: str) -> int:
+        """The number of a text's tokens."""
+        return len(self.family.ids(text))
+
+    @property
     def geometry(self) -> Geometry:
         return self.family.geometry
 

@@ -6,10 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medstudy.evaluation.answerer import Answerer
+from medstudy.evaluation.contrastive import Contrastive
 from medstudy.evaluation.in_process import InProcess
+from medstudy.evaluation.server.served import Served
+from medstudy.evaluation.server.vllm_engine import VLLM
 from medstudy.params import Study
 
-REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {}
+REGISTRY: dict[str, Callable[[Study, Path | None], Answerer]] = {
+    kind.name: kind.open for kind in (Contrastive, Served)
+}
 
 
 def opened(study: Study, checkpoint: Path | None = None) -> Answerer:
@@ -17,4 +22,6 @@ def opened(study: Study, checkpoint: Path | None = None) -> Answerer:
 
     Raises ModelError.
     """
+    if study.evaluation.engine == "vllm":
+        return VLLM.open(study, checkpoint)
     return REGISTRY.get(study.model.family, InProcess.open)(study, checkpoint)

@@ -20,11 +20,12 @@ import torch
 from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from medstudy.data.example import Question, Shot
+from medstudy.data.final_answer import MARKS
 from medstudy.engine import attention, flops
 from medstudy.engine.family_protocol import Part
 from medstudy.engine.row_layout import PackedRow, VisualTokens
 from medstudy.errors import ModelError
-from medstudy.models import prompts
+from medstudy.models import prompts, shades
 from medstudy.resolution.sizes import Geometry, Size, View
 
 NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")  # settings of a processor
@@ -32,12 +33,16 @@ NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "
 
 @dataclass(frozen=True)
 class Family:
-    """A loaded model in evaluation mode, its processor, the identity of its weights, and the attention kernel."""
+    """A loaded model in evaluation mode, its processor, the identity of its weights, and the attention kernel.
+
+    coordinates: how it writes points and boxes, a name of `medstudy.data.coordinates`; "" if that is not known.
+    """
 
     model: PreTrainedModel
     processor: ProcessorMixin
     revision: str
     attention: attention.KernelChoice
+    coordinates: str = ""
 
     # To set: names
 
@@ -244,8 +249,19 @@ class Family:
         return self.model.config.image_token_id
 
     def text(self, ids: list[int]) -> str:
-        """The text of an answer's tokens."""
-        return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        """The text of an answer's tokens; of special ones it has those that mark reasoning, answers or boxes."""
+        tokenizer = self.processor.tokenizer
+        if not self._marks.intersection(ids):
+            return tokenizer.decode(ids, skip_special_tokens=True).strip()
+        dropped = set(tokenizer.all_special_ids) - self._marks
+        return tokenizer.decode([token for token in ids if token not in dropped]).strip()
+
+    @cached_property
+    def _marks(self) -> set[int]:
+        """The special tokens that `text` keeps."""
+        tokenizer = self.processor.tokenizer
+        special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+        return {token for text, token in special if text in MARKS}
 
     @property
     def tower(self) -> list[torch.nn.Parameter]:
@@ -277,13 +293,7 @@ class Family:
     @cached_property
     def shades(self) -> torch.Tensor:
         """[3, 256] float32: what the processor's own function makes of each value of each channel."""
-        settings = self.processor.image_processor
-        levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16).clone()
-        normalised = settings.rescale_and_normalize(
-            levels, settings.do_rescale, settings.rescale_factor, settings.do_normalize, settings.image_mean,
-            settings.image_std,
-        )
-        return normalised[0].flatten(1).float()
+        return shades.of(self.processor.image_processor)
 
 
 def heads(text: PretrainedConfig) -> attention.Heads:

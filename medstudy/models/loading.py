@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import cached_file
 
 from medstudy import paths
+from medstudy.data import coordinates
 from medstudy.engine import attention
 from medstudy.errors import MedstudyError, ModelError
 from medstudy.models import (
@@ -51,12 +52,12 @@ def load(kind: type[Family], params: Model, checkpoint: Path | None = None) -> F
     """
     if checkpoint and (checkpoint / lora.CONFIG).is_file():
         return adapted(load(kind, params), checkpoint)
-    source, options = _source(params, checkpoint)
-    with _explained(source, **options):
+    source, options = source_of(params, checkpoint)
+    with explained(source, **options):
         processor = _processor(source, **options)
         model = weights.load(source, getattr(torch, params.dtype), **options).to(default_device())
         weights.check_finite(source, model)
-        family = _family(kind, model, processor, source, _revision(source, model))
+        family = _family(kind, model, processor, source, revision_of(source, model), params.coordinates)
         check(family, source)
         trial_question.ask(family, source)
     return family
@@ -65,7 +66,7 @@ def load(kind: type[Family], params: Model, checkpoint: Path | None = None) -> F
 def adapted(family: Family, folder: Path) -> Family:
     """The family with a folder's adapters merged into its weights, in place. Raises ModelError, see `lora.merged`."""
     model = lora.merged(family.model, folder, family.revision)
-    return replace(family, model=model, revision=_revision(str(folder), model))
+    return replace(family, model=model, revision=revision_of(str(folder), model))
 
 
 def sketch(kind: type[Family], params: Model, device: torch.device | str = "meta") -> Family:
@@ -76,10 +77,10 @@ def sketch(kind: type[Family], params: Model, device: torch.device | str = "meta
     kernel is the one that `load` would choose on this machine. For a checkpoint that is not on this machine and whose
     sizes are published (`medstudy.models.published_configs`), these are used and no hub is asked. Raises ModelError.
     """
-    source, options = _source(params)
+    source, options = source_of(params)
     dtype, revision, published = getattr(torch, params.dtype), "no weights", published_configs.outline(params.id)
     try:
-        with _explained(source, weights=False, **options):
+        with explained(source, weights=False, **options):
             options |= {"local_files_only": published is not None}
             processor = _processor(source, **options)
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
@@ -87,10 +88,10 @@ def sketch(kind: type[Family], params: Model, device: torch.device | str = "meta
         if published is None or Path(source).is_dir():
             raise
         (processor, config), revision = published, "published sizes"
-    with _explained(source, weights=False, **options):
+    with explained(source, weights=False, **options):
         with torch.device(device):
             model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
-        family = _family(kind, model, processor, source, revision)
+        family = _family(kind, model, processor, source, revision, params.coordinates)
         if revision != "published sizes":
             check(family, source)
     return family
@@ -106,15 +107,19 @@ def check(family: Family, source: str) -> None:
 
 
 def _family(
-    kind: type[Family], model: PreTrainedModel, processor: ProcessorMixin, source: str, revision: str
+    kind: type[Family], model: PreTrainedModel, processor: ProcessorMixin, source: str, revision: str,
+    stated: str | None = None,
 ) -> Family:
-    """The family around a model of transformers. Raises ModelError for a checkpoint of another family."""
+    """The family around a model of transformers. Raises ModelError for a checkpoint of another family.
+
+    stated: how the model writes coordinates, if the study says so.
+    """
     kind.accept(model, processor, source)
     kernel = kind.kernel(model, default_device())
     if kind.shares_prefix:
         attention.install(model, kernel)
     kind.prepare(model)
-    family = kind(model.eval(), processor, revision, kernel)
+    family = kind(model.eval(), processor, revision, kernel, coordinates.of_model(model.config.model_type, stated))
     if kind.turn_end and family.end in (None, processor.tokenizer.unk_token_id):
         raise ModelError(
             f"Family {kind.name} ends its answers with {kind.turn_end}, but the tokenizer of {source!r} has no such "
@@ -123,7 +128,7 @@ def _family(
     return family
 
 
-def _source(params: Model, checkpoint: Path | None = None) -> tuple[str, dict[str, str]]:
+def source_of(params: Model, checkpoint: Path | None = None) -> tuple[str, dict[str, str]]:
     """Where a model comes from, and the hub's options for it."""
     folder = paths.BASE if params.id == "base" else paths.resolve(params.id)
     source = str(checkpoint or (folder if folder.is_dir() else params.id))
@@ -144,7 +149,7 @@ def _processor(source: str, **options: Any) -> ProcessorMixin:
     return processor
 
 
-def _revision(source: str, model: PreTrainedModel) -> str:
+def revision_of(source: str, model: PreTrainedModel) -> str:
     """The hub's commit, or for a folder the hash of its weights."""
     if not Path(source).is_dir():
         return str(getattr(model.config, "_commit_hash", None) or "unknown")
@@ -155,7 +160,7 @@ def _revision(source: str, model: PreTrainedModel) -> str:
 
 
 @contextmanager
-def _explained(source: str, weights: bool = True, **options: Any) -> Iterator[None]:
+def explained(source: str, weights: bool = True, **options: Any) -> Iterator[None]:
     """Check a folder's files first; turn whatever a library then raises about the checkpoint into ModelError.
 
     Files from the hub are checked once they are on this machine.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PreTrainedModel
 from transformers.utils import logging
 
 from medstudy.errors import ModelError
@@ -37,15 +37,21 @@ PARTS = {
 LARGER, LEAST = 2, 2**26  # a model with LARGER times the numbers of its files, and at least LEAST, is refused
 
 
-def load(place: str, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+Kind = type[AutoModel] | type[AutoModelForImageTextToText]
+
+
+def load(
+    place: str, dtype: torch.dtype, kind: Kind = AutoModelForImageTextToText, **options: Any
+) -> PreTrainedModel:
     """A model of transformers with all of its weights, from safetensors and without code from the checkpoint.
 
-    Raises ModelError naming tensors that are missing, that fit nowhere, or that have another shape.
+    kind: transformers' own table from a configuration to a class. Raises ModelError naming tensors that are missing,
+    that fit nowhere, or that have another shape.
     """
     if (Path(place) / "config.json").is_file():
-        _check_size(place, dtype)
+        _check_size(place, dtype, kind)
     with _quiet():
-        model, information = AutoModelForImageTextToText.from_pretrained(
+        model, information = kind.from_pretrained(
             place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False,
             output_loading_info=True, ignore_mismatched_sizes=True, **options,
         )
@@ -90,7 +96,7 @@ def check_finite(place: str, model: PreTrainedModel) -> None:
         )
 
 
-def _check_size(place: str, dtype: torch.dtype) -> None:
+def _check_size(place: str, dtype: torch.dtype, kind: Kind) -> None:
     """Raises ModelError where config.json describes a model far larger than the weights, before it takes memory.
 
     This happens when config.json omits sizes: the class then fills in the defaults of a large model.
@@ -98,7 +104,7 @@ def _check_size(place: str, dtype: torch.dtype) -> None:
     numbers = sum(math.prod(shape) for shape in tensors_of(Path(place)).values())
     config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     with torch.device("meta"):
-        described = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        described = kind.from_config(config, dtype=dtype, attn_implementation="sdpa")
     total = sum(parameter.numel() for parameter in described.parameters())
     if total > max(LARGER * numbers, LEAST):
         raise ModelError(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from medstudy import paths
 from medstudy.datasets import Params as DataParams
 from medstudy.errors import ParamsError
+from medstudy.params.server import VARIABLE
 from medstudy.params.study import Study
 from medstudy.utils import yaml_files
 
@@ -69,7 +70,16 @@ def _line(entry: dict, root: object) -> str:
         close = difflib.get_close_matches(str(entry["loc"][-1]), names, 1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
         return f"  {where}: no such parameter; valid names here: {', '.join(names)}{meant}"
-    return f"  {where}: {entry['msg']} (got {entry.get('input')!r})"
+    return f"  {where}: {entry['msg']} (got {_shown(entry.get('input'), entry['loc'][-1:])!r})"
+
+
+def _shown(value: object, name: tuple = ()) -> object:
+    """An entry as an error may repeat it: an address, and what stands for a variable's name, may hold a key."""
+    if isinstance(value, dict):
+        return {inner: _shown(part, (inner,)) for inner, part in value.items()}
+    if not isinstance(value, str) or name not in (("key",), ("base_url",)) or VARIABLE.fullmatch(value):
+        return value
+    return "a text that is not shown"
 
 
 def _names(location: tuple, root: object) -> list[str]:
@@ -78,7 +88,7 @@ def _names(location: tuple, root: object) -> list[str]:
     for part in (part for part in location[:-1] if isinstance(part, str)):
         inner = (kind for model in models for name, kind in _fields(model).items() if name == part)
         of_kind = [model for model in models if part == _tag(model)]
-        models = of_kind or [model for kind in inner for model in _models(kind)]
+        models = of_kind or [model for kind in inner for model in _models(kind)] or models  # else a mapping's own key
     return sorted({name for model in models for name in _fields(model)})
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from medstudy.data import leakage
-from medstudy.params.model import Strict
+from medstudy.params.strict import Strict
 from medstudy.resolution.policies import Control
 
 
@@ -74,7 +74,15 @@ class Decoding(Strict):
     max_new_tokens: PositiveInt = 128
     tokens_per_pass: PositiveInt = 8192  # at most, in a forward pass, into which images and questions are packed
     option_likelihoods: bool = False  # also record the log-likelihood of each option of a choice
+    engine: Literal["own", "vllm"] = "own"  # what runs weights that are here: `medstudy.evaluation.server.vllm_engine`
+    engine_options: tuple[str, ...] = ()  # of `vllm serve`, such as --max-model-len=4096
     author: Author | None = None  # also answer at each rung as the paper's first author does; null: greedy only
+
+    @model_validator(mode="after")
+    def _options_of_an_engine(self) -> Decoding:
+        if self.engine_options and self.engine == "own":
+            raise ValueError("engine_options are those of `engine: vllm`: remove them, or set engine")
+        return self
 
 
 class Controls(Strict):

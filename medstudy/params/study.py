@@ -9,12 +9,14 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, ValidationInfo, field_validator, model_validator
 
 from medstudy import paths
+from medstudy.data.coordinates import check_known
 from medstudy.data.reading_params import Bounds, Probe
 from medstudy.datasets import Params as DataParams
 from medstudy.datasets import label as data_label
 from medstudy.errors import ParamsError
-from medstudy.params.model import Label, Model, Strict
+from medstudy.params.model import Label, Model
 from medstudy.params.settings import Controls, Decoding, Intervals, Leakage, Optimisation
+from medstudy.params.strict import Strict
 from medstudy.resolution.plan import check_arms, roundings
 from medstudy.resolution.policies import Control, Single, Training
 
@@ -75,6 +77,7 @@ class Study(Strict):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
+        check_known(self.datasets, self.models or (self.model,))
         check_arms(self.regimes, self.controls.views)
         self._check_kind()
         policies = (*self.regimes, *self.inference, *self.controls.views)

@@ -24,14 +24,17 @@ from medstudy.runs.inputs import by_stage, complete
 from medstudy.utils import redact
 
 SCORES = (  # the columns of scores.parquet that claims, figures, tables and pages use
-    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id",
-    "task", "kind", "set_id", "tags", "modality", "anatomy", "answer", "localizations", "detail_px", "height",
-    "width", "shown_height", "shown_width", "visual_tokens", "decoding", "scale", "interpolation", "raw_text",
-    "render", "study", "model", "model_revision", "regime", "seed", "score", "author", "strict", "recall", "f1",
-    "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line", "strict_localization_f1", "likelihood",
-    "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
+    "inference", "control", "budget_pixels", "dataset", "split", "image_id", "group", "family", "question_id", "task",
+    "kind", "set_id", "tags", "modality", "anatomy", "answer", "localizations", "detail_px", "height", "width",
+    "shown_height", "shown_width", "detail_height", "detail_width", "visual_tokens", "decoding", "scale",
+    "interpolation", "raw_text", "render", "study", "model", "model_revision", "regime", "seed", "score", "author",
+    "strict", "recall", "f1", "strict_recall", "strict_f1", "cell_line_hit", "strict_cell_line",
+    "strict_localization_f1", "likelihood", "likelihood_norm", "answer_read", "answer_letter", "chance", "level",
+    "coordinates", "frame", "thinking_tokens", "count_error", "within_one", "within_ten_pct", "point_hit", "point_f1",
+    "iou", "box_f1", "rouge_l", "clinical_f1", "radgraph_f1", "ratescore", "unread",
 )
 COSTS = "costs.parquet"  # as `medstudy.evaluation.costs` names it, which needs torch
+RETRIEVAL = "retrieval.parquet"  # of an evaluation of a contrastive encoder
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class StudyData:
     to choices that are asked by letter as well.
     training: training.parquet. examples: one row per question. claims: claims.csv. leaks: `leakage.overview`.
     bounds: what readers of features and pixels find. costs: costs.parquet of the evaluations.
+    retrieval: where a contrastive encoder's right captions and images stand; empty without such a model.
     images: (dataset, image_id) -> original image, only those that may be rendered.
     study: facts of the study, all optional: name, command, low (the regime that native is compared with), resamples (of
     the bootstrap), confidence (of intervals), seed, model, parameters (their number), training (its settings), as_is
@@ -59,6 +63,7 @@ class StudyData:
     letters: pd.DataFrame = field(default_factory=pd.DataFrame)
     bounds: results.Results = field(default_factory=results.Results)
     costs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    retrieval: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def leak_words(self) -> str:
@@ -116,6 +121,7 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
         leaks=leaks(stages),
         bounds=results.read(job.dir for job in complete(stages["bounds"])),
         costs=costs_of(stages),
+        retrieval=_retrieved(complete(stages["evaluate"])),
         images=images,
         study=_facts(study, stages),
     )
@@ -131,6 +137,15 @@ def _training(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:
     """The logs of all trainings; empty in a study without regimes."""
     jobs = complete(stages["train"])
     return inputs.gather(jobs, "training.parquet") if jobs else pd.DataFrame()
+
+
+def _retrieved(evaluations: list[plan.Job]) -> pd.DataFrame:
+    """retrieval.parquet of the evaluations that have one, with their regime and seed; empty if none has."""
+    parts = [
+        pd.read_parquet(job.dir / RETRIEVAL).assign(regime=job.parameters["regime"], seed=job.parameters["seed"])
+        for job in evaluations if (job.dir / RETRIEVAL).is_file()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _facts(study: Study, stages: dict[str, list[plan.Job]]) -> dict:

@@ -52,6 +52,7 @@ CHOICES = {  # file: patterns of alternatives among its imports; a job that uses
     "report/study_data.py": ("claims/*", "datasets/*", "models/*"),  # tests of claims; names; a number of weights
     "datasets/__init__.py": ("datasets/user/*",),  # readers of a user's own data
     "datasets/build.py": ("datasets/user/*", "data/references.py"),  # one data set's; a check that changes nothing
+    "evaluation/kinds.py": ("evaluation/contrastive.py", "evaluation/server/*"),  # of models and engines
     "imaging/__init__.py": datasets.READERS,
 }
 LARGE = 2**26  # bytes of a file from which its hash is cached on this machine
@@ -110,8 +111,18 @@ def family(name: str) -> str:
     raise ParamsError(f"A model family is a class with `name = {name!r}` in medstudy/models/, but no class has it.")
 
 
+def engine(name: str) -> str:
+    """The file of an engine other than our own."""
+    return f"evaluation/server/{name}_engine.py"
+
+
 def weights_of(study: Study) -> str:
-    """Hash of the files of the model to start from; of a hub id, id and revision are in the parameters."""
+    """Hash of the files of the model to start from; of a hub id, id and revision are in the parameters.
+
+    The weights of a model behind a server are not here: its name and the server's are in the parameters.
+    """
+    if study.model.server is not None:
+        return hash_of({})
     folder = paths.BASE if study.model.id == "base" else paths.resolve(study.model.id)
     kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that from_pretrained reads
     weights = sorted(file for kind in kinds for file in folder.glob(kind)) if folder.is_dir() else []

@@ -23,7 +23,7 @@ from typing import Any
 
 from medstudy import datasets, paths
 from medstudy.errors import ParamsError, RunError
-from medstudy.params import Study
+from medstudy.params import DECIDING, Model, Study
 from medstudy.resolution.policies import Control, DownUp
 from medstudy.runs import identity, stages
 from medstudy.utils import redact
@@ -60,6 +60,8 @@ class Job:
     @property
     def gpus(self) -> int:
         """How many GPUs the job uses, on a machine with GPUs."""
+        if (self.parameters.get("model") or {}).get("server"):
+            return 0  # which are the server's
         return self.processes if self.stage in ("train", "evaluate", "bounds", "probe") else 0
 
     def inputs(self, stage: str) -> list[Job]:
@@ -125,8 +127,9 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
         for dataset in study.datasets
     ]
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
-    model = redact.tree(study.model.model_dump(exclude={"label", "trained_on"}), redact.FIELDS)
+    model = _model(study.model)
     own = () if study.model.family == "vision" else (identity.family(study.model.family),)
+    own += () if study.evaluation.engine == "own" else (identity.engine(study.evaluation.engine),)
     common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
     read = common | {"inference": [rung.model_dump() for rung in study.inference], "low": study.low,
                      "low_policy": study.low and study.policy(study.low).model_dump(),
@@ -160,6 +163,8 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     claims = add("claims", "", [leaks, scores, *([] if study.trains else checked[1:])], low=study.low,
                  intervals=study.intervals.model_dump(), no_claims=datasets.without_claims(study.datasets), **own)
     shown = redact.tree(study.model_dump(mode="json", exclude={"root", "tflops", "workers"}), redact.FIELDS)
+    if study.model.server is not None:
+        shown["model"] = model | {"label": study.model.label}
     figures = [
         add("figure", name, [*data, leaks, scores, *bounds], study=shown, element=name,
             own=(f"report/figures/{stages.module(name)}.py",))
@@ -167,6 +172,16 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     ]
     tables = add("tables", "", [*data, leaks, scores, *bounds, claims], study=shown)
     add("report", "", [*data, leaks, scores, *bounds, *figures, tables, claims], study=shown)
+
+
+def _model(model: Model) -> dict:
+    """The parameters that decide what a model answers, without local paths and a server's address, pace and caps."""
+    unused = {"label", "server", "trained_on"} | ({"clip"} if model.clip is None else set())
+    decides = redact.tree(model.model_dump(exclude=unused), redact.FIELDS)
+    if model.server is None:
+        return decides
+    server = model.server.model_dump(mode="json", include=set(DECIDING)) | {"name": redact.host(model.server.base_url)}
+    return decides | {"server": server}
 
 
 def _data(dataset: datasets.Params) -> dict:

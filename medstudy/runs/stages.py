@@ -38,6 +38,7 @@ _ORDER = (
     "gain_in_parts",
     "bounds",
     "score_and_cost",
+    "acuity_by_task",
 )
 FIGURES = tuple(f"{number:02d}_{module}" for number, module in enumerate(_ORDER, start=1))
 

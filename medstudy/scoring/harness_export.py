@@ -41,6 +41,7 @@ FIELDS = (  # columns of predictions that scores, intervals and tables read
     "interpolation", "decoding", "dataset", "split", "image_id", "group", "question_id", "set_id", "tags",
     "format", "family", "modality", "anatomy", "task", "kind", "options", "option_log_likelihoods", "cell_line",
     "localizations", "detail_px", "height", "width", "shown_height", "shown_width", "visual_tokens", "scale",
+    "coordinates", "frame", "thinking_tokens",
 )
 
 

@@ -1,7 +1,8 @@
 """Scores of predictions: standard metrics, and those of the paper's first author, bug for bug.
 
-`score` turns predictions into scores, one row per question. Every metric is in [0, 1], and NaN only where it does not
-apply. A blank prediction scores 0. The metrics of one answer are pure functions in `medstudy.scoring.metrics`.
+`score` turns predictions into scores, one row per question. Every metric is in [0, 1] (but `count_error`, a number of
+things), and NaN only where it does not apply. A blank prediction scores 0. The metrics of one answer are pure functions
+in `medstudy.scoring.metrics`.
 
 The column that figures and claims average, `score`, holds the standard metric of each kind of question. The author's
 metrics do not qualify: a reference may score 0 on itself ("A" for an open question; HEK293T where HEK293 is known too),
@@ -10,21 +11,24 @@ and the answer "ER-" scores 1 where "ER+" is right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from medstudy.data import choices, formats, standard_scores
+from medstudy.data import choices, formats, standard_scores, yes_no
 from medstudy.data.example import GREEDY, LETTERS
-from medstudy.data.words import named, without_reasoning
+from medstudy.data.final_answer import final
+from medstudy.data.words import named
 from medstudy.errors import DataError
-from medstudy.scoring import metrics
+from medstudy.scoring import located, metrics, reports
+from medstudy.scoring.columns import frame as _frame
+from medstudy.scoring.columns import mapped as _map
+from medstudy.scoring.columns import texts as _texts
 
 METRICS = ("score", "author", "strict", "precision", "recall", "f1", "strict_precision", "strict_recall",
            "strict_f1", "exact", "llava_med", "cell_line_hit", "localization_recall", "strict_cell_line",
-           "strict_localization_f1", "likelihood", "likelihood_norm")
+           "strict_localization_f1", "likelihood", "likelihood_norm", *located.METRICS, *reports.METRICS, "unread")
 READ = ("answer_read", "answer_letter")  # how many options the answer names; of a choice, the letter of the one
 NEEDED = ("dataset", "image_id", "question_id", "kind", "answer", "raw_text", "detail_px")
 LEFT_OUT = ("prompt", "options", *READ)
@@ -103,24 +107,23 @@ def _check(predictions: pd.DataFrame) -> None:
         )
 
 
-def _texts(column: pd.Series) -> pd.Series:
-    """A column as texts, missing values as ""."""
-    return column.astype(object).where(column.notna(), "").astype(str)
-
-
-def _map(function: Callable, *columns: Sequence | pd.Series) -> np.ndarray:
-    """`function` of every row of the columns, computed once for each distinct row, because answers repeat."""
-    rows = list(zip(*columns, strict=True))
-    table = {row: function(*row) for row in set(rows)}
-    return np.array([table[row] for row in rows], dtype=float)
-
-
 def _closed(rows: pd.DataFrame) -> pd.DataFrame:
     answers = rows["answer"].map(standard_scores.yes_or_no)
     author = _map(metrics.author_closed, rows["raw_text"], answers)
-    strict = _map(standard_scores.strict_closed, rows["raw_text"], answers)
+    strict = _map(standard_scores.strict_closed, rows["raw_text"], rows["answer"])
     llava_med = _map(metrics.llava_med_closed, rows["raw_text"], answers)
-    return _frame(rows, author=author, strict=strict, llava_med=llava_med, chance=0.5)
+    unread = _map(_unclear, rows["raw_text"], rows["answer"])
+    return _frame(rows, author=author, strict=strict, llava_med=llava_med, unread=unread, chance=0.5)
+
+
+def _unclear(text: str, answer: str) -> float:
+    """1 if a text says neither yes nor no, or both."""
+    return float(len(yes_no.given(final(text).text, yes_no.polarity(answer)[0])) != 1)
+
+
+def _blank(texts: pd.Series) -> np.ndarray:
+    """1 where no answer is left without the reasoning."""
+    return _map(lambda text: float(not final(text).text), texts)
 
 
 def _open(rows: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +134,7 @@ def _open(rows: pd.DataFrame) -> pd.DataFrame:
     return _frame(rows, author=author[:, 1], strict=strict[:, 1], precision=author[:, 0],
                   recall=author[:, 1], f1=author[:, 2], strict_precision=strict[:, 0],
                   strict_recall=strict[:, 1], strict_f1=strict[:, 2], exact=strict[:, 3],
-                  llava_med=_map(metrics.llava_med_exact_match, *pair), chance=0.0)
+                  llava_med=_map(metrics.llava_med_exact_match, *pair), unread=_blank(rows["raw_text"]), chance=0.0)
 
 
 def _choice(rows: pd.DataFrame) -> pd.DataFrame:
@@ -143,7 +146,7 @@ def _choice(rows: pd.DataFrame) -> pd.DataFrame:
     likely = _likelihoods(rows, options.map(lambda listed: tuple(LETTERS[: len(listed)])))
     counts = options.map(len)
     return _frame(rows, author=_map(metrics.author_choice, texts, answers), strict=letters == answers, **likely,
-                  chance=1 / counts.where(counts > 0)).assign(
+                  unread=letters.isna(), chance=1 / counts.where(counts > 0)).assign(
         answer_read=[reading.how for reading in read], answer_letter=letters
     )
 
@@ -170,16 +173,17 @@ def _class(rows: pd.DataFrame) -> pd.DataFrame:
     occurring = {key: tuple(sorted(same.unique())) for key, same in answers.groupby(questions, sort=False)}
     known = [listed or occurring[name, id] for name, id, listed in zip(*questions, options, strict=True)]
     read = [_named(*row) if row[1] else None for row in zip(texts, options, strict=True)]
+    unread = [_named(*row) != "one" for row in zip(texts, known, strict=True)]
     return _frame(rows, author=_map(metrics.author_class, texts, answers),
                   strict=_map(standard_scores.strict_class, texts, answers, known),
                   exact=_map(standard_scores.exact_match, texts, answers), **_likelihoods(rows, options),
-                  chance=[1 / len(classes) for classes in known]).assign(answer_read=read)
+                  unread=unread, chance=[1 / len(classes) for classes in known]).assign(answer_read=read)
 
 
 @cache
 def _named(text: str, classes: tuple[str, ...]) -> str:
     """How many of the classes a text names: none, one or several."""
-    return ("none", "one", "several")[min(2, len(named(without_reasoning(text), classes)))]
+    return ("none", "one", "several")[min(2, len(named(final(text).text, classes)))]
 
 
 def _description(rows: pd.DataFrame) -> pd.DataFrame:
@@ -197,7 +201,7 @@ def _description(rows: pd.DataFrame) -> pd.DataFrame:
         author, strict = _row_mean(four[:, :2]), _row_mean(four[:, 2:])
         parts.append(_frame(same, author=author, strict=strict, cell_line_hit=four[:, 0],
                             localization_recall=four[:, 1], strict_cell_line=four[:, 2],
-                            strict_localization_f1=four[:, 3], chance=0.0))
+                            strict_localization_f1=four[:, 3], unread=_blank(same["raw_text"]), chance=0.0))
     return pd.concat(parts)
 
 
@@ -206,13 +210,10 @@ def _row_mean(columns: np.ndarray) -> np.ndarray:
     return np.nanmean(columns, axis=1)
 
 
-def _frame(rows: pd.DataFrame, **columns: object) -> pd.DataFrame:
-    """A table with the index of `rows`, its columns as floats; a single number fills its column."""
-    return pd.DataFrame({name: np.asarray(values, dtype=float) if np.ndim(values) else values
-                         for name, values in columns.items()}, index=rows.index)
-
-
-_SCORERS = {"closed": _closed, "open": _open, "choice": _choice, "class": _class, "description": _description}
+_SCORERS = {
+    "closed": _closed, "open": _open, "choice": _choice, "class": _class, "description": _description,
+    "count": located.count, "point": located.point, "box": located.box, "report": reports.report,
+}
 
 
 # Scores of several rows together

@@ -11,10 +11,16 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from medstudy import paths
 
 FIELDS = ("path", "images", "id")  # the parameters that may name a folder or file
+ADDRESSES = ("base_url",)  # the parameters that hold the address of a server
+PUBLIC = (  # servers that anybody may know
+    "api.openai.com", "generativelanguage.googleapis.com", "openrouter.ai", "api.mistral.ai", "api.together.xyz",
+    "router.huggingface.co", "api.x.ai", "api.anthropic.com", "dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com",
+)
 BASE64 = r"[A-Za-z0-9+/=\\]{400,}"  # an embedded image, in JSON with \n: a folder's name in it is chance
 START = r"(?:(?<![\w.~…+-])|(?<=\\[bfnrt])|(?<=\dm))"  # of an absolute path; \n: in JSON; 1m: a terminal's colour
 
@@ -25,12 +31,24 @@ def last(value: Any) -> Any:
 
 
 def tree(value: Any, fields: Collection[str] | None = None) -> Any:
-    """Nested parameters with `last` applied to every text, or only to these fields."""
+    """Nested parameters with `last` applied to every text, or only to these fields; of addresses only the `host`."""
     if isinstance(value, dict):
-        return {name: last(part) if fields and name in fields else tree(part, fields) for name, part in value.items()}
+        return {name: _entry(name, part, fields) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [tree(part, fields) for part in value]
     return value if fields else last(value)
+
+
+def host(address: str) -> str:
+    """A server in words: the host of a public one, else "a server"."""
+    name = urlsplit(address).hostname
+    return name if name in PUBLIC else "a server"
+
+
+def _entry(name: str, value: Any, fields: Collection[str] | None) -> Any:
+    if name in ADDRESSES and isinstance(value, str):
+        return host(value)
+    return last(value) if fields and name in fields else tree(value, fields)
 
 
 def hub_id(model: str) -> str | None:

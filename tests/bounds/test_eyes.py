@@ -16,10 +16,14 @@ from transformers import (
 from medstudy import models
 from medstudy.bounds import encoders, pixels, places, pooling
 from medstudy.data.encoded_image import Picture
+from medstudy.engine import views
 from medstudy.errors import ModelError
+from medstudy.models import shades
+from medstudy.models.contrastive import tower_inputs
 from medstudy.params import Model
 from medstudy.resolution.policies import Fixed, Native
 from medstudy.resolution.sizes import Size
+from tests.support import contrastive
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -139,6 +143,22 @@ def test_a_vision_encoder_gets_the_numbers_of_its_own_processor(tmp_path):
         expected = Dinov2Model.from_pretrained(tmp_path)(pixel_values=values).last_hidden_state[0, 1:]
     tokens = eye(Picture.of(Image.fromarray(array), "noise"), Native(max_pixels=10**6).view(Size(28, 42), eye.geometry))
     assert torch.allclose(tokens.features, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", contrastive.BUILD)
+def test_the_tower_of_a_contrastive_encoder_is_read_at_any_size(name, tmp_path):
+    eye = encoders.load(Model(id=str(contrastive.BUILD[name](tmp_path)), family="clip"), "bicubic", None)
+    picture = Picture.of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)), "a")
+    for policy, shape in ((Native(max_pixels=10**5), (8, 11)), (Fixed(side=32), (3, 4))):
+        view = policy.view(Size(picture.height, picture.width), eye.geometry)
+        assert view.size == tuple(contrastive.PATCH * side for side in shape)
+        tokens = eye(picture, view)
+        assert tokens.features.shape == (shape[0] * shape[1], 32)
+        assert torch.equal(tokens.places, places.grid(*shape).reshape(-1, 2))
+        values = shades.applied(views.render(picture, view, "bicubic"), eye.shades)[None]
+        with torch.no_grad():
+            own = eye.model(**tower_inputs(eye.model.config, values)).last_hidden_state[0]
+        assert torch.allclose(tokens.features, own[-len(tokens.features) :], atol=1e-5)
 
 
 def test_a_family_without_a_tower_of_its_own_and_a_folder_without_an_encoder_are_explained(tmp_path, checkpoints):

@@ -99,7 +99,8 @@ def test_a_parameter_given_twice_is_refused(capsys, tmp_path):
 
 def test_doctor_names_device_attention_and_reasons():
     findings = {finding.what: finding for finding in doctor.examine()}
-    named = {"python", "torch", "transformers", "cores", "memory", "device", "attention in bfloat16", "base model"}
+    named = {"python", "torch", "transformers", "cores", "memory", "device", "attention in bfloat16", "base model",
+             "server client", "vllm"}
     assert named <= set(findings)
     assert findings["device"].found.startswith(("cpu", "cuda"))
     assert findings["device"].why and findings["attention in float32"].why

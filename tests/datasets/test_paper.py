@@ -7,8 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from medstudy import datasets, imaging, params
+from medstudy import datasets, imaging, params, paths
 from medstudy.datasets.paper import bbbc021, hpa, hussain, slake, ubench, wsi_vqa
 from medstudy.errors import DataError, ParamsError
 from tests.support import fixtures_paper as fixtures
@@ -38,6 +39,20 @@ def test_slake_original_keeps_english_rows_with_an_answer_and_their_tags(tmp_pat
     assert [(q.kind, q.answer) for q in asked] == [("open", "CT"), ("closed", "No"), ("open", "Liver")]
     assert "answer_type=CLOSED" in asked[2].tags and "content_type=Size" in asked[2].tags
     assert (examples[0].modality, examples[0].anatomy) == ("CT", "Abdomen")
+
+
+def test_slake_in_chinese_comes_in_by_an_option(tmp_path):
+    params = fixtures.slake_original(tmp_path)
+    both = load(params.model_copy(update={"languages": ("en", "zh")}))[0].questions
+    assert [(q.kind, q.answer) for q in both] == [
+        ("open", "CT"), ("closed", "是"), ("closed", "No"), ("open", "Liver")]
+    assert [next(tag for tag in q.tags if tag.startswith("q_lang")) for q in both] == [
+        f"q_lang={name}" for name in ("en", "zh", "en", "en")]
+    (chinese,) = load(params.model_copy(update={"languages": ("zh",)}))[0].questions
+    assert chinese.text == "是否有肝脏?" and not any(tag.startswith("q_lang") for tag in chinese.tags)
+    assert not any("q_lang" in tag for question in load(params)[0].questions for tag in question.tags)
+    with pytest.raises(ValidationError, match="only form: original"):
+        slake.Params(languages=("zh",))
 
 
 def test_slake_original_reads_no_image_outside_its_folder(tmp_path):
@@ -158,7 +173,7 @@ def test_forms_that_are_folders_ask_for_one(module, form):
 
 
 def test_parameters_of_every_data_set_can_be_written_in_a_study(tmp_path):
-    content = yaml.safe_load((params.paths.ROOT / "params" / "tiny.yaml").read_text())
+    content = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
     asked = [
         {"name": "vqa_rad"}, {"name": "path_vqa", "train": 100}, {"name": "ubench", "whole": True},
         {"name": "slake", "form": "original", "path": "data/slake"}, {"name": "hpa", "rows_a_cell_line": None},

@@ -13,8 +13,8 @@ from PIL import Image
 from pydantic import ValidationError
 from scipy import ndimage, stats
 
-from medstudy.data import formats
-from medstudy.data.example import KINDS, LETTERS, SPLITS, Example
+from medstudy.data import formats, located_scores, places
+from medstudy.data.example import LETTERS, SPLITS, Example
 from medstudy.datasets import phantom
 from medstudy.datasets.phantom.drawing import QUADRANTS
 from medstudy.errors import DataError
@@ -109,6 +109,13 @@ def test_the_format_of_answers_changes_no_pixel():
         assert words.questions == tuple(question for question in both.questions if not question.format)
 
 
+def test_questions_about_places_change_no_pixel_and_no_other_question():
+    for family in phantom.FAMILIES:
+        plain, located = (phantom.example(4, "test", family, 1, located=asks) for asks in (False, True))
+        assert plain.image.tobytes() == located.image.tobytes()
+        assert located.questions[: len(plain.questions)] == plain.questions
+
+
 def test_the_fingerprint_forgives_rounding_but_not_change():
     example = phantom.example(0, "train", "cytology", 3)
     pixels = np.asarray(example.image).copy()
@@ -161,7 +168,7 @@ def test_sizes_vary_within_their_range(plans):
 
 
 def test_every_kind_and_format_is_there(asked):
-    assert {question.kind for question in asked} == set(KINDS)
+    assert {question.kind for question in asked} == {"closed", "open", "choice", "class", "description"}
     for question in asked:
         assert question.kind not in ("choice", "class") or 2 <= len(question.options) <= 4
         assert question.kind != "class" or all(option in question.text for option in question.options)
@@ -363,3 +370,68 @@ def test_an_observer_of_fine_texture_needs_the_pixels(plans, task):
         energies = [energy(shown(image, budget)) for image in images]
         seen[budget] = area_under_curve(energies[::2], energies[1::2])
     assert seen[np.inf] > 0.85 and seen[56] < seen[np.inf] - 0.1, seen
+
+
+# --- counts, points and boxes
+
+
+@pytest.fixture(scope="module")
+def located() -> list[Example]:
+    """Images with questions about places, 14 of each family."""
+    return list(phantom.load(phantom.Params(train=56, locate=True), "train"))
+
+
+def test_every_image_is_asked_about_places_in_its_own_pixels(located):
+    kinds = Counter()
+    for example in located:
+        for question in example.questions:
+            places.check_question(question, example.image.height, example.image.width)
+            kinds[question.kind] += 1
+    assert min(kinds[kind] for kind in ("count", "point", "box")) > 10
+
+
+def test_counts_agree_with_the_points_of_the_same_image(located):
+    for example in located:
+        by_id = {question.id: question for question in example.questions}
+        for name in ("nodule", "mitosis", "cell"):
+            if f"{name}_count" in by_id:
+                points = places.reference(by_id[f"{name}_point"].answer, "point").items
+                assert len(points) == int(by_id[f"{name}_count"].answer) > 0
+
+
+def test_a_count_cannot_be_guessed(located):
+    counts = defaultdict(Counter)
+    for example in located:
+        for question in example.questions:
+            if question.kind == "count":
+                counts[question.id][question.answer] += 1
+    for tally in counts.values():
+        assert max(tally.values()) < 0.75 * tally.total() and len(tally) > 2
+
+
+@pytest.mark.parametrize("kind, size, present, absent, name", [
+    ("Chest", "nodule_px", {"nodules": True, "nodule_px": 6.0, "effusion": ""}, {"nodules": False}, "nodule"),
+    ("Mammogram", "calcification_px", {"calcifications": True, "calcification_px": 5.0}, {"calcifications": False},
+     "calcification"),
+])
+def test_the_places_are_where_the_feature_was_drawn(plans, kind, size, present, absent, name):
+    """The box around what differs between an image with the feature and the same one without it."""
+    for points in ("left", "right"):
+        scene = first(plans, kind, **present, **({"points": points} if kind == "Mammogram" else {}))
+        marks = phantom.locate.Marks(scene.shape)
+        image = scene.render(np.random.default_rng(5), marks).astype(float).mean(2)
+        without = shown(drawn(replace(scene, **absent)))
+        y, x = np.nonzero(image - without > 25)
+        seen = (x.min(), y.min(), x.max() + 1, y.max() + 1)
+        (box,) = places.reference(marks.box(name), "box").items
+        assert located_scores.iou(seen, box) > 0.5, (seen, box)
+
+
+def test_the_marks_of_mitoses_lie_on_dark_plates(plans):
+    scene = first(plans, "Section", mitosis="Metaphase", plate_px=4.0, nucleus_px=30.0, stain="Hematoxylin and eosin",
+                  chromatin="Smudged", architecture="Solid sheets", change="Neither")
+    marks = phantom.locate.Marks(scene.shape)
+    image = scene.render(np.random.default_rng(5), marks).astype(float).mean(2)
+    places_ = marks.found["mitosis"][:, :2].astype(int)
+    assert len(places_) >= 2
+    assert max(image[y - 1 : y + 2, x - 1 : x + 2].mean() for x, y in places_) < np.median(image) - 60

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Features, Image, Value
+from PIL import Image as Picture
 
 from medstudy import claims, datasets
 from medstudy.data import arrow_store, table_export
-from medstudy.data.example import KINDS, SPLITS
+from medstudy.data.example import SPLITS
 from medstudy.data.readers import archives
 from medstudy.datasets import audit, phantom
 from medstudy.datasets.build import build
@@ -569,7 +570,44 @@ def test_the_phantom_as_a_table_has_equal_examples(pair):
         assert other.image_id == f"{one.split}/{one.image_id}.png"
         for name in ("split", "group", "family", "modality", "anatomy", "dataset", "render"):
             assert getattr(one, name) == getattr(other, name), name
-    assert {question.kind for one in made for question in one.questions} == set(KINDS)
+    assert {question.kind for one in made for question in one.questions} == {
+        "closed", "open", "choice", "class", "description"}
+
+
+def test_counts_points_and_boxes_come_back_from_a_table(tmp_path):
+    made = [one for split in SPLITS for one in phantom.load(phantom.Params(train=4, val=4, test=8, locate=True), split)]
+    table_export.write(made, tmp_path)
+    read = own.found(own.params(tmp_path, label="phantom", columns=table_export.COLUMNS, render=True))
+    assert [one.questions for one in read] == [one.questions for one in made]
+    assert {question.kind for one in read for question in one.questions} >= {"count", "point", "box"}
+
+
+@pytest.mark.parametrize("kind, answer, message", [
+    ("count", "three", "whole number"), ("count", "2.5", "whole number"), ("point", "12, 30", "JSON list of"),
+    ("point", "[[1, 2, 3]]", "JSON list of"), ("box", "[[5, 5, 2, 9]]", "x0 < x1"), ("box", "[1, 2]", "JSON list of"),
+    ("box", "[0, 0, 9, 99]", "must lie in its image"), ("point", "[[-1, 2]]", "must lie in its image"),
+])
+def test_a_reference_of_the_wrong_form_names_its_row(tmp_path, kind, answer, message):
+    Picture.new("RGB", (28, 28)).save(tmp_path / "a.png")
+    rows = [{"image": "a.png", "question": "Where?", "answer": answer, "kind": kind, "split": "test"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=message) as error:
+        own.found(own.params(tmp_path))
+    assert "rows.jsonl row 1" in str(error.value)
+
+
+@pytest.mark.parametrize("kind, answer, kept", [
+    ("count", 3, "3"), ("count", 3.0, "3"), ("point", [[3, 4]], "[[3, 4]]"), ("point", "[3, 4]", "[3, 4]"),
+    ("point", {"points": [[3, 4]], "radius": 2}, '{"points": [[3, 4]], "radius": 2}'),
+    ("box", [1, 2, 5, 9], "[1, 2, 5, 9]"), ("report", "No nodule.", "No nodule."), ("closed", "是", "是"),
+    ("closed", "Oui", "Oui"),
+])
+def test_references_of_every_kind_are_read(tmp_path, kind, answer, kept):
+    Picture.new("RGB", (28, 28)).save(tmp_path / "a.png")
+    rows = [{"image": "a.png", "question": "Where?", "answer": answer, "kind": kind, "split": "test"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ((question,),) = [one.questions for one in own.found(own.params(tmp_path))]
+    assert (question.kind, question.answer) == (kind, kept)
 
 
 def test_the_phantom_as_a_table_gives_equal_claims(pair):

@@ -22,7 +22,7 @@ from medstudy import paths
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LOCKED = ("cluster", "docs", "lab", "test")
+LOCKED = ("cluster", "docs", "lab", "server", "test")
 REQUIRED = [Requirement(text) for part in (PROJECT["dependencies"], *map(EXTRAS.get, LOCKED)) for text in part]
 LOCK = (paths.ROOT / "requirements.lock").read_text()
 ENVIRONMENT = yaml.safe_load((paths.ROOT / "environment.yml").read_text())

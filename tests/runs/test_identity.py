@@ -56,13 +56,16 @@ MADE_BY = {
     "engine/image_inputs.py": MODEL,
     "engine/tensor_cache.py": {*SIGHT, "figure"}, "engine/views.py": {*SIGHT, "figure"},
     "engine/*.py": {"base", "train", "evaluate"},
+    "evaluation/server/*": set(),  # models behind servers
     "evaluation/evaluate.py": {"evaluate"}, "evaluation/examine.py": {"base"},
+    "evaluation/left_out.py": {"evaluate"},
+    **dict.fromkeys((f"evaluation/{name}.py" for name in ("compared", "contrastive", "embeddings")), set()),
     "evaluation/*.py": {"base", "evaluate"},
     "imaging/__init__.py": EVERY, "imaging/common_formats.py": EVERY, "imaging/png.py": EVERY,
     "imaging/read_options.py": EVERY, "imaging/to_rgb.py": EVERY,
     "imaging/dicom*.py": {"data"}, "imaging/codestream.py": {"data"},  # atlas has images of pydicom
     "models/auto.py": set(), "models/auto_processor.py": set(), "models/tiled/*": set(),
-    "models/convert/*": set(),
+    "models/convert/*": set(), "models/contrastive.py": {"bounds"},
     "models/summary.py": {"base", "evaluate"},
     "models/*.py": MODEL,
     "report/compare.py": set(), "report/inference_cost.py": DRAWN,
@@ -227,6 +230,24 @@ def test_a_model_depends_only_on_its_own_family(package, file, family, counts):
         found = changed(before, identities(**changes))
     assert ("train-native-s0" in found, "base" in found, "evaluate-base-s0" in found) == (counts,) * 3
     assert "data-phantom" not in found
+
+
+@pytest.mark.parametrize(
+    ("file", "family", "stages"),
+    [
+        ("evaluation/contrastive.py", "clip", {"base", "evaluate"}), ("evaluation/compared.py", "clip", {"evaluate"}),
+        ("models/contrastive.py", "clip", {"base", "evaluate"}), ("evaluation/contrastive.py", "qwen2_vl", set()),
+        ("models/contrastive.py", "auto", set()), ("models/qwen_vl.py", "clip", set()),
+    ],
+)
+def test_a_model_that_is_not_trained_depends_only_on_its_own_kind(package, file, family, stages):
+    changes = {"model": {"id": "some/where", "family": family}, "regimes": [], "seeds": [], "low": None,
+               "training": None, "bounds": None, "controls": {}}
+    before = identities(**changes)
+    with edited(package / file):
+        found = changed(before, identities(**changes))
+    assert {name.split("-")[0] for name in found} & {"base", "evaluate", "data"} >= stages
+    assert bool(found) == bool(stages)
 
 
 def test_image_readers_count_for_data_that_may_hold_such_images(package, tmp_path):

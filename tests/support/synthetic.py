@@ -141,6 +141,7 @@ def _cell(items: pd.DataFrame, regime, rung, control, s, shift, effects, rng) ->
     frame = items.copy()
     area = np.minimum(frame["height"] * frame["width"], side_of(rung) ** 2)
     scale = np.sqrt(area / (frame["height"] * frame["width"]))
+    left = _left(frame, scale, control)
     correct = rng.random(len(frame)) < _probability(frame, scale, regime, rung, control, shift, effects)
     frame["raw_text"] = np.where(correct, frame["answer"], frame["wrong"])
     return frame.assign(
@@ -149,15 +150,21 @@ def _cell(items: pd.DataFrame, regime, rung, control, s, shift, effects, rng) ->
         budget_pixels=int(side_of(rung) ** 2),
         shown_height=(frame["height"] * scale).round().astype(int), scale=scale, interpolation="bicubic",
         shown_width=(frame["width"] * scale).round().astype(int),
+        detail_height=(frame["height"] * left).round().astype(int),
+        detail_width=(frame["width"] * left).round().astype(int),
         visual_tokens=np.maximum(1, area // 28**2).astype(int) * (control != "blind"))
+
+
+def _left(frame: pd.DataFrame, scale: pd.Series, control: str) -> pd.Series:
+    """The scale at which the detail of each image is left."""
+    return np.sqrt(np.minimum(1, 84**2 / (frame["height"] * frame["width"]))) if control == "down_up" else scale
 
 
 def _probability(frame, scale, regime, rung, control, shift, effects) -> np.ndarray:
     """The chance that each question is answered correctly."""
     if control in ("blind", "shuffled"):
         return frame["chance"].to_numpy()
-    if control == "down_up":
-        scale = np.sqrt(np.minimum(1, 84**2 / (frame["height"] * frame["width"])))
+    scale = _left(frame, scale, control)
     # A regime trained at several resolutions has no mismatch.
     several = regime in ("mixed", "add-84", "curriculum")
     octaves = 0 if several else abs(np.log2(side_of(rung) / side_of(regime)))

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from medstudy.data import yes_no
 from medstudy.data.example import LETTERS, Question
 from medstudy.errors import DataError
 
 
-def closed_or_open(id: str, text: str, answer: str, task: str, **more: Any) -> Question:
+def closed_or_open(id: str, text: str, answer: str, task: str, language: str = "en", **more: Any) -> Question:
     """A closed question if the answer, in lower case, is yes or no, as in the author's evaluation; else an open one.
 
-    Departure: an answer is stripped first, so that "yes " is closed; for the author it is open.
+    Departure: an answer is stripped first, so that "yes " is closed; for the author it is open. language: of the words
+    for yes and no (`medstudy.data.yes_no`).
     """
     answer = answer.strip()
-    kind = "closed" if answer.lower() in ("yes", "no") else "open"
+    known = yes_no.LANGUAGES[language]
+    kind = "closed" if answer.lower() in (*known.yes, *known.no) else "open"
     return Question(id=id, text=text, answer=answer, kind=kind, task=f"{task} {kind}", **more)
 
 

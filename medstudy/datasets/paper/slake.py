@@ -1,4 +1,4 @@
-"""SLAKE: radiology images with questions by physicians (https://arxiv.org/abs/2102.09542); the English ones.
+"""SLAKE: radiology images with questions by physicians (https://arxiv.org/abs/2102.09542); by default the English ones.
 
 There are two forms. "english" is `mdwiratathya/SLAKE-vqa-english`, as the paper's author evaluates it: image, question
 and answer. "original" is `BoKelvin/SLAKE`: a folder with its train.json, validation.json and test.json, and its
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from medstudy.data import splits
 from medstudy.data.encoded_image import Picture
@@ -45,25 +45,30 @@ SPLIT = {"train": "train", "val": "validation", "test": "test"}
 class Params(Source):
     """See `Source`. The source has its own validation split, so `val_share` is not used.
 
-    form: "english" (a hub id, or a folder with its files) or "original" (a folder).
+    form: "english" (a hub id, or a folder with its files) or "original" (a folder). languages: of the original form,
+    whose questions are in English and Chinese; if there are several, the tag q_lang tells them apart. A Chinese answer
+    is closed if it is a word for yes or no (`medstudy.data.yes_no`); open ones are scored by their characters.
     """
 
     name: Literal["slake"] = "slake"
     form: Literal["english", "original"] = "english"
     path: str = "mdwiratathya/SLAKE-vqa-english"
     revision: str | None = "8d18b4d5a4eae47101c1d9f57b99fc58df66f17e"
+    languages: tuple[Literal["en", "zh"], ...] = Field(default=("en",), min_length=1)
 
     @model_validator(mode="after")
     def _folder(self) -> Params:
         if self.form == "original" and self.path == "mdwiratathya/SLAKE-vqa-english":
             raise ValueError("form: original needs the folder with the files of BoKelvin/SLAKE as `path`")
+        if self.form == "english" and self.languages != ("en",):
+            raise ValueError(f"only form: original has questions in other languages than en, got {self.languages}")
         return self
 
 
 def load(params: Params, split: str) -> Iterator[Example]:
     """One example per image, with all of its questions in that split."""
     if params.form == "original":
-        examples = _original(params.root, split)
+        examples = _original(params.root, split, params.languages)
     else:
         rows = hub.rows(params.path, SPLIT[split], COLUMNS, revision=params.revision)
         about = {"dataset": "slake", "family": "radiology", "modality": "radiology"}
@@ -71,22 +76,24 @@ def load(params: Params, split: str) -> Iterator[Example]:
     return splits.taken(examples, params, split)
 
 
-def _original(root: Path, split: str) -> Iterator[Example]:
-    """One example per image of a split's file, with its English questions that have an answer (one has none)."""
+def _original(root: Path, split: str, languages: tuple[str, ...]) -> Iterator[Example]:
+    """One example per image of a split's file, with its questions in these languages that have an answer."""
     by_image: dict[str, list[dict]] = {}
     for row in files.rows(root / f"{SPLIT[split]}.json", ORIGINAL):
-        if row["q_lang"] == "en" and answered(row):
+        if row["q_lang"] in languages and answered(row):
             by_image.setdefault(row["img_name"], []).append(row)
     if not by_image:
-        raise DataError(f"{root / SPLIT[split]}.json must hold English questions (q_lang en), but has none.")
+        wanted = " or ".join(languages)
+        raise DataError(f"{root / SPLIT[split]}.json must hold questions with q_lang {wanted}, but has none.")
     for name, rows in by_image.items():
-        yield _example(name, rows, root, split)
+        yield _example(name, rows, root, split, ("q_lang", *TAGS) if len(languages) > 1 else TAGS)
 
 
-def _example(name: str, rows: list[dict], root: Path, split: str) -> Example:
+def _example(name: str, rows: list[dict], root: Path, split: str, tags: tuple[str, ...]) -> Example:
     picture = Picture(files.below(root / "imgs", name).read_bytes(), name)
     questions = [
-        closed_or_open(f"{row['qid']}", row["question"], row["answer"], "radiology", tags=tagged(row, TAGS))
+        closed_or_open(f"{row['qid']}", row["question"], row["answer"], "radiology", row["q_lang"],
+                       tags=tagged(row, tags))
         for row in rows
     ]
     return grouping.example(

@@ -3,7 +3,8 @@
 Four families mirror those of the paper: radiology, pathology, subcellular, cytology. Each image is first planned (what
 it shows: answers and detail sizes), then drawn. Image i of a family and split depends only on (seed, split, family, i),
 so any image can be made without the others. Choices are asked in words, and by letter too if the params say so
-(`medstudy.data.formats`).
+(`medstudy.data.formats`). With `locate` images are also asked to be counted in, pointed at and boxed
+(`medstudy.datasets.phantom.locate`); their pixels and their other questions are the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validat
 
 from medstudy.data import formats
 from medstudy.data.example import SPLITS, Example, Question, check_split
-from medstudy.datasets.phantom import cytology, drawing, pathology, radiology, subcellular
+from medstudy.datasets.phantom import cytology, drawing, locate, pathology, radiology, subcellular
 from medstudy.utils import parallel
 
 VERSION = "2"  # 1: the same images, choices by letter, places as open questions
@@ -37,12 +38,15 @@ class Scene(Protocol):
     def questions(self) -> tuple[Question, ...]:
         """Choices have shuffled options and are answered by letter."""
 
-    def render(self, rng: Generator) -> np.ndarray:
-        """uint8 [height, width, 3]."""
+    def render(self, rng: Generator, marks: locate.Marks | None = None) -> np.ndarray:
+        """uint8 [height, width, 3]. marks: receives where features were drawn."""
 
 
 class Params(BaseModel):
-    """The number of images in each split; the families take turns. letters: ask each choice by letter too."""
+    """The number of images in each split; the families take turns.
+
+    letters: ask each choice by letter too. locate: ask for counts, points and boxes too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -53,6 +57,7 @@ class Params(BaseModel):
     seed: NonNegativeInt = 0
     families: tuple[Family, ...] = Field(default=tuple(FAMILIES), min_length=1)
     letters: bool = False
+    locate: bool = False
 
     @field_validator("families")
     @classmethod
@@ -70,7 +75,7 @@ def load(params: Params, split: str, processes: int = 1) -> Iterator[Example]:
     check_split(split)
     families, count = params.families, getattr(params, split)
     places = ((families[i % len(families)], i // len(families)) for i in range(count))
-    items = ((params.seed, split, family, index, params.letters) for family, index in places)
+    items = ((params.seed, split, family, index, params.letters, params.locate) for family, index in places)
     return parallel.mapped(example, items, processes if count >= MANY else 1)
 
 
@@ -80,13 +85,16 @@ def plan(seed: int, split: str, family: str, index: int) -> tuple[Scene, Generat
     return FAMILIES[family].plan(planning), rendering
 
 
-def example(seed: int, split: str, family: str, index: int, letters: bool = False) -> Example:
-    """Image `index` (from 0) of one family and split, with its questions. letters: ask each choice by letter too."""
+def example(seed: int, split: str, family: str, index: int, letters: bool = False, located: bool = False) -> Example:
+    """Image `index` (from 0) of one family and split, with its questions. letters, located: see `Params`."""
     scene, generator = plan(seed, split, family, index)
+    marks = locate.Marks(scene.shape)
+    image = Image.fromarray(scene.render(generator, marks))
+    places = tuple(locate.questions(marks)) if located else ()
     image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
     return Example(
-        image_id=image_id, image=Image.fromarray(scene.render(generator)),
-        questions=formats.asked(scene.questions(), letters),
+        image_id=image_id, image=image,
+        questions=(*formats.asked(scene.questions(), letters), *places),
         dataset="phantom", split=split, group=image_id, family=family, modality=scene.modality, anatomy=scene.anatomy,
         render=True, source=f"phantom {VERSION}", license="CC0-1.0",
     )

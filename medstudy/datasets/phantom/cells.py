@@ -10,6 +10,7 @@ from numpy.random import Generator
 from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
+from medstudy.datasets.phantom.locate import Marks
 
 LEVEL, BRIGHTEST = 0.27, 4.0  # the protein's mean in its compartments, of full scale; the brightest spot, of the mean
 NUCLEAR = ("nucleoplasm", "nucleoli")
@@ -89,13 +90,15 @@ class Field:
         )
         return described, *closed, *coarse
 
-    def render(self, rng: Generator) -> Array:
-        return draw(self, rng)
+    def render(self, rng: Generator, marks: Marks | None = None) -> Array:
+        return draw(self, rng, marks)
 
 
-def draw(scene: Field, rng: Generator) -> Array:
+def draw(scene: Field, rng: Generator, marks: Marks | None = None) -> Array:
     """A three-channel fluorescence field, uint8 [h, w, 3]."""
     cells = _cells(scene, rng)
+    if marks:
+        marks.note("nucleus", cells.y, cells.x, scene.sizes["nucleoplasm"])
     tubes = _microtubules(scene, cells, rng)
     mesh = drawing.lines(scene.shape, *tubes, 1.6)
     blue = cells.nucleus * (0.75 + 0.16 * drawing.power_noise(rng, scene.shape, 1.5))

@@ -11,6 +11,7 @@ from medstudy.data import formats
 from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, step
+from medstudy.datasets.phantom.locate import Marks
 
 HAZE = 3.0  # an absent small feature leaves its sum, this much wider, so brightness reveals nothing
 
@@ -43,11 +44,11 @@ class Chest:
             Question("region", "What part of the body is shown?", "chest", "open", "body part"),
         )
 
-    def render(self, rng: Generator) -> Array:
-        return draw(self, rng)
+    def render(self, rng: Generator, marks: Marks | None = None) -> Array:
+        return draw(self, rng, marks)
 
 
-def draw(scene: Chest, rng: Generator) -> Array:
+def draw(scene: Chest, rng: Generator, marks: Marks | None = None) -> Array:
     """A frontal chest film, uint8 [h, w, 3]."""
     height, width = scene.shape
     y, x = (g.astype(np.float32) for g in np.ogrid[:height, :width])
@@ -72,7 +73,7 @@ def draw(scene: Chest, rng: Generator) -> Array:
     film += 9 * drawing.power_noise(rng, scene.shape, 3) * body
     room = lungs * (1 - heart) * (1 - fluid) * (np.abs(u) > 0.22)
     film += _mesh(scene, drawing.aside(rng)) * room
-    film += _nodules(scene, room, rng)
+    film += _nodules(scene, room, rng, marks)
     return drawing.to_rgb(film, rng, 2.2)
 
 
@@ -153,7 +154,7 @@ def _mesh(scene: Chest, rng: Generator) -> Array:
     return 30 * (septa - drawing.blur(septa, scene.mesh_px))
 
 
-def _nodules(scene: Chest, room: Array, rng: Generator) -> Array:
+def _nodules(scene: Chest, room: Array, rng: Generator, marks: Marks | None) -> Array:
     """Two to four nodules close together; the smaller the denser, as calcified granulomas are."""
     d, n = scene.nodule_px, int(rng.integers(2, 5))
     y, x = drawing.place(rng, room, d, scene.quadrant, 10 + d)
@@ -162,4 +163,7 @@ def _nodules(scene: Chest, room: Array, rng: Generator) -> Array:
     layer = np.zeros(scene.shape, np.float32)
     contrast = 42 + 60 / d
     haze = 0.0 if scene.nodules else HAZE
-    return contrast * drawing.spots(layer, y + apart * np.sin(ring), x + apart * np.cos(ring), d, haze=haze)
+    y, x = y + apart * np.sin(ring), x + apart * np.cos(ring)
+    if marks and scene.nodules:
+        marks.note("nodule", y, x, d)
+    return contrast * drawing.spots(layer, y, x, d, haze=haze)

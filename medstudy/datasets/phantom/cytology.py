@@ -15,6 +15,7 @@ from medstudy.data import formats
 from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
+from medstudy.datasets.phantom.locate import Marks
 
 CLASSES = {  # class -> (range of nuclear / cell diameter, is the nuclear outline irregular)
     "NILM": ((0.24, 0.36), False),
@@ -61,8 +62,8 @@ class Smear:
             Question("colour", "What color is the cytoplasm?", self.colour, "open", "cytoplasm color"),
         )
 
-    def render(self, rng: Generator) -> Array:
-        return draw(self, rng)
+    def render(self, rng: Generator, marks: Marks | None = None) -> Array:
+        return draw(self, rng, marks)
 
 
 def plan(rng: Generator) -> Smear:
@@ -97,11 +98,11 @@ class Layers:
     bacteria: Array
 
 
-def draw(scene: Smear, rng: Generator) -> Array:
+def draw(scene: Smear, rng: Generator, marks: Marks | None = None) -> Array:
     """A Papanicolaou smear, uint8 [h, w, 3]."""
     layers = Layers(*np.zeros((3, *scene.shape), np.float32), _bacteria(scene, rng))
     for y, x in _centres(scene, min(scene.shape), rng):
-        _cell(scene, layers, y, x, rng)
+        _cell(scene, layers, y, x, rng, marks)
     layers.cytoplasm *= 1 + 0.16 * drawing.power_noise(rng, scene.shape, 2.8)
     layers.bacteria *= np.clip(1 - layers.nucleus, 0, 1)
     layers.nucleus *= 0.95 + 0.085 * drawing.power_noise(rng, scene.shape, 1.2)
@@ -130,7 +131,7 @@ def _centres(scene: Smear, small: int, rng: Generator) -> Array:
     return middle + np.stack([apart * np.sin(turn), apart * np.cos(turn)], 1)
 
 
-def _cell(scene: Smear, layers: Layers, y: float, x: float, rng: Generator) -> None:
+def _cell(scene: Smear, layers: Layers, y: float, x: float, rng: Generator, marks: Marks | None) -> None:
     """One cell over the layers below: cytoplasm with a denser rim, nucleus with its membrane, nucleolus."""
     radius, nuclear = scene.cell_px * rng.uniform(0.92, 1.05), scene.nucleus_px * rng.uniform(0.95, 1.05)
     stamps = drawing.Stamps(np.array([y]), np.array([x]), 1.35 * radius)
@@ -141,6 +142,8 @@ def _cell(scene: Smear, layers: Layers, y: float, x: float, rng: Generator) -> N
     stamps.paste(layers.cytoplasm, step(-inner, 1.5) * (0.75 + 0.25 * rim))
     y, x = np.array([[y], [x]]) + rng.normal(0, 0.12, (2, 1)) * (radius - nuclear)
     stamps = drawing.Stamps(y, x, 1.5 * nuclear + 3)
+    if marks:
+        marks.note("cell", y, x, 2 * nuclear)
     waves = drawing.lumpy(rng, 1, nuclear, 0.03)
     jagged = drawing.aside(rng)
     if CLASSES[scene.label][1]:

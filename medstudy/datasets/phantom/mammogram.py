@@ -11,6 +11,7 @@ from medstudy.data import formats
 from medstudy.data.example import Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
+from medstudy.datasets.phantom.locate import Marks
 
 HAZE = 3.0  # an absent small feature leaves its sum, this much wider, so brightness reveals nothing
 
@@ -44,11 +45,11 @@ class Mammogram:
             Question("region", "What part of the body is shown?", "breast", "open", "body part"),
         )
 
-    def render(self, rng: Generator) -> Array:
-        return draw(self, rng)
+    def render(self, rng: Generator, marks: Marks | None = None) -> Array:
+        return draw(self, rng, marks)
 
 
-def draw(scene: Mammogram, rng: Generator) -> Array:
+def draw(scene: Mammogram, rng: Generator, marks: Marks | None = None) -> Array:
     """One view of a breast, uint8 [h, w, 3]; drawn pointing right, then mirrored with its quadrants."""
     height, width = scene.shape
     mirror = scene.points == "left"
@@ -66,7 +67,7 @@ def draw(scene: Mammogram, rng: Generator) -> Array:
     pectoral = step(0.34 * (1 - v / 0.55) - u, 0.02)
     film += breast * pectoral * np.maximum(150 - film, 0) * 0.8
     room = breast * thickness * (1 - pectoral) * (inside > 28)
-    film += _mass(scene, room, mirror, rng) + _calcifications(scene, room, mirror, drawing.aside(rng))
+    film += _mass(scene, room, mirror, rng, marks) + _calcifications(scene, room, mirror, drawing.aside(rng), marks)
     return drawing.to_rgb(film[:, ::-1] if mirror else film, rng, 2.0)
 
 
@@ -87,10 +88,19 @@ def _flip(quadrant: str, mirror: bool) -> str:
     return f"{row} {'left' if (column == 'left') != mirror else 'right'}"
 
 
-def _mass(scene: Mammogram, room: Array, mirror: bool, rng: Generator) -> Array:
+def _noted(
+    marks: Marks | None, name: str, y: Array | float, x: Array | float, size: Array | float, mirror: bool
+) -> None:
+    """Note features at their places in the image, which may be mirrored."""
+    if marks:
+        marks.note(name, y, marks.shape[1] - 1 - x if mirror else x, size)
+
+
+def _mass(scene: Mammogram, room: Array, mirror: bool, rng: Generator, marks: Marks | None) -> Array:
     """A round mass with spicules of uneven length, or with a halo of the same sum."""
     radius, d = rng.uniform(13, 20), scene.spicule_px
     y, x = drawing.place(rng, room, 8, _flip(scene.mass_quadrant, mirror), radius + 10)
+    _noted(marks, "mass", y, x, 2 * radius, mirror)
     stamps = drawing.Stamps(np.array([y]), np.array([x]), 2.4 * radius + 4)
     outline = radius, radius * rng.uniform(0.85, 1), rng.uniform(0, np.pi), drawing.lumpy(rng, 1, radius, 0.05)
     core = step(-stamps.ellipse(*outline), 4)
@@ -107,7 +117,7 @@ def _mass(scene: Mammogram, room: Array, mirror: bool, rng: Generator) -> Array:
     return 46 * stamps.paste(np.zeros(scene.shape, np.float32), np.maximum(core, around))
 
 
-def _calcifications(scene: Mammogram, room: Array, mirror: bool, rng: Generator) -> Array:
+def _calcifications(scene: Mammogram, room: Array, mirror: bool, rng: Generator, marks: Marks | None) -> Array:
     """A cluster of angular grains of one size; absent, the same sum as a haze."""
     d = scene.calcification_px
     n, spread = int(rng.integers(7, 13)), 5 + 1.9 * d
@@ -118,6 +128,7 @@ def _calcifications(scene: Mammogram, room: Array, mirror: bool, rng: Generator)
     layer = np.zeros(scene.shape, np.float32)
     if not scene.calcifications:
         return drawing.spots(layer, y, x, size, weight, HAZE)
+    _noted(marks, "calcification", y, x, size, mirror)
     stamps = drawing.Stamps(y, x, 0.9 * d)
     slim, waves = rng.uniform(1, 1.25, n), drawing.lumpy(rng, n, size / 2, 0.16, (2, 3))
     grains = cover(stamps.ellipse(size / 2 * slim, size / 2 / slim, rng.uniform(0, np.pi, n), waves), 1.3)

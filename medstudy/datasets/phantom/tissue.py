@@ -10,6 +10,7 @@ from numpy.random import Generator
 from medstudy.data.example import LETTERS, Question
 from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
+from medstudy.datasets.phantom.locate import Marks
 
 # Optical densities (red, green, blue) of the dyes, after Ruifrok and Johnston 2001, and of red blood cells.
 # Adjusted to look like the sections in scikit-image and napari.
@@ -72,11 +73,11 @@ class Section:
             for (name, text, answer, detail), order in zip(rows, self.orders, strict=True)
         )
 
-    def render(self, rng: Generator) -> Array:
-        return draw(self, rng)
+    def render(self, rng: Generator, marks: Marks | None = None) -> Array:
+        return draw(self, rng, marks)
 
 
-def draw(scene: Section, rng: Generator) -> Array:
+def draw(scene: Section, rng: Generator, marks: Marks | None = None) -> Array:
     """A stained section, uint8 [h, w, 3]."""
     layers = _stroma(scene, rng)
     centres, angles, slim = TISSUES[scene.architecture](scene, layers, rng)
@@ -88,6 +89,8 @@ def draw(scene: Section, rng: Generator) -> Array:
     shown &= apart > 1.05 * scene.nucleus_px
     _nuclei(scene, layers, centres[shown], angles[shown], slim[shown], rng)
     _figures(scene, layers, centres[mitotic], rng)
+    if marks and scene.mitosis != "No mitosis":
+        marks.note("mitosis", *centres[mitotic].T, scene.plate_px)
     return _develop(scene, layers, rng)
 
 

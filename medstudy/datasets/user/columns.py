@@ -6,9 +6,11 @@ A column is found by its name; `columns:` in the params states another name for 
     image            path of the image (in a hub data set, the image itself); `file_name` is accepted too
     images           several images: the question is about the last; the others are shown before it
     question         its text; the params' `ask` replaces a missing column
-    answer           its text; of a choice, the key, text, letter or number (from 0) of an option
+    answer           its text; of a choice, the key, text, letter or number (from 0) of an option; of a point or box
+                     JSON in native pixels, [[x, y], …] or [[x0, y0, x1, y1], …]
     options          of a choice or class: a list, a mapping, a text with | between parts, or one column per option
-    kind             closed, open, choice, class or description; by default from the options and the answer
+    kind             closed, open, choice, class, description, count, point, box or report; by default from the options
+                     and the answer, which is then closed, open or choice
     group            what must not be split, such as a patient
     split            train, val or test
 

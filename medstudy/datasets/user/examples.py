@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medstudy import imaging
+from medstudy.data import places
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example, Shot
 from medstudy.datasets.user import detail_size
@@ -71,6 +72,7 @@ def example(params: UserData, entry: Entry, opener: Opener, faults: list[Fault],
     for row in entry.rows:
         try:
             detail_size.check(row.question.detail_px, row.box, height, width)
+            places.check_question(row.question, height, width)
             rows.append(row)
         except DataError as error:
             faults.append(Fault.of(error, row.where, entry.split, entry.image_id))

@@ -29,7 +29,7 @@ class UserData(Source):
 
     label: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)]
     columns: Columns = Columns()
-    kind: Literal["auto", "closed", "open", "choice", "class"] = "auto"
+    kind: Literal["auto", "closed", "open", "choice", "class", "count", "point", "box", "report"] = "auto"
     ask: str | None = None
     reading: ReadOptions = ReadOptions()
     modality: str = "unknown"

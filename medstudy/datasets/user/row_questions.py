@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from medstudy.data.example import Question
+from medstudy.data import counts, places, yes_no
+from medstudy.data.example import KINDS, Question
 from medstudy.data.readers import image_marks, question_rules
 from medstudy.data.readers.cells import RowError, filled, text, unpacked, value
 from medstudy.datasets.user import detail_size, options
 from medstudy.datasets.user.columns import SPLITS, Columns
 from medstudy.datasets.user.params import UserData
+from medstudy.errors import DataError
 
-KINDS = ("closed", "open", "choice", "class", "description")
 LIST = re.compile(r"""\[\s*(["']).*\1\s*,?\s*\]""", re.DOTALL)  # ["CT", "computed tomography"]
 
 
@@ -54,16 +56,18 @@ def read(row: Mapping, where: str, number: int, columns: Columns, params: UserDa
     question = question or image_marks.placed(params.ask or "", (), len(shown))[0]
     if not question:
         raise RowError("no question", "A row needs a question, but this one has none. Fill it in, or remove the row.")
-    if not text(answer):
-        raise RowError("empty answer", "A row needs an answer, but this one has none. Fill it in, or remove the row.")
-    image_marks.refuse_marks(text(answer), "answer")
-    _refuse_list(text(answer))
-    # the kind, and of a choice its right option
+    # the kind, the answer's text, and of a choice the right option
     kind = stated("kind").lower() or params.kind
+    reference = _reference(answer, kind)
+    if not reference:
+        raise RowError("empty answer", "A row needs an answer, but this one has none. Fill it in, or remove the row.")
+    image_marks.refuse_marks(reference, "answer")
+    if kind not in places.KINDS:
+        _refuse_list(reference)
     kind = "choice" if kind == "auto" and choices.texts else kind
     right, counted = options.right(choices, answer) if kind == "choice" else (0, False)
     name = stated("id") or (question if kind == "class" else str(number))
-    asked = _question(name, question, text(answer), texts, right, kind, params.label)
+    asked = _question(name, question, reference, texts, right, kind, params.label)
     # everything else that the row states
     detail, box = detail_size.read(row, columns.detail, columns.box)
     asked = replace(
@@ -101,9 +105,22 @@ def _question(name: str, question: str, answer: str, texts: tuple[str, ...], rig
         raise RowError("unknown kind", f"A question's kind must be one of {', '.join(KINDS)}, got {kind!r}. Use one.")
     if kind == "choice":
         return question_rules.choice(name, question, texts, right, f"{label} choice")
-    if kind == "closed" and answer.lower() not in ("yes", "no"):
+    if kind == "closed" and yes_no.find(answer) is None:
         raise RowError("not yes or no", f"A closed question's answer must be yes or no, got {answer!r}. Make it open.")
+    try:
+        _CHECKS.get(kind, lambda _: None)(answer)
+    except DataError as error:
+        raise RowError(kind, str(error)) from None
     return Question(name, question, answer, kind, f"{label} {kind}", texts if kind == "class" else ())
+
+
+_CHECKS = {"count": counts.reference, "point": lambda answer: places.reference(answer, "point"),
+           "box": lambda answer: places.reference(answer, "box")}
+
+
+def _reference(answer: Any, kind: str) -> str:
+    """The answer as text; a list or mapping of points or boxes as JSON."""
+    return json.dumps(answer) if kind in places.KINDS and isinstance(answer, (list, dict)) else text(answer)
 
 
 def _refuse_list(answer: str) -> None:

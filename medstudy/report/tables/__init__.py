@@ -30,10 +30,13 @@ from medstudy.report.tables import (
     main_results,
     mismatch,
     mixed,
+    places_and_reports,
+    retrieval,
     robustness,
     seeds_and_tests,
     sets,
     tasks,
+    unread,
     words_or_letters,
 )
 from medstudy.runs import plan
@@ -66,7 +69,7 @@ def _entry(number: int, module: ModuleType) -> Entry:
 
 _ORDER = (
     data_sets, tasks, main_results, author_scores, mismatch, mixed, seeds_and_tests, robustness, claims, leakage, sets,
-    choices, by_tag, words_or_letters, bounds, inference_costs,
+    choices, by_tag, words_or_letters, bounds, inference_costs, retrieval, unread, places_and_reports,
 )
 REGISTRY = {entry.name: entry for entry in (_entry(i, module) for i, module in enumerate(_ORDER, start=1))}
 

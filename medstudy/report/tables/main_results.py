@@ -6,7 +6,7 @@ import pandas as pd
 
 from medstudy.report import captions, selections
 from medstudy.report.study_data import StudyData
-from medstudy.report.tables import columns
+from medstudy.report.tables import columns, places_and_reports
 from medstudy.statistics import summarise
 
 TITLE = "Main results"
@@ -20,9 +20,12 @@ def build(study: StudyData) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame()
     both = pd.concat([rows.assign(kind=ALL), rows.assign(kind=rows["kind"].astype(str))], ignore_index=True)
-    author = columns.percent(summarise(both, KEYS, value="author", confidence=study.confidence), "author_pct")
-    strict = columns.percent(summarise(both, KEYS, value="strict", confidence=study.confidence), "strict_pct")
-    table = author.merge(strict[[*KEYS, "strict_pct", "strict_pct_low", "strict_pct_high"]], on=KEYS, how="left")
+    table = columns.percent(summarise(both, KEYS, value="strict", confidence=study.confidence), "strict_pct")
+    if both["author"].notna().any():  # the author's code has no metric of counts, points, boxes and reports
+        author = columns.percent(summarise(both, KEYS, value="author", confidence=study.confidence), "author_pct")
+        ends = ["author_pct", "author_pct_low", "author_pct_high"]
+        table = table.merge(author[[*KEYS, *ends]], on=KEYS, how="left")
+        table = table[[*KEYS, *ends, *(name for name in table if name not in (*KEYS, *ends))]]
     for value in ("likelihood", "likelihood_norm"):
         if value in rows and rows[value].notna().any():
             name = f"{value}_pct"
@@ -42,6 +45,8 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         if "likelihood_pct" in table
         else ""
     )
+    if set(places_and_reports.KINDS) & set(table["kind"]):
+        likelihood = f"{likelihood}The measures of counts, points, boxes and reports are in the table of their own. "
     return (
         "Each training regime at the inference policy that matches it (native for mixed, add and curriculum regimes). "
         "author_pct: the metric of the public code of the paper's first author, bug for bug; strict_pct: the standard "

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from medstudy import statistics
+from medstudy.bounds.results import FINE, UNSEEN
 from medstudy.report import captions, figures, selections
 from medstudy.report.figures import (
     acuity,
+    acuity_by_task,
     controls,
     gain_in_parts,
     information_loss,
@@ -27,7 +29,7 @@ from medstudy.report.figures import (
 )
 from medstudy.report.study_data import StudyData
 from tests.support.scored_study import study
-from tests.support.synthetic import ARMS, REGIMES
+from tests.support.synthetic import ARMS, REGIMES, Effects
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +171,26 @@ def test_a_fit_passes_through_its_threshold(small):
         curve = curve.query("inference == @row.inference").sort_values("detail_px")
         at = np.interp(np.log(row.detail_px), np.log(curve["detail_px"]), curve["estimate"])
         assert at == pytest.approx(row.estimate, abs=0.01)
+
+
+def test_acuity_by_task_finds_the_acuity_that_was_planted():
+    """2.5 px of native models, in the pixels that are left; scores at other rungs, and other models, do not count."""
+    table = acuity_by_task.build(study(n_images=160)).query("row == 'threshold' and dataset == 'phantom'")
+    assert set(table["regime"]) == {"native"}
+    whole = table[table["task"] == acuity_by_task.ALL].iloc[0]
+    assert whole.low < Effects().acuity_px["native"] < whole.high < 2 * whole.low
+    assert set(table["task"]) > {acuity_by_task.ALL, "nodule", "nc_ratio"}
+
+
+def test_acuity_by_task_leaves_out_tasks_that_no_reader_sees_and_studies_without_down_up(small):
+    def tasks(unseen: list[str]) -> set[str]:
+        marks = small.bounds.marks.assign(mark=lambda rows: np.where(rows["task"].isin(unseen), UNSEEN, FINE))
+        bounds = dataclasses.replace(small.bounds, marks=marks)
+        return set(acuity_by_task.build(dataclasses.replace(small, bounds=bounds))["task"])
+
+    assert tasks([]) - tasks(["nodule"]) == {"nodule"}
+    plain = dataclasses.replace(small, scores=selections.plain(small.scores))
+    assert acuity_by_task.build(plain).empty
 
 
 @pytest.mark.parametrize("regimes", [REGIMES, (*REGIMES, *ARMS)], ids=["plain", "arms"])

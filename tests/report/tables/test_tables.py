@@ -140,8 +140,9 @@ def test_robustness_uses_the_ladder_without_controls(small, phantom):
 
 def test_every_table_is_written_as_numbers_and_as_markdown(small, tmp_path):
     rendered = tables.render_all(replace(small, leaks=LEAKS), tmp_path)
-    # this study has no sets and asks no choice by letter too
-    assert [item.name[3:] for item in rendered if item.missing] == ["sets", "words_or_letters"]
+    # this study has no sets, asks no choice by letter too, nor for a place or report, has no costs and no encoder
+    assert [item.name[3:] for item in rendered if item.missing] == ["sets", "words_or_letters", "inference_costs",
+                                                                    "retrieval", "places_and_reports"]
     for item in filter(lambda item: not item.missing, rendered):
         csv, markdown = item.files
         rows = pd.read_csv(csv)
@@ -153,7 +154,7 @@ def test_tables_without_rows_are_missing_and_do_not_fail(small, tmp_path):
     native = small.scores.query("regime == 'native' and inference == 'native' and control == 'none'")
     missing = {item.name[3:] for item in tables.render_all(StudyData(native), tmp_path) if item.missing}
     without = {"data_sets", "tasks", "mismatch", "robustness", "seeds_and_tests", "claims", "leakage", "sets",
-               "by_tag", "words_or_letters", "bounds"}
+               "by_tag", "words_or_letters", "bounds", "inference_costs", "retrieval", "places_and_reports"}
     assert missing == without
 
 
