@@ -44,7 +44,8 @@ install:
 
 lock: install
 	$(BIN)/uv pip compile --system-certs --universal --generate-hashes --python-version 3.11 --no-header \
-		--no-emit-index-url --extra cluster --extra docs --extra lab --extra server --extra test pyproject.toml -o requirements.lock
+		--no-emit-index-url --extra cluster --extra docs --extra lab --extra reports --extra server --extra test \
+		pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv runs .snakemake build

@@ -59,7 +59,7 @@ def _changed(**changes):
         ({"regimes__1__sde": 3}, "here: mode, policy, rounding, side; did you mean 'side'"),
         ({"regimes__2__choices__0__sid": 3}, "here: mode, policy, rounding, side; did you mean 'side'"),
         ({"controls__views__0__native__max_pixel": 3}, "here: max_pixels, policy, rounding; did you mean 'max_pixels'"),
-        ({"datasets__0__trian": 3}, "here: families, letters, locate, name, seed, test, .*; did you mean 'train'"),
+        ({"datasets__0__trian": 3}, "here: boxes, families, letters, .*train, um_per_px, val; did you mean 'train'"),
         ({"training__lora": {"rnk": 3}}, "here: alpha, rank, targets; did you mean 'rank'"),
         ({"regimes__1__side": "84"}, "side.*valid integer"),
         ({"regimes__1__side": 84.0}, "side.*valid integer"),

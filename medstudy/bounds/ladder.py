@@ -1,16 +1,19 @@
-"""The rungs at which readers are tested, and the two that marks compare."""
+"""The rungs at which readers are tested, and the two that marks compare.
+
+Readers see whole images: rungs that compress tokens or crop are left out.
+"""
 
 from __future__ import annotations
 
 from medstudy.params import Study
-from medstudy.resolution.policies import Single
+from medstudy.resolution.policies import Fixed, Native, Single
 
 
 def rungs(study: Study) -> list[Single]:
     """The inference ladder, and the low regime if it is a single policy outside of it; by budget."""
-    ladder = {rung.label: rung for rung in study.inference}
+    ladder = {rung.label: rung for rung in study.inference if isinstance(rung, Native | Fixed)}
     low = study.policy(study.low)
-    if low.singles == (low,):
+    if isinstance(low, Native | Fixed):
         ladder.setdefault(low.label, low)
     return sorted(ladder.values(), key=lambda rung: rung.budget)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from medstudy import datasets
+from medstudy.data import known
 from medstudy.data.example import SPLITS, Example, Question, Shot
 from medstudy.datasets import published_sizes
 from medstudy.params import Study
@@ -27,7 +28,7 @@ def examples(study: Study, jobs: Sequence[Job]) -> dict[str, list[Example]]:
         table = pd.read_parquet(job.dir / "questions.parquet") if job.done else None
         for split in SPLITS:
             if table is not None:
-                by_split[split] += examples_of(table, split)
+                by_split[split] += known.added(examples_of(table, split), job.dir / f"{split}.arrow")
             elif published_sizes.is_missing(params):
                 by_split[split] += published_sizes.examples(params, split)
             else:

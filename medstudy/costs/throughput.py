@@ -28,7 +28,7 @@ from medstudy.costs import device_rate, memory
 from medstudy.costs.job_workload import JobWorkload
 from medstudy.costs.workload import Counter, trainable
 from medstudy.data.example import Example
-from medstudy.engine import batches
+from medstudy.engine import batches, crops
 from medstudy.engine.batches import plan_views
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.tensor_cache import TensorCache
@@ -252,7 +252,7 @@ def _candidates(study: Study, counter: Counter, examples: Sequence[Example]) -> 
     """Candidate passes: the first images of the study, alone and together, as every regime shows them."""
     first, candidates = examples[: study.training.images_per_step], []
     for regime in study.regimes:
-        views = [(example, plan_views(regime, example, counter.family.geometry)[0]) for example in first]
+        views = [batches.example_views(regime, example, counter.family.geometry)[0] for example in first]
         fits = np.cumsum([counter.work(*view).tokens for view in views]) <= study.training.tokens_per_pass
         candidates += [[view] for view in views] + [views[: count + 1] for count in np.flatnonzero(fits)]
     return candidates
@@ -288,6 +288,7 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
     rows = []
     for policy, group, count in [designs[0], *designs * ANSWERED]:  # the first is a warm-up
         workload = counter.evaluation(group, [policy], count)
+        group = [part for example in group for part in crops.parts(policy, example)]
         shown = [plan_views(policy, example, family.geometry)[0] for example in group]
         options = greedy.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import isqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ import torch
 from medstudy import models
 from medstudy.costs.job_workload import JobWorkload, Pass, QuestionTokens
 from medstudy.data.example import Example, Question
-from medstudy.engine import batches, bin_packing, shared_prefix
+from medstudy.engine import batches, bin_packing, crops, shared_prefix
 from medstudy.engine.batches import (
     ExampleView,
     as_asked,
@@ -42,7 +43,7 @@ from medstudy.evaluation.passes import options_of
 from medstudy.models.family import Family
 from medstudy.params import Optimisation, Study
 from medstudy.resolution.plan import check_effect
-from medstudy.resolution.policies import Control, Training
+from medstudy.resolution.policies import Control, Fixed, Training
 from medstudy.resolution.sizes import Size, View
 from medstudy.training.setup import prepare
 
@@ -108,11 +109,12 @@ class Counter:
         self.question_tokens: dict[tuple, QuestionTokens] = {}
         self.training_views: dict[tuple, TrainingView] = {}
         self.evaluation_views: dict[tuple, EvaluationView] = {}
-        self.image_lengths: dict[tuple[Size, ...], int] = {}
+        self.image_lengths: dict[tuple[tuple[Size, int], ...], int] = {}
 
     def training(self, data: dict[str, Sequence[Example]], policy: Training, seed: int) -> JobWorkload:
         """One regime and seed. data: the examples of train and val. Raises ResolutionError as the job itself would."""
         check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], self.geometry)
+        crops.check(policy, data["train"])
         inputs = ImageInputs(self.family, self.study.interpolation)
         steps, validation = train_and_val(inputs, data, policy, self.study.training, seed, cost=self.training_flops)
         total = JobWorkload(turns=len(steps))
@@ -144,12 +146,19 @@ class Counter:
         total = JobWorkload()
         for policy in policies:
             # The shuffled control shows each example another example's image
-            sources = swapped(examples) if policy.policy == "shuffled" else examples
+            crops.check(policy, examples)
+            if not policy.trains:  # the pass in which the model finds the boxes, as one over the overview alone
+                first = Fixed(side=isqrt(policy.budget // 2), rounding=policy.rounding)
+                shown = [plan_views(first, example, self.geometry)[0] for example in examples]
+                total.add(zip(examples, shown, strict=True))
+                self._rung(total, examples, examples, shown, policy.first_tokens, None)
+            asked = [part for example in crops.assumed(policy, examples) for part in crops.parts(policy, example)]
+            sources = swapped(asked) if policy.policy == "shuffled" else asked
             shown = [plan_views(policy, source, self.geometry)[0] for source in sources]
             total.add(zip(sources, shown, strict=True))
             # Controls have no sampled answers
             author = self.study.evaluation.author if control_of(policy) == "none" else None
-            self._rung(total, examples, sources, shown, length, author.max_new_tokens if author else None)
+            self._rung(total, asked, sources, shown, length, author.max_new_tokens if author else None)
         # `add` counted the questions of the sources; those of the examples are asked
         total.questions = len(policies) * sum(len(example.questions) for example in examples)
         return total
@@ -188,7 +197,7 @@ class Counter:
 
     def image_length(self, shown: View) -> int:
         """The tokens that stand for the images of a view, including the tokens around them."""
-        sizes = tuple(view.size for view in shown.views)
+        sizes = tuple((view.size, view.visual_tokens) for view in shown.views)
         if sizes not in self.image_lengths:
             self.image_lengths[sizes] = self.family.image_length(shown)
         return self.image_lengths[sizes]
@@ -201,7 +210,7 @@ class Counter:
 
     def tokens(self, example: Example, shown: View, offered: bool = False) -> QuestionTokens:
         """The tokens of an image's questions. offered: of the options of its multiple-choice questions instead."""
-        key = self.kind(example), shown.visual_tokens > 0, offered
+        key = self.kind(example), shown.visual_tokens > 0, shown.crop_counts, offered
         if key not in self.question_tokens:
             questions = options_of(example.questions) if offered else example.questions
             self.question_tokens[key] = self._tokens(questions, example, shown) if questions else NO_TOKENS

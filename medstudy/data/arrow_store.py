@@ -17,6 +17,7 @@ from datasets import Features, List, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from medstudy.data import known
 from medstudy.data.encoded_image import Picture, StoredPicture
 from medstudy.data.example import Example, Question, Shot
 from medstudy.errors import DataError, ImageError
@@ -39,7 +40,7 @@ _QUESTION = {
 }
 _LISTS = [name for name, kind in _QUESTION.items() if isinstance(kind, List)]
 _PICTURE = {"image": ImageFeature(), "sha256": _TEXT, "height": Value("int32"), "width": Value("int32")}
-_ABOUT = [field.name for field in fields(Example) if field.name not in ("image", "questions", "context")]
+_ABOUT = [field.name for field in fields(Example) if field.name not in ("image", "questions", "context", "um_per_px")]
 FEATURES = Features(
     _PICTURE
     | {"questions": List(_QUESTION), "context": List(_PICTURE | {"question": _TEXT, "answer": _TEXT})}
@@ -49,11 +50,14 @@ FEATURES = Features(
 
 def write(examples: Iterable[Example], file: Path) -> pd.DataFrame:
     """Write one row for each image: its bytes (a PIL image as PNG), fields and questions. Returns `questions`."""
-    tables = [questions(())]
+    tables, of_images, count = [questions(())], [], 0
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, FEATURES.arrow_schema) as out:
         for batch in _batches(examples):
             out.write_batch(pa.RecordBatch.from_pylist(list(map(_row, batch)), schema=FEATURES.arrow_schema))
             tables.append(questions(batch))
+            of_images += known.rows(batch, count)
+            count += len(batch)
+    known.write(of_images, file)
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
@@ -66,7 +70,7 @@ def read(folder: Path, split: str) -> Sequence[Example]:
         content = mapped.read_buffer()
         reader = pa.ipc.open_file(pa.BufferReader(content))
         batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-        return [example for batch in batches for example in _examples(batch, file, content.address)]
+        return known.added([example for batch in batches for example in _examples(batch, file, content.address)], file)
 
 
 def read_all(folders: Iterable[Path], split: str) -> list[Example]:

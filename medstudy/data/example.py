@@ -8,6 +8,7 @@ from PIL import Image
 
 from medstudy.data.encoded_image import Picture
 from medstudy.errors import DataError
+from medstudy.resolution.sizes import Box
 
 KINDS = ("closed", "open", "choice", "description", "class", "count", "point", "box", "report")
 SPLITS = ("train", "val", "test")
@@ -30,7 +31,8 @@ class Question:
     is one of the `options`, if there are any, else one of all answers to questions with this id; for a point or box
     JSON in native pixels (`medstudy.data.places`). Questions that share a `set_id` are also scored as a set, which is
     right if all of them are. `tags` are "name=value", for example "department=radiology". A question with a `format`
-    asks another one in another form (`medstudy.data.formats`).
+    asks another one in another form (`medstudy.data.formats`). `box` is the feature that decides the answer, in native
+    pixels.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Question:
     set_id: str | None = None
     tags: tuple[str, ...] = ()
     format: str = ""
+    box: Box | None = None
 
     @classmethod
     def closed(cls, id: str, text: str, yes: bool, task: str, detail_px: float | None = None) -> Question:
@@ -70,7 +73,7 @@ class Example:
 
     `context` is what the prompt shows before the image, in order. `images` is everything it shows. `render` says
     whether the licence lets the image appear in figures. Data sets yield PIL images in RGB, or encoded pictures that
-    are decoded on use.
+    are decoded on use. `um_per_px` is the size of a native pixel in µm, if it is known.
     """
 
     image_id: str
@@ -86,6 +89,7 @@ class Example:
     source: str
     license: str
     context: tuple[Shot, ...] = ()
+    um_per_px: float | None = None
 
     @property
     def images(self) -> tuple[Image.Image | Picture, ...]:

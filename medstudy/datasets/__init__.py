@@ -30,8 +30,11 @@ from medstudy.data.example import Example
 from medstudy.data.readers.dataset_card import Card
 from medstudy.datasets import atlas, organs, phantom, shapes
 from medstudy.datasets.benchmarks import (
+    geoperception,
     gmai_mmbench,
+    med_mat,
     medbookvqa,
+    medframeqa,
     mediconfusion,
     medxpertqa,
     microvqa,
@@ -54,6 +57,7 @@ REGISTRY = {
         phantom, atlas, organs, shapes,
         vqa_rad, path_vqa, slake, ubench, hpa, hussain, wsi_vqa, bbbc021,
         pmc_vqa, omnimedvqa, mmmu, medxpertqa, microvqa, mediconfusion, probmed, gmai_mmbench, medbookvqa, smmile, mmxu,
+        medframeqa, med_mat, geoperception,
         user_folder, hub,
     )
 }

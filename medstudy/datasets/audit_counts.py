@@ -59,7 +59,7 @@ def sizes(images: pd.DataFrame, ladder: Sequence[Single]) -> pd.DataFrame:
 
 
 def rungs(images: pd.DataFrame, ladder: Sequence[Single], geometry: Geometry) -> pd.DataFrame:
-    """One row for each data set and rung: how many images it shows in another size than without a cap, and tokens."""
+    """One row for each data set and rung: images that it shows otherwise than native without a cap does, and tokens."""
     rows = [_rung(name, part, policy, geometry) for name, part in images.groupby("dataset", sort=False)
             for policy in ladder]
     return pd.DataFrame(rows, columns=RUNGS)
@@ -76,7 +76,8 @@ def _rung(dataset: str, images: pd.DataFrame, policy: Single, geometry: Geometry
             continue
         uncapped = Native(max_pixels=size.pixels + geometry.factor**2 * 64, rounding=policy.rounding)
         native = uncapped.view(size, geometry)
-        changed += count * ((view.size, view.steps) != (native.size, native.steps))
+        theirs = native.size, native.steps, native.visual_tokens
+        changed += count * ((view.size, view.steps, view.visual_tokens) != theirs)
         tokens += [view.visual_tokens] * count
     shown = len(images) - left_out
     return {

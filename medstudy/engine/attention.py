@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import import_utils
 
+from medstudy.engine import attention_maps
 from medstudy.engine.attention_kernels import (
     Cascade,
     FlashAttn2,
@@ -90,6 +91,7 @@ def _interface(function: Callable, masked: bool = False) -> Callable:
             )
         more = {"window": window} if masked else {}
         query, key, value = _computed(query, key, value)
+        attention_maps.note(query, key, layout, query.shape[-1] ** -0.5 if scaling is None else scaling, window)
         return function(query, key, value, layout, scaling, **more).transpose(1, 2).contiguous(), None
 
     return attend

@@ -16,19 +16,20 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from medstudy.data import coordinates
+from medstudy.data import coordinates, places
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example
-from medstudy.engine import bin_packing, shared_prefix
+from medstudy.engine import bin_packing, crops, shared_prefix
 from medstudy.engine import flops as engine_flops
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.row_layout import PackedRow, Row, RowLayout
+from medstudy.errors import ResolutionError
 from medstudy.params import Optimisation
 from medstudy.resolution.frames import Frame
 from medstudy.resolution.plan import current, plan
 from medstudy.resolution.policies import Add, Control, EqualFlops, Mixed, Single, Training
-from medstudy.resolution.sizes import Geometry, Size, View, scale
+from medstudy.resolution.sizes import UNKNOWN, Geometry, Known, Size, View, scale
 from medstudy.utils.seeding import uniform
 
 ExampleView = tuple[Example, View]
@@ -103,7 +104,7 @@ class FineTuning:
             draw = uniform(self.seed, epoch, example.image_id) if draws else 0.0
             policy = current(self.policy, draw, step / len(self))
             if (key := (index, id(policy))) not in self._planned:
-                self._planned[key] = [(example, shown) for shown in plan_views(policy, example, geometry)]
+                self._planned[key] = example_views(policy, example, geometry)
             views += self._planned[key]
         return views
 
@@ -141,7 +142,7 @@ def equal_steps(training: FineTuning, policy: EqualFlops, cost: Cost) -> int:
         return 0
     geometry, epochs, size = training.inputs.family.geometry, training.options.epochs, training.options.images_per_step
     native, low = (
-        np.array([sum(cost(example, view) for view in plan_views(shown, example, geometry))
+        np.array([sum(cost(*view) for view in example_views(shown, example, geometry))
                   for example in training.examples])
         for shown in (policy.native, policy.low)
     )
@@ -212,7 +213,7 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
                     "shown_height": view.size.height, "shown_width": view.size.width,
                     "detail_height": view.detail.height, "detail_width": view.detail.width,
                     "visual_tokens": view.visual_tokens, "row_tokens": lengths[key],
-                    "scale": scale(Size(image.height, image.width), view.size),
+                    "scale": scale(view.native(Size(image.height, image.width)), view.size),
                     "interpolation": batches.inputs.interpolation,
                 }
                 for name, image, view in shown_images(example, shown)
@@ -222,27 +223,45 @@ def ledger(batches: FineTuning) -> pd.DataFrame:
 
 def plan_views(policy: Training | Control, example: Example, geometry: Geometry, draw: float = 0.0,
             progress: float = 0.0) -> tuple[View, ...]:
-    """`plan` of an example's image; each view carries those of its context, by the same policy and draw."""
-    return _planned(current(policy, draw, progress), sizes_of(example), geometry)
+    """`plan` of an example's image; each view carries those of its context, by the same policy and draw.
+
+    Of an example whose questions have several boxes, these are the views of the first; see `example_views`.
+    """
+    policy = current(policy, draw, progress)
+    return _planned(policy, sizes_of(example), crops.known(policy, example), geometry)
+
+
+def example_views(policy: Training | Control, example: Example, geometry: Geometry) -> list[ExampleView]:
+    """Each view of an example with the questions that it is shown for."""
+    return [(part, shown) for part in crops.parts(policy, example) for shown in plan_views(policy, part, geometry)]
 
 
 @lru_cache(maxsize=2**16)
-def _planned(policy: Single | Add | Control, sizes: tuple[Size, ...], geometry: Geometry) -> tuple[View, ...]:
-    """The views of images of these sizes, the example's own last. Cached: equal sizes have equal views."""
-    *context, own = (plan(policy, size, geometry) for size in sizes)
+def _planned(
+    policy: Single | Add | Control, sizes: tuple[Size, ...], known: Known, geometry: Geometry
+) -> tuple[View, ...]:
+    """The views of images of these sizes, the example's own last. Cached: equal sizes have equal views.
+
+    known: of the example's own image; nothing is known of those of its context.
+    """
+    *context, own = (plan(policy, size, geometry, known=known if place == len(sizes) - 1 else UNKNOWN)
+                     for place, size in enumerate(sizes))
     if not context:
         return own
     return tuple(replace(view, context=tuple(before)) for view, *before in zip(own, *context, strict=True))
 
 
 def shown_images(example: Example, shown: View) -> list[tuple[str, Image.Image | Picture, View]]:
-    """The images of a view and its context in order, each as (name, image, its own view); none for a blind view."""
+    """The images of a view and its context in order, each as (name, image, its own view); none for a blind view.
+
+    The crops of an image follow it, as image_id#1 and so on.
+    """
     if not shown.visual_tokens:
         return []
-    if not example.context:
-        return [(example.image_id, example.image, shown)]
     names = [*(f"{example.image_id}+{place}" for place in range(len(example.context))), example.image_id]
-    return list(zip(names, example.images, shown.views, strict=True))
+    return [(f"{name}#{number}" if number else name, image, part)
+            for name, image, view in zip(names, example.images, (*shown.context, shown), strict=True)
+            for number, part in enumerate((view, *view.crops))]
 
 
 def row_work(rows: Sequence[Row], layout: RowLayout) -> engine_flops.RowWork:
@@ -254,8 +273,13 @@ def row_work(rows: Sequence[Row], layout: RowLayout) -> engine_flops.RowWork:
 def as_asked(convention: str, example: Example, shown: View) -> Example:
     """An example with its questions as a model is asked them about this view (`medstudy.data.coordinates`).
 
-    convention: how the model writes points and boxes.
+    convention: how the model writes points and boxes. Raises ResolutionError for a point or box in a view of a part.
     """
+    if (shown.crop or shown.crops) and any(question.kind in places.KINDS for question in example.questions):
+        raise ResolutionError(
+            f"Points and boxes are places in the whole image, but policy {shown.label} shows crops of "
+            f"{example.image_id}. Leave the policy out, or those questions."
+        )
     frame = Frame.of(shown, size_of(example))
     questions = tuple(coordinates.asked(question, convention, frame) for question in example.questions)
     return example if questions == example.questions else replace(example, questions=questions)
@@ -293,7 +317,7 @@ def sizes_of(example: Example) -> tuple[Size, ...]:
 def keyed_views(example: Example, shown: View) -> dict[tuple, tuple[Image.Image | Picture, View]]:
     """The images of a view and its context as (image, view), under keys that are unique within a study."""
     return {
-        (example.dataset, example.split, name, view.size, view.steps): (image, view)
+        (example.dataset, example.split, name, view.size, view.steps, view.crop): (image, view)
         for name, image, view in shown_images(example, shown)
     }
 

@@ -22,12 +22,13 @@ from transformers.image_utils import PILImageResampling
 
 from medstudy.data.encoded_image import Picture
 from medstudy.engine import tensor_cache, views
+from medstudy.engine.compression import reduced
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.row_layout import VisualTokens
 from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ModelError, RunError
 from medstudy.params import Study
-from medstudy.resolution.sizes import View
+from medstudy.resolution.sizes import Reduction, View
 from medstudy.utils import code_hash
 
 
@@ -70,14 +71,21 @@ class ImageInputs:
         name = tensor_cache.key(views.key(image, shown, self.interpolation), self.tower)
         return self.features.get(name, lambda: self._features(image, shown))
 
-    def visual_tokens(self, images: list[torch.Tensor], grids: torch.Tensor) -> VisualTokens | None:
-        """The visual tokens of a row's images, grids [images, 3]; None for a row without images."""
+    def visual_tokens(
+        self, images: list[torch.Tensor], grids: torch.Tensor, reductions: tuple[Reduction, ...] = ()
+    ) -> VisualTokens | None:
+        """The visual tokens of a row's images, grids [images, 3]; None for a row without images.
+
+        reductions: `PackedRow.reductions`.
+        """
         family = self.family
         if not images:
             return None
         if images[0].dtype == torch.uint8:
-            return family.look(images, grids)
-        return family.merge(torch.cat([image.to(family.model.device) for image in images]), grids)
+            seen = family.look(images, grids)
+        else:
+            seen = family.merge(torch.cat([image.to(family.model.device) for image in images]), grids)
+        return reduced(seen, reductions)
 
     def prepare(self, views: Iterable[tuple[Image.Image | Picture, View]], line: tqdm | None = None) -> None:
         """Compute the features of all (image, view) not cached yet: reader processes, started later, cannot.

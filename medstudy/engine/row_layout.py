@@ -7,6 +7,8 @@ from functools import cached_property
 
 import torch
 
+from medstudy.resolution.sizes import Reduction
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -137,6 +139,7 @@ class Row:
     answers: list[int]
     grids: torch.Tensor  # [images, 3] grid of each image of the prefix (`Family.grid`)
     patches: tuple[int, ...]  # patches of each image in the tower
+    reductions: tuple[Reduction, ...] = ()  # of each image's visual tokens; none: all are kept
 
     def __len__(self) -> int:
         return len(self.prefix) + sum(map(len, self.branches))
@@ -148,7 +151,8 @@ class PackedRow:
 
     ids [1, S]; positions [axes, 1, S]: three axes with M-RoPE, else one; at [A]: the place that predicts each answer
     token; targets [A]: that token; question [A]: its branch; last [Q]: each branch's last place; grids [images, 3];
-    visual: the number of visual tokens.
+    visual: the number of visual tokens. reductions: of each image's tokens, () if all are kept; then places
+    [axes, places] are the positions from which those of the kept tokens are taken (`medstudy.engine.compression`).
     """
 
     ids: torch.Tensor
@@ -160,6 +164,8 @@ class PackedRow:
     last: torch.Tensor
     grids: torch.Tensor
     visual: int
+    reductions: tuple[Reduction, ...] = ()
+    places: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> PackedRow:
         tensors = {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
@@ -168,10 +174,14 @@ class PackedRow:
 
 @dataclass(frozen=True)
 class VisualTokens:
-    """What the language model reads of a row's images: tokens [N, width], and DeepStack's for its first layers."""
+    """What the language model reads of a row's images: tokens [N, width], and DeepStack's for its first layers.
+
+    kept: [N] where tokens were left out or pooled, the place of each in `PackedRow.places`.
+    """
 
     tokens: torch.Tensor
     deep: tuple[torch.Tensor, ...] = ()
+    kept: torch.Tensor | None = None
 
 
 def _branch_mask(prefix: int, lengths: tuple[int, ...]) -> torch.Tensor:

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import torch
 
 from medstudy.data.example import Question, Shot
+from medstudy.engine import compression
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.row_layout import PackedRow, Row, RowLayout
 from medstudy.errors import DataError
-from medstudy.resolution.sizes import View
+from medstudy.resolution.sizes import Reduction, View
 
 
 def row(
@@ -31,9 +32,10 @@ def row(
     if not family.shares_prefix:
         return family.row(questions, shown, answered, context)
     image = shown.visual_tokens > 0
-    prompts = [family.ids(family.prompt(question, image, context)) for question in questions]
+    several = {"crops": shown.crop_counts} if shown.crop_counts else {}
+    prompts = [family.ids(family.prompt(question, image, context, **several)) for question in questions]
     # The prefix is what all prompts have in common, also with a prompt without any text.
-    shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image, context))])
+    shared = _shared([*prompts, family.ids(family.prompt(_NOTHING, image, context, **several))])
     answers = [family.answer_ids(question.answer) if answered else [] for question in questions]
     for question, prompt in zip(questions, prompts, strict=True):
         if family.image_token in prompt[shared:]:
@@ -53,6 +55,7 @@ def row(
         answers=[len(prompt) - shared for prompt in prompts],
         grids=grids,
         patches=family.patch_counts(grids),
+        reductions=_reductions(shown),
     )
 
 
@@ -76,7 +79,8 @@ def pack(family: Family, rows: list[Row]) -> PackedRow:
     branches = [branch for row in rows for branch in row.branches]
     ids = torch.tensor([token for part in [*(row.prefix for row in rows), *branches] for token in part])
     # Positions: every branch continues its own prefix.
-    prefixes = [family.positions(row.prefix, row.grids) for row in rows]
+    prefixes, sources = zip(*(_positions(family, row) for row in rows), strict=True)
+    reduces = any(row.reductions for row in rows)
     axes = prefixes[0].shape[0]
     following = [int(part.max()) + 1 if part.numel() else 0 for part in prefixes]
     starts = [start for start, row in zip(following, rows, strict=True) for _ in row.branches]
@@ -97,6 +101,8 @@ def pack(family: Family, rows: list[Row]) -> PackedRow:
         last=ends - 1,
         grids=torch.cat([row.grids for row in rows]),
         visual=int((ids == family.image_token).sum()),
+        reductions=tuple(part for row in rows for part in row.reductions or _kept(family, row)) if reduces else (),
+        places=torch.cat(sources, 1) if reduces else None,
     )
 
 
@@ -104,6 +110,27 @@ def runs(tokens: list[int], wanted: int) -> tuple[tuple[int, int], ...]:
     """Start and end of each unbroken run of a token."""
     edges = torch.tensor([0, *(token == wanted for token in tokens), 0]).diff().nonzero().flatten()
     return tuple(map(tuple, edges.view(-1, 2).tolist()))
+
+
+def _positions(family: Family, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions of a row's prefix, and of the places from which its visual tokens are taken."""
+    if row.reductions:
+        return compression.positions(row, family.positions, family.image_token, family.merge_side)
+    whole = family.positions(row.prefix, row.grids)
+    return whole, whole[:, torch.tensor(row.prefix, dtype=torch.long) == family.image_token]
+
+
+def _reductions(shown: View) -> tuple[Reduction, ...]:
+    """The reduction of each image of a prompt; none if all keep all tokens."""
+    if not any(view.reduction for view in shown.views):
+        return ()
+    return tuple(view.reduction or compression.plain(view.visual_tokens) for view in shown.views)
+
+
+def _kept(family: Family, row: Row) -> tuple[Reduction, ...]:
+    """For a row that keeps all visual tokens, packed with others: one for all its images."""
+    count = row.prefix.count(family.image_token)
+    return (compression.plain(count),) if count else ()
 
 
 _NOTHING = Question(id="", text="", answer="", kind="open", task="")

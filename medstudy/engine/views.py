@@ -35,7 +35,8 @@ def cached(picture: Picture, shown: View, interpolation: str, store: tensor_cach
 
 def key(picture: Picture, shown: View, interpolation: str) -> str:
     """The cache key of a view's pixels. The versions of the decoders and of the resizer are part of it."""
-    return tensor_cache.key("view", picture.sha256, shown.steps, shown.size, interpolation, _versions())
+    crop = [shown.crop] if shown.crop else []
+    return tensor_cache.key("view", picture.sha256, *crop, shown.steps, shown.size, interpolation, _versions())
 
 
 @cache

@@ -25,7 +25,8 @@ class Asked:
 
     Questions for a count, point or box already say in which form they are answered (`medstudy.data.coordinates`).
 
-    The sources are the examples themselves, but for the control `shuffled`. seed: of the training. workers: processes
+    The sources are the examples themselves, but for the control `shuffled`. originals: the examples as the data set has
+    them; those that are asked may say how to write points and boxes. seed: of the training. workers: processes
     that read images ahead. line: a progress bar that counts images.
     """
 
@@ -34,6 +35,7 @@ class Asked:
     shown: Sequence[View]
     policy: Single | Control
     options: Decoding
+    originals: Sequence[Example] = ()
     seed: int = 0
     workers: int = 0
     line: tqdm | None = None
@@ -67,8 +69,13 @@ class Answerer(Protocol):
     def about(self) -> dict:
         """What model.json records of it besides id, revision, family and dtype; JSON values."""
 
-    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
-        """The text that it is asked."""
+    def prompt(
+        self, question: Question, image: bool = True, context: Sequence[Shot] = (), crops: Sequence[int] = ()
+    ) -> str:
+        """The text that it is asked. crops: for each image, how many crops of it follow it; () if there are none.
+
+        A kind that no policy with crops names in `families` is never given any.
+        """
 
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """Yield (index of the example, its Answers), in any order, each example once."""

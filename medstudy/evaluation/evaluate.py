@@ -15,6 +15,7 @@ from tqdm import tqdm
 from medstudy import paths
 from medstudy.data import arrow_store, final_answer
 from medstudy.data.example import GREEDY, Example
+from medstudy.engine import crops
 from medstudy.engine.batches import as_asked, plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
@@ -109,7 +110,7 @@ def ask_with_costs(
     rows: list[dict] = []
     spent: list[dict] = []
     for index, given in model.answers(put):
-        image = model, examples[index], put.sources[index], put.shown[index]
+        image = model, put.originals[index], put.sources[index], put.shown[index]
         greedy = _rows(*image, given.greedy, given.option_scores, policy, study, GREEDY)
         greedy = [row | columns for row, columns in zip(greedy, _answered(given, given.columns), strict=True)]
         rows += greedy
@@ -132,12 +133,18 @@ def asked(
     model: Answerer, examples: Sequence[Example], policy: Single | Control, study: Study, line: tqdm | None = None,
     seed: int = 0,
 ) -> Asked:
-    """What a model is asked under one policy, with the views of all images."""
+    """What a model is asked under one policy, with the views of all images.
+
+    An example whose questions have different boxes is one for each box, where the policy crops around them.
+    """
+    crops.check(policy, examples)
+    examples = model.boxed(examples, policy) if not policy.trains else examples
+    examples = [part for example in examples for part in crops.parts(policy, example)]
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
     shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
     _check(policy, sources, shown, model.geometry)
     forms = [as_asked(coordinates_of(model), example, view) for example, view in zip(examples, shown, strict=True)]
-    return Asked(forms, sources, shown, policy, study.evaluation, seed, study.workers, line)
+    return Asked(forms, sources, shown, policy, study.evaluation, examples, seed, study.workers, line)
 
 
 def _rows(
@@ -148,14 +155,15 @@ def _rows(
     original = size_of(source)
     context = [
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
-        for _, image, own in shown_images(source, view)[:-1]
+        for image, own in zip(source.images, view.context, strict=False) if view.visual_tokens
     ]
     frame = Frame.of(view, original)
     forms = as_asked(coordinates_of(model), example, view).questions
+    several = {"crops": view.crop_counts} if view.crop_counts else {}
     for question, form, text, scores in zip(example.questions, forms, texts, scored, strict=True):
         if text is None:
             continue
-        prompt = model.prompt(form, view.visual_tokens > 0, example.context)
+        prompt = model.prompt(form, view.visual_tokens > 0, example.context, **several)
         text = final_answer.opening(prompt) + text
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,
@@ -170,11 +178,20 @@ def _rows(
             "shown_height": view.size.height, "shown_width": view.size.width, "visual_tokens": view.all_tokens,
             "detail_height": view.detail.height, "detail_width": view.detail.width,
             "context_sizes": context, "decoding": decoding,
-            "scale": scale(original, view.size), "interpolation": study.interpolation,
+            "scale": scale(view.native(original), view.size), "interpolation": study.interpolation,
+            **crop_columns(view), "um_per_px": float("nan") if source.um_per_px is None else source.um_per_px,
             "coordinates": coordinates_of(model), "frame": frame.rectangle, "prompt": prompt, "raw_text": text,
             "thinking_tokens": thinking_tokens(model, final_answer.final(text).thinking),
             "option_log_likelihoods": scores, "render": example.render,
         }
+
+
+def crop_columns(view: View) -> dict[str, float | str | None]:
+    """The columns of a prediction row about crops: how many, where they come from, and a single one's place."""
+    crops_ = [part.crop for part in (view, *view.crops) if part.crop]
+    place = crops_[0] if len(crops_) == 1 else (float("nan"),) * 4
+    names = ("crop_top", "crop_left", "crop_height", "crop_width")
+    return {"crops": len(crops_), "crop_source": view.source or None} | dict(zip(names, map(float, place), strict=True))
 
 
 def _check(
@@ -188,7 +205,7 @@ def _check(
     processor_rounds = geometry.floats and "processor" in roundings(policy)
     views = (view for example, whole in zip(examples, shown, strict=True) for view in shown_images(example, whole))
     for name, image, view in views:
-        detail = min(view.detail, Size(image.height, image.width), key=lambda size: size.pixels)
+        detail = min(view.detail, view.native(Size(image.height, image.width)), key=lambda size: size.pixels)
         if processor_rounds and min(view.size) == geometry.factor:
             continue
         if view.size.pixels > max(policy.budget, geometry.factor**2) or detail.pixels > policy.budget:

@@ -41,7 +41,8 @@ def examine(study: Study, folder: Path) -> pd.DataFrame:
     if (stated := training_resolution(study)) is not None:
         about["trained_on"] = stated
     (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    table = pd.DataFrame([_row(model, rung, size) for rung in study.inference for size in SIZES])
+    rungs = [rung for rung in study.inference if "um_per_px" not in rung.reads]  # which no square of pixels states
+    table = pd.DataFrame([_row(model, rung, size) for rung in rungs for size in SIZES])
     table.to_parquet(folder / "tokens.parquet")
     return table
 

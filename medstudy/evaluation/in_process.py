@@ -20,7 +20,7 @@ from medstudy.data.example import Example, Question, Shot
 from medstudy.engine.batches import keyed_views
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
-from medstudy.evaluation import costs, sampling
+from medstudy.evaluation import costs, looking, sampling
 from medstudy.evaluation.answerer import Answers, Asked
 from medstudy.evaluation.controls import control_of
 from medstudy.evaluation.decode import decode, likelihoods
@@ -28,6 +28,7 @@ from medstudy.evaluation.passes import Passes
 from medstudy.models.summary import weights
 from medstudy.params import Author, Decoding, Study
 from medstudy.resolution.sizes import Geometry, View
+from medstudy.resolution.zoom import Zoom
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,16 @@ class InProcess:
         name, why = self.family.attention
         return {"attention": name, "attention_because": why, "weights": weights(self.family)}
 
-    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
+    def prompt(
+        self, question: Question, image: bool = True, context: Sequence[Shot] = (), crops: Sequence[int] = ()
+    ) -> str:
         """The chat template's text up to the answer."""
-        return self.family.prompt(question, image, context)
+        several = {"crops": crops} if crops else {}
+        return self.family.prompt(question, image, context, **several)
+
+    def boxed(self, examples: Sequence[Example], policy: Zoom) -> Sequence[Example]:
+        """The examples with the boxes where the model itself looks for the answers."""
+        return looking.boxed(self.inputs, examples, policy)
 
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """See `answers`; the author's decoding is drawn at rungs, not under controls."""
@@ -111,7 +119,8 @@ def answers(
     loader = DataLoader(passes, batch_size=None, num_workers=workers, collate_fn=_same)
     for group, packed_questions, packed_options, images in loader:
         watch = costs.Stopwatch(family.model.device)
-        seen = inputs.visual_tokens(images, packed_questions.grids.to(family.model.device))
+        grids, reductions = packed_questions.grids.to(family.model.device), packed_questions.reductions
+        seen = inputs.visual_tokens(images, grids, reductions)
         sampler = draw.sampler([examples[index] for index in group]) if draw else None
         greedy, drawn = decode(family, packed_questions, seen, options.max_new_tokens, sampler, watch.lap)
         rows, stored = [passes.rows[index][0] for index in group], inputs.features is not None

@@ -49,8 +49,11 @@ GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 MACROS = {  # functional groups, and the elements of a plain file that each replaces
     "PixelValueTransformationSequence": RESCALE,
     "FrameVOILUTSequence": (*WINDOW, "VOILUTFunction", "VOILUTSequence"),
+    "PixelMeasuresSequence": ("PixelSpacing",),
 }
 SIDES = ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio")  # (vertical, horizontal) in mm, or as a ratio
+
+UNEVEN = 0.01  # relative difference of both sides of a pixel that is more than rounding
 
 
 def matches(data: bytes) -> bool:
@@ -109,7 +112,17 @@ def describe(data: bytes, reading: ReadOptions) -> ImageFacts:
         bits=int(dataset.get("BitsStored", 32)), values=signed if "BitsStored" in dataset else "float",
         frames=frames, orientation=1, alpha=False, photometric=dataset.PhotometricInterpretation,
         compression=UID(transfer_syntax(dataset)).name, rule=_rule(dataset, reading), notes=tuple(_notes(dataset)),
+        um_per_px=_um_per_px(dataset),
     )
+
+
+def _um_per_px(dataset: Dataset) -> float | None:
+    """PixelSpacing, else ImagerPixelSpacing (of a projection, at the detector), in µm; None for uneven pixels."""
+    sides = next((dataset[name].value for name in SIDES[:2] if dataset.get(name) is not None), None)
+    if sides is None or len(sides) != 2:
+        return None
+    down, across = map(float, sides)
+    return 500 * (down + across) if min(down, across) > 0 and abs(down - across) <= UNEVEN * down else None
 
 
 def _rule(dataset: Dataset, reading: ReadOptions) -> str:

@@ -80,6 +80,7 @@ class ImageFacts:
     frames: pages, frames, or slices along the axis. orientation: 1 to 8 as in EXIF; 1 if upright or not stated.
     alpha: whether pixels may be transparent. photometric: what the samples mean, in the file's own words.
     compression: of the pixel data. rule: how pixels become RGB, in words, or "refused: " and the reason.
+    um_per_px: size of a pixel as it is read, in µm, if the file states it and pixels are square.
     notes: anything else that affects what is seen (voxel spacing, scanned magnification, pages of other sizes).
     """
 
@@ -96,3 +97,4 @@ class ImageFacts:
     compression: str
     rule: str
     notes: tuple[str, ...] = ()
+    um_per_px: float | None = None

@@ -77,8 +77,10 @@ def describe(path: Path, reading: ReadOptions) -> ImageFacts:
     """What the file's properties state."""
     with OpenSlide(path) as slide:
         layout = Layout(colour=True, alpha=True)
+        scanned, own = _microns(slide, reading), None
         try:
             shown, words = _selected_region(slide, reading).size, rule(layout, reading)
+            own = reading.microns_per_pixel or (scanned and scanned / _scale(slide, reading))
         except ImageError as error:
             shown, words = slide.dimensions[::-1], f"refused: {error}"
         magnification, microns = _magnification(slide, ReadOptions()), _microns(slide, ReadOptions())
@@ -91,6 +93,7 @@ def describe(path: Path, reading: ReadOptions) -> ImageFacts:
         return ImageFacts(
             kind="slide", height=shown[0], width=shown[1], samples=4, bits=8, values="unsigned", frames=1,
             orientation=1, alpha=True, photometric="RGBA", compression="", rule=words, notes=notes,
+            um_per_px=own,
         )
 
 

@@ -51,6 +51,7 @@ class Realised(Geometry):
 
     count: Callable[[Size], int]
     floats: ClassVar[bool] = False
+    keeps_places: ClassVar[bool] = False
 
     @property
     def sizes(self) -> str:
@@ -58,6 +59,9 @@ class Realised(Geometry):
 
     def tokens(self, size: Size) -> int:
         return self.count(size)
+
+    def token_grid(self, size: Size) -> None:
+        """Unknown: the processor decides."""
 
 
 class Auto(Family):

@@ -159,9 +159,14 @@ class Family:
         """The token that ends an answer."""
         return self.processor.tokenizer.convert_tokens_to_ids(self.turn_end)
 
-    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
-        """The chat template's text up to the answer, with a placeholder for each image (none when blind)."""
-        turns = prompts.messages(question, image, context)
+    def prompt(
+        self, question: Question, image: bool = True, context: Sequence[Shot] = (), crops: Sequence[int] = ()
+    ) -> str:
+        """The chat template's text up to the answer, with a placeholder for each image (none when blind).
+
+        crops: for each image, how many crops of it follow it, as images of their own; (): none.
+        """
+        turns = prompts.messages(question, image, context, crops)
         return self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
     def ids(self, text: str) -> list[int]:
@@ -213,9 +218,13 @@ class Family:
             at = packed.ids == self.image_token
             embeds = embeds.masked_scatter(at[..., None], seen.tokens.to(embeds.dtype))
             deep = {"visual_pos_masks": at, "deepstack_visual_embeds": list(seen.deep)} if seen.deep else {}
+        positions = packed.positions
+        if seen is not None and seen.kept is not None:  # a token that is kept has its own position
+            positions = positions.clone()
+            positions[:, packed.ids == self.image_token] = packed.places[:, seen.kept]
         outputs = self.language(
             inputs_embeds=embeds,
-            position_ids=packed.positions,
+            position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
             layout=packed.layout,
@@ -247,6 +256,11 @@ class Family:
     @property
     def image_token(self) -> int:
         return self.model.config.image_token_id
+
+    @property
+    def merge_side(self) -> int:
+        """Patches of a visual token, a side, where a grid counts patches."""
+        return self.geometry.factor // self.patch_size
 
     def text(self, ids: list[int]) -> str:
         """The text of an answer's tokens; of special ones it has those that mark reasoning, answers or boxes."""

@@ -19,19 +19,21 @@ def user_text(question: Question) -> str:
     return "\n".join([question.text, *options, LETTER_ONLY])
 
 
-def messages(question: Question, image: bool, context: Sequence[Shot]) -> list[dict]:
+def messages(question: Question, image: bool, context: Sequence[Shot], crops: Sequence[int] = ()) -> list[dict]:
     """The turns of a conversation: an answered shot is a turn of its own, any other precedes the next image.
 
-    Every content is a list of parts: LLaVA-OneVision's template drops a content that is a plain string.
+    crops: for each image, the question's last, how many crops follow it as images of their own; (): none. Every content
+    is a list of parts: LLaVA-OneVision's template drops a content that is a plain string.
     """
-    images = [{"type": "image"}] if image else []
+    mark = [{"type": "image"}] if image else []
+    marks = iter([mark * (1 + count) for count in crops or [0] * (len(context) + 1)])
     turns, parts = [{"role": "system", "content": [_text(SYSTEM)]}], []
     for shot in context:
-        parts += [*images, *([_text(shot.question)] if shot.question else [])]
+        parts += [*next(marks), *([_text(shot.question)] if shot.question else [])]
         if shot.answer:
             turns += [{"role": "user", "content": parts}, {"role": "assistant", "content": [_text(shot.answer)]}]
             parts = []
-    return [*turns, {"role": "user", "content": [*parts, *images, _text(user_text(question))]}]
+    return [*turns, {"role": "user", "content": [*parts, *next(marks), _text(user_text(question))]}]
 
 
 def _text(content: str) -> dict[str, str]:

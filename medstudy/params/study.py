@@ -17,7 +17,7 @@ from medstudy.errors import ParamsError
 from medstudy.params.model import Label, Model
 from medstudy.params.settings import Controls, Decoding, Intervals, Leakage, Optimisation
 from medstudy.params.strict import Strict
-from medstudy.resolution.plan import check_arms, roundings
+from medstudy.resolution.plan import check_policies, roundings
 from medstudy.resolution.policies import Control, Single, Training
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # as torch takes it
@@ -78,10 +78,10 @@ class Study(Strict):
                 raise ValueError(f"{what} must differ from each other, got {labels}")
         self._check_models()
         check_known(self.datasets, self.models or (self.model,))
-        check_arms(self.regimes, self.controls.views)
+        families = [model.family for model in self.models or (self.model,)]
+        check_policies(self.regimes, self.inference, self.controls.views, families, self.probe is not None)
         self._check_kind()
-        policies = (*self.regimes, *self.inference, *self.controls.views)
-        if len(rounded := frozenset().union(*map(roundings, policies))) > 1:
+        if len(rounded := roundings(*self.regimes, *self.inference, *self.controls.views)) > 1:
             raise ValueError(
                 f"all policies of a study must have the same `rounding`; labels do not show it, got {sorted(rounded)}"
             )

@@ -32,14 +32,22 @@ def by_level(
 
 
 def ladder(table: pd.DataFrame, ax: Axes) -> None:
-    """One data set and level: a line with a band per regime over the rungs, and the chance of guessing right."""
+    """One data set and level: a line with a band per regime over the rungs, and the chance of guessing right.
+
+    Rungs that show parts of an image, or fewer visual tokens, are open points beside the line.
+    """
     if table.empty:
         ax.set_axis_off()
         return
     for regime in selections.regimes(table):
-        line, look = table[table["regime"] == regime].sort_values("budget_pixels"), style.regime_style(regime)
+        rows, look = table[table["regime"] == regime].sort_values("budget_pixels"), style.regime_style(regime)
+        whole = rows["inference"].map(style.whole)
+        line, apart = rows[whole], rows[~whole]
         ax.fill_between(line["side_px"], line["low"], line["high"], color=look["color"], alpha=0.13, linewidth=0)
         ax.plot(line["side_px"], line["estimate"], **look)
+        if len(apart):
+            error = [apart["estimate"] - apart["low"], apart["high"] - apart["estimate"]]
+            ax.errorbar(apart["side_px"], apart["estimate"], error, **look, ls="", mfc="white", elinewidth=0.6)
     ax.axhline(table["chance"].iloc[0], color=style.GREY, linewidth=0.8, linestyle=":")
     style.rung_axis(ax, table.drop_duplicates("inference").sort_values("side_px"))
     style.percent_axis(ax.yaxis)

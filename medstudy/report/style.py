@@ -41,7 +41,14 @@ _REGIMES = {
     "down_up": (ORANGE, "d"),
     "equal_flops": (BLACK, "p"),
     "base": (GREY, "X"),
+    "pool": (SKY, "H"),
+    "prune": (PURPLE, "h"),
+    "zoom": (YELLOW, "8"),
+    "pan_and_scan": (YELLOW, "H"),
+    "spacing": (SKY, "8"),
 }
+_WHOLE = ("native", "fixed", "square", "pad")  # kinds of rungs that show whole images in all their visual tokens
+_PARTS = ("pool", "prune", "zoom", "pan_and_scan", "spacing")  # kinds that show parts, or fewer tokens
 _RUNGS = ((VERMILLION, "s"), (ORANGE, "v"), (YELLOW, "<"), (BLACK, ">"))
 _LOW_TO_HIGH = (84, 168, 56, 112)  # the offline studies' rungs, each with a look of its own
 _LOW_TO_HIGH_LARGE = (224, 448, 672, 1000)
@@ -114,8 +121,15 @@ def rung(policy: str) -> int | None:
 
 def kind(policy: str) -> str:
     """The kind of a policy by its label: "fixed" of "fixed-84", "equal_flops" of "equal_flops_square-84"."""
+    if part := next((name for name in _PARTS if re.match(rf"{name}(?![a-z])", policy)), None):
+        return part
     name = policy if rung(policy) is None else policy.rsplit("-", 1)[0]
     return "equal_flops" if name.startswith("equal_flops") else name
+
+
+def whole(policy: str) -> bool:
+    """Whether a rung shows whole images in all their visual tokens: only these are points of one line."""
+    return kind(policy) in _WHOLE
 
 
 def own_view(regime: str) -> str:
@@ -128,6 +142,9 @@ def own_view(regime: str) -> str:
 def rung_label(policy: str) -> str:
     """A policy as an axis shows it: "fixed-84" -> "84²", "square-84" -> "square 84²", "native" -> "native"."""
     side = rung(policy)
+    if kind(policy) in _PARTS:
+        words = policy.replace("-", " ").replace("_", " ")
+        return f"{words}²" if side and kind(policy) == "zoom" else words
     if side is None:
         return policy
     return f"{side}²" if kind(policy) == "fixed" else f"{kind(policy).replace('_', '-')} {side}²"
@@ -137,7 +154,7 @@ def regime_label(regime: str) -> str:
     """A training policy as a legend shows it: "fixed-84" -> "fixed 84²", "add-84" -> "native + 84²"."""
     side = rung(regime)
     if side is None:
-        return "not fine-tuned" if regime == "base" else regime
+        return "not fine-tuned" if regime == "base" else rung_label(regime)
     if kind(regime) == "equal_flops":
         return f"{rung_label(own_view(regime))} equal FLOPs"
     return f"native + {side}²" if kind(regime) == "add" else f"{kind(regime).replace('_', '-')} {side}²"
@@ -213,7 +230,7 @@ def heatmap(
     """
     seaborn.heatmap(
         grid.astype(float), ax=ax, annot=text, fmt="", annot_kws={"fontsize": fontsize}, cbar=False, cmap=SEQUENTIAL,
-        vmin=low, vmax=high, xticklabels=[rung_label(policy) for policy in grid.columns], **look,
+        vmin=low, vmax=high, xticklabels=[rung_label(policy).replace(" ", "\n") for policy in grid.columns], **look,
     )
     ax.set(xlabel="", ylabel="")
     ax.tick_params(length=0, rotation=0)

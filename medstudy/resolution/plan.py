@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from medstudy.errors import ResolutionError
 from medstudy.resolution.policies import (
     Add,
+    Compress,
     Control,
     Curriculum,
     DownUp,
@@ -14,23 +15,26 @@ from medstudy.resolution.policies import (
     Fixed,
     Mixed,
     Native,
+    PanAndScan,
     Single,
     Training,
 )
-from medstudy.resolution.sizes import Geometry, Rounding, Size, View
+from medstudy.resolution.sizes import UNKNOWN, Geometry, Known, Rounding, Size, View
 
 
 def plan(
-    policy: Training | Control, size: Size, geometry: Geometry, draw: float = 0.0, progress: float = 0.0
+    policy: Training | Control, size: Size, geometry: Geometry, draw: float = 0.0, progress: float = 0.0,
+    known: Known = UNKNOWN,
 ) -> tuple[View, ...]:
     """The views of one image under a policy: several under `add`, one under every other policy.
 
-    draw: uniform in [0, 1), used by `mixed`; progress: fraction of the training done, used by `curriculum`.
+    draw: uniform in [0, 1), used by `mixed`; progress: fraction of the training done, used by `curriculum`. known: of
+    the image, used by policies that crop.
     """
     policy = current(policy, draw, progress)
     if isinstance(policy, Add):
         return tuple(single.view(size, geometry) for single in policy.singles)
-    return (policy.view(size, geometry),)
+    return (policy.view(size, geometry, known),)
 
 
 def current(policy: Training | Control, draw: float = 0.0, progress: float = 0.0) -> Single | Add | Control:
@@ -66,27 +70,49 @@ def check_arms(regimes: Iterable[Training], controls: Iterable[Control]) -> None
             raise ValueError(f"{arm.label} must be the same as a regime and as a control, got {arm} and {policy}")
 
 
-def roundings(policy: Training | Control) -> frozenset[Rounding]:
-    """How the budgets of a policy are rounded; empty for a policy without a budget."""
-    budgeted = (single for single in policy.singles if isinstance(single, Native) or single.mode == "budget")
-    return frozenset(single.rounding for single in budgeted)
+def check_policies(
+    regimes: Sequence[Training], rungs: Sequence[Training], controls: Sequence[Control], families: Sequence[str],
+    probe: bool,
+) -> None:
+    """Raise ValueError for a policy that the study's model families or its kind cannot show; see also `check_arms`."""
+    check_arms(regimes, controls)
+    if waiting := [single.label for policy in regimes for single in policy.singles if not single.trains]:
+        raise ValueError(f"{waiting[0]} needs a pass of the model before it shows a crop: move it to `inference`")
+    for single in (single for policy in (*regimes, *rungs, *controls) for single in (policy, *policy.singles)):
+        if single.families is not None and (wrong := sorted(set(families) - set(single.families))):
+            raise ValueError(
+                f"{single.label} can be shown by models of the families {', '.join(single.families)}, got "
+                f"{', '.join(wrong)}: drop the policy, or use another model"
+            )
+        if probe and (single.families is not None or single.reads):
+            raise ValueError(f"a study with `probe` shows whole images without prompts: drop {single.label}")
+
+
+def roundings(*policies: Training | Control) -> frozenset[Rounding]:
+    """How the budgets of policies are rounded; empty for policies without a budget."""
+    return frozenset(single.rounding for policy in policies for single in policy.singles if single.rounds)
 
 
 def check_effect(policy: Training | Control, sizes: list[Size], geometry: Geometry) -> None:
     """Raise ResolutionError if a low policy would change no image at all: it would be native under another name."""
     policy = policy.low if isinstance(policy, EqualFlops) else policy
-    if not isinstance(policy, Fixed | DownUp) or not sizes:
+    if not isinstance(policy, Fixed | DownUp | Compress | PanAndScan) or not sizes:
         return
     most = max(size.pixels for size in sizes) + geometry.factor**2 * 64  # a cap that changes no image
     native = policy.native if isinstance(policy, DownUp) else Native(max_pixels=most, rounding=policy.rounding)
     views = ((policy.view(size, geometry), native.view(size, geometry)) for size in sizes)
-    if all(ours.size == theirs.size and set(ours.steps) == set(theirs.steps) for ours, theirs in views):
+    if all(_same(ours, theirs) for ours, theirs in views):
         largest = max(sizes, key=lambda size: size.pixels)
         raise ResolutionError(
             f"Policy {policy.label} must change at least one image, but all {len(sizes)} images are shown as `native` "
             f"shows them in {policy.budget} pixels (the largest is {largest.height}x{largest.width}; this model family "
-            f"shows {geometry.sizes}). Use a smaller side, or drop it."
+            f"shows {geometry.sizes}). Use a smaller side, fewer visual tokens or more crops, or drop it."
         )
+
+
+def _same(ours: View, theirs: View) -> bool:
+    whole = not ours.crops and ours.visual_tokens == theirs.visual_tokens and ours.size == theirs.size
+    return whole and set(ours.steps) == set(theirs.steps)
 
 
 def _drawn(policy: Mixed, draw: float) -> Single:

@@ -15,32 +15,28 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from medstudy.resolution.sizes import Geometry, Rounding, Size, View, fit_budget, inside, square, steps
-
-Whole = Annotated[int, Field(gt=0, strict=True)]
-
-
-class _Policy(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @property
-    def label(self) -> str:
-        return self.policy
-
-    @property
-    def singles(self) -> tuple[Single, ...]:
-        """The single policies that this one combines or refers to; a single policy itself."""
-        return (self,)
-
-    @property
-    def budget(self) -> int:
-        """The most pixels of a view; 0 without an image."""
-        return max((single.budget for single in self.singles), default=0)
+from medstudy.resolution.base import Policy, Whole, view_of
+from medstudy.resolution.compress import Compress
+from medstudy.resolution.pan_and_scan import PanAndScan
+from medstudy.resolution.sizes import (
+    UNKNOWN,
+    Geometry,
+    Known,
+    Rounding,
+    Size,
+    View,
+    fit_budget,
+    inside,
+    square,
+    steps,
+)
+from medstudy.resolution.spacing import Spacing
+from medstudy.resolution.zoom import Zoom
 
 
-class Native(_Policy):
+class Native(Policy):
     """No upscaling, and no downscaling up to a stated cap in pixels. rounding: see `medstudy.resolution.sizes`."""
 
     policy: Literal["native"] = "native"
@@ -51,11 +47,15 @@ class Native(_Policy):
     def budget(self) -> int:
         return self.max_pixels
 
-    def view(self, size: Size, geometry: Geometry) -> View:
-        return _view(self.label, steps(size, self.max_pixels, geometry, self.rounding), geometry)
+    @property
+    def rounds(self) -> bool:
+        return True
+
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
+        return view_of(self.label, steps(size, self.max_pixels, geometry, self.rounding), geometry)
 
 
-class Fixed(_Policy):
+class Fixed(Policy):
     """At most side² pixels. budget: aspect kept. square: stretched. pad: aspect kept, centred on a square canvas.
 
     rounding: of a budget; see `medstudy.resolution.sizes`.
@@ -80,22 +80,26 @@ class Fixed(_Policy):
     def budget(self) -> int:
         return self.side**2
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    @property
+    def rounds(self) -> bool:
+        return self.mode == "budget"
+
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         if self.mode == "budget":
-            return _view(self.label, steps(size, self.budget, geometry, self.rounding), geometry)
+            return view_of(self.label, steps(size, self.budget, geometry, self.rounding), geometry)
         target, canvas = square(self.side, geometry)  # they differ if the family must enlarge the target
         if self.mode == "square":
             lost = target != canvas and max(size) > target.height
-            return _view(self.label, (target, canvas) if lost else (canvas,), geometry)
+            return view_of(self.label, (target, canvas) if lost else (canvas,), geometry)
         inner = inside(size, target)
         scaled = inner if target == canvas else Size(*(max(1, side * canvas.height // target.height) for side in inner))
-        return _view(self.label, tuple(dict.fromkeys((inner, scaled))), geometry, canvas)
+        return view_of(self.label, tuple(dict.fromkeys((inner, scaled))), geometry, canvas)
 
 
-Single = Annotated[Native | Fixed, Field(discriminator="policy")]
+Single = Annotated[Native | Fixed | Compress | Zoom | PanAndScan | Spacing, Field(discriminator="policy")]
 
 
-class Mixed(_Policy):
+class Mixed(Policy):
     """One of `choices` drawn for every sample and epoch, with `weights`."""
 
     policy: Literal["mixed"] = "mixed"
@@ -113,7 +117,7 @@ class Mixed(_Policy):
         return self.choices
 
 
-class Add(_Policy):
+class Add(Policy):
     """Every sample at native resolution, and again under each of `variants`."""
 
     policy: Literal["add"] = "add"
@@ -129,7 +133,7 @@ class Add(_Policy):
         return (self.native, *self.variants)
 
 
-class Curriculum(_Policy):
+class Curriculum(Policy):
     """From low to high resolution: training is divided into equal parts, one per stage."""
 
     policy: Literal["curriculum"] = "curriculum"
@@ -140,7 +144,7 @@ class Curriculum(_Policy):
         return self.stages
 
 
-class EqualFlops(_Policy):
+class EqualFlops(Policy):
     """`low` for as many steps as take the FLOPs of a training at `native`; the images are repeated more often.
 
     The number of steps: `medstudy.engine.batches.train_and_val`.
@@ -161,7 +165,7 @@ class EqualFlops(_Policy):
         return (self.low,)
 
 
-class DownUp(_Policy):
+class DownUp(Policy):
     """Downsampled to at most side² pixels and back to the native size, so that only detail is lost.
 
     The number of visual tokens is that of `native`, and so is the rounding of both sizes. As a control it is shown to
@@ -180,13 +184,13 @@ class DownUp(_Policy):
     def singles(self) -> tuple[Single, ...]:
         return (self.native,)
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         low = steps(size, self.side**2, geometry, self.native.rounding)[0]
         high = fit_budget(size, self.native.max_pixels, geometry, self.native.rounding)
-        return _view(self.label, (low, high), geometry)
+        return view_of(self.label, (low, high), geometry)
 
 
-class Blind(_Policy):
+class Blind(Policy):
     """Control: no image, the question alone."""
 
     policy: Literal["blind"] = "blind"
@@ -195,11 +199,11 @@ class Blind(_Policy):
     def singles(self) -> tuple[Single, ...]:
         return ()
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         return View(self.label, (), Size(0, 0), 0)
 
 
-class Shuffled(_Policy):
+class Shuffled(Policy):
     """Control: the image of another item, shown at native resolution."""
 
     policy: Literal["shuffled"] = "shuffled"
@@ -209,16 +213,13 @@ class Shuffled(_Policy):
     def singles(self) -> tuple[Single, ...]:
         return (self.native,)
 
-    def view(self, size: Size, geometry: Geometry) -> View:
+    def view(self, size: Size, geometry: Geometry, known: Known = UNKNOWN) -> View:
         return replace(self.native.view(size, geometry), label=self.label)
 
 
 Training = Annotated[
-    Native | Fixed | Mixed | Add | Curriculum | DownUp | EqualFlops, Field(discriminator="policy")
+    Native | Fixed | Compress | Zoom | PanAndScan | Spacing | Mixed | Add | Curriculum | DownUp | EqualFlops,
+    Field(discriminator="policy"),
 ]
 Control = Annotated[DownUp | Blind | Shuffled, Field(discriminator="policy")]
 
-
-def _view(label: str, steps: tuple[Size, ...], geometry: Geometry, canvas: Size | None = None) -> View:
-    size = canvas or steps[-1]
-    return View(label, steps, size, geometry.tokens(size))

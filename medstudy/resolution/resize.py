@@ -16,7 +16,10 @@ FILTERS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.B
 
 
 def resize(array: np.ndarray, shown: View, interpolation: str) -> torch.Tensor:
-    """[height, width, 3] uint8 -> the same at exactly `shown.size`; antialiased, black padding."""
+    """[height, width, 3] uint8 -> its crop, if any, at exactly `shown.size`; antialiased, black padding."""
+    if shown.crop:
+        top, left, height, width = shown.crop
+        array = np.ascontiguousarray(array[top : top + height, left : left + width])
     view = torch.from_numpy(array).permute(2, 0, 1)
     for step in shown.steps:
         if view.shape[1:] != tuple(step):

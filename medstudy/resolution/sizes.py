@@ -18,6 +18,7 @@ from medstudy.errors import ResolutionError
 
 MAX_ASPECT = 200
 Rounding = Literal["exact", "processor"]
+Rule = Literal["norm", "similarity", "even"]  # by which visual tokens are kept: see `medstudy.resolution.compress`
 
 
 class Size(NamedTuple):
@@ -31,12 +32,70 @@ class Size(NamedTuple):
         return self.height * self.width
 
 
+class Box(NamedTuple):
+    """A rectangle of an image in native pixels, from its upper left corner."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> Size:
+        return Size(self.height, self.width)
+
+
+class Known(NamedTuple):
+    """What is known of an image besides its size: the box that decides the question, and the size of a pixel."""
+
+    box: Box | None = None
+    um_per_px: float | None = None  # µm
+
+
+UNKNOWN = Known()
+
+
+class TokenGrid(NamedTuple):
+    """The visual tokens of an image: grids, one after the other, of rows and columns."""
+
+    grids: int
+    rows: int
+    columns: int
+
+    @property
+    def tokens(self) -> int:
+        return self.grids * self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How the visual tokens of an image become fewer: see `medstudy.resolution.compress`. grid: the tokens before."""
+
+    grid: TokenGrid
+    pool: int = 1
+    share: float = 1.0
+    rule: Rule = "norm"
+
+    @property
+    def pooled(self) -> TokenGrid:
+        """The tokens after pooling."""
+        return TokenGrid(self.grid.grids, -(-self.grid.rows // self.pool), -(-self.grid.columns // self.pool))
+
+    @property
+    def left(self) -> int:
+        """The tokens after pooling, or after pruning to the share."""
+        return self.pooled.tokens if self.share == 1 else max(1, floor(self.share * self.grid.tokens + 0.5))
+
+
 @dataclass(frozen=True)
 class View:
     """One view of an image: resize to each of `steps` in turn, then centre on a canvas of `size`.
 
     label: the label of the single policy ("fixed-84" also within a mixed regime). visual_tokens: 0 when no image is
-    shown. context: the views, under the same policy, of the images that precede this one in the prompt.
+    shown. context: the views, under the same policy, of the images that precede this one in the prompt. reduction: of
+    the visual tokens, which are then those that are left; None: all are kept. crop: the part of the image that is
+    shown; None: all of it. crops: further views of the image, of a part each, which follow it in the prompt. source:
+    where a policy that crops has the crop from, "none" if it had none to show.
     """
 
     label: str
@@ -44,11 +103,25 @@ class View:
     size: Size
     visual_tokens: int
     context: tuple[View, ...] = ()
+    reduction: Reduction | None = None
+    crop: Box | None = None
+    crops: tuple[View, ...] = ()
+    source: str = ""
 
     @cached_property
     def views(self) -> tuple[View, ...]:
         """The views of all images of the prompt, in order; none if the policy shows no image."""
-        return tuple(view for view in (*self.context, self) if view.visual_tokens)
+        return tuple(part for view in (*self.context, self) if view.visual_tokens for part in (view, *view.crops))
+
+    @cached_property
+    def crop_counts(self) -> tuple[int, ...]:
+        """For each image of the prompt, how many views of parts of it follow; () if there are none."""
+        counts = tuple(len(view.crops) for view in (*self.context, self))
+        return counts if any(counts) else ()
+
+    def native(self, image: Size) -> Size:
+        """The native size of what is shown of an image."""
+        return self.crop.size if self.crop else image
 
     @cached_property
     def all_tokens(self) -> int:
@@ -70,7 +143,8 @@ class Geometry:
 
     unit: the family's word for factor² pixels in error messages. most_units: the longest side in units; None: no limit.
     enlarges: whether an image smaller than one unit is enlarged to it. floats: whether the family's processor fits an
-    image to a budget of pixels by `smart_resize`.
+    image to a budget of pixels by `smart_resize`. keeps_places: whether a visual token's position is its place in the
+    image, so that tokens can be left out without moving the others.
     """
 
     factor: int
@@ -79,6 +153,7 @@ class Geometry:
     most_units: ClassVar[int | None] = None
     enlarges: ClassVar[bool] = False
     floats: ClassVar[bool] = True
+    keeps_places: ClassVar[bool] = True
 
     @property
     def sizes(self) -> str:
@@ -92,6 +167,10 @@ class Geometry:
     def tokens(self, size: Size) -> int:
         """Visual tokens of an image shown at `size`; here one for each factor² pixels."""
         return (size.height // self.factor) * (size.width // self.factor)
+
+    def token_grid(self, size: Size) -> TokenGrid | None:
+        """The visual tokens of an image shown at `size` as grids; None if they are none."""
+        return TokenGrid(1, size.height // self.factor, size.width // self.factor)
 
 
 def fit_budget(size: Size, max_pixels: int, geometry: Geometry, rounding: Rounding = "exact") -> Size:

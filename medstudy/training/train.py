@@ -17,7 +17,7 @@ from accelerate import PartialState
 from medstudy import models, paths
 from medstudy.data import arrow_store
 from medstudy.data.example import Example
-from medstudy.engine import bin_packing
+from medstudy.engine import bin_packing, crops
 from medstudy.engine.batches import (
     Batch,
     FineTuning,
@@ -61,6 +61,7 @@ def process(study: Study, job: Job, progress: bool = True) -> None:
     data = {split: arrow_store.read_all(job.folders("data"), split) for split in ("train", "val")}
     check_data(data, study.study)
     check_effect(policy, [size for example in data["train"] for size in sizes_of(example)], family.geometry)
+    crops.check(policy, data["train"])
     options, name = study.training, job.name if progress else None
     if state.is_main_process:
         print("attention: {}, because {}".format(*family.attention))
@@ -128,7 +129,7 @@ def loss_of(inputs: ImageInputs, batch: Batch) -> torch.Tensor:
     """The sum, over a packed row's questions, of a question's mean cross-entropy over its answer tokens."""
     model = inputs.family.model
     packed = batch.packed.to(model.device)
-    hidden = inputs.family.hidden(packed, inputs.visual_tokens(batch.images, packed.grids))
+    hidden = inputs.family.hidden(packed, inputs.visual_tokens(batch.images, packed.grids, packed.reductions))
     logits = model.lm_head(hidden[packed.at])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = torch.nn.functional.cross_entropy(logits, packed.targets, reduction="none")

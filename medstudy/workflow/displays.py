@@ -86,6 +86,8 @@ def token_table(images: pd.DataFrame, policies: Sequence[Single], geometry: Geom
     sizes = [Size(int(height), int(width)) for height, width in images[["height", "width"]].head(COUNTED).to_numpy()]
     rows = []
     for policy in policies:
+        if "um_per_px" in policy.reads:  # which the sizes do not say
+            continue
         try:
             shown = [plan(policy, size, geometry)[0] for size in sizes]
         except ResolutionError as error:  # the study stops where it shows such an image to a model

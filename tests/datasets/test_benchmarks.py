@@ -13,10 +13,11 @@ from medstudy.data.example import KINDS, LETTERS
 from medstudy.data.readers import archives, grouping, question_rules
 from medstudy.datasets.benchmarks import gmai_mmbench, medbookvqa, omnimedvqa, pmc_vqa
 from medstudy.errors import DataError, ImageError
-from tests.support import fixtures_related, hub
-from tests.support.fixtures_related import MAKERS
+from tests.support import fixtures_peers, fixtures_related, hub
 
-TRAINED = ("pmc_vqa",)
+MAKERS = {**fixtures_related.MAKERS, **fixtures_peers.MAKERS}
+TRAINED = ("pmc_vqa", "med_mat")  # and tested on
+DRAWN = ("med_mat",)  # its splits are drawn from the one of the source
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def pixels(picture):
 def test_examples_keep_the_rules_of_the_records(made, name):
     params, splits = made[name]
     assert splits["test"] and bool(splits["train"]) == bool(splits["val"]) == (name in TRAINED)
-    assert set(datasets.card(params).splits) == ({"train", "test"} if name in TRAINED else {"test"})
+    source = {"train"} if name in DRAWN else {"train", "test"} if name in TRAINED else {"test"}
+    assert set(datasets.card(params).splits) == source
     for split, examples in splits.items():
         assert len({one.image_id for one in examples}) == len(examples)
         for one in examples:

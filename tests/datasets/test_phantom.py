@@ -55,7 +55,7 @@ def fingerprint(image: Image.Image, cells: int = 8, levels: int = 16) -> str:
 
 def asked_hash(example: Example) -> str:
     """SHA-256 of the questions."""
-    fields = [{name: value for name, value in asdict(question).items() if name not in ("set_id", "tags")}
+    fields = [{name: value for name, value in asdict(question).items() if name not in ("set_id", "tags", "box")}
               for question in example.questions]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 

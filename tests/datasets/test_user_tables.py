@@ -24,6 +24,7 @@ from medstudy.datasets.user import hub as hub_columns
 from medstudy.errors import DataError
 from medstudy.scoring import score
 from tests.support import hub, own, synthetic
+from tests.support.image_files import dicom
 
 ROW = {"image": "a.png", "question": "Which side?", "answer": "left", "options": "left|right", "kind": "choice",
        "group": "p1", "split": "test"}
@@ -545,6 +546,27 @@ def test_an_impossible_size_is_a_fault_of_its_row(tmp_path, row, problem):
     with pytest.warns(UserWarning, match="rows.jsonl row 2"):
         (one,) = own.found(own.params(tmp_path, on_unreadable="skip", **made))
     assert len(one.questions) == 1
+
+
+def test_a_box_and_the_size_of_a_pixel_reach_the_stored_examples(tmp_path):
+    """The box as whole pixels; the size from the column, else from the file."""
+    header = {"PixelSpacing": [0.4, 0.4]}
+    (tmp_path / "scan.dcm").write_bytes(dicom(np.arange(4800, dtype=np.int16).reshape(1, 60, 80), **header))
+    asked(tmp_path, {"b": [10, 20.5, 40, 25.5], "um": 0.5, "split": "test"},
+          {"image": "scan.dcm", "split": "test", "b": None, "um": None, "question": "And this?"})
+    build(own.params(tmp_path, columns={"box": "b", "um_per_px": "um"}), tmp_path / "built")
+    first, scan = sorted(arrow_store.read(tmp_path / "built", "test"), key=lambda one: one.um_per_px)
+    assert first.questions[0].box == (20, 10, 6, 30) and first.um_per_px == 0.5
+    assert scan.questions[0].box is None and scan.um_per_px == 400
+
+
+@pytest.mark.parametrize("rows, problem", [
+    (({"um": 0},), "um_per_px"), (({"um": "fine"},), "um_per_px"),
+    (({"um": 0.5}, {"um": 0.25, "question": "And this?"}), "two spacings"),
+])
+def test_an_impossible_size_of_a_pixel_is_a_fault(tmp_path, rows, problem):
+    found = asked(tmp_path, *rows, columns={"um_per_px": "um"})
+    assert [fault.problem for fault in found.faults] == [problem]
 
 
 # --- the phantom as a table

@@ -201,3 +201,18 @@ def test_a_file_without_a_single_image_is_refused(name):
     tags, message = REFUSED[name]
     with pytest.raises(ImageError, match=message):
         read_array(dicom(VALUES, **tags))
+
+
+@pytest.mark.parametrize("tags, expected", [
+    ({"PixelSpacing": [0.7, 0.7]}, 700.0), ({"ImagerPixelSpacing": [0.14, 0.14]}, 140.0),
+    ({"PixelSpacing": [0.7, 0.7], "ImagerPixelSpacing": [0.14, 0.14]}, 700.0), ({"PixelSpacing": [0.7, 0.9]}, None),
+    ({"PixelAspectRatio": [1, 1]}, None), ({}, None), ({"PixelSpacing": [0, 0]}, None),
+])
+def test_the_size_of_a_pixel_is_the_headers_in_micrometres(tags, expected):
+    assert describe(dicom(VALUES, **tags)).um_per_px == (None if expected is None else pytest.approx(expected))
+
+
+def test_an_enhanced_file_states_the_size_of_a_pixel_per_frame():
+    groups = [item(PixelMeasuresSequence=Sequence([item(PixelSpacing=[side, side])])) for side in (0.5, 0.25)]
+    data = dicom(np.concatenate([VALUES, VALUES]), PerFrameFunctionalGroupsSequence=Sequence(groups))
+    assert [describe(data, frame=frame).um_per_px for frame in (0, 1)] == [500, 250]

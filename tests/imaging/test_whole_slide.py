@@ -122,3 +122,16 @@ def test_facts_of_a_slide(scan):
     assert (facts.kind, facts.height, facts.width) == ("slide", 128, 192)
     assert facts.notes[:3] == ("by aperio", "scanned at 40 x", "0.25 µm a pixel")
     assert describe(scan, magnification=80.0).rule.startswith("refused: a slide is never enlarged")
+
+
+@pytest.mark.parametrize("options, expected", [
+    ({}, 0.25), ({"magnification": 10.0}, 1.0), ({"microns_per_pixel": 0.5, "region": (0, 0, 64, 64)}, 0.5),
+    ({"scanned_microns_per_pixel": 0.3, "magnification": 20.0}, 0.6), ({"magnification": 80.0}, None),
+])
+def test_the_size_of_a_pixel_as_it_is_read(scan, options, expected):
+    assert describe(scan, **options).um_per_px == expected
+
+
+def test_a_slide_without_microns_has_no_size_of_a_pixel(tmp_path):
+    file = slide(tmp_path / "n.svs", about="Aperio Image Library v11\r\n768x512 |AppMag = 40")
+    assert describe(file, magnification=10.0).um_per_px is None

@@ -3,24 +3,31 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from transformers import AutoModelForImageTextToText, Gemma3ImageProcessor
 
 from medstudy import models
 from medstudy.data.example import Question
-from medstudy.engine import attention, batches
+from medstudy.engine import attention, batches, shared_prefix, views
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.row_layout import RowLayout
 from medstudy.errors import ModelError, ResolutionError
+from medstudy.evaluation import evaluate
 from medstudy.models.tiled.gemma3 import OneSize
-from medstudy.params import Model
+from medstudy.params import Decoding, Model
+from medstudy.resolution.pan_and_scan import PanAndScan, crops
 from medstudy.resolution.plan import check_effect, plan
 from medstudy.resolution.policies import DownUp, Fixed, Native
 from medstudy.resolution.sizes import Size
 from medstudy.training import train
+from tests.support import real
 from tests.support.families import own_inputs
 
 GEMMA = OneSize(896, 896**2, patches=64, merge=4)
@@ -115,6 +122,87 @@ def test_wrong_masks_change_the_loss(gemma, examples, change):
         for layer in layers:
             layer.sliding_window = 24 if layer.is_sliding else None
     assert abs(exact - off) / micro.questions > 1e-3
+
+
+PAN = PanAndScan(max_pixels=10**8, min_crop_size=40)
+GOLDEN_CROPS = {
+    # (height, width), smallest crop, most crops, ratio -> crops
+    "square": ((900, 900), 256, 4, 1.2, []),
+    "hardly wide": ((1000, 1199), 256, 4, 1.2, []),
+    "wide": ((1000, 1200), 256, 4, 1.2, [(0, 0, 1000, 600), (0, 600, 1000, 600)]),
+    "odd": ((300, 701), 256, 4, 1.2, [(0, 0, 300, 351), (0, 351, 300, 350)]),
+    "a strip": ((300, 3000), 256, 4, 1.2, [(0, 750 * place, 300, 750) for place in range(4)]),
+    "tall": ((2000, 700), 256, 4, 1.2, [(0, 0, 667, 700), (667, 0, 667, 700), (1334, 0, 666, 700)]),
+    "too small": ((200, 1000), 256, 4, 1.2, []),
+    "two at least": ((300, 370), 150, 2, 1.2, [(0, 0, 300, 185), (0, 185, 300, 185)]),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_CROPS)
+def test_pan_and_scan_golden(name):
+    size, least, most, ratio, expected = GOLDEN_CROPS[name]
+    policy = PanAndScan(max_pixels=10**8, min_crop_size=least, max_crops=most, min_ratio=ratio)
+    (view,) = plan(policy, Size(*size), GEMMA)
+    assert [tuple(part.crop) for part in view.crops] == expected
+    assert view.all_tokens == 256 * (1 + len(expected)) and view.size == (896, 896)
+    assert view.source == ("pan_and_scan" if expected else "none")
+    assert policy.label == ("pan_and_scan" if (least, most, ratio) == (256, 4, 1.2) else f"pan_and_scan-{least}-2-1.2")
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(st.integers(30, 3000), st.integers(30, 3000), st.integers(20, 600), st.integers(2, 6), st.floats(1, 3))
+def test_crops_are_the_processors(height, width, least, most, ratio):
+    theirs = Gemma3ImageProcessor().pan_and_scan_batched(torch.zeros((1, 1)).expand(height, width), least, most, ratio)
+    assert [box.size for box in crops(Size(height, width), least, most, ratio)] == [part.shape for part in theirs]
+
+
+@pytest.mark.parametrize("size", [(100, 300), (260, 90), (90, 100)], ids=str)
+def test_pan_and_scan_equals_the_processors_pixels_and_prompt(gemma, size):
+    image = Image.fromarray(np.random.default_rng(size).integers(0, 256, (*size, 3), dtype=np.uint8))
+    question = Question("q", "Is it?", "yes", "closed", "dot")
+    (view,) = plan(PAN, Size(*size), gemma.geometry)
+    row = shared_prefix.row(gemma, (question,), view, answered=False)
+    ours = torch.cat([gemma.patches(views.render(image, part, "bilinear")) for part in view.views])
+    options = {"do_pan_and_scan": True, "pan_and_scan_min_crop_size": 40, "pan_and_scan_max_num_crops": 4,
+               "pan_and_scan_min_ratio_to_activate": 1.2}
+    text = gemma.prompt(question)
+    theirs = gemma.processor(text=[text], images=[[image]], images_kwargs=options, return_tensors="pt")
+    assert len(view.crops) == {100: 3, 260: 3, 90: 0}[size[0]] and view.all_tokens == 16 * len(view.views)
+    assert row.prefix + row.branches[0] == theirs["input_ids"][0].tolist()
+    assert torch.equal(ours, theirs["pixel_values"])
+    packed = shared_prefix.pack(gemma, [row])
+    with torch.no_grad():
+        hidden = gemma.hidden(packed, gemma.see(ours, packed.grids))[packed.last]
+        logits = gemma.model(**theirs).logits[0, -1]
+    torch.testing.assert_close(gemma.model.lm_head(hidden)[0], logits, atol=1e-4, rtol=1e-4)
+
+
+def test_pan_and_scan_in_an_evaluation_and_a_training(gemma, examples):
+    study = SimpleNamespace(interpolation="bilinear", workers=0, evaluation=Decoding(max_new_tokens=4))
+    rows = evaluate.predict(gemma, examples, PAN, study)
+    native = evaluate.predict(gemma, examples, NATIVE, study)
+    elongated = rows["height"].combine(rows["width"], min) >= 56
+    elongated &= rows["height"].combine(rows["width"], max) / rows["height"].combine(rows["width"], min) >= 1.2
+    assert elongated.any() and not elongated.all()
+    assert (rows["crops"] == 2 * elongated).all() and (rows["visual_tokens"] == 16 * (1 + rows["crops"])).all()
+    assert rows.loc[elongated, "prompt"].str.contains("some crops to help you see better").all()
+    assert rows.loc[~elongated, "raw_text"].equals(native.loc[~elongated, "raw_text"])
+    assert rows.loc[elongated, "crop_source"].eq("pan_and_scan").all() and rows["crop_top"].isna().all()
+    inputs = ImageInputs(gemma, "bilinear")
+    shown = [view for example in examples for view in batches.example_views(PAN, example, gemma.geometry)]
+    (micro,) = batches.micro_batches(inputs, shown, 10**6)
+    with torch.no_grad():
+        apart = [train.loss_of(inputs, batches.micro_batches(inputs, [one], 10**6)[0].content) for one in shown]
+        together = train.loss_of(inputs, micro.content)
+    torch.testing.assert_close(together, sum(apart), rtol=1e-4, atol=1e-4)
+
+
+def test_pan_and_scan_is_of_gemma_alone_and_must_crop_something():
+    with pytest.raises(ResolutionError, match="Pan and scan is of Gemma 3"):
+        plan(PAN, Size(100, 300), real.geometry("InternVL3"))
+    with pytest.raises(ResolutionError, match="must change at least one image"):
+        check_effect(PAN, [Size(300, 310), Size(100, 100)], GEMMA)
+    check_effect(PAN, [Size(300, 310), Size(100, 300)], GEMMA)
 
 
 def test_pan_and_scan_is_refused(checkpoints, tmp_path):

@@ -1,5 +1,6 @@
 """Size arithmetic: golden tables of named cases, agreement with Qwen2-VL's own function, and invariants."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -13,8 +14,11 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from medstudy.errors import ResolutionError
 from medstudy.resolution import plan, policies, sizes
+from medstudy.resolution.compress import Compress
 from medstudy.resolution.policies import Add, Blind, Curriculum, DownUp, EqualFlops, Fixed, Mixed, Native, Shuffled
-from medstudy.resolution.sizes import Geometry, Size
+from medstudy.resolution.sizes import Box, Geometry, Known, Size
+from medstudy.resolution.spacing import Spacing
+from medstudy.resolution.zoom import Zoom
 from medstudy.utils.seeding import uniform
 from tests.support import real
 
@@ -68,9 +72,123 @@ GOLDEN_POLICY = {
         (280, 280),
         [("fixed-84", (84, 84), 9)],
     ),
+    "compress pools": (Compress(max_pixels=200704, pool=2), (280, 280), [("pool-2x2", (280, 280), 25)]),
+    "compress pools an odd grid": (Compress(max_pixels=200704, pool=2), (300, 350), [("pool-2x2", (308, 336), 36)]),
+    "compress pools all of it": (Compress(max_pixels=200704, pool=99), (300, 350), [("pool-99x99", (308, 336), 1)]),
+    "compress over the cap": (Compress(max_pixels=50176, pool=2), (448, 448), [("pool-2x2", (224, 224), 16)]),
+    "compress by 1 is native": (Compress(max_pixels=200704, pool=1), (300, 350), [("pool-1x1", (308, 336), 132)]),
+    "compress prunes": (Compress(max_pixels=200704, share=0.25), (300, 350), [("prune-25pct", (308, 336), 33)]),
+    "compress prunes to the nearest token": (
+        Compress(max_pixels=200704, share=0.11, by="even"), (84, 140), [("prune_even-11pct", (84, 140), 2)],
+    ),
+    "compress keeps one token": (
+        Compress(max_pixels=200704, share=0.01, by="similarity"), (84, 140), [("prune_similarity-1pct", (84, 140), 1)],
+    ),
+    "compress to all is native": (
+        Compress(max_pixels=200704, share=1), (300, 350), [("prune-100pct", (308, 336), 132)],
+    ),
     "blind": (Blind(), (280, 280), [("blind", (0, 0), 0)]),
     "shuffled": (Shuffled(native=Native(max_pixels=200704)), (280, 280), [("shuffled", (280, 280), 100)]),
 }
+
+
+GOLDEN_ZOOM = {
+    # name: (side, image, box (top, left, height, width)) -> (overview, tokens of both, crop or None)
+    "a small box at its native scale": ((112, (300, 350), (100, 100, 10, 12)), ((56, 84), 12, (77, 64, 56, 84))),
+    "at an edge": ((112, (300, 350), (0, 340, 10, 10)), ((56, 84), 12, (0, 266, 56, 84))),
+    "a large box is reduced": ((112, (300, 350), (20, 30, 100, 60)), ((56, 84), 12, (0, 0, 150, 225))),
+    "a wide box": ((112, (300, 350), (20, 30, 10, 200)), ((56, 84), 12, (0, 0, 200, 300))),
+    "the whole image": ((112, (300, 350), (0, 0, 300, 350)), ((56, 84), 12, (0, 0, 300, 350))),
+    "an image below the budget": ((448, (90, 60), (40, 20, 5, 5)), ((84, 56), 12, (0, 0, 84, 56))),
+    "an image that is enlarged by rounding": ((448, (80, 50), (40, 20, 5, 5)), ((84, 56), 12, (0, 0, 80, 50))),
+    "no box": ((112, (300, 350), None), ((84, 112), 12, None)),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_ZOOM)
+def test_zoom_golden(name):
+    (side, size, box), (shown, tokens, crop) = GOLDEN_ZOOM[name]
+    known = Known(None if box is None else Box(*box))
+    (view,) = plan.plan(Zoom(side=side), Size(*size), QWEN, known=known)
+    assert (view.label, view.size, view.all_tokens, view.crop) == (f"zoom-{side}", shown, tokens, None)
+    assert [part.crop for part in view.crops] == ([crop] if crop else [])
+    assert view.source == ("known" if crop else "none") and view.crop_counts == ((1,) if crop else ())
+    assert all(part.size == view.size and part.visual_tokens == view.visual_tokens for part in view.crops)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(30, 2000), st.integers(30, 2000), st.integers(40, 900), st.data())
+def test_zoom_keeps_its_budget_and_its_crop_holds_the_box(height, width, side, data):
+    if max(height, width) > 20 * min(height, width):
+        return
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    box = Box(top, left, data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left)))
+    for its in (QWEN, real.geometry("Gemma 3"), real.geometry("InternVL3")):
+        (view,) = plan.plan(Zoom(side=side), Size(height, width), its, known=Known(box))
+        ((top, left, high, wide),) = (part.crop for part in view.crops)
+        assert 0 <= top <= box.top and 0 <= left <= box.left
+        assert box.top + box.height <= top + high <= height and box.left + box.width <= left + wide <= width
+        if its is QWEN:
+            assert view.size.pixels + view.crops[0].size.pixels <= side**2
+        assert high >= min(view.detail.height, height) and wide >= min(view.detail.width, width)
+        assert view.crops[0].steps == view.steps
+
+
+GOLDEN_SPACING = {
+    # name: (policy, image, µm a pixel, box) -> (label, shown, crop, source)
+    "its own spacing": ((2.0, {}), (300, 350), 2.0, None, ("spacing-2um", (308, 336), None, "")),
+    "half": ((4.0, {}), (300, 350), 2.0, None, ("spacing-4um", (140, 168), None, "")),
+    "finer than the image": ((1.0, {}), (300, 350), 2.0, None, ("spacing-1um", (308, 336), None, "")),
+    "a field in the middle": (
+        (2.0, {"field_um": 224.0}), (300, 350), 2.0, None,
+        ("spacing-2um-of-224um", (112, 112), (94, 119, 112, 112), "centre"),
+    ),
+    "the same field, coarser": (
+        (4.0, {"field_um": 224.0}), (300, 350), 2.0, None,
+        ("spacing-4um-of-224um", (56, 56), (94, 119, 112, 112), "centre"),
+    ),
+    "a field around a box": (
+        (0.5, {"field_um": 56.0, "centre": "box"}), (300, 350), 0.5, (10, 300, 20, 20),
+        ("spacing-0.5um-of-56um-box", (112, 112), (0, 238, 112, 112), "known"),
+    ),
+    "a box that is missing": (
+        (0.5, {"field_um": 56.0, "centre": "box"}), (300, 350), 0.5, None,
+        ("spacing-0.5um-of-56um-box", (112, 112), (94, 119, 112, 112), "centre"),
+    ),
+    "a field wider than the image": (
+        (2.0, {"field_um": 640.0}), (300, 350), 2.0, None,
+        ("spacing-2um-of-640um", (308, 308), (0, 15, 300, 320), "centre"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_SPACING)
+def test_spacing_golden(name):
+    (um, more), size, own, box, expected = GOLDEN_SPACING[name]
+    policy = Spacing(um_per_px=um, max_pixels=200704, **more)
+    known = Known(None if box is None else Box(*box), own)
+    (view,) = plan.plan(policy, Size(*size), QWEN, known=known)
+    assert (view.label, view.size, view.crop, view.source) == expected
+    assert view.visual_tokens == view.size.pixels // 784 and not view.crops
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(28, 2000), st.integers(28, 2000), st.floats(0.1, 500))
+def test_spacing_at_the_native_spacing_equals_native(height, width, um):
+    if max(height, width) > 100 * min(height, width):
+        return
+    for its in (QWEN, real.geometry("Gemma 3"), real.geometry("InternVL3")):
+        (native,) = plan.plan(Native(max_pixels=10**7), Size(height, width), its)
+        (view,) = plan.plan(Spacing(um_per_px=um, max_pixels=10**7), Size(height, width), its, known=Known(None, um))
+        assert replace(view, label="native") == native
+
+
+def test_a_spacing_is_never_guessed_and_its_cap_changes_nothing():
+    policy = Spacing(um_per_px=2.0, max_pixels=50176)
+    with pytest.raises(ResolutionError, match="an image of 300x350 states none"):
+        plan.plan(policy, Size(300, 350), QWEN)
+    with pytest.raises(ResolutionError, match="in 300x350, above its max_pixels of 50176. Raise max_pixels"):
+        plan.plan(policy, Size(300, 350), QWEN, known=Known(None, 2.0))
 
 
 @pytest.mark.parametrize("name", GOLDEN_POLICY)
@@ -301,6 +419,28 @@ def test_an_arm_without_effect_is_an_error(make):
     with pytest.raises(ResolutionError, match="must change at least one image"):
         plan.check_effect(make(448), [Size(200, 300), Size(400, 448)], QWEN)
     plan.check_effect(make(224), [Size(200, 300), Size(400, 448)], QWEN)
+
+
+def test_compress_needs_one_way_and_a_family_that_can():
+    for wrong in ({}, {"pool": 2, "share": 0.5}):
+        with pytest.raises(ValidationError, match="either `pool` or `share`"):
+            Compress(max_pixels=9, **wrong)
+    with pytest.raises(ValidationError, match="`by` is the rule of a `share`"):
+        Compress(max_pixels=9, pool=2, by="even")
+    pool, share = Compress(max_pixels=10**6, pool=2), Compress(max_pixels=10**6, share=0.5)
+    (view,) = plan.plan(pool, Size(500, 900), real.geometry("InternVL3"))
+    assert (view.size, view.visual_tokens) == ((448, 896), 3 * 64)  # two tiles and the overview
+    with pytest.raises(ResolutionError, match="plain grids of tokens"):
+        plan.plan(pool, Size(500, 900), real.geometry("LLaVA-OneVision"))
+    with pytest.raises(ResolutionError, match="rows and columns as positions"):
+        plan.plan(share, Size(500, 900), real.geometry("Gemma 3"))
+
+
+def test_compress_to_all_tokens_has_no_effect():
+    for policy in (Compress(max_pixels=10**6, pool=1), Compress(max_pixels=10**6, share=1)):
+        with pytest.raises(ResolutionError, match="must change at least one image"):
+            plan.check_effect(policy, [Size(200, 300)], QWEN)
+    plan.check_effect(Compress(max_pixels=10**6, pool=2), [Size(200, 300)], QWEN)
 
 
 def test_unknown_and_inconsistent_policies_are_refused():

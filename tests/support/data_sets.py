@@ -5,9 +5,10 @@ Another form of a data set is named "name-form".
 
 from __future__ import annotations
 
-from tests.support import fixtures_paper, fixtures_related
+from tests.support import fixtures_paper, fixtures_peers, fixtures_related
 
 MAKERS = {
     **fixtures_paper.MAKERS,
     **fixtures_related.MAKERS,
+    **fixtures_peers.MAKERS,
 }

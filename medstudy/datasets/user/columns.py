@@ -22,6 +22,7 @@ These are read only if `columns:` states them:
     format           "letter": the choice asks by letter what the row with the same id, without "_letter", asks in words
     detail           size in native pixels of the smallest feature that decides the question; empty for a coarse one
     box              [x0, y0, x1, y1] of that feature, in one column or four; its shorter side is the detail
+    um_per_px        size of a native pixel of the image in µm, instead of what its file states
     tags             columns by which results are grouped
     reading          how a row's image is read, such as {frame: page} (`medstudy.imaging.read_options.ReadOptions`)
     unused           columns that are none of these, although their names are similar
@@ -65,6 +66,7 @@ class Columns(BaseModel):
     format: str | None = None
     detail: str | None = None
     box: str | tuple[str, str, str, str] | None = None
+    um_per_px: str | None = None
     tags: tuple[str, ...] = ()
     reading: dict[str, str] = Field(default_factory=dict)
     unused: tuple[str, ...] = ()

@@ -28,6 +28,15 @@ def read(row: Mapping, detail: str | None, box: str | tuple[str, ...] | None) ->
     return stated, None
 
 
+def spacing(cell: Any) -> float | None:
+    """The size of a pixel in µm, None for an empty cell. Raises RowError unless it is a positive number."""
+    if not filled(cell):
+        return None
+    if (size := _number(cell, "um_per_px")) <= 0:
+        raise RowError("um_per_px", f"A pixel must be larger than 0 µm, got {cell!r}. Correct it, or leave it empty.")
+    return size
+
+
 def check(detail: float | None, box: Box | None, height: int, width: int) -> None:
     """Raise RowError for a box that is not inside an image, or a detail larger than its longer side."""
     if box and (box[2] > width or box[3] > height):

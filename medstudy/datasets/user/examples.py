@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medstudy import imaging
-from medstudy.data import places
+from medstudy.data import known, places
 from medstudy.data.encoded_image import Picture
 from medstudy.data.example import Example, Shot
 from medstudy.datasets.user import detail_size
@@ -73,16 +73,19 @@ def example(params: UserData, entry: Entry, opener: Opener, faults: list[Fault],
         try:
             detail_size.check(row.question.detail_px, row.box, height, width)
             places.check_question(row.question, height, width)
-            rows.append(row)
+            box = None if row.box is None else known.inside(row.box, height, width)
+            rows.append(replace(row.question, box=box))
         except DataError as error:
             faults.append(Fault.of(error, row.where, entry.split, entry.image_id))
     if not rows:
         return None
+    own = image.facts.um_per_px if isinstance(image, Converted) and image.facts else None
     return Example(
-        image_id=entry.image_id, image=image, questions=tuple(row.question for row in rows),
+        image_id=entry.image_id, image=image, questions=tuple(rows),
         dataset=params.label, split=entry.split, group=entry.group, family=first.family or params.label,
         modality=first.modality or params.modality, anatomy=first.anatomy or params.anatomy, render=params.render,
         source=params.label, license=params.license, context=tuple(Shot(picture) for picture in earlier),
+        um_per_px=next((row.um_per_px for row in entry.rows if row.um_per_px), own),
     )
 
 

@@ -26,7 +26,7 @@ class RowQuestion:
 
     reading: options for reading this row's images. box: the deciding feature, in the last image. counted: the answer is
     a bare number, which counts from 0 unless the whole table shows otherwise. lettered: letters were removed from the
-    options' texts (`options.Options`).
+    options' texts (`options.Options`). um_per_px: size of a native pixel in µm.
     """
 
     where: str
@@ -41,6 +41,7 @@ class RowQuestion:
     box: detail_size.Box | None = None
     counted: bool = False
     lettered: bool = False
+    um_per_px: float | None = None
 
 
 def read(row: Mapping, where: str, number: int, columns: Columns, params: UserData) -> RowQuestion:
@@ -82,7 +83,7 @@ def read(row: Mapping, where: str, number: int, columns: Columns, params: UserDa
         where, shown, asked, _split(stated("split"), columns.split), stated("group") or None,
         stated("modality") or None, stated("anatomy") or None,
         {option: cell for option, name in columns.reading.items() if filled(cell := value(row, name))},
-        stated("family") or None, box, counted, choices.lettered,
+        stated("family") or None, box, counted, choices.lettered, detail_size.spacing(value(row, columns.um_per_px)),
     )
 
 

@@ -202,9 +202,10 @@ def _suffix(reading: ReadOptions, general: ReadOptions) -> str:
 
 
 def _consistent(rows: list[RowQuestion], name: str, faults: list[Fault]) -> Iterator[RowQuestion]:
-    """The rows of an image; one that repeats a question's id, or states another group, is a fault."""
+    """The rows of an image; one that repeats a question's id, or states another group or spacing, is a fault."""
     known: set[str] = set()
     group = next((row.group for row in rows if row.group), None)
+    spacing = next((row.um_per_px for row in rows if row.um_per_px), None)
     for row in rows:
         if row.question.id in known:
             message = f"A question's id must be unique for an image, but {row.question.id!r} repeats. Remove this row."
@@ -212,6 +213,9 @@ def _consistent(rows: list[RowQuestion], name: str, faults: list[Fault]) -> Iter
         elif row.group and row.group != group:
             message = f"An image must be in one group, but this row has {row.group!r} and others {group!r}. Fix it."
             faults.append(Fault(row.split or "", row.where, name, "two groups", message))
+        elif row.um_per_px and row.um_per_px != spacing:
+            message = f"An image has one um_per_px, but this row has {row.um_per_px:g} and others {spacing:g}. Fix it."
+            faults.append(Fault(row.split or "", row.where, name, "two spacings", message))
         else:
             known.add(row.question.id)
             yield row

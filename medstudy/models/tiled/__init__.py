@@ -30,7 +30,7 @@ from medstudy.engine import flops
 from medstudy.engine.row_layout import VisualTokens
 from medstudy.errors import ModelError
 from medstudy.models.family import Family, text_shape
-from medstudy.resolution.sizes import Geometry, Size
+from medstudy.resolution.sizes import Geometry, Size, TokenGrid
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Tiles(Geometry):
     unit: ClassVar[str] = "tile"
     enlarges: ClassVar[bool] = True
     floats: ClassVar[bool] = False
+    keeps_places: ClassVar[bool] = False
 
     def layout(self, size: Size) -> tuple[int, int]:
         """Rows and columns of tiles."""
@@ -56,6 +57,11 @@ class Tiles(Geometry):
 
     def tokens(self, size: Size) -> int:
         return self.views(*self.layout(size)) * (self.patches // self.merge) ** 2
+
+    def token_grid(self, size: Size) -> TokenGrid | None:
+        """See `Geometry.token_grid`: one grid a tile."""
+        side = self.patches // self.merge
+        return TokenGrid(self.tokens(size) // side**2, side, side)
 
 
 class Tiled(Family):

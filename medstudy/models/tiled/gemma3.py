@@ -2,8 +2,8 @@
 
 The encoder sees a single size, so a policy never changes what an image costs. It changes the detail: a budget below
 896² reduces the image before it is enlarged to 896². Images are stretched to a square, as the processor does (`Fixed`
-with `mode: pad` keeps the aspect). Pan and scan, which is off in the checkpoints, is refused
-(`medstudy.models.image_processor`).
+with `mode: pad` keeps the aspect). Pan and scan is a policy (`medstudy.resolution.pan_and_scan`); a processor that
+would do it unasked is refused (`medstudy.models.image_processor`). Crops are announced in the processor's words.
 
 The tokens of an image attend to each other in both directions, and most layers attend within a window; masks express
 both (`medstudy.engine.row_layout.RowLayout`), so only sdpa can be used.
@@ -11,12 +11,14 @@ both (`medstudy.engine.row_layout.RowLayout`), so only sdpa can be used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
+from medstudy.data.example import Question, Shot
 from medstudy.engine import attention
 from medstudy.models.tiled import Tiled, Tiles
 from medstudy.resolution.sizes import Size
@@ -67,6 +69,17 @@ class Gemma3(Tiled):
             "says that",
         )
 
+    def prompt(
+        self, question: Question, image: bool = True, context: Sequence[Shot] = (), crops: Sequence[int] = ()
+    ) -> str:
+        """See `Family.prompt`; an image with crops is announced as `Gemma3Processor.replace_image_token` does."""
+        text, begin = super().prompt(question, image, context), self.processor.tokenizer.boi_token
+        if not crops:
+            return text
+        before, *after = text.split(begin)
+        pairs = zip(crops, after, strict=True)
+        return before + "".join(_announced(begin, count) + words for count, words in pairs)
+
     def ids(self, text: str) -> list[int]:
         """See `Family.ids`; the processor writes newlines and an end around an image, and here one visual token."""
         begin, image, end = (getattr(self.processor.tokenizer, f"{name}_token") for name in ("boi", "image", "eoi"))
@@ -86,3 +99,11 @@ class Gemma3(Tiled):
         """A packed row has a plan, and no mask for either kind of layer."""
         masks = attention_mask or {"full_attention": None, "sliding_attention": None}
         return self.model.model.language_model(position_ids=position_ids[0], attention_mask=masks, **inputs)
+
+
+def _announced(begin: str, crops: int) -> str:
+    """The placeholder of an image, and those of its crops after it."""
+    if not crops:
+        return begin
+    listed = " ".join([begin] * crops)
+    return f"Here is the original image {begin} and here are some crops to help you see better {listed}"

@@ -40,6 +40,9 @@ class Anyres(Tiles):
         height, width = self.plane(*self.layout(size))
         return self.patches**2 + height * (width + 1)
 
+    def token_grid(self, size: Size) -> None:
+        """Its plane has newlines between the rows, and may have been shrunk."""
+
 
 class LlavaOnevision(Tiled):
     """See `Tiled`. The overview comes first, also with a single tile, which it then equals.

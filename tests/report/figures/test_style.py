@@ -35,7 +35,10 @@ def test_colours_are_those_of_okabe_and_ito():
 
 @pytest.mark.parametrize(
     ("policy", "label"),
-    [("fixed-84", "84²"), ("square-84", "square 84²"), ("down_up-168", "down-up 168²"), ("native", "native")],
+    [("fixed-84", "84²"), ("square-84", "square 84²"), ("down_up-168", "down-up 168²"), ("native", "native"),
+     ("zoom-112", "zoom 112²"), ("zoom_attention-112", "zoom attention 112²"), ("pool-2x2", "pool 2x2"),
+     ("prune_even-25pct", "prune even 25pct"), ("spacing-2um-of-500um", "spacing 2um of 500um"),
+     ("pan_and_scan", "pan and scan")],
 )
 def test_rung_labels(policy, label):
     assert style.rung_label(policy) == label
@@ -49,6 +52,14 @@ def test_rung_labels(policy, label):
 )
 def test_regime_labels(regime, label):
     assert style.regime_label(regime) == label
+
+
+def test_rungs_of_parts_have_looks_of_their_own_and_stand_beside_the_line():
+    parts = ("pool-2x2", "prune-25pct", "zoom-112", "pan_and_scan", "spacing-2um")
+    looks = [tuple(style.regime_style(regime).values()) for regime in (*REGIMES, *parts)]
+    assert len(set(looks)) == len(looks)
+    assert not any(map(style.whole, parts))
+    assert all(map(style.whole, ("native", "fixed-84", "square-84", "pad-84"))) and style.kind("zoom_own-84") == "zoom"
 
 
 def test_regimes_have_one_order():
