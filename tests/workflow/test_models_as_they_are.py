@@ -1,4 +1,4 @@
-"""A study without regimes, of the shipped base, a model behind a server on the loopback interface, and an encoder.
+"""A study without regimes, of the shipped base, the same behind a server on the loopback interface, and an encoder.
 
 It ends in reports with claims, figures and costs, offline.
 """
@@ -17,7 +17,7 @@ from medstudy.report.pages.verify import verify
 from medstudy.runs import inputs, plan
 from medstudy.workflow import status
 from tests.support import contrastive
-from tests.support.openai_server import OpenAIServer
+from tests.support.base_server import BaseServer
 from tests.support.studies import medstudy, words_on_stderr
 
 pytestmark = pytest.mark.slow
@@ -39,14 +39,14 @@ def finished(tmp_path_factory):
         "datasets": [{"name": "phantom", "train": 0, "val": 0, "test": 12, "seed": 1}],
         "models": [
             {"label": "shipped", "trained_on": {"side": 280, "source": "its page"}},
-            {"label": "served", "id": "seer", "family": "openai"},
+            {"label": "served", "id": "base", "family": "openai"},
             {"label": "encoder", "id": "model", "family": "clip", "clip": {"yes_no": PAIR}},
         ],
         "inference": [{"policy": "fixed", "side": 84}, NATIVE],
         "evaluation": {"max_new_tokens": 4}, "intervals": {"resamples": 50},
     }
     file = root / "study.yaml"
-    with OpenAIServer() as server:
+    with BaseServer() as server:
         content["models"][1]["server"] = {"base_url": server.url, "factor": 28, "max_requests": 1000}
         file.write_text(yaml.safe_dump(content))
         done = medstudy("run", file, "--offline")
@@ -67,6 +67,15 @@ def test_every_model_has_claims_and_those_without_training_have_intervals(finish
     known, unknown, _ = (pd.read_csv(one.figures / "claims.csv").set_index("id") for one in study.each())
     assert known.loc["C2", "verdict"] != "not run" and "its page: 280² pixels" in known.loc["C2", "why"]
     assert "neither its stamp nor" in unknown.loc["C2", "why"]
+
+
+def test_the_served_base_answers_as_the_shipped_one(finished):
+    study, _, _ = finished
+    key, rows = ["inference", "image_id", "question_id"], {}
+    for one in study.each()[:2]:
+        (job,) = inputs.by_stage(one)["evaluate"]
+        rows[one.model.label] = pd.read_parquet(job.dir / "predictions.parquet").set_index(key)["raw_text"].sort_index()
+    assert rows["served"].equals(rows["shipped"]) and rows["served"].nunique() > 3
 
 
 def test_what_needs_training_is_listed_and_the_rest_is_drawn(finished):
