@@ -135,6 +135,7 @@ def check_known(datasets: Iterable[Any], models: Iterable[Any]) -> None:
 
 
 NUMBER_ONLY = "Answer with one whole number in digits and nothing else."
+OF_THE_WHOLE = "They are coordinates of the whole image, which is shown before its crops."
 
 
 def asked(question: Question, convention: str, frame: Frame) -> Question:
@@ -156,4 +157,5 @@ def asked(question: Question, convention: str, frame: Frame) -> Question:
     # A blind model is asked in the same words; it sees no frame that its reference could be written for.
     answer = chosen.write(question.kind, places.reference(question.answer, question.kind).items, frame) \
         if frame.seen else question.answer
-    return replace(question, text=f"{question.text} {chosen.asks(question.kind)}", answer=answer)
+    form = " ".join([chosen.asks(question.kind), *([OF_THE_WHOLE] if frame.crops else [])])
+    return replace(question, text=f"{question.text} {form}", answer=answer)

@@ -13,7 +13,8 @@ Point = tuple[float, float]  # x from the left, y from the top
 class Frame:
     """The rectangle of the whole image, of size `native`, in what is shown, of size `shown`: in pixels of the latter.
 
-    A padded view has it in the middle of its canvas. Of a crop it would be larger than what is shown.
+    A padded view has it in the middle of its canvas; around a crop alone it is larger than what is shown. crops:
+    whether crops of the image follow it in the prompt, whose own coordinates are not meant.
     """
 
     native: Size
@@ -22,12 +23,18 @@ class Frame:
     top: float
     width: float
     height: float
+    crops: bool = False
 
     @classmethod
     def of(cls, view: View, native: Size) -> Frame:
         """The frame of a view: its last step, centred on its canvas as `resize` does. A blind view has an empty one."""
         height, width = view.steps[-1] if view.steps else (0, 0)
-        return cls(native, view.size, (view.size.width - width) // 2, (view.size.height - height) // 2, width, height)
+        left, top = (view.size.width - width) // 2, (view.size.height - height) // 2
+        if view.crop is None or not view.steps:
+            return cls(native, view.size, left, top, width, height, bool(view.crops))
+        across, down = width / view.crop.width, height / view.crop.height  # shown pixels a native pixel
+        left, top = left - across * view.crop.left, top - down * view.crop.top
+        return cls(native, view.size, left, top, across * native.width, down * native.height, bool(view.crops))
 
     @property
     def seen(self) -> bool:

@@ -1,5 +1,6 @@
 """Counts, points and boxes: shapes of answers, conventions of families, and scores in native pixels."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -11,7 +12,7 @@ from medstudy.errors import DataError, ModelError
 from medstudy.resolution.frames import Frame
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Blind, Fixed
-from medstudy.resolution.sizes import Geometry, Size
+from medstudy.resolution.sizes import Box, Geometry, Size, View
 
 NATIVE = Size(300, 400)
 WHOLE = Frame(NATIVE, Size(84, 112), 0, 0, 112, 84)  # shown at 28 %
@@ -120,6 +121,28 @@ def test_the_frame_of_a_padded_view_is_where_the_image_lies():
     frame = Frame.of(view, NATIVE)
     assert (frame.shown, frame.rectangle) == (Size(112, 112), [0, 14, 112, 84])
     assert frame.to_shown((0, 0)) == (0, 14) and frame.to_native((112, 98)) == (400, 300)
+
+
+def test_the_frame_of_a_crop_is_larger_than_what_is_shown():
+    """The right half of the image, 200 x 300, shown at 56 x 84."""
+    view = View("zoom", (Size(84, 56),), Size(84, 56), 6, crop=Box(0, 200, 300, 200))
+    frame = Frame.of(view, NATIVE)
+    assert frame.rectangle == pytest.approx([-56, 0, 112, 84])
+    assert frame.to_native((0, 0)) == pytest.approx((200, 0)) and frame.to_native((56, 84)) == pytest.approx((400, 300))
+    inside = [(240.0, 30.0, 380.0, 270.0)]
+    text = CONVENTIONS["thousand"].write("box", inside, frame)
+    assert text == '[{"bbox_2d": [200, 100, 900, 900]}]'
+    assert located_scores.box(text, places.written(inside), "thousand", frame).score == 1
+
+
+def test_with_crops_after_the_image_the_prompt_says_whose_coordinates_are_meant():
+    crop = View("zoom", (Size(56, 56),), Size(56, 56), 4, crop=Box(0, 0, 100, 100))
+    whole = View("zoom", (Size(84, 112),), Size(84, 112), 12, crops=(crop,))
+    question = Question("q", "Where?", places.written(POINTS), "point", "t")
+    texts = [coordinates.asked(question, "thousand", Frame.of(view, NATIVE)).text
+             for view in (whole, replace(whole, crops=()))]
+    assert [coordinates.OF_THE_WHOLE in text for text in texts] == [True, False]
+    assert Frame.of(whole, NATIVE).rectangle == WHOLE.rectangle
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)

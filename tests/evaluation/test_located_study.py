@@ -85,10 +85,11 @@ def test_a_blind_model_is_asked_and_cannot_be_read(tiny_model):
 def test_tables_and_claims_take_the_new_kinds(done, tmp_path):
     study = StudyData(done.scores, done.training, done.questions.rename(columns={"question": "text"}),
                       study={"name": "places", "low": "fixed-56", "resamples": 50})
-    for name in ("16_unread", "17_places_and_reports", "03_main_results", "02_tasks"):
-        rendered = tables.render(name, study, tmp_path)
+    by_name = {name[3:]: name for name in tables.REGISTRY}
+    for name in ("unread", "places_and_reports", "main_results", "tasks"):
+        rendered = tables.render(by_name[name], study, tmp_path)
         assert not rendered.missing and set(PLACED) <= set(pd.read_csv(rendered.files[0])["kind"])
-    table = pd.read_csv(tmp_path / "tables" / "17_places_and_reports.csv")
+    table = pd.read_csv(tmp_path / "tables" / f"{by_name['places_and_reports']}.csv")
     boxes = table[table["kind"] == "box"]
     assert boxes["ap_50_pct"].between(0, 100).all() and table[table["kind"] == "count"]["ap_50_pct"].isna().all()
     made = claims.claims_table(done.scores.assign(study="s"), done.training.assign(flops=1.0), low="fixed-56")

@@ -45,7 +45,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         if "likelihood_pct" in table
         else ""
     )
-    if set(places_and_reports.KINDS) & set(table["kind"]):
+    if set(places_and_reports.KINDS) & set(table.reset_index()["kind"]):
         likelihood = f"{likelihood}The measures of counts, points, boxes and reports are in the table of their own. "
     return (
         "Each training regime at the inference policy that matches it (native for mixed, add and curriculum regimes). "
