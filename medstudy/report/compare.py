@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -24,9 +25,10 @@ MARKERS = "osD^v<>Pp"
 
 def compare(study: Study, out: Path) -> list[Rendered]:
     """Write the figure, both tables and README.md into `out`; returns them in reading order."""
-    data, claims = gathered(study)
+    everything, claims = gathered(study)
+    data, words = shared(everything)
     points = named(inference_cost.points(data.scores, data.costs, data.confidence, ("model", "regime")), study.trains)
-    rendered = [_figure(points, data, out), _costs(points, data, out), _claims(claims, out)]
+    rendered = [_figure(points, data, words, out), _costs(points, data, words, out), _claims(claims, out)]
     parts = [f"# {study.study}: its models compared", *(_part(item) for item in rendered)]
     (out / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return rendered
@@ -47,6 +49,24 @@ def gathered(study: Study) -> tuple[StudyData, pd.DataFrame]:
     return StudyData(scores=scores, costs=costs, study=facts), claims
 
 
+def shared(data: StudyData) -> tuple[StudyData, str]:
+    """The scores and costs of the questions that every model answered, and a sentence that counts them.
+
+    An encoder leaves out open questions, so that its own report has others than that of a language model.
+    """
+    question = ["dataset", "image_id", "question_id"]
+    answered = data.scores.groupby(question)["model"].nunique()
+    common = answered[answered == data.scores["model"].nunique()].index
+    kept = [rows[pd.MultiIndex.from_frame(rows[question]).isin(common)] if len(rows) else rows
+            for rows in (data.scores, data.costs)]
+    words = (
+        f"All {len(common)} questions are answered by every model." if len(common) == len(answered) else
+        f"Of {len(answered)} questions, the {len(common)} that every model answers are compared: a model that cannot "
+        "answer a question leaves it out."
+    )
+    return replace(data, scores=kept[0], costs=kept[1]), words
+
+
 def named(points: pd.DataFrame, trained: bool) -> pd.DataFrame:
     """The points with a column `series`: the model's label, and its regime if the study trains."""
     if points.empty:
@@ -61,16 +81,16 @@ def looks(series: list[str]) -> dict[str, dict[str, str]]:
             for place, name in enumerate(series)}
 
 
-def _figure(points: pd.DataFrame, data: StudyData, out: Path) -> Rendered:
+def _figure(points: pd.DataFrame, data: StudyData, compared: str, out: Path) -> Rendered:
     table = score_and_cost.long(points, "series")
     if table.empty:
-        return Rendered(FIGURE, TITLES[FIGURE], missing="no model states what its answers cost")
+        return Rendered(FIGURE, TITLES[FIGURE], missing=f"no point has a score and a cost. {compared}")
     series = list(dict.fromkeys(table["series"]))
     unknown = [name for name in dict.fromkeys(points["series"]) if name not in set(_with(table, "flops"))]
     caption = (
         "**Question.** Which model, at which resolution, gives the best score for its cost? **Method.** Every model at "
         "every rung answers the same questions: the mean score against operations and seconds a question, and visual "
-        f"tokens an image (log scales). {inference_cost.RULE} "
+        f"tokens an image (log scales). {compared} {inference_cost.RULE} "
         + (f"Operations are unknown for {captions.join(unknown)}. " if unknown else "")
         + f"**n.** {captions.count_words(data.scores)}. Bars are {captions.interval_words(data)}; costs have no "
         f"interval. {score_and_cost.read()} {score_and_cost.words(table)}"
@@ -85,12 +105,12 @@ def _with(table: pd.DataFrame, cost: str) -> pd.Series:
     return table.loc[table["cost"] == cost, "series"]
 
 
-def _costs(points: pd.DataFrame, data: StudyData, out: Path) -> Rendered:
+def _costs(points: pd.DataFrame, data: StudyData, compared: str, out: Path) -> Rendered:
     table = inference_costs.wide(points, "series")
     if table.empty:
-        return Rendered(COSTS, TITLES[COSTS], missing="no model states what its answers cost")
+        return Rendered(COSTS, TITLES[COSTS], missing=f"no point has a score and a cost. {compared}")
     caption = (
-        f"Every model at every rung, over the same questions. {inference_costs.about(data)} In brackets "
+        f"Every model at every rung, over the same questions. {compared} {inference_costs.about(data)} In brackets "
         f"{captions.interval_words(data)}."
     )
     return _table(COSTS, table.rename(columns={"series": "model"}), caption, out)
@@ -108,7 +128,8 @@ def _claims(claims: pd.DataFrame, out: Path) -> Rendered:
     table = wide.loc[order, list(dict.fromkeys(claims["model"]))]
     table.insert(0, "claim", words[order])
     caption = (
-        "The claims of each model by itself, in the units of each claim. The reasons are in the models' own reports. "
+        "The claims of each model by itself, in the units of each claim, over all questions that it answers. The "
+        "reasons are in the models' own reports. "
         "Verdicts are not comparisons of models: two models may differ in verdict and hardly differ in estimate."
     )
     return _table(CLAIMS, table.reset_index(), caption, out)

@@ -51,7 +51,7 @@ def model(study: Study, regime: str) -> Family:
         name = redact.last(study.model.id)
         print(f"The files of {name} are not on this machine. The base model of medstudy answers instead.")
         return models.load(Model())
-    if regime == "base":
+    if regime == "base" or not study.trains:
         return models.load(study.model)
     name = runs_plan.job_name("train", study.model.label, f"{regime}-s{study.seeds[0]}")
     job = runs_plan.job(study, name)

@@ -47,7 +47,7 @@ def test_claims_that_compare_trainings_need_training_and_the_others_have_an_inte
 
 def test_known_effects_are_found_with_one_seed(table):
     assert (table.loc[["O1", "O3", "O6", "O7", "I1", "I2", "I4"], "verdict"] == "supported").all()
-    assert table.loc["C2", "high"] < -20
+    assert table.loc["C2", "high"] < -10
     stated = "which was trained at native (model card: up to 200704 pixels), evaluated at fixed-56"
     assert stated in table.loc["C2", "why"]
     assert "One training seed" not in " ".join(table["why"])

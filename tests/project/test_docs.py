@@ -49,7 +49,7 @@ COMMANDS = [(page, line) for page in PAGES for line in re.findall(r"^ *python -m
 @pytest.mark.parametrize(("page", "block"), YAML, ids=lambda value: value if isinstance(value, str) else "")
 def test_every_block_of_params_is_valid(page, block):
     """On its own, or as the part of a study that it shows."""
-    untrained = {"training", "seeds", "low", "bounds"} if block.get("regimes") == [] else set()
+    untrained = {"training", "seeds", "low", "bounds", "controls"} if block.get("regimes") == [] else set()
     replaced = untrained | ({"training", "controls"} if "probe" in block else set())
     kept = {name: value for name, value in TINY.items() if f"{name}s" not in block and name not in replaced}
     study = params.parse(kept | block)

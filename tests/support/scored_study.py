@@ -32,7 +32,8 @@ def study(regimes: tuple[str, ...] = synthetic.REGIMES, n_images: int = 40) -> S
     scores, training = score.score(predictions), synthetic.training(regimes, 2, 60)
     tested = claims.claims_table(scores[scores["dataset"] == "phantom"], training)
     facts = {"name": "test", "resamples": 60, "low": "fixed-84", "parameters": 1_500_000}
-    return StudyData(scores, training, _examples(predictions), tested, _images(scores), facts, bounds=_bounds(scores))
+    return StudyData(scores, training, _examples(predictions), tested, _images(scores), facts, bounds=_bounds(scores),
+                     costs=synthetic.costs(scores))
 
 
 def _bounds(scores: pd.DataFrame) -> results.Results:

@@ -191,3 +191,14 @@ def training(regimes=REGIMES, seeds: int = 3, steps: int = 20, seed: int = 0) ->
                 loss=loss, val_loss=np.where(steps_done % 5 == 0, loss + 0.1, np.nan),
                 visual_tokens=tokens.astype(int), seconds=tokens / 5e3, flops=tokens * 1e9)))
     return pd.concat(rows, ignore_index=True)
+
+
+def costs(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """costs.parquet of these scores: operations rise with the visual tokens, seconds with the operations."""
+    keys = ["model", "regime", "seed", "inference", "control", "dataset", "image_id", "question_id", "visual_tokens"]
+    texts = {name: str for name in keys if name not in ("seed", "visual_tokens")}
+    rows = scores[keys].reset_index(drop=True).astype(texts)
+    flops = 1e7 * (30 + rows["visual_tokens"])
+    prefill = flops / 1e10 * np.random.default_rng(seed).uniform(0.9, 1.1, len(rows))
+    return rows.assign(prompt_tokens=30.0 + rows["visual_tokens"], answer_tokens=3.0, flops=flops + 3e7,
+                       prefill_seconds=prefill, decode_seconds=0.003, seconds=prefill + 0.003, memory_mb=700.0)

@@ -1,4 +1,7 @@
-"""A study without regimes, of several models: it ends in reports with claims, figures and costs, offline."""
+"""A study without regimes, of the shipped base, the same behind a server on the loopback interface, and an encoder.
+
+It ends in reports with claims, figures and costs, offline.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +9,47 @@ import pandas as pd
 import pytest
 import yaml
 
+pytest.importorskip("openai", reason="the extra `server` is not installed")
+
 from medstudy import params, paths
 from medstudy.report import study_data
 from medstudy.report.pages.verify import verify
 from medstudy.runs import inputs, plan
 from medstudy.workflow import status
-from tests.conftest import TEXTS
-from tests.support import families
+from tests.support import contrastive
+from tests.support.base_server import BaseServer
 from tests.support.studies import medstudy, words_on_stderr
 
 pytestmark = pytest.mark.slow
 NATIVE = {"policy": "native", "max_pixels": 78400}
 CONTROLS = {"views": [{"policy": "down_up", "side": 84, "native": {"max_pixels": 78400}}, {"policy": "blind"},
                       {"policy": "shuffled", "native": {"max_pixels": 78400}}]}
+LABELS = {"shipped", "served", "encoder"}
+PAIR = {"*": {"if_yes": ["{question} yes"], "if_no": ["{question} no"]}}
 NEEDS_TRAINING = ("03_native_vs_fixed", "07_training_cost", "12_learning_curves", "15_gain_in_parts")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A study of the shipped base and of two tiny checkpoints, of test images alone, after `medstudy run`."""
+    """The study after `medstudy run`; its data have test images alone."""
     root = tmp_path_factory.mktemp("as-they-are")
-    names = ("qwen2_5_vl", "internvl")
-    made = {name: families.BUILD[name](TEXTS * 20, tmp_path_factory.mktemp(name)) for name in names}
+    contrastive.clip(root / "model")
     content = {
         "study": "as-they-are", "root": str(root), "regimes": [], "low": "fixed-84", "controls": CONTROLS,
         "datasets": [{"name": "phantom", "train": 0, "val": 0, "test": 12, "seed": 1}],
         "models": [
             {"label": "shipped", "trained_on": {"side": 280, "source": "its page"}},
-            *({"label": name, "id": str(folder), "family": name} for name, folder in made.items()),
+            {"label": "served", "id": "base", "family": "openai"},
+            {"label": "encoder", "id": "model", "family": "clip", "clip": {"yes_no": PAIR}},
         ],
         "inference": [{"policy": "fixed", "side": 84}, NATIVE],
         "evaluation": {"max_new_tokens": 4}, "intervals": {"resamples": 50},
     }
     file = root / "study.yaml"
-    file.write_text(yaml.safe_dump(content))
-    done = medstudy("run", file, "--offline")
+    with BaseServer() as server:
+        content["models"][1]["server"] = {"base_url": server.url, "factor": 28, "max_requests": 1000}
+        file.write_text(yaml.safe_dump(content))
+        done = medstudy("run", file, "--offline")
     assert done.returncode == 0, done.stdout + done.stderr
     return params.load(file), file, done.stdout
 
@@ -55,9 +64,18 @@ def test_every_model_has_claims_and_those_without_training_have_intervals(finish
         assert asked[["estimate", "low", "high"]].notna().all(axis=None)
         assert asked["why"].str.contains("for this one model").all()
     assert said.count("I1 ") >= 3
-    known, unknown = (pd.read_csv(one.figures / "claims.csv").set_index("id") for one in study.each()[:2])
+    known, unknown, _ = (pd.read_csv(one.figures / "claims.csv").set_index("id") for one in study.each())
     assert known.loc["C2", "verdict"] != "not run" and "its page: 280² pixels" in known.loc["C2", "why"]
     assert "neither its stamp nor" in unknown.loc["C2", "why"]
+
+
+def test_the_served_base_answers_as_the_shipped_one(finished):
+    study, _, _ = finished
+    key, rows = ["inference", "image_id", "question_id"], {}
+    for one in study.each()[:2]:
+        (job,) = inputs.by_stage(one)["evaluate"]
+        rows[one.model.label] = pd.read_parquet(job.dir / "predictions.parquet").set_index(key)["raw_text"].sort_index()
+    assert rows["served"].equals(rows["shipped"]) and rows["served"].nunique() > 3
 
 
 def test_what_needs_training_is_listed_and_the_rest_is_drawn(finished):
@@ -76,17 +94,20 @@ def test_costs_are_kept_for_each_question_and_compared_over_models_and_rungs(fin
     for one in study.each():
         job = inputs.by_stage(one)["evaluate"][0]
         costs, rows = pd.read_parquet(job.dir / study_data.COSTS), pd.read_parquet(job.dir / "predictions.parquet")
-        assert len(costs) == len(rows) and (costs[["flops", "seconds", "memory_mb"]] > 0).all(axis=None)
+        assert len(costs) == len(rows) and (costs["seconds"] >= 0).all()
+        shown = costs[costs["control"] == "none"]
+        assert (shown["flops"] > 0).all() or one.model.label == "served" and shown["flops"].isna().all()
     figure = pd.read_csv(study.compared / "score_and_cost.csv")
-    labels = {"shipped", "qwen2_5_vl", "internvl"}
     assert set(zip(figure["series"], figure["inference"], strict=True)) == {
-        (label, rung) for label in labels for rung in ("fixed-84", "native")}
+        (label, rung) for label in LABELS for rung in ("fixed-84", "native")}
+    assert figure["n_questions"].nunique() == 1  # those that all models answer
     assert set(figure["cost"]) == {"flops", "seconds", "tokens"} and figure["front"].any()
     shipped = figure[(figure["series"] == "shipped") & (figure["cost"] == "flops")].set_index("inference")["spent"]
     assert shipped["native"] > 2 * shipped["fixed-84"]
     claims = pd.read_csv(study.compared / "claims_table.csv").set_index("id")
-    assert labels < set(claims) and (claims.loc["C3", sorted(labels)] == "not run").all()
+    assert LABELS < set(claims) and (claims.loc["C3", sorted(LABELS)] == "not run").all()
     page = (study.compared / "README.md").read_text()
+    assert "that every model answers are compared" in page and "Operations are unknown for served" in page
     assert "score_and_cost.png" in page and (study.compared / "score_and_cost.png").is_file()
 
 

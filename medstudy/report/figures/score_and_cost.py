@@ -74,7 +74,7 @@ def panel(table: pd.DataFrame, ax: Axes, series: list[str], look: Look) -> Axes:
         error = [line["estimate"] - line["low"], line["high"] - line["estimate"]]
         ax.errorbar(line["spent"], line["estimate"], error, linewidth=0.8, markersize=4, **look(name))
         for row in line.itertuples() if len(table) <= LABELLED else ():
-            ax.annotate(style.rung_label(row.inference), (row.spent, row.estimate), xytext=(2, 3), fontsize=5,
+            ax.annotate(style.rung_label(row.inference), (row.spent, row.estimate), xytext=(2, 3), fontsize=5.5,
                         textcoords="offset points", color=look(name)["color"])
     ax.set_xscale("log")
     decades = np.log10(table["spent"].max() / table["spent"].min()) if len(table) else 1

@@ -23,7 +23,7 @@ def verify(study: Study) -> int:
         checked += len(files)
         wrong += [problem for name, digest in files.items() if (problem := _compare(study, name, digest))]
     if not wrong:
-        wrong = _claims(study)
+        wrong = [line for one_model in study.each() for line in _claims(one_model)]
     if wrong:
         raise RunError(f"{study.study} is not what its records say:\n" + "\n".join(f"  {line}" for line in wrong))
     return checked
