@@ -91,7 +91,7 @@ def test_questions_of_different_boxes_see_their_own_crop(loud, boxed):
     alone = pd.concat(alone).sort_values(["dataset", "image_id", "question_id"], ignore_index=True)
     pd.testing.assert_frame_equal(rows, alone)
     assert rows.columns[rows.columns.str.startswith("crop")].tolist() == [
-        "crops", "crop_source", "crop_top", "crop_left", "crop_height", "crop_width"]
+        "crops", "crop_source", "crop_top", "crop_left", "crop_height", "crop_width", "crop_text"]
     with_box, without = (rows[rows["image_id"] == example.image_id].set_index("question_id") for example in boxed)
     assert set(with_box["crop_source"]) == {"known"} and set(with_box["crops"]) == {1}
     window = with_box.loc["dot", ["crop_top", "crop_left", "crop_height", "crop_width"]].tolist()
