@@ -12,7 +12,7 @@ from medstudy import paths
 from medstudy.report.pages import readme
 
 FILE, PAGE = paths.ROOT / "docs" / "systems.yaml", paths.ROOT / "docs" / "systems.md"
-SERVER = {"family": "openai", "base_url": "http://127.0.0.1:8000/v1"}  # of a system in `served`; `id` is its name there
+SERVER = {"family": "openai", "server": {"base_url": "http://127.0.0.1:8000/v1"}}  # of a system in `served`
 HEADS = {
     "here": ("system", "what it is", "weights", "built from", "params", "limits"),
     "served": ("system", "what it is", "weights", "built from", "params", "limits"),
@@ -22,10 +22,10 @@ HEADS = {
 
 
 def systems(file: Path = FILE) -> dict[str, list[dict]]:
-    """The rows of each part. Each has the params of its `model`, if it can be evaluated: a served one, its server's."""
+    """The rows of each part. Each has the params of its `model`, if it can be evaluated: of a served one, completed."""
     parts = yaml.safe_load(file.read_text(encoding="utf-8"))
     for row in parts["served"]:
-        row["model"] = {"id": served_name(row)} | SERVER
+        row["model"] = {"id": served_name(row)} | SERVER | row.get("model", {})
     return parts
 
 
@@ -48,7 +48,7 @@ def _cells(row: Mapping, part: str) -> list[str]:
     if part != "data":
         weights = row["weights"]
         about += ["<br>".join(f"`{name}`" for name in weights) if isinstance(weights, list) else weights, row["built"]]
-    params = [f"`{name}: {flow(row[name])}`" for name in ("model", "evaluation") if name in row]
+    params = [f"`{name}: {flow(row[name])}`" for name in ("model", "evaluation", "inference") if name in row]
     params += [f"`datasets: {flow(row['data'])}`"] if row.get("data") else []
     return [*about, "<br>".join(params) or "none", row["limits"]]
 
@@ -59,7 +59,8 @@ def flow(params: object) -> str:
         return "{" + ", ".join(f"{name}: {flow(value)}" for name, value in params.items()) + "}"
     if isinstance(params, list):
         return "[" + ", ".join(map(flow, params)) + "]"
-    return params if isinstance(params, str) else json.dumps(params)
+    plain = isinstance(params, str) and yaml.safe_load(f"[{params}]") == [params]
+    return params if plain else json.dumps(params, ensure_ascii=False)
 
 
 if __name__ == "__main__":

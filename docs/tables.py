@@ -24,7 +24,8 @@ from medstudy.report.pages import readme
 
 PAGES = paths.ROOT / "docs" / "reference"
 LIMITS = {Gt: ("above", "gt"), Ge: ("at least", "ge"), Lt: ("below", "lt"), Le: ("at most", "le")}
-WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", dict: "mapping"}
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", dict: "mapping",
+         JsonValue: "any value"}
 HEAD = ("number", "title", "what it answers")
 OWN = datasets.REGISTRY["local"].Params
 Cells = Iterable[tuple[str, ...]]

@@ -6,9 +6,12 @@ import pytest
 import yaml
 
 from medstudy import params, paths
+from medstudy.cli import data
 from medstudy.errors import ParamsError
+from medstudy.evaluation import examine
 from medstudy.runs import plan
 from medstudy.utils import redact
+from medstudy.workflow import displays, download, run
 
 TINY = yaml.safe_load((paths.ROOT / "params" / "tiny.yaml").read_text())
 TRAINS = ("seeds", "training", "bounds", "regimes", "controls", "model")
@@ -80,6 +83,17 @@ def test_only_what_decides_an_answer_renames_jobs(tmp_path):
 def test_other_models_have_no_server_in_their_jobs():
     jobs = plan.plan(params.parse(TINY))
     assert all("server" not in (job.parameters.get("model") or {}) for job in jobs)
+
+
+def test_nothing_of_a_model_behind_a_server_is_looked_for_here(tmp_path, monkeypatch):
+    for name in ("models/seer", "/no/such/folder", "base"):
+        served = study(tmp_path, {"id": name}, factor=28)
+        run.check_model(served)
+        assert download._model(served.model).state == "behind a server, nothing to fetch"
+        assert displays.outline(served.model) is None and displays.geometry(served.model).factor == 28
+        assert data._geometry(served.model)[0].factor == 28
+        assert examine.training_resolution(served) is None
+    assert displays.geometry(study(tmp_path).model) is None
 
 
 def test_an_engine_is_part_of_what_a_job_is_and_its_options_need_it():

@@ -64,6 +64,8 @@ def _geometry(model: Model) -> tuple[Geometry, str]:
     from medstudy.datasets import audit
     from medstudy.models import contrastive
 
+    if model.server is not None:
+        return model.server.geometry, f"that model.server states of {model.id}"
     try:
         geometry = contrastive.sketch(model) if model.family == "clip" else models.sketch(model).geometry
         return geometry, f"of {model.id} ({model.family})"

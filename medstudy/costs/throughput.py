@@ -28,8 +28,7 @@ from medstudy.costs import device_rate, memory
 from medstudy.costs.job_workload import JobWorkload
 from medstudy.costs.workload import Counter, trainable
 from medstudy.data.example import Example
-from medstudy.engine import batches, crops
-from medstudy.engine.batches import plan_views
+from medstudy.engine import batches
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ParamsError
@@ -288,8 +287,8 @@ def _timed_evaluation(study: Study, device: torch.device, examples: Sequence[Exa
     rows = []
     for policy, group, count in [designs[0], *designs * ANSWERED]:  # the first is a warm-up
         workload = counter.evaluation(group, [policy], count)
-        group = [part for example in group for part in crops.parts(policy, example)]
-        shown = [plan_views(policy, example, family.geometry)[0] for example in group]
+        views = [view for example in group for view in batches.example_views(policy, example, family.geometry)]
+        group, shown = zip(*views, strict=True)
         options = greedy.model_copy(update={"max_new_tokens": count})
         started = time.perf_counter()
         # random weights hardly ever end an answer

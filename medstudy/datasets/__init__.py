@@ -32,10 +32,12 @@ from medstudy.datasets import atlas, organs, phantom, shapes
 from medstudy.datasets.benchmarks import (
     geoperception,
     gmai_mmbench,
+    iu_xray,
     med_mat,
     medbookvqa,
     medframeqa,
     mediconfusion,
+    medmultipoints,
     medxpertqa,
     microvqa,
     mmmu,
@@ -57,7 +59,7 @@ REGISTRY = {
         phantom, atlas, organs, shapes,
         vqa_rad, path_vqa, slake, ubench, hpa, hussain, wsi_vqa, bbbc021,
         pmc_vqa, omnimedvqa, mmmu, medxpertqa, microvqa, mediconfusion, probmed, gmai_mmbench, medbookvqa, smmile, mmxu,
-        medframeqa, med_mat, geoperception,
+        medframeqa, med_mat, geoperception, medmultipoints, iu_xray,
         user_folder, hub,
     )
 }

@@ -6,8 +6,8 @@ process. `medstudy.evaluation.kinds` names them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -27,7 +27,8 @@ class Asked:
 
     The sources are the examples themselves, but for the control `shuffled`. originals: the examples as the data set has
     them; those that are asked may say how to write points and boxes. seed: of the training. workers: processes
-    that read images ahead. line: a progress bar that counts images.
+    that read images ahead. line: a progress bar that counts images. said: what the model answered when it was asked for
+    the box of a crop, by data set, image and question.
     """
 
     examples: Sequence[Example]
@@ -39,6 +40,7 @@ class Asked:
     seed: int = 0
     workers: int = 0
     line: tqdm | None = None
+    said: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
 
 
 class Answers(NamedTuple):

@@ -44,10 +44,11 @@ class Seen(NamedTuple):
     image_id: str
     split: str
     steps: tuple[Size, ...]
+    crop: tuple[int, ...]  # the part of the image that is shown; () for all of it
 
     @classmethod
     def of(cls, example: Example, view: View) -> Seen:
-        return cls(view.size, example.dataset, example.image_id, example.split, view.steps)
+        return cls(view.size, example.dataset, example.image_id, example.split, view.steps, tuple(view.crop or ()))
 
 
 class Look(NamedTuple):
@@ -101,7 +102,9 @@ class Contrastive:
         return {"class": type(model).__name__, "trained_side": self.encoder.trained_side,
                 "text_tokens": self.encoder.limit, "weights": counts}
 
-    def prompt(self, question: Question, image: bool = True, context: Sequence[Shot] = ()) -> str:
+    def prompt(
+        self, question: Question, image: bool = True, context: Sequence[Shot] = (), crops: Sequence[int] = ()
+    ) -> str:
         """The texts that the image is compared with, a line each; empty if it cannot be answered by texts."""
         asked = compared.of(question, self.settings)
         return asked.prompt if asked else ""

@@ -20,7 +20,7 @@ from medstudy.engine.batches import as_asked, plan_views, shown_images, size_of
 from medstudy.engine.family_protocol import Family
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.errors import ResolutionError
-from medstudy.evaluation import costs, kinds, left_out, sampling
+from medstudy.evaluation import costs, kinds, left_out, own_box, sampling
 from medstudy.evaluation.answerer import Answerer, Answers, Asked, Keeps, coordinates_of, thinking_tokens
 from medstudy.evaluation.controls import control_of, swapped
 from medstudy.evaluation.in_process import InProcess
@@ -119,6 +119,8 @@ def ask_with_costs(
         if given.sampled is not None:
             decoding = sampling.label(study.evaluation.author.temperature)
             rows += _rows(*image, given.sampled, [[] for _ in given.sampled], policy, study, decoding)
+    for row in rows:
+        row["crop_text"] = put.said.get((row["dataset"], row["image_id"], row["question_id"]))
     order = ["dataset", "image_id", "question_id", "decoding"]
     return pd.DataFrame(rows).sort_values(order, ignore_index=True), costs.table(spent)
 
@@ -138,13 +140,17 @@ def asked(
     An example whose questions have different boxes is one for each box, where the policy crops around them.
     """
     crops.check(policy, examples)
-    examples = model.boxed(examples, policy) if not policy.trains else examples
+    said: own_box.Said = {}
+    if not policy.trains and policy.box == "own":
+        examples, said = own_box.boxed(model, examples, policy, study.evaluation, study.workers)
+    elif not policy.trains:
+        examples = model.boxed(examples, policy)
     examples = [part for example in examples for part in crops.parts(policy, example)]
     sources = swapped(examples) if policy.policy == "shuffled" else list(examples)
     shown = [plan_views(policy, source, model.geometry)[0] for source in sources]
     _check(policy, sources, shown, model.geometry)
     forms = [as_asked(coordinates_of(model), example, view) for example, view in zip(examples, shown, strict=True)]
-    return Asked(forms, sources, shown, policy, study.evaluation, examples, seed, study.workers, line)
+    return Asked(forms, sources, shown, policy, study.evaluation, examples, seed, study.workers, line, said)
 
 
 def _rows(

@@ -38,28 +38,33 @@ def examine(study: Study, folder: Path) -> pd.DataFrame:
         **model.about(),
         "prompt": model.prompt(QUESTION),
     }
-    if (stated := training_resolution(study)) is not None:
+    if (stated := training_resolution(study, about.get("trained_side"))) is not None:
         about["trained_on"] = stated
     (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     rungs = [rung for rung in study.inference if "um_per_px" not in rung.reads]  # which no square of pixels states
     table = pd.DataFrame([_row(model, rung, size) for rung in rungs for size in SIZES])
+    if study.model.server is not None and study.model.server.factor is None:
+        table["visual_tokens"] = float("nan")  # the server knows
     table.to_parquet(folder / "tokens.parquet")
     return table
 
 
-def training_resolution(study: Study) -> dict | None:
-    """At which resolution the model was trained, by `model.trained_on`, else by its checkpoint's stamp; else None.
+def training_resolution(study: Study, side: int | None = None) -> dict | None:
+    """At which resolution the model was trained: by `model.trained_on`, its checkpoint's stamp or `side`; else None.
 
     words, source, and `rungs`: the labels of the study's rungs that show images so. What the user states matches the
-    rungs of as many pixels.
+    rungs of as many pixels. side: of the square images that an encoder was trained on, by its configuration.
     """
     if (given := study.model.trained_on) is not None:
         rungs = [rung.label for rung in study.inference if rung.budget == given.pixels]
         return {"words": given.words, "source": given.source, "rungs": rungs}
+    if study.model.server is not None:
+        return None
     where = paths.BASE if study.model.id == "base" else study.model.id
     stamp = stamp_of(str(where), study.model.revision) if study.model.abilities.trains else None
     if stamp is None:
-        return None
+        rungs = [rung.label for rung in study.inference if side and rung.budget == side**2]
+        return {"words": f"{side}² pixels", "source": "its configuration", "rungs": rungs} if side else None
     policy = policy_of(stamp)
     rungs = [rung.label for rung in study.inference if rung.label in trained_on(policy)]
     return {"words": words(policy), "source": "its stamp", "rungs": rungs}

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from medstudy.params.strict import Strict
+from medstudy.resolution.sizes import Geometry
 
 FAMILY = "openai"  # of a model behind a server
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
@@ -89,6 +90,12 @@ class Server(_Secret):
         if taken := sorted(set(extra) & set(OURS)):
             raise ValueError(f"extra adds to a request, but the study itself sets {', '.join(taken)}: remove them")
         return extra
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes that are sent; without a factor any, to the pixel, and its tokens are then pixels, never shown."""
+        factor = self.factor or 1
+        return Geometry(factor, factor**2)
 
     @model_validator(mode="after")
     def _priced(self) -> Server:

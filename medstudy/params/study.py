@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, ValidationInfo, field_validator, model_validator
 
 from medstudy import paths
+from medstudy.data import coordinates
 from medstudy.data.coordinates import check_known
 from medstudy.data.reading_params import Bounds, Probe
 from medstudy.datasets import Params as DataParams
@@ -129,6 +130,12 @@ class Study(Strict):
             raise ValueError(f"{family} cannot be trained here, so it needs `regimes: []` and no `training`")
         if self.evaluation.option_likelihoods and not can.likelihoods:
             raise ValueError(f"{family} gives no likelihoods: set `evaluation.option_likelihoods: false`")
+        asks = [rung.label for rung in self.inference if getattr(rung, "box", "") == "own"]
+        if asks and not coordinates.of_model(model.family, model.coordinates):
+            raise ValueError(
+                f"{asks[0]} asks the model for boxes, but it is not known how a model of {family} writes coordinates: "
+                "set `coordinates` of the model, or drop the rung"
+            )
         if self.regimes and model.trained_on is not None:
             raise ValueError("`trained_on` is for a study without regimes: these models are trained by the study")
 

@@ -34,6 +34,7 @@ SCORES = (  # the columns of scores.parquet that claims, figures, tables and pag
     "iou", "box_f1", "rouge_l", "clinical_f1", "radgraph_f1", "ratescore", "unread",
 )
 COSTS = "costs.parquet"  # as `medstudy.evaluation.costs` names it, which needs torch
+LEFT_OUT = "left_out.csv"  # as `medstudy.evaluation.left_out` names it
 RETRIEVAL = "retrieval.parquet"  # of an evaluation of a contrastive encoder
 
 
@@ -127,6 +128,16 @@ def study_data(study: Study, claimed: bool = True) -> StudyData:
     )
 
 
+def _left_out(evaluations: list[plan.Job]) -> list[str]:
+    """What a model cannot answer at all, a sentence for each data set and kind; the same at every rung."""
+    files = [job.dir / LEFT_OUT for job in evaluations if (job.dir / LEFT_OUT).is_file()]
+    rows = pd.concat([pd.read_csv(file) for file in files]).drop_duplicates() if files else pd.DataFrame()
+    return [
+        f"{row.left_out} of {row.questions} {row.kind} questions of {row.dataset}: the model cannot answer them, so "
+        "they have no scores." for row in rows.itertuples()
+    ]
+
+
 def costs_of(stages: dict[str, list[plan.Job]]) -> pd.DataFrame:
     """The costs of every question (`medstudy.evaluation.costs`); without those of a made study, which asks no model."""
     kept = [job for job in complete(stages["evaluate"]) if (job.dir / COSTS).is_file()]
@@ -159,6 +170,7 @@ def _facts(study: Study, stages: dict[str, list[plan.Job]]) -> dict:
         "seed": study.intervals.seed,
         **(_as_trained(study, stages["train"][0]) if study.trains else _as_is(stages)),
         "no_claims": datasets.without_claims(study.datasets),
+        "not_run": _left_out(complete(stages["evaluate"])),
         "data_versions": {datasets.label(item): f"version {datasets.version(item)}" for item in study.datasets},
         "versions": record.versions(),
     } | ({} if study.model.id == "base" else {"model": redact.last(study.model.id)})

@@ -7,6 +7,7 @@ scale with what is around it, and nothing is enlarged that the overview does not
 
 Where the box comes from (`box`):
 - known: from the data: the deciding feature of each question (`medstudy.data.example.Question.box`);
+- own: from the model's answer in a first turn over the overview (`medstudy.evaluation.own_box`);
 - attention: from a first pass over the overview: where the model looks (`medstudy.evaluation.looking`).
 
 A question without a box is shown the whole image with the whole budget, as by `fixed`; its rows say so.
@@ -32,7 +33,7 @@ class Zoom(Policy):
 
     policy: Literal["zoom"] = "zoom"
     side: Whole
-    box: Literal["known", "attention"] = "known"
+    box: Literal["known", "own", "attention"] = "known"
     context: Annotated[float, Field(ge=1, strict=True)] = 1.5
     rounding: Rounding = "exact"
 
@@ -46,7 +47,7 @@ class Zoom(Policy):
 
     @property
     def families(self) -> tuple[str, ...]:
-        return SEVERAL if self.box == "known" else LOOKING
+        return LOOKING if self.box == "attention" else SEVERAL
 
     @property
     def trains(self) -> bool:
@@ -55,7 +56,7 @@ class Zoom(Policy):
     @property
     def first_tokens(self) -> int:
         """About how many tokens the model writes in the pass in which it finds the boxes."""
-        return 1
+        return 24 if self.box == "own" else 1
 
     @property
     def reads(self) -> tuple[str, ...]:

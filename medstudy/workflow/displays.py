@@ -52,6 +52,8 @@ COPIED_SIDE = 1024  # pixels of the image whose copies are compared
 def outline(model: Model) -> Family | None:
     """The model without its weights; None if its files are not on this machine, because a display fetches nothing."""
     name = model.id
+    if model.server is not None:
+        return None
     known = name == "base" or paths.resolve(name).is_dir() or published_configs.outline(name) is not None
     if not known and not isinstance(try_to_load_from_cache(name, "config.json", revision=model.revision), str):
         return None
@@ -63,6 +65,8 @@ def outline(model: Model) -> Family | None:
 
 def geometry(model: Model) -> Geometry | None:
     """The sizes that a model can be shown; None if they are not known on this machine."""
+    if model.server is not None:
+        return model.server.geometry if model.server.factor else None
     family = outline(model)
     try:
         return family and family.geometry

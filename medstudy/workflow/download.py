@@ -68,6 +68,8 @@ def _guarded(what: str, function: Callable[..., Fetched], *arguments: Any) -> Fe
 def _model(model: Model) -> Fetched:
     from huggingface_hub import snapshot_download
 
+    if model.server is not None:
+        return Fetched(model.id, "behind a server, nothing to fetch")
     folder = paths.BASE if model.id == "base" else paths.resolve(model.id)
     if folder.is_dir():
         return Fetched(model.id, "a folder, nothing to fetch", where=folder)

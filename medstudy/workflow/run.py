@@ -147,6 +147,8 @@ def _many(jobs: list[plan.Job]) -> bool:
 def check_model(study: Study) -> None:
     """Raises ModelError, before anything is made, if the model is a folder without weights."""
     name = study.model.id
+    if study.model.server is not None:
+        return
     folder = paths.BASE if name == "base" else paths.resolve(name)
     if (name == "base" or name.startswith(("/", ".", "~"))) and not list(folder.glob("*.safetensors")):
         raise ModelError(

@@ -16,8 +16,7 @@ from medstudy.errors import DataError, ImageError
 from tests.support import fixtures_peers, fixtures_related, hub
 
 MAKERS = {**fixtures_related.MAKERS, **fixtures_peers.MAKERS}
-TRAINED = ("pmc_vqa", "med_mat")  # and tested on
-DRAWN = ("med_mat",)  # its splits are drawn from the one of the source
+SPLITS = {"pmc_vqa": {"train", "test"}, "med_mat": {"train"}, "iu_xray": {"train", "val", "test"}}  # of the source
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +40,8 @@ def pixels(picture):
 @pytest.mark.parametrize("name", MAKERS)
 def test_examples_keep_the_rules_of_the_records(made, name):
     params, splits = made[name]
-    assert splits["test"] and bool(splits["train"]) == bool(splits["val"]) == (name in TRAINED)
-    source = {"train"} if name in DRAWN else {"train", "test"} if name in TRAINED else {"test"}
-    assert set(datasets.card(params).splits) == source
+    assert splits["test"] and bool(splits["train"]) == bool(splits["val"]) == (name in SPLITS)
+    assert set(datasets.card(params).splits) == SPLITS.get(name, {"test"})
     for split, examples in splits.items():
         assert len({one.image_id for one in examples}) == len(examples)
         for one in examples:

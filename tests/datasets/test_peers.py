@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import Features, Image, Value
+from datasets import Features, Image, List, Value
 
 from medstudy import datasets
 from medstudy.data.encoded_image import Picture
@@ -92,3 +92,59 @@ def test_med_mat_names_a_row_whose_options_are_not_lettered(tmp_path):
     file.write_text(json.dumps([row | {"Question-choice": "Is it COVID-19?\nB: NonCOVID"}]))
     with pytest.raises(DataError, match="'03-1' has the options B"):
         [loaded(params, split) for split in ("train", "val", "test")]
+
+
+def test_medmultipoints_asks_each_label_for_its_number_points_and_boxes_in_native_pixels(made):
+    one, two, none = loaded(made["medmultipoints"]).values()
+    assert [(q.kind, q.answer) for q in one.questions] == [
+        ("count", "1"), ("point", "[[25.0, 19.0]]"), ("box", "[[10.0, 5.0, 40.0, 33.0]]")
+    ]
+    assert [(q.text, q.answer) for q in two.questions] == [
+        ("How many normal sperm cells are there in the image?", "2"),
+        ("Point to all normal sperm cells.", "[[4.0, 6.0], [53.8, 25.5]]"),
+        ("Draw a box around each of the normal sperm cells.", "[[2.0, 3.0, 6.0, 9.0], [50.0, 20.0, 57.5, 31.0]]"),
+        ("How many clusters of sperm cells are there in the image?", "1"),
+        ("Point to all clusters of sperm cells.", "[[37.0, 11.0]]"),
+        ("Draw a box around each of the clusters of sperm cells.", "[[30.0, 4.0, 44.0, 18.0]]"),
+    ]
+    assert [(q.kind, q.answer) for q in none.questions] == [("count", "0")]
+    assert [found.modality for found in (one, two, none)] == ["endoscopy", "microscopy", "endoscopy"]
+    assert datasets.no_claims(made["medmultipoints"])
+
+
+def test_medmultipoints_split_by_image(made):
+    halves = made["medmultipoints"].model_copy(update={"test_share": 0.4, "val_share": 0.5})
+    parts = [set(loaded(halves, split)) for split in ("train", "val", "test")]
+    assert set.union(*parts) == set(loaded(made["medmultipoints"])) and sum(map(len, parts)) == 3
+
+
+@pytest.mark.parametrize("change", [{"count": 3}, {"img_size": [60, 80]}, {"points": [], "count": 0}])
+def test_medmultipoints_names_a_row_whose_parts_disagree(tmp_path, change):
+    numbers = List(List(Value("float64")))
+    features = Features({"image": Image(), "img_size": List(Value("int64")), "points": numbers, "bbox": numbers,
+                         "count": Value("int64"), "label": Value("string")})
+    row = {"image": hub.encoded(0), "img_size": [80, 60], "points": [[25, 19]], "bbox": [[10, 5, 40, 33]], "count": 1,
+           "label": "polyps"}
+    folder = hub.repository(tmp_path, {"train": [row | change]}, features)
+    with pytest.raises(DataError, match="row 0 has .* Leave the row out"):
+        loaded(datasets.medmultipoints.Params(path=str(folder)))
+
+
+def test_iu_xray_shows_every_view_of_a_study_and_asks_for_its_findings(made):
+    two, one, three = loaded(made["iu_xray"]).values()
+    assert [len(study.images) for study in (two, one, three)] == [2, 1, 3] and two.group == two.image_id
+    (question,) = two.questions
+    assert question.kind == "report" and question.tags == ("views=2",)
+    assert question.answer == "The heart is normal in size. No pneumothorax or XXXX pleural effusion."
+    assert two.context[0].question == "" and two.image.height != two.context[0].image.height
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ({"train": []}, "must hold an object with the list 'test', but has train"),
+    ([], "must hold an object with the list 'test', but has list"),
+    ({"test": [{"id": "a", "report": "b"}]}, "Missing: image_path"),
+])
+def test_iu_xray_names_what_its_table_lacks(tmp_path, content, words):
+    (tmp_path / "annotation.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=words):
+        loaded(datasets.iu_xray.Params(path=str(tmp_path)))

@@ -1,5 +1,6 @@
 """A contrastive encoder answers questions with options by the nearest text, and leaves out the others by number."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,13 +10,13 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from medstudy import datasets
+from medstudy import datasets, params
 from medstudy.data.example import Question, Shot
 from medstudy.engine import views
 from medstudy.engine.batches import size_of
 from medstudy.engine.tensor_cache import TensorCache
 from medstudy.errors import ModelError
-from medstudy.evaluation import compared, embeddings, evaluate, left_out
+from medstudy.evaluation import compared, embeddings, evaluate, examine, left_out
 from medstudy.evaluation.contrastive import Contrastive
 from medstudy.models import contrastive
 from medstudy.params import Clip, Decoding, Model
@@ -246,6 +247,20 @@ def test_another_filter_than_the_processors_is_a_notice(tmp_path):
                             runs=tmp_path)
     with pytest.warns(UserWarning, match="resizes images by bilinear, the study by bicubic"):
         Contrastive.open(study)
+
+
+@pytest.mark.parametrize(("name", "rungs"), [("siglip", ["square-32"]), ("siglip2", None)])
+def test_the_check_of_the_model_states_the_size_of_its_training_images(name, rungs, tmp_path):
+    model = {"id": str(BUILD[name](tmp_path / "model")), "family": "clip"}
+    ladder = [{"policy": "fixed", "side": 32, "mode": "square"}, {"policy": "native", "max_pixels": 4096}]
+    data = [{"name": "phantom", "train": 4, "val": 4, "test": 4}]
+    study = params.parse({"study": "one", "datasets": data, "model": model, "regimes": [], "inference": ladder})
+    tokens = examine.examine(study, tmp_path)
+    assert tokens.query("inference == 'square-32'")["visual_tokens"].eq(16).all()
+    about = json.loads((tmp_path / "model.json").read_text())
+    assert about["prompt"] == "A: a photo of Giemsa\nB: a photo of Pap"
+    known = about.get("trained_on")
+    assert known == (rungs and {"words": "32² pixels", "source": "its configuration", "rungs": rungs})
 
 
 # Retrieval

@@ -67,14 +67,15 @@ def test_a_row_has_what_was_sent_and_what_the_server_says(examples, tmp_path):
     assert {column for column in rows if column.startswith("server_")} == columns("server")
 
 
-def test_every_fault_is_survived_and_nothing_is_answered_twice(examples, tmp_path):
+def test_every_fault_is_survived_and_nothing_is_answered_twice(examples, tmp_path, capsys):
     faults = {3: "429", 4: "500", 5: "hang", 6: "length", 7: "broken", 8: "cut", 10: "500", 11: "429"}
     with OpenAIServer() as server:
         expected = asked(made(server, tmp_path / "well"), examples)["raw_text"].tolist()
     with OpenAIServer(faults) as server:
-        study = made(server, tmp_path, timeout=0.5)
+        study = made(server, tmp_path, timeout=3.0)
         rows = asked(study, examples)
         assert rows["raw_text"].tolist() == expected
+        assert "1 of 12 answers at fixed-84 were cut off at 7 tokens" in capsys.readouterr().out
         assert (rows["server_finish"] == "length").sum() == 1 and rows["server_attempts"].max() > 1
         lost = 2  # "broken" and "cut" were answered, but did not arrive
         assert sum(server.answered.values()) == 12 + TRIALS + lost

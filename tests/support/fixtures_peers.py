@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets import Features, Image, List, Value
 
-from medstudy.datasets.benchmarks import geoperception, med_mat, medframeqa
+from medstudy.datasets.benchmarks import geoperception, iu_xray, med_mat, medframeqa, medmultipoints
 from tests.support import hub
 from tests.support.fixtures_related import image, write
 
@@ -84,8 +84,58 @@ def of_med_mat(folder: Path) -> med_mat.Params:
     return med_mat.Params(path=str(folder), test_share=0.4, val_share=0.2)
 
 
+def of_medmultipoints(folder: Path) -> medmultipoints.Params:
+    """Arrow files that the card lists, the authors' name of the image column, an image with two labels, none found."""
+    pair = List(List(Value("float64")))
+    features = Features({
+        "image_data": Image(), "image_sha256": TEXT, "img_size": List(NUMBER), "points": pair, "bbox": pair,
+        "count": NUMBER, "label": TEXT, "collection_method": TEXT, "classification": TEXT, "organ": TEXT,
+    })
+    found = [
+        (0, "polyps", [[10, 5, 40, 33]], "Lower GI"), (1, "normal", [[2, 3, 6, 9], [50, 20, 57.5, 31]], "Microscopy"),
+        (1, "cluster", [[30, 4, 44, 18]], "Microscopy"), (2, "instrument", [], "Lower GI"),
+    ]
+    rows = [
+        {
+            "image_data": hub.encoded(seed, kind="PNG"), "image_sha256": f"{seed:064d}", "img_size": [80, 60],
+            "points": [[(x0 + x1) / 2, (y0 + y1) / 2] for x0, y0, x1, y1 in boxes], "bbox": boxes, "count": len(boxes),
+            "label": label, "collection_method": "counting", "classification": "pathological-findings", "organ": organ,
+        }
+        for seed, label, boxes, organ in found
+    ]
+    script = "kvasir-points_datasets_script"
+    for number, part in enumerate((rows[:2], rows[2:])):
+        hub.shard(folder / f"{script}-train-{number:05d}-of-00002.arrow", part, features)
+    write(folder / f"{script}.py", "raise SystemExit('no code of a data set is run')")
+    card = f"configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {script}-train-*.arrow\n"
+    write(folder / "README.md", f"---\n{card}---\n")
+    return medmultipoints.Params(path=str(folder))
+
+
+def of_iu_xray(folder: Path) -> iu_xray.Params:
+    """Three splits of studies with two views, one and three, XXXX in a report, an image that no report names."""
+    reports = [
+        "The heart is  normal in size. No pneumothorax or XXXX pleural effusion.", "Cardiomegaly. Lungs are clear.",
+        "Small left pleural effusion. The heart is enlarged.",
+    ]
+    content = {}
+    for first, split in enumerate(("train", "val", "test")):
+        content[split] = [
+            {"id": f"CXR{first}{n}_IM-{n:04d}", "report": report, "split": split,
+             "image_path": [f"CXR{first}{n}_IM-{n:04d}/{view}.png" for view in range((2, 1, 3)[n])]}
+            for n, report in enumerate(reports)
+        ]
+    write(folder / "annotation.json", json.dumps(content))
+    names = [name for rows in content.values() for row in rows for name in row["image_path"]]
+    for seed, name in enumerate([*names, "CXR99_IM-0099/0.png"]):
+        write(folder / "images" / name, image(seed, "PNG", size=(50 + seed % 7, 40), mode="L"))
+    return iu_xray.Params(path=str(folder))
+
+
 MAKERS = {
     "medframeqa": of_medframeqa,
     "geoperception": of_geoperception,
     "med_mat": of_med_mat,
+    "medmultipoints": of_medmultipoints,
+    "iu_xray": of_iu_xray,
 }

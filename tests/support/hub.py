@@ -31,7 +31,7 @@ def repository(folder: Path, splits: dict[str, list[dict]], features: Features, 
 def shard(file: Path, rows: list[dict], features: Features) -> None:
     """One file of a repository with rows as arrow streams, which its README.md does not mention."""
     table = Dataset.from_list(rows, features=features).with_format("arrow")[:]
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
 

@@ -57,12 +57,7 @@ def unrepeated_columns(names: Sequence[str], where: str) -> list[str]:
 
 def jsonl(file: Path) -> Iterator[dict]:
     """The objects of a .jsonl file, or of a .json file that holds a list. Raises DataError naming the line."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{file} cannot be opened ({error.strerror or error}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} must be in UTF-8, but is not ({error}). Save it as UTF-8.") from error
+    text = _text(file)
     if file.suffix == ".json":
         content = _parsed(text, str(file))
         if not isinstance(content, list):
@@ -72,6 +67,27 @@ def jsonl(file: Path) -> Iterator[dict]:
     for number, line in enumerate(text.split("\n"), 1):  # splitlines would also cut at U+2028 inside a text
         if line.strip():
             yield _parsed(line, f"{file} line {number}")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{file} cannot be opened ({error.strerror or error}).") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} must be in UTF-8, but is not ({error}). Save it as UTF-8.") from error
+
+
+def listed(file: Path, name: str, columns: Mapping[str, str]) -> Iterator[dict]:
+    """The objects of the list `name` in a .json file of one object of lists; as `rows`. Raises DataError."""
+    content = _parsed(_text(file), str(file))
+    found = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(found, list):
+        has = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+        raise DataError(f"{file} must hold an object with the list {name!r}, but has {has}. Fetch it again.")
+    for number, row in enumerate(found):
+        need(row, columns, f"{file.name} {name} row {number}")
+        yield row
 
 
 def rows(file: Path, columns: Mapping[str, str]) -> Iterator[dict]:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from medstudy.data import formats
 from medstudy.data.example import SPLITS, Example, Question, check_split
-from medstudy.datasets.phantom import cytology, drawing, geometry, locate, pathology, places, radiology, subcellular
+from medstudy.datasets.phantom import cytology, drawing, geometry, locate, pathology, radiology, subcellular
 from medstudy.utils import parallel
 
 VERSION = "2"  # 1: the same images, choices by letter, places as open questions
@@ -100,13 +100,11 @@ def example(
     scene, generator = plan(seed, split, family, index)
     marks = locate.Marks(scene.shape)
     image_id = f"phantom-{seed}-{split}-{family}-{index:05d}"
-    with places.noted() as details:
-        pixels = scene.render(generator, marks)
+    image = Image.fromarray(scene.render(generator, marks))
     questions = formats.asked(scene.questions(), letters)
     asked = tuple(locate.questions(marks)) if located else ()
     return Example(
-        image_id=image_id, image=Image.fromarray(pixels),
-        questions=(*(places.boxed(questions, details, *pixels.shape[:2]) if boxes else questions), *asked),
+        image_id=image_id, image=image, questions=(*(locate.boxed(questions, marks) if boxes else questions), *asked),
         dataset="phantom", split=split, group=image_id, family=family, modality=scene.modality, anatomy=scene.anatomy,
         render=True, source=f"phantom {VERSION}", license="CC0-1.0", um_per_px=um_per_px,
     )

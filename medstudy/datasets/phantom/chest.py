@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 from medstudy.data import formats
 from medstudy.data.example import Question
-from medstudy.datasets.phantom import drawing, places
+from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, step
 from medstudy.datasets.phantom.locate import Marks
 
@@ -160,7 +160,8 @@ def _nodules(scene: Chest, room: Array, rng: Generator, marks: Marks | None) -> 
     y, x = drawing.place(rng, room, d, scene.quadrant, 10 + d)
     ring = 2 * np.pi * (np.arange(n) + rng.random()) / n
     apart = (6 + 0.9 * d) * rng.uniform(0.9, 1.3, n)
-    places.note(("nodule", "nodule_where"), y, x, apart.max() + d / 2)
+    if marks:
+        marks.decides(("nodule", "nodule_where"), y, x, apart.max() + d / 2)
     layer = np.zeros(scene.shape, np.float32)
     contrast = 42 + 60 / d
     haze = 0.0 if scene.nodules else HAZE

@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from medstudy.data import formats
 from medstudy.data.example import Question
-from medstudy.datasets.phantom import drawing, places
+from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
 from medstudy.datasets.phantom.locate import Marks
 
@@ -141,10 +141,10 @@ def _cell(scene: Smear, layers: Layers, y: float, x: float, rng: Generator, mark
     rim = np.exp(np.minimum(inner, 0) / (0.12 * radius))
     stamps.paste(layers.cytoplasm, step(-inner, 1.5) * (0.75 + 0.25 * rim))
     y, x = np.array([[y], [x]]) + rng.normal(0, 0.12, (2, 1)) * (radius - nuclear)
-    places.note(("class", "nucleolus"), y[0], x[0], 1.5 * nuclear)  # of the topmost cell
     stamps = drawing.Stamps(y, x, 1.5 * nuclear + 3)
     if marks:
         marks.note("cell", y, x, 2 * nuclear)
+        marks.decides(("class", "nucleolus"), y[0], x[0], 1.5 * nuclear)  # of the topmost cell
     waves = drawing.lumpy(rng, 1, nuclear, 0.03)
     jagged = drawing.aside(rng)
     if CLASSES[scene.label][1]:

@@ -2,27 +2,37 @@
 
 Their references are the places where a feature was drawn, in native pixels, so resolution should matter most here: a
 model that can name a finding at a low resolution may not be able to find or count it. Drawing notes the places in
-`Marks`; that uses no random numbers, so the images are the same. Like all other questions these have the size of the
+`Marks`; that uses no random numbers, so the images are the same. From the same marks come the boxes of the details that
+decide the other questions (`boxed`), which `boxes` adds to them. Like all other questions these have the size of the
 feature as `detail_px`; the mass of a mammogram is large and a coarse control.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from medstudy.data import places
+from medstudy.data import known, places
 from medstudy.data.example import Question
 
 
 @dataclass
 class Marks:
-    """Where features were drawn: name -> [n, 3] x, y and diameter in native pixels, of those centred in the image."""
+    """Where features were drawn: name -> [n, 3] x, y and diameter in native pixels, of those centred in the image.
+
+    details: for the id of a question, x0, y0, x1, y1 of the detail that decides it, whether or not it is present.
+    """
 
     shape: tuple[int, int]
     found: dict[str, np.ndarray] = field(default_factory=dict)
+    details: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
+
+    def decides(self, questions: Sequence[str], y: float, x: float, reach: float) -> None:
+        """Note a detail that reaches `reach` pixels from its centre, in place of an earlier one of these questions."""
+        corners = float(x) - reach, float(y) - reach, float(x) + reach, float(y) + reach
+        self.details |= dict.fromkeys(questions, corners)
 
     def note(self, name: str, y: np.ndarray | float, x: np.ndarray | float, diameter: np.ndarray | float) -> None:
         """Add features, by the indices of the pixels at their centres."""
@@ -69,6 +79,15 @@ FEATURES = {
         "box": "Draw a box around the nucleus.",
     }),
 }
+
+
+def boxed(questions: Sequence[Question], marks: Marks) -> tuple[Question, ...]:
+    """The questions with the boxes of their details; those by letter have the box of those in words."""
+    names = (question.id.removesuffix(f"_{question.format}") for question in questions)
+    return tuple(
+        replace(question, box=known.inside(marks.details[name], *marks.shape)) if name in marks.details else question
+        for question, name in zip(questions, names, strict=True)
+    )
 
 
 def questions(marks: Marks) -> Iterator[Question]:

@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 from medstudy.data import formats
 from medstudy.data.example import Question
-from medstudy.datasets.phantom import drawing, places
+from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
 from medstudy.datasets.phantom.locate import Marks
 
@@ -106,7 +106,8 @@ def _mass(scene: Mammogram, room: Array, mirror: bool, rng: Generator, marks: Ma
     radius, d = rng.uniform(13, 20), scene.spicule_px
     y, x = drawing.place(rng, room, 8, _flip(scene.mass_quadrant, mirror), radius + 10)
     _noted(marks, "mass", y, x, 2 * radius, mirror)
-    places.note(("margin",), y, _seen(scene, x, mirror), 2.4 * radius)
+    if marks:
+        marks.decides(("margin",), y, _seen(scene, x, mirror), 2.4 * radius)
     stamps = drawing.Stamps(np.array([y]), np.array([x]), 2.4 * radius + 4)
     outline = radius, radius * rng.uniform(0.85, 1), rng.uniform(0, np.pi), drawing.lumpy(rng, 1, radius, 0.05)
     core = step(-stamps.ellipse(*outline), 4)
@@ -128,7 +129,8 @@ def _calcifications(scene: Mammogram, room: Array, mirror: bool, rng: Generator,
     d = scene.calcification_px
     n, spread = int(rng.integers(7, 13)), 5 + 1.9 * d
     y, x = drawing.place(rng, room, 6, _flip(scene.quadrant, mirror), spread + 8)
-    places.note(("calc", "calc_where"), y, _seen(scene, x, mirror), spread + d)
+    if marks:
+        marks.decides(("calc", "calc_where"), y, _seen(scene, x, mirror), spread + d)
     angle, r = rng.uniform(0, 2 * np.pi, n), spread * np.sqrt((np.arange(n) + 0.5) / n)
     y, x, size = y + r * np.sin(angle), x + r * np.cos(angle), d * rng.uniform(0.85, 1.2, n)
     weight = (60 + 50 / d) * rng.uniform(0.8, 1.1, n)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 
 from medstudy.data.example import LETTERS, Question
-from medstudy.datasets.phantom import drawing, places
+from medstudy.datasets.phantom import drawing
 from medstudy.datasets.phantom.drawing import Array, cover, step
 from medstudy.datasets.phantom.locate import Marks
 
@@ -89,6 +89,8 @@ def draw(scene: Section, rng: Generator, marks: Marks | None = None) -> Array:
     shown &= apart > 1.05 * scene.nucleus_px
     _nuclei(scene, layers, centres[shown], angles[shown], slim[shown], rng)
     _figures(scene, layers, centres[mitotic], rng)
+    if marks and len(mitotic):  # all figures show the same phase
+        marks.decides(("mitosis",), *centres[mitotic][0], 0.78 * scene.nucleus_px)
     if marks and scene.mitosis != "No mitosis":
         marks.note("mitosis", *centres[mitotic].T, scene.plate_px)
     return _develop(scene, layers, rng)
@@ -284,8 +286,6 @@ def _figures(scene: Section, layers: Layers, centres: Array, rng: Generator) -> 
     as the plates and as wide as two: no feature larger than a plate distinguishes them.
     """
     n, d, reach = len(centres), scene.plate_px, 0.78 * scene.nucleus_px
-    for y, x in centres[:1]:  # all figures show the same phase
-        places.note(("mitosis",), y, x, reach)
     stamps = drawing.Stamps(*centres.T, reach + 4)
     angle = rng.uniform(0, np.pi, (n, 1, 1)).astype(np.float32)
     across = np.cos(angle) * stamps.dx + np.sin(angle) * stamps.dy

@@ -62,16 +62,17 @@ def listed(asker: Asker) -> dict:
 
 
 def look(asker: Asker, geometry: Geometry, budgets: Sequence[int]) -> list[dict]:
-    """Ask about no image, a small one, and one of the largest budget; returns what the server counted of each.
+    """Ask about no image, one of the largest budget, and half of it; returns what the server counted of each.
 
-    [{"size": "112x168", "planned": visual tokens or None, "counted": prompt tokens more than without an image}].
+    [{"size": "112x224", "planned": visual tokens or None, "counted": prompt tokens more than without an image}].
     Raises ModelError for a model that refuses an image, or that does not see it.
     """
     factor = geometry.factor if geometry.factor > 1 else FACTOR
     blind = asker.answer(_trial(asker, None))["usage"]["prompt"]
     largest = max(factor, min(LARGEST, isqrt(max(budgets))) // factor * factor)
     found = []
-    for size in dict.fromkeys((Size(4 * factor, 6 * factor), Size(largest, largest))):
+    half = max(factor, largest // 2 // factor * factor)
+    for size in dict.fromkeys((Size(half, largest), Size(largest, largest))):
         try:
             with_image = asker.answer(_trial(asker, size))["usage"]["prompt"]
         except Refused as error:

@@ -33,12 +33,6 @@ from medstudy.utils import redact
 AHEAD = 2  # images that are read and sent before the one that is waited for, for each request at the same time
 
 
-class AnySize(Geometry):
-    """Sizes of a server whose visual tokens are not known: any, to the pixel. `tokens` are pixels, and never shown."""
-
-    counted: ClassVar[bool] = False
-
-
 @dataclass(frozen=True)
 class Served:
     """A model behind a server as an `Answerer`."""
@@ -60,7 +54,7 @@ class Served:
         if checkpoint is not None:
             raise ModelError("A model behind a server cannot be trained here. Set `regimes` to [].")
         check_decoding(study)
-        asker, geometry = Asker.of(study.model, study.runs), _geometry(study.model.server.factor)
+        asker, geometry = Asker.of(study.model, study.runs), study.model.server.geometry
         found = opening.examined(asker, geometry, [rung.budget for rung in study.inference])
         return cls(asker, study.interpolation, TensorCache(study.runs / ".cache" / "pixels"), found)
 
@@ -69,8 +63,12 @@ class Served:
         return self.asker.model.revision or "as served"
 
     @property
+    def coordinates(self) -> str:
+        return self.asker.model.coordinates or ""
+
+    @property
     def geometry(self) -> Geometry:
-        return _geometry(self.asker.model.server.factor)
+        return self.asker.model.server.geometry
 
     def about(self) -> dict:
         """The server in words, what its list says, what it counts of trial images, and how it is asked."""
@@ -85,7 +83,7 @@ class Served:
     def answers(self, asked: Asked) -> Iterator[tuple[int, Answers]]:
         """In the order of the examples. If a request fails for good, those under way are waited for and kept."""
         futures: dict[str, Future] = {}  # by key: the same request is sent once
-        misfits = 0
+        rows: list[dict] = []
         with ThreadPoolExecutor(self.asker.pace.most) as pool:
             waiting: deque[tuple[int, list[tuple[Request, Future]]]] = deque()
             try:
@@ -100,7 +98,7 @@ class Served:
                     ):
                         place, sent = waiting.popleft()
                         given = self._collected(sent, asked.shown[place])
-                        misfits += sum(columns["server_tokens_fit"] is False for columns in given.columns)
+                        rows += given.columns
                         yield place, given
                         if asked.line is not None:
                             asked.line.update()
@@ -109,10 +107,14 @@ class Served:
                 for future in futures.values():
                     future.cancel()
                 raise
-        if misfits:
+        if misfits := sum(columns["server_tokens_fit"] is False for columns in rows):
             warnings.warn(
                 f"{misfits} answers at {asked.policy.label}: the server counts other visual tokens than were sent, so "
                 "it resized the images again. The column server_tokens_fit marks them.", stacklevel=2)
+        if cut := sum(columns["server_finish"] == "length" for columns in rows):
+            most = asked.options.max_new_tokens
+            print(f"{cut} of {len(rows)} answers at {asked.policy.label} were cut off at {most} tokens "
+                  "(server_finish: length).")
 
     def _requests(self, example: Example, source: Example, shown: View, asked: Asked) -> list[Request]:
         """The requests of an example's questions, with the images of `source`."""
@@ -135,10 +137,6 @@ class Served:
         ]
         texts = [reply["answer"].strip() for reply in replies]
         return Answers(texts, [[] for _ in replies], columns=rows, costs=[costs(reply) for reply in replies])
-
-
-def _geometry(factor: int | None) -> Geometry:
-    return AnySize(1, 1) if factor is None else Geometry(factor, factor**2)
 
 
 def check_decoding(study: Study) -> None:

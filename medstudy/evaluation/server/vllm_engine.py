@@ -46,12 +46,20 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja")
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: a signal to a process whose parent ends
 
 
+class Running:
+    """A process that ends when nothing refers to it any more, and with this process."""
+
+    def __init__(self, process: subprocess.Popen):
+        self.process = process
+        weakref.finalize(self, _ended, process.pid)
+
+
 @dataclass(frozen=True)
 class VLLM(Served):
     """A family's weights in vLLM, as an `Answerer`. family: a sketch, for prompts and sizes."""
 
     family: Family | None = None
-    process: subprocess.Popen | None = None
+    running: Running | None = None
     weights: str = ""
 
     @classmethod
@@ -66,24 +74,38 @@ class VLLM(Served):
                 f"evaluation.engine: vllm needs a family that shows images at any size ({', '.join(FAMILIES)}), got "
                 f"{study.model.family}. Set evaluation.engine to own."
             )
+        rungs = (*study.inference, *study.controls.views)
+        if inside := [rung.label for rung in rungs if any(single.families for single in rung.singles)]:
+            raise ParamsError(
+                f"evaluation.engine: vllm sees whole images, but {', '.join(inside)} changes what happens inside the "
+                "model or adds crops. Set evaluation.engine to own."
+            )
         folder, family = _folder(study.model, checkpoint), models.sketch(study.model)
         weights = _digest(folder)
         name, port = f"{redact.last(study.model.id)}-{weights[:16]}", _free_port()
-        process = _started(_command(study, folder, name, port, family.geometry), port)
+        running = _started(_command(study, folder, name, port, family.geometry), port)
         server = Server(base_url=f"http://127.0.0.1:{port}/v1", factor=family.geometry.factor, concurrency=CONCURRENCY,
                         timeout=600.0)
         asker = Asker.of(Model(id=name, family="openai", server=server), study.runs)
         found = opening.examined(asker, family.geometry, [rung.budget for rung in study.inference])
         pixels = TensorCache(study.runs / ".cache" / "pixels")
-        return cls(asker, study.interpolation, pixels, found, family=family, process=process, weights=weights)
+        return cls(asker, study.interpolation, pixels, found, family=family, running=running, weights=weights)
 
     @property
     def revision(self) -> str:
         return f"sha256:{self.weights[:16]}"
 
     @property
+    def coordinates(self) -> str:
+        return self.family.coordinates
+
+    @property
     def geometry(self) -> Geometry:
         return self.family.geometry
+
+    def tokens(self, text: str) -> int:
+        """The number of a text's tokens."""
+        return len(self.family.ids(text))
 
     def about(self) -> dict:
         return {"engine": "vllm", **self.found}
@@ -121,9 +143,9 @@ def _program() -> str:
 
 def _folder(model: Model, checkpoint: Path | None) -> Path:
     """The folder of the weights; those of a hub id are fetched if they are not here."""
-    if checkpoint is not None and (checkpoint / "adapter_config.json").is_file():
-        raise ModelError("evaluation.engine: vllm reads whole weights; this training saved adapters. Set it to own.")
     folder = checkpoint or (paths.BASE if model.id == "base" else paths.resolve(model.id))
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError("evaluation.engine: vllm reads whole weights, not adapters. Set evaluation.engine to own.")
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
@@ -143,21 +165,20 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _started(command: list[str], port: int) -> subprocess.Popen:
-    """A process that answers on the port, and ends with this one. Raises ModelError with the end of its log."""
+def _started(command: list[str], port: int) -> Running:
+    """A process that answers on the port. Raises ModelError with the end of its log."""
     log = tempfile.TemporaryFile("w+")
     process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent)
-    weakref.finalize(process, _ended, process.pid)  # also when this process exits
+    running = Running(process)
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return process
+                return running
         except OSError:
             time.sleep(LOOK_SECONDS)
     log.seek(0)
     words = redact.text(log.read()[-TAIL:])
-    _ended(process.pid)
     raise ModelError(f"vLLM must start, but it did not. `evaluation.engine_options` go to `vllm serve`. Its log ends:\n"
                      f"{words}")
 

@@ -22,7 +22,10 @@ def build(study: StudyData) -> pd.DataFrame:
         return pd.DataFrame()
     if len(study.author):
         rows = pd.concat([rows, selections.plain(study.author)], ignore_index=True)
-    table = author_report.table(rows, study.confidence).dropna(axis=1, how="all")
+    table = author_report.table(rows, study.confidence)
+    if table.empty:  # the author has no metric for these kinds of answers, such as reports
+        return table
+    table = table.dropna(axis=1, how="all")
     return columns.in_order(table, regime=selections.regimes(table), inference=selections.ladder(rows))
 
 

@@ -33,8 +33,9 @@ def build(study: StudyData) -> pd.DataFrame:
     table = selections.texts(columns.percent(summarise(rows, BY, "strict", study.confidence), "score_pct"))
     means = cells["count_error"].mean().rename("mean_absolute_error").reset_index()
     table = table.merge(selections.texts(means), on=BY, how="left")
-    for value in (name for name in SHARES if name in rows and rows[name].notna().any()):
-        part = selections.texts(columns.percent(summarise(rows, BY, value, study.confidence), f"{value}_pct"))
+    for value in (value for value in SHARES if value in rows and rows[value].notna().any()):
+        name = f"{value.removesuffix('_pct')}_pct"
+        part = selections.texts(columns.percent(summarise(rows, BY, value, study.confidence), name))
         table = table.merge(part.drop(columns=COUNTS), on=BY, how="left")
     if (rows["kind"] == "box").any():
         boxes = rows[rows["kind"] == "box"].groupby(BY, observed=True)
