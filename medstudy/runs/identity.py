@@ -55,6 +55,7 @@ CHOICES = {  # file: patterns of alternatives among its imports; a job that uses
     "evaluation/kinds.py": ("evaluation/contrastive.py", "evaluation/server/*"),  # of models and engines
     "imaging/__init__.py": datasets.READERS,
 }
+ENGINES = {"vllm": "evaluation/server/vllm_engine.py"}  # the file of an engine other than our own
 LARGE = 2**26  # bytes of a file from which its hash is cached on this machine
 
 
@@ -109,11 +110,6 @@ def family(name: str) -> str:
         if any(_names(node, name) for model in classes for node in model.body):
             return path.relative_to(paths.PACKAGE).as_posix()
     raise ParamsError(f"A model family is a class with `name = {name!r}` in medstudy/models/, but no class has it.")
-
-
-def engine(name: str) -> str:
-    """The file of an engine other than our own."""
-    return f"evaluation/server/{name}_engine.py"
 
 
 def weights_of(study: Study) -> str:

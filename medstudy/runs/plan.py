@@ -129,7 +129,7 @@ def _plan(study: Study, jobs: dict[str, Job]) -> None:
     leaks = add("leakage", "", data, leakage=study.leakage.model_dump())
     model = _model(study.model)
     own = () if study.model.family == "vision" else (identity.family(study.model.family),)
-    own += () if study.evaluation.engine == "own" else (identity.engine(study.evaluation.engine),)
+    own += () if study.evaluation.engine == "own" else (identity.ENGINES[study.evaluation.engine],)
     common = {"model": model, "weights": identity.weights_of(study), "interpolation": study.interpolation, "own": own}
     read = common | {"inference": [rung.model_dump() for rung in study.inference], "low": study.low,
                      "low_policy": study.low and study.policy(study.low).model_dump(),

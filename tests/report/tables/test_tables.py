@@ -140,9 +140,9 @@ def test_robustness_uses_the_ladder_without_controls(small, phantom):
 
 def test_every_table_is_written_as_numbers_and_as_markdown(small, tmp_path):
     rendered = tables.render_all(replace(small, leaks=LEAKS), tmp_path)
-    # this study has no sets, asks no choice by letter too, nor for a place or report, and no encoder
-    missing = ["sets", "words_or_letters", "retrieval", "places_and_reports"]
-    assert [item.name[3:] for item in rendered if item.missing] == missing
+    # this study has no sets, asks no choice by letter too, nor for a place or report, and has no encoder
+    assert [item.name[3:] for item in rendered if item.missing] == ["sets", "words_or_letters", "retrieval",
+                                                                    "places_and_reports"]
     for item in filter(lambda item: not item.missing, rendered):
         csv, markdown = item.files
         rows = pd.read_csv(csv)
