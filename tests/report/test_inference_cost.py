@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medstudy.report import compare, inference_cost
+from medstudy.report import inference_cost
 from medstudy.report.figures import score_and_cost
+from medstudy.report.pages import compare
 from medstudy.report.study_data import StudyData
 from medstudy.report.tables import inference_costs
 from medstudy.statistics import mean_interval

@@ -72,7 +72,7 @@ MADE_BY = {
     "models/convert/*": set(), "models/contrastive.py": {"bounds"},
     "models/summary.py": {"base", "evaluate"},
     "models/*.py": MODEL,
-    "report/compare.py": set(), "report/inference_cost.py": DRAWN,
+    "report/pages/compare.py": set(), "report/inference_cost.py": DRAWN,
     "report/bounded.py": DRAWN, "report/captions.py": DRAWN, "report/probe_page.py": set(),
     "report/figures/__init__.py": {"figure", "report"}, "report/frames.py": {"figure"},
     "report/figures/*.py": {"figure"},

@@ -65,7 +65,8 @@ def test_every_parameter_has_a_literal_default_and_a_help(file):
 def test_every_stage_has_a_notebook_whose_defaults_are_a_job_of_a_tiny_study():
     for name in stages.NOTEBOOK.values():
         defaults = parameters.declared(paths.NOTEBOOKS / f"{name}.ipynb")
-        study = "params/probe-tiny.yaml" if name == "04_probe" else "params/tiny.yaml"
+        own = {"04_probe": "params/probe-tiny.yaml", "09_compare": "params/models-tiny.yaml"}
+        study = own.get(name, "params/tiny.yaml")
         assert defaults["study"].default == study
         jobs = {job.name: job for job in plan.plan(params.load(study))}
         assert jobs[defaults["run"].default].notebook == name
