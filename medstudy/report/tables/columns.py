@@ -7,6 +7,7 @@ import pandas as pd
 from medstudy.report import selections
 from medstudy.statistics.intervals import Estimate
 
+MEASURED = ("count", "point", "box", "report")  # kinds of questions with a table of their own
 COUNTS = {"n_questions": "questions", "n_images": "images", "n_seeds": "seeds"}
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from medstudy.report import captions, selections
 from medstudy.report.study_data import StudyData
-from medstudy.report.tables import columns, places_and_reports
+from medstudy.report.tables import columns
 from medstudy.statistics import summarise
 
 TITLE = "Main results"
@@ -45,7 +45,7 @@ def caption(table: pd.DataFrame, study: StudyData) -> str:
         if "likelihood_pct" in table
         else ""
     )
-    if set(places_and_reports.KINDS) & set(table.reset_index()["kind"]):
+    if set(columns.MEASURED) & set(table.reset_index()["kind"]):
         likelihood = f"{likelihood}The measures of counts, points, boxes and reports are in the table of their own. "
     return (
         "Each training regime at the inference policy that matches it (native for mixed, add and curriculum regimes). "

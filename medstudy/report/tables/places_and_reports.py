@@ -12,7 +12,6 @@ from medstudy.statistics import summarise
 
 TITLE = "Counts, points, boxes and reports"
 BY = ["dataset", "regime", "inference", "kind"]
-KINDS = ("count", "point", "box", "report")
 SHARES = ("within_one", "within_ten_pct", "point_hit", "point_f1", "iou", "box_f1", "clinical_f1", "rouge_l",
           "radgraph_f1", "ratescore")
 COUNTS = ["questions", "images", "seeds"]
@@ -20,7 +19,7 @@ COUNTS = ["questions", "images", "seeds"]
 
 def applies(study: StudyData) -> bool:
     """Whether the study has questions of these kinds."""
-    return "kind" in study.scores and study.scores["kind"].isin(KINDS).any()
+    return "kind" in study.scores and study.scores["kind"].isin(columns.MEASURED).any()
 
 
 def build(study: StudyData) -> pd.DataFrame:
@@ -28,7 +27,7 @@ def build(study: StudyData) -> pd.DataFrame:
     if not applies(study):
         return pd.DataFrame()
     rows = selections.plain(study.scores)
-    rows = rows[rows["kind"].isin(KINDS)]
+    rows = rows[rows["kind"].isin(columns.MEASURED)]
     cells = rows.groupby(BY, observed=True)
     table = selections.texts(columns.percent(summarise(rows, BY, "strict", study.confidence), "score_pct"))
     means = cells["count_error"].mean().rename("mean_absolute_error").reset_index()
@@ -44,7 +43,7 @@ def build(study: StudyData) -> pd.DataFrame:
             for key, part in boxes
         ])
         table = table.merge(precision, on=BY, how="left")
-    kinds = [kind for kind in KINDS if kind in set(table["kind"])]
+    kinds = [kind for kind in columns.MEASURED if kind in set(table["kind"])]
     orders = {"regime": selections.regimes(table), "inference": selections.ladder(rows), "kind": kinds}
     table = columns.in_order(table, **orders).dropna(axis=1, how="all")
     return table[[name for name in table if name not in COUNTS] + COUNTS]

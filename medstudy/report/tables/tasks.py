@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from medstudy.report.study_data import StudyData
-from medstudy.report.tables import columns, places_and_reports
+from medstudy.report.tables import columns
 from medstudy.scoring import score
 
 TITLE = "Tasks"
@@ -45,7 +45,7 @@ def _answers(rows: pd.DataFrame) -> str:
 def caption(table: pd.DataFrame, study: StudyData) -> str:
     """What the columns are."""
     more = (" count (a number), point and box (places in native pixels), report (a text)."
-            if set(places_and_reports.KINDS) & set(table["kind"]) else "")
+            if set(columns.MEASURED) & set(table["kind"]) else "")
     return (
         "Every task of the test split. level: fine if the size of the smallest feature that decides the answer is "
         "known in native pixels; coarse if it is not, but known for other tasks of the data set; unknown if it is not "
