@@ -37,7 +37,7 @@ from medstudy.pretraining import vision as pretraining_vision
 from medstudy.pretraining.tower import Tower
 from medstudy.pretraining.vision import Scenes
 from medstudy.resolution.policies import Fixed
-from medstudy.resolution.sizes import Size
+from medstudy.resolution.sizes import Reduction, Size
 from medstudy.training import checkpoints, loop, setup, train
 from medstudy.training import launch as training_launch
 from medstudy.utils import yaml_files
@@ -138,8 +138,10 @@ class Inputs:
     family: Family
     tower: Tower
 
-    def visual_tokens(self, images: list[torch.Tensor], grids: torch.Tensor) -> VisualTokens:
-        """In float32, also where the language model computes in bfloat16."""
+    def visual_tokens(
+        self, images: list[torch.Tensor], grids: torch.Tensor, reductions: tuple[Reduction, ...] = ()
+    ) -> VisualTokens:
+        """In float32, also where the language model computes in bfloat16. reductions: none here."""
         device = self.family.model.device
         with torch.autocast(device.type, enabled=False):
             pixels = self.family.normalised(images[0].to(device))

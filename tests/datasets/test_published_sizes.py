@@ -82,7 +82,7 @@ def test_the_papers_study_is_planned_whole_with_hours_memory_and_disk():
     frame = estimate.estimate(params.parse(content | {"datasets": some}))
     modelled = frame[frame["stage"].isin(["train", "evaluate"])]
     trained = 4 * len(content["seeds"])  # regimes and seeds, of each model
-    assert len(frame) == 8 + 1 + 4 * (1 + trained + (1 + trained) + 3 + len(stages.FIGURES) + 2)
+    assert len(frame) == 8 + 1 + 4 * (1 + trained + (1 + trained) + 3 + len(stages.FIGURES) + 2) + 1  # compare
     assert len(modelled) == 4 * (2 * trained + 1) and trained == 12
     assert (modelled[["seconds", "memory_mb", "flops"]] > 0).all(axis=None)
     assert (frame.loc[frame["stage"] == "train", "checkpoint_mb"] > 0).all()

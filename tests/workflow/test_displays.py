@@ -144,7 +144,7 @@ def by_hand(scores: pd.DataFrame, table: pd.DataFrame, confidence: float = 0.95)
     """The last value of the cells of 05_claims that compute a claim by hand."""
     cells = nbformat.read(paths.NOTEBOOKS / "05_claims.ipynb", as_version=4).cells
     start = next(place for place, cell in enumerate(cells) if "## One claim by hand" in cell.source)
-    study = SimpleNamespace(low="fixed-84", intervals=SimpleNamespace(confidence=confidence))
+    study = SimpleNamespace(low="fixed-84", trains=True, intervals=SimpleNamespace(confidence=confidence))
     known = SimpleNamespace(first_data_set=lambda _: scores["dataset"].iloc[0])
     opening = {"scores": scores, "table": table, "study": study, "displays": known, "by_hand": workflow_by_hand}
     exec("import numpy as np\nimport pandas as pd\nfrom scipy import stats", opening)

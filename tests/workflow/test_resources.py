@@ -101,7 +101,7 @@ def test_each_model_has_its_own_requests_and_shared_jobs_request_the_most(tmp_pa
 
     monkeypatch.setattr("medstudy.costs.estimate.estimate", estimate)
     asked = resources.of(study)
-    memory = {job.name: asked[job.dir.name]["mem_mb"] for job in plan.plan(study)}
+    memory = {job.name: resources.of_job(job, asked)["mem_mb"] for job in plan.plan(study)}
     assert memory["evaluate-small-base-s0"] == 2200 and memory["evaluate-large-base-s0"] == 14200
     assert memory["data-phantom"] == 14200
 
