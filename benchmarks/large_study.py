@@ -196,7 +196,8 @@ def _shown(asked: pd.DataFrame, policy, control: str, ease: np.ndarray, regime: 
     return asked[kept].assign(
         inference=policy.label, control=control, budget_pixels=policy.budget, shown_height=height, shown_width=width,
         visual_tokens=tokens if control != "blind" else 0, detail_height=height, detail_width=width,
-        context_sizes=[[]] * len(asked), decoding=GREEDY, scale=scale, interpolation="bicubic",
+        context_sizes=[[]] * len(asked), coordinates="", frame=[[]] * len(asked), thinking_tokens=0.0,
+        decoding=GREEDY, scale=scale, interpolation="bicubic",
         prompt=PROMPT + asked["question"], raw_text=_texts(asked, right, rng),
         option_log_likelihoods=[[]] * len(asked), **lists,
     )
