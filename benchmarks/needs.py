@@ -11,7 +11,7 @@ from importlib import metadata
 BASE = ("torch", "torchvision", "transformers", "accelerate", "numpy", "pandas", "scipy", "pillow", "psutil", "pyarrow",
         "statsmodels", "matplotlib", "seaborn", "peft", "rich", "jinja2", "filelock", "tqdm", "pyyaml", "requests",
         "tifffile")
-ALSO = ("ipywidgets", "defusedxml")  # imported where they are there, by tqdm and Pillow
+ALSO = ("ipywidgets", "defusedxml", "sniffio", "cloudpickle")  # imported where they are there, by others of these
 # Module: distribution. A test holds this list to what a fresh process imports.
 NEEDED = {
     "annotated_types": "annotated-types",

@@ -115,7 +115,7 @@ def test_a_bad_image_stops_the_study_before_training_and_nothing_else(tmp_path):
     done = medstudy("run", file, root=tmp_path)
     assert done.returncode == 2
     assert "data-atlas" in done.stderr and image.name in done.stderr and "Traceback" not in done.stderr
-    assert "Failed jobs of tiny: 1; jobs that wait for them: 35." in done.stderr
+    assert "Failed jobs of tiny: 1; jobs that wait for them: 37." in done.stderr
     assert "Alone: " in done.stderr and "notebook 01_data --out" in done.stderr
     made = {folder.name.rpartition("-")[0] for folder in (tmp_path / "runs").glob("*-*")}
     assert made == {"data-atlas", "data-phantom", "base"}  # of data-atlas a folder without a record

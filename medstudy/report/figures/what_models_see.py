@@ -24,7 +24,7 @@ PANELS = 5  # rungs drawn; more do not fit a page
 LEGEND, HEADING = 0.45, 0.32  # inches, two lines each
 WIDTH = 17  # characters of an answer
 IMAGES = 6  # rows drawn, first the phantom's families
-GLYPHS = dict(zip("osD^v<>PX*dp", "●■◆▲▼◀▶✚✖★♦⬟", strict=True))  # for the markers of `style.regime_style`
+GLYPHS = dict(zip("osD^v<>PX*dpHh8", "●■◆▲▼◀▶✚✖★♦⬟⬣⬢⬤", strict=True))  # for the markers of `style.regime_style`
 COLUMNS = ["dataset", "family", "image_id", "question_id", "task", "question", "detail_px", "answer", "reference",
            "inference", "budget_pixels", "shown_height", "shown_width", "visual_tokens", "interpolation", "regime",
            "given", "correct", "seeds"]

@@ -125,3 +125,9 @@ def test_markdown_folds_intervals_and_escapes_bars():
     assert head == "| task | gain_points | p | rho | n |"
     assert first == "| a\\|b | 1.3 [0.5, 2.0] | < 0.001 | 0.50 | 3 |"
     assert second == "| c | – | 0.040 | 1.00 | 4 |"
+
+
+def test_every_marker_has_a_sign_for_texts():
+    """Figure 2 writes the marker of a regime before its answer."""
+    looks = [*style._REGIMES.values(), *style._RUNGS, (style.BLACK, "*")]
+    assert {marker for _, marker in looks} <= set(what_models_see.GLYPHS)
