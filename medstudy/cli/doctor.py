@@ -105,9 +105,8 @@ def _servers() -> list[Finding]:
     except metadata.PackageNotFoundError:
         client = Finding("server client", "not installed", "optional, for models of family: openai; "
                                                            "`pip install -e '.[server]'` installs it")
-    named = os.environ.get("MEDSTUDY_VLLM") or "vllm"
-    found = "found" if shutil.which(named) else "not found"
-    return [client, Finding("vllm", found, "optional, for evaluation.engine: vllm; MEDSTUDY_VLLM names its command")]
+    found = "found" if shutil.which("vllm") else "not found"
+    return [client, Finding("vllm", found, "optional, for evaluation.engine: vllm; its command is looked for on PATH")]
 
 
 def _base() -> Finding:

@@ -48,7 +48,7 @@ def command(tmp_path, monkeypatch):
     file = tmp_path / "vllm"
     file.write_text(STAND_IN.format(python=sys.executable, root=str(paths.ROOT)))
     file.chmod(0o755)
-    monkeypatch.setenv("MEDSTUDY_VLLM", str(file))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
 
 def test_it_is_started_for_the_weights_told_to_resize_nothing_and_ended(command, examples, tmp_path):
@@ -94,6 +94,6 @@ def test_what_it_cannot_do_is_said_before_it_is_started(checkpoints, tmp_path):
 def test_a_start_that_fails_shows_the_end_of_its_log(command, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="did not.*\n.*no room for a single token"):
         kinds.opened(made(tmp_path, engine_options=("--max-model-len=0",)))
-    monkeypatch.setenv("MEDSTUDY_VLLM", os.devnull)
-    with pytest.raises(ModelError, match="MEDSTUDY_VLLM names none"):
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(ModelError, match="none on PATH"):
         kinds.opened(made(tmp_path))

@@ -1,8 +1,8 @@
 """vLLM as the engine for weights that are here: its server, started for one job, on the loopback interface alone.
 
-vLLM has an environment of its own, because it pins other versions of torch: the environment variable MEDSTUDY_VLLM is
-the path of its command `vllm`, else the one on PATH. Its prefix cache is on, and the questions of an image follow each
-other; its image processor is told to resize nothing that has a planned size.
+vLLM has an environment of its own, because it pins other versions of torch; its command `vllm` is found on PATH. Its
+prefix cache is on, and the questions of an image follow each other; its image processor is told to resize nothing that
+has a planned size.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from medstudy.params import Model, Server, Study
 from medstudy.resolution.sizes import Geometry
 from medstudy.utils import redact
 
-VARIABLE = "MEDSTUDY_VLLM"
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # whose processor can be told to resize nothing
 START_SECONDS = 900.0
 LOOK_SECONDS = 0.5
@@ -131,13 +130,11 @@ def _command(study: Study, folder: Path, name: str, port: int, geometry: Geometr
 
 def _program() -> str:
     """vLLM's command. Raises ModelError without one."""
-    named = os.environ.get(VARIABLE)
-    if found := shutil.which(named or "vllm"):
+    if found := shutil.which("vllm"):
         return found
-    got = f"{VARIABLE} names none" if named else f"there is none on PATH, and {VARIABLE} is not set"
     raise ModelError(
-        f"evaluation.engine: vllm needs the command `vllm`, but {got}. Install vLLM in an environment of its own, and "
-        f"set {VARIABLE} to its bin/vllm."
+        "evaluation.engine: vllm needs the command `vllm`, but there is none on PATH. Install vLLM in an environment "
+        "of its own, and add its bin folder to the end of PATH."
     )
 
 
