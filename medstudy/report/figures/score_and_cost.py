@@ -19,6 +19,7 @@ COSTS = {"flops": ("GFLOP a question", 1e9), "seconds": ("seconds a question", 1
          "tokens": ("visual tokens an image", 1.0)}
 COLUMNS = ["dataset", "cost", "series", "inference", "budget_pixels", "spent", "front", "estimate", "low", "high",
            "n_questions", "n_images", "n_seeds"]
+LABELLED = 8  # points of a panel whose rungs are written beside them, at most
 DIGITS = ((1, (1, 2, 3, 4, 6, 8)), (2, (1, 2, 5)), (np.inf, (1,)))  # of ticks, where an axis has fewer decades
 Look = Callable[[str], dict[str, str]]
 
@@ -66,14 +67,14 @@ def drawn(
 
 
 def panel(table: pd.DataFrame, ax: Axes, series: list[str], look: Look) -> Axes:
-    """One cost: a line of points with intervals for each of `series`, its ends named, and the front as steps."""
+    """One cost: a line of points with intervals for each of `series`, and the front as steps."""
     front = table[table["front"]].sort_values("spent")
     ax.step(front["spent"], front["estimate"], where="post", color=style.GREY, linewidth=2.4, alpha=0.35, zorder=1)
     for name in series:
         line = table[table["series"] == name].sort_values(["budget_pixels", "inference"])
         error = [line["estimate"] - line["low"], line["high"] - line["estimate"]]
         ax.errorbar(line["spent"], line["estimate"], error, linewidth=0.8, markersize=4, **look(name))
-        for row in line.iloc[sorted({0, len(line) - 1})].itertuples():
+        for row in line.itertuples() if len(table) <= LABELLED else ():
             ax.annotate(style.rung_label(row.inference), (row.spent, row.estimate), xytext=(2, 3), fontsize=5.5,
                         textcoords="offset points", color=look(name)["color"])
     ax.set_xscale("log")
