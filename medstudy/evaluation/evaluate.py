@@ -110,7 +110,7 @@ def ask_with_costs(
     rows: list[dict] = []
     spent: list[dict] = []
     for index, given in model.answers(put):
-        image = model, put.originals[index], put.sources[index], put.shown[index]
+        image = model, put.originals[index], put.examples[index], put.sources[index], put.shown[index]
         greedy = _rows(*image, given.greedy, given.option_scores, policy, study, GREEDY)
         greedy = [row | columns for row, columns in zip(greedy, _answered(given, given.columns), strict=True)]
         rows += greedy
@@ -154,22 +154,21 @@ def asked(
 
 
 def _rows(
-    model: Answerer, example: Example, source: Example, view: View, texts: Sequence[str | None],
+    model: Answerer, example: Example, form: Example, source: Example, view: View, texts: Sequence[str | None],
     scored: Sequence[Sequence[float]], policy: Single | Control, study: Study, decoding: str,
 ) -> Iterator[dict]:
-    """A prediction row for each answered question of an example, shown the image of `source`."""
+    """A prediction row for each answered question of an example, asked as in `form`, shown the image of `source`."""
     original = size_of(source)
     context = [
         f"{image.height}x{image.width} at {own.size.height}x{own.size.width}"
         for image, own in zip(source.images, view.context, strict=False) if view.visual_tokens
     ]
     frame = Frame.of(view, original)
-    forms = as_asked(coordinates_of(model), example, view).questions
     several = {"crops": view.crop_counts} if view.crop_counts else {}
-    for question, form, text, scores in zip(example.questions, forms, texts, scored, strict=True):
+    for question, put, text, scores in zip(example.questions, form.questions, texts, scored, strict=True):
         if text is None:
             continue
-        prompt = model.prompt(form, view.visual_tokens > 0, example.context, **several)
+        prompt = model.prompt(put, view.visual_tokens > 0, example.context, **several)
         text = final_answer.opening(prompt) + text
         yield {
             "inference": policy.label, "control": control_of(policy), "budget_pixels": policy.budget,

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from medstudy import models
 from medstudy.engine import batches, compression, shared_prefix
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.row_layout import VisualTokens
 from medstudy.engine.views import render
 from medstudy.evaluation import evaluate
-from medstudy.params import Decoding, Model
+from medstudy.params import Decoding
 from medstudy.resolution.compress import Compress
 from medstudy.resolution.plan import plan
 from medstudy.resolution.policies import Mixed, Native
 from medstudy.resolution.sizes import Reduction, Size, TokenGrid
 from medstudy.training import train
+from tests.support import families
 
 NATIVE = Native(max_pixels=10**6)
 POOL, PRUNE = Compress(max_pixels=10**6, pool=2), Compress(max_pixels=10**6, share=0.4)
@@ -28,17 +28,7 @@ POOLED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "idefics3", "smolvlm
 @pytest.fixture(scope="module")
 def loud(checkpoints):
     """Families whose answers depend on their images."""
-    made = {}
-
-    def load(name):
-        if name not in made:
-            made[name] = models.load(Model(id=str(checkpoints[name]), family=name))
-            with torch.no_grad():
-                for parameter in made[name].model.parameters():
-                    parameter.mul_(5 if parameter.ndim >= 2 else 1)
-        return made[name]
-
-    return load
+    return families.loud(checkpoints, 5)
 
 
 def test_pooling_is_the_mean_of_each_block():

@@ -8,18 +8,19 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from medstudy import models, params
+from medstudy import params
 from medstudy.costs.workload import Counter, trainable
 from medstudy.engine import attention_maps
 from medstudy.engine.image_inputs import ImageInputs
 from medstudy.engine.views import render
 from medstudy.errors import ParamsError
 from medstudy.evaluation import evaluate, looking
-from medstudy.params import Decoding, Model
+from medstudy.params import Decoding
 from medstudy.resolution.policies import Fixed
 from medstudy.resolution.sizes import Box, Size, TokenGrid
 from medstudy.resolution.zoom import Zoom
 from tests.evaluation.test_new_policies import TINY
+from tests.support import families
 from tests.support.families import own_inputs
 
 LOOK = Zoom(side=150, box="attention")
@@ -28,17 +29,7 @@ STUDY = SimpleNamespace(interpolation="bicubic", workers=0, evaluation=Decoding(
 
 @pytest.fixture(scope="module")
 def loud(checkpoints):
-    made = {}
-
-    def load(name):
-        if name not in made:
-            made[name] = models.load(Model(id=str(checkpoints[name]), family=name))
-            with torch.no_grad():
-                for parameter in made[name].model.parameters():
-                    parameter.mul_(4 if parameter.ndim >= 2 else 1)
-        return made[name]
-
-    return load
+    return families.loud(checkpoints, 4)
 
 
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -40,6 +42,8 @@ from transformers import (
     SmolVLMVideoProcessor,
 )
 
+from medstudy import models
+from medstudy.params import Model
 from medstudy.pretraining import tiny_qwen2_vl
 
 
@@ -300,6 +304,20 @@ BUILD = {
     "smolvlm": smolvlm,
     "gemma3": gemma3,
 }
+
+
+def loud(checkpoints: dict[str, Path], factor: float) -> Callable[[str], models.Family]:
+    """Loads a family by name, once; its matrices are `factor` times as large, so that answers depend on the image."""
+
+    @cache
+    def load(name: str) -> models.Family:
+        family = models.load(Model(id=str(checkpoints[name]), family=name))
+        with torch.no_grad():
+            for parameter in family.model.parameters():
+                parameter.mul_(factor if parameter.ndim >= 2 else 1)
+        return family
+
+    return load
 
 
 def own_inputs(family, text: str, image=None, answer=()) -> dict:
